@@ -1,0 +1,37 @@
+# make run: install into .venv and fuzz an emulated CPU with a million candidates
+# make test: install into .venv and pass the tests
+# make lint: style and types
+
+PYTHON ?= python3
+VENV ?= .venv
+ITERATIONS ?= 1000000
+STAMP = $(VENV)/.installed
+SOURCES = pyproject.toml setup.py $(wildcard kmod/engine.*) src/vmfuzz/execute/bochs_platform.c
+
+.PHONY: run test lint clean
+
+run: $(STAMP)
+	$(VENV)/bin/vmfuzz run --iterations $(ITERATIONS)
+
+test: $(STAMP)
+	$(VENV)/bin/pytest -n 2
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check src tests benchmarks setup.py
+	$(VENV)/bin/ruff format --check src tests benchmarks setup.py
+	$(VENV)/bin/mypy
+
+$(STAMP): $(SOURCES)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "vmfuzz needs Python 3.11 or newer as $(PYTHON): on Debian 12 install the package python3"; exit 3; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "vmfuzz needs Python's venv module: on Debian and Ubuntu install the package python3-venv"; exit 3; }
+	@command -v $${CC:-gcc} >/dev/null 2>&1 || command -v cc >/dev/null 2>&1 || { \
+	  echo "vmfuzz needs a C compiler: on Debian and Ubuntu install the package gcc (with libc6-dev)"; exit 3; }
+	@[ "$$(uname -sm)" = "Linux x86_64" ] || { echo "vmfuzz needs Linux on x86-64; this is $$(uname -sm)"; exit 3; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip --disable-pip-version-check install --quiet --editable '.[test,lint]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build src/vmfuzz/execute/_native src/*.egg-info

@@ -1,0 +1,1 @@
+"""Facts of the architecture: VMCS fields, controls, registers, capability MSRs, outcomes. Knows nothing else of vmfuzz."""

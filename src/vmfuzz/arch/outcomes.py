@@ -1,0 +1,170 @@
+"""What a VM entry can end in (SDM "VM-Entry Failures During or After Loading Guest State", "VM Instruction Error Numbers").
+
+`Outcome` is one result in the SDM's words; `Outcomes` are the results of a batch in columns. The numbers of `Kind` are those of
+the engine (kmod/engine.h); a test compares the two.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Kind(enum.IntEnum):
+    """The ways in which the execution of one candidate ends."""
+
+    NOT_RUN = 0
+    EXIT = 1  # the entry succeeded; then this VM exit
+    VMFAIL_INVALID = 2
+    VMFAIL_VALID = 3
+    ENTRY_FAILURE = 4  # exit reason with bit 31 set
+    VMWRITE_FAILED = 5  # a field could not be written; no entry was tried
+    REFUSED = 6  # containment refused to run the candidate
+    EXECUTOR_CRASHED = 7  # the executor died or hung on this candidate
+
+
+#: Instruction-error numbers that a VM entry or a VMWRITE can give.
+INSTRUCTION_ERRORS: Final = MappingProxyType(
+    {
+        4: "VMLAUNCH with non-clear VMCS",
+        5: "VMRESUME with non-launched VMCS",
+        6: "VMRESUME after VMXOFF",
+        7: "VM entry with invalid control field(s)",
+        8: "VM entry with invalid host-state field(s)",
+        12: "VMREAD/VMWRITE from/to unsupported VMCS component",
+        13: "VMWRITE to read-only VMCS component",
+        16: "VM entry with invalid executive-VMCS pointer",
+        17: "VM entry with non-launched executive VMCS",
+        18: "VM entry with executive-VMCS pointer not VMXON pointer",
+        25: "VM entry with invalid VM-execution control fields in executive VMCS",
+        26: "VM entry with events blocked by MOV SS",
+    }
+)
+
+#: Basic exit reasons that a contained candidate can meet, and those of entry failures.
+EXIT_REASONS: Final = MappingProxyType(
+    {
+        0: "exception or NMI",
+        1: "external interrupt",
+        2: "triple fault",
+        3: "INIT signal",
+        4: "start-up IPI",
+        7: "interrupt window",
+        8: "NMI window",
+        9: "task switch",
+        10: "CPUID",
+        12: "HLT",
+        16: "RDTSC",
+        18: "VMCALL",
+        28: "control-register access",
+        33: "VM-entry failure due to invalid guest state",
+        34: "VM-entry failure due to MSR loading",
+        37: "monitor trap flag",
+        41: "VM-entry failure due to machine-check event",
+        43: "TPR below threshold",
+        44: "APIC access",
+        48: "EPT violation",
+        49: "EPT misconfiguration",
+        52: "VMX-preemption timer expired",
+        56: "APIC write",
+        62: "page-modification log full",
+    }
+)
+
+
+@dataclass(frozen=True, order=True)
+class Outcome:
+    """One outcome: `number` is the error number (VMFAIL_VALID, VMWRITE_FAILED) or the basic exit reason (EXIT, ENTRY_FAILURE).
+
+    `qualification` is the exit qualification where it is part of the prediction or was recorded, else None.
+    """
+
+    kind: Kind
+    number: int = 0
+    qualification: int | None = None
+
+    def __str__(self) -> str:
+        if self.kind is Kind.VMFAIL_VALID:
+            return f"VMfailValid({self.number}): {INSTRUCTION_ERRORS.get(self.number, 'unknown error number')}"
+        if self.kind is Kind.VMFAIL_INVALID:
+            return "VMfailInvalid"
+        if self.kind is Kind.ENTRY_FAILURE:
+            qualification = "" if self.qualification is None else f", qualification {self.qualification:#x}"
+            return f"{EXIT_REASONS.get(self.number, 'VM-entry failure')} (exit reason 8000{self.number:04X}H{qualification})"
+        if self.kind is Kind.EXIT:
+            if self.number == ANY_EXIT:
+                return "VM entry succeeds"
+            return f"VM entry succeeds, then exit reason {self.number} ({EXIT_REASONS.get(self.number, 'not named here')})"
+        if self.kind is Kind.VMWRITE_FAILED:
+            return f"VMWRITE failed with error {self.number}"
+        return self.kind.name.lower().replace("_", " ")
+
+    def short(self) -> str:
+        """A label for tables."""
+        if self.kind is Kind.VMFAIL_VALID:
+            return f"VMfailValid({self.number})"
+        if self.kind is Kind.ENTRY_FAILURE:
+            qualification = "" if self.qualification is None else f" q{self.qualification:x}"
+            return f"entry failure {self.number}{qualification}"
+        if self.kind is Kind.EXIT:
+            return "entered" if self.number == ANY_EXIT else f"entered, exit {self.number}"
+        return {
+            Kind.VMFAIL_INVALID: "VMfailInvalid",
+            Kind.VMWRITE_FAILED: f"VMWRITE failed({self.number})",
+            Kind.REFUSED: "refused by containment",
+            Kind.EXECUTOR_CRASHED: "executor crashed",
+        }.get(self.kind, "not run")
+
+
+#: `number` of an EXIT outcome whose first exit reason is not predicted.
+ANY_EXIT: Final = 0xFFFF
+
+
+@dataclass
+class Outcomes:
+    """The outcomes of a batch; every array has one element a candidate, in the batch's order."""
+
+    kind: npt.NDArray[np.uint8]
+    number: npt.NDArray[np.uint32]  #: error number, or basic exit reason (low 16 bits)
+    raw_reason: npt.NDArray[np.uint32]  #: the whole exit-reason field where there was an exit or entry failure
+    qualification: npt.NDArray[np.uint64]
+    entry_interruption_info: npt.NDArray[np.uint32]  #: field 4016H after the fact
+    encoding: npt.NDArray[np.uint32]  #: the field that could not be written (VMWRITE_FAILED)
+    message: npt.NDArray[np.int32]  #: index in `messages` of the executor's own word on the failure, -1 if none
+    messages: list[str] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, count: int) -> Outcomes:
+        """`count` outcomes of kind NOT_RUN."""
+        return cls(
+            kind=np.zeros(count, np.uint8),
+            number=np.zeros(count, np.uint32),
+            raw_reason=np.zeros(count, np.uint32),
+            qualification=np.zeros(count, np.uint64),
+            entry_interruption_info=np.zeros(count, np.uint32),
+            encoding=np.zeros(count, np.uint32),
+            message=np.full(count, -1, np.int32),
+        )
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def __getitem__(self, index: int) -> Outcome:
+        kind = Kind(int(self.kind[index]))
+        with_qualification = kind in (Kind.EXIT, Kind.ENTRY_FAILURE)
+        qualification = int(self.qualification[index]) if with_qualification else None
+        return Outcome(kind, int(self.number[index]), qualification)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return (self[index] for index in range(len(self)))
+
+    def message_of(self, index: int) -> str | None:
+        """The executor's own word on why candidate `index` failed, if it gave one."""
+        number = int(self.message[index])
+        return self.messages[number] if number >= 0 else None

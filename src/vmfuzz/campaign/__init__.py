@@ -1,0 +1,1 @@
+"""The campaign: compare, count, gather findings."""

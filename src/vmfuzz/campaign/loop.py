@@ -1,0 +1,126 @@
+"""The campaign: draw families, run them, compare, count, until the wanted number of candidates or until told to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vmfuzz.campaign.compare import AlteredModel, Comparison, compare
+from vmfuzz.campaign.findings import Findings
+from vmfuzz.campaign.tally import Tally
+from vmfuzz.execute.base import Executor
+from vmfuzz.generate.draws import draw
+from vmfuzz.generate.families import FAMILY_SIZE, FamilyPlan, Generator
+from vmfuzz.model.known_deviations import deviations_of
+from vmfuzz.model.predict import Model, model_of
+
+#: Plans that are drawn at a time.
+_CHUNK = 64
+
+
+@dataclass
+class Progress:
+    """Where a campaign is: handed to the caller after every family."""
+
+    wanted: int
+    tally: Tally
+    findings: Findings
+    seconds: float = 0.0
+    executor_seconds: float = 0.0
+    #: seconds since the start at which something new (finding, check seen deciding, outcome) was last seen
+    last_new: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Candidates a second, end to end."""
+        return self.tally.candidates / self.seconds if self.seconds else 0.0
+
+
+@dataclass
+class Summary:
+    """The result of a campaign."""
+
+    executor: str
+    seed: int
+    progress: Progress
+    stopped: bool
+    bases: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for machines; its keys are stable."""
+        progress = self.progress
+        return {
+            "schema": "vmfuzz-summary-1",
+            "executor": self.executor,
+            "seed": self.seed,
+            "stopped": self.stopped,
+            "wanted": progress.wanted,
+            "seconds": round(progress.seconds, 3),
+            "executor_seconds": round(progress.executor_seconds, 3),
+            "candidates_per_second": round(progress.rate),
+            "bases": list(self.bases),
+            **progress.tally.to_json(),
+            "findings": [finding.to_json() for finding in progress.findings.by_id.values()],
+        }
+
+
+class Campaign:
+    """One campaign on one executor; the same seed gives the same candidates."""
+
+    def __init__(self, executor: Executor, seed: int, model: Model | None = None) -> None:
+        self.executor = executor
+        self.seed = seed
+        self.model = model or model_of(executor.capabilities())
+        self.generator = Generator(self.model, executor.known_good())
+        deviations = deviations_of(executor.name)
+        self._altered = AlteredModel(self.model.capabilities, deviations) if deviations else None
+        self._bases_used: set[str] = set()
+        self.progress = Progress(0, Tally(self.model, deviations), Findings())
+
+    def plan(self, number: int) -> list[FamilyPlan]:
+        """Chunk `number` of the campaign's plans."""
+        return draw(self.generator.plans(), self.seed * 1_000_003 + number, _CHUNK)
+
+    def run(self, iterations: int, on_progress: Callable[[Progress], None] | None = None) -> Summary:
+        """Run `iterations` candidates; `on_progress` is called after each family. KeyboardInterrupt ends it cleanly."""
+        progress = self.progress
+        progress.wanted = iterations
+        start = time.perf_counter()
+        stopped = False
+        try:
+            chunk = 0
+            while progress.tally.candidates < iterations:
+                for plan in self.plan(chunk):
+                    remaining = iterations - progress.tally.candidates
+                    if remaining <= 0:
+                        break
+                    self._family(plan, min(FAMILY_SIZE, remaining), start)
+                    if on_progress is not None:
+                        on_progress(progress)
+                chunk += 1
+        except KeyboardInterrupt:
+            stopped = True
+        progress.seconds = time.perf_counter() - start
+        return Summary(self.executor.name, self.seed, progress, stopped, tuple(sorted(self._bases_used)))
+
+    def _family(self, plan: FamilyPlan, count: int, start: float) -> None:
+        progress = self.progress
+        self._bases_used.add(plan.base)
+        comparison = self.execute(plan, count)
+        before = (len(progress.tally.outcomes), int((progress.tally.decided > 0).sum()))
+        progress.tally.add(comparison)
+        new = progress.findings.add(comparison, plan.base)
+        progress.seconds = time.perf_counter() - start
+        if new or before != (len(progress.tally.outcomes), int((progress.tally.decided > 0).sum())):
+            progress.last_new = progress.seconds
+
+    def execute(self, plan: FamilyPlan, count: int) -> Comparison:
+        """Expand, predict, run and compare one family."""
+        batch = self.generator.expand(plan, count)
+        prediction = self.model.predict_batch(batch)
+        before = time.perf_counter()
+        outcomes = self.executor.run(batch)
+        self.progress.executor_seconds += time.perf_counter() - before
+        return compare(prediction, outcomes, self._altered)

@@ -1,0 +1,125 @@
+"""What a campaign counts: verdicts, outcomes, checks seen violated and deciding, readings of ambiguities, deviations."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vmfuzz.arch.outcomes import Kind
+from vmfuzz.campaign.compare import Comparison, Verdict
+from vmfuzz.model.check import Stage
+from vmfuzz.model.deviations import Deviation
+from vmfuzz.model.evaluate import Truth
+from vmfuzz.model.outcome_codes import ENTERED
+from vmfuzz.model.predict import BatchPrediction, Model
+
+
+@dataclass
+class Tally:
+    """Counts over all candidates so far; arrays have one element a check of `model.compiled`.
+
+    `violated`: candidates that ran and violate the check. `decided`: those in which it alone is violated in the stage that fails, and the
+    processor reported its failure. `readings`: for a check with an ambiguity, [strict, lenient] where it alone could decide.
+    """
+
+    model: Model
+    deviations: Sequence[Deviation] = ()
+    candidates: int = 0
+    verdicts: Counter[Verdict] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    by_deviation: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        count = len(self.model.compiled)
+        self.violated: npt.NDArray[np.int64] = np.zeros(count, np.int64)
+        self.decided: npt.NDArray[np.int64] = np.zeros(count, np.int64)
+        self.readings: npt.NDArray[np.int64] = np.zeros((count, 2), np.int64)
+
+    def add(self, comparison: Comparison) -> None:
+        """Count one batch."""
+        self.candidates += len(comparison.verdict)
+        for verdict, number in zip(*np.unique(comparison.verdict, return_counts=True), strict=True):
+            self.verdicts[Verdict(int(verdict))] += int(number)
+        self._add_outcomes(comparison)
+        known = comparison.deviation[comparison.deviation >= 0]
+        for index, number in zip(*np.unique(known, return_counts=True), strict=True):
+            self.by_deviation[self.deviations[int(index)].id] += int(number)
+        self._add_checks(comparison)
+
+    def _add_outcomes(self, comparison: Comparison) -> None:
+        outcomes = comparison.outcomes
+        qualified = np.where(outcomes.kind == Kind.ENTRY_FAILURE, outcomes.qualification, np.uint64(0))
+        packed = outcomes.kind.astype(np.uint64) << np.uint64(48) | outcomes.number.astype(np.uint64) << np.uint64(16)
+        packed |= np.minimum(qualified, np.uint64(0xFFFF))
+        _, first, counts = np.unique(packed, return_index=True, return_counts=True)
+        for index, number in zip(first, counts, strict=True):
+            self.outcomes[outcomes[int(index)].short()] += int(number)
+
+    def _add_checks(self, comparison: Comparison) -> None:
+        prediction = comparison.prediction
+        ran = comparison.verdict <= Verdict.DEVIATION
+        per_stage = violations_per_stage(prediction)
+        actual = np.uint64(1) << comparison.bits.astype(np.uint64)
+        for index, truth in prediction.violated.items():
+            compiled = self.model.compiled[index]
+            violated = truth & ran
+            self.violated[index] += int(np.count_nonzero(violated)) if not isinstance(violated, bool) else 0
+            alone = violated & (per_stage[compiled.step[0]] == 1) & prediction.reached[compiled.step]
+            failed = alone & (actual & np.uint64(compiled.outcomes) != 0)
+            self.decided[index] += int(np.count_nonzero(failed))
+            if not compiled.certain:
+                entered = alone & (actual & np.uint64(ENTERED) != 0)
+                self.readings[index] += (int(np.count_nonzero(failed)), int(np.count_nonzero(entered)))
+
+    @property
+    def agreement(self) -> int:
+        """Candidates on which processor and model agree."""
+        return self.verdicts[Verdict.AGREES]
+
+    @property
+    def executed(self) -> int:
+        """Candidates that the processor really ran."""
+        return self.candidates - self.verdicts[Verdict.REFUSED] - self.verdicts[Verdict.NOT_RUN]
+
+    def merge(self, other: Tally) -> None:
+        """Add the counts of another tally of the same processor."""
+        self.candidates += other.candidates
+        self.verdicts += other.verdicts
+        self.outcomes += other.outcomes
+        self.by_deviation += other.by_deviation
+        self.violated += other.violated
+        self.decided += other.decided
+        self.readings += other.readings
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for reports and machines."""
+        checks = self.model.compiled
+        return {
+            "candidates": self.candidates,
+            "executed": self.executed,
+            "verdicts": {verdict.name.lower(): self.verdicts[verdict] for verdict in Verdict},
+            "outcomes": dict(self.outcomes.most_common()),
+            "deviations": dict(self.by_deviation.most_common()),
+            "checks": {
+                compiled.check.id: {"violated": int(self.violated[i]), "decided": int(self.decided[i])} for i, compiled in enumerate(checks)
+            },
+            "readings": {
+                compiled.check.id: {"strict": int(self.readings[i][0]), "lenient": int(self.readings[i][1])}
+                for i, compiled in enumerate(checks)
+                if not compiled.certain
+            },
+        }
+
+
+def violations_per_stage(prediction: BatchPrediction) -> dict[Stage, npt.NDArray[np.uint16]]:
+    """For each stage, how many of its checks each row violates, uint16 (n,)."""
+    per_stage = {stage: np.zeros(len(prediction), np.uint16) for stage in Stage}
+    for index, truth in prediction.violated.items():
+        counted: Truth = truth
+        per_stage[prediction.model.compiled[index].step[0]] += counted
+    return per_stage

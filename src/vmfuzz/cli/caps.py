@@ -1,0 +1,66 @@
+"""`vmfuzz caps`: what a processor allows, for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from vmfuzz.arch.capabilities import CAPABILITY_MSRS, FEATURES, Capabilities
+from vmfuzz.arch.controls import CONTROL_WORDS
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.state.profiles import capabilities, profile_names
+
+DEFAULT = "corei7_skylake_x"
+
+
+@click.command()
+@click.option("--cpu", default=DEFAULT, show_default=True, help="A stored profile; --list names them.")
+@click.option(
+    "--capabilities",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Read a capabilities file instead.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print raw facts as JSON (what --capabilities reads).")
+@click.option("--list", "list_profiles", is_flag=True, help="List the stored profiles.")
+def caps(cpu: str, file: Path | None, as_json: bool, list_profiles: bool) -> None:
+    """Show what a processor allows: capability MSRs, and each control that may or must be 1."""
+    if list_profiles:
+        for name in profile_names():
+            click.echo(name)
+        return
+    known = Capabilities.load(file) if file else capabilities(cpu)
+    if as_json:
+        json.dump(known.to_json(), sys.stdout, indent=1)
+        click.echo()
+        return
+    _print(Console(highlight=False), known)
+
+
+def _print(console: Console, known: Capabilities) -> None:
+    console.print(f"[bold]{known.name}[/]")
+    console.print(
+        f"VMCS revision {known.revision:X}H; physical addresses {known.physical_address_width} bits, linear {known.linear_address_width} bits; "
+        f"{len(known.fields)} of {len(FIELDS)} VMCS fields exist; {known.cr3_target_limit} CR3-target values"
+    )
+    console.print("features: " + ", ".join(name for name in FEATURES if known.has(name)))
+    table = Table("MSR", "name", "value", box=None, pad_edge=False)
+    for number, value in known.msrs.items():
+        table.add_row(f"{number:X}H", CAPABILITY_MSRS.get(number, ""), f"{value:016X}H")
+    console.print(table)
+    for key, word in CONTROL_WORDS.items():
+        must, may = known.allowed_settings(key)
+        if not may:
+            console.print(f"[bold]{word.title}[/]: none on this processor")
+            continue
+        console.print(f"[bold]{word.title}[/] (field {word.field}): must be 1 {must:X}H, may be 1 {may:X}H")
+        named = [bit for bit in word.bits if may >> bit & 1]
+        required = [bit.name.lower() for bit in named if must >> bit & 1]
+        console.print("  may be 1: " + ", ".join(bit.name.lower() for bit in named if not must >> bit & 1))
+        if required:
+            console.print("  must be 1: " + ", ".join(required))

@@ -1,0 +1,105 @@
+"""`vmfuzz checks`: browse the specification, one check at a time or by section or field."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.console import Console
+
+from vmfuzz.arch.fields import field_named
+from vmfuzz.arch.live import LIVE
+from vmfuzz.errors import UnknownNameError
+from vmfuzz.generate.boundary import edits_of
+from vmfuzz.model.ambiguities import AMBIGUITIES
+from vmfuzz.model.check import Check
+from vmfuzz.model.checks import CHECKS, SECTIONS, check_named
+from vmfuzz.model.expr import TRUE
+from vmfuzz.model.operands import MEMORY_OPERANDS
+from vmfuzz.model.sections import Citation
+from vmfuzz.model.wording import describe, format_operand
+
+
+@click.command()
+@click.argument("id", required=False)
+@click.option("--section", help="Only this section (part of its title, or its number such as 29.3.1.2).")
+@click.option("--field", help="Only checks that read this field.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def checks(id: str | None, section: str | None, field: str | None, as_json: bool) -> None:
+    """List the VM-entry checks in the SDM's order, or show one (ID) with its condition, gate, fields, outcome and boundary values."""
+    chosen = [check_named(id)] if id else _select(section, field)
+    if as_json:
+        click.echo(json.dumps([as_data(check) for check in chosen], indent=1))
+    elif id:
+        _print_one(chosen[0])
+    else:
+        _print_list(chosen)
+
+
+def _select(section: str | None, field: str | None) -> list[Check]:
+    if field is not None and field not in LIVE and field not in MEMORY_OPERANDS:
+        field_named(field)
+    titles = {listed.title for listed in SECTIONS}
+    if section is not None:
+        wanted = section.lower()
+        titles = {title for title in titles if wanted in title.lower() or wanted in _numbers(title)}
+        if not titles:
+            raise UnknownNameError("section", section, [listed.title for listed in SECTIONS])
+    return [check for check in CHECKS if check.section.title in titles and (field is None or field in check.fields)]
+
+
+def _numbers(title: str) -> tuple[str, ...]:
+    from vmfuzz.model.sections import NUMBERS
+
+    return NUMBERS[title]
+
+
+def as_data(check: Check) -> dict[str, Any]:
+    """A check as JSON data."""
+    return {
+        "id": check.id,
+        "section": check.section.title,
+        "text": check.text,
+        "requires": describe(check.requires),
+        "when": describe(check.when),
+        "must": describe(check.must),
+        "fields": list(check.fields),
+        "outcomes": [outcome.short() for outcome in check.fails.outcomes],
+        "ambiguity": check.ambiguity,
+    }
+
+
+def _print_list(chosen: list[Check]) -> None:
+    console = Console(highlight=False)
+    title = None
+    for check in chosen:
+        if check.section.title != title:
+            title = check.section.title
+            console.print(f"\n[bold]{title}[/] ({check.section.number})")
+        console.print(f"  [cyan]{check.id}[/]  {check.text}")
+    console.print(f"\n{len(chosen)} checks")
+
+
+def _print_one(check: Check) -> None:
+    console = Console(highlight=False)
+    console.print(f"[bold]{check.id}[/]")
+    console.print(check.text)
+    console.print(f"  section   {Citation(check.section.title)}")
+    if check.requires is not TRUE:
+        console.print(f"  exists if {describe(check.requires)}")
+    if check.when is not TRUE:
+        console.print(f"  when      {describe(check.when)}")
+    console.print(f"  must      {describe(check.must)}")
+    console.print(f"  outcome   {' or '.join(str(outcome) for outcome in check.fails.outcomes)}")
+    console.print(f"  reads     {', '.join(check.fields)}")
+    if check.ambiguity:
+        ambiguity = AMBIGUITIES[check.ambiguity]
+        console.print(f"  ambiguity {ambiguity.id}: {ambiguity.text}")
+        console.print(f"            strict: {ambiguity.strict}; lenient: {ambiguity.lenient}")
+    for name in sorted(check.must.reads):
+        edits = edits_of(check.must, name)
+        values = sorted({set_bits for keep, set_bits in edits})[:8]
+        if values:
+            shown = ", ".join(format_operand(name, value) for value in values)
+            console.print(f"  boundary  {name}: {shown}{' ...' if len(edits) > 8 else ''}")

@@ -1,0 +1,29 @@
+"""`vmfuzz doctor`: which executors can be used here and, for each that cannot, why and what to do."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from vmfuzz.errors import EXIT_ENVIRONMENT
+from vmfuzz.execute.availability import availability
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def doctor(as_json: bool) -> None:
+    """Say which executors work on this machine, and what to do about those that do not. Exit code 3 if none does."""
+    found = availability()
+    if as_json:
+        click.echo(json.dumps([{"executor": item.executor, "usable": item.usable, "text": item.text} for item in found], indent=1))
+    else:
+        console = Console(highlight=False)
+        for item in found:
+            mark = "[green]works[/]     " if item.usable else "[yellow]not usable[/]"
+            console.print(f"{mark} [bold]{item.executor}[/]: {escape(item.text)}")
+    if not any(item.usable for item in found):
+        sys.exit(EXIT_ENVIRONMENT)

@@ -1,0 +1,85 @@
+"""`vmfuzz fields`: browse the VMCS field catalogue."""
+
+from __future__ import annotations
+
+import json
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from vmfuzz.arch.fields import BY_ENCODING, FIELDS, Area, Field, field_named
+from vmfuzz.arch.registers import FIELD_BITS
+from vmfuzz.errors import UnknownNameError
+from vmfuzz.model.checks import CHECKS
+from vmfuzz.model.wording import bit_name
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--area", type=click.Choice(["control", "read-only", "guest", "host"]), help="Only this area.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def fields(name: str | None, area: str | None, as_json: bool) -> None:
+    """List the VMCS fields, or show one (NAME is a field's name or its encoding such as 481EH) with its bits and the checks that read it."""
+    chosen = list(FIELDS.values()) if name is None else [_find(name)]
+    if area is not None:
+        chosen = [field for field in chosen if field.area is Area[area.upper().replace("-", "_")]]
+    if as_json:
+        click.echo(json.dumps([_as_json(field) for field in chosen], indent=1))
+    elif name is None:
+        _print_list(chosen)
+    else:
+        _print_one(chosen[0])
+
+
+def _find(name: str) -> Field:
+    digits = name.lower().removeprefix("0x").removesuffix("h")
+    try:
+        encoding = int(digits, 16) if name.lower() != digits or digits[:1].isdigit() else -1
+    except ValueError:
+        encoding = -1
+    if encoding < 0:
+        return field_named(name.lower())
+    if encoding not in BY_ENCODING:
+        raise UnknownNameError("VMCS field encoding", name, [f"{known:04X}H" for known in BY_ENCODING])
+    return BY_ENCODING[encoding]
+
+
+def _exists_if(field: Field) -> str:
+    if not field.gates:
+        return "always"
+    return " or ".join(f"{gate} may be 1" if "." in gate else gate for gate in field.gates)
+
+
+def _as_json(field: Field) -> dict[str, object]:
+    return {
+        "name": field.name,
+        "encoding": f"{field.encoding:#06x}",
+        "width": "natural" if field.width_kind.name == "NATURAL" else field.width,
+        "area": field.area.name.lower().replace("_", "-"),
+        "exists_if": _exists_if(field),
+        "checks": [check.id for check in CHECKS if field.name in check.fields],
+    }
+
+
+def _print_list(chosen: list[Field]) -> None:
+    table = Table("encoding", "name", "width", "area", "exists if", box=None, pad_edge=False)
+    for field in chosen:
+        facts = _as_json(field)
+        table.add_row(f"{field.encoding:04X}H", field.name, str(facts["width"]), str(facts["area"]), _exists_if(field))
+    Console(highlight=False).print(table)
+
+
+def _print_one(field: Field) -> None:
+    console = Console(highlight=False)
+    facts = _as_json(field)
+    console.print(f"[bold]{field.name}[/]  encoding {field.encoding:04X}H, {facts['width']}-bit, {facts['area']} area")
+    console.print(f"exists: {_exists_if(field)}")
+    names = [(index, bit_name(field.name, index)) for index in range(field.width)]
+    bits = ", ".join(f"{index} {label}" for index, label in names if label)
+    if bits or field.name in FIELD_BITS:
+        console.print(f"bits: {bits}")
+    checks = [check for check in CHECKS if field.name in check.fields]
+    console.print(f"read by {len(checks)} checks" + (":" if checks else ""))
+    for check in checks:
+        console.print(f"  [bold]{check.id}[/]  {check.text}")

@@ -1,0 +1,68 @@
+"""The `vmfuzz` command: the group of all commands, and how errors become one clear sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any, Final
+
+import click
+
+from vmfuzz import __version__
+from vmfuzz.errors import VmfuzzError
+
+#: Commands by name: module and function; a module is imported only when its command is used or listed.
+COMMANDS: Final = {
+    "run": ("vmfuzz.cli.run", "run"),
+    "caps": ("vmfuzz.cli.caps", "caps"),
+    "fields": ("vmfuzz.cli.fields", "fields"),
+    "checks": ("vmfuzz.cli.checks", "checks"),
+    "doctor": ("vmfuzz.cli.doctor", "doctor"),
+}
+
+
+class Commands(click.Group):
+    """A group that loads its commands on demand and prints VmfuzzError as one sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Command names in the order of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, function = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), function)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a VmfuzzError ends it with its sentence on standard error and its exit code."""
+        try:
+            return super().invoke(ctx)
+        except VmfuzzError as error:
+            click.echo(f"vmfuzz: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except BrokenPipeError:
+            # the reader of our output is gone (`vmfuzz checks | head`): nothing is left to say, not even at shutdown
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", package_name="vmfuzz")
+def main() -> None:
+    """What will VMLAUNCH do with this VMCS, and why?
+
+    vmfuzz fuzzes the VM-entry checks of Intel VT-x: it mutates a known-good VMCS, runs each candidate through VMLAUNCH on an emulated or real
+    processor, and compares the outcome with what Intel's manual says.
+
+    \b
+    vmfuzz run --iterations 1000000            fuzz an emulated CPU in this process
+    vmfuzz run --cpu tigerlake --seed 7        another CPU model, another seed
+    vmfuzz checks guest.gs.s                   what does the manual require?
+
+    Exit codes: 0 agreement, 1 something found, 2 wrong usage or input, 3 environment unusable, 4 stopped for the machine's safety, 5 nothing
+    was tested.
+    """

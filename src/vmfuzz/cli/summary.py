@@ -1,0 +1,92 @@
+"""The summary of a campaign for people."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vmfuzz.campaign.compare import Verdict
+from vmfuzz.campaign.findings import Finding
+from vmfuzz.campaign.loop import Summary
+from vmfuzz.model.operands import operand_width
+
+_WORDS = {
+    Verdict.AGREES: "processor and model agree",
+    Verdict.NOT_MODELLED: "allowed, but rests on something not modelled",
+    Verdict.MISMATCH: "mismatch",
+    Verdict.DEVIATION: "known deviation of this executor",
+    Verdict.REFUSED: "not run: containment refused the candidate",
+    Verdict.EXECUTOR_CRASHED: "executor crashed or hung",
+    Verdict.NOT_RUN: "not run",
+}
+_FINDINGS_SHOWN = 12
+
+
+def print_summary(summary: Summary) -> None:
+    """Print what ran, how it compared, which outcomes came, which checks were seen, and the findings."""
+    console = Console(highlight=False)
+    progress, tally = summary.progress, summary.progress.tally
+    state = "stopped by Ctrl-C after" if summary.stopped else "ran"
+    console.print(
+        f"{state} {tally.candidates:,} candidates on {summary.executor} in {progress.seconds:.1f} s "
+        f"({progress.rate:,.0f}/s; seed {summary.seed})"
+    )
+    console.print(_verdicts(summary))
+    console.print(_outcomes(summary))
+    decided, existing = int((tally.decided > 0).sum()), len(tally.decided)
+    console.print(f"checks seen deciding alone: {decided} of the {existing} that exist on this processor")
+    for name, count in tally.by_deviation.most_common():
+        console.print(f"known deviation {name}: {count:,} candidates")
+    _print_findings(console, summary)
+
+
+def _verdicts(summary: Summary) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right")
+    table.add_column()
+    for verdict, words in _WORDS.items():
+        count = summary.progress.tally.verdicts[verdict]
+        if count or verdict in (Verdict.AGREES, Verdict.MISMATCH):
+            style = "red" if verdict is Verdict.MISMATCH and count else ""
+            table.add_row(f"{count:,}", words, style=style)
+    return table
+
+
+def _outcomes(summary: Summary) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, title="outcomes", title_justify="left")
+    table.add_column(justify="right")
+    table.add_column()
+    for label, count in summary.progress.tally.outcomes.most_common(12):
+        table.add_row(f"{count:,}", label)
+    return table
+
+
+def _print_findings(console: Console, summary: Summary) -> None:
+    findings = sorted(summary.progress.findings.by_id.values(), key=lambda finding: -finding.count)
+    if not findings:
+        console.print("no findings")
+        return
+    console.print(
+        f"[bold red]{len(findings)} findings[/]" + (f", the {_FINDINGS_SHOWN} most frequent:" if len(findings) > _FINDINGS_SHOWN else ":")
+    )
+    for finding in findings[:_FINDINGS_SHOWN]:
+        _print_finding(console, finding)
+
+
+def _print_finding(console: Console, finding: Finding) -> None:
+    signature = finding.signature
+    console.print(f"\n[bold]{signature.id}[/] {signature.kind}, {finding.count:,} times")
+    predicted = ", ".join(sorted(outcome.short() for outcome in finding.predicted))
+    console.print(f"  predicted {predicted}; got {finding.actual.short()}")
+    console.print(f"  base {finding.base_name}")
+    if signature.checks:
+        console.print(f"  checks violated: {', '.join(signature.checks[:6])}")
+    if signature.message:
+        console.print(f"  the executor says: {escape(signature.message)}")
+    for name, (before, after) in finding.differences.items():
+        digits = operand_width(name) // 4 or 1
+        old = "unwritten" if before is None else f"{before:0{digits}X}H"
+        console.print(f"  {name}: {old} -> {after or 0:0{digits}X}H")
+    for address, words in finding.memory_differences.items():
+        console.print(f"  memory at {address:X}H: {words[0]:016X}H -> {words[1]:016X}H")

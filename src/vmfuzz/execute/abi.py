@@ -1,0 +1,77 @@
+"""The engine's wire format as Python sees it: read from kmod/engine.h itself by cffi."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import cffi
+import numpy as np
+
+from vmfuzz.errors import EnvironmentUnusable
+
+NATIVE: Final = Path(__file__).parent / "_native"
+_BUILD_HINT: Final = "build it with `pip install -e .` (or `make`), which needs gcc and binutils"
+
+
+def native_file(name: str) -> Path:
+    """Path of a file that the native build made; raises EnvironmentUnusable when it has not been built."""
+    path = NATIVE / name
+    if not path.is_file():
+        raise EnvironmentUnusable(f"{path} does not exist: the native part of vmfuzz is not built; {_BUILD_HINT}")
+    return path
+
+
+@cache
+def _ffi() -> cffi.FFI:
+    text = native_file("engine.h").read_text(encoding="utf-8")
+    ffi = cffi.FFI()
+    ffi.cdef(re.sub(r"^#.*$", "", text, flags=re.MULTILINE))
+    return ffi
+
+
+@cache
+def constants() -> dict[str, int]:
+    """Every enumerator of engine.h without its prefix VMFUZZ_: `constants()["COMMAND_RUN"]`."""
+    ffi = _ffi()
+    found: dict[str, int] = {}
+    for enum in ("constants", "target", "live", "command", "status", "flags", "kind", "emulated"):
+        relements: dict[str, int] = ffi.typeof(f"enum vmfuzz_{enum}").relements
+        found.update({name.removeprefix("VMFUZZ_"): value for name, value in relements.items()})
+    return found
+
+
+_KINDS: Final = {"vmfuzz_u8": "u1", "unsigned char": "u1", "unsigned short": "u2", "unsigned int": "u4",
+                 "unsigned long long": "u8", "char": "S1"}  # fmt: skip
+
+
+def _numpy_type(ctype: Any) -> Any:
+    if ctype.kind == "primitive":
+        return np.dtype(_KINDS[ctype.cname])
+    if ctype.kind == "array":
+        if ctype.item.cname == "char":
+            return np.dtype(f"S{ctype.length}")
+        return np.dtype((_numpy_type(ctype.item), (ctype.length,)))
+    return np.dtype(
+        {
+            "names": [name for name, _ in ctype.fields],
+            "formats": [_numpy_type(member.type) for _, member in ctype.fields],
+            "offsets": [member.offset for _, member in ctype.fields],
+            "itemsize": _ffi().sizeof(ctype),
+        }
+    )
+
+
+@cache
+def struct_dtype(name: str) -> np.dtype[Any]:
+    """`struct vmfuzz_<name>` as a numpy dtype with the same layout."""
+    dtype: np.dtype[Any] = _numpy_type(_ffi().typeof(f"struct vmfuzz_{name}"))
+    return dtype
+
+
+@cache
+def names_of(prefix: str) -> dict[int, str]:
+    """Enumerators that begin with `prefix`, by value: for error messages."""
+    return {value: name for name, value in constants().items() if name.startswith(prefix)}

@@ -1,0 +1,57 @@
+"""What every executor offers, and how one is opened by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, runtime_checkable
+
+from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.outcomes import Outcomes
+from vmfuzz.errors import UnknownNameError
+from vmfuzz.state.batch import VmcsBatch
+from vmfuzz.state.vmcs import Vmcs
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Something that executes VM entries. A candidate that kills the executor is an outcome, not an error."""
+
+    @property
+    def name(self) -> str:
+        """What executes, for reports: "bochs corei7_skylake_x"."""
+
+    def capabilities(self) -> Capabilities:
+        """What the processor allows."""
+
+    def known_good(self) -> Vmcs:
+        """A VMCS captured from the processor's own state that enters a 64-bit guest and exits at once."""
+
+    def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
+        """The outcome of each candidate, in order. Candidates do not influence one another."""
+
+    def close(self) -> None:
+        """Release the processor; further calls raise ExecutorError. Closing twice is allowed."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+#: Names that `open_executor` takes.
+EXECUTORS: Final = ("auto", "bochs")
+
+
+def open_executor(name: str = "auto", cpu: str | None = None, **options: Any) -> Executor:
+    """Open an executor; `cpu` is the CPU model of an emulated one. `auto` takes the best that works here.
+
+    Raises UnknownNameError (executor or CPU model) and EnvironmentUnusable (something is not installed).
+    """
+    if name not in EXECUTORS:
+        raise UnknownNameError("executor", name, EXECUTORS)
+    from vmfuzz.execute.bochs import (
+        DEFAULT_CPU,
+        BochsExecutor,
+    )  # an executor's needs are its own: import only what is opened
+
+    return BochsExecutor(cpu or DEFAULT_CPU, **options)

@@ -1,0 +1,185 @@
+"""One worker process with its shared memory: start it, give it requests, notice when it dies or hangs."""
+
+from __future__ import annotations
+
+import importlib.util
+import mmap
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vmfuzz.errors import EnvironmentUnusable, ExecutorError
+from vmfuzz.execute.abi import constants, native_file, struct_dtype
+
+_PACKAGE: Final = "bochscpu-python"
+_POLL_SECONDS: Final = 0.05
+
+
+class WorkerDied(Exception):
+    """The worker ended or was ended during a request; `reason` says how, for people."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def bochscpu_library() -> Path:
+    """Path of bochscpu's shared object, found without importing the package (that needs glibc 2.38)."""
+    spec = importlib.util.find_spec("bochscpu")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    for folder in folders:
+        for path in sorted(Path(folder).glob("_bochscpu*.so")):
+            return path
+    raise EnvironmentUnusable(
+        f"the emulated CPU is not installed: the package {_PACKAGE} was not found; "
+        f"install it with `pip install {_PACKAGE}==0.4.0` "
+        "(wheels exist for Linux x86-64 and CPython 3.9 to 3.14)"
+    )
+
+
+class BochsProcess:
+    """A worker and the memory that it shares with this process; the memory outlives the worker."""
+
+    def __init__(self, model: int, *, hang_seconds: float, plain_tlb_flush: bool = False) -> None:
+        self._library = bochscpu_library()
+        self._platform = native_file("bochs_platform.so")
+        self._model = model
+        self._plain = plain_tlb_flush
+        #: page size of the harness, for the next start of the worker; see build_tables in bochs_platform.c
+        self.small_pages = False
+        self.hang_seconds = hang_seconds
+        layout = constants()
+        self._fd = os.memfd_create("vmfuzz-bochs")
+        os.ftruncate(self._fd, layout["EMU_BYTES"])
+        self._mapping = mmap.mmap(self._fd, layout["EMU_BYTES"])
+        self.memory: npt.NDArray[np.uint8] = np.frombuffer(self._mapping, np.uint8)
+        image = np.frombuffer(native_file("engine.bin").read_bytes(), np.uint8)
+        if len(image) > layout["EMU_TABLES"]:
+            raise ExecutorError(f"engine.bin has {len(image)} bytes, more than the {layout['EMU_TABLES']} of its place")
+        self._image = image
+        self.request: Any = self.view("EMU_REQUEST", struct_dtype("request"), 1)[0]
+        self._messages: Any = self.view("EMU_MESSAGES", struct_dtype("messages"), 1)[0]
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._start()
+
+    def view(self, place: str, dtype: Any, count: int, offset: int = 0) -> npt.NDArray[Any]:
+        """`count` elements of shared memory at a place named in engine.h, plus `offset` bytes."""
+        start = constants()[place] + offset
+        return self.memory[start : start + np.dtype(dtype).itemsize * count].view(dtype)
+
+    def _start(self) -> None:
+        # A worker that died may have damaged its own code or tables, which lie in shared memory.
+        self.memory[: constants()["EMU_HOT"]] = 0
+        self.memory[: len(self._image)] = self._image
+        command_read, self._command = os.pipe()
+        self._reply, reply_write = os.pipe()
+        numbers = (
+            self._fd,
+            command_read,
+            reply_write,
+            self._model,
+            int(self._plain),
+            int(self.small_pages),
+            os.getpid(),
+        )
+        script = Path(__file__).with_name("bochs_worker.py")
+        self._stderr.seek(0)
+        self._stderr.truncate()
+        try:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    str(script),
+                    str(self._platform),
+                    str(self._library),
+                    *map(str, numbers),
+                ],
+                pass_fds=(self._fd, command_read, reply_write),
+                stdin=subprocess.DEVNULL,
+                stdout=self._stderr,
+                stderr=self._stderr,
+            )
+        except OSError as error:
+            raise ExecutorError(f"cannot start the worker process ({sys.executable}): {error.strerror}") from None
+        finally:
+            os.close(command_read)
+            os.close(reply_write)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the present worker."""
+        return self._process.pid if self._process else 0
+
+    def restart(self) -> None:
+        """End the worker, if it still lives, and start another."""
+        self._stop()
+        self._start()
+
+    def call(self, start_seconds: float = 20.0) -> None:
+        """Have the worker serve the request; raises WorkerDied when it dies or makes no progress."""
+        self.request["current_row"] = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+        try:
+            os.write(self._command, b"r")
+        except BrokenPipeError:
+            raise WorkerDied(self._obituary()) from None
+        row, deadline = int(self.request["current_row"]), time.monotonic() + start_seconds
+        while not select.select([self._reply], [], [], _POLL_SECONDS)[0]:
+            now = int(self.request["current_row"])
+            if now != row:
+                row, deadline = now, time.monotonic() + self.hang_seconds
+            elif time.monotonic() > deadline:
+                self._stop()
+                raise WorkerDied(f"no progress for {self.hang_seconds:g} s: the emulated processor hangs")
+        if not os.read(self._reply, 1):
+            raise WorkerDied(self._obituary())
+
+    def _obituary(self) -> str:
+        assert self._process is not None
+        status = self._process.wait()
+        fatal = bytes(self._messages["fatal"]).decode("utf-8", "replace")
+        if fatal:
+            return fatal
+        self._stderr.seek(0)
+        said = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
+        how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        return f"the worker ended: {how}" + (f"; it said: {said[-1]}" if said else "")
+
+    def texts(self) -> list[str]:
+        """The emulator's messages so far, by number - 1."""
+        used = int(self._messages["used"])
+        return bytes(self.view("EMU_MESSAGES", np.uint8, used, self._text_offset)).decode("utf-8", "replace").split("\0")[:-1]
+
+    @property
+    def _text_offset(self) -> int:
+        fields = struct_dtype("messages").fields
+        assert fields is not None
+        return int(fields["text"][1])
+
+    def _stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+        os.close(self._command)
+        os.close(self._reply)
+
+    def close(self) -> None:
+        """End the worker and release the memory."""
+        self._stop()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self._stderr.close()

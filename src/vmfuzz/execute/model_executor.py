@@ -1,0 +1,66 @@
+"""An executor that answers from the model itself: for tests, benchmarks, and as a processor with planted errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.outcomes import Kind, Outcomes
+from vmfuzz.model.check import Check
+from vmfuzz.model.checks import CHECKS
+from vmfuzz.model.outcome_codes import OUTCOME_OF_BIT
+from vmfuzz.model.predict import Model
+from vmfuzz.state.batch import VmcsBatch
+from vmfuzz.state.vmcs import Vmcs
+
+
+class ModelExecutor:
+    """A processor that makes exactly `checks` and of several allowed outcomes takes the first; `known_good` is given."""
+
+    def __init__(self, capabilities: Capabilities, known_good: Vmcs, checks: Sequence[Check] = CHECKS) -> None:
+        self._model = Model(capabilities, checks)
+        self._known_good = known_good
+
+    @property
+    def name(self) -> str:
+        """`model NAME-OF-CAPABILITIES`."""
+        return f"model {self._model.capabilities.name}"
+
+    def capabilities(self) -> Capabilities:
+        """The capabilities that it was made with."""
+        return self._model.capabilities
+
+    def known_good(self) -> Vmcs:
+        """The state that it was made with."""
+        return self._known_good
+
+    def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
+        """The lowest allowed outcome of each candidate (a failure before an entry; of failures the earliest stage's)."""
+        if not isinstance(batch, VmcsBatch):
+            batch = VmcsBatch.of(batch)
+        allowed = self._model.predict_batch(batch).allowed
+        lowest = allowed & (~allowed + np.uint64(1))
+        outcomes = Outcomes.empty(len(batch))
+        for bit, outcome in enumerate(OUTCOME_OF_BIT):
+            rows = lowest == np.uint64(1 << bit)
+            outcomes.kind[rows] = outcome.kind
+            outcomes.number[rows] = outcome.number
+            outcomes.qualification[rows] = outcome.qualification or 0
+            if outcome.kind is Kind.ENTRY_FAILURE:
+                outcomes.raw_reason[rows] = 1 << 31 | outcome.number
+            elif outcome.kind is Kind.EXIT:
+                outcomes.raw_reason[rows] = outcome.number
+        return outcomes
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""Generation of candidates: known-good bases, mutations that know the checks, families."""

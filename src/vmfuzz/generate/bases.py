@@ -1,0 +1,352 @@
+"""Known-good states: the captured one in other modes, with more features on, and with events pending; each valid by construction.
+
+A base is named "MODE/FEATURES/EVENT". Each part is a function of a state and the capabilities that returns the changed state, or None where
+the processor lacks what it needs. The model confirms that a composed state may enter before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.controls import Control, Entry, Exit, Pin, Primary, Secondary, VmFunction, word_of
+from vmfuzz.arch.registers import ACTIVITY, CR0, CR4, EVENT, RFLAGS
+from vmfuzz.model.checks.msr_load import IA32_KERNEL_GS_BASE, IA32_STAR
+from vmfuzz.model.predict import Model
+from vmfuzz.state.batch import VmcsBatch
+from vmfuzz.state.vmcs import Vmcs
+
+Part = Callable[[Vmcs, Capabilities], Vmcs | None]
+
+_DATA_SEGMENTS: Final = ("ss", "ds", "es", "fs", "gs")
+_SIX: Final = ("cs", *_DATA_SEGMENTS)
+#: Pages of the executor's arena, counted from that of I/O bitmap A on, that no captured field points to.
+_LINK_PAGE: Final = 15
+_PDPT_PAGE: Final = 16
+
+
+def _page(vmcs: Vmcs, number: int) -> int:
+    return (vmcs["io_bitmap_a"] & ~0xFFF) + number * 4096
+
+
+def set_controls(vmcs: Vmcs, caps: Capabilities, *controls: Control, on: bool = True) -> Vmcs | None:
+    """The state with these controls (and those that activate their words) at 1, or at 0; None if one may not be so."""
+    values: dict[str, int] = {}
+    for control in controls:
+        word = word_of(control)
+        if not caps.may_be_1(control) if on else caps.must_be_1(control):
+            return None
+        current = values.get(word.field, vmcs.get(word.field) or 0)
+        values[word.field] = current | 1 << control if on else current & ~(1 << control)
+        if on and word.activated_by is not None:
+            activated = set_controls(vmcs.replace(**values), caps, word.activated_by)
+            if activated is None:
+                return None
+            values[word_of(word.activated_by).field] = activated[word_of(word.activated_by).field]
+    return vmcs.replace(**values)
+
+
+def _with_allowed(vmcs: Vmcs, caps: Capabilities, *controls: Control) -> Vmcs:
+    """The state with those of the controls at 1 that may be 1."""
+    for control in controls:
+        vmcs = set_controls(vmcs, caps, control) or vmcs
+    return vmcs
+
+
+# Modes
+
+
+def _captured(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
+    return vmcs
+
+
+def _compatibility(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
+    return vmcs.replace(guest_cs_access_rights=0xC09B)
+
+
+def _legacy(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    """Outside IA-32e mode: 32-bit code segment, no LMA, no LME, no PCIDE."""
+    legacy = set_controls(vmcs, caps, Entry.IA32E_MODE_GUEST, on=False)
+    if legacy is None:
+        return None
+    if "guest_ia32_efer" in legacy:
+        legacy = legacy.replace(guest_ia32_efer=legacy["guest_ia32_efer"] & ~0x500)
+    return legacy.replace(guest_cs_access_rights=0xC09B, guest_cr4=legacy["guest_cr4"] & ~(1 << CR4.PCIDE))
+
+
+def _pae(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    legacy = _legacy(vmcs, caps)
+    if legacy is None:
+        return None
+    table = _page(vmcs, _PDPT_PAGE)
+    words = {table + 8 * index: 0 for index in range(4)}
+    return legacy.replace(guest_cr3=table).with_memory(words)
+
+
+def _paging_32(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    legacy = _legacy(vmcs, caps)
+    return None if legacy is None else legacy.replace(guest_cr4=legacy["guest_cr4"] & ~(1 << CR4.PAE))
+
+
+def _no_paging(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    legacy = _legacy(vmcs, caps)
+    free = legacy and set_controls(legacy, caps, Secondary.UNRESTRICTED_GUEST, Secondary.ENABLE_EPT)
+    return free and free.replace(guest_cr0=free["guest_cr0"] & ~(1 << CR0.PG))
+
+
+def _real(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    free = _no_paging(vmcs, caps)
+    if free is None:
+        return None
+    values = {f"guest_{segment}_limit": 0xFFFF for segment in _SIX}
+    values.update({f"guest_{segment}_access_rights": 0x93 for segment in _SIX})
+    return free.replace(guest_cr0=free["guest_cr0"] & ~(1 << CR0.PE), **values)
+
+
+def _virtual_8086(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    legacy = _legacy(vmcs, caps)
+    if legacy is None:
+        return None
+    values = {f"guest_{segment}_limit": 0xFFFF for segment in _SIX}
+    values.update({f"guest_{segment}_access_rights": 0xF3 for segment in _SIX})
+    values.update({f"guest_{segment}_base": legacy[f"guest_{segment}_selector"] << 4 for segment in _SIX})
+    return legacy.replace(guest_rflags=legacy["guest_rflags"] | 1 << RFLAGS.VM, **values)
+
+
+def _ring_3(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
+    """CPL 3 in 64-bit mode."""
+    values = {f"guest_{segment}_selector": vmcs[f"guest_{segment}_selector"] | 3 for segment in _SIX}
+    values.update({f"guest_{segment}_access_rights": vmcs[f"guest_{segment}_access_rights"] | 0x60 for segment in _SIX})
+    return vmcs.replace(**values)
+
+
+def _conforming(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
+    """A conforming code segment, a usable LDTR, a readable code segment in DS, an unusable ES."""
+    return vmcs.replace(
+        guest_cs_access_rights=0xA09F,
+        guest_ldtr_selector=0x20,
+        guest_ldtr_access_rights=0x82,
+        guest_ldtr_limit=0xFFF,
+        guest_ds_access_rights=0xC09B,
+        guest_es_access_rights=0x1C093,
+    )
+
+
+MODES: Final[Mapping[str, Part]] = MappingProxyType(
+    {
+        "64-bit": _captured,
+        "64-bit-ring-3": _ring_3,
+        "64-bit-segments": _conforming,
+        "compatibility": _compatibility,
+        "pae": _pae,
+        "32-bit": _paging_32,
+        "no-paging": _no_paging,
+        "real": _real,
+        "virtual-8086": _virtual_8086,
+    }
+)
+
+# Features
+
+
+def _loads(vmcs: Vmcs, caps: Capabilities) -> Vmcs:
+    """Everything that VM entry and VM exit can load and save, with valid values."""
+    entry = (bit for bit in Entry if bit.name.startswith("LOAD_") and bit is not Entry.LOAD_IA32_RTIT_CTL)
+    exits = (bit for bit in Exit if bit.name.startswith(("LOAD_", "SAVE_", "CLEAR_")) and bit is not Exit.SAVE_VMX_PREEMPTION_TIMER)
+    return _with_allowed(vmcs, caps, *entry, *exits)
+
+
+def _memory_managed(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    """EPT and all that rests on it, VM functions, shadowing."""
+    with_ept = set_controls(vmcs, caps, Secondary.ENABLE_EPT)
+    return with_ept and _with_allowed(
+        with_ept.replace(**({"tsc_multiplier": 1} if caps.has_field("tsc_multiplier") else {})),
+        caps,
+        Secondary.ENABLE_VPID,
+        Secondary.UNRESTRICTED_GUEST,
+        Secondary.ENABLE_PML,
+        Secondary.EPT_VIOLATION_VE,
+        Secondary.MODE_BASED_EXECUTE_CONTROL_FOR_EPT,
+        Secondary.SUB_PAGE_WRITE_PERMISSIONS,
+        Secondary.ENABLE_VM_FUNCTIONS,
+        Secondary.USE_TSC_SCALING,
+        VmFunction.EPTP_SWITCHING,
+    )
+
+
+def _no_ept(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    return set_controls(vmcs, caps, Secondary.ENABLE_EPT, on=False)
+
+
+def _tpr_shadow(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    shadowed = set_controls(vmcs, caps, Primary.USE_TPR_SHADOW)
+    return shadowed and _with_allowed(shadowed, caps, Primary.USE_IO_BITMAPS, Primary.USE_MSR_BITMAPS).with_memory(
+        {shadowed["virtual_apic_address"] + 0x80: 0x50}
+    )
+
+
+def _apic_accesses(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    shadowed = _tpr_shadow(vmcs, caps)
+    return shadowed and set_controls(shadowed, caps, Secondary.VIRTUALIZE_APIC_ACCESSES)
+
+
+def _virtual_interrupts(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    shadowed = _tpr_shadow(vmcs, caps)
+    delivering = shadowed and set_controls(
+        shadowed, caps, Pin.EXTERNAL_INTERRUPT_EXITING, Secondary.VIRTUAL_INTERRUPT_DELIVERY, Secondary.VIRTUALIZE_X2APIC_MODE
+    )
+    if delivering is None:
+        return None
+    posted = set_controls(delivering, caps, Pin.PROCESS_POSTED_INTERRUPTS, Exit.ACKNOWLEDGE_INTERRUPT_ON_EXIT)
+    return _with_allowed(posted or delivering, caps, Secondary.APIC_REGISTER_VIRTUALIZATION)
+
+
+def _nmis(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    return set_controls(vmcs, caps, Pin.NMI_EXITING, Pin.VIRTUAL_NMIS)
+
+
+def _linked(vmcs: Vmcs, caps: Capabilities) -> Vmcs:
+    """A VMCS link pointer, to a VMCS region of the right revision that is no shadow."""
+    page = _page(vmcs, _LINK_PAGE)
+    return vmcs.replace(vmcs_link_pointer=page).with_memory({page: caps.revision})
+
+
+def _shadowing(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    shadowing = set_controls(vmcs, caps, Secondary.VMCS_SHADOWING)
+    return shadowing and _linked(shadowing, caps).with_memory({_page(vmcs, _LINK_PAGE): caps.revision | 1 << 31})
+
+
+def _msr_list(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
+    address = vmcs["vm_entry_msr_load_address"]
+    words = (IA32_KERNEL_GS_BASE, 0, IA32_STAR, 0, IA32_KERNEL_GS_BASE, 0, IA32_STAR, 0)
+    return vmcs.replace(vm_entry_msr_load_count=2).with_memory({address + 8 * i: word for i, word in enumerate(words)})
+
+
+def _resume(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
+    return vmcs.replace(live_launch_instruction=1, live_launch_state=1)
+
+
+def _save_timer(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    return set_controls(vmcs, caps, Pin.ACTIVATE_VMX_PREEMPTION_TIMER, Exit.SAVE_VMX_PREEMPTION_TIMER)
+
+
+def _cet_pks(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    """What CR4 can turn on: PCID (64-bit guests), CET, PKS; host and guest."""
+    bits = 0
+    for bit in (CR4.PCIDE, CR4.CET, CR4.PKS, CR4.SMEP, CR4.PGE):
+        if caps.cr4_fixed[1] >> bit & 1 and (bit is not CR4.PCIDE or (vmcs["vm_entry_controls"] >> Entry.IA32E_MODE_GUEST & 1)):
+            bits |= 1 << bit
+    return _loads(vmcs, caps).replace(guest_cr4=vmcs["guest_cr4"] | bits) if bits else None
+
+
+FEATURES: Final[Mapping[str, Part]] = MappingProxyType(
+    {
+        "plain": _captured,
+        "loads": _loads,
+        "ept-features": _memory_managed,
+        "no-ept": _no_ept,
+        "tpr-shadow": _tpr_shadow,
+        "apic-accesses": _apic_accesses,
+        "virtual-interrupts": _virtual_interrupts,
+        "virtual-nmis": _nmis,
+        "link-pointer": _linked,
+        "shadowing": _shadowing,
+        "msr-load": _msr_list,
+        "vmresume": _resume,
+        "save-timer": _save_timer,
+        "cr4-features": _cet_pks,
+    }
+)
+
+# Events
+
+
+def _inject(kind: EVENT, vector: int, error_code: int | None = None) -> Part:
+    info = 1 << 31 | kind << 8 | vector | (1 << 11 if error_code is not None else 0)
+
+    def part(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
+        rflags = vmcs["guest_rflags"] | (1 << RFLAGS.IF if kind is EVENT.EXTERNAL_INTERRUPT else 0)
+        software = kind in (EVENT.SOFTWARE_INTERRUPT, EVENT.SOFTWARE_EXCEPTION, EVENT.PRIVILEGED_SOFTWARE_EXCEPTION)
+        return vmcs.replace(
+            vm_entry_interruption_info=info,
+            vm_entry_exception_error_code=error_code or 0,
+            vm_entry_instruction_length=1 if software else 0,
+            guest_rflags=rflags,
+        )
+
+    return part
+
+
+def _state(activity: ACTIVITY = ACTIVITY.ACTIVE, interruptibility: int = 0, rflags: int = 0, pending: int = 0) -> Part:
+    def part(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+        if not caps.activity_states >> activity & 1:
+            return None
+        return vmcs.replace(
+            guest_activity_state=activity,
+            guest_interruptibility_state=interruptibility,
+            guest_rflags=vmcs["guest_rflags"] | rflags,
+            guest_pending_debug_exceptions=pending,
+        )
+
+    return part
+
+
+_IF: Final = 1 << RFLAGS.IF
+_TF: Final = 1 << RFLAGS.TF
+
+EVENTS: Final[Mapping[str, Part]] = MappingProxyType(
+    {
+        "nothing": _captured,
+        "external-interrupt": _inject(EVENT.EXTERNAL_INTERRUPT, 0x20),
+        "nmi": _inject(EVENT.NMI, 2),
+        "debug-exception": _inject(EVENT.HARDWARE_EXCEPTION, 1),
+        "general-protection": _inject(EVENT.HARDWARE_EXCEPTION, 13, 0),
+        "machine-check": _inject(EVENT.HARDWARE_EXCEPTION, 18),
+        "software-interrupt": _inject(EVENT.SOFTWARE_INTERRUPT, 0x80),
+        "software-exception": _inject(EVENT.SOFTWARE_EXCEPTION, 3),
+        "privileged-software-exception": _inject(EVENT.PRIVILEGED_SOFTWARE_EXCEPTION, 1),
+        "monitor-trap-flag": _inject(EVENT.OTHER_EVENT, 0),
+        "hlt": _state(ACTIVITY.HLT),
+        "shutdown": _state(ACTIVITY.SHUTDOWN),
+        "blocking-by-sti": _state(interruptibility=1, rflags=_IF),
+        "blocking-by-mov-ss": _state(interruptibility=2),
+        "single-step": _state(interruptibility=1, rflags=_IF | _TF, pending=1 << 14),
+        "pending-breakpoint": _state(pending=1 << 12 | 1),
+        "trap-flag": _state(rflags=_TF),
+    }
+)
+
+
+class Bases:
+    """The known-good states of one processor, composed on demand from its captured state."""
+
+    def __init__(self, model: Model, captured: Vmcs) -> None:
+        self._model = model
+        self.captured = captured
+        self._states: dict[str, Vmcs | None] = {}
+        self.modes = tuple(name for name in MODES if self.get(f"{name}/plain/nothing") is not None)
+        self.features = tuple(name for name in FEATURES if self.get(f"64-bit/{name}/nothing") is not None)
+        self.events = tuple(name for name in EVENTS if self.get(f"64-bit/plain/{name}") is not None)
+
+    def get(self, name: str) -> Vmcs | None:
+        """The base called MODE/FEATURES/EVENT, or None where it cannot be (the parts exclude each other, or the processor lacks one)."""
+        if name not in self._states:
+            self._states[name] = self._compose(*name.split("/"))
+        return self._states[name]
+
+    def nearest(self, mode: str, features: str, event: str) -> str:
+        """The name of the base with these parts, or of the one that leaves out as few of them as it must."""
+        candidates = (f"{mode}/{features}/{event}", f"{mode}/{features}/nothing", f"{mode}/plain/{event}", f"{mode}/plain/nothing")
+        return next(name for name in candidates if self.get(name) is not None)
+
+    def _compose(self, mode: str, features: str, event: str) -> Vmcs | None:
+        state: Vmcs | None = self.captured
+        for part in (MODES[mode], FEATURES[features], EVENTS[event]):
+            state = part(state, self._model.capabilities) if state is not None else None
+        if state is None:
+            return None
+        prediction = self._model.predict_batch(VmcsBatch(state, {}, count=1))
+        certain = any(compiled.certain for compiled in prediction.violations_of(0))
+        return None if certain or prediction.not_modelled.any() else state

@@ -1,0 +1,79 @@
+"""Values worth trying in a field, read off the conditions of the checks: constants, masks, bits, and what lies next to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from vmfuzz.model.expr import MASK64, Bits, Node
+from vmfuzz.model.operands import operand_width
+
+#: How a value is made from a field's current value: (keep, set) means (value & keep) | set.
+Edit = tuple[int, int]
+
+
+def _constant(bits: Bits) -> int | None:
+    return int(bits.args[0]) if bits.op == "const" else None
+
+
+def _around(value: int) -> tuple[int, ...]:
+    return (value, value - 1, value + 1)
+
+
+def _edits_of_value(bits: Bits, field: str, wanted: Iterable[int]) -> list[Edit]:
+    """Edits of `field` that give the expression `bits` each wanted value, where the expression is simple enough to invert."""
+    full = (1 << operand_width(field)) - 1
+    if bits.op == "operand" and bits.args[0] == field:
+        return [(0, value & full) for value in wanted if 0 <= value <= MASK64]
+    if bits.op == "slice" and bits.args[0].op == "operand" and bits.args[0].args[0] == field:
+        high, low = bits.args[1], bits.args[2]
+        span = ((1 << (high - low + 1)) - 1) << low
+        return [(full & ~span, (value << low) & span) for value in wanted if 0 <= value <= MASK64]
+    if bits.op == "and" and _constant(bits.args[1]) is not None:
+        mask = bits.args[1].args[0]
+        inner = bits.args[0]
+        if inner.op == "operand" and inner.args[0] == field:
+            return _mask_edits(mask, full)
+        return []
+    if bits.op == "or" and _constant(bits.args[1]) is not None:
+        inner = bits.args[0]
+        if inner.op == "operand" and inner.args[0] == field:
+            return _mask_edits(full & ~bits.args[1].args[0], full)
+        return []
+    if bits.op == "add" and _constant(bits.args[1]) is not None:
+        addend = bits.args[1].args[0]
+        return _edits_of_value(bits.args[0], field, [(value - addend) & MASK64 for value in wanted])
+    return []
+
+
+def _mask_edits(mask: int, full: int) -> list[Edit]:
+    """Each bit of the mask set alone, cleared alone; all set; all cleared."""
+    bits = [1 << index for index in range(64) if mask >> index & 1 and full >> index & 1]
+    edits = [(full & ~bit, bit) for bit in bits] + [(full & ~bit, 0) for bit in bits]
+    return [*edits, (full & ~mask, mask & full), (full & ~mask, 0)]
+
+
+@lru_cache(maxsize=4096)
+def edits_of(condition: Node, field: str) -> tuple[Edit, ...]:
+    """Edits of `field` that bring atoms of `condition` (capabilities folded in) to their boundary and across it."""
+    edits: dict[Edit, None] = {}
+    full = (1 << operand_width(field)) - 1
+    stack = [condition]
+    while stack:
+        node = stack.pop()
+        if field not in node.reads:
+            continue
+        op, args = node.op, node.args
+        if op == "bit" and args[0].op == "operand":
+            bit = 1 << args[1]
+            edits.update({(full & ~bit, bit): None, (full & ~bit, 0): None})
+        elif op in ("eq", "le"):
+            for value, other in ((args[0], args[1]), (args[1], args[0])):
+                constant = _constant(other)
+                if constant is not None:
+                    edits.update(dict.fromkeys(_edits_of_value(value, field, _around(constant))))
+        elif op == "one_of":
+            wanted = [near for value in args[1] for near in _around(value)]
+            edits.update(dict.fromkeys(_edits_of_value(args[0], field, wanted)))
+        stack.extend(child for child in node.children)
+    return tuple(edits)

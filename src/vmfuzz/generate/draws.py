@@ -1,0 +1,31 @@
+"""Drawing from a Hypothesis strategy outside of a test: a list of examples, the same for the same seed."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as hypothesis_seed
+from hypothesis.strategies import SearchStrategy
+
+_Example = TypeVar("_Example")
+
+
+def draw(strategy: SearchStrategy[_Example], seed: int, count: int) -> list[_Example]:
+    """`count` examples of `strategy` (fewer only if it has fewer), determined by `seed`."""
+    examples: list[_Example] = []
+
+    @hypothesis_seed(seed)
+    @settings(
+        max_examples=count,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def collect(example: _Example) -> None:
+        examples.append(example)
+
+    collect()
+    return examples[:count]

@@ -1,0 +1,1 @@
+"""The SDM's VM-entry checks as a model that runs: expression algebra, checks, evaluation, prediction."""

@@ -1,0 +1,318 @@
+"""Known deviations of the Bochs CPU (Bochs 3.0, as bochscpu-python 0.4.0 carries it).
+
+Every entry was met by a campaign on an emulated CPU and then confirmed by reading Bochs' public source; functions named are those of
+cpu/vmx.cc unless another file is named.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vmfuzz.arch.controls import Entry, Exit, Pin, Primary
+from vmfuzz.arch.registers import AR, EVENT
+from vmfuzz.model.check import Check, Fails
+from vmfuzz.model.checks import BY_ID
+from vmfuzz.model.checks.event_injection import VECTOR, injects
+from vmfuzz.model.checks.guest_non_register import PENDING, RTM, STI
+from vmfuzz.model.deviations import Deviation, skipping
+from vmfuzz.model.expr import TRUE, Bits, Cond, all_of, any_of
+from vmfuzz.model.operands import cap, enabled, has, may_be_1, vmcs
+from vmfuzz.model.sections import Citation
+
+_BOCHS: Final = "bochs"
+_GUEST_64: Final = enabled(Entry.IA32E_MODE_GUEST)
+_CS_L: Final = vmcs.guest_cs_access_rights[AR.L]
+
+
+def _extra(like: str, id: str, text: str, must: Cond, when: Cond = TRUE, requires: Cond = TRUE, fails: Fails = Fails.GUEST) -> Check:
+    """A check that Bochs makes and the SDM does not; `like` is the check whose section it stands in."""
+    return Check(id, Citation(BY_ID[like].section.title), text, must, when, requires, fails)
+
+
+_SS_CHECKS: Final = tuple(f"guest.ss.{rule}" for rule in "base type s p g.low g.high ar.rsvd-low ar.rsvd-high".split())
+_SS_NULL: Final = all_of(vmcs.guest_ss_selector[15:2] == 0, _GUEST_64, _CS_L)
+
+
+def _canonical_48(address: Bits) -> Cond:
+    return address + (1 << 47) <= (1 << 48) - 1
+
+
+#: Check whose address Bochs holds against the live CR4.LA57's width -> the address.
+_CANONICAL: Final[dict[str, Bits]] = {
+    "host.sysenter.esp": vmcs.host_ia32_sysenter_esp,
+    "host.sysenter.eip": vmcs.host_ia32_sysenter_eip,
+    **{f"host.base.{name}": getattr(vmcs, f"host_{name}_base") for name in ("fs", "gs", "tr", "gdtr", "idtr")},
+    "host.as.64.rip": vmcs.host_rip,
+    "guest.sysenter.esp": vmcs.guest_ia32_sysenter_esp,
+    "guest.sysenter.eip": vmcs.guest_ia32_sysenter_eip,
+    **{f"guest.{name}.base": getattr(vmcs, f"guest_{name}_base") for name in ("fs", "gs", "tr", "ldtr", "gdtr", "idtr")},
+    "host.as.64.cet.s_cet": vmcs.host_ia32_s_cet,
+    "host.as.64.cet.ssp": vmcs.host_ssp,
+    "host.as.cet.isst": vmcs.host_ia32_interrupt_ssp_table_addr,
+    "guest.cet.scet.canonical": vmcs.guest_ia32_s_cet,
+    "guest.cet.isst": vmcs.guest_ia32_interrupt_ssp_table_addr,
+}
+
+
+def _width_of_la57() -> tuple[Check, ...]:
+    return tuple(
+        _extra(id, f"{id}.48", f"{BY_ID[id].text} (48 bits)", _canonical_48(address), BY_ID[id].when, has("la57"), BY_ID[id].fails)
+        for id, address in _CANONICAL.items()
+    )
+
+
+_LOAD_CET: Final = enabled(Entry.LOAD_CET_STATE)
+_POSTED: Final = ("needs-vid", "vector", "desc.align", "desc.width")
+
+BOCHS_DEVIATIONS: Final = (
+    Deviation(
+        "bochs-entry-to-smm",
+        _BOCHS,
+        '"entry to SMM" outside SMM is not refused by the control checks',
+        'The SDM demands that "entry to SMM" is 0 when the processor is not in SMM (VMfailValid, error 7). Bochs goes on to the guest state, '
+        "where its SMM rules then fail the entry with exit reason 33.",
+        "The checks of VM-entry controls test only the control that deactivates dual-monitor treatment against in_smm.",
+        skips=skipping("ctl.entry.smm.outside.entry"),
+    ),
+    Deviation(
+        "bochs-perf-global-ctrl",
+        _BOCHS,
+        "IA32_PERF_GLOBAL_CTRL fields are never checked",
+        'If the "load IA32_PERF_GLOBAL_CTRL" control of VM entry or VM exit is 1, reserved bits of the field must be 0. Bochs lets the '
+        "capability MSRs allow the controls but reads neither field.",
+        "Neither the host-state nor the guest-state checks mention the two fields.",
+        skips=skipping("host.perfglobal", "guest.perfglobal"),
+    ),
+    Deviation(
+        "bochs-debugctl",
+        _BOCHS,
+        "guest IA32_DEBUGCTL is never checked",
+        'If "load debug controls" is 1, reserved bits of guest IA32_DEBUGCTL must be 0; bits 63:16 and 5:3 are reserved on every processor. '
+        "Bochs loads the field as it is.",
+        "VMenterLoadCheckGuestState reads the field and does not test it.",
+        skips=skipping("guest.debugctl"),
+    ),
+    Deviation(
+        "bochs-pending-debug-high",
+        _BOCHS,
+        "pending debug exceptions are cut to 32 bits before they are checked",
+        "Bits 63:17 of the pending debug exceptions must be 0. Bochs converts the field to 32 bits first, so bits 63:32 are never seen.",
+        "VMenterLoadCheckGuestState casts the natural-width field to a 32-bit variable and applies the mask of reserved bits to that.",
+        skips={
+            "guest.pdbg.reserved": (PENDING & 0x0000_0000_FFFE_A7F0) == 0,
+            "guest.pdbg.rtm.reserved": (PENDING & 0x0000_0000_FFFE_EFFF) == 0,
+        },
+    ),
+    Deviation(
+        "bochs-pending-debug-bs",
+        _BOCHS,
+        "the rules that tie pending BS to TF, BTF and blocking are not made",
+        "With blocking by STI or MOV SS, or in HLT, BS of the pending debug exceptions must be 1 if RFLAGS.TF is 1 and BTF is 0, and 0 otherwise. "
+        "Processors enforce it (KVM commits that repair a missing BS, and XSA-308, report failed VM entries). Bochs accepts every combination.",
+        "VMenterLoadCheckGuestState tests only reserved bits of the field.",
+        skips=skipping("guest.pdbg.bs.must1", "guest.pdbg.bs.must0.tf", "guest.pdbg.bs.must0.btf"),
+    ),
+    Deviation(
+        "bochs-pending-debug-rtm",
+        _BOCHS,
+        "bit 16 (RTM) of the pending debug exceptions is refused also where RTM is supported",
+        "On a processor with RTM, bit 16 may be 1 if bit 12 is 1 and all other bits are 0. Bochs' mask of reserved bits contains it always.",
+        "VMenterLoadCheckGuestState: the mask of reserved bits leaves only bits 14, 12 and 3:0.",
+        adds=(_extra("guest.pdbg.reserved", "guest.pdbg.rtm.never", "Bit 16 must be 0 (Bochs).", ~RTM, requires=has("rtm")),),
+    ),
+    Deviation(
+        "bochs-rip-identical",
+        _BOCHS,
+        "bits 63:N of a 64-bit guest's RIP are not checked",
+        "In 64-bit mode bits 63:N of guest RIP must be identical, N the linear-address width (48 or 57). Bochs accepts any RIP there.",
+        "VMenterLoadCheckGuestState tests only that RIP fits 32 bits outside 64-bit mode.",
+        skips=skipping("guest.rip.ident"),
+    ),
+    Deviation(
+        "bochs-ss-null-selector",
+        _BOCHS,
+        "all checks of SS but those on its DPL are skipped for a 64-bit guest with a null SS selector",
+        "Only an SS that is marked unusable is exempt from the rules on base, type, S, P, G, limit and reserved bits; the SDM gives a null "
+        "selector no such exemption. Bochs skips these rules when bits 15:2 of the SS selector are 0 and the guest will be in 64-bit mode.",
+        "VMenterLoadCheckGuestState, loop over segment registers: the case of SS with a null selector goes on to the next register.",
+        skips=skipping(*_SS_CHECKS, when=_SS_NULL),
+    ),
+    Deviation(
+        "bochs-ia32e-without-paging",
+        _BOCHS,
+        '"IA-32e mode guest" with guest CR0.PG = 0 is accepted',
+        'If "IA-32e mode guest" is 1, guest CR0.PG must be 1. With unrestricted guest Bochs accepts PG = 0.',
+        "VMenterLoadCheckGuestState tests CR4.PAE in that case and not CR0.PG.",
+        skips=skipping("guest.ia32e.pg"),
+    ),
+    Deviation(
+        "bochs-vm86-real-mode",
+        _BOCHS,
+        "RFLAGS.VM = 1 with guest CR0.PE = 0 is accepted",
+        "If guest CR0.PE is 0, RFLAGS.VM must be 0. Bochs tests RFLAGS.VM only against IA-32e mode.",
+        "VMenterLoadCheckGuestState, the tests of RFLAGS at its beginning.",
+        skips=skipping("guest.rflags.vm.pe"),
+    ),
+    Deviation(
+        "bochs-inject-hlt",
+        _BOCHS,
+        "any event may be injected into the HLT activity state",
+        "In HLT only external interrupts, NMIs, #DB, #MC and a pending MTF VM exit may be injected. Bochs makes the corresponding test for "
+        "shutdown and wait-for-SIPI, not for HLT.",
+        "VMenterLoadCheckGuestState, event-injection part.",
+        skips=skipping("guest.activity.inject.hlt"),
+    ),
+    Deviation(
+        "bochs-inject-shutdown",
+        _BOCHS,
+        "events of any type with vector 18 may be injected into the shutdown activity state",
+        "In shutdown only NMIs and hardware exceptions with vector 18 (#MC) may be injected. Bochs tests the vector without the type.",
+        "VMenterLoadCheckGuestState, event-injection part: the conjunction of 'not an NMI' and 'vector is not 18'.",
+        skips=skipping("guest.activity.inject.shutdown", when=VECTOR == 18),
+    ),
+    Deviation(
+        "bochs-nmi-sti",
+        _BOCHS,
+        "NMI injection with blocking by STI fails with qualification 0",
+        "Where a processor demands that there is no blocking by STI when an NMI is injected, the exit qualification is 3. Bochs reports 0.",
+        "VMenterLoadCheckGuestState tests STI and MOV SS blocking together and leaves the qualification at 0.",
+        adds=(_extra("guest.intr.nmi-sti", "guest.intr.nmi-sti.q0", "No blocking by STI (Bochs).", ~STI, injects(EVENT.NMI)),),
+    ),
+    Deviation(
+        "bochs-cr3-lam",
+        _BOCHS,
+        "bits 62:61 of CR3 fields are refused where linear-address masking is supported",
+        "With LAM these bits of CR3 are defined, and the check on CR3 excepts them. Bochs tests CR3 as a physical address.",
+        "VMenterLoadCheckHostState and VMenterLoadCheckGuestState call the physical-address test on the whole field.",
+        adds=(
+            _extra(
+                "host.cr3.reserved",
+                "host.cr3.lam",
+                "Bits 62:61 must be 0 (Bochs).",
+                vmcs.host_cr3[62:61] == 0,
+                requires=has("lam"),
+                fails=Fails.HOST,
+            ),
+            _extra("guest.cr3.reserved", "guest.cr3.lam", "Bits 62:61 must be 0 (Bochs).", vmcs.guest_cr3[62:61] == 0, requires=has("lam")),
+        ),
+    ),
+    Deviation(
+        "bochs-host-cet-wp",
+        _BOCHS,
+        'host CR4.CET without CR0.WP is refused only if "load CET state" is 1',
+        "If host CR4.CET is 1, host CR0.WP must be 1, whatever the VM-exit controls are.",
+        'VMenterLoadCheckHostState makes the test inside the branch for the "load CET state" VM-exit control.',
+        skips=skipping("host.cr4.cet-wp", when=~enabled(Exit.LOAD_CET_STATE)),
+    ),
+    Deviation(
+        "bochs-guest-s-cet-32",
+        _BOCHS,
+        "bits 63:32 of guest IA32_S_CET must be 0 outside IA-32e mode",
+        "The SDM has such a rule for the host's 32-bit address space, not for guest IA32_S_CET.",
+        "VMenterLoadCheckGuestState, CET part.",
+        adds=(
+            _extra(
+                "guest.cet.scet.reserved",
+                "guest.cet.scet.high",
+                "Bits 63:32 must be 0 (Bochs).",
+                vmcs.guest_ia32_s_cet[63:32] == 0,
+                all_of(_LOAD_CET, ~_GUEST_64),
+            ),
+        ),
+    ),
+    Deviation(
+        "bochs-guest-ssp-canonical",
+        _BOCHS,
+        "guest SSP must be canonical",
+        "The SDM demands only that bits 63:N of guest SSP are identical, as for RIP; bit N-1 may differ.",
+        "VMenterLoadCheckGuestState, CET part.",
+        adds=(
+            _extra(
+                "guest.ssp.ident",
+                "guest.ssp.canonical",
+                "Guest SSP must be canonical (Bochs).",
+                vmcs.guest_ssp + cap.canonical_bias <= cap.canonical_limit,
+                _LOAD_CET,
+            ),
+            _extra("guest.ssp.ident", "guest.ssp.canonical.48", "Canonical to 48 bits (Bochs).", _canonical_48(vmcs.guest_ssp), _LOAD_CET),
+        ),
+    ),
+    Deviation(
+        "bochs-error-code-cet",
+        _BOCHS,
+        "no rule on the deliver-error-code bit is made on processors with CET",
+        "Where IA32_VMX_BASIC[56] is 1 only the rules by vector are lifted: an event that is not a hardware exception, and any event of a real-mode "
+        "guest, must still not have an error code. Bochs skips these too.",
+        "The event-injection checks compare the deliver-error-code bit with the expected one only if the CPU model lacks CET.",
+        skips=skipping(
+            "ctl.inject.errcode.forbidden.type",
+            "ctl.inject.errcode.forbidden.realmode",
+            "ctl.inject.errcode.required",
+            "ctl.inject.errcode.forbidden.vector",
+            when=any_of(has("cet_ss"), has("cet_ibt")),
+        ),
+    ),
+    Deviation(
+        "bochs-posted-interrupts-tpr-shadow",
+        _BOCHS,
+        'the rules on posted interrupts are made only if "use TPR shadow" is 1',
+        'If "process posted interrupts" is 1, "virtual-interrupt delivery" must be 1, bits 15:8 of the notification vector 0, and the descriptor '
+        'address aligned and within the physical width, whatever "use TPR shadow" is.',
+        "The checks of execution controls make them inside the branch for the TPR shadow.",
+        skips=skipping(*(f"ctl.pir.{rule}" for rule in _POSTED), when=~enabled(Primary.USE_TPR_SHADOW)),
+    ),
+    Deviation(
+        "bochs-posted-interrupt-descriptor-page",
+        _BOCHS,
+        "the posted-interrupt descriptor must be page-aligned",
+        'If "process posted interrupts" is 1, bits 5:0 of the descriptor address must be 0; the descriptor has 64 bytes and need not begin a page. '
+        "Bochs 3.0 refuses every address that is not page-aligned (later sources do not).",
+        "The checks of execution controls call the test for page-aligned physical addresses.",
+        adds=(
+            _extra(
+                "ctl.pir.desc.align",
+                "ctl.pir.desc.page",
+                "Bits 11:6 must be 0 (Bochs).",
+                vmcs.posted_interrupt_descriptor[11:6] == 0,
+                all_of(enabled(Pin.PROCESS_POSTED_INTERRUPTS), enabled(Primary.USE_TPR_SHADOW)),
+                fails=Fails.CONTROLS,
+            ),
+        ),
+    ),
+    Deviation(
+        "bochs-nmi-virtual",
+        _BOCHS,
+        "NMI injection with virtual NMIs and blocking by NMI is accepted",
+        'If "virtual NMIs" is 1 and an NMI is injected, there must be no blocking by NMI. Bochs 3.0 does not test it (the test stands in a comment; '
+        "later sources make it).",
+        "VMenterLoadCheckVmControls, case of NMI injection: the test is commented out; VMenterLoadCheckGuestState has none.",
+        skips=skipping("guest.intr.nmi-virtual"),
+    ),
+    Deviation(
+        "bochs-inject-other-event",
+        _BOCHS,
+        "events of type 7 are accepted on CPU models without the monitor trap flag",
+        'Type 7 may be injected only if the processor allows "monitor trap flag" to be 1, and its vector must be 0. Bochs 3.0 makes both tests only '
+        "on models that have the monitor trap flag, and then meets an event type that its delivery does not know.",
+        "VMenterLoadCheckVmControls, case of MTF injection: the vector is tested inside the branch for models with the flag; without it the case ends.",
+        skips=skipping("ctl.inject.type.other", "ctl.inject.vector.other", when=~may_be_1(Primary.MONITOR_TRAP_FLAG)),
+    ),
+    Deviation(
+        "bochs-msr-load-smm-monitor-ctl",
+        _BOCHS,
+        "IA32_SMM_MONITOR_CTL may be in the VM-entry MSR-load area",
+        "Outside SMM a WRMSR of IA32_SMM_MONITOR_CTL (9BH) faults, so an entry that names it fails the VM entry (exit reason 34). Bochs ignores writes "
+        "of MSRs that it does not know, and does not know this one.",
+        "wrmsr and handle_unknown_wrmsr (cpu/msr.cc).",
+        skips=skipping(*(f"msrload.smm.{number}" for number in range(1, 5))),
+    ),
+    Deviation(
+        "bochs-canonical-la57",
+        _BOCHS,
+        "canonical addresses are judged by the width that the live CR4.LA57 selects",
+        "The SDM defines canonical for these checks by the processor's linear-address width (CPUID.80000008H:EAX[15:8]), 57 bits where LA57 is "
+        "supported. Bochs uses 48 bits unless the launching processor has CR4.LA57 = 1.",
+        "IsCanonical (cpu/cpu.h) uses the current paging mode's width; MSR writes use IsCpuidCanonical.",
+        adds=_width_of_la57(),
+    ),
+)

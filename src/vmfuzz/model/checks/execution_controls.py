@@ -1,0 +1,448 @@
+"""SDM Vol. 3C, "VM-Execution Control Fields" (checks on VMX controls): all fail with VMfailValid, error 7."""
+
+from vmfuzz.arch.controls import Entry, Exit, Pin, Primary, Secondary, Tertiary, VmFunction
+from vmfuzz.arch.registers import EPTP, RTIT_CTL
+from vmfuzz.model.check import Fails, Section
+from vmfuzz.model.expr import all_of, any_of
+from vmfuzz.model.operands import aligned, cap, enabled, has, live, may_be_1, memory, vmcs, within_physical_width
+
+execution = Section("VM-Execution Control Fields", Fails.CONTROLS)
+
+# Settings that the capability MSRs allow
+
+for word, field in (("pin", vmcs.pin_based_controls), ("primary", vmcs.primary_processor_based_controls)):
+    short = {"pin": "pin", "primary": "prim"}[word]
+    title = {"pin": "pin-based", "primary": "primary processor-based"}[word]
+    must_be_1 = getattr(cap, f"{word}_must_be_1")
+    execution.check(
+        f"ctl.{short}.allowed0",
+        f"Every {title} VM-execution control that must be 1 on this processor must be 1.",
+        must=(field & must_be_1) == must_be_1,
+    )
+    execution.check(
+        f"ctl.{short}.allowed1",
+        f"Every {title} VM-execution control that may not be 1 on this processor must be 0.",
+        must=(field | getattr(cap, f"{word}_may_be_1")) == getattr(cap, f"{word}_may_be_1"),
+    )
+execution.check(
+    "ctl.sec.allowed",
+    'If "activate secondary controls" is 1, every secondary control that may not be 1 on this processor must be 0.',
+    requires=may_be_1(Primary.ACTIVATE_SECONDARY_CONTROLS),
+    when=enabled(Primary.ACTIVATE_SECONDARY_CONTROLS),
+    must=(vmcs.secondary_processor_based_controls | cap.secondary_may_be_1) == cap.secondary_may_be_1,
+)
+execution.check(
+    "ctl.tert.allowed",
+    'If "activate tertiary controls" is 1, every tertiary control that may not be 1 on this processor must be 0.',
+    requires=may_be_1(Primary.ACTIVATE_TERTIARY_CONTROLS),
+    when=enabled(Primary.ACTIVATE_TERTIARY_CONTROLS),
+    must=(vmcs.tertiary_processor_based_controls | cap.tertiary_may_be_1) == cap.tertiary_may_be_1,
+)
+execution.check(
+    "ctl.cr3target.count",
+    "The CR3-target count must not exceed the number of CR3-target values that the processor supports (IA32_VMX_MISC[24:16]).",
+    must=vmcs.cr3_target_count <= cap.cr3_target_limit,
+)
+
+# I/O and MSR bitmaps, APIC virtualization
+
+for letter, field in (("a", vmcs.io_bitmap_a), ("b", vmcs.io_bitmap_b)):
+    execution.check(
+        f"ctl.iobitmap.align.{letter}",
+        f'If "use I/O bitmaps" is 1, bits 11:0 of the address of I/O bitmap {letter.upper()} must be 0.',
+        when=enabled(Primary.USE_IO_BITMAPS),
+        must=aligned(field, 12),
+    )
+    execution.check(
+        f"ctl.iobitmap.width.{letter}",
+        f'If "use I/O bitmaps" is 1, the address of I/O bitmap {letter.upper()} must not set bits beyond the physical-address width.',
+        when=enabled(Primary.USE_IO_BITMAPS),
+        must=within_physical_width(field),
+    )
+execution.check(
+    "ctl.msrbitmap.align",
+    'If "use MSR bitmaps" is 1, bits 11:0 of the MSR-bitmap address must be 0.',
+    when=enabled(Primary.USE_MSR_BITMAPS),
+    must=aligned(vmcs.msr_bitmap, 12),
+)
+execution.check(
+    "ctl.msrbitmap.width",
+    'If "use MSR bitmaps" is 1, the MSR-bitmap address must not set bits beyond the physical-address width.',
+    when=enabled(Primary.USE_MSR_BITMAPS),
+    must=within_physical_width(vmcs.msr_bitmap),
+)
+TPR_SHADOW = enabled(Primary.USE_TPR_SHADOW)
+VIRTUAL_INTERRUPT_DELIVERY = enabled(Secondary.VIRTUAL_INTERRUPT_DELIVERY)
+execution.check(
+    "ctl.vapic.align",
+    'If "use TPR shadow" is 1, bits 11:0 of the virtual-APIC address must be 0.',
+    when=TPR_SHADOW,
+    must=aligned(vmcs.virtual_apic_address, 12),
+)
+execution.check(
+    "ctl.vapic.width",
+    'If "use TPR shadow" is 1, the virtual-APIC address must not set bits beyond the physical-address width.',
+    when=TPR_SHADOW,
+    must=within_physical_width(vmcs.virtual_apic_address),
+)
+execution.check(
+    "ctl.tpr.threshold.reserved",
+    'If "use TPR shadow" is 1 and "virtual-interrupt delivery" is 0, bits 31:4 of the TPR threshold must be 0.',
+    when=all_of(TPR_SHADOW, ~VIRTUAL_INTERRUPT_DELIVERY),
+    must=vmcs.tpr_threshold[31:4] == 0,
+)
+execution.check(
+    "ctl.tpr.threshold.vtpr",
+    'If "use TPR shadow" is 1 and both "virtualize APIC accesses" and "virtual-interrupt delivery" are 0, bits 3:0 of the TPR '
+    "threshold must not be greater than bits 7:4 of the VTPR (byte 80H of the virtual-APIC page).",
+    when=all_of(
+        TPR_SHADOW,
+        ~enabled(Secondary.VIRTUALIZE_APIC_ACCESSES),
+        ~VIRTUAL_INTERRUPT_DELIVERY,
+        aligned(vmcs.virtual_apic_address, 12),
+        within_physical_width(vmcs.virtual_apic_address),
+    ),
+    must=vmcs.tpr_threshold[3:0] <= memory.vtpr[7:4],
+    known=memory.vtpr_known == 1,
+)
+execution.check(
+    "ctl.nmi.virtual",
+    'If "NMI exiting" is 0, "virtual NMIs" must be 0.',
+    when=~enabled(Pin.NMI_EXITING),
+    must=~enabled(Pin.VIRTUAL_NMIS),
+)
+execution.check(
+    "ctl.nmi.window",
+    'If "virtual NMIs" is 0, "NMI-window exiting" must be 0.',
+    when=~enabled(Pin.VIRTUAL_NMIS),
+    must=~enabled(Primary.NMI_WINDOW_EXITING),
+)
+execution.check(
+    "ctl.apicaccess.align",
+    'If "virtualize APIC accesses" is 1, bits 11:0 of the APIC-access address must be 0.',
+    when=enabled(Secondary.VIRTUALIZE_APIC_ACCESSES),
+    must=aligned(vmcs.apic_access_address, 12),
+)
+execution.check(
+    "ctl.apicaccess.width",
+    'If "virtualize APIC accesses" is 1, the APIC-access address must not set bits beyond the physical-address width.',
+    when=enabled(Secondary.VIRTUALIZE_APIC_ACCESSES),
+    must=within_physical_width(vmcs.apic_access_address),
+)
+for id, control, name in (
+    ("x2apic", Secondary.VIRTUALIZE_X2APIC_MODE, "virtualize x2APIC mode"),
+    ("apicreg", Secondary.APIC_REGISTER_VIRTUALIZATION, "APIC-register virtualization"),
+    ("vid", Secondary.VIRTUAL_INTERRUPT_DELIVERY, "virtual-interrupt delivery"),
+    ("ipiv", Tertiary.IPI_VIRTUALIZATION, "IPI virtualization"),
+):
+    execution.check(
+        f"ctl.{id}.needs-tprshadow",
+        f'If "use TPR shadow" is 0, "{name}" must be 0.',
+        when=~TPR_SHADOW,
+        must=~enabled(control),
+    )
+execution.check(
+    "ctl.x2apic.vs-apicaccess",
+    'If "virtualize x2APIC mode" is 1, "virtualize APIC accesses" must be 0.',
+    when=enabled(Secondary.VIRTUALIZE_X2APIC_MODE),
+    must=~enabled(Secondary.VIRTUALIZE_APIC_ACCESSES),
+)
+execution.check(
+    "ctl.vid.needs-extint",
+    'If "virtual-interrupt delivery" is 1, "external-interrupt exiting" must be 1.',
+    when=VIRTUAL_INTERRUPT_DELIVERY,
+    must=enabled(Pin.EXTERNAL_INTERRUPT_EXITING),
+)
+
+# Posted interrupts, IPI virtualization
+
+POSTED_INTERRUPTS = enabled(Pin.PROCESS_POSTED_INTERRUPTS)
+execution.check(
+    "ctl.pir.needs-vid",
+    'If "process posted interrupts" is 1, "virtual-interrupt delivery" must be 1.',
+    when=POSTED_INTERRUPTS,
+    must=VIRTUAL_INTERRUPT_DELIVERY,
+)
+execution.check(
+    "ctl.pir.needs-ackint",
+    'If "process posted interrupts" is 1, the VM-exit control "acknowledge interrupt on exit" must be 1.',
+    when=POSTED_INTERRUPTS,
+    must=enabled(Exit.ACKNOWLEDGE_INTERRUPT_ON_EXIT),
+)
+execution.check(
+    "ctl.pir.vector",
+    'If "process posted interrupts" is 1, bits 15:8 of the posted-interrupt notification vector must be 0.',
+    when=POSTED_INTERRUPTS,
+    must=vmcs.posted_interrupt_notification_vector[15:8] == 0,
+)
+execution.check(
+    "ctl.pir.desc.align",
+    'If "process posted interrupts" is 1, bits 5:0 of the posted-interrupt descriptor address must be 0.',
+    when=POSTED_INTERRUPTS,
+    must=aligned(vmcs.posted_interrupt_descriptor, 6),
+)
+execution.check(
+    "ctl.pir.desc.width",
+    'If "process posted interrupts" is 1, the posted-interrupt descriptor address must not set bits beyond the physical-address width.',
+    when=POSTED_INTERRUPTS,
+    must=within_physical_width(vmcs.posted_interrupt_descriptor),
+)
+IPI_VIRTUALIZATION = enabled(Tertiary.IPI_VIRTUALIZATION)
+execution.check(
+    "ctl.ipiv.table.align",
+    'If "IPI virtualization" is 1, bits 2:0 of the PID-pointer table address must be 0.',
+    when=IPI_VIRTUALIZATION,
+    must=aligned(vmcs.pid_pointer_table, 3),
+)
+execution.check(
+    "ctl.ipiv.table.width",
+    'If "IPI virtualization" is 1, the PID-pointer table address must not set bits beyond the physical-address width.',
+    when=IPI_VIRTUALIZATION,
+    must=within_physical_width(vmcs.pid_pointer_table),
+)
+execution.check(
+    "ctl.ipiv.table.last",
+    'If "IPI virtualization" is 1, the address of the last entry of the PID-pointer table (table address + 8 * last PID-pointer index) '
+    "must not set bits beyond the physical-address width.",
+    when=IPI_VIRTUALIZATION,
+    must=within_physical_width(vmcs.pid_pointer_table + (vmcs.last_pid_pointer_index << 3)),
+)
+execution.check(
+    "ctl.vpid.nonzero",
+    'If "enable VPID" is 1, the VPID must not be 0000H.',
+    when=enabled(Secondary.ENABLE_VPID),
+    must=vmcs.vpid != 0,
+)
+
+# Extended page tables and what depends on them
+
+EPT = enabled(Secondary.ENABLE_EPT)
+execution.check(
+    "ctl.eptp.memtype",
+    'If "enable EPT" is 1, the EPT memory type (EPTP[2:0]) must be one that the processor supports: 0 (UC) or 6 (WB).',
+    when=EPT,
+    must=any_of(
+        all_of(vmcs.eptp[2:0] == 0, (cap.ept_vpid_cap & 1 << 8) != 0),
+        all_of(vmcs.eptp[2:0] == 6, (cap.ept_vpid_cap & 1 << 14) != 0),
+    ),
+)
+execution.check(
+    "ctl.eptp.walk",
+    'If "enable EPT" is 1, EPTP[5:3] must be one less than an EPT page-walk length that the processor supports: 3, or 4 with 5-level EPT.',
+    when=EPT,
+    must=any_of(
+        all_of(vmcs.eptp[5:3] == 3, (cap.ept_vpid_cap & 1 << 6) != 0),
+        all_of(vmcs.eptp[5:3] == 4, (cap.ept_vpid_cap & 1 << 7) != 0),
+    ),
+)
+execution.check(
+    "ctl.eptp.ad",
+    'If "enable EPT" is 1 and the processor does not support accessed and dirty flags for EPT, EPTP[6] must be 0.',
+    requires=(cap.ept_vpid_cap & 1 << 21) == 0,
+    when=EPT,
+    must=~vmcs.eptp[EPTP.ACCESSED_DIRTY],
+)
+execution.check(
+    "ctl.eptp.sss",
+    'If "enable EPT" is 1 and the processor does not support supervisor shadow-stack control, EPTP[7] must be 0.',
+    requires=(cap.ept_vpid_cap & 1 << 23) == 0,
+    when=EPT,
+    must=~vmcs.eptp[EPTP.SUPERVISOR_SHADOW_STACK],
+)
+execution.check(
+    "ctl.eptp.sss.text",
+    'If "enable EPT" is 1, EPTP[7] must be 0: the check\'s sentence lists bits 11:7 as reserved even where the processor supports '
+    "supervisor shadow-stack control and the field's table defines bit 7.",
+    requires=(cap.ept_vpid_cap & 1 << 23) != 0,
+    when=EPT,
+    must=~vmcs.eptp[EPTP.SUPERVISOR_SHADOW_STACK],
+    ambiguity="eptp-bit-7",
+)
+execution.check(
+    "ctl.eptp.reserved",
+    'If "enable EPT" is 1, EPTP[11:8] must be 0.',
+    when=EPT,
+    must=vmcs.eptp[11:8] == 0,
+)
+execution.check(
+    "ctl.eptp.reserved.width",
+    'If "enable EPT" is 1, the EPTP must not set bits beyond the physical-address width.',
+    when=EPT,
+    must=within_physical_width(vmcs.eptp),
+)
+execution.check(
+    "ctl.pml.needs-ept",
+    'If "enable PML" is 1, "enable EPT" must be 1.',
+    when=enabled(Secondary.ENABLE_PML),
+    must=EPT,
+)
+execution.check(
+    "ctl.pml.align",
+    'If "enable PML" is 1, bits 11:0 of the PML address must be 0.',
+    when=enabled(Secondary.ENABLE_PML),
+    must=aligned(vmcs.pml_address, 12),
+)
+execution.check(
+    "ctl.pml.width",
+    'If "enable PML" is 1, the PML address must not set bits beyond the physical-address width.',
+    when=enabled(Secondary.ENABLE_PML),
+    must=within_physical_width(vmcs.pml_address),
+)
+for id, control, name in (
+    ("ug", Secondary.UNRESTRICTED_GUEST, "unrestricted guest"),
+    ("mbec", Secondary.MODE_BASED_EXECUTE_CONTROL_FOR_EPT, "mode-based execute control for EPT"),
+    ("spp", Secondary.SUB_PAGE_WRITE_PERMISSIONS, "sub-page write permissions for EPT"),
+    ("pt", Secondary.PT_USES_GUEST_PHYSICAL_ADDRESSES, "Intel PT uses guest physical addresses"),
+    ("pebs", Tertiary.PEBS_USES_GUEST_PHYSICAL_ADDRESSES, "PEBS uses guest physical addresses"),
+    ("hlat", Tertiary.ENABLE_HLAT, "enable HLAT"),
+    ("eptpw", Tertiary.EPT_PAGING_WRITE_CONTROL, "EPT paging-write control"),
+    ("gpv", Tertiary.GUEST_PAGING_VERIFICATION, "guest-paging verification"),
+):
+    execution.check(
+        f"ctl.{id}.needs-ept",
+        f'If "{name}" is 1, "enable EPT" must be 1.',
+        when=enabled(control),
+        must=EPT,
+    )
+execution.check(
+    "ctl.spp.align",
+    'If "sub-page write permissions for EPT" is 1, bits 11:0 of the SPPTP must be 0.',
+    when=enabled(Secondary.SUB_PAGE_WRITE_PERMISSIONS),
+    must=aligned(vmcs.sub_page_permission_table_pointer, 12),
+)
+execution.check(
+    "ctl.spp.width",
+    'If "sub-page write permissions for EPT" is 1, the SPPTP must not set bits beyond the physical-address width.',
+    when=enabled(Secondary.SUB_PAGE_WRITE_PERMISSIONS),
+    must=within_physical_width(vmcs.sub_page_permission_table_pointer),
+)
+
+# VM functions, VMCS shadowing, virtualization exceptions
+
+VM_FUNCTIONS = enabled(Secondary.ENABLE_VM_FUNCTIONS)
+EPTP_SWITCHING = enabled(VmFunction.EPTP_SWITCHING)
+execution.check(
+    "ctl.vmfunc.allowed",
+    'If "enable VM functions" is 1, every VM-function control that may not be 1 on this processor must be 0.',
+    when=VM_FUNCTIONS,
+    must=(vmcs.vm_function_controls | cap.vm_function_may_be_1) == cap.vm_function_may_be_1,
+)
+execution.check(
+    "ctl.vmfunc.eptpsw.needs-ept",
+    'If "EPTP switching" is 1, "enable EPT" must be 1.',
+    when=EPTP_SWITCHING,
+    must=EPT,
+)
+execution.check(
+    "ctl.vmfunc.eptplist.align",
+    'If "EPTP switching" is 1, bits 11:0 of the EPTP-list address must be 0.',
+    when=EPTP_SWITCHING,
+    must=aligned(vmcs.eptp_list_address, 12),
+)
+execution.check(
+    "ctl.vmfunc.eptplist.width",
+    'If "EPTP switching" is 1, the EPTP-list address must not set bits beyond the physical-address width.',
+    when=EPTP_SWITCHING,
+    must=within_physical_width(vmcs.eptp_list_address),
+)
+for id, field in (("vmread", vmcs.vmread_bitmap), ("vmwrite", vmcs.vmwrite_bitmap)):
+    execution.check(
+        f"ctl.shadow.{id}.align",
+        f'If "VMCS shadowing" is 1, bits 11:0 of the {id.upper()}-bitmap address must be 0.',
+        when=enabled(Secondary.VMCS_SHADOWING),
+        must=aligned(field, 12),
+    )
+    execution.check(
+        f"ctl.shadow.{id}.width",
+        f'If "VMCS shadowing" is 1, the {id.upper()}-bitmap address must not set bits beyond the physical-address width.',
+        when=enabled(Secondary.VMCS_SHADOWING),
+        must=within_physical_width(field),
+    )
+execution.check(
+    "ctl.ve.align",
+    'If "EPT-violation #VE" is 1, bits 11:0 of the virtualization-exception information address must be 0.',
+    when=enabled(Secondary.EPT_VIOLATION_VE),
+    must=aligned(vmcs.virtualization_exception_information, 12),
+)
+execution.check(
+    "ctl.ve.width",
+    'If "EPT-violation #VE" is 1, the virtualization-exception information address must not set bits beyond the physical-address width.',
+    when=enabled(Secondary.EPT_VIOLATION_VE),
+    must=within_physical_width(vmcs.virtualization_exception_information),
+)
+
+# Processor trace, TSC scaling
+
+execution.check(
+    "ctl.pt.trace-vs-load",
+    'If the processor is tracing (IA32_RTIT_CTL.TraceEn = 1 at the time of entry), "load IA32_RTIT_CTL" must be 0.',
+    requires=has("pt"),
+    when=live.rtit_ctl[RTIT_CTL.TRACE_EN],
+    must=~enabled(Entry.LOAD_IA32_RTIT_CTL),
+)
+execution.check(
+    "ctl.pt.gpa-needs-load.load",
+    'If "Intel PT uses guest physical addresses" is 1, the VM-entry control "load IA32_RTIT_CTL" must be 1.',
+    when=enabled(Secondary.PT_USES_GUEST_PHYSICAL_ADDRESSES),
+    must=enabled(Entry.LOAD_IA32_RTIT_CTL),
+)
+execution.check(
+    "ctl.pt.gpa-needs-load.clear",
+    'If "Intel PT uses guest physical addresses" is 1, the VM-exit control "clear IA32_RTIT_CTL" must be 1.',
+    when=enabled(Secondary.PT_USES_GUEST_PHYSICAL_ADDRESSES),
+    must=enabled(Exit.CLEAR_IA32_RTIT_CTL),
+)
+execution.check(
+    "ctl.tscscale.nonzero",
+    'If "use TSC scaling" is 1, the TSC multiplier must not be 0.',
+    when=enabled(Secondary.USE_TSC_SCALING),
+    must=vmcs.tsc_multiplier != 0,
+)
+
+# Hypervisor-managed linear-address translation, PASID translation, APIC-timer virtualization
+
+execution.check(
+    "ctl.hlat.ptr.low",
+    'If "enable HLAT" is 1, bits 2:0 and 11:5 of the HLAT pointer must be 0.',
+    when=enabled(Tertiary.ENABLE_HLAT),
+    must=(vmcs.hlat_pointer & 0xFE7) == 0,
+)
+execution.check(
+    "ctl.hlat.ptr.width",
+    'If "enable HLAT" is 1, the HLAT pointer must not set bits beyond the physical-address width.',
+    when=enabled(Tertiary.ENABLE_HLAT),
+    must=within_physical_width(vmcs.hlat_pointer),
+)
+for id, field in (("low", vmcs.low_pasid_directory), ("high", vmcs.high_pasid_directory)):
+    execution.check(
+        f"ctl.pasid.{id}.align",
+        f'If "PASID translation" is 1, bits 11:0 of the {id} PASID directory address must be 0.',
+        when=enabled(Secondary.PASID_TRANSLATION),
+        must=aligned(field, 12),
+    )
+    execution.check(
+        f"ctl.pasid.{id}.width",
+        f'If "PASID translation" is 1, the {id} PASID directory address must not set bits beyond the physical-address width.',
+        when=enabled(Secondary.PASID_TRANSLATION),
+        must=within_physical_width(field),
+    )
+APIC_TIMER = enabled(Tertiary.APIC_TIMER_VIRTUALIZATION)
+execution.check(
+    "ctl.apictimer.needs-vid",
+    'If "APIC-timer virtualization" is 1, "virtual-interrupt delivery" must be 1.',
+    when=APIC_TIMER,
+    must=VIRTUAL_INTERRUPT_DELIVERY,
+)
+execution.check(
+    "ctl.apictimer.needs-rdtsc",
+    'If "APIC-timer virtualization" is 1, "RDTSC exiting" must be 0.',
+    when=APIC_TIMER,
+    must=~enabled(Primary.RDTSC_EXITING),
+    ambiguity="apic-timer-rdtsc",
+)
+execution.check(
+    "ctl.apictimer.vector",
+    'If "APIC-timer virtualization" is 1, bits 15:8 of the virtual timer vector must be 0.',
+    when=APIC_TIMER,
+    must=vmcs.virtual_timer_vector[15:8] == 0,
+)

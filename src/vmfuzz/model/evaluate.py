@@ -1,0 +1,153 @@
+"""Evaluation of conditions: over numbers, over numpy columns, or over a mixture, with capabilities folded in beforehand.
+
+A value is a Python int where it is the same for all candidates and a uint64 array of shape (n,) where it varies; a truth is a bool
+or a bool array. Mixed evaluation is what makes batches cheap: only what reads a varying operand becomes an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vmfuzz.errors import ModelError
+from vmfuzz.model.expr import FALSE, MASK64, TRUE, Bits, Cond, Node, all_of, any_of, lift, make
+
+Value = int | npt.NDArray[np.uint64]
+Truth = bool | npt.NDArray[np.bool_]
+Memo = dict[int, Any]
+
+
+def _slice(value: Value, high: int, low: int) -> Value:
+    mask = (1 << (high - low + 1)) - 1
+    if isinstance(value, int):
+        return value >> low & mask
+    return value >> np.uint64(low) & np.uint64(mask)
+
+
+def _add(left: Value, right: Value) -> Value:
+    if isinstance(left, int) and isinstance(right, int):
+        return (left + right) & MASK64
+    return np.add(left, right, dtype=np.uint64)
+
+
+def _shl(value: Value, count: int) -> Value:
+    return (value << count) & MASK64 if isinstance(value, int) else value << np.uint64(count)
+
+
+def _one_of(value: Value, values: tuple[int, ...]) -> Truth:
+    if isinstance(value, int):
+        return value in values
+    result: npt.NDArray[np.bool_] = value == values[0]
+    for other in values[1:]:
+        result = result | (value == other)
+    return result
+
+
+_LEAF_OPS: Final[Mapping[str, Callable[..., Any]]] = {
+    "and": lambda left, right: left & right,
+    "or": lambda left, right: left | right,
+    "shr": lambda value, count: value >> count,
+    "shl": _shl,
+    "add": _add,
+    "slice": _slice,
+    "bit": lambda value, index, _label: (value & (1 << index)) != 0,
+    "eq": lambda left, right: left == right,
+    "le": lambda left, right: left <= right,
+    "one_of": _one_of,
+}
+
+
+def evaluate(node: Node, operands: Callable[[str], Value], memo: Memo) -> Any:
+    """The value or truth of `node`.
+
+    `operands` gives the value of each operand by name (an int below 2^64 or a uint64 array of shape (n,)); capabilities must have been
+    folded in (`fold`). `memo` holds what has been computed for these operands; pass the same dict for all conditions of a batch.
+    """
+    serial = node.serial
+    if serial in memo:
+        return memo[serial]
+    op, args = node.op, node.args
+    result: Any
+    if op == "const":
+        return args[0]
+    if op == "operand":
+        result = operands(args[0])
+    elif op == "all":
+        result = _all(args, operands, memo)
+    elif op == "any":
+        result = _any(args, operands, memo)
+    elif op == "not":
+        inner = evaluate(args[0], operands, memo)
+        result = (not inner) if isinstance(inner, bool) else ~inner
+    elif op in ("true", "false"):
+        return op == "true"
+    elif op == "cap":
+        raise ModelError(f"capability {args[0]} has not been folded in")
+    else:
+        result = _LEAF_OPS[op](*(evaluate(arg, operands, memo) if isinstance(arg, Node) else arg for arg in args))
+    memo[serial] = result
+    return result
+
+
+def _all(conditions: tuple[Cond, ...], operands: Callable[[str], Value], memo: Memo) -> Truth:
+    """Conjunction; a scalar False settles it without evaluating the rest."""
+    result: Truth = True
+    for condition in conditions:
+        truth = evaluate(condition, operands, memo)
+        if isinstance(truth, bool):
+            if not truth:
+                return False
+        else:
+            result = truth if result is True else result & truth
+    return result
+
+
+def _any(conditions: tuple[Cond, ...], operands: Callable[[str], Value], memo: Memo) -> Truth:
+    """Disjunction; a scalar True settles it without evaluating the rest."""
+    result: Truth = False
+    for condition in conditions:
+        truth = evaluate(condition, operands, memo)
+        if isinstance(truth, bool):
+            if truth:
+                return True
+        else:
+            result = truth if result is False else result | truth
+    return result
+
+
+def fold(node: Node, capability: Callable[[str], int], memo: dict[int, Node]) -> Any:
+    """`node` with every capability replaced by its number and what is then constant computed. Same sort as `node`."""
+    if node.serial in memo:
+        return memo[node.serial]
+    result: Node
+    if node.op == "cap":
+        result = lift(capability(node.args[0]))
+    elif not node.caps:
+        result = node
+    else:
+        args = tuple(fold(arg, capability, memo) if isinstance(arg, Node) else arg for arg in node.args)
+        result = _rebuild(node, args)
+    memo[node.serial] = result
+    return result
+
+
+def _rebuild(node: Node, args: tuple[Any, ...]) -> Node:
+    if node.op == "all":
+        return all_of(*args)
+    if node.op == "any":
+        return any_of(*args)
+    if node.op == "not":
+        inverted: Cond = ~args[0]
+        return inverted
+    below = [arg for arg in args if isinstance(arg, Node)]
+    if all(arg.op == "const" for arg in below):
+        value = _LEAF_OPS[node.op](*(arg.args[0] if isinstance(arg, Node) else arg for arg in args))
+        if isinstance(node, Cond):
+            return TRUE if value else FALSE
+        return lift(value)
+    if node.op == "and" and any(arg.op == "const" and arg.args[0] == 0 for arg in below):
+        return lift(0)
+    return make(Bits if isinstance(node, Bits) else Cond, node.op, *args)

@@ -1,0 +1,16 @@
+"""All known deviations, and those of one executor."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vmfuzz.model.bochs_deviations import BOCHS_DEVIATIONS
+from vmfuzz.model.deviations import Deviation
+
+#: Every known deviation of every executor.
+DEVIATIONS: Final[tuple[Deviation, ...]] = BOCHS_DEVIATIONS
+
+
+def deviations_of(executor: str) -> tuple[Deviation, ...]:
+    """The deviations of the executor with this name."""
+    return tuple(deviation for deviation in DEVIATIONS if executor.startswith(deviation.executor))

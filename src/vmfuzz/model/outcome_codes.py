@@ -1,0 +1,87 @@
+"""Outcomes as bits of a 64-bit mask, so that a set of allowed outcomes of many candidates is one uint64 column."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vmfuzz.arch.outcomes import ANY_EXIT, Kind, Outcome, Outcomes
+
+#: First exits that the model can predict by name.
+PREDICTED_EXITS: Final = (0, 2, 7, 8, 9, 12, 37, 43, 44, 48, 49, 52, 56)
+
+_FAILURES: Final = (
+    Outcome(Kind.VMFAIL_INVALID),
+    *(Outcome(Kind.VMFAIL_VALID, number) for number in (4, 5, 7, 8, 26)),
+    *(Outcome(Kind.ENTRY_FAILURE, 33, qualification) for qualification in (0, 2, 3, 4)),
+    *(Outcome(Kind.ENTRY_FAILURE, 34, number) for number in range(1, 5)),
+)
+_EXITS: Final = (*(Outcome(Kind.EXIT, reason) for reason in PREDICTED_EXITS), Outcome(Kind.EXIT, ANY_EXIT))
+
+#: The outcome of each bit.
+OUTCOME_OF_BIT: Final = (*_FAILURES, *_EXITS)
+_BIT_OF_OUTCOME: Final = {outcome: bit for bit, outcome in enumerate(OUTCOME_OF_BIT)}
+#: The bit of outcomes that no set contains: the candidate met something outside of the model's world.
+UNEXPECTED_BIT: Final = 63
+#: All outcomes in which the VM entry succeeds.
+ENTERED: Final = sum(1 << _BIT_OF_OUTCOME[outcome] for outcome in _EXITS)
+
+
+def mask_of(outcomes: tuple[Outcome, ...]) -> int:
+    """The set of these outcomes as a mask; an EXIT whose reason is ANY_EXIT stands for every exit."""
+    mask = 0
+    for outcome in outcomes:
+        if outcome.kind is Kind.EXIT and outcome.number == ANY_EXIT:
+            mask |= ENTERED
+        else:
+            mask |= 1 << _BIT_OF_OUTCOME[Outcome(outcome.kind, outcome.number, _qualification(outcome))]
+    return mask
+
+
+def _qualification(outcome: Outcome) -> int | None:
+    return outcome.qualification if outcome.kind is Kind.ENTRY_FAILURE else None
+
+
+def outcomes_of(mask: int) -> frozenset[Outcome]:
+    """The outcomes of a mask; if every exit is allowed, that is one outcome (EXIT, ANY_EXIT)."""
+    if mask & ENTERED == ENTERED:
+        return frozenset({Outcome(Kind.EXIT, ANY_EXIT)}) | outcomes_of(mask & ~ENTERED)
+    return frozenset(outcome for bit, outcome in enumerate(OUTCOME_OF_BIT) if mask >> bit & 1)
+
+
+def _valid_table() -> npt.NDArray[np.uint8]:
+    table = np.full(64, UNEXPECTED_BIT, np.uint8)
+    for outcome, bit in _BIT_OF_OUTCOME.items():
+        if outcome.kind is Kind.VMFAIL_VALID:
+            table[outcome.number] = bit
+    return table
+
+
+def _exit_table() -> npt.NDArray[np.uint8]:
+    table = np.full(256, _BIT_OF_OUTCOME[Outcome(Kind.EXIT, ANY_EXIT)], np.uint8)
+    for reason in PREDICTED_EXITS:
+        table[reason] = _BIT_OF_OUTCOME[Outcome(Kind.EXIT, reason)]
+    return table
+
+
+_VALID: Final = _valid_table()
+_EXIT: Final = _exit_table()
+
+
+def bits_of(outcomes: Outcomes) -> npt.NDArray[np.uint8]:
+    """The bit of each outcome of a batch, uint8 of shape (n,); UNEXPECTED_BIT for what the model has no name for."""
+    bits = np.full(len(outcomes), UNEXPECTED_BIT, np.uint8)
+    kind, number = outcomes.kind, outcomes.number
+    bits[kind == Kind.VMFAIL_INVALID] = _BIT_OF_OUTCOME[Outcome(Kind.VMFAIL_INVALID)]
+    valid = kind == Kind.VMFAIL_VALID
+    bits[valid] = _VALID[np.minimum(number[valid], 63)]
+    entered = kind == Kind.EXIT
+    bits[entered] = _EXIT[np.minimum(number[entered], 255)]
+    failure = np.flatnonzero(kind == Kind.ENTRY_FAILURE)
+    for outcome in _FAILURES:
+        if outcome.kind is Kind.ENTRY_FAILURE:
+            same = (number[failure] == outcome.number) & (outcomes.qualification[failure] == outcome.qualification)
+            bits[failure[same]] = _BIT_OF_OUTCOME[outcome]
+    return bits

@@ -1,0 +1,251 @@
+"""Prediction: which outcomes the SDM allows for a VMCS on a processor with given capabilities.
+
+A VM entry goes through stages; a violated check ends it in its stage, and among violations of one stage any may be reported. So the
+prediction is a set: the outcomes of all violated checks of the first stage that has one that is certain, and those of uncertain ones (an
+ambiguity of the SDM, or memory that the case does not describe) on the way there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.outcomes import Outcome
+from vmfuzz.model.check import Check, Stage
+from vmfuzz.model.checks import CHECKS
+from vmfuzz.model.evaluate import Memo, Truth, evaluate, fold
+from vmfuzz.model.expr import FALSE, Cond, Node, all_of
+from vmfuzz.model.first_exit import first_exits
+from vmfuzz.model.operand_values import OperandValues
+from vmfuzz.model.operands import KNOWN_SUFFIX, MEMORY_OPERANDS, capability_reader
+from vmfuzz.model.outcome_codes import ENTERED, mask_of, outcomes_of
+from vmfuzz.model.wording import sentence_with_values
+from vmfuzz.state.batch import VmcsBatch
+from vmfuzz.state.vmcs import Vmcs
+
+Mask = int | npt.NDArray[np.uint64]
+
+#: A stage and a position in it: stages whose checks are made in order have one position a check (or MSR-load entry).
+Step = tuple[Stage, int]
+
+
+@dataclass(frozen=True)
+class CompiledCheck:
+    """A check on one processor: capabilities folded in."""
+
+    check: Check
+    step: Step
+    outcomes: int
+    when: Cond
+    violated: Cond
+    unknown: Cond
+
+    @property
+    def certain(self) -> bool:
+        """Whether every processor must make the check (no ambiguity)."""
+        return self.check.ambiguity is None
+
+
+@dataclass
+class BatchPrediction:
+    """The prediction for each row of a batch.
+
+    `allowed`: uint64 (n,), a mask of outcomes (model/outcome_codes.py). `not_modelled`: bool (n,), rows whose outcome depends on something
+    that the model does not know. `violated`: for each check of `model.compiled` that some row violates, its truth by row.
+    `reached`: for each step in which some row may fail, the rows that reach it.
+    """
+
+    model: Model
+    batch: VmcsBatch
+    allowed: npt.NDArray[np.uint64]
+    not_modelled: npt.NDArray[np.bool_]
+    violated: dict[int, Truth]
+    reached: dict[Step, Truth]
+    memo: Memo = field(repr=False)
+    affected: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def violations_of(self, row: int) -> list[CompiledCheck]:
+        """The checks that row violates, all stages."""
+        return [
+            self.model.compiled[index] for index, truth in self.violated.items() if (truth if isinstance(truth, bool) else bool(truth[row]))
+        ]
+
+
+class Model:
+    """The SDM's checks as they apply to one processor."""
+
+    def __init__(self, capabilities: Capabilities, checks: Sequence[Check] = CHECKS) -> None:
+        self.capabilities = capabilities
+        self._reader = capability_reader(capabilities)
+        self._folded: dict[int, Node] = {}
+        self.compiled: list[CompiledCheck] = []
+        for check in checks:
+            compiled = self._compile(check)
+            if compiled is not None:
+                self.compiled.append(compiled)
+        self._by_operand = self._index()
+        self._base_truths = lru_cache(maxsize=4096)(self._evaluate_base)
+
+    def fold(self, condition: Cond) -> Cond:
+        """The condition with this processor's capabilities folded in."""
+        result: Cond = fold(condition, self._reader, self._folded)
+        return result
+
+    def _compile(self, check: Check) -> CompiledCheck | None:
+        requires, when, must, known = (self.fold(part) for part in (check.requires, check.when, check.must, check.known))
+        violated = all_of(when, ~must)
+        unknown = all_of(when, ~known)
+        if requires is FALSE or (violated is FALSE and unknown is FALSE):
+            return None
+        stage = check.fails.stage
+        position = 0
+        if stage is Stage.BASIC:
+            position = len(self.compiled)
+        elif stage is Stage.MSR_LOAD:
+            position = check.fails.outcomes[0].qualification or 0
+        return CompiledCheck(check, (stage, position), mask_of(check.fails.outcomes), when, violated, unknown)
+
+    def _index(self) -> dict[str, tuple[int, ...]]:
+        """For each operand, the checks whose truth can change with it; the address field of a memory operand counts."""
+        index: dict[str, set[int]] = {}
+        for number, compiled in enumerate(self.compiled):
+            for name in compiled.violated.reads | compiled.unknown.reads | compiled.when.reads:
+                index.setdefault(name, set()).add(number)
+                operand = MEMORY_OPERANDS.get(name.removesuffix(KNOWN_SUFFIX))
+                if operand is not None:
+                    index.setdefault(operand.address_field, set()).add(number)
+                    index.setdefault("memory", set()).add(number)
+        return {name: tuple(sorted(numbers)) for name, numbers in index.items()}
+
+    def checks_reading(self, *operands: str) -> tuple[int, ...]:
+        """Indices (in `compiled`) of the checks whose truth can change with these operands ("memory": any memory word)."""
+        return tuple(sorted(set().union(*(self._by_operand.get(name, ()) for name in operands))))
+
+    def _evaluate_base(self, base: Vmcs) -> tuple[tuple[bool, bool], ...]:
+        """(violated, unknown) of every check for one VMCS."""
+        values = OperandValues(VmcsBatch(base, {}, count=1))
+        memo: Memo = {}
+        return tuple((bool(evaluate(check.violated, values, memo)), bool(evaluate(check.unknown, values, memo))) for check in self.compiled)
+
+    def predict_batch(self, batch: VmcsBatch) -> BatchPrediction:
+        """Predict every row of `batch`; only checks that read something that varies are evaluated over rows."""
+        values = OperandValues(batch)
+        memo: Memo = {}
+        affected = self.checks_reading(*batch.columns, *(("memory",) if batch.memory_columns else ()))
+        truths: dict[int, tuple[Truth, Truth]] = {
+            number: pair for number, pair in enumerate(self._base_truths(batch.base)) if pair != (False, False)
+        }
+        for number in affected:
+            compiled = self.compiled[number]
+            violated = evaluate(compiled.violated, values, memo)
+            unknown = evaluate(compiled.unknown, values, memo) if compiled.unknown is not FALSE else False
+            if violated is False and unknown is False:
+                truths.pop(number, None)
+            else:
+                truths[number] = (violated, unknown)
+        return self._combine(batch, truths, values, memo, affected)
+
+    def _combine(
+        self,
+        batch: VmcsBatch,
+        truths: dict[int, tuple[Truth, Truth]],
+        values: OperandValues,
+        memo: Memo,
+        affected: tuple[int, ...],
+    ) -> BatchPrediction:
+        count = len(batch)
+        allowed: npt.NDArray[np.uint64] = np.zeros(count, np.uint64)
+        not_modelled: npt.NDArray[np.bool_] = np.zeros(count, np.bool_)
+        going_on: Truth = True
+        reached: dict[Step, Truth] = {}
+        for step in sorted({self.compiled[number].step for number in truths}):
+            reached[step] = going_on
+            stops: Truth = False
+            for number, (violated, unknown) in truths.items():
+                compiled = self.compiled[number]
+                if compiled.step != step:
+                    continue
+                if unknown is not False:
+                    not_modelled |= unknown & going_on
+                    violated = violated | unknown
+                allowed |= _where(violated & going_on, compiled.outcomes)
+                if compiled.certain:
+                    stops = stops | (violated if unknown is False else violated & _not(unknown))
+            going_on = going_on & _not(stops)
+        entered: Mask = first_exits(self, values, memo)
+        allowed |= np.where(going_on, np.asarray(entered, np.uint64), np.uint64(0)).astype(np.uint64)
+        violations: dict[int, Truth] = {number: violated for number, (violated, _) in truths.items() if violated is not False}
+        return BatchPrediction(self, batch, allowed, not_modelled, violations, reached, memo, affected)
+
+
+def _not(truth: Truth) -> Truth:
+    return (not truth) if isinstance(truth, bool) else ~truth
+
+
+def _where(truth: Truth, mask: int) -> Mask:
+    if isinstance(truth, bool):
+        return mask if truth else 0
+    return truth.astype(np.uint64) * np.uint64(mask)
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A check that a VMCS violates; `sentence` states the requirement with the actual values."""
+
+    check: Check
+    sentence: str
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the operands that decide the check."""
+        return self.check.fields
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the SDM allows for one VMCS: `outcomes`, the checks it violates, and whether something about it is not modelled."""
+
+    outcomes: frozenset[Outcome]
+    violations: tuple[Violation, ...]
+    not_modelled: bool
+    mask: int = field(repr=False, default=0)
+
+    @cached_property
+    def enters(self) -> bool:
+        """Whether VM entry may succeed."""
+        return bool(self.mask & ENTERED)
+
+
+@lru_cache(maxsize=64)
+def model_of(capabilities: Capabilities) -> Model:
+    """The model for a processor (kept, since compiling all checks takes a moment)."""
+    return Model(capabilities)
+
+
+def predict(vmcs: Vmcs, capabilities: Capabilities) -> Prediction:
+    """What VM entry does with `vmcs` on a processor with `capabilities`, as the SDM says.
+
+    Fields that were never written count as 0. Violations of all stages are listed, in the SDM's order; only those of the first stage
+    that has one decide the outcome.
+    """
+    model = model_of(capabilities)
+    batch = VmcsBatch(vmcs, {}, count=1)
+    result = model.predict_batch(batch)
+    values = OperandValues(batch)
+    violations = tuple(
+        Violation(compiled.check, sentence_with_values(compiled.check, model, values)) for compiled in result.violations_of(0)
+    )
+    mask = int(result.allowed[0])
+    return Prediction(outcomes_of(mask), violations, bool(result.not_modelled[0]), mask)
+
+
+__all__: Final = ["BatchPrediction", "CompiledCheck", "Model", "Prediction", "Violation", "model_of", "predict"]

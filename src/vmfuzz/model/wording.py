@@ -1,0 +1,133 @@
+"""Conditions and violations in words, with the actual values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vmfuzz.arch.controls import CONTROL_WORDS
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.arch.live import LIVE
+from vmfuzz.arch.registers import FIELD_BITS
+from vmfuzz.model.check import Check
+from vmfuzz.model.evaluate import Value, evaluate
+from vmfuzz.model.expr import Bits, Cond, Node
+from vmfuzz.model.operand_values import OperandValues
+from vmfuzz.model.operands import operand_width
+
+if TYPE_CHECKING:
+    from vmfuzz.model.predict import Model
+
+_CONTROL_FIELDS = {word.field: word for word in CONTROL_WORDS.values()}
+
+
+def format_operand(name: str, value: int) -> str:
+    """The value as the SDM writes it: hexadecimal digits of the operand's width and an H."""
+    digits = max(1, (operand_width(name) + 3) // 4)
+    return f"{value:0{digits}X}H"
+
+
+def bit_name(operand: str, index: int) -> str | None:
+    """The SDM's name of a bit of an operand, or None if it has none."""
+    word = _CONTROL_FIELDS.get(operand)
+    table = word.bits if word else FIELD_BITS.get(operand)
+    if table is None:
+        return None
+    names = {int(bit): bit.name for bit in table}
+    name = names.get(index)
+    if name is None:
+        return None
+    return f'"{name.lower().replace("_", " ")}"' if word else name
+
+
+def describe(node: Node) -> str:
+    """A condition or value as an expression in words, for reference pages."""
+    op, args = node.op, node.args
+    if isinstance(node, Cond):
+        return _describe_cond(node)
+    if op == "const":
+        return f"{args[0]:X}H" if args[0] > 9 else str(args[0])
+    if op in ("operand", "cap"):
+        return str(args[0]) if op == "operand" else f"<{args[0]}>"
+    if op == "slice":
+        high, low = args[1], args[2]
+        return f"{describe(args[0])}[{high}:{low}]" if high != low else f"{describe(args[0])}[{high}]"
+    symbol = {"and": "AND", "or": "OR", "add": "+", "shl": "<<", "shr": ">>"}[op]
+    right = describe(args[1]) if isinstance(args[1], Node) else str(args[1])
+    return f"({describe(args[0])} {symbol} {right})"
+
+
+def _describe_cond(node: Cond) -> str:
+    op, args = node.op, node.args
+    if op in ("true", "false"):
+        return "always" if op == "true" else "never"
+    if op == "bit":
+        return f"{_bit_words(args[0], args[1])} = 1"
+    if op == "not" and args[0].op == "bit":
+        return f"{_bit_words(args[0].args[0], args[0].args[1])} = 0"
+    if op == "not" and args[0].op == "eq":
+        return f"{describe(args[0].args[0])} != {describe(args[0].args[1])}"
+    if op == "not":
+        return f"not ({describe(args[0])})"
+    if op == "eq":
+        return f"{describe(args[0])} = {describe(args[1])}"
+    if op == "le":
+        return f"{describe(args[0])} <= {describe(args[1])}"
+    if op == "one_of":
+        values = ", ".join(f"{value:X}H" if value > 9 else str(value) for value in args[1])
+        return f"{describe(args[0])} in {{{values}}}"
+    joiner = " and " if op == "all" else " or "
+    return joiner.join(f"({describe(arg)})" if arg.op in ("all", "any") else describe(arg) for arg in args)
+
+
+def _bit_words(value: Bits, index: int) -> str:
+    if value.op == "operand":
+        name = bit_name(value.args[0], index)
+        if name:
+            return f"{value.args[0]}.{name}"
+    return f"{describe(value)}[{index}]"
+
+
+def sentence_with_values(check: Check, model: Model, values: OperandValues, row: int = 0) -> str:
+    """The check's sentence, followed by the actual values of its operands and of the bits that it looks at."""
+    facts = []
+    for name in check.fields:
+        if name in FIELDS or name in LIVE or name.startswith("memory_"):
+            value = _scalar(values(name), row)
+            facts.append(f"{name} = {format_operand(name, value)}{_bits_seen(check, model, values, name, row)}")
+    return f"{check.text} Here {'; '.join(facts)}."
+
+
+def _scalar(value: Value, row: int) -> int:
+    return value if isinstance(value, int) else int(value[row])
+
+
+def _bits_seen(check: Check, model: Model, values: OperandValues, name: str, row: int) -> str:
+    """The bits and spans of operand `name` that the check's conditions look at, with their values."""
+    seen: dict[str, None] = {}
+    for node in _parts(model.fold(check.must), model.fold(check.when)):
+        below = node.args[0]
+        if below.op != "operand" or below.args[0] != name:
+            continue
+        if node.op == "bit":
+            index = node.args[1]
+            label = bit_name(name, index)
+            number = _scalar(values(name), row) >> index & 1
+            seen[f"bit {index}{f' ({label})' if label else ''} is {number}"] = None
+        else:
+            high, low = node.args[1], node.args[2]
+            number = _scalar(evaluate(node, values, {}), row)
+            span = f"bits {high}:{low} are" if high != low else f"bit {high} is"
+            seen[f"{span} {number:X}H" if number > 9 else f"{span} {number}"] = None
+    return f" ({', '.join(seen)})" if seen else ""
+
+
+def _parts(*conditions: Node) -> list[Node]:
+    """All bit and slice nodes below the conditions."""
+    found: dict[Node, None] = {}
+    stack = list(conditions)
+    while stack:
+        node = stack.pop()
+        if node.op in ("bit", "slice"):
+            found[node] = None
+        stack.extend(node.children)
+    return list(found)

@@ -1,0 +1,105 @@
+"""A batch of VMCSs as columns: one base, and a column of values only for what varies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from vmfuzz.arch.fields import FIELDS, field_named
+from vmfuzz.arch.live import LIVE
+from vmfuzz.errors import FieldValueError, UsageError
+from vmfuzz.state.vmcs import Vmcs
+
+Column = npt.NDArray[np.uint64]
+
+
+def _column(name: str, values: npt.ArrayLike, mask: int) -> Column:
+    column = np.ascontiguousarray(values, dtype=np.uint64)
+    if column.ndim != 1:
+        raise UsageError(f"column {name}: expected one dimension, got {column.ndim}")
+    excess = column & np.uint64(~mask & (1 << 64) - 1)
+    if mask != (1 << 64) - 1 and excess.any():
+        index = int(np.flatnonzero(excess)[0])
+        raise FieldValueError(f"{name} = {int(column[index]):#x} (row {index}): does not fit; at most {mask:#x}")
+    column.flags.writeable = False
+    return column
+
+
+class VmcsBatch:
+    """`len(batch)` candidates that share `base` and differ in `columns` (field or live condition -> values, uint64 of shape (n,))
+    and `memory_columns` (8-byte-aligned physical address -> words, uint64 of shape (n,)).
+
+    Raises UnknownNameError, FieldValueError (a value wider than its field), UsageError (columns of different length).
+    """
+
+    __slots__ = ("base", "columns", "count", "memory_columns")
+
+    def __init__(
+        self,
+        base: Vmcs,
+        columns: Mapping[str, npt.ArrayLike],
+        memory_columns: Mapping[int, npt.ArrayLike] | None = None,
+        count: int | None = None,
+    ) -> None:
+        checked = {
+            name: _column(name, values, LIVE[name].mask if name in LIVE else field_named(name).mask) for name, values in columns.items()
+        }
+        words = {address: _column(f"memory {address:#x}", values, (1 << 64) - 1) for address, values in (memory_columns or {}).items()}
+        lengths = {len(column) for column in (*checked.values(), *words.values())}
+        if count is not None:
+            lengths.add(count)
+        if len(lengths) > 1:
+            raise UsageError(f"columns of a batch must have one length, got {sorted(lengths)}")
+        self.base = base
+        self.columns = MappingProxyType(checked)
+        self.memory_columns = MappingProxyType(words)
+        self.count = lengths.pop() if lengths else 0
+
+    @classmethod
+    def of(cls, candidates: Sequence[Vmcs]) -> VmcsBatch:
+        """The batch of these candidates; all must have written the same fields as the first, or a field is taken as 0."""
+        if not candidates:
+            raise UsageError("a batch needs at least one candidate")
+        base = candidates[0]
+        varying: dict[str, None] = {}
+        addresses: dict[int, None] = {}
+        for candidate in candidates:
+            varying.update(dict.fromkeys(base.differences(candidate)))
+            if candidate.memory != base.memory:
+                addresses.update(dict.fromkeys([*candidate.memory, *base.memory]))
+        unwritten = {name: 0 for name in varying if name not in base and name in FIELDS}
+        return cls(
+            base.replace(**unwritten),
+            {name: [candidate.get(name) or 0 for candidate in candidates] for name in varying},
+            {address: [candidate.memory.get(address, 0) for candidate in candidates] for address in addresses},
+            count=len(candidates),
+        )
+
+    def __len__(self) -> int:
+        return self.count
+
+    def row(self, index: int) -> Vmcs:
+        """Candidate `index` as one VMCS."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"row {index} of a batch of {self.count}")
+        values = {name: int(column[index]) for name, column in self.columns.items()}
+        words = {address: int(column[index]) for address, column in self.memory_columns.items()}
+        vmcs = self.base.replace(**values) if values else self.base
+        return vmcs.with_memory(words) if words else vmcs
+
+    def __iter__(self) -> Iterator[Vmcs]:
+        return (self.row(index) for index in range(self.count))
+
+    def take(self, rows: npt.ArrayLike) -> VmcsBatch:
+        """The batch of some rows: an array of indices or a boolean mask of shape (n,)."""
+        selector = np.asarray(rows)
+        count = int(selector.sum()) if selector.dtype == np.bool_ else len(selector)
+        return VmcsBatch(
+            self.base,
+            {name: column[selector] for name, column in self.columns.items()},
+            {address: column[selector] for address, column in self.memory_columns.items()},
+            count=count,
+        )

@@ -1,0 +1,157 @@
+"""One VMCS: which fields have been written with which values, the live conditions of its entry, and the memory it refers to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from vmfuzz.arch.fields import FIELDS, field_named
+from vmfuzz.arch.live import LIVE
+from vmfuzz.errors import FieldValueError, UnknownNameError, UsageError
+
+SCHEMA: Final = "vmfuzz-vmcs-1"
+
+
+def _require(name: str, value: int) -> int:
+    live = LIVE.get(name)
+    if live is None:
+        if name not in FIELDS:
+            raise UnknownNameError("VMCS field", name, [*FIELDS, *LIVE])
+        return field_named(name).require(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= live.mask:
+        raise FieldValueError(f"{name} = {value!r}: expected an integer from 0 to {live.mask:#x} ({live.meaning})")
+    return value
+
+
+class Vmcs(Mapping[str, int]):
+    """An immutable VMCS: a mapping of field names to values for the fields that have been written.
+
+    A field that is not in the mapping has never been written; `get(name, 0)` treats it as 0, as VMCLEAR'd VMCSs of the emulated CPUs
+    have it. Live conditions (arch/live.py) may be among the keys; one that is absent has its ordinary value. `memory` maps
+    8-byte-aligned physical addresses to 64-bit words: what lies at the addresses that fields point to. Words of the executor's arena
+    that it does not name are 0.
+    """
+
+    __slots__ = ("_hash", "_values", "memory")
+
+    def __init__(self, values: Mapping[str, int] | None = None, memory: Mapping[int, int] | None = None) -> None:
+        self._values = MappingProxyType({name: _require(name, value) for name, value in (values or {}).items()})
+        for address, word in (memory or {}).items():
+            if address % 8 or not 0 <= address < 1 << 64:
+                raise FieldValueError(f"memory address {address:#x}: expected a physical address divisible by 8")
+            if not 0 <= word < 1 << 64:
+                raise FieldValueError(f"memory word at {address:#x} = {word:#x}: expected a 64-bit value")
+        self.memory = MappingProxyType(dict(sorted((memory or {}).items())))
+        self._hash: int | None = None
+
+    def __getitem__(self, name: str) -> int:
+        try:
+            return self._values[name]
+        except KeyError:
+            if name in LIVE:
+                return LIVE[name].default
+            if name not in FIELDS:
+                raise UnknownNameError("VMCS field", name, [*FIELDS, *LIVE]) from None
+            raise
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def get(self, name: str, default: int | None = 0) -> int | None:  # type: ignore[override]
+        """The field's value, or `default` where it has never been written; UnknownNameError for a name that does not exist."""
+        if name in self._values:
+            return self._values[name]
+        if name in LIVE:
+            return LIVE[name].default
+        field_named(name)
+        return default
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Vmcs):
+            return NotImplemented
+        return dict(self._values) == dict(other._values) and dict(self.memory) == dict(other.memory)
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash((frozenset(self._values.items()), frozenset(self.memory.items())))
+        return self._hash
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Vmcs, (dict(self._values), dict(self.memory))
+
+    def __repr__(self) -> str:
+        return f"Vmcs({len(self)} fields, {len(self.memory)} words of memory)"
+
+    def replace(self, **values: int) -> Vmcs:
+        """A copy with these fields (or live conditions) written. Raises UnknownNameError, FieldValueError."""
+        return Vmcs({**self._values, **values}, self.memory)
+
+    def without(self, *names: str) -> Vmcs:
+        """A copy in which these fields have never been written."""
+        for name in names:
+            self.get(name)
+        return Vmcs({name: value for name, value in self._values.items() if name not in names}, self.memory)
+
+    def with_memory(self, words: Mapping[int, int]) -> Vmcs:
+        """A copy in which these words of memory (address -> 64-bit word) are set."""
+        return Vmcs(self._values, {**self.memory, **words})
+
+    def differences(self, other: Vmcs) -> dict[str, tuple[int | None, int | None]]:
+        """Fields and live conditions whose values differ: name -> (value here, value there); None where never written."""
+        names = {**dict.fromkeys(self), **dict.fromkeys(other)}
+        pairs = {name: (self.get(name, None), other.get(name, None)) for name in names}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object in order of encoding; values are hexadecimal strings."""
+        order = {name: index for index, name in enumerate([*FIELDS, *LIVE])}
+        fields = {name: f"{self._values[name]:#x}" for name in sorted(self._values, key=order.__getitem__)}
+        data: dict[str, Any] = {"schema": SCHEMA, "fields": fields}
+        if self.memory:
+            data["memory"] = {f"{address:#x}": f"{word:#x}" for address, word in self.memory.items()}
+        return data
+
+    @classmethod
+    def from_json(cls, data: object) -> Vmcs:
+        """The state that `to_json` wrote; numbers may be hexadecimal strings or integers. Raises UsageError naming what is wrong."""
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA or not isinstance(data.get("fields"), dict):
+            raise UsageError(f'not a VMCS: expected a JSON object with "schema": "{SCHEMA}" and "fields"')
+        memory = data.get("memory", {})
+        if not isinstance(memory, dict):
+            raise UsageError('VMCS: "memory" must be a JSON object of address: word')
+        return cls(
+            {name: parse_number(name, value) for name, value in data["fields"].items()},
+            {parse_number("memory address", key): parse_number(f"memory {key}", word) for key, word in memory.items()},
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Vmcs:
+        """Read a state from a JSON file; raises UsageError when it cannot be read or is malformed."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}") from None
+        except ValueError as error:
+            raise UsageError(f"{path} is not JSON: {error}") from None
+        return cls.from_json(data)
+
+
+def parse_number(what: str, value: object) -> int:
+    """An integer from JSON: an int, or a string such as "0x1f" or "31". Raises UsageError that names `what`."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        try:
+            return int(value, 0)
+        except ValueError:
+            pass
+    raise UsageError(f'{what} = {value!r}: expected an integer or a string such as "0x1f"')

@@ -1,0 +1,222 @@
+"""The emulated executor on real emulated CPUs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from vmfuzz.arch.outcomes import Kind, Outcome, Outcomes
+from vmfuzz.errors import EnvironmentUnusable, ExecutorError, UnknownNameError, UsageError
+from vmfuzz.execute import abi, bochs_process, conformance, open_executor
+from vmfuzz.execute.bochs import BochsExecutor
+from vmfuzz.state.batch import VmcsBatch
+
+Families = Callable[..., Iterator[VmcsBatch]]
+
+
+def assert_same(one: Outcomes, other: Outcomes) -> None:
+    for name in ("kind", "number", "raw_reason", "qualification", "entry_interruption_info", "encoding"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+
+
+@pytest.fixture
+def own() -> Iterator[BochsExecutor]:
+    """An executor that a test may damage."""
+    with BochsExecutor(hang_seconds=0.5) as executor:
+        yield executor
+
+
+@pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
+def test_conformance(each_cpu: BochsExecutor, check: object) -> None:
+    check(each_cpu)  # type: ignore[operator]
+
+
+def test_seed_question(each_cpu: BochsExecutor) -> None:
+    """Guest GS access rights never written: entry failure 33 with qualification 0, and Bochs says that it is
+    about GS.
+    """
+    outcomes = each_cpu.run([each_cpu.known_good().without("guest_gs_access_rights")])
+    assert outcomes[0] == Outcome(Kind.ENTRY_FAILURE, 33, 0)
+    assert outcomes.raw_reason[0] == 0x8000_0021
+    assert outcomes.message_of(0) == "VMENTER FAIL: VMCS guest %s not segment"
+
+
+def test_capabilities_are_complete(each_cpu: BochsExecutor) -> None:
+    capabilities = each_cpu.capabilities()
+    assert capabilities.name == each_cpu.cpu
+    assert (0x48C in capabilities.msrs) == capabilities.ept
+    assert (0x48D in capabilities.msrs) == capabilities.true_controls
+    assert {(0, 0), (0x8000_0008, 0)} <= set(capabilities.cpuid)
+
+
+def test_known_good_has_every_field(each_cpu: BochsExecutor) -> None:
+    writable = {field.name for field in each_cpu.capabilities().fields if field.writable}
+    assert writable <= set(each_cpu.known_good())
+
+
+def test_kinds_are_those_of_the_engine() -> None:
+    engine = {name.removeprefix("KIND_"): value for name, value in abi.constants().items() if name.startswith("KIND_")}
+    assert engine == {kind.name: kind.value for kind in Kind}
+
+
+def test_single_entry_leaves_interruption_info(bochs: BochsExecutor) -> None:
+    """An exit clears the valid bit of the VM-entry interruption-information field, an entry failure does
+    not.
+    """
+    base = bochs.known_good()
+    entered = base.replace(vm_entry_interruption_info=0x8000_0302)
+    outcomes = bochs.run([entered, entered.replace(guest_gs_access_rights=0)])
+    assert [Kind(int(kind)) for kind in outcomes.kind] == [Kind.EXIT, Kind.ENTRY_FAILURE]
+    assert [int(info) for info in outcomes.entry_interruption_info] == [0x302, 0x8000_0302]
+
+
+def test_host_state_that_is_loaded(each_cpu: BochsExecutor) -> None:
+    """Every host CR4 bit that a CPU supports, turned on at the exit: the engine survives, the candidate after
+    it is unharmed.
+    """
+    base = each_cpu.known_good()
+    flips = base["host_cr4"] ^ np.left_shift(np.uint64(1), np.arange(64, dtype=np.uint64))
+    outcomes = each_cpu.run(VmcsBatch(base, {"host_cr4": np.append(flips, np.uint64(base["host_cr4"]))}))
+    assert not np.any(outcomes.kind == Kind.EXECUTOR_CRASHED), [outcomes.message_of(i) for i in range(65)]
+    assert outcomes.kind[64] == Kind.EXIT
+
+
+def test_host_rsp_may_be_anything(bochs: BochsExecutor) -> None:
+    values = np.random.default_rng(3).integers(0, 1 << 64, 500, dtype=np.uint64)
+    assert np.all(bochs.run(VmcsBatch(bochs.known_good(), {"host_rsp": values})).kind == Kind.EXIT)
+
+
+def test_memory_operands(bochs: BochsExecutor) -> None:
+    """An MSR-load list in the arena: FS base may not be loaded (entry failure 34, entry 1); memory is fresh
+    for each batch.
+    """
+    base = bochs.known_good().replace(vm_entry_msr_load_count=1)
+    address = base["vm_entry_msr_load_address"]
+    outcomes = bochs.run(VmcsBatch(base, {}, {address: np.array([0xC000_0100, 0xC000_0102], np.uint64)}))
+    assert outcomes[0] == Outcome(Kind.ENTRY_FAILURE, 34, 1)
+    assert outcomes[1].kind is Kind.EXIT
+    assert bochs.run([base.with_memory({address: 0xC000_0100})])[0] == Outcome(Kind.ENTRY_FAILURE, 34, 1)
+    assert bochs.run([bochs.known_good()])[0].kind is Kind.EXIT
+
+
+def test_memory_outside_the_arena(bochs: BochsExecutor) -> None:
+    with pytest.raises(UsageError, match=r"memory at 0x8: this executor can set memory only in its arena, 0x10000000 to"):
+        bochs.run([bochs.known_good().with_memory({8: 1})])
+
+
+def test_read_only_field_cannot_be_written(bochs: BochsExecutor) -> None:
+    """A row whose VMWRITE fails is reported as such and not entered; the rows around it are."""
+    base = bochs.known_good()
+    unsupported = VmcsBatch(base, {"exit_reason": np.array([0, 0], np.uint64)})
+    outcome = bochs.run(unsupported)[0]
+    if bochs.capabilities().vmwrite_any_field:
+        assert outcome.kind is Kind.EXIT
+    else:
+        assert outcome == Outcome(Kind.VMWRITE_FAILED, 13)
+
+
+def test_plain_tlb_flush_agrees(random_families: Families) -> None:
+    """The platform's fast TLB flush changes nothing but the time."""
+    with BochsExecutor() as fast, BochsExecutor(plain_tlb_flush=True) as plain:
+        for batch in random_families(fast.known_good(), seed=4, families=8, rows=1500):
+            assert_same(fast.run(batch), plain.run(batch))
+
+
+@pytest.mark.parametrize("cpu", ["core2_penryn_t9600", "corei7_skylake_x", "sapphire_rapids"])
+def test_drift_check_misses_nothing(cpu: str, random_families: Families) -> None:
+    """Comparing fields once a family gives the outcomes that comparing after every row gives."""
+    with BochsExecutor(cpu) as normal, BochsExecutor(cpu, paranoid=True) as paranoid:
+        for executor in (normal, paranoid):
+            executor._restored.clear()  # so that there is drift to be found
+        for batch in random_families(normal.known_good(), seed=5, families=25, rows=150):
+            assert_same(normal.run(batch), paranoid.run(batch))
+        drifted = normal.reruns
+    assert drifted, "no family drifted: the test tests nothing"
+
+
+def test_killed_worker_costs_one_row(own: BochsExecutor) -> None:
+    base = own.known_good()
+    batch = VmcsBatch(base, {"guest_rip": np.arange(400_000, dtype=np.uint64)})
+    pid = own.worker_pid
+    killer = threading.Timer(0.5, os.kill, (pid, signal.SIGKILL))
+    killer.start()
+    outcomes = own.run(batch)
+    killer.join()
+    assert own.worker_pid != pid
+    crashed = np.flatnonzero(outcomes.kind == Kind.EXECUTOR_CRASHED)
+    assert len(crashed) == 1
+    assert outcomes.message_of(int(crashed[0])) == "the worker ended: killed by SIGKILL"
+    assert np.all(np.delete(outcomes.kind, crashed) == Kind.EXIT)
+
+
+def test_hanging_worker_costs_one_row() -> None:
+    """Wait-for-SIPI is accepted and never ends: without containment the watchdog names the row, and the
+    others are run.
+    """
+    with BochsExecutor(hang_seconds=0.3, contain=False) as executor:
+        states = np.array([0, 0, 3, 0, 0], np.uint64)
+        outcomes = executor.run(VmcsBatch(executor.known_good(), {"guest_activity_state": states}))
+    assert [Kind(int(kind)) for kind in outcomes.kind] == [Kind.EXIT] * 2 + [Kind.EXECUTOR_CRASHED] + [Kind.EXIT] * 2
+    assert outcomes.message_of(2) == "no progress for 0.3 s: the emulated processor hangs"
+
+
+def test_lost_exit_handler_costs_one_row() -> None:
+    """A host page table that maps nothing: the emulated processor shuts down, and the row says so."""
+    with BochsExecutor(contain=False) as executor:
+        outcomes = executor.run(VmcsBatch(executor.known_good(), {"host_cr3": np.array([executor.arena.base], np.uint64)}))
+    assert outcomes.kind[0] == Kind.EXECUTOR_CRASHED
+    assert "the emulated processor shut down" in (outcomes.message_of(0) or "")
+
+
+def test_worker_dies_with_its_executor() -> None:
+    executor = BochsExecutor()
+    pid = executor.worker_pid
+    executor.close()
+    executor.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(ExecutorError, match=r"^bochs corei7_skylake_x: the executor is closed; open another one$"):
+        executor.run([executor.known_good()])
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown CPU model 'skylake'"):
+        open_executor("bochs", cpu="skylake")
+    with pytest.raises(UnknownNameError, match=r"unknown executor 'boch'; did you mean bochs"):
+        open_executor("boch")
+
+
+def test_missing_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bochs_process.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(EnvironmentUnusable, match="pip install bochscpu-python"):
+        BochsExecutor()
+
+
+def test_missing_native_build(monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]) -> None:
+    monkeypatch.setattr(abi, "NATIVE", tmp_path)
+    with pytest.raises(EnvironmentUnusable, match="is not built"):
+        BochsExecutor()
+
+
+def test_field_that_the_cpu_lacks(bochs: BochsExecutor) -> None:
+    """Bochs writes any encoding of its table, so a field that capabilities deny is still set, and does not
+    change the outcome.
+    """
+    assert bochs.run([bochs.known_good().replace(host_ia32_fred_config=1)])[0].kind is Kind.EXIT
+
+
+def test_empty_batches(bochs: BochsExecutor) -> None:
+    assert len(bochs.run([])) == 0
+    assert len(bochs.run(VmcsBatch(bochs.known_good(), {"guest_rip": np.zeros(0, np.uint64)}))) == 0
+
+
+def test_start_is_quick() -> None:
+    start = time.perf_counter()
+    BochsExecutor().close()
+    assert time.perf_counter() - start < 2
