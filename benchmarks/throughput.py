@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.execute.base import open_executor
-from vmfuzz.generate.draws import draw
 from vmfuzz.generate.families import FAMILY_SIZE
 
 SINGLE_DRAWS = 400
@@ -30,7 +29,7 @@ def measure(cpu: str, families: int) -> dict[str, float]:
     """The rates on one CPU model."""
     with open_executor("bochs", cpu=cpu) as executor:
         campaign = Campaign(executor, seed=1)
-        plans = draw(campaign.generator.plans(), 1, families)
+        plans = [plan for chunk in range(-(-families // 64)) for plan in campaign.plan(chunk)][:families]
         generator, model = campaign.generator, campaign.model
         batches = [generator.expand(plan) for plan in plans]
         for batch in batches[:4]:
@@ -38,11 +37,11 @@ def measure(cpu: str, families: int) -> dict[str, float]:
         total = families * FAMILY_SIZE
         rates = {
             "executor alone": rate(total, lambda: [executor.run(batch) for batch in batches]),
-            "generation alone": rate(total, lambda: [generator.expand(p) for p in draw(generator.plans(), 1, families)]),
+            "generation alone": rate(total, lambda: [generator.expand(p) for c in range(families // 64) for p in campaign.plan(c)]),
             "prediction alone": rate(total, lambda: [model.predict_batch(batch) for batch in batches]),
         }
         rates["end to end"] = rate(total, lambda: Campaign(executor, seed=1).run(total))
-        singles = draw(generator.plans(), 2, SINGLE_DRAWS)
+        singles = [plan for chunk in range(-(-SINGLE_DRAWS // 64)) for plan in campaign.plan(chunk)][:SINGLE_DRAWS]
         rates["one candidate a draw"] = rate(SINGLE_DRAWS, lambda: [campaign.execute(p, 1) for p in singles])
         return rates
 

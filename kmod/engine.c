@@ -299,7 +299,7 @@ extern char vmfuzz_exit_handler[];
  * instruction fell through. Registers are saved on the stack because nothing guarantees what the guest leaves in them.
  */
 u64 vmfuzz_enter(u64 resume, u64 mov_ss);
-asm(".section .text.loop, \"ax\"\n"
+asm(".section .text.entry, \"ax\"\n"	/* first in the image: stored states hold the exit handler's address */
     ".globl vmfuzz_enter\n"
     ".type vmfuzz_enter, @function\n"
     "vmfuzz_enter:\n"
@@ -319,16 +319,17 @@ asm(".section .text.loop, \"ax\"\n"
     "	jmp 2f\n"
     "1:	vmresume\n"
     "	jmp 2f\n"
-    /* A null SS is legal at CPL 0 in 64-bit mode; it only has to be a MOV SS, which blocks events for one instruction. */
-    "3:	mov %ss, %ecx\n"
-    "	test %rdi, %rdi\n"
+    /*
+     * A null SS is legal at CPL 0 in 64-bit mode; it only has to be a MOV SS, which blocks events for one instruction. The
+     * selector before it is not put back: an earlier exit may have loaded one from host_ss_selector that the GDT lacks.
+     */
+    "3:	test %rdi, %rdi\n"
     "	jnz 4f\n"
     "	mov %eax, %ss\n"
     "	vmlaunch\n"
-    "	jmp 5f\n"
+    "	jmp 2f\n"
     "4:	mov %eax, %ss\n"
     "	vmresume\n"
-    "5:	mov %ecx, %ss\n"
     "2:	mov $1, %eax\n"
     "	jc 6f\n"
     "	mov $2, %eax\n"

@@ -39,6 +39,12 @@ _CONDITIONS = (
     LiveCondition("live_efer", 64, 0x500, False, "IA32_EFER of the launching processor"),
     LiveCondition("live_current_vmcs_pointer", 64, NO_POINTER, False, "physical address of the current VMCS, all ones if not known"),
     LiveCondition("live_rtit_ctl", 64, 0, False, "IA32_RTIT_CTL of the launching processor"),
+    LiveCondition(
+        "live_empty_ept", 64, NO_POINTER, False, "physical address of an EPT PML4 table that maps nothing, all ones if not known"
+    ),
+    LiveCondition(
+        "live_empty_paging", 64, NO_POINTER, False, "physical address of a root page table that maps nothing, all ones if not known"
+    ),
     LiveCondition("live_smm", 1, 0, False, "1: the launching processor is in system-management mode"),
 )
 

@@ -111,6 +111,8 @@ class Outcome:
             return f"VMfailValid({self.number})"
         if self.kind is Kind.ENTRY_FAILURE:
             qualification = "" if self.qualification is None else f" q{self.qualification:x}"
+            if self.qualification == ANY_ENTRY:
+                return f"entry failure {self.number} at a later entry"
             return f"entry failure {self.number}{qualification}"
         if self.kind is Kind.EXIT:
             return "entered" if self.number == ANY_EXIT else f"entered, exit {self.number}"
@@ -124,6 +126,8 @@ class Outcome:
 
 #: `number` of an EXIT outcome whose first exit reason is not predicted.
 ANY_EXIT: Final = 0xFFFF
+#: `qualification` of a failed MSR load that stands for every entry beyond those that the model reads.
+ANY_ENTRY: Final = (1 << 64) - 1
 
 
 @dataclass

@@ -12,7 +12,9 @@ import numpy.typing as npt
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.model.deviations import MARK, Deviation, altered_checks
-from vmfuzz.model.outcome_codes import bits_of
+from vmfuzz.model.evaluate import evaluate
+from vmfuzz.model.operand_values import OperandValues
+from vmfuzz.model.outcome_codes import ENTERED, bits_of
 from vmfuzz.model.predict import BatchPrediction, Model
 
 
@@ -53,10 +55,24 @@ def compare(prediction: BatchPrediction, outcomes: Outcomes, altered: AlteredMod
     verdict[(verdict == Verdict.AGREES) & prediction.not_modelled] = Verdict.NOT_MODELLED
     for kind, special in _NOT_EXECUTED:
         verdict[outcomes.kind == kind] = special
+    verdict[(verdict <= Verdict.NOT_MODELLED) & _wrong_interruption_info(prediction, outcomes)] = Verdict.MISMATCH
     deviation = np.full(len(outcomes), -1, np.int16)
     if altered is not None:
         altered.explain(prediction, bits, verdict, deviation)
     return Comparison(prediction, outcomes, verdict, bits, deviation)
+
+
+def _wrong_interruption_info(prediction: BatchPrediction, outcomes: Outcomes) -> npt.NDArray[np.bool_]:
+    """Rows whose VM-entry interruption-information field was not left as the SDM says.
+
+    The exit after a successful entry clears its valid bit; a VM-entry failure leaves the field alone (SDM "VM-Entry Failures During or After
+    Loading Guest State").
+    """
+    written = OperandValues(prediction.batch)("vm_entry_interruption_info")
+    info = outcomes.entry_interruption_info.astype(np.uint64)
+    kept = (outcomes.kind == Kind.ENTRY_FAILURE) & (info != written)
+    cleared = (outcomes.kind == Kind.EXIT) & (info >> np.uint64(31) != 0)
+    return np.asarray(kept | cleared, np.bool_)
 
 
 def _allows(prediction: BatchPrediction, bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
@@ -80,14 +96,23 @@ class AlteredModel:
         deviation: npt.NDArray[np.int16],
     ) -> None:
         """Turn mismatches that deviations explain into DEVIATION and note the first deviation that the row meets."""
-        rows = np.flatnonzero(verdict == Verdict.MISMATCH)
+        # what the model allows is a mismatch for another reason, which no deviation explains
+        rows = np.flatnonzero((verdict == Verdict.MISMATCH) & ~_allows(prediction, bits))
         if not len(rows):
             return
         altered = self._model.predict_batch(prediction.batch.take(rows))
-        explained = _allows(altered, bits[rows])
+        actual = np.uint64(1) << bits[rows].astype(np.uint64)
+        explained = altered.allowed & actual != 0
+        values, memo = OperandValues(altered.batch), altered.memo
+        for number, known in enumerate(self.deviations):
+            for condition, exits in known.exits:
+                here = np.broadcast_to(evaluate(self._model.fold(condition), values, memo), len(rows))
+                taken = here & (altered.allowed & np.uint64(ENTERED) != 0) & (actual & np.uint64(exits) != 0)
+                deviation[rows[taken & ~explained]] = number
+                explained = explained | taken
         verdict[rows[explained]] = Verdict.DEVIATION
         for index, truth in altered.violated.items():
-            number = self._number.get(altered.model.compiled[index].check.ambiguity or "")
-            if number is not None:
+            met_by = self._number.get(altered.model.compiled[index].check.ambiguity or "")
+            if met_by is not None:
                 met = np.broadcast_to(truth, len(rows)) & explained & (deviation[rows] < 0)
-                deviation[rows[met]] = number
+                deviation[rows[met]] = met_by

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,16 @@ from vmfuzz.state.vmcs import Vmcs
 
 #: Of one batch, at most this many mismatches of one kind are looked at one by one; the others are only counted with them.
 EXAMPLES_PER_BATCH = 8
+#: Of a finding whose signature does not name the cause, at most so many examples with different operands are kept: they may have several.
+EXAMPLES_KEPT = 24
+
+#: The kinds of findings.
+CRASH: Final = "executor-crash"
+INTERRUPTION_INFORMATION: Final = "interruption information not as the SDM leaves it"
+ACCEPTS: Final = "accepts what the model refuses"
+REFUSES: Final = "refuses what the model accepts"
+OTHER_EXIT: Final = "other exit than predicted"
+OTHER_FAILURE: Final = "other failure than predicted"
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,21 @@ class Signature:
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
+@dataclass(frozen=True)
+class Example:
+    """A candidate that shows a finding, and the known-good state that it was made of."""
+
+    vmcs: Vmcs
+    base: Vmcs
+    base_name: str
+
+
 @dataclass
 class Finding:
-    """One finding: how often it was seen and an example with the fewest differences from its base."""
+    """One finding: how often it was seen and an example with the fewest differences from its base.
+
+    `others`: further examples by the operands in which they differ, where the signature does not name the cause.
+    """
 
     signature: Signature
     example: Vmcs
@@ -46,6 +68,7 @@ class Finding:
     predicted: frozenset[Outcome]
     actual: Outcome
     count: int = 0
+    others: dict[frozenset[str], Example] = field(default_factory=dict)
 
     @property
     def differences(self) -> dict[str, tuple[int | None, int | None]]:
@@ -76,14 +99,16 @@ class Finding:
 
 def _kind(comparison: Comparison, row: int) -> str:
     if comparison.verdict[row] == Verdict.EXECUTOR_CRASHED:
-        return "executor-crash"
+        return CRASH
+    if bool(int(comparison.prediction.allowed[row]) >> int(comparison.bits[row]) & 1):
+        return INTERRUPTION_INFORMATION
     entered = bool(ENTERED >> int(comparison.bits[row]) & 1)
     may_enter = bool(int(comparison.prediction.allowed[row]) & ENTERED)
     if entered and not may_enter:
-        return "accepts what the model refuses"
+        return ACCEPTS
     if may_enter and not entered:
-        return "refuses what the model accepts"
-    return "other exit than predicted" if entered else "other failure than predicted"
+        return REFUSES
+    return OTHER_EXIT if entered else OTHER_FAILURE
 
 
 def signature_of(comparison: Comparison, row: int) -> Signature:
@@ -126,6 +151,8 @@ class Findings:
             found.example, found.base, found.base_name = example, batch.base, base_name
             found.predicted = outcomes_of(int(comparison.prediction.allowed[row]))
         found.count += weight
+        if signature.kind != ACCEPTS and len(found.others) < EXAMPLES_KEPT:
+            found.others.setdefault(frozenset(batch.base.differences(example)), Example(example, batch.base, base_name))
         return is_new
 
 

@@ -7,17 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from vmfuzz.campaign.compare import AlteredModel, Comparison, compare
 from vmfuzz.campaign.findings import Findings
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.execute.base import Executor
 from vmfuzz.generate.draws import draw
-from vmfuzz.generate.families import FAMILY_SIZE, FamilyPlan, Generator
+from vmfuzz.generate.families import FAMILY_SIZE, FamilyPlan, generator_of
 from vmfuzz.model.known_deviations import deviations_of
 from vmfuzz.model.predict import Model, model_of
 
 #: Plans that are drawn at a time.
 _CHUNK = 64
+#: A check that was seen deciding so often is as well known as any other.
+_ENOUGH = 200
 
 
 @dataclass
@@ -73,15 +77,20 @@ class Campaign:
         self.executor = executor
         self.seed = seed
         self.model = model or model_of(executor.capabilities())
-        self.generator = Generator(self.model, executor.known_good())
+        self.generator = generator_of(self.model, executor.known_good())
         deviations = deviations_of(executor.name)
         self._altered = AlteredModel(self.model.capabilities, deviations) if deviations else None
         self._bases_used: set[str] = set()
         self.progress = Progress(0, Tally(self.model, deviations), Findings())
 
     def plan(self, number: int) -> list[FamilyPlan]:
-        """Chunk `number` of the campaign's plans."""
-        return draw(self.generator.plans(), self.seed * 1_000_003 + number, _CHUNK)
+        """Chunk `number` of the campaign's plans, directed at the checks that were least often seen deciding."""
+        tally = self.progress.tally
+        seen = tally.decided + tally.readings.sum(axis=1)
+        order = np.random.default_rng([self.seed, number]).permutation(self.generator.reachable)
+        targets = sorted(order, key=lambda index: min(int(seen[index]), _ENOUGH))
+        choices = draw(self.generator.choices(), self.seed * 1_000_003 + number, _CHUNK)
+        return [self.generator.plan(choice, int(targets[i % len(targets)]), number * _CHUNK + i) for i, choice in enumerate(choices)]
 
     def run(self, iterations: int, on_progress: Callable[[Progress], None] | None = None) -> Summary:
         """Run `iterations` candidates; `on_progress` is called after each family. KeyboardInterrupt ends it cleanly."""

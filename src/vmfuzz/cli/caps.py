@@ -13,6 +13,7 @@ from rich.table import Table
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS, FEATURES, Capabilities
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS
+from vmfuzz.cli.console import Output
 from vmfuzz.state.profiles import capabilities, profile_names
 
 DEFAULT = "corei7_skylake_x"
@@ -39,7 +40,7 @@ def caps(cpu: str, file: Path | None, as_json: bool, list_profiles: bool) -> Non
         json.dump(known.to_json(), sys.stdout, indent=1)
         click.echo()
         return
-    _print(Console(highlight=False), known)
+    _print(Output(), known)
 
 
 def _print(console: Console, known: Capabilities) -> None:

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import click
-from rich.console import Console
 
 from vmfuzz.arch.fields import field_named
 from vmfuzz.arch.live import LIVE
+from vmfuzz.cli.console import Output
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.generate.boundary import edits_of
 from vmfuzz.model.ambiguities import AMBIGUITIES
@@ -71,7 +71,7 @@ def as_data(check: Check) -> dict[str, Any]:
 
 
 def _print_list(chosen: list[Check]) -> None:
-    console = Console(highlight=False)
+    console = Output()
     title = None
     for check in chosen:
         if check.section.title != title:
@@ -82,7 +82,7 @@ def _print_list(chosen: list[Check]) -> None:
 
 
 def _print_one(check: Check) -> None:
-    console = Console(highlight=False)
+    console = Output()
     console.print(f"[bold]{check.id}[/]")
     console.print(check.text)
     console.print(f"  section   {Citation(check.section.title)}")

@@ -6,9 +6,9 @@ import json
 import sys
 
 import click
-from rich.console import Console
 from rich.markup import escape
 
+from vmfuzz.cli.console import Output
 from vmfuzz.errors import EXIT_ENVIRONMENT
 from vmfuzz.execute.availability import availability
 
@@ -21,7 +21,7 @@ def doctor(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([{"executor": item.executor, "usable": item.usable, "text": item.text} for item in found], indent=1))
     else:
-        console = Console(highlight=False)
+        console = Output()
         for item in found:
             mark = "[green]works[/]     " if item.usable else "[yellow]not usable[/]"
             console.print(f"{mark} [bold]{item.executor}[/]: {escape(item.text)}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS, Area, Field, field_named
 from vmfuzz.arch.registers import FIELD_BITS
+from vmfuzz.cli.console import Output
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.wording import bit_name
@@ -67,11 +67,11 @@ def _print_list(chosen: list[Field]) -> None:
     for field in chosen:
         facts = _as_json(field)
         table.add_row(f"{field.encoding:04X}H", field.name, str(facts["width"]), str(facts["area"]), _exists_if(field))
-    Console(highlight=False).print(table)
+    Output().print(table)
 
 
 def _print_one(field: Field) -> None:
-    console = Console(highlight=False)
+    console = Output()
     facts = _as_json(field)
     console.print(f"[bold]{field.name}[/]  encoding {field.encoding:04X}H, {facts['width']}-bit, {facts['area']} area")
     console.print(f"exists: {_exists_if(field)}")

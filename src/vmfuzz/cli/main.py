@@ -15,6 +15,8 @@ from vmfuzz.errors import VmfuzzError
 #: Commands by name: module and function; a module is imported only when its command is used or listed.
 COMMANDS: Final = {
     "run": ("vmfuzz.cli.run", "run"),
+    "check": ("vmfuzz.cli.check", "check"),
+    "dump-code": ("vmfuzz.cli.dump_code", "dump_code"),
     "caps": ("vmfuzz.cli.caps", "caps"),
     "fields": ("vmfuzz.cli.fields", "fields"),
     "checks": ("vmfuzz.cli.checks", "checks"),
@@ -61,6 +63,7 @@ def main() -> None:
     \b
     vmfuzz run --iterations 1000000            fuzz an emulated CPU in this process
     vmfuzz run --cpu tigerlake --seed 7        another CPU model, another seed
+    vmfuzz check dump.txt                      why did this VM entry fail?
     vmfuzz checks guest.gs.s                   what does the manual require?
 
     Exit codes: 0 agreement, 1 something found, 2 wrong usage or input, 3 environment unusable, 4 stopped for the machine's safety, 5 nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -30,7 +31,7 @@ class Count(click.ParamType[int]):
             number = float(text[:-1] if factor != 1 else text) * factor
         except ValueError:
             number = 0
-        if number < 1 or number != int(number):
+        if not math.isfinite(number) or number < 1 or number != int(number):
             self.fail(f"{value!r}: expected a whole number of candidates from 1 on, such as 1000000, 1e6 or 20M", param, ctx)
         return int(number)
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from vmfuzz.campaign.compare import Verdict
 from vmfuzz.campaign.findings import Finding
 from vmfuzz.campaign.loop import Summary
+from vmfuzz.cli.console import Output
 from vmfuzz.model.operands import operand_width
 
 _WORDS = {
@@ -25,7 +26,7 @@ _FINDINGS_SHOWN = 12
 
 def print_summary(summary: Summary) -> None:
     """Print what ran, how it compared, which outcomes came, which checks were seen, and the findings."""
-    console = Console(highlight=False)
+    console = Output()
     progress, tally = summary.progress, summary.progress.tally
     state = "stopped by Ctrl-C after" if summary.stopped else "ran"
     console.print(

@@ -185,7 +185,11 @@ class BochsExecutor:
             for encoding, value in found.items()
             if encoding in BY_ENCODING and exists(BY_ENCODING[encoding].name)
         }
-        return Vmcs({**values, **self._facts})
+        # what contains the captured guest: tables that map nothing
+        walls = {"live_empty_paging": values["guest_cr3"] & ~0xFFF}
+        if "eptp" in values:
+            walls["live_empty_ept"] = values["eptp"] & ~0xFFF
+        return Vmcs({**values, **self._facts, **walls})
 
     def _command(self, command: str) -> Any:
         self._require_open()

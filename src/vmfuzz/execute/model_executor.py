@@ -12,6 +12,7 @@ from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS
+from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.outcome_codes import OUTCOME_OF_BIT
 from vmfuzz.model.predict import Model
 from vmfuzz.state.batch import VmcsBatch
@@ -43,6 +44,7 @@ class ModelExecutor:
         if not isinstance(batch, VmcsBatch):
             batch = VmcsBatch.of(batch)
         allowed = self._model.predict_batch(batch).allowed
+        written = np.broadcast_to(OperandValues(batch)("vm_entry_interruption_info"), len(batch)).astype(np.uint32)
         lowest = allowed & (~allowed + np.uint64(1))
         outcomes = Outcomes.empty(len(batch))
         for bit, outcome in enumerate(OUTCOME_OF_BIT):
@@ -52,8 +54,10 @@ class ModelExecutor:
             outcomes.qualification[rows] = outcome.qualification or 0
             if outcome.kind is Kind.ENTRY_FAILURE:
                 outcomes.raw_reason[rows] = 1 << 31 | outcome.number
+                outcomes.entry_interruption_info[rows] = written[rows]
             elif outcome.kind is Kind.EXIT:
                 outcomes.raw_reason[rows] = outcome.number
+                outcomes.entry_interruption_info[rows] = written[rows] & np.uint32(0x7FFFFFFF)
         return outcomes
 
     def close(self) -> None:

@@ -13,7 +13,8 @@ from typing import Final
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.controls import Control, Entry, Exit, Pin, Primary, Secondary, VmFunction, word_of
 from vmfuzz.arch.registers import ACTIVITY, CR0, CR4, EVENT, RFLAGS
-from vmfuzz.model.checks.msr_load import IA32_KERNEL_GS_BASE, IA32_STAR
+from vmfuzz.errors import UnknownNameError
+from vmfuzz.model.checks.msr_load import IA32_EFER, IA32_KERNEL_GS_BASE, IA32_PAT
 from vmfuzz.model.predict import Model
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
@@ -71,6 +72,8 @@ def _legacy(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     legacy = set_controls(vmcs, caps, Entry.IA32E_MODE_GUEST, on=False)
     if legacy is None:
         return None
+    # IA32_EFER is not loaded, so that turning on "IA-32e mode guest" is one change
+    legacy = set_controls(legacy, caps, Entry.LOAD_IA32_EFER, on=False) or legacy
     if "guest_ia32_efer" in legacy:
         legacy = legacy.replace(guest_ia32_efer=legacy["guest_ia32_efer"] & ~0x500)
     return legacy.replace(guest_cs_access_rights=0xC09B, guest_cr4=legacy["guest_cr4"] & ~(1 << CR4.PCIDE))
@@ -218,10 +221,17 @@ def _shadowing(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     return shadowing and _linked(shadowing, caps).with_memory({_page(vmcs, _LINK_PAGE): caps.revision | 1 << 31})
 
 
-def _msr_list(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
-    address = vmcs["vm_entry_msr_load_address"]
-    words = (IA32_KERNEL_GS_BASE, 0, IA32_STAR, 0, IA32_KERNEL_GS_BASE, 0, IA32_STAR, 0)
-    return vmcs.replace(vm_entry_msr_load_count=2).with_memory({address + 8 * i: word for i, word in enumerate(words)})
+def _msr_list(*indices: int) -> Part:
+    """Four MSRs to load at VM entry, with valid values."""
+
+    def part(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
+        ia32e = vmcs["vm_entry_controls"] >> Entry.IA32E_MODE_GUEST & 1
+        value = {IA32_PAT: 0x0007_0406_0007_0406, IA32_EFER: 0x500 if ia32e else 0}
+        address = vmcs["vm_entry_msr_load_address"]
+        words = [word for index in indices for word in (index, value.get(index, 0))]
+        return vmcs.replace(vm_entry_msr_load_count=len(indices)).with_memory({address + 8 * i: word for i, word in enumerate(words)})
+
+    return part
 
 
 def _resume(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
@@ -253,7 +263,9 @@ FEATURES: Final[Mapping[str, Part]] = MappingProxyType(
         "virtual-nmis": _nmis,
         "link-pointer": _linked,
         "shadowing": _shadowing,
-        "msr-load": _msr_list,
+        "msr-load-1": _msr_list(IA32_KERNEL_GS_BASE, IA32_PAT, IA32_EFER, IA32_KERNEL_GS_BASE),
+        "msr-load-2": _msr_list(IA32_PAT, IA32_EFER, IA32_KERNEL_GS_BASE, IA32_PAT),
+        "msr-load-3": _msr_list(IA32_EFER, IA32_KERNEL_GS_BASE, IA32_PAT, IA32_EFER),
         "vmresume": _resume,
         "save-timer": _save_timer,
         "cr4-features": _cet_pks,
@@ -333,8 +345,20 @@ class Bases:
     def get(self, name: str) -> Vmcs | None:
         """The base called MODE/FEATURES/EVENT, or None where it cannot be (the parts exclude each other, or the processor lacks one)."""
         if name not in self._states:
-            self._states[name] = self._compose(*name.split("/"))
+            mode, _, rest = name.partition("/")
+            features, _, event = rest.partition("/")
+            if mode not in MODES or features not in FEATURES or event not in EVENTS:
+                raise UnknownNameError("base", name, (f"{known}/plain/nothing" for known in MODES))
+            self._states[name] = self._compose(mode, features, event)
         return self._states[name]
+
+    def samples(self) -> tuple[str, ...]:
+        """Names that cover every part, and every pair of a mode with features and of features with an event, simplest first."""
+        plain = [f"{mode}/plain/nothing" for mode in self.modes]
+        featured = [f"{mode}/{features}/nothing" for features in self.features for mode in self.modes]
+        eventful = [f"{mode}/plain/{event}" for event in self.events for mode in self.modes]
+        both = [f"64-bit/{features}/{event}" for features in self.features for event in self.events]
+        return tuple(dict.fromkeys([*plain, *featured, *eventful, *both]))
 
     def nearest(self, mode: str, features: str, event: str) -> str:
         """The name of the base with these parts, or of the one that leaves out as few of them as it must."""

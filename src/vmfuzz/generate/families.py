@@ -1,19 +1,23 @@
-"""Families of candidates: Hypothesis draws which base, which fields and which seed; numpy makes thousands of candidates of it."""
+"""Families of candidates: Hypothesis draws which base, which operands and which seed; numpy makes thousands of candidates of it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
+import numpy.typing as npt
 from hypothesis import strategies as st
 
-from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import FIELDS, Area
 from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import UsageError
 from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.boundary import Edit, edits_of
-from vmfuzz.generate.columns import mutate
+from vmfuzz.generate.columns import Column, choose_active, mutate
+from vmfuzz.model.evaluate import evaluate
+from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.operands import MEMORY_OPERANDS, operand_width
 from vmfuzz.model.predict import Model
 from vmfuzz.state.batch import VmcsBatch
@@ -24,6 +28,10 @@ FAMILY_SIZE = 4096
 
 #: The executor sets this field itself before each entry.
 OWNED = frozenset({"host_rsp"})
+#: Operands that vary in one family, at most.
+MOST_OPERANDS = 10
+#: Bases that are looked through for one in which a check applies.
+_BASES_KEPT = 6
 
 
 @dataclass(frozen=True)
@@ -35,54 +43,107 @@ class FamilyPlan:
     seed: int
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What Hypothesis draws for one plan; `which` picks among the bases in which a directed plan's check applies."""
+
+    directed: bool
+    base: str
+    operands: tuple[str, ...]
+    which: int
+    seed: int
+
+
 class Generator:
     """Makes families for one processor from its known-good states, which are derived from `captured`."""
 
     def __init__(self, model: Model, captured: Vmcs) -> None:
         self.model = model
         self.bases = Bases(model, captured)
-        caps: Capabilities = model.capabilities
+        caps = model.capabilities
         self._fields = tuple(entry.name for entry in caps.fields if entry.area is not Area.READ_ONLY and entry.name not in OWNED)
+        self._existing = frozenset(self._fields)
         self._edges = (31, 32, caps.physical_address_width - 1, caps.physical_address_width, 47, 48, 51, 52, 56, 57, 62, 63)
-        existing = frozenset(self._fields)
-        groups: list[tuple[str, ...]] = []
-        for compiled in model.compiled:
-            names = [name for name in compiled.check.fields if name in existing or self._settable(name)]
-            if names:
-                groups.append(tuple(names[:8]))
-        self._groups = tuple(groups)
         self._edits: dict[str, tuple[Edit, ...]] = {}
 
-    @staticmethod
-    def _settable(name: str) -> bool:
+    def _can_vary(self, name: str) -> bool:
         live = LIVE.get(name)
-        return name in MEMORY_OPERANDS or (live is not None and live.settable)
+        return name in self._existing or name in MEMORY_OPERANDS or (live is not None and live.settable)
 
-    def plans(self) -> st.SearchStrategy[FamilyPlan]:
-        """Plans: mostly the operands of one check (with the model), sometimes any operands (against the model's blind spots)."""
-        anything = st.lists(st.sampled_from(self._fields), min_size=1, max_size=3, unique=True).map(tuple)
-        one_check = st.sampled_from(self._groups)
-        mixed = st.tuples(one_check, anything).map(lambda pair: tuple(dict.fromkeys([*pair[0][:5], *pair[1][:1]])))
-        operands = st.one_of(anything, one_check, one_check, mixed)
+    # Plans
+
+    def choices(self) -> st.SearchStrategy[Choice]:
+        """What Hypothesis decides about one plan."""
         bases = self.bases
         base = st.builds(bases.nearest, st.sampled_from(bases.modes), st.sampled_from(bases.features), st.sampled_from(bases.events))
-        return st.builds(FamilyPlan, base, operands, st.integers(0, (1 << 64) - 1))
+        anything = st.lists(st.sampled_from(self._fields), min_size=1, max_size=MOST_OPERANDS, unique=True).map(tuple)
+        checks = st.lists(st.sampled_from(self._groups), min_size=1, max_size=3).map(_joined)
+        operands = st.one_of(checks, anything)
+        return st.builds(Choice, st.integers(0, 2).map(bool), base, operands, st.integers(0, 63), st.integers(0, (1 << 64) - 1))
+
+    def plan(self, choice: Choice, target: int, ordinal: int) -> FamilyPlan:
+        """The plan that a choice makes: directed at the check `target` (an index in `model.compiled`), or at nothing.
+
+        A directed plan takes a base in which the check's condition holds and varies its operands; an undirected one takes any base and the
+        operands of some checks, or any operands, against the model's blind spots. `ordinal` sets equal choices apart.
+        """
+        seed = int(np.random.SeedSequence([choice.seed, ordinal]).generate_state(1, np.uint64)[0])
+        if not choice.directed:
+            return FamilyPlan(choice.base, choice.operands, seed)
+        names = self._applicable[target]
+        own = self._own_operands(target)
+        gate = tuple(name for name in self.model.compiled[target].check.fields if self._can_vary(name) and name not in own)
+        return FamilyPlan(names[choice.which % len(names)], _joined([own, gate[:2], choice.operands[:1]]), seed)
+
+    @cached_property
+    def _groups(self) -> tuple[tuple[str, ...], ...]:
+        groups = (tuple(name for name in compiled.check.fields if self._can_vary(name)) for compiled in self.model.compiled)
+        return tuple(group[:MOST_OPERANDS] for group in groups if group)
+
+    @cached_property
+    def reachable(self) -> tuple[int, ...]:
+        """Checks with an operand that can vary."""
+        return tuple(number for number in range(len(self.model.compiled)) if self._own_operands(number))
+
+    def _own_operands(self, number: int) -> tuple[str, ...]:
+        return tuple(sorted(name for name in self.model.compiled[number].check.must.reads if self._can_vary(name)))
+
+    @cached_property
+    def _applicable(self) -> dict[int, tuple[str, ...]]:
+        found: dict[int, list[str]] = {number: [] for number in range(len(self.model.compiled))}
+        for name in self.bases.samples():
+            state = self.bases.get(name)
+            if state is None:
+                continue
+            values = OperandValues(VmcsBatch(state, {}, count=1))
+            memo: dict[int, object] = {}
+            for number, names in found.items():
+                if len(names) < _BASES_KEPT and evaluate(self.model.compiled[number].when, values, memo):
+                    names.append(name)
+        fallback = [name for name in self.bases.samples()[:_BASES_KEPT] if self.bases.get(name) is not None]
+        return {number: tuple(names or fallback) for number, names in found.items()}
+
+    # Candidates
 
     def expand(self, plan: FamilyPlan, count: int = FAMILY_SIZE) -> VmcsBatch:
         """The candidates of a plan; the same plan and count give the same candidates."""
         rng = np.random.default_rng(plan.seed)
         base = self.base_of(plan)
         copies = [base.get(name) or 0 for name in plan.operands if name in FIELDS]
-        copies += [base.get(name) or 0 for name in rng.choice(np.array(self._fields), 4)]
-        columns: dict[str, np.ndarray] = {}
-        memory: dict[int, np.ndarray] = {}
-        for name in plan.operands:
+        copies += [base.get(str(name)) or 0 for name in rng.choice(np.array(self._fields), 4)]
+        if "vmcs_link_pointer" in plan.operands:
+            copies += [base["live_current_vmcs_pointer"]] * 4
+        active = choose_active(rng, count, len(plan.operands))
+        columns: dict[str, Column] = {}
+        memory: dict[int, Column] = {}
+        for position, name in enumerate(plan.operands):
+            chosen = active[:, position]
             if name in MEMORY_OPERANDS:
-                self._memory_column(rng, count, name, base, memory)
+                self._memory_column(rng, chosen, name, base, memory)
                 continue
-            current = (base.get(name) or 0) if name in FIELDS else base[name]
-            edits = self.edits(name)
-            columns[name] = mutate(rng, count, current, operand_width(name), edits, copies, self._edges)
+            current = base.get(name) or 0
+            mutated = mutate(rng, count, current, operand_width(name), self.edits(name), copies, self._edges)
+            columns[name] = np.where(chosen, mutated, np.uint64(current))
         return VmcsBatch(base, columns, memory, count=count)
 
     def base_of(self, plan: FamilyPlan) -> Vmcs:
@@ -103,7 +164,9 @@ class Generator:
             self._edits[name] = tuple(found)
         return self._edits[name]
 
-    def _memory_column(self, rng: np.random.Generator, count: int, name: str, base: Vmcs, memory: dict[int, np.ndarray]) -> None:
+    def _memory_column(
+        self, rng: np.random.Generator, chosen: npt.NDArray[np.bool_], name: str, base: Vmcs, memory: dict[int, Column]
+    ) -> None:
         """Vary the word that holds a memory operand, at the address that the base's field gives, if the base describes it."""
         operand = MEMORY_OPERANDS[name]
         address = (((base.get(operand.address_field) or 0) & operand.address_mask) + operand.offset) & ~7
@@ -111,8 +174,19 @@ class Generator:
             return
         shift = 8 * (operand.offset % 8)
         mask = ((1 << operand.width) - 1) << shift
-        word = memory.get(address)
         current = base.memory[address]
-        mutated = mutate(rng, count, (current & mask) >> shift, operand.width, self.edits(name), [], self._edges)
-        rest = np.uint64(current & ~mask) if word is None else word & np.uint64((1 << 64) - 1 - mask)
-        memory[address] = rest | (mutated << np.uint64(shift))
+        mutated = mutate(rng, len(chosen), (current & mask) >> shift, operand.width, self.edits(name), [], self._edges)
+        word = memory.get(address, np.full(len(chosen), current, np.uint64))
+        rest = word & np.uint64((1 << 64) - 1 - mask)
+        memory[address] = np.where(chosen, rest | (mutated << np.uint64(shift)), word)
+
+
+@lru_cache(maxsize=16)
+def generator_of(model: Model, captured: Vmcs) -> Generator:
+    """The generator for a processor (kept, since finding the bases in which each check applies takes a second)."""
+    return Generator(model, captured)
+
+
+def _joined(groups: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The names of all groups, each once, at most MOST_OPERANDS."""
+    return tuple(dict.fromkeys(name for group in groups for name in group))[:MOST_OPERANDS]

@@ -9,14 +9,26 @@ from __future__ import annotations
 from typing import Final
 
 from vmfuzz.arch.controls import Entry, Exit, Pin, Primary
-from vmfuzz.arch.registers import AR, EVENT
+from vmfuzz.arch.registers import ACTIVITY, AR, EVENT, PENDING_DEBUG
 from vmfuzz.model.check import Check, Fails
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.checks.event_injection import VECTOR, injects
-from vmfuzz.model.checks.guest_non_register import PENDING, RTM, STI
+from vmfuzz.model.checks.guest_non_register import MOV_SS, PENDING, RTM, STATE, STI
 from vmfuzz.model.deviations import Deviation, skipping
 from vmfuzz.model.expr import TRUE, Bits, Cond, all_of, any_of
-from vmfuzz.model.operands import cap, enabled, has, may_be_1, vmcs
+from vmfuzz.model.first_exit import (
+    DEBUG_PENDING,
+    EPT_MISCONFIGURATION,
+    EPT_VIOLATION,
+    EXCEPTION,
+    MTF_INJECTED,
+    PREEMPTION_TIMER,
+    TIMER_EXPIRED,
+    TRIPLE_FAULT,
+    exits_mask,
+)
+from vmfuzz.model.operands import MSR_LOAD_ENTRIES, cap, enabled, has, may_be_1, memory, vmcs
+from vmfuzz.model.outcome_codes import ENTERED
 from vmfuzz.model.sections import Citation
 
 _BOCHS: Final = "bochs"
@@ -55,7 +67,19 @@ _CANONICAL: Final[dict[str, Bits]] = {
 
 
 def _width_of_la57() -> tuple[Check, ...]:
-    return tuple(
+    msrs = tuple(
+        _extra(
+            f"msrload.wrmsr.{number}.canonical",
+            f"msrload.wrmsr.{number}.canonical.48",
+            f"The value of entry {number} must be canonical (48 bits).",
+            _canonical_48(getattr(memory, f"msr_load_{number}_data")),
+            BY_ID[f"msrload.wrmsr.{number}.canonical"].when,
+            has("la57"),
+            BY_ID[f"msrload.wrmsr.{number}.canonical"].fails,
+        )
+        for number in range(1, MSR_LOAD_ENTRIES + 1)
+    )
+    return msrs + tuple(
         _extra(id, f"{id}.48", f"{BY_ID[id].text} (48 bits)", _canonical_48(address), BY_ID[id].when, has("la57"), BY_ID[id].fails)
         for id, address in _CANONICAL.items()
     )
@@ -296,6 +320,7 @@ BOCHS_DEVIATIONS: Final = (
         "on models that have the monitor trap flag, and then meets an event type that its delivery does not know.",
         "VMenterLoadCheckVmControls, case of MTF injection: the vector is tested inside the branch for models with the flag; without it the case ends.",
         skips=skipping("ctl.inject.type.other", "ctl.inject.vector.other", when=~may_be_1(Primary.MONITOR_TRAP_FLAG)),
+        exits=((all_of(injects(EVENT.OTHER_EVENT), ~may_be_1(Primary.MONITOR_TRAP_FLAG)), ENTERED),),
     ),
     Deviation(
         "bochs-msr-load-smm-monitor-ctl",
@@ -305,6 +330,53 @@ BOCHS_DEVIATIONS: Final = (
         "of MSRs that it does not know, and does not know this one.",
         "wrmsr and handle_unknown_wrmsr (cpu/msr.cc).",
         skips=skipping(*(f"msrload.smm.{number}" for number in range(1, 5))),
+    ),
+    Deviation(
+        "bochs-timer-blocking",
+        _BOCHS,
+        "a VMX-preemption timer of 0 expires one instruction late with blocking by STI or MOV SS",
+        "If the timer-value field is 0, the VM exit comes after any event injection and before any instruction executes; blocking by STI or MOV SS "
+        "does not delay it. Bochs holds all events for the instruction after such blocking, so that the guest's first instruction is fetched.",
+        "The check for asynchronous events (cpu/event.cc) is left while interrupts are inhibited, which VM entry turns on for both kinds of blocking.",
+        exits=((all_of(TIMER_EXPIRED, any_of(STI, MOV_SS)), exits_mask(EXCEPTION, TRIPLE_FAULT, EPT_VIOLATION, EPT_MISCONFIGURATION)),),
+    ),
+    Deviation(
+        "bochs-pending-breakpoint",
+        _BOCHS,
+        "an enabled breakpoint (bit 12) without B0 to B3 is no valid pending debug exception",
+        "There are valid pending debug exceptions if BS or bit 12 is 1. Bochs delivers one only if a bit that reports its cause is 1 too.",
+        "The pending debug exceptions are put where debug traps of an instruction are kept, of which bits 15:12 alone trigger none.",
+        exits=((PENDING[PENDING_DEBUG.ENABLED_BREAKPOINT], exits_mask(PREEMPTION_TIMER, EPT_VIOLATION, EPT_MISCONFIGURATION)),),
+    ),
+    Deviation(
+        "bochs-pending-debug-shutdown",
+        _BOCHS,
+        "pending debug exceptions are delivered in the shutdown activity state",
+        "Pending debug exceptions are not delivered after a VM entry to the shutdown (or wait-for-SIPI) activity state. Bochs delivers them.",
+        "The debug traps kept for the guest are looked at whatever its activity state is.",
+        exits=((all_of(STATE == ACTIVITY.SHUTDOWN, DEBUG_PENDING), exits_mask(EXCEPTION, TRIPLE_FAULT, EPT_VIOLATION)),),
+    ),
+    Deviation(
+        "bochs-mtf-control",
+        _BOCHS,
+        'an injected pending MTF VM exit is lost if "monitor trap flag" is 1',
+        'Injection of type 7 with vector 0 makes an MTF VM exit pending before the first instruction, whatever "monitor trap flag" is. With the control '
+        "at 1 Bochs forgets it, and the timer expires first; the event stays masked, so that now and then a later VM entry with the control at 0 "
+        "loses its injected MTF VM exit too.",
+        "VM entry handles the control after the injection and masks the event until the first instruction has executed.",
+        exits=((MTF_INJECTED, exits_mask(PREEMPTION_TIMER, EXCEPTION, EPT_VIOLATION)),),
+    ),
+    Deviation(
+        "bochs-secondary-exit-controls-high",
+        _BOCHS,
+        "bits 63:32 of the secondary VM-exit controls are not checked",
+        'If "activate secondary controls" (VM exit) is 1, every bit of the 64-bit field that IA32_VMX_EXIT_CTLS2 does not allow must be 0. Bochs keeps '
+        "the field in 32 bits and never sees its upper half.",
+        "VMenterLoadCheckVmControls assigns the 64-bit read to a control word of 32 bits (cpu/vmx_ctrls.h).",
+        skips=skipping(
+            "ctl.exit2.allowed",
+            when=(vmcs.secondary_vm_exit_controls[31:0] | cap.secondary_exit_may_be_1) == cap.secondary_exit_may_be_1,
+        ),
     ),
     Deviation(
         "bochs-canonical-la57",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from vmfuzz.arch.outcomes import Kind, Outcome
+from vmfuzz.arch.outcomes import ANY_ENTRY, Kind, Outcome
 from vmfuzz.errors import ModelError
 from vmfuzz.model.expr import TRUE, Cond, all_of
 from vmfuzz.model.sections import Citation
@@ -43,6 +43,7 @@ class Fails(enum.Enum):
     MSR_2 = (Stage.MSR_LOAD, (Outcome(Kind.ENTRY_FAILURE, 34, 2),))
     MSR_3 = (Stage.MSR_LOAD, (Outcome(Kind.ENTRY_FAILURE, 34, 3),))
     MSR_4 = (Stage.MSR_LOAD, (Outcome(Kind.ENTRY_FAILURE, 34, 4),))
+    MSR_BEYOND = (Stage.MSR_LOAD, (Outcome(Kind.ENTRY_FAILURE, 34, ANY_ENTRY),))
 
     @property
     def stage(self) -> Stage:

@@ -1,8 +1,9 @@
 """Where an emulated CPU provably departs from the SDM: each departure as data, with its evidence.
 
-A deviation says which checks the emulator leaves out (`skips`: check id -> condition under which it does) and which it makes although the
-SDM does not (`adds`). A mismatch is a known deviation if the model with these alterations allows the outcome; it is then counted as such,
-never as agreement. Each entry is written so that it could be sent to the emulator's authors. The list itself is in bochs_deviations.py.
+A deviation says which checks the emulator leaves out (`skips`: check id -> condition under which it does), which it makes although the SDM does
+not (`adds`), and which VM exits it takes first where the SDM has another (`exits`). A mismatch is a known deviation if the model with these
+alterations allows the outcome; it is then counted as such, never as agreement. Each entry is written so that it could be sent to the
+emulator's authors. The list itself is in bochs_deviations.py.
 """
 
 from __future__ import annotations
@@ -34,13 +35,15 @@ class Deviation:
     source: str
     skips: Mapping[str, Cond] = field(default_factory=dict)
     adds: Sequence[Check] = ()
+    #: first exits that it takes although the SDM demands another: (condition, mask of outcomes)
+    exits: Sequence[tuple[Cond, int]] = ()
 
     def __post_init__(self) -> None:
         unknown = [id for id in self.skips if id not in BY_ID]
         if unknown:
             raise ModelError(f"deviation {self.id}: unknown checks {', '.join(unknown)}")
-        if not self.skips and not self.adds:
-            raise ModelError(f"deviation {self.id}: it neither skips nor adds a check")
+        if not self.skips and not self.adds and not self.exits:
+            raise ModelError(f"deviation {self.id}: it neither skips nor adds a check, nor takes another exit")
 
 
 def skipping(*ids: str, when: Cond = TRUE) -> dict[str, Cond]:

@@ -122,6 +122,8 @@ class Bits(Node):
             high, low = index.start, index.stop
             if not (isinstance(high, int) and isinstance(low, int) and 63 >= high >= low >= 0):
                 raise ModelError(f"bits {high}:{low}: expected [high:low] within 63:0")
+            if high >= self.width:
+                raise ModelError(f"bits {high}:{low} of a value of {self.width} bits")
             return make(Bits, "slice", self, high, low)
         if not 0 <= index < self.width:
             raise ModelError(f"bit {index} of a value of {self.width} bits")

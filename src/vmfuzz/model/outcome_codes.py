@@ -7,16 +7,20 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from vmfuzz.arch.outcomes import ANY_EXIT, Kind, Outcome, Outcomes
+from vmfuzz.arch.outcomes import ANY_ENTRY, ANY_EXIT, Kind, Outcome, Outcomes
 
 #: First exits that the model can predict by name.
 PREDICTED_EXITS: Final = (0, 2, 7, 8, 9, 12, 37, 43, 44, 48, 49, 52, 56)
+
+#: MSR-load entries that have an outcome of their own; a failure at a later one is Outcome(ENTRY_FAILURE, 34, ANY_ENTRY).
+_MSR_ENTRIES: Final = 4
 
 _FAILURES: Final = (
     Outcome(Kind.VMFAIL_INVALID),
     *(Outcome(Kind.VMFAIL_VALID, number) for number in (4, 5, 7, 8, 26)),
     *(Outcome(Kind.ENTRY_FAILURE, 33, qualification) for qualification in (0, 2, 3, 4)),
-    *(Outcome(Kind.ENTRY_FAILURE, 34, number) for number in range(1, 5)),
+    *(Outcome(Kind.ENTRY_FAILURE, 34, number) for number in range(1, _MSR_ENTRIES + 1)),
+    Outcome(Kind.ENTRY_FAILURE, 34, ANY_ENTRY),
 )
 _EXITS: Final = (*(Outcome(Kind.EXIT, reason) for reason in PREDICTED_EXITS), Outcome(Kind.EXIT, ANY_EXIT))
 
@@ -84,4 +88,6 @@ def bits_of(outcomes: Outcomes) -> npt.NDArray[np.uint8]:
         if outcome.kind is Kind.ENTRY_FAILURE:
             same = (number[failure] == outcome.number) & (outcomes.qualification[failure] == outcome.qualification)
             bits[failure[same]] = _BIT_OF_OUTCOME[outcome]
+    later = (number[failure] == 34) & (outcomes.qualification[failure] > _MSR_ENTRIES)
+    bits[failure[later]] = _BIT_OF_OUTCOME[Outcome(Kind.ENTRY_FAILURE, 34, ANY_ENTRY)]
     return bits

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.outcomes import Outcome
 from vmfuzz.model.check import Check, Stage
 from vmfuzz.model.checks import CHECKS
@@ -30,6 +31,10 @@ from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
 Mask = int | npt.NDArray[np.uint64]
+
+#: Position of what comes after all positions that are numbered.
+_LAST: Final = 1 << 16
+_CONTROL_FIELDS: Final = {word.field: word for word in CONTROL_WORDS.values()}
 
 #: A stage and a position in it: stages whose checks are made in order have one position a check (or MSR-load entry).
 Step = tuple[Stage, int]
@@ -57,7 +62,7 @@ class BatchPrediction:
     """The prediction for each row of a batch.
 
     `allowed`: uint64 (n,), a mask of outcomes (model/outcome_codes.py). `not_modelled`: bool (n,), rows whose outcome depends on something
-    that the model does not know. `violated`: for each check of `model.compiled` that some row violates, its truth by row.
+    that the model does not know. `violated`: for each check of `model.compiled` that some row violates for all that is known, its truth by row.
     `reached`: for each step in which some row may fail, the rows that reach it.
     """
 
@@ -104,15 +109,27 @@ class Model:
         requires, when, must, known = (self.fold(part) for part in (check.requires, check.when, check.must, check.known))
         violated = all_of(when, ~must)
         unknown = all_of(when, ~known)
-        if requires is FALSE or (violated is FALSE and unknown is FALSE):
+        if requires is FALSE or (violated is FALSE and unknown is FALSE) or self._needs_impossible_control(violated):
             return None
         stage = check.fails.stage
         position = 0
         if stage is Stage.BASIC:
             position = len(self.compiled)
         elif stage is Stage.MSR_LOAD:
-            position = check.fails.outcomes[0].qualification or 0
+            position = min(check.fails.outcomes[0].qualification or 0, _LAST)
         return CompiledCheck(check, (stage, position), mask_of(check.fails.outcomes), when, violated, unknown)
+
+    def _needs_impossible_control(self, violated: Cond) -> bool:
+        """Whether a violation needs a control to be 1 that this processor does not allow: then the check does not exist here.
+
+        The rule on allowed settings, which fails before or with it, is all that the SDM leaves.
+        """
+        for condition in violated.args if violated.op == "all" else (violated,):
+            if condition.op == "bit" and condition.args[0].op == "operand":
+                word = _CONTROL_FIELDS.get(condition.args[0].args[0])
+                if word is not None and not self.capabilities.allowed_settings(word.key)[1] >> condition.args[1] & 1:
+                    return True
+        return False
 
     def _index(self) -> dict[str, tuple[int, ...]]:
         """For each operand, the checks whose truth can change with it; the address field of a memory operand counts."""
@@ -134,7 +151,11 @@ class Model:
         """(violated, unknown) of every check for one VMCS."""
         values = OperandValues(VmcsBatch(base, {}, count=1))
         memo: Memo = {}
-        return tuple((bool(evaluate(check.violated, values, memo)), bool(evaluate(check.unknown, values, memo))) for check in self.compiled)
+        truths = []
+        for check in self.compiled:
+            unknown = bool(evaluate(check.unknown, values, memo))
+            truths.append((not unknown and bool(evaluate(check.violated, values, memo)), unknown))
+        return tuple(truths)
 
     def predict_batch(self, batch: VmcsBatch) -> BatchPrediction:
         """Predict every row of `batch`; only checks that read something that varies are evaluated over rows."""
@@ -148,6 +169,8 @@ class Model:
             compiled = self.compiled[number]
             violated = evaluate(compiled.violated, values, memo)
             unknown = evaluate(compiled.unknown, values, memo) if compiled.unknown is not FALSE else False
+            if unknown is not False:
+                violated = violated & _not(unknown)
             if violated is False and unknown is False:
                 truths.pop(number, None)
             else:
@@ -174,14 +197,12 @@ class Model:
                 compiled = self.compiled[number]
                 if compiled.step != step:
                     continue
-                if unknown is not False:
-                    not_modelled |= unknown & going_on
-                    violated = violated | unknown
-                allowed |= _where(violated & going_on, compiled.outcomes)
+                not_modelled |= unknown & going_on
+                allowed |= _where((violated | unknown) & going_on, compiled.outcomes)
                 if compiled.certain:
-                    stops = stops | (violated if unknown is False else violated & _not(unknown))
+                    stops = stops | violated
             going_on = going_on & _not(stops)
-        entered: Mask = first_exits(self, values, memo)
+        entered: Mask = first_exits(self.fold, values, memo)
         allowed |= np.where(going_on, np.asarray(entered, np.uint64), np.uint64(0)).astype(np.uint64)
         violations: dict[int, Truth] = {number: violated for number, (violated, _) in truths.items() if violated is not False}
         return BatchPrediction(self, batch, allowed, not_modelled, violations, reached, memo, affected)

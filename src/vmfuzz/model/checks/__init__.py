@@ -12,7 +12,7 @@ from vmfuzz.errors import ModelError, UnknownNameError
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks.basic import basic
 from vmfuzz.model.checks.entry_controls import entry_controls
-from vmfuzz.model.checks.execution_controls import execution
+from vmfuzz.model.checks.execution_controls_ept import execution
 from vmfuzz.model.checks.exit_controls import exit_controls
 from vmfuzz.model.checks.guest_descriptor_tables import descriptor_tables
 from vmfuzz.model.checks.guest_non_register import non_register
@@ -87,6 +87,8 @@ NOT_APPLICABLE: Final = MappingProxyType(
         "smm.exec.controls": _SMM,
         "smm.exec.inject": _SMM,
         "smm.exec.activity": _SMM,
+        "smm.exec.savetimer": _SMM,
+        "smm.exec.guestctl": _SMM,
     }
 )
 

@@ -61,7 +61,7 @@ entry_controls.check(
 )
 entry_controls.check(
     "ctl.inject.vector.other",
-    "If an event of type 7 (other event) is injected, the vector must be 0 (pending MTF VM exit), or 1 or 2 if the processor supports FRED and guest CR4.FRED is 1.",
+    "If an event of type 7 (other event) is injected, the vector must be 0 (pending MTF VM exit), or 1 or 2 with FRED and guest CR4.FRED = 1.",
     when=injects(EVENT.OTHER_EVENT),
     must=any_of(VECTOR == 0, all_of(has("fred"), VECTOR.one_of(1, 2), vmcs.guest_cr4[CR4.FRED])),
 )

@@ -113,3 +113,13 @@ for number in range(1, MSR_LOAD_ENTRIES + 1):
         fails=fails,
         known=FALSE,
     )
+
+msr_load.check(
+    "msrload.wrmsr.beyond",
+    f"Entries of the MSR-load area from number {MSR_LOAD_ENTRIES + 1} on must be ones that can be loaded (not modelled: the model reads the first "
+    f"{MSR_LOAD_ENTRIES}).",
+    when=all_of(READABLE, vmcs.vm_entry_msr_load_count >= MSR_LOAD_ENTRIES + 1),
+    must=vmcs.vm_entry_msr_load_count <= MSR_LOAD_ENTRIES,
+    fails=Fails.MSR_BEYOND,
+    known=FALSE,
+)

@@ -1,0 +1,168 @@
+"""`vmfuzz check`: why did this VM entry fail? Reads a VMCS dump, a log, or just an error number."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_USAGE, UsageError
+from vmfuzz.explain.answer import Answer, answer
+from vmfuzz.explain.as_json import to_json
+from vmfuzz.explain.definitions import collect
+from vmfuzz.explain.dump import Dump, display_path
+from vmfuzz.explain.reading import decode, read_text
+from vmfuzz.explain.render import render
+from vmfuzz.explain.reported import from_words
+from vmfuzz.explain.text import lines_of, mend
+from vmfuzz.explain.verify import verified
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
+@click.argument("what", nargs=-1, metavar="[FILE | ERROR]...")
+@click.option("--cpu", metavar="PROFILE", help="The processor, as a stored profile (vmfuzz caps --list names them).")
+@click.option(
+    "--capabilities", "capabilities_file", type=click.Path(path_type=Path), help="The processor, as a file that `vmfuzz caps --json` wrote."
+)
+@click.option("--reported", metavar="TEXT", help='What was reported, such as "0x80000021 qual 0" or "VMLAUNCH error 7".')
+@click.option(
+    "--encodings",
+    type=click.Path(path_type=Path),
+    help="A source file with your list of encodings (enum, #define); compared with the architecture's.",
+)
+@click.option("--explain", is_flag=True, help="Say why the processor makes each violated check.")
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Try the failing and the mended values on an emulated CPU.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(
+    what: tuple[str, ...],
+    cpu: str | None,
+    capabilities_file: Path | None,
+    reported: str | None,
+    encodings: Path | None,
+    explain: bool,
+    verify: bool,
+    as_json: bool,
+) -> None:
+    """Why did my VM entry fail?
+
+    Reads VMCS dumps of Linux KVM, Xen, QEMU, VirtualBox, lines of names and values, or vmfuzz's JSON, and finds the format by itself. Without
+    a FILE, standard input is read. An error number or a log line will do as well.
+
+    \b
+    vmfuzz check dump.txt
+    dmesg | vmfuzz check
+    vmfuzz check 0x80000021
+    vmfuzz check "KVM: entry failed, hardware error 0x7"
+    vmfuzz check dump.txt --encodings vmcs.h --explain
+
+    Exit codes: 0 no check fails, 1 a check fails or the entry is reported to have failed, 2 unreadable.
+    """
+    processor = _processor(cpu, capabilities_file)
+    dumps = _dumps(what)
+    for dump in dumps:
+        _narrow(dump, reported)
+        if encodings is not None:
+            _add_encodings(dump, encodings)
+    answers = [answer(dump, processor) for dump in dumps]
+    if as_json:
+        data = [to_json(one) for one in answers]
+        click.echo(json.dumps(data[0] if len(data) == 1 else data, indent=1))
+    else:
+        _print(answers, explain, verify)
+    raise click.exceptions.Exit(_exit_code(answers))
+
+
+def _print(answers: list[Answer], explain: bool, verify: bool) -> None:
+    for index, one in enumerate(answers):
+        if len(answers) > 1:
+            click.echo(("" if not index else "\n") + f"== {one.dump.name} ==")
+        click.echo(render(one, explain, verified(one) if verify else ""), nl=False)
+
+
+def _exit_code(answers: list[Answer]) -> int:
+    codes = [one.exit_code for one in answers]
+    if all(code == EXIT_USAGE for code in codes):
+        return EXIT_USAGE
+    return EXIT_FOUND if EXIT_FOUND in codes else EXIT_AGREEMENT
+
+
+def _processor(cpu: str | None, capabilities_file: Path | None) -> Capabilities | None:
+    if cpu is not None and capabilities_file is not None:
+        raise UsageError("--cpu and --capabilities both say what the processor is; give one of them")
+    if capabilities_file is not None:
+        return Capabilities.load(capabilities_file)
+    if cpu is None:
+        return None
+    from vmfuzz.state.profiles import capabilities
+
+    return capabilities(cpu)
+
+
+def _dumps(what: tuple[str, ...]) -> list[Dump]:
+    if not what:
+        return _from_bytes(sys.stdin.buffer.read(), "-")
+    loose: list[str] = []
+    dumps: list[Dump] = []
+    for item in what:
+        if item != "-" and not _is_file(item):
+            loose.append(item)
+        elif item == "-":
+            dumps += _from_bytes(sys.stdin.buffer.read(), "-")
+        else:
+            dumps += _from_bytes(_read(Path(item)), item)
+    if loose:
+        dumps.append(_from_argument(" ".join(loose)))
+    return dumps
+
+
+def _is_file(item: str) -> bool:
+    try:
+        return Path(item).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _from_bytes(data: bytes, name: str) -> list[Dump]:
+    shown = display_path(name)
+    return read_text(decode(data, shown), shown)
+
+
+def _from_argument(text: str) -> Dump:
+    """A bare number, or a log line given as an argument."""
+    found = from_words(text)
+    dump = read_text(text, "the command line")[0]
+    if found is not None:
+        dump.reported = found
+        dump.format = "error number or log line"
+    if dump.empty:
+        raise UsageError(f"{text!r} is neither a file nor an outcome of a VM entry; expected a dump, or an error such as 0x80000021")
+    return dump
+
+
+def _narrow(dump: Dump, reported: str | None) -> None:
+    if reported is None:
+        return
+    dump.reported = from_words(reported)
+    if dump.reported is None:
+        raise UsageError(
+            f'--reported {reported!r} is not an outcome of a VM entry; expected such as "0x80000021 qual 0" or "VMLAUNCH error 7"'
+        )
+
+
+def _add_encodings(dump: Dump, path: Path) -> None:
+    before = len(dump.definitions)
+    collect(lines_of(mend(decode(_read(path), str(path)))), dump)
+    if len(dump.definitions) == before:
+        raise UsageError(
+            f"{path} has no list of encodings that vmfuzz can read; expected lines such as `GUEST_CS_SELECTOR = 0x802,` or `#define`"
+        )

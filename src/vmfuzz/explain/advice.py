@@ -1,0 +1,123 @@
+"""What a reported outcome means and proves, what to collect next, and how to make each hypervisor print it; VirtualBox's own error numbers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vmfuzz.arch.outcomes import EXIT_REASONS, INSTRUCTION_ERRORS
+from vmfuzz.explain.dump import Reported
+
+_GUEST_FIELDS: Final = (
+    "guest CR0, CR3, CR4, RFLAGS, RIP, DR7; selector, base, limit and access rights of CS, SS, DS, ES, FS, GS, TR, LDTR; GDTR and IDTR; "
+    "interruptibility, activity state, pending debug exceptions; VMCS link pointer; VM-entry interruption info; the control words"
+)
+_CONTROL_FIELDS: Final = (
+    "pin-based, primary, secondary and tertiary controls, VM-exit and VM-entry controls, the capability MSRs 480H to 493H, VM-entry "
+    "interruption info with error code and instruction length, EPT pointer, VPID, addresses of bitmaps and MSR areas with their counts"
+)
+_HOST_FIELDS: Final = (
+    "host CR0, CR3, CR4, selectors, FS/GS/TR/GDTR/IDTR bases, SYSENTER ESP and EIP, RIP, IA32_PAT, IA32_EFER; VM-exit controls; IA32_EFER of "
+    "the processor when it launches; CR0 and CR4 fixed MSRs 486H to 489H"
+)
+_MSR_FIELDS: Final = "the VM-entry MSR-load area: its address (200AH), its count (4014H), and index and value of the entry that failed"
+
+#: How to make each hypervisor print a VMCS.
+HOW_TO_DUMP: Final = (
+    ("Linux KVM", "echo Y | sudo tee /sys/module/kvm_intel/parameters/dump_invalid_vmcs; let it fail again; sudo dmesg"),
+    ("Xen", "xl dmesg (printed on failure; debug key v prints all: xl debug-keys v)"),
+    ("VirtualBox", 'VBox.log: the lines after "VT-x info" (HM error)'),
+    ("your own", "vmfuzz dump-code --c (or --rust) prints a function that prints every field"),
+)
+
+#: VirtualBox's "HM error" numbers (of VirtualBox 6 and 7): last number of each group -> what the failed check is about.
+_HM_ERRORS: Final = (
+    (500, "another check"), (501, "reason not found"), (503, "guest CR0: bits fixed in VMX operation"), (504, "guest CR0: PG without PE"),
+    (506, "guest CR4: bits fixed in VMX operation"), (507, "guest IA32_DEBUGCTL"), (508, "IA-32e mode guest without CR0.PG"),
+    (509, "IA-32e mode guest without CR4.PAE"), (510, "guest CR4.PCIDE"), (511, "guest DR7"), (512, "guest IA32_PERF_GLOBAL_CTRL"),
+    (513, "guest IA32_EFER: reserved bits"), (514, "guest IA32_EFER.LMA against the VM-entry control"), (515, "guest IA32_EFER: LMA and LME"),
+    (522, "guest CS access rights"), (523, "RPL of guest SS and CS"), (529, "guest SS access rights"), (535, "guest DS access rights"),
+    (541, "guest ES access rights"), (547, "guest FS access rights"), (553, "guest GS access rights"),
+    (556, "virtual-8086 mode: guest CS"), (559, "virtual-8086 mode: guest SS"), (562, "virtual-8086 mode: guest DS"),
+    (565, "virtual-8086 mode: guest ES"), (568, "virtual-8086 mode: guest FS"), (571, "virtual-8086 mode: guest GS"),
+    (575, "base of guest CS, SS, DS or ES in 64-bit mode"), (577, "guest SYSENTER ESP or EIP"), (579, "guest IA32_PAT"),
+    (581, "guest GDTR or IDTR base"), (583, "guest GDTR or IDTR limit"), (584, "guest RIP"), (588, "guest RFLAGS"), (592, "guest activity state"),
+    (601, "guest interruptibility state"), (605, "guest pending debug exceptions"), (606, "VMCS link pointer"),
+    (608, "TI flag of guest TR or LDTR selector"), (612, "base of guest TR, FS, GS or LDTR"), (619, "guest TR access rights"), (620, "guest CS.S"),
+    (621, "guest CS DPL"), (623, "guest PDPTEs"), (625, "VMCS link pointer and shadow VMCS"),
+)  # fmt: skip
+_V86_PARTS: Final = ("base must be the selector * 16", "limit must be 0000FFFFH", "access rights must be 000000F3H")
+_V86_FIRST, _V86_LAST = 554, 571
+
+
+def hm_error(number: int) -> str:
+    """What VirtualBox's "HM error" number says; the numbers are those of VirtualBox 6 and 7."""
+    for last, meaning in _HM_ERRORS:
+        if number <= last and number >= 500:
+            if _V86_FIRST <= number <= _V86_LAST:
+                return f"{meaning}: the {_V86_PARTS[(number - _V86_FIRST) % 3]}"
+            return meaning
+    return ""
+
+
+def headline(reported: Reported) -> str:
+    """One sentence: what the reported outcome is."""
+    if reported.exit_reason is None and reported.error is None:
+        return "VMfailInvalid: there was no current VMCS when VMLAUNCH or VMRESUME executed"
+    if reported.error is not None:
+        return f"VM-instruction error {reported.error}: {INSTRUCTION_ERRORS.get(reported.error, 'not an error number of a VM entry')}"
+    reason = reported.exit_reason or 0
+    number = reason & 0xFFFF
+    name = EXIT_REASONS.get(number, "a VM exit that vmfuzz has no name for")
+    if reported.entered:
+        return f"exit reason {number} ({name}) without bit 31: this VM entry succeeded, and the guest ran until that exit"
+    qualification = "" if reported.qualification is None else f", qualification {reported.qualification}"
+    return f"{name} (exit reason {reason:08X}H{qualification})"
+
+
+def proves(reported: Reported) -> str:
+    """What the outcome proves."""
+    if reported.error == 7:
+        return "A check of the VM-execution, VM-exit or VM-entry controls failed. Guest state has not been looked at; host state may be wrong too."
+    if reported.error == 8:
+        return "A check of the host state failed. It does not prove that the controls are right: the order between the two is not defined."
+    if reported.error is not None:
+        return {
+            4: "VMLAUNCH needs a VMCS in the clear state: execute VMCLEAR first, or VMRESUME if it has been launched.",
+            5: "VMRESUME needs a VMCS that VMLAUNCH has launched on this processor: use VMLAUNCH after VMCLEAR.",
+            12: "A VMREAD or VMWRITE named a field that this processor does not have: check its encoding and its capability MSR.",
+            13: "A VMWRITE named a field of the read-only area.",
+            26: "The instruction before was MOV SS or POP SS: put another instruction between it and VMLAUNCH.",
+        }.get(reported.error, "No check of VMCS fields failed.")
+    if reported.exit_reason is None:
+        return "VMPTRLD has not been executed on this processor, or VMCLEAR took the VMCS away again."
+    if reported.entered:
+        return "All checks of controls, host state and guest state passed."
+    number = reported.exit_reason & 0xFFFF
+    if number == 33:
+        details = {
+            2: " Qualification 2: a PDPTE.",
+            3: " Qualification 3: an NMI injected while blocking by STI is 1.",
+            4: " Qualification 4: the VMCS link pointer.",
+        }
+        return "The controls and the host state passed all their checks; the mistake is in the guest state." + details.get(
+            reported.qualification or 0, ""
+        )
+    if number == 34:
+        which = (
+            f" Entry {reported.qualification or reported.msr_entry} (counting from 1) is the one."
+            if reported.qualification or reported.msr_entry
+            else ""
+        )
+        return "Controls, host state and guest state passed; an entry of the VM-entry MSR-load area could not be loaded." + which
+    return "Controls and host state passed; a machine check came up while the guest state was loaded. That is no mistake in the VMCS."
+
+
+def collect_next(reported: Reported) -> str:
+    """Which fields decide this outcome."""
+    if reported.error == 7:
+        return _CONTROL_FIELDS
+    if reported.error == 8:
+        return _HOST_FIELDS
+    if reported.exit_reason is not None and reported.exit_reason & 0xFFFF == 34:
+        return _MSR_FIELDS
+    return _GUEST_FIELDS if reported.exit_reason is not None and not reported.entered else ""

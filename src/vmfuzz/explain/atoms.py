@@ -1,0 +1,205 @@
+"""What it takes to make a condition true or false: the atoms that stand in the way, in words, and the edits that would change each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.model.expr import MASK64, Bits, Cond
+from vmfuzz.model.operands import operand_width
+from vmfuzz.model.partial import Evaluator
+from vmfuzz.model.wording import bit_name, describe
+
+_REGISTER_WORDS = frozenset(
+    "cs ss ds es fs gs tr ldtr gdtr idtr cr0 cr3 cr4 dr7 rip rsp rflags msr ept eptp vpid tsc apic pml io pid ssp vmcs hlat uinv smbase ple "
+    "tpr xss pasid seam pdpte0 pdpte1 pdpte2 pdpte3 ia32 efer pat debugctl cet ve".split()
+)
+
+
+def spoken(name: str) -> str:
+    """A field's name as one would say it: guest_gs_access_rights -> guest GS access rights."""
+    words = []
+    parts = name.split("_")
+    index = 0
+    while index < len(parts):
+        word = parts[index]
+        if word == "ia32":
+            rest = [part.upper() for part in parts[index:]]
+            if "SYSENTER" in rest or len(rest) <= 4:
+                words.append("_".join(rest))
+                break
+        if word == "live":
+            words.append("the processor's")
+        elif word == "memory":
+            words.append("in memory:")
+        else:
+            words.append(word.upper() if word in _REGISTER_WORDS else word)
+        index += 1
+    text = " ".join(words)
+    return (
+        text.replace("vm entry", "VM-entry").replace("vm exit", "VM-exit").replace("vmx preemption", "VMX-preemption").replace("vm ", "VM-")
+    )
+
+
+def shown(name: str, value: int) -> str:
+    """A value as the SDM writes it, in the operand's width."""
+    return f"{value:0{max(1, (operand_width(name) + 3) // 4)}X}H"
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """An atom that has the wrong truth; `wanted` is the truth it would need."""
+
+    atom: Cond
+    wanted: bool
+
+
+def obstacles(condition: Cond, wanted: bool, evaluator: Evaluator) -> Iterator[Obstacle]:
+    """The atoms that keep `condition` from being `wanted`."""
+    if evaluator.judge(condition).truth is wanted or condition.op in ("true", "false"):
+        return
+    if condition.op == "not":
+        yield from obstacles(condition.args[0], not wanted, evaluator)
+    elif condition.op in ("all", "any"):
+        for part in condition.args:
+            yield from obstacles(part, wanted, evaluator)
+    else:
+        yield Obstacle(condition, wanted)
+
+
+def in_words(obstacle: Obstacle, evaluator: Evaluator) -> str:
+    """What is wrong: "bit 4 (S) is 0, but must be 1"."""
+    atom, wanted = obstacle.atom, obstacle.wanted
+    first = atom.args[0]
+    if atom.op == "bit":
+        is_now = evaluator.value(first).value >> atom.args[1] & 1
+        return f"{_bit(first, atom.args[1])} is {is_now}, but must be {int(wanted)}"
+    if atom.op == "eq" and first.op == "and" and wanted:
+        bits = _wrong_bits(atom, evaluator)
+        if bits:
+            names = _names(first, bits)
+            plural = bits & (bits - 1)
+            now = 0 if atom.args[1].op != "const" or atom.args[1].args[0] else 1
+            return f"{names} {'are' if plural else 'is'} {now}, but must be {1 - now}"
+    if atom.op == "eq":
+        left, right = evaluator.value(first).value, evaluator.value(atom.args[1]).value
+        if atom.args[1].op == "const":
+            return f"{_span(first)} {_number(left)}, but must {'' if wanted else 'not '}be {_digits(right)}"
+        return f"{_span(first)} {_number(left)} and {_span(atom.args[1])} {_number(right)}; they must {'be equal' if wanted else 'differ'}"
+    if atom.op == "one_of":
+        choices = ", ".join(_digits(choice) for choice in atom.args[1])
+        return f"{_span(first)} {_number(evaluator.value(first).value)}, but must {'' if wanted else 'not '}be one of {choices}"
+    if atom.op == "le" and first.op == "add":
+        return f"{_operand_name(first)} is not canonical"
+    if atom.op == "le" and _operand_name(first):
+        left, right = evaluator.value(first).value, evaluator.value(atom.args[1]).value
+        if wanted and atom.args[1].op in ("const", "cap"):
+            return f"{_span(first)} {_number(left)}, but must be at most {_digits(right)}"
+    return f"this does not hold: {describe(atom if wanted else ~atom)}"
+
+
+def _digits(value: int) -> str:
+    return str(value) if value < 10 else f"{value:X}H"
+
+
+def _number(value: int) -> str:
+    return _digits(value)
+
+
+def _operand_name(bits: Bits) -> str:
+    names = sorted(bits.reads)
+    return spoken(names[0]) if names else ""
+
+
+def _bit(bits: Bits, index: int) -> str:
+    if bits.op == "operand":
+        name = bit_name(bits.args[0], index)
+        return f"{spoken(bits.args[0])} bit {index}" + (f" ({name})" if name else "")
+    return f"bit {index} of {describe(bits)}"
+
+
+def _span(bits: Bits) -> str:
+    if bits.op == "slice" and bits.args[0].op == "operand":
+        high, low = bits.args[1], bits.args[2]
+        return f"{spoken(bits.args[0].args[0])} bits {high}:{low} are" if high != low else f"{spoken(bits.args[0].args[0])} bit {low} is"
+    if bits.op == "operand":
+        return f"{spoken(bits.args[0])} is"
+    return f"{describe(bits)} is"
+
+
+def _wrong_bits(atom: Cond, evaluator: Evaluator) -> int:
+    """For (value AND mask) = 0 or = mask: the bits of the value that are wrong."""
+    left, right = atom.args
+    value, mask = (evaluator.value(part) for part in left.args)
+    if right.op == "const" and right.args[0] == 0:
+        return int(value.value & mask.value)
+    if any(part is right for part in left.args):
+        wanted = evaluator.value(right)
+        have = value if left.args[1] is right else mask
+        return int(wanted.value & have.known & ~have.value)
+    if right.op == "const":
+        return int((value.value ^ right.args[0]) & mask.value)
+    return 0
+
+
+def _names(pair: Bits, bits: int) -> str:
+    target = next((part for part in pair.args if part.reads), pair)
+    name = next(iter(sorted(target.reads)), "")
+    numbers = [index for index in range(64) if bits >> index & 1]
+    if len(numbers) > 8:
+        return f"{spoken(name)} bits {bits:X}H"
+    labels = [f"{index} ({label})" if (label := bit_name(name, index)) else str(index) for index in numbers]
+    return f"{spoken(name)} bit{'s' if len(labels) > 1 else ''} {', '.join(labels)}"
+
+
+Edit = tuple[str, int]
+
+
+def edits(obstacle: Obstacle, evaluator: Evaluator, width: int) -> list[Edit]:
+    """Changes of one operand's value that would remove the obstacle: (operand, new value). `width` is the linear-address width."""
+    atom, wanted = obstacle.atom, obstacle.wanted
+    first = atom.args[0]
+    if atom.op == "bit":
+        return _assign(first, (evaluator.value(first).value & ~(1 << atom.args[1])) | int(wanted) << atom.args[1], evaluator)
+    if atom.op == "eq":
+        return _edit_equal(atom, wanted, evaluator)
+    if atom.op == "one_of" and wanted:
+        return [edit for choice in atom.args[1] for edit in _assign(first, choice, evaluator)]
+    if atom.op == "le" and first.op == "add" and first.args[0].op == "operand":
+        value = evaluator.value(first.args[0]).value
+        low = value & ((1 << width) - 1)
+        return [(first.args[0].args[0], low | (MASK64 & ~((1 << width) - 1) if low >> (width - 1) else 0))]
+    if atom.op == "le" and wanted:
+        return _assign(first, evaluator.value(atom.args[1]).value, evaluator) + _assign(
+            atom.args[1], evaluator.value(first).value, evaluator
+        )
+    return []
+
+
+def _edit_equal(atom: Cond, wanted: bool, evaluator: Evaluator) -> list[Edit]:
+    left, right = atom.args
+    if left.op == "and":
+        target = next((part for part in left.args if part.reads), None)
+        if target is None or not wanted:
+            return []
+        return _assign(target, evaluator.value(target).value ^ _wrong_bits(atom, evaluator), evaluator)
+    if not wanted:
+        return _assign(left, evaluator.value(left).value ^ 1, evaluator)
+    return _assign(left, evaluator.value(right).value, evaluator) + _assign(right, evaluator.value(left).value, evaluator)
+
+
+def _assign(bits: Bits, number: int, evaluator: Evaluator) -> list[Edit]:
+    """Edits that give `bits` this value, where it is an operand or a part of one."""
+    if bits.op == "operand" and bits.args[0] in FIELDS:
+        return [(bits.args[0], number)] if not number >> bits.args[1] else []
+    if bits.op == "slice":
+        high, low = bits.args[1], bits.args[2]
+        if number >> (high - low + 1):
+            return []
+        whole = evaluator.value(bits.args[0]).value
+        mask = ((1 << (high - low + 1)) - 1) << low
+        return _assign(bits.args[0], whole & ~mask | number << low, evaluator)
+    if bits.op == "or" and bits.args[1].op == "const":
+        return _assign(bits.args[0], number, evaluator)
+    return []

@@ -1,0 +1,96 @@
+"""Lists of encodings in source text (enum, #define, constants, EQU): what each name was meant to be, and the encoding it has been given."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from vmfuzz.arch.fields import BY_ENCODING, FIELDS
+from vmfuzz.explain.dump import Definition, Dump
+from vmfuzz.explain.names import match_label
+from vmfuzz.explain.text import Line
+
+_NUMBER: Final = r"(?P<value>0[xX][0-9a-fA-F_]+|[0-9][0-9a-fA-F]*[hH]|\d+)[uUlL]*"
+#: A line that can only define a constant.
+_CONSTANT: Final = re.compile(
+    rf"(?:#\s*define\s+(?P<name1>\w+)\s+\(?\s*{_NUMBER}\s*\)?"
+    r"|(?:pub(?:\([^)]*\))?\s+)?(?:static\s+)?(?:constexpr|const)\s+(?:[\w:]+\s+)*?(?P<name2>\w+)\s*(?::\s*[\w:]+)?\s*=\s*(?P<value2>0[xX][0-9a-fA-F_]+|\d+)\w*\s*;"
+    r"|(?P<name3>\w+)\s+EQU\s+(?P<value3>[0-9][0-9a-fA-F]*[hH]|0x[0-9a-fA-F]+))",
+    re.IGNORECASE,
+)
+#: A line of an enumeration; the same form may be a line of a dump, so that the whole block decides.
+_ENUMERATOR: Final = re.compile(rf"(?P<name>[A-Za-z_]\w*)\s*=\s*{_NUMBER}\s*(?P<end>,|\}};?|$)\s*(?:/[/*].*)?\}}?;?$")
+_WRITE_CALL: Final = re.compile(
+    r"\b\w*(?:vm_?write|vmcs_?write|vmx_?write|vmcs_set|setfield)\w*\s*(?:::<\w+>)?\(([^;]*?)\)\s*(?:;|\?|$)", re.IGNORECASE
+)
+_ZEROED: Final = re.compile(
+    r"zero(?:ed)? (?:it )?out|zeroed|get_zeroed_page|__GFP_ZERO|kzalloc|calloc|alloc_zeroed|implicitly (?:initiali[sz]ed|set) to zero|"
+    r"memset\([^;]*,\s*0\s*,|RtlZeroMemory|bzero",
+    re.IGNORECASE,
+)
+
+
+def collect(lines: list[Line], dump: Dump) -> set[int]:
+    """Record the definitions and the names written in `dump`; returns the numbers of the lines that are definitions."""
+    sure: list[Definition] = []
+    perhaps: list[Definition] = []
+    in_enum = False
+    for line in lines:
+        text = line.text
+        if re.search(r"\benum\b[^;]*\{?\s*$", text):
+            in_enum = True
+        constant = _CONSTANT.match(text)
+        enumerator = None if constant else _ENUMERATOR.match(text)
+        if constant:
+            name = constant["name1"] or constant["name2"] or constant["name3"]
+            _candidate(sure, name, constant["value"] or constant["value2"] or constant["value3"], line.number)
+        elif enumerator and (enumerator["end"] or in_enum):
+            _candidate(sure if in_enum else perhaps, enumerator["name"], enumerator["value"], line.number)
+        if in_enum and "}" in text:
+            in_enum = False
+        if _ZEROED.search(line.raw):
+            dump.zeroed = True
+    right = sum(_right(definition) for definition in perhaps)
+    kept = sure if sum(map(_right, sure)) * 2 >= len(sure) else []
+    if perhaps and right * 2 >= len(perhaps):
+        kept = kept + perhaps
+    dump.definitions += kept
+    _collect_writes(lines, dump)
+    return {definition.line for definition in kept}
+
+
+def _candidate(found: list[Definition], name: str, text: str, line: int) -> None:
+    match = match_label(name)
+    if len(match.fields) != 1 or not name.isidentifier():
+        return
+    digits = re.sub(r"[_uUlL]", "", text)
+    value = int(digits[:-1], 16) if digits[-1] in "hH" else int(digits, 0) if not re.fullmatch(r"0\d+", digits) else int(digits, 8)
+    if value <= 0xFFFF:
+        found.append(Definition(name, match.fields[0], value - (1 if match.high else 0), line))
+
+
+def _right(definition: Definition) -> bool:
+    return FIELDS[definition.field].encoding == definition.encoding
+
+
+def _collect_writes(lines: list[Line], dump: Dump) -> None:
+    """Which defined names are handed to something that writes fields."""
+    if not dump.definitions:
+        return
+    names = {definition.name for definition in dump.definitions}
+    for line in lines:
+        for call in _WRITE_CALL.finditer(line.text):
+            for word in re.findall(r"[A-Za-z_]\w*", call[1]):
+                if word in names:
+                    dump.written.setdefault(word, line.number)
+
+
+def wrong(dump: Dump) -> list[Definition]:
+    """The definitions whose encoding is not that of the field meant."""
+    return [definition for definition in dump.definitions if not _right(definition)]
+
+
+def encoding_name(encoding: int) -> str:
+    """The field that has this encoding, "" where none has."""
+    field = BY_ENCODING.get(encoding)
+    return field.name if field else ""

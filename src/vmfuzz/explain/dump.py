@@ -1,0 +1,151 @@
+"""What has been read from a text: field values with where they stood, capability MSRs, the reported outcome, and everything doubtful.
+
+A field has one of three states: given (a `Reading`), absent, or given but doubtful (a `Reading` of which only some bits are known, with a
+warning). Nothing here judges; `judge` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from vmfuzz.arch.capabilities import CAPABILITY_MSRS
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.model.operands import operand_width
+from vmfuzz.model.partial import Partial
+
+ALL: Final = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One value: the bits of `value` that are in `known` count. `label` is what the text calls it, `line` its line (1-based)."""
+
+    value: int
+    label: str
+    line: int
+    known: int = ALL
+    #: why the value is taken for this field where the label does not say all, such as "no area named: read as guest state"
+    assumed: str = ""
+
+    @property
+    def partial(self) -> Partial:
+        """The value for three-valued evaluation."""
+        return Partial(self.value, self.known)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One line of a list of encodings: the name its author gave, what was meant by it, and the encoding that the list gives."""
+
+    name: str
+    field: str
+    encoding: int
+    line: int
+
+
+@dataclass(frozen=True)
+class Reported:
+    """The outcome that a text reports: an exit reason (whole field), or a VM-instruction error, or VMfailInvalid.
+
+    `text` is what stood there, `source` says which program prints it so. `exit_reason` None and `error` None: VMfailInvalid.
+    """
+
+    text: str
+    exit_reason: int | None = None
+    error: int | None = None
+    qualification: int | None = None
+    msr_entry: int | None = None
+    remark: str = ""
+
+    @property
+    def entered(self) -> bool:
+        """Whether this says that the VM entry succeeded."""
+        return self.exit_reason is not None and not self.exit_reason >> 31 & 1
+
+
+@dataclass
+class Dump:
+    """All that one dump says."""
+
+    name: str = "input"
+    format: str = "unknown"
+    readings: dict[str, Reading] = field(default_factory=dict)
+    msrs: dict[int, int] = field(default_factory=dict)
+    reported: Reported | None = None
+    warnings: list[str] = field(default_factory=list)
+    definitions: list[Definition] = field(default_factory=list)
+    #: names that the source passes to a function that writes fields
+    written: dict[str, int] = field(default_factory=dict)
+    #: values printed beside the VMCS that are not fields ("EFER (effective)", the guest's view of CR0)
+    beside: dict[str, Reading] = field(default_factory=dict)
+    #: labels with a number that mean no field, with their line
+    unread: list[tuple[str, int]] = field(default_factory=list)
+    #: whether the source or its author says that the region was zeroed before it was written
+    zeroed: bool = False
+    #: VirtualBox's own word on the failed check (its "HM error" number)
+    hm_error: int | None = None
+    memory: dict[int, int] = field(default_factory=dict)
+    #: whether a field that is not given is known to have been left at 0
+    complete: bool = False
+
+    def warn(self, text: str) -> None:
+        """Add a warning, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def put(self, name: str, value: int, label: str, line: int, *, assumed: str = "", known: int = ALL) -> None:
+        """Record a value for an operand; a value too wide or in conflict with an earlier one becomes a warning."""
+        width = operand_width(name)
+        if value >> width:
+            self.warn(f"line {line}: {label} = {value:#x} does not fit {name}, which has {width} bits; the value is not used")
+            return
+        known |= ALL & ~((1 << width) - 1)
+        earlier = self.readings.get(name)
+        if earlier is None:
+            self.readings[name] = Reading(value, label, line, known, assumed)
+            return
+        if earlier.assumed and not assumed:
+            self.readings[name] = Reading(value, label, line, known, assumed)
+            return
+        if assumed and not earlier.assumed:
+            return
+        differing = (earlier.value ^ value) & known & earlier.known
+        if differing:
+            self.warn(
+                f"line {line}: {label} = {value:#x}, but line {earlier.line} says {earlier.value:#x} for {name}; "
+                "the bits in which the two differ count as unknown"
+            )
+            agreed = earlier.known & known & ~differing
+            self.readings[name] = Reading(value & agreed, label, line, agreed, earlier.assumed)
+        elif known & ~earlier.known:
+            self.readings[name] = Reading(value | earlier.value, label, line, known | earlier.known, assumed)
+
+    def put_msr(self, number: int, value: int, line: int) -> None:
+        """Record a capability MSR."""
+        name = CAPABILITY_MSRS[number]
+        if value >> 64:
+            self.warn(f"line {line}: {name} = {value:#x} is wider than 64 bits; the value is not used")
+        elif self.msrs.setdefault(number, value) != value:
+            self.warn(f"line {line}: {name} = {value:#x}, but {self.msrs[number]:#x} was given before; the first is used")
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing that can be judged has been read."""
+        return not (self.readings or self.msrs or self.reported or self.definitions or self.beside or self.hm_error)
+
+    def given(self, names: Iterable[str]) -> bool:
+        """Whether at least one of the fields is given."""
+        return any(name in self.readings for name in names)
+
+
+def field_reading_names(dump: Dump) -> list[str]:
+    """The VMCS fields given, in order of encoding."""
+    return [name for name in FIELDS if name in dump.readings]
+
+
+def display_path(path: Path | str) -> str:
+    """A short name for a source of text."""
+    return "standard input" if str(path) == "-" else str(path)

@@ -1,0 +1,256 @@
+"""What is known of the processor when a dump does not say: what all processors share, what the dump's own capability MSRs say, and what the
+reported outcome proves (an entry that got as far as the guest's state has passed every check of the controls and the host's state).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from vmfuzz.arch.capabilities import FEATURES, MASK64, Capabilities
+from vmfuzz.arch.controls import CONTROL_WORDS, CONTROLS
+from vmfuzz.arch.registers import CR4
+from vmfuzz.explain.dump import Dump
+from vmfuzz.model.operands import FACTS, capability_reader
+from vmfuzz.model.partial import Partial
+
+_DEFINED = {key: sum(1 << bit for name, bit in CONTROLS.items() if name.startswith(key + ".")) for key in CONTROL_WORDS}
+#: default1 bits of each word: those that the TRUE capability MSRs still report as fixed to 1, and those that they release.
+_FIXED_1: Final = {"pin": 0x16, "primary": 0x04006172, "exit": 0x00036DFB, "entry": 0x000011FB}
+_RELEASED: Final = {"pin": 0, "primary": 0x00018000, "exit": 0x4, "entry": 0x4}
+_TRUE_BIT: Final = 55
+_CR4_DEFINED: Final = sum(1 << bit for bit in CR4)
+_CR4_EVERYWHERE: Final = 0x27FF & ~0  # VME to OSXMMEXCPT and VMXE: every processor with VMX has them
+#: Facts that a person would take for granted, used only where nothing better is known; what rests on them is called likely.
+_TYPICAL: Final = {
+    "error_code_optional": 0,
+    "nested_exception": 0,
+    "dual_monitor": 0,
+    "instruction_length_minimum": 1,
+    "activity_states": 0xF,
+    "ept_vpid_cap": 0x00000F0106734141,
+    "cr3_target_limit": 4,
+    "cr3_reserved": MASK64 & ~((1 << 52) - 1) & ~(3 << 61),
+    "beyond_physical_width": MASK64 & ~((1 << 52) - 1),
+    "beyond_maxphyaddr": MASK64 & ~((1 << 52) - 1),
+    "cr4_must_be_0": MASK64 & ~_CR4_DEFINED,
+    "efer_reserved": MASK64 & ~0xD01,
+    "perf_global_reserved": MASK64 & ~(0xFFFF | 0xFFFF << 32),
+    "s_cet_reserved": 0x3C0,
+}
+
+
+def _width_facts(width: int) -> dict[str, int]:
+    """Facts that follow from the linear-address width."""
+    return {
+        "canonical_bias": 1 << (width - 1),
+        "canonical_limit": (1 << width) - 1,
+        "identical_low_maximum": (1 << width) - 1,
+        "identical_high_minimum": MASK64 & ~((1 << width) - 1),
+    }
+
+
+def _shared() -> dict[str, Partial]:
+    """What holds on every processor with VMX and Intel 64."""
+    facts: dict[str, Partial] = {}
+    for key in CONTROL_WORDS:
+        fixed, released = _FIXED_1.get(key, 0), _RELEASED.get(key, 0)
+        facts[f"{key}_must_be_1"] = Partial(fixed, MASK64 & ~released)
+        # a bit without a name is reserved: no processor lets it be 1 unless it must be
+        facts[f"{key}_may_be_1"] = Partial(fixed | released, MASK64 & ~(_DEFINED[key] & ~(fixed | released)))
+    ten = (1 << 36) - 1
+    facts |= {
+        "cr0_must_be_1": Partial(0x80000021),
+        "cr0_must_be_0": Partial(MASK64 & ~0xFFFFFFFF),
+        "cr4_must_be_1": Partial(0x2000),
+        "cr4_must_be_0": Partial(MASK64 & ~_CR4_DEFINED, _CR4_EVERYWHERE | (MASK64 & ~_CR4_DEFINED)),
+        "cr3_reserved": Partial(MASK64 & ~((1 << 52) - 1) & ~(3 << 61), (MASK64 & ~((1 << 52) - 1) & ~(3 << 61)) | ten),
+        "beyond_physical_width": Partial(MASK64 & ~((1 << 52) - 1), (MASK64 & ~((1 << 52) - 1)) | 0xFFFFFFFF),
+        "beyond_maxphyaddr": Partial(MASK64 & ~((1 << 52) - 1), (MASK64 & ~((1 << 52) - 1)) | ten),
+        "efer_reserved": Partial(MASK64 & ~0xD01, MASK64 & ~0x800),
+        "perf_global_reserved": Partial(MASK64 & ~(0xFFFF | 0x1FFFF << 32), MASK64 & ~(0xFFFC | 0x1FFF8 << 32)),
+        "s_cet_reserved": Partial(0x3C0, 0x3C0),
+        "activity_states": Partial(1, MASK64 & ~0xE),
+        "has_intel64": Partial(1),
+        "cr3_target_limit": Partial(4),
+        "instruction_length_minimum": Partial(0, MASK64 & ~1),
+        "ept_vpid_cap": Partial(1 << 6 | 1 << 14, 1 << 6 | 1 << 14),
+    }
+    for name in (
+        "error_code_optional",
+        "nested_exception",
+        "dual_monitor",
+        *(f"has_{feature}" for feature in FEATURES if feature != "intel64"),
+    ):
+        facts[name] = Partial(0, MASK64 & ~1)
+    return facts
+
+
+@dataclass
+class Knowledge:
+    """What is known of the processor's capability facts, and where from. `exact`: a profile or capabilities file was given."""
+
+    facts: dict[str, Partial]
+    widths: tuple[int, ...]
+    notes: list[str] = field(default_factory=list)
+    exact: bool = False
+
+    def lookup(self, width: int, typical: bool) -> Mapping[str, Partial]:
+        """Facts for one linear-address width; with `typical` the unknown bits of some are those of the usual processor."""
+        facts = dict(self.facts)
+        if not self.exact:
+            facts |= {name: Partial(value) for name, value in _width_facts(width).items()}
+        if typical and not self.exact:
+            for name in FACTS:
+                usual = _TYPICAL.get(name, MASK64 if name.endswith("_may_be_1") else 1 if name.startswith("has_") else None)
+                have = facts.get(name, Partial(0, 0))
+                if usual is not None:
+                    facts[name] = Partial(have.value | (usual & ~have.known))
+                elif name.endswith("_must_be_1"):
+                    facts[name] = Partial(have.value)
+        return facts
+
+
+def from_capabilities(capabilities: Capabilities) -> Knowledge:
+    """Everything is known: the capabilities of a stored processor profile or of a file."""
+    read = capability_reader(capabilities)
+    facts = {name: Partial(read(name)) for name in FACTS}
+    return Knowledge(facts, (capabilities.linear_address_width,), [f"processor: {capabilities.name}"], exact=True)
+
+
+def infer(dump: Dump) -> Knowledge:
+    """What the dump itself tells about its processor, beside what holds everywhere."""
+    facts = _shared()
+    notes: list[str] = []
+    _from_msrs(dump.msrs, facts, notes)
+    if _reached_guest_state(dump):
+        _from_passing(dump, facts, notes)
+    _keep_known(facts)
+    la57 = any((reading := dump.readings.get(name)) is not None and reading.value >> CR4.LA57 & 1 for name in ("host_cr4", "guest_cr4"))
+    return Knowledge(facts, (57,) if la57 else (48, 57), notes)
+
+
+def _keep_known(facts: dict[str, Partial]) -> None:
+    for name in FACTS:
+        facts.setdefault(name, Partial(0, 0))
+
+
+def _reached_guest_state(dump: Dump) -> bool:
+    """Whether the reported outcome proves that the checks of controls and host state passed."""
+    return dump.reported is not None and dump.reported.exit_reason is not None
+
+
+def _fill(facts: dict[str, Partial], name: str, value: int, known: int) -> bool:
+    """Learn bits of a fact that were not known; returns whether there were any."""
+    have = facts.get(name, Partial(0, 0))
+    new = known & ~have.known
+    facts[name] = Partial(have.value | (value & new), have.known | new)
+    return bool(new)
+
+
+def _set(facts: dict[str, Partial], name: str, value: int) -> None:
+    facts[name] = Partial(value)
+
+
+def _from_msrs(msrs: Mapping[int, int], facts: dict[str, Partial], notes: list[str]) -> None:
+    basic = msrs.get(0x480)
+    true_controls: bool | None = bool(basic >> _TRUE_BIT & 1) if basic is not None else None
+    if true_controls is None and any(number in msrs for number in (0x48D, 0x48E, 0x48F, 0x490)):
+        true_controls = True
+    if basic is not None:
+        for name, value in (
+            ("revision", basic & 0x7FFFFFFF),
+            ("dual_monitor", basic >> 49 & 1),
+            ("error_code_optional", basic >> 56 & 1),
+            ("nested_exception", basic >> 58 & 1),
+        ):
+            _set(facts, name, value)
+        notes.append(
+            f"IA32_VMX_BASIC = {basic:016X}H in the text: VMCS revision identifier {basic & 0x7FFFFFFF:X}H, "
+            + ("TRUE capability MSRs exist (bit 55)" if true_controls else "no TRUE capability MSRs (bit 55 is 0)")
+        )
+    for key, word in CONTROL_WORDS.items():
+        _control_word(key, word.msr, word.true_msr, word.only_allowed_1, msrs, true_controls, facts)
+    plain = {
+        0x486: (("cr0_must_be_1", lambda v: v),),
+        0x487: (("cr0_must_be_0", lambda v: MASK64 & ~v),),
+        0x488: (("cr4_must_be_1", lambda v: v),),
+        0x489: (("cr4_must_be_0", lambda v: MASK64 & ~v),),
+        0x48C: (("ept_vpid_cap", lambda v: v),),
+        0x485: (
+            ("cr3_target_limit", lambda v: v >> 16 & 0x1FF),
+            ("activity_states", lambda v: 1 | (v >> 6 & 7) << 1),
+            ("instruction_length_minimum", lambda v: 0 if v >> 30 & 1 else 1),
+        ),
+    }
+    for number, derived in plain.items():
+        if number in msrs:
+            for name, derive in derived:
+                _set(facts, name, derive(msrs[number]))
+    others = sorted(number for number in msrs if number != 0x480)
+    if others:
+        notes.append("capability MSRs in the text are used: " + ", ".join(f"{number:X}H" for number in others))
+
+
+def _control_word(
+    key: str,
+    plain: int,
+    true: int | None,
+    only_allowed_1: bool,
+    msrs: Mapping[int, int],
+    true_controls: bool | None,
+    facts: dict[str, Partial],
+) -> None:
+    if only_allowed_1:
+        if plain in msrs:
+            _set(facts, f"{key}_may_be_1", msrs[plain])
+        return
+    number = true if true is not None and true in msrs and true_controls is not False else plain
+    if number in msrs:
+        _set(facts, f"{key}_may_be_1", msrs[number] >> 32)
+        if key == "secondary" or number == true or true_controls is False:
+            _set(facts, f"{key}_must_be_1", msrs[number] & 0xFFFFFFFF if key != "secondary" else 0)
+    released = _RELEASED.get(key, 0)
+    if released and true_controls is not None:
+        _fill(facts, f"{key}_must_be_1", 0 if true_controls else released, released)
+
+
+def _from_passing(dump: Dump, facts: dict[str, Partial], notes: list[str]) -> None:
+    """The controls and the host state passed: what they have set is allowed, what they have clear is not required."""
+    entered = dump.reported is not None and dump.reported.entered
+    learned = []
+    for key, word in CONTROL_WORDS.items():
+        reading = dump.readings.get(word.field)
+        if reading is None or not _active(dump, key):
+            continue
+        ones = reading.value & reading.known
+        zeros = ~reading.value & reading.known & ((1 << 32) - 1)
+        if _fill(facts, f"{key}_may_be_1", ones, ones) | _fill(facts, f"{key}_must_be_1", 0, zeros):
+            learned.append(word.title)
+    registers = [("host", "CR0"), ("host", "CR4"), *((("guest", "CR0"), ("guest", "CR4")) if entered else ())]
+    for area, register in registers:
+        reading = dump.readings.get(f"{area}_{register.lower()}")
+        if reading is not None and _fill(facts, f"{register.lower()}_must_be_0", 0, reading.value & reading.known):
+            learned.append(f"{area} {register}")
+    addresses = ["host_cr3", "eptp", "virtual_apic_address", "apic_access_address", "msr_bitmap", *(("guest_cr3",) if entered else ())]
+    top = max((dump.readings[name].value & ((1 << 52) - 1) for name in addresses if name in dump.readings), default=0).bit_length()
+    for name in ("cr3_reserved", "beyond_maxphyaddr", "beyond_physical_width"):
+        _fill(facts, name, 0, (1 << top) - 1)
+    eptp = dump.readings.get("eptp")
+    if eptp is not None and _active(dump, "secondary"):
+        _fill(facts, "ept_vpid_cap", 1 << 21 if eptp.value >> 6 & 1 else 0, 1 << 21 if eptp.value >> 6 & 1 else 0)
+    if learned:
+        notes.append(
+            "the reported outcome proves that these passed, so the processor allows what they hold: " + ", ".join(dict.fromkeys(learned))
+        )
+
+
+def _active(dump: Dump, key: str) -> bool:
+    """Whether the control word is known to count: the control that activates it is 1."""
+    control = CONTROL_WORDS[key].activated_by
+    if control is None:
+        return True
+    owner = next(word for word in CONTROL_WORDS.values() if isinstance(control, word.bits))
+    reading = dump.readings.get(owner.field)
+    return reading is not None and bool(reading.value & reading.known & 1 << control) and _active(dump, owner.key)

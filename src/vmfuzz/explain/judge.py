@@ -1,0 +1,234 @@
+"""Judges a dump by the model: which checks are violated, which hold, and which cannot be told, and what would settle those."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from vmfuzz.arch.controls import Primary, Secondary
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.arch.outcomes import Kind, Outcome
+from vmfuzz.explain.dump import Dump, Reading, Reported
+from vmfuzz.explain.infer import Knowledge
+from vmfuzz.model.check import Check, Stage
+from vmfuzz.model.checks import CHECKS
+from vmfuzz.model.operands import KNOWN_SUFFIX, MEMORY_OPERANDS
+from vmfuzz.model.partial import UNKNOWN, Evaluator, Judgement, Partial
+
+
+class Verdict(enum.Enum):
+    """What can be said of one check."""
+
+    VIOLATED = "violated"  # on every processor on which the check exists as far as is known
+    LIKELY = "violated on most processors"  # unless the processor has a capability that the dump does not show
+    DEPENDS = "depends on the processor"  # the SDM lets processors differ here
+    SATISFIED = "satisfied"
+    UNKNOWN = "cannot tell"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A check and its verdict; `missing` fields and `facts` (capability facts) would settle what is not certain."""
+
+    check: Check
+    verdict: Verdict
+    missing: frozenset[str] = frozenset()
+    facts: frozenset[str] = frozenset()
+    explains: bool = True
+
+
+@dataclass
+class Judged:
+    """The verdicts on one state of knowledge, in the SDM's order."""
+
+    values: Mapping[str, Partial]
+    findings: list[Finding] = field(default_factory=list)
+
+    def of(self, *verdicts: Verdict) -> list[Finding]:
+        """The findings with one of these verdicts; those that can explain the reported outcome first."""
+        found = [finding for finding in self.findings if finding.verdict in verdicts]
+        return sorted(found, key=lambda finding: not finding.explains)
+
+
+#: Facts of the moment of entry that dumps never show; the ordinary ones are assumed.
+_ORDINARY: Final = {
+    "live_launch_instruction": 0,
+    "live_launch_state": 0,
+    "live_no_current_vmcs": 0,
+    "live_blocking_by_mov_ss": 0,
+    "live_rtit_ctl": 0,
+    "live_smm": 0,
+}
+#: How many fields a source must be seen to write before those that it does not write are taken for untouched.
+_WHOLE_SOURCE: Final = 30
+_LONG_MODE: Final = 0x500
+_PRIMARY: Final = "primary_processor_based_controls"
+_SECONDARY: Final = "secondary_processor_based_controls"
+_ACTIVATE: Final = int(Primary.ACTIVATE_SECONDARY_CONTROLS)
+_UNRESTRICTED: Final = int(Secondary.UNRESTRICTED_GUEST)
+_HOST_WIDE: Final = ("host_rip", "host_rsp", "host_gdtr_base", "host_idtr_base", "host_tr_base")
+
+
+def operands_of(dump: Dump) -> dict[str, Partial]:
+    """What is known of each operand: the fields read, and the ordinary circumstances of an entry."""
+    values = {name: reading.partial for name, reading in dump.readings.items()}
+    for name, value in _ORDINARY.items():
+        values.setdefault(name, Partial(value))
+    for name in untouched(dump):
+        values.setdefault(name, Partial(0))
+    exit_controls = dump.readings.get("vm_exit_controls")
+    host_is_64 = exit_controls is not None and bool(exit_controls.value >> 9 & 1)
+    if host_is_64 or any(name in dump.readings and dump.readings[name].value >> 32 for name in _HOST_WIDE):
+        values.setdefault("live_efer", Partial(_LONG_MODE, _LONG_MODE))
+    for name, operand in MEMORY_OPERANDS.items():
+        address = values.get(operand.address_field)
+        word = None
+        if address is not None and address.exact:
+            at = (address.value & operand.address_mask) + operand.offset
+            word = dump.memory.get(at & ~7)
+            if word is not None:
+                values[name] = Partial(word >> 8 * (at % 8) & (1 << operand.width) - 1)
+        values[name + KNOWN_SUFFIX] = Partial(1 if name in values else 0)
+    return values
+
+
+def untouched(dump: Dump) -> list[str]:
+    """The fields that are known to hold 0 because nothing has written them since the region was zeroed."""
+    if dump.complete:
+        return list(FIELDS)
+    if not dump.zeroed or len(dump.written) < _WHOLE_SOURCE:
+        return []
+    touched = {item.field for item in dump.definitions if item.name in dump.written} | set(dump.readings)
+    return [
+        name
+        for name in FIELDS
+        if name not in touched and not name.startswith("vm_exit_i") and name not in ("exit_reason", "exit_qualification")
+    ]
+
+
+def judge(dump: Dump, knowledge: Knowledge, values: Mapping[str, Partial] | None = None) -> Judged:
+    """Judge every check for the dump's values (or for `values` in their place)."""
+    values = operands_of(dump) if values is None else values
+    strict = [Evaluator(values.get, knowledge.lookup(width, typical=False).get) for width in knowledge.widths]
+    typical = Evaluator(values.get, knowledge.lookup(knowledge.widths[0], typical=True).get)
+    judged = Judged(values)
+    for check in CHECKS:
+        finding = judge_check(check, strict, typical)
+        explains = dump.reported is None or may_explain(check, dump.reported)
+        judged.findings.append(Finding(finding.check, finding.verdict, finding.missing, finding.facts, explains))
+    _by_cases(judged, knowledge)
+    return judged
+
+
+def _by_cases(judged: Judged, knowledge: Knowledge) -> None:
+    """Where it is not known whether "unrestricted guest" is 1, some checks come in two forms; what fails in both is violated."""
+    values = judged.values
+    primary, secondary = values.get(_PRIMARY, UNKNOWN), values.get(_SECONDARY, UNKNOWN)
+    off = primary.known >> _ACTIVATE & 1 and not primary.value >> _ACTIVATE & 1
+    if off or secondary.known >> _UNRESTRICTED & 1:
+        return
+    facts = knowledge.lookup(knowledge.widths[0], typical=False).get
+    bit = 1 << _UNRESTRICTED
+    without = {**values, _SECONDARY: Partial(secondary.value & ~bit, secondary.known | bit)}
+    active = Partial(primary.value | 1 << _ACTIVATE, primary.known | 1 << _ACTIVATE)
+    having = {**values, _PRIMARY: active, _SECONDARY: Partial(secondary.value | bit, secondary.known | bit)}
+    evaluators = [Evaluator(case.get, facts) for case in (without, having)]
+    open_ones = [index for index, finding in enumerate(judged.findings) if finding.verdict is Verdict.UNKNOWN]
+    fails = [{index for index in open_ones if _violated(judged.findings[index].check, one).truth is True} for one in evaluators]
+    for index in sorted(fails[0]):
+        check = judged.findings[index].check
+        twins = [other for other in fails[1] if judged.findings[other].check.must.reads == check.must.reads]
+        if twins:
+            judged.findings[index] = replace(judged.findings[index], verdict=Verdict.VIOLATED, missing=frozenset(), facts=frozenset())
+
+
+def _violated(check: Check, evaluator: Evaluator) -> Judgement:
+    """Whether the check exists, applies and fails."""
+    parts = [evaluator.judge(check.requires), evaluator.judge(check.when), ~evaluator.judge(check.must)]
+    known = evaluator.judge(check.known)
+    if any(part.truth is False for part in parts):
+        return Judgement(False)
+    if known.truth is not True:
+        memory = frozenset(name for name in check.must.reads if name.startswith("memory_"))
+        return Judgement(None, memory)
+    open_parts = [part for part in parts if part.truth is None]
+    if not open_parts:
+        return Judgement(True)
+    missing = frozenset[str]().union(*(part.missing for part in open_parts))
+    return Judgement(None, missing, frozenset[str]().union(*(part.facts for part in open_parts)))
+
+
+def judge_check(check: Check, strict: list[Evaluator], typical: Evaluator) -> Finding:
+    """The verdict on one check; `strict` evaluators know what is certain (one a linear-address width), `typical` what is usual."""
+    answers = [_violated(check, evaluator) for evaluator in strict]
+    truths = {answer.truth for answer in answers}
+    missing = frozenset[str]().union(*(answer.missing for answer in answers))
+    facts = frozenset[str]().union(*(answer.facts for answer in answers))
+    if truths == {False}:
+        return Finding(check, Verdict.SATISFIED)
+    if truths == {True}:
+        return Finding(check, Verdict.VIOLATED if check.ambiguity is None else Verdict.DEPENDS)
+    if len(truths) > 1 and None not in truths:
+        facts = frozenset({"canonical_limit"})
+    if not missing and _violated(check, typical).truth is True:
+        return Finding(check, Verdict.LIKELY if check.ambiguity is None else Verdict.DEPENDS, missing, facts)
+    return Finding(check, Verdict.UNKNOWN, missing, facts)
+
+
+def may_explain(check: Check, reported: Reported) -> bool:
+    """Whether a violation of the check can end in the outcome that was reported."""
+    return any(_same(outcome, reported) for outcome in check.fails.outcomes)
+
+
+def _same(outcome: Outcome, reported: Reported) -> bool:
+    if reported.exit_reason is not None:
+        if outcome.kind is not Kind.ENTRY_FAILURE or reported.entered or outcome.number != reported.exit_reason & 0xFFFF:
+            return False
+        if reported.msr_entry is not None:
+            return outcome.qualification == reported.msr_entry
+        return reported.qualification is None or outcome.qualification == reported.qualification
+    if reported.error is not None:
+        return outcome.kind is Kind.VMFAIL_VALID and outcome.number == reported.error
+    return outcome.kind is Kind.VMFAIL_INVALID
+
+
+def proven_passed(check: Check, reported: Reported | None) -> bool:
+    """Whether the reported outcome proves that the check passed (it belongs to a stage before the one that failed)."""
+    if reported is None or reported.exit_reason is None:
+        return False
+    if reported.entered:
+        return True
+    stage = Stage.MSR_LOAD if reported.exit_reason & 0xFFFF == 34 else Stage.GUEST
+    return check.fails.stage < stage
+
+
+def as_encoded(dump: Dump, used: frozenset[str]) -> dict[str, Partial]:
+    """What the VMCS holds if every field was written with the encoding that the text's list gives its name.
+
+    `used`: names of the definitions that are wrong and count. A field meant by a wrong definition and written by no other keeps 0
+    (or, where nothing says that the region was zeroed, what it had).
+    """
+    values = operands_of(dump)
+    wrong = [item for item in dump.definitions if item.name in used]
+    moved: dict[str, Partial] = {}
+    by_encoding = {entry.encoding: entry for entry in FIELDS.values()}
+    for item in wrong:
+        target = by_encoding.get(item.encoding)
+        reading = dump.readings.get(item.field)
+        if target is not None and reading is not None:
+            moved[target.name] = reading.partial
+    right = {item.field for item in dump.definitions if FIELDS[item.field].encoding == item.encoding}
+    for item in wrong:
+        if item.field not in right:
+            values[item.field] = Partial(0)
+    for name, partial in moved.items():
+        own = dump.readings.get(name)
+        values[name] = own.partial.merge(partial) if own is not None and name in right else partial.within(FIELDS[name].width)
+    return values
+
+
+def assumed_readings(dump: Dump) -> list[tuple[str, Reading]]:
+    """The readings that rest on an assumption."""
+    return [(name, reading) for name, reading in dump.readings.items() if reading.assumed]

@@ -1,0 +1,178 @@
+"""From a label, as somebody wrote it, to the VMCS field that it means: the names of Linux, Xen, Bochs, VirtualBox, the SDM, and plain words.
+
+Labels are compared as sets of words (name_tables.py), with the area (guest, host) held apart because authors often leave it out. A label
+that fits several fields gives them all: the caller must say so rather than choose.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from vmfuzz.arch.capabilities import CAPABILITY_MSRS
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.explain.name_tables import ALIASES, PHRASES, WORDS
+
+_AREAS: Final = {"guest", "host"}
+#: Words that are left out in a second attempt only, because some names rest on them.
+_WEAK: Final = frozenset(
+    {"msr", "register", "reg", "addr", "ptr", "ctl", "segment", "seg", "state", "number", "no", "current", "physical", "field"}
+)
+_HIGH: Final = {"high", "hi", "h"}
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_MSR_BY_NAME: Final = {name.removeprefix("IA32_VMX_").replace("_", ""): number for number, name in CAPABILITY_MSRS.items()}
+_MSR_NAME: Final = re.compile(r"(?:MSR[_ ])?(?:IA32[_ ])?VMX[_ ]([A-Z0-9_ ]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a label means: one field, or several where it is ambiguous; `assumed_guest` where it named no area and both exist.
+
+    `high`: the label is that of the high half of a 64-bit field.
+    """
+
+    fields: tuple[str, ...]
+    assumed_guest: bool = False
+    high: bool = False
+
+
+NOTHING: Final = Match(())
+
+
+def split_words(label: str) -> list[str]:
+    """The words of a label in small letters: at punctuation, underscores and changes of case."""
+    spaced = re.sub(r"\bVM(?=[a-z])", "VM ", re.sub(r"[^0-9A-Za-z]+", " ", label))
+    words = []
+    for word in spaced.split():
+        mixed = not word.isupper() and not word.islower()
+        words += _CAMEL.sub(" ", word).lower().split() if mixed else [word.lower()]
+    return words
+
+
+def _plain(words: list[str]) -> list[str]:
+    return [word for word in (WORDS.get(word, word) for word in words) if word]
+
+
+@cache
+def _phrases() -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    found = {tuple(_plain(split_words(" ".join(left)))): right for left, right in PHRASES}
+    return sorted(((left, right) for left, right in found.items() if left), key=lambda pair: -len(pair[0]))
+
+
+@cache
+def normalise(label: str) -> tuple[str, ...]:
+    """The words of a label after spellings and phrases have been unified, in the label's order."""
+    words = _plain(split_words(label))
+    result: list[str] = []
+    index = 0
+    while index < len(words):
+        for left, right in _phrases():
+            if tuple(words[index : index + len(left)]) == left:
+                result += right
+                index += len(left)
+                break
+        else:
+            result.append(words[index])
+            index += 1
+    return tuple(result)
+
+
+_Index = dict[frozenset[str], dict[str, set[str]]]
+
+
+@cache
+def _index() -> _Index:
+    index: _Index = {}
+    for name in FIELDS:
+        _enter(index, name, name)
+    for name, labels in ALIASES:
+        for label in labels:
+            _enter(index, label, name)
+    return index
+
+
+def _enter(index: _Index, label: str, name: str) -> None:
+    area = name.partition("_")[0] if name.startswith(("guest_", "host_")) else ""
+    words = frozenset(normalise(label)) - _AREAS
+    index.setdefault(words, {}).setdefault(area, set()).add(name)
+
+
+def match_label(label: str, context: tuple[str, ...] = (), area: str = "") -> Match:
+    """The fields that `label` may mean; `context` are words from headings above it, `area` the area in force ("guest", "host" or "").
+
+    A field that the label names by itself goes before one that it names only together with the context.
+    """
+    words = list(normalise(label))
+    if not words or len(words) > 8:
+        return NOTHING
+    high = len(words) > 1 and words[-1] in _HIGH
+    if high:
+        words.pop()
+    own = [word for word in words if word in _AREAS]
+    if len(set(own)) > 1:
+        return NOTHING
+    if own:
+        area = own[0]
+    bare = frozenset(words) - _AREAS
+    around = frozenset(context) - _AREAS
+    for wanted in dict.fromkeys((bare, bare | around if bare else bare)):
+        for attempt in dict.fromkeys((wanted, wanted - {"ctl"}, wanted - {"state"}, wanted - _WEAK)):
+            match = _choose(_index().get(attempt, {}), area, explicit=bool(own)) if attempt else NOTHING
+            if match.fields:
+                return Match(match.fields, match.assumed_guest, high)
+    return NOTHING
+
+
+def _choose(by_area: dict[str, set[str]], area: str, explicit: bool) -> Match:
+    if area in by_area:
+        return Match(tuple(sorted(by_area[area])))
+    if "" in by_area:
+        return Match(tuple(sorted(by_area[""])))
+    if explicit or not by_area:
+        return NOTHING
+    if len(by_area) == 1:
+        names = next(iter(by_area.values()))
+        return Match(tuple(sorted(names))) if not area else NOTHING
+    return Match(tuple(sorted(by_area["guest"])), assumed_guest=True)
+
+
+def match_msr(label: str) -> int | None:
+    """The number of the capability MSR that a label names ("IA32_VMX_BASIC", "MSR_IA32_VMX_CR0_FIXED0", "0x480"), or None."""
+    label = label.strip()
+    match = _MSR_NAME.search(label)
+    if match:
+        return _MSR_BY_NAME.get(re.sub(r"[_ ]|CONTROLS?$", "", match[1].upper().replace("CONTROLS", "CTLS")))
+    number = re.fullmatch(r"(?:msr\W*)?(?:0x)?0*(4[89][0-9a-f])h?", label, re.IGNORECASE)
+    return int(number[1], 16) if number and int(number[1], 16) in CAPABILITY_MSRS else None
+
+
+#: Registers that have parts, and the parts' words -> the ending of the field's name.
+SEGMENTS: Final = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr", "gdtr", "idtr")
+PARTS: Final = {"ar": "access_rights", "limit": "limit", "base": "base", "sel": "selector"}
+
+
+def best_label(label: str, area: str) -> str:
+    """The label, or the end of it that names a field ("Guest Control Registers - CR0", "done  rip")."""
+    if match_label(label, area=area).fields or match_msr(label) is not None:
+        return label
+    before, dash, after = label.rpartition(" - ")
+    if dash:
+        own = next((word for word in normalise(before) if word in _AREAS), "")
+        named = f"{own} {after}".strip()
+        return named if match_label(named).fields else after
+    return label.rpartition("  ")[2].strip(" ,;()[]\"'")
+
+
+def uneven(names: Iterable[str]) -> bool:
+    """Whether the segment registers among these fields have different parts, the last register apart (a text may end within it)."""
+    parts: dict[tuple[str, str], set[str]] = {}
+    for name in names:
+        area, register, part = [*name.split("_", 2), "", ""][:3]
+        if register in SEGMENTS[:8]:
+            parts.setdefault((area, register), set()).add(part)
+    found = list(parts.values())
+    whole = {"access_rights", "limit", "base"}
+    return len({frozenset(part) for part in (found[:-1] if len(found) > 2 else found)}) > 1 or (len(found) == 1 and found[0] != whole)

@@ -1,0 +1,58 @@
+"""Numbers as programs and people write them: 0x1f, 1Fh, 0000001f, 31, -2147483615, 0xffff_ffff, 0xffff`ffff."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+#: A number, or what stands in the place of one, after a separator.
+NUMBER: Final = r"(?:-?0[xX][0-9a-fA-F][0-9a-fA-F_'`]*|[0-9][0-9a-fA-F_'`]*[hH]\b|-?[0-9a-fA-F][0-9a-fA-F_'`]*)"
+_DIGITS: Final = re.compile(r"[0-9a-fA-F]+")
+#: Widths to which programs pad hexadecimal numbers with zeros.
+_PADDED: Final = (4, 5, 8, 16)
+
+
+def read_number(text: str, hex_by_default: bool | None = None) -> int | None:
+    """The number that `text` is, None where it is none or where it is not certain to be hexadecimal or decimal.
+
+    `hex_by_default` says what digits without 0x, H or a letter mean: True hexadecimal, False decimal, None not known.
+    """
+    text = text.strip().rstrip(",;")
+    text = re.sub(r"(?<=[0-9a-fA-F])[_'`](?=[0-9a-fA-F])", "", text)
+    text = re.sub(r"(?<=[0-9a-fA-F])(?:[uU]?[lL]{1,2}|[uU])$", "", text) if re.match(r"0[xX]|\d+[uUlL]", text) else text
+    sign = -1 if text.startswith("-") else 1
+    body = text.lstrip("-")
+    if re.fullmatch(r"0[xX][0-9a-fA-F]+", body):
+        value: int | None = int(body, 16)
+    elif re.fullmatch(r"[0-9][0-9a-fA-F]*[hH]", body):
+        value = int(body[:-1], 16)
+    elif not _DIGITS.fullmatch(body):
+        return None
+    else:
+        value = _bare(body, hex_by_default)
+    if value is None:
+        return None
+    if sign > 0:
+        return value
+    return value + (1 << (32 if value <= 1 << 31 else 64)) if value <= 1 << 63 else None
+
+
+def _bare(body: str, hex_by_default: bool | None) -> int | None:
+    if not body.isdigit():
+        return int(body, 16)
+    if int(body) < 10:
+        return int(body)
+    if len(body) in _PADDED and body.startswith("0"):
+        return int(body, 16)
+    if hex_by_default is None:
+        return None
+    return int(body, 16 if hex_by_default else 10)
+
+
+def bare_is_hex(text: str) -> bool | None:
+    """What numbers without a mark mean in this text: decimal where hexadecimal ones carry 0x, hexadecimal where they do not."""
+    marked = len(re.findall(r"[:=]\s*0[xX][0-9a-fA-F]+", text))
+    unmarked = len(re.findall(r"[:=]\s*(?!0[xX])(?=[0-9a-fA-F]*[a-fA-F])(?=[0-9a-fA-F]*[0-9])[0-9a-fA-F]{2,16}\b", text))
+    if unmarked > marked:
+        return True
+    return False if marked and not unmarked else None

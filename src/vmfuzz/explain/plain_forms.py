@@ -1,0 +1,40 @@
+"""The forms of lines of names and values, as patterns; plain.py reads with them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from vmfuzz.explain.numbers import NUMBER
+
+PAIR: Final = re.compile(
+    rf"(?P<label>[A-Za-z_\"'0-9(][^=:|\n]*?)\s*(?:=>|->|:=|=|:(?!:))\s*[\"']?(?P<value>{NUMBER})(?P<end>[\"']?(?![\w.]))|"
+    rf"(?P<bad>[A-Za-z_]\w*)\s*[:=]\s*(?P<badvalue>0x\w+)"
+)
+CODE: Final = re.compile(
+    r".*(?:[;{}\\]\s*$|\bprintk?f?\s*\(|\bunsigned\b|\btypedef\b|\bstruct\b|__asm__|->\w|\(long\)|\bif\s*\(|\bfor\s*\(|\breturn\b)|//|#\s*\w|\|\s*\(\("
+)
+CALL: Final = re.compile(r"\b\w*(?:vm_?write|vmcs_?write)\w*\s*\(\s*(?P<first>[\w:~-]+)\s*,\s*(?P<second>[\w:~-]+)\s*[,)]", re.IGNORECASE)
+ENCODED: Final = re.compile(
+    rf"(?:0x)?(?P<encoding>[0-9a-fA-F]{{4}})(?P<h>[hH])?\s*(?:(?P<name>[A-Za-z_]\w*)\s*)?(?P<sep>[:=]+|\s)\s*(?P<value>{NUMBER})\s*$"
+)
+NAMED_ENCODING: Final = re.compile(
+    rf"(?P<name>[A-Za-z_][\w /-]*?)\s*[(\[]\s*(?:0x)?0*(?P<encoding>[0-9a-fA-F]{{3,4}})[hH]?\s*[)\]]\s*[:=]?\s*(?P<value>{NUMBER})"
+)
+NAME_VALUE: Final = re.compile(
+    r"(?P<name>[A-Z][A-Z0-9_]*_[A-Z0-9_]+|\d+\s+IA32_\w+)\s+(?P<value>0[xX][0-9a-fA-F]+)(?:\s*/\s*(?P<second>0[xX][0-9a-fA-F]+))?\s*$"
+)
+MSR_LINE: Final = re.compile(
+    r"(?:(?:0x)?0*(?P<number>4[89][0-9a-fA-F])[hH]?\s+)?(?P<name>(?:MSR_)?IA32_VMX_\w+)\s*[:=]?\s+(?P<value>0[xX][0-9a-fA-F]+)(?:\s*/\s*(?P<second>0[xX][0-9a-fA-F]+))?"
+)
+FIELD_VALUE: Final = re.compile(rf"\bfield\s*=\s*\"?(?P<name>\w+)\"?[ ,]+value\s*=\s*\"?(?P<value>{NUMBER})")
+ENCODINGS_OF: Final = re.compile(r"(?P<names>[\w/]+)\s+encodings?\s*[:=]\s*(?P<values>(?:0x[0-9a-fA-F]+[,\s]*)+)$")
+LIST_OF_PARTS: Final = re.compile(
+    rf"(?P<label>[A-Za-z_][\w/]*)\s*=\s*(?P<value>{NUMBER}),\s*(?P<rest>(?:(?:base|limit|ar|rights|sel|attr)\w*\s*[:=]?\s*{NUMBER}[,\s]*)+)$",
+    re.IGNORECASE,
+)
+#: Single bits and spans of the access rights, as some programs print them: word -> (lowest bit, width).
+RIGHTS_BITS: Final = {
+    "type": (0, 4), "s": (4, 1), "dpl": (5, 2), "p": (7, 1), "present": (7, 1), "avl": (12, 1), "l": (13, 1), "db": (14, 1), "g": (15, 1),
+    "granularity": (15, 1), "unusable": (16, 1), "desc": (4, 1),
+}  # fmt: skip

@@ -1,0 +1,124 @@
+"""Reads QEMU's register dump ("KVM: entry failed, hardware error ...") and the segment printouts of VirtualBox's log.
+
+Both show registers as the guest sees them, not the VMCS: no controls, no interruptibility, and of the access rights all but "unusable".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from vmfuzz.explain.dump import ALL, Dump, Reading
+from vmfuzz.explain.text import Line
+
+_SEGMENT: Final = re.compile(
+    r"(?P<name>[CDSEFG]S|LDT|TR) ?=(?P<sel>[0-9a-fA-F]{4}) (?P<base>[0-9a-fA-F]{8}|[0-9a-fA-F]{16}) (?P<limit>[0-9a-fA-F]{8}) (?P<flags>[0-9a-fA-F]{8})\b"
+)
+_TABLE: Final = re.compile(r"(?P<name>[GI]DT)= +(?P<base>[0-9a-fA-F]{8}|[0-9a-fA-F]{16}) (?P<limit>[0-9a-fA-F]{8})\b")
+_REGISTER: Final = re.compile(
+    r"\b(EAX|E[BCD]X|ESI|EDI|EBP|ESP|R[A-D]X|RSI|RDI|RBP|RSP|R[189]\d?|[ER]IP|EFL|RFL|CR[0234]|DR[0-367]|EFER|SMM) ?=([0-9a-fA-F]+)\b"
+)
+_STARTS: Final = re.compile(
+    r"EAX=[0-9a-f]{8} EBX|ESI=[0-9a-f]{8}|EIP=[0-9a-f]{8} EFL|RAX=[0-9a-f]{16}|RSI=[0-9a-f]{16}|R8 ?=[0-9a-f]{16}|R12=[0-9a-f]{16}|RIP=[0-9a-f]{16} RFL|"
+    r"CR0=[0-9a-f]{8} CR2|DR[06]=[0-9a-f]{16}|EFER=[0-9a-f]{16}$|Code=|(?:[CDSEFG]S |LDT|TR )=[0-9a-fA-F]{4} |[GI]DT= "
+)
+#: "KVM: entry failed" comes with this advice; it says nothing about the dump at hand
+_ADVICE: Final = re.compile(
+    r"If you're running a guest on an Intel machine|support, the failure can be most likely|state for Intel VT|which is not supported on less recent"
+)
+_VBOX_SEGMENT: Final = re.compile(
+    r"\b(?P<name>[cdsefg]s|tr|ldtr)=\{(?P<sel>[0-9a-f]{4}) base=(?P<base>[0-9a-f]+) limit=(?P<limit>[0-9a-f]+) flags=(?P<flags>[0-9a-f]+)\}"
+)
+_VBOX_LINE: Final = re.compile(
+    r"HM error +=|rcLastExitToR3|VT-x info|Real-on-v86|Attr [CDSEFG]S +=|EFlags +=|Guest VMCS active|.*=\{[0-9a-f]{4} base="
+)
+_SEEN: Final = "QEMU shows the guest's registers, not the VMCS"
+_VBOX_SEEN: Final = "VirtualBox shows the guest's registers, not the VMCS"
+
+
+def is_qemu_line(line: Line) -> bool:
+    """Whether a line belongs to QEMU's register dump or the advice above it."""
+    return bool(_STARTS.match(line.text) or _ADVICE.match(line.text))
+
+
+def is_vbox_line(line: Line) -> bool:
+    """Whether a line is one of VirtualBox's log that says something about the guest's state."""
+    return bool(_VBOX_LINE.search(line.text))
+
+
+def parse_qemu(lines: list[Line], dump: Dump, beside_only: bool) -> None:
+    """Read the register dump. `beside_only`: the VMCS itself is in the same text, so these values only stand beside it."""
+    for line in lines:
+        for name, text in _REGISTER.findall(line.text):
+            dump.beside.setdefault(f"QEMU {name}", Reading(int(text, 16), name, line.number))
+        match = _SEGMENT.match(line.text)
+        table = _TABLE.match(line.text)
+        if match:
+            _segment(match, line, dump, beside_only)
+        elif table:
+            register = table["name"].lower() + "r"
+            for part in ("base", "limit"):
+                known = _printed(table[part]) if part == "base" else ALL
+                _note(dump, f"guest_{register}_{part}", int(table[part], 16), f"{table['name']} {part}", line.number, beside_only, known)
+    for names, field in (
+        (("EIP", "RIP"), "guest_rip"),
+        (("ESP", "RSP"), "guest_rsp"),
+        (("EFL", "RFL"), "guest_rflags"),
+        (("DR7",), "guest_dr7"),
+    ):
+        for name in names:
+            reading = dump.beside.get(f"QEMU {name}")
+            if reading:
+                _note(dump, field, reading.value, name, reading.line, beside_only, _LOW if name[0] == "E" and name != "EFL" else ALL)
+
+
+_LOW: Final = ALL & ~(0xFFFFFFFF << 32)
+
+
+def _printed(digits: str) -> int:
+    """Which bits a printed register shows: QEMU prints eight digits outside of 64-bit mode, whatever the register holds above."""
+    return _LOW if len(digits) <= 8 else ALL
+
+
+def _segment(match: re.Match[str], line: Line, dump: Dump, beside_only: bool) -> None:
+    register = {"ldt": "ldtr"}.get(match["name"].lower(), match["name"].lower())
+    for part, field in (("sel", "selector"), ("base", "base"), ("limit", "limit")):
+        known = _printed(match[part]) if part == "base" else ALL
+        _note(dump, f"guest_{register}_{field}", int(match[part], 16), f"{match['name']} {field}", line.number, beside_only, known)
+    rights = int(match["flags"], 16) >> 8 & 0xF0FF
+    # nothing in the dump says whether the segment is unusable; a segment that is not present mostly is
+    known = ALL & ~(1 << 16) if rights >> 7 & 1 else ALL & ~0x1F0FF
+    _note(dump, f"guest_{register}_access_rights", rights, f"{match['name']} flags >> 8", line.number, beside_only, known)
+
+
+def _note(dump: Dump, field: str, value: int, label: str, line: int, beside_only: bool, known: int = ALL) -> None:
+    if beside_only:
+        dump.beside.setdefault(f"QEMU {label}", Reading(value, label, line))
+    else:
+        dump.put(field, value, label, line, assumed=_SEEN, known=known)
+
+
+def parse_vbox(lines: list[Line], dump: Dump) -> None:
+    """Read what VirtualBox's log says: its number of the failed check and the segments as the guest sees them."""
+    virtual_8086 = any(re.search(r"Real-on-v86 active *= *true", line.text) for line in lines)
+    if virtual_8086:
+        dump.warn(
+            "VirtualBox runs this guest's real mode as virtual-8086 mode: the VMCS holds virtual-8086 segments, the log shows the guest's own"
+        )
+    for line in lines:
+        error = re.match(r"HM error +=\s*(?:0x([0-9a-fA-F]+))?\s*\(?(\d+)?\)?", line.text)
+        if error and (error[1] or error[2]):
+            dump.hm_error = int(error[1], 16) if error[1] else int(error[2])
+        for match in _VBOX_SEGMENT.finditer(line.text):
+            for part, field in (("sel", "selector"), ("base", "base"), ("limit", "limit"), ("flags", "access_rights")):
+                label = f"{match['name']} {part}"
+                if virtual_8086:
+                    dump.beside.setdefault(f"saved {label}", Reading(int(match[part], 16), label, line.number))
+                else:
+                    dump.put(f"guest_{match['name']}_{field}", int(match[part], 16), label, line.number, assumed=_VBOX_SEEN)
+        attribute = re.search(r"Attr ([CDSEFG]S) +=\s*0x([0-9a-fA-F]+)|(EFlags) +=\s*0x([0-9a-fA-F]+)", line.text)
+        if attribute:
+            label, text = (attribute[1], attribute[2]) if attribute[1] else (attribute[3], attribute[4])
+            dump.beside.setdefault(f"saved {label}", Reading(int(text, 16), label, line.number))
+        for name, text in re.findall(r"\b(cr0|cr2|cr3|cr4)=([0-9a-f]{8,16})\b", line.text):
+            dump.beside.setdefault(f"saved {name}", Reading(int(text, 16), name, line.number))

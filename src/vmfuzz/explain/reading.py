@@ -1,0 +1,156 @@
+"""From text to dumps: finds by content which formats a text holds, and hands each line to the parser that knows it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.errors import UsageError, VmfuzzError
+from vmfuzz.explain import definitions, kvm, qemu, reported
+from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.numbers import bare_is_hex
+from vmfuzz.explain.plain import PlainReader, is_code
+from vmfuzz.explain.text import Line, lines_of, mend
+from vmfuzz.state.vmcs import SCHEMA, Vmcs
+
+_MAX_BYTES: Final = 16 << 20
+#: Lines of a crash report of the guest that stand beside a dump: registers as the guest had them, in no form that says which field.
+_CRASH: Final = re.compile(
+    r"R?IP: +[0-9a-f]{4}:|(?:RFLAGS|EFLAGS): [0-9a-f]+ +CONTEXT|CPU: +\d|r[a-d]x: [0-9a-f]+ +r|r[sd]i: |rbp: |r\d+: |"
+    r"cr0: [0-9a-f]+ +cr4:|cr3: [0-9a-f]+ +cr2:|fsb: |ds: [0-9a-f]{4} +es: |----\[ Xen|RSP: [0-9a-f]{4}:|Code: |Call Trace|RAX: [0-9a-f]+ RBX"
+)
+_BARE_SEGMENT: Final = re.compile(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
+_KVM_SILENT: Final = re.compile(r"set kvm_intel\.dump_invalid_vmcs=1|dump_invalid_vmcs")
+
+
+def decode(data: bytes, name: str) -> str:
+    """Bytes as text; whatever is not UTF-8 is kept as replacement characters. Raises UsageError for what is no text at all."""
+    if len(data) > _MAX_BYTES:
+        raise UsageError(
+            f"{name} has {len(data)} bytes: expected a dump or a log of at most {_MAX_BYTES}; cut out the part around the failure"
+        )
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", "replace")
+    return data.decode("utf-8", "replace")
+
+
+def read_text(text: str, name: str = "input") -> list[Dump]:
+    """All dumps that a text holds, at least one; a text without anything that can be judged gives one empty dump."""
+    text = text.lstrip("\ufeff")
+    as_json = _read_json(text, name)
+    if as_json is not None:
+        return as_json
+    mended = mend(text)
+    lines = [line for line in lines_of(mended) if not line.text.startswith(("# source:", "# note:"))]
+    vmcs_parts, others = kvm.split_lines(lines)
+    vmcs_parts = [part for part in vmcs_parts if _substantial(part)] or vmcs_parts[:1]
+    qemu_lines = [line for line in others if qemu.is_qemu_line(line)]
+    vbox_lines = [line for line in others if qemu.is_vbox_line(line)]
+    taken = {line.number for line in [*qemu_lines, *vbox_lines]}
+    rest = [line for line in others if line.number not in taken]
+    last = lines[-1] if lines and not mended.endswith("\n") else None
+    dumps = [_vmcs_dump(part, name, last) for part in vmcs_parts] or [Dump(name)]
+    for index, dump in enumerate(dumps):
+        if len(dumps) > 1:
+            dump.name = f"{name}, dump {index + 1} of {len(dumps)}"
+        qemu.parse_qemu(qemu_lines, dump, beside_only=bool(vmcs_parts))
+        qemu.parse_vbox(vbox_lines, dump)
+        _read_plain(rest, dump, bool(vmcs_parts), last)
+        prose = "\n".join(line.text for line in rest) + "\n" + "\n".join(line.text for line in [*qemu_lines, *vbox_lines])
+        reported.find(prose, dump)
+        dump.format = _format(dump, bool(vmcs_parts), "(XEN)" in mended or "VMCS Area" in mended, bool(qemu_lines), bool(vbox_lines))
+        if re.search(r"VMCB (?:Control|State Save)|vmcb_|SVM: ", mended) and not dump.readings:
+            dump.warn("this looks like a dump of an AMD processor (a VMCB); vmfuzz knows Intel's VMCS only")
+        if _KVM_SILENT.search(mended) and not vmcs_parts:
+            dump.warn("KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
+    return dumps
+
+
+def _substantial(part: list[Line]) -> bool:
+    return len(part) > 1
+
+
+def _vmcs_dump(part: list[Line], name: str, last: Line | None) -> Dump:
+    dump = Dump(name)
+    kvm.parse(part, dump, unfinished=bool(part) and part[-1] is last)
+    return dump
+
+
+def _read_plain(lines: list[Line], dump: Dump, named_only: bool, unfinished: Line | None) -> None:
+    skip = definitions.collect(lines, dump)
+    kept = [line for line in lines if line.number not in skip]
+    top = min((line.indent for line in kept if _BARE_SEGMENT.match(line.text)), default=0)
+    reader = PlainReader(dump, bare_is_hex("\n".join(line.text for line in kept)), named_only, top)
+    code = [is_code(line.text) for line in lines]
+    for index, line in enumerate(lines):
+        surrounded = 0 < index < len(lines) - 1 and code[index - 1] and code[index + 1]
+        if line.number not in skip and not _CRASH.match(line.text):
+            reader.read(line, in_code=surrounded)
+    reader.finish()
+    if unfinished is not None and len(lines) > 1:
+        reader.drop_cut(unfinished)
+
+
+def _format(dump: Dump, vmcs: bool, xen: bool, from_qemu: bool, vbox: bool) -> str:
+    if vmcs:
+        return "Xen VMCS dump" if xen else "Linux KVM VMCS dump"
+    if vbox:
+        return "VirtualBox log"
+    if from_qemu:
+        return "QEMU register dump"
+    if not dump.readings:
+        return "list of encodings" if dump.definitions else "log lines" if dump.reported else "unknown"
+    return "name and value lines"
+
+
+def _read_json(text: str, name: str) -> list[Dump] | None:
+    """Vmfuzz's own JSON (a VMCS, or any object that has one in it), and plain objects of field names and values; None if it is no JSON."""
+    stripped = text.strip()
+    if not stripped.startswith("{"):
+        return None
+    try:
+        data = json.loads(stripped)
+    except (ValueError, RecursionError):
+        return None
+    found = _find_vmcs(data)
+    if found is None:
+        return None
+    dump = Dump(name, format="vmfuzz JSON")
+    try:
+        state = Vmcs.from_json(found)
+    except VmfuzzError as error:
+        _tolerant_json(found, dump, str(error))
+        return [dump]
+    for field in state:
+        dump.put(field, state[field], field, 1)
+    dump.memory = dict(state.memory)
+    dump.complete = True
+    reported.find("", dump)
+    return [dump]
+
+
+def _find_vmcs(data: object, depth: int = 0) -> dict[str, object] | None:
+    if isinstance(data, dict) and depth < 6:
+        if data.get("schema") == SCHEMA:
+            return data
+        for value in data.values():
+            found = _find_vmcs(value, depth + 1)
+            if found is not None:
+                return found
+    return None
+
+
+def _tolerant_json(data: dict[str, object], dump: Dump, error: str) -> None:
+    dump.warn(f"the JSON is not quite a vmfuzz VMCS ({error}); the fields that can be read are used")
+    fields = data.get("fields")
+    for field, value in fields.items() if isinstance(fields, dict) else ():
+        try:
+            number = int(value, 0) if isinstance(value, str) else value
+        except ValueError:
+            number = None
+        if field in FIELDS and isinstance(number, int) and not isinstance(number, bool) and number >= 0:
+            dump.put(field, number, field, 1)
+        else:
+            dump.warn(f"{field} = {value!r} is not used")

@@ -1,0 +1,143 @@
+"""Finds the smallest change of field values with which the model predicts that the VM entry succeeds.
+
+A best-first search over edits that remove what a violated check finds fault with: fewest fields first, then fewest bits. Each step judges
+again every check that reads the changed field, so that an edit that breaks another check is paid for or dropped.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from vmfuzz.arch.controls import CONTROL_WORDS
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.explain.atoms import edits, obstacles
+from vmfuzz.explain.infer import Knowledge
+from vmfuzz.explain.judge import Judged, Verdict, judge_check
+from vmfuzz.model.check import Check
+from vmfuzz.model.checks import CHECKS
+from vmfuzz.model.partial import Evaluator, Partial
+
+_BAD: Final = (Verdict.VIOLATED, Verdict.LIKELY)
+_MAX_STEPS: Final = 160
+_MAX_STATES: Final = 600
+_CONTROL_FIELDS: Final = frozenset(word.field for word in CONTROL_WORDS.values())
+#: Fields whose change alters what the guest is, so that they are changed only when nothing else helps: extra cost.
+_RELUCTANT: Final = {"guest_rflags": 0.4, "guest_cr0": 0.3, "guest_cr4": 0.2, "guest_rip": 2.0, "guest_activity_state": 0.1}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One field to change: from `old` (None where the dump does not give it) to `new`."""
+
+    field: str
+    old: int | None
+    new: int
+
+
+@dataclass(frozen=True)
+class Repair:
+    """The changes with which no check is violated any more; `undecided` says how many checks the dump leaves open."""
+
+    changes: tuple[Change, ...]
+    undecided: int
+
+
+@cache
+def _readers() -> Mapping[str, tuple[int, ...]]:
+    readers: dict[str, list[int]] = {}
+    for index, check in enumerate(CHECKS):
+        for name in {*check.must.reads, *check.when.reads}:
+            readers.setdefault(name, []).append(index)
+    return {name: tuple(numbers) for name, numbers in readers.items()}
+
+
+def find_repairs(judged: Judged, knowledge: Knowledge, ignore: frozenset[str] = frozenset(), most: int = 2) -> list[Repair]:
+    """The cheapest sets of changes that the search finds, at most `most`, of as many fields as the first has.
+
+    `ignore`: ids of checks that need not pass (the reported outcome proves that they did).
+    """
+    bad = frozenset(index for index, finding in enumerate(judged.findings) if finding.verdict in _BAD and finding.check.id not in ignore)
+    found: list[Repair] = []
+    if not bad:
+        return found
+    start = dict(judged.values)
+    counter = itertools.count()
+    queue: list[tuple[float, int, dict[str, int], frozenset[int]]] = [(0.0, next(counter), {}, bad)]
+    seen: set[frozenset[tuple[str, int]]] = set()
+    for _ in range(_MAX_STEPS):
+        if not queue or len(found) == most or len(seen) > _MAX_STATES:
+            break
+        cost, _, changes, failing = heapq.heappop(queue)
+        if not failing:
+            undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in judged.findings)
+            repair = Repair(tuple(_change(name, value, start) for name, value in sorted(changes.items())), undecided)
+            if found and len(repair.changes) > len(found[0].changes):
+                break
+            if repair not in found:
+                found.append(repair)
+            continue
+        for name, value, extra in _moves(CHECKS[min(failing)], {**start, **{key: Partial(new) for key, new in changes.items()}}, knowledge):
+            after = {**changes, name: value}
+            key = frozenset(after.items())
+            if key in seen or (name in changes and changes[name] == value):
+                continue
+            seen.add(key)
+            still = _failing_after(after, name, failing, start, knowledge, ignore)
+            price = sum(_price(field, new, start) for field, new in after.items()) + extra + (cost - _plain(changes, start))
+            heapq.heappush(queue, (price, next(counter), after, still))
+    return found
+
+
+def _change(name: str, value: int, start: Mapping[str, Partial]) -> Change:
+    have = start.get(name)
+    return Change(name, have.value if have is not None and have.within(FIELDS[name].width).exact else None, value)
+
+
+def _plain(changes: Mapping[str, int], start: Mapping[str, Partial]) -> float:
+    return sum(_price(field, new, start) for field, new in changes.items())
+
+
+def _price(name: str, value: int, start: Mapping[str, Partial]) -> float:
+    have = start.get(name, Partial(0, 0))
+    bits = ((have.value ^ value) & have.known).bit_count()
+    return 1.0 + 0.01 * bits + _RELUCTANT.get(name, 0.0) + (0.5 if name in _CONTROL_FIELDS else 0.0)
+
+
+def _moves(check: Check, values: Mapping[str, Partial], knowledge: Knowledge) -> list[tuple[str, int, float]]:
+    """(field, new value, extra cost): edits that make the check pass, or make it not apply."""
+    width = knowledge.widths[0]
+    evaluator = Evaluator(values.get, knowledge.lookup(width, typical=True).get)
+    moves: dict[tuple[str, int], float] = {}
+    for condition, wanted, extra in ((check.must, True, 0.0), (check.when, False, 0.02)):
+        for obstacle in obstacles(condition, wanted, evaluator):
+            for name, value in edits(obstacle, evaluator, width):
+                if wanted is False and not _may_end_premise(name, check):
+                    continue
+                moves.setdefault((name, value), extra)
+    return [(name, value, extra) for (name, value), extra in moves.items()]
+
+
+def _may_end_premise(name: str, check: Check) -> bool:
+    """Whether making the premise false by this field is a sensible repair: a segment marked unusable, an event not injected, a control off."""
+    return name in check.must.reads or name in ("vm_entry_interruption_info", "guest_interruptibility_state") or name in _CONTROL_FIELDS
+
+
+def _failing_after(
+    changes: Mapping[str, int],
+    name: str,
+    failing: frozenset[int],
+    start: Mapping[str, Partial],
+    knowledge: Knowledge,
+    ignore: frozenset[str],
+) -> frozenset[int]:
+    values = {**start, **{key: Partial(new) for key, new in changes.items()}}
+    strict = [Evaluator(values.get, knowledge.lookup(width, typical=False).get) for width in knowledge.widths]
+    typical = Evaluator(values.get, knowledge.lookup(knowledge.widths[0], typical=True).get)
+    affected = _readers().get(name, ())
+    now = {index for index in affected if CHECKS[index].id not in ignore and judge_check(CHECKS[index], strict, typical).verdict in _BAD}
+    return (failing - frozenset(affected)) | now

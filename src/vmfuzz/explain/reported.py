@@ -1,0 +1,169 @@
+"""The outcome that a text reports: "KVM: entry failed, hardware error 0x80000021", "VMLAUNCH error: 0x7", "exit reason 33", a bare number."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from vmfuzz.arch.outcomes import INSTRUCTION_ERRORS
+from vmfuzz.explain.dump import Dump, Reported
+
+FAILED_ENTRY: Final = 1 << 31
+#: Basic exit reasons with which an entry can fail.
+FAILURE_REASONS: Final = (33, 34, 41)
+_VALUE: Final = r"(?P<value>-?(?:0[xX])?[0-9a-fA-F]{1,16})\b"
+
+#: How programs and people say that an entry failed, most reliable first: (pattern, what the number is).
+_PHRASES: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), meaning)
+    for pattern, meaning in (
+        (rf"(?:VMLAUNCH|VMRESUME) error:? *(?:code *=? *)?{_VALUE}", "error"),
+        (rf"(?:KVM|AEHD|GVM|HAX|WHPX): entry failed,? *hardware error *{_VALUE}", "hardware"),
+        (rf"hardware_entry_failure_reason\W+{_VALUE}", "hardware"),
+        (rf"entry failed,? *hardware error *{_VALUE}", "hardware"),
+        (rf"vm-?entry failure \(reason {_VALUE}\)", "reason"),
+        (rf"failed vm-? ?entry \(exit reason {_VALUE}\)", "reason"),
+        (rf"VM-?ENTRY error: *reason *= *{_VALUE}", "reason"),
+        (
+            rf"(?:VMLAUNCH|VMRESUME|vm-?entry|launch)\b[^\n]{{0,40}}\b(?:fail|error)[^\n=:]{{0,30}}\b(?:error|code|err)\b[ =:#]*{_VALUE}",
+            "error",
+        ),
+        (rf"VM[ _-]*instruction[ _-]*error(?: field| number)?(?: is| was| of| as|[ =:(]+)+{_VALUE}", "error"),
+        (rf"Failed at VM-?Entry,? *Code *= *{_VALUE}", "error"),
+        (r"exit_reason\.raw\W+(?P<value>[0-9a-fA-F]{1,8})\b", "raw"),
+        (rf"basic exit reason(?: is| was| of|[ =:(]+)+{_VALUE}", "basic"),
+        (rf"exit[ _-]*reason(?: field| is| was| of| as| the| VMCS|[ =:(]+)+{_VALUE}", "reason"),
+        (r"(?P<value>(?:0x)?8000_?00(?:21|22|29))\b", "reason"),
+        (r"(?P<value>21474836(?:81|82|89)|-21474836(?:15|14|07))\b", "reason"),
+        (r"\breason (?P<value>33|34|41)\b", "basic"),
+    )
+)
+_QUALIFICATION: Final = re.compile(r"qual(?:ification)?\b(?: field| is| was| as|[ =:(]+)*(?P<value>(?:0x)?[0-9a-fA-F]+)\b", re.IGNORECASE)
+_INVALID: Final = re.compile(r"\bVM_?fail_?Invalid\b", re.IGNORECASE)
+_XEN_DETAIL: Final = re.compile(r"Invalid guest state \((\d+)\)|MSR loading \(entry (\d+)\)|MSR entry (\d+) loading", re.IGNORECASE)
+
+
+def to_unsigned(text: str, decimal: bool = False) -> int | None:
+    """A number as an unsigned 32-bit value: 0x80000021, 80000021, -2147483615, 2147483681, 0xffffffff80000021; None if it is none."""
+    body = text.strip().replace("_", "").lower()
+    negative, body = body.startswith("-"), body.lstrip("-")
+    if not re.fullmatch(r"(?:0x)?[0-9a-f]+", body):
+        return None
+    if (
+        body.startswith("0x")
+        or re.search("[a-f]", body)
+        or (re.fullmatch(r"8000\d{4}", body) and not decimal)
+        or (len(body) == 8 and body.startswith("0"))
+    ):
+        value = int(body, 16)
+    else:
+        value = int(body)
+    if value >> 32 and value >> 31 != (1 << 33) - 1:
+        return None  # neither 32 bits nor 32 bits with their sign extended to 64
+    return (-value if negative else value) & 0xFFFFFFFF
+
+
+def find(text: str, dump: Dump) -> None:
+    """Set `dump.reported` from the text and from the exit-information fields that were read."""
+    said = _said(text)
+    reason = dump.readings.get("exit_reason")
+    error = dump.readings.get("vm_instruction_error")
+    qualification = dump.readings.get("exit_qualification")
+    if said is not None and (said.error is not None or reason is None):
+        dump.reported = said
+        if said.exit_reason is not None and said.qualification is None and qualification is not None:
+            dump.reported = Reported(said.text, said.exit_reason, None, qualification.value, said.msr_entry, said.remark)
+    elif reason is not None and (reason.value or error is None or not error.value):
+        dump.reported = Reported(
+            f"exit reason {reason.value:#x} in the dump",
+            reason.value,
+            qualification=qualification.value if qualification else said.qualification if said else None,
+            msr_entry=said.msr_entry if said else None,
+        )
+    elif error is not None and error.value:
+        dump.reported = Reported(f"VM-instruction error {error.value} in the dump", error=error.value)
+    elif said is not None:
+        dump.reported = said
+    elif "VERR_VMX_INVALID_GUEST_STATE" in text:
+        dump.reported = Reported("VERR_VMX_INVALID_GUEST_STATE", FAILED_ENTRY | 33)
+    elif _INVALID.search(text):
+        dump.reported = Reported("VMfailInvalid")
+
+
+def _said(text: str) -> Reported | None:
+    for pattern, meaning in _PHRASES:
+        for match in pattern.finditer(text):
+            value = to_unsigned(match["value"])
+            if meaning == "raw":
+                value = int(match["value"], 16)
+            reported = _interpret(match, meaning, value, text) if value is not None else None
+            if reported is not None:
+                return reported
+    return None
+
+
+def _interpret(match: re.Match[str], meaning: str, value: int, text: str) -> Reported | None:
+    said = " ".join(match.group(0).split())
+    near = text[match.end() : match.end() + 120]
+    found = _QUALIFICATION.search(near)
+    qualification = to_unsigned(found["value"]) if found else None
+    detail = _XEN_DETAIL.search(near)
+    entry = None
+    if detail:
+        qualification = int(detail[1]) if detail[1] else qualification
+        entry = int(detail[2] or detail[3]) + 1 if detail[2] or detail[3] else None
+    if meaning == "hardware":
+        if value == 0:
+            return None  # VMfail without a number, or nothing known: the exit reason decides
+        meaning = "reason" if value >> 31 else "error"
+    if meaning == "error":
+        if value >> 31:
+            return Reported(said, value, qualification=qualification, msr_entry=entry)
+        return Reported(said, error=value) if 0 < value < 64 else None
+    if meaning == "basic" and value in FAILURE_REASONS:
+        return Reported(said, FAILED_ENTRY | value, qualification=qualification, msr_entry=entry)
+    if meaning == "reason" and not value >> 31 and value in FAILURE_REASONS:
+        return Reported(
+            said,
+            FAILED_ENTRY | value,
+            qualification=qualification,
+            remark="bit 31 is not shown; exit reasons 33, 34 and 41 occur only with it",
+        )
+    if value >> 31 or value < 256:
+        return Reported(said, value, qualification=qualification, msr_entry=entry)
+    return None
+
+
+def from_words(words: str) -> Reported | None:
+    """The outcome that a person means by a bare number or a log line; None where it is neither."""
+    text = words.strip()
+    number = re.match(r"(?P<value>-?(?:0[xX])?[0-9a-fA-F_]+)\b(?P<rest>.*)$", text, re.DOTALL)
+    if not number or (number["rest"].strip() and not re.match(r"\W*(?:qual|\()", number["rest"].strip())):
+        return _said(text) or (Reported(text) if _INVALID.search(text) else None)
+    value = to_unsigned(number["value"])
+    if value is None:
+        return None
+    found = _QUALIFICATION.search(number["rest"])
+    qualification = to_unsigned(found["value"]) if found else None
+    if value >> 31:
+        return Reported(text, value, qualification=qualification)
+    cut = re.fullmatch(r"(?:0x)?8(0+)(21|22|29)", number["value"].lower())
+    if cut:
+        return Reported(
+            text,
+            FAILED_ENTRY | int(cut[2], 16),
+            qualification=qualification,
+            remark="read as 0x800000" + cut[2] + ": a zero seems to be missing",
+        )
+    if value in (0x21, 0x22, 0x29):
+        basic = FAILED_ENTRY | value
+        return Reported(
+            text, basic, qualification=qualification, remark=f"read as basic exit reason {value}, which occurs only with bit 31"
+        )
+    if value in INSTRUCTION_ERRORS:
+        return Reported(
+            text, error=value, remark="read as a VM-instruction error (as an exit reason it would mean that the entry succeeded)"
+        )
+    if value < 128:
+        return Reported(text, value, qualification=qualification)
+    return None

@@ -1,0 +1,118 @@
+"""The capability MSRs of 53 real processors, where the file is present: every derived answer makes sense on all of them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.controls import CONTROL_WORDS, Entry, Exit, Primary, Secondary
+from vmfuzz.model.predict import predict
+from vmfuzz.state.profiles import known_good
+
+MEASURED = Path(__file__).parents[3] / "shared" / "data" / "vmx_capability_msrs.csv"
+#: The controls that must be 1 on the first processors with VMX (SDM "Reserved Controls and Default Settings").
+DEFAULT1 = {"pin": 0x16, "primary": 0x0401E172, "exit": 0x00036DFF, "entry": 0x000011FF}
+WORDS_WITH_TRUE_MSRS = tuple(key for key, word in CONTROL_WORDS.items() if word.true_msr)
+
+
+def processors() -> list[Capabilities]:
+    if not MEASURED.exists():
+        return []
+    lines = [line for line in MEASURED.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    return [
+        Capabilities(
+            row["processor"],
+            {int(column.removeprefix("msr_"), 16): int(text, 16) for column, text in row.items() if column.startswith("msr_") and text},
+        )
+        for row in csv.DictReader(lines)
+    ]
+
+
+each_processor = pytest.mark.parametrize("caps", processors(), ids=lambda caps: caps.name)
+
+
+def test_the_file_has_53_processors() -> None:
+    if not MEASURED.exists():
+        pytest.skip(f"{MEASURED} is not present")
+    assert len(processors()) == 53
+
+
+@each_processor
+def test_controls_that_must_be_1_may_be_1(caps: Capabilities) -> None:
+    for key in CONTROL_WORDS:
+        must, may = caps.allowed_settings(key)
+        assert must & ~may == 0, key
+        assert caps.adjust(key, 0) == must
+        assert caps.adjust(key, (1 << 64) - 1) == may
+
+
+@each_processor
+def test_true_msrs_relax_only_default1_controls(caps: Capabilities) -> None:
+    for key in WORDS_WITH_TRUE_MSRS:
+        plain = caps.msr(CONTROL_WORDS[key].msr) & 0xFFFFFFFF
+        must = caps.allowed_settings(key)[0]
+        assert must & ~plain == 0, key
+        assert plain & ~must & ~DEFAULT1[key] == 0, key
+        assert plain & DEFAULT1[key] == DEFAULT1[key], key
+
+
+@each_processor
+def test_fixed_bits_of_cr0_and_cr4_agree(caps: Capabilities) -> None:
+    for must, may in (caps.cr0_fixed, caps.cr4_fixed):
+        assert must & ~may == 0
+    assert caps.cr0_fixed[0] & 0x8000_0001 == 0x8000_0001  # PE and PG
+    assert caps.cr4_fixed[0] >> 13 & 1  # VMXE
+
+
+@each_processor
+def test_words_and_the_msrs_behind_them_exist_together(caps: Capabilities) -> None:
+    assert (0x48B in caps.msrs) == caps.may_be_1(Primary.ACTIVATE_SECONDARY_CONTROLS)
+    assert (0x48D in caps.msrs) == caps.true_controls
+    assert (0x492 in caps.msrs) == caps.may_be_1(Primary.ACTIVATE_TERTIARY_CONTROLS)
+    assert (0x493 in caps.msrs) == caps.may_be_1(Exit.ACTIVATE_SECONDARY_CONTROLS)
+    ept_or_vpid = caps.ept or caps.may_be_1(Secondary.ENABLE_VPID)
+    assert bool(caps.msr(0x48C)) == ept_or_vpid
+    assert not caps.unrestricted_guest or caps.ept
+
+
+@each_processor
+def test_fields_exist_consistently(caps: Capabilities) -> None:
+    names = {field.name for field in caps.fields}
+    assert ("eptp" in names) == caps.ept
+    assert ("guest_pdpte0" in names) == caps.ept
+    assert ("vpid" in names) == caps.may_be_1("enable_vpid")
+    assert ("vmx_preemption_timer_value" in names) == caps.preemption_timer
+    assert ("secondary_processor_based_controls" in names) == caps.may_be_1(Primary.ACTIVATE_SECONDARY_CONTROLS)
+    assert ("cr3_target_value_3" in names) == (caps.cr3_target_limit >= 4)
+    assert {"guest_rip", "host_rip", "vm_entry_controls", "guest_gs_access_rights"} <= names
+    assert "shared_ept_pointer" not in names
+
+
+@each_processor
+def test_single_answers_are_plausible(caps: Capabilities) -> None:
+    assert 0 < caps.revision < 1 << 31
+    assert caps.region_size in (1024, 2048, 4096)
+    assert not caps.addresses_limited_to_32_bits  # it is 0 on every processor with Intel 64
+    assert caps.cr3_target_limit == 4
+    assert caps.activity_states & 1
+    assert caps.may_be_1(Entry.IA32E_MODE_GUEST)
+    assert caps.may_be_1(Exit.HOST_ADDRESS_SPACE_SIZE)
+    assert caps.may_be_1("nmi_exiting")
+
+
+@each_processor
+def test_the_derived_known_good_state_is_predicted_to_enter(caps: Capabilities) -> None:
+    state = known_good(caps)
+    prediction = predict(state, caps)
+    assert [violation.sentence for violation in prediction.violations] == []
+    assert prediction.enters
+    assert not prediction.not_modelled
+
+
+@each_processor
+def test_the_derived_known_good_state_has_exactly_the_fields_of_the_processor(caps: Capabilities) -> None:
+    written = {name for name in known_good(caps) if not name.startswith("live_")}
+    assert {field.name for field in caps.fields if field.writable} <= written <= {field.name for field in caps.fields}

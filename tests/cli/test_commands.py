@@ -1,0 +1,279 @@
+"""The commands as a person types them: exit codes, one clear sentence on bad input, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.cli.main import COMMANDS, main
+from vmfuzz.model.checks import BY_ID, CHECKS
+from vmfuzz.state.profiles import capabilities, profile_names
+
+
+def vmfuzz(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+
+
+def refused(result: Result, *words: str) -> None:
+    """Exit code 2 with the reason in one line on standard error and nothing on standard output."""
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    reason = result.stderr.strip().splitlines()[-1]
+    assert all(word in reason for word in words), reason
+    assert "Traceback" not in result.output
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=lambda command: " ".join(command) or "vmfuzz")
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_every_command_has_help(command: list[str], flag: str) -> None:
+    result = vmfuzz(*command, flag)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: ")
+
+
+def test_help_lists_every_command() -> None:
+    listed = vmfuzz("--help").stdout
+    assert all(f"\n  {name} " in listed for name in COMMANDS)
+
+
+def test_an_unknown_command_or_option_is_refused() -> None:
+    refused(vmfuzz("fuzz"), "No such command", "fuzz")
+    refused(vmfuzz("run", "--cpus", "x"), "No such option", "--cpus")
+
+
+# run
+
+KEYS = {
+    "schema",
+    "executor",
+    "seed",
+    "stopped",
+    "wanted",
+    "seconds",
+    "executor_seconds",
+    "candidates_per_second",
+    "bases",
+    "candidates",
+    "executed",
+    "verdicts",
+    "outcomes",
+    "deviations",
+    "checks",
+    "readings",
+    "findings",
+}
+
+
+def test_run_prints_a_summary_and_says_by_its_exit_code_whether_it_found_something() -> None:
+    result = vmfuzz("run", "--iterations", "20k", "--seed", "1")
+    assert "ran 20,000 candidates on bochs corei7_skylake_x" in result.stdout
+    assert "seed 1" in result.stdout
+    assert "processor and model agree" in result.stdout
+    assert result.exit_code == (0 if "no findings" in result.stdout else 1)
+
+
+def test_run_json_is_one_object_with_stable_keys(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    result = vmfuzz("run", "-n", "5000", "--cpu", "tigerlake", "--json", "--summary", str(path))
+    data: dict[str, Any] = json.loads(result.stdout)
+    assert set(data) >= KEYS
+    assert (data["schema"], data["executor"], data["candidates"]) == ("vmfuzz-summary-1", "bochs tigerlake", 5000)
+    assert sum(data["verdicts"].values()) == sum(data["outcomes"].values()) == 5000
+    assert data["stopped"] is False
+    assert result.exit_code == (1 if data["findings"] else 0)
+    assert json.loads(path.read_text(encoding="utf-8")) == data
+
+
+def test_run_with_the_same_seed_gives_the_same_counts() -> None:
+    def counts(seed: int) -> dict[str, Any]:
+        data = json.loads(vmfuzz("run", "-n", "6000", "--seed", str(seed), "--json").stdout)
+        return {key: data[key] for key in KEYS - {"seconds", "executor_seconds", "candidates_per_second", "seed"}}
+
+    assert counts(3) == counts(3)
+
+
+@pytest.mark.parametrize(
+    "count", ["0", "-5", "many", "1.5", "", "1e", "k", "nan", "inf", "1e400"]
+)
+def test_run_refuses_a_count_that_is_none(count: str) -> None:
+    refused(vmfuzz("run", "--iterations", count), "--iterations", "expected a whole number of candidates")
+
+
+@pytest.mark.parametrize(("text", "number"), [("1_0", 10), ("1e1", 10), ("0.01k", 10), ("10", 10)])
+def test_run_takes_counts_as_people_write_them(text: str, number: int) -> None:
+    assert json.loads(vmfuzz("run", "-n", text, "--json").stdout)["wanted"] == number
+
+
+def test_run_refuses_what_does_not_exist() -> None:
+    refused(vmfuzz("run", "--cpu", "corei7_skylake"), "unknown CPU model 'corei7_skylake'", "corei7_skylake_x")
+    refused(vmfuzz("run", "--executor", "bosch"), "unknown executor 'bosch'", "bochs")
+    refused(vmfuzz("run", "--seed", "-1"), "--seed")
+
+
+def test_run_refuses_a_summary_file_that_cannot_be_written(tmp_path: Path) -> None:
+    result = vmfuzz("run", "-n", "10", "--summary", str(tmp_path / "nowhere" / "summary.json"))
+    assert result.exit_code == 2
+    assert "cannot write the summary" in result.stderr
+
+
+# caps
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_caps_prints_every_profile_for_people_and_for_machines(name: str, tmp_path: Path) -> None:
+    shown = vmfuzz("caps", "--cpu", name)
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith(name)
+    assert "480H" in shown.stdout
+    assert "enable_ept" in shown.stdout or not capabilities(name).ept
+    raw = vmfuzz("caps", "--cpu", name, "--json").stdout
+    assert Capabilities.from_json(json.loads(raw)) == capabilities(name)
+    path = tmp_path / "caps.json"
+    path.write_text(raw, encoding="utf-8")
+    assert vmfuzz("caps", "--capabilities", str(path)).stdout == shown.stdout
+
+
+def test_caps_lists_the_profiles() -> None:
+    assert vmfuzz("caps", "--list").stdout.split() == list(profile_names())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", ("is not JSON",)),
+        ("[]", ("not a capabilities file",)),
+        ('{"schema": "vmfuzz-capabilities-1", "msrs": {}}', ("missing 480H (IA32_VMX_BASIC)",)),
+        ('{"schema": "vmfuzz-capabilities-1", "msrs": {"480": "zz"}}', ("MSR 480H = 'zz'", "expected a hexadecimal number")),
+    ],
+    ids=["truncated", "a list", "empty", "not a number"],
+)
+def test_caps_refuses_a_malformed_file(tmp_path: Path, content: str, words: tuple[str, ...]) -> None:
+    path = tmp_path / "caps.json"
+    path.write_text(content, encoding="utf-8")
+    refused(vmfuzz("caps", "--capabilities", str(path)), *words)
+
+
+def test_caps_refuses_what_does_not_exist() -> None:
+    refused(vmfuzz("caps", "--cpu", "tigerlak"), "unknown CPU model 'tigerlak'; did you mean tigerlake")
+    refused(vmfuzz("caps", "--capabilities", "/nowhere/caps.json"), "/nowhere/caps.json")
+
+
+# fields
+
+
+def test_fields_lists_the_whole_catalogue() -> None:
+    listed = vmfuzz("fields", "--json")
+    data = json.loads(listed.stdout)
+    assert [entry["name"] for entry in data] == list(FIELDS)
+    assert set(data[0]) == {"name", "encoding", "width", "area", "exists_if", "checks"}
+    assert vmfuzz("fields").stdout.count("\n") >= 206
+
+
+@pytest.mark.parametrize("name", ["guest_gs_access_rights", "481EH", "0x481e", "GUEST_GS_ACCESS_RIGHTS"])
+def test_fields_shows_a_field_by_name_or_encoding(name: str) -> None:
+    shown = vmfuzz("fields", name)
+    assert shown.exit_code == 0
+    assert "guest_gs_access_rights  encoding 481EH, 32-bit, guest area" in shown.stdout
+    assert "16 UNUSABLE" in shown.stdout
+    assert "guest.gs.s" in shown.stdout
+
+
+@pytest.mark.parametrize(("area", "count"), [("host", 36), ("read-only", 17)])
+def test_fields_shows_one_area(area: str, count: int) -> None:
+    assert len(json.loads(vmfuzz("fields", "--area", area, "--json").stdout)) == count
+
+
+def test_fields_refuses_what_does_not_exist() -> None:
+    refused(vmfuzz("fields", "guest_gs_acces_rights"), "unknown VMCS field", "guest_gs_access_rights")
+    refused(vmfuzz("fields", "FFFFH"), "unknown VMCS field")
+    refused(vmfuzz("fields", "--area", "gust"), "--area")
+
+
+# checks
+
+
+def test_checks_lists_all_by_section() -> None:
+    listed = vmfuzz("checks").stdout
+    assert all(check.id in listed for check in CHECKS)
+    assert f"{len(CHECKS)} checks" in listed
+    data = json.loads(vmfuzz("checks", "--json").stdout)
+    assert [entry["id"] for entry in data] == [check.id for check in CHECKS]
+    assert set(data[0]) >= {"id", "section", "text", "requires", "when", "must", "fields", "outcomes", "ambiguity"}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
+def test_checks_shows_any_one_check(check: Any) -> None:
+    shown = vmfuzz("checks", check.id)
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith(check.id)
+    for label in ("section", "must", "outcome", "reads"):
+        assert f"\n  {label} " in shown.stdout
+    assert ("\n  ambiguity" in shown.stdout) == (check.ambiguity is not None)
+
+
+def test_checks_shows_condition_and_boundary_values() -> None:
+    shown = " ".join(vmfuzz("checks", "guest.gs.p").stdout.split())
+    assert BY_ID["guest.gs.p"].text in shown
+    assert "must guest_gs_access_rights.P = 1" in shown
+    assert "guest_gs_access_rights.UNUSABLE = 0" in shown
+    assert "boundary guest_gs_access_rights: 00000000H, 00000080H" in shown
+    assert "80000021H" in shown
+
+
+@pytest.mark.parametrize("wanted", ["29.3.1.2", "26.3.1.2", "guest segment reg"])
+def test_checks_selects_a_section_by_title_or_number(wanted: str) -> None:
+    data = json.loads(vmfuzz("checks", "--section", wanted, "--json").stdout)
+    assert {entry["section"] for entry in data} == {"Checks on Guest Segment Registers"}
+
+
+@pytest.mark.parametrize("field", ["guest_gs_base", "live_smm", "memory_vtpr"])
+def test_checks_selects_those_that_read_a_field(field: str) -> None:
+    data = json.loads(vmfuzz("checks", "--field", field, "--json").stdout)
+    assert [entry["id"] for entry in data] == [check.id for check in CHECKS if field in check.fields] != []
+
+
+def test_checks_refuses_what_does_not_exist() -> None:
+    refused(vmfuzz("checks", "guest.gs.pp"), "unknown check 'guest.gs.pp'", "guest.gs.p")
+    refused(vmfuzz("checks", "--field", "guest_gs_bass"), "unknown VMCS field 'guest_gs_bass'", "guest_gs_base")
+    refused(vmfuzz("checks", "--section", "31.4"), "unknown section '31.4'")
+
+
+# doctor
+
+
+def test_doctor_tries_the_emulated_cpu_and_says_what_is_missing_for_the_module() -> None:
+    result = vmfuzz("doctor")
+    assert result.exit_code == 0
+    assert "works" in result.stdout
+    data = {entry["executor"]: entry for entry in json.loads(vmfuzz("doctor", "--json").stdout)}
+    assert data["bochs"]["usable"] is True
+    assert "VM entry succeeds" in data["bochs"]["text"]
+    assert data["kmod"]["usable"] is False
+    assert len(data["kmod"]["text"]) > 20
+
+
+def test_doctor_says_so_where_nothing_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from vmfuzz.execute import abi
+
+    monkeypatch.setattr(abi, "NATIVE", tmp_path)
+    for cached in (abi._ffi, abi.constants, abi.struct_dtype):
+        cached.cache_clear()
+    try:
+        result = vmfuzz("doctor")
+        assert result.exit_code == 3
+        assert "pip install -e ." in " ".join(result.stdout.split())
+        refused_run = vmfuzz("run", "-n", "10")
+        assert refused_run.exit_code == 3
+        assert "is not built" in refused_run.stderr
+    finally:
+        for cached in (abi._ffi, abi.constants, abi.struct_dtype):
+            cached.cache_clear()

@@ -1,0 +1,105 @@
+"""The command as a real process: signals and pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src"
+COMMAND = [sys.executable, "-c", "from vmfuzz.cli.main import main; main()"]
+
+
+def start(*arguments: str, stdout: int = subprocess.PIPE, **options: object) -> subprocess.Popen[str]:
+    path = os.pathsep.join(filter(None, (str(SOURCE), os.environ.get("PYTHONPATH"))))
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "120"},
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def running_after(process: subprocess.Popen[str]) -> None:
+    """Return when the campaign runs: `run` says so on standard error before the first family."""
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.startswith("running "), line + process.stderr.read()
+    time.sleep(3.0)
+
+
+def alive(children: list[int]) -> list[int]:
+    return [
+        child for child in children if Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]
+    ]
+
+
+def children_of(process: subprocess.Popen[str]) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("whole_group", [False, True], ids=["to the process", "to its group as a terminal does"])
+def test_ctrl_c_ends_with_the_summary_and_leaves_no_worker(tmp_path: Path, whole_group: bool) -> None:
+    path = tmp_path / "summary.json"
+    process = start("run", "--iterations", "1g", "--summary", str(path), start_new_session=True)
+    running_after(process)
+    workers = children_of(process)
+    assert workers
+    if whole_group:
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=20)
+    assert "Traceback" not in errors
+    assert output.startswith("stopped by Ctrl-C after ")
+    assert "processor and model agree" in output
+    data = json.loads(path.read_text(encoding="utf-8"))
+    assert data["stopped"] is True
+    assert 0 < data["candidates"] < data["wanted"] == 10**9
+    assert process.returncode == (1 if data["findings"] else 0)
+    assert alive(workers) == []
+
+
+def with_closed_output(*arguments: str) -> tuple[int, str]:
+    """Exit code and standard error of a command whose reader has gone before it writes."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = start(*arguments, stdout=writer)
+    os.close(writer)
+    _, errors = process.communicate(timeout=20)
+    return process.returncode, errors
+
+
+READABLE = (["checks"], ["checks", "guest.gs.p"], ["fields"], ["caps"])
+FOR_MACHINES = (["checks", "--json"], ["fields", "--json"], ["caps", "--json"])
+
+
+@pytest.mark.parametrize("arguments", [*READABLE, *FOR_MACHINES], ids=" ".join)
+def test_a_reader_that_goes_away_gives_no_traceback(arguments: list[str]) -> None:
+    assert with_closed_output(*arguments)[1] == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [*READABLE, *FOR_MACHINES],
+    ids=" ".join,
+)
+def test_a_reader_that_goes_away_is_not_something_found(arguments: list[str]) -> None:
+    assert with_closed_output(*arguments)[0] == 0
+
+
+def test_bad_input_gives_one_sentence_and_exit_code_2() -> None:
+    process = start("run", "--cpu", "pentium")
+    output, errors = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert output == ""
+    assert errors.startswith("vmfuzz: unknown CPU model 'pentium'; known: arrow_lake, ")
+    assert errors.count("\n") == 1

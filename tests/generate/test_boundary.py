@@ -1,0 +1,75 @@
+"""Values worth trying, read off the conditions of checks: on the boundary of an atom and just across it."""
+
+from __future__ import annotations
+
+import pytest
+
+from vmfuzz.generate.boundary import edits_of
+from vmfuzz.model.evaluate import evaluate
+from vmfuzz.model.expr import TRUE, Cond, all_of, any_of
+from vmfuzz.model.operand_values import OperandValues
+from vmfuzz.model.operands import memory, operand_width, vmcs
+from vmfuzz.model.predict import model_of
+from vmfuzz.state.batch import VmcsBatch
+from vmfuzz.state.profiles import capabilities
+from vmfuzz.state.vmcs import Vmcs
+
+MODEL = model_of(capabilities("arrow_lake"))
+#: Checks without a premise that read one field and capabilities only.
+ONE_FIELD = [compiled for compiled in MODEL.compiled if compiled.when is TRUE and len(compiled.violated.reads) == 1]
+
+
+def values(condition: Cond, field: str, start: int = 0) -> set[int]:
+    return {start & keep | set_bits for keep, set_bits in edits_of(condition, field)}
+
+
+def truth(condition: Cond, field: str, value: int) -> bool:
+    return bool(evaluate(condition, OperandValues(VmcsBatch(Vmcs({field: value}), {}, count=1)), {}))
+
+
+@pytest.mark.parametrize(
+    ("condition", "field", "start", "expected"),
+    [
+        (vmcs.vpid == 5, "vpid", 0, {4, 5, 6}),
+        (vmcs.vpid == 0, "vpid", 0, {0, 1}),
+        (vmcs.cr3_target_count <= 4, "cr3_target_count", 0, {3, 4, 5}),
+        (vmcs.cr3_target_count >= 4, "cr3_target_count", 0, {3, 4, 5}),
+        (vmcs.guest_cr0[16], "guest_cr0", 0x21, {0x21, 0x10021}),
+        (vmcs.eptp[5:3] == 3, "eptp", 0x1000, {0x1010, 0x1018, 0x1020}),
+        (vmcs.vpid.one_of(3, 7), "vpid", 0, {2, 3, 4, 6, 7, 8}),
+        ((vmcs.guest_cr4 & 0x60) == 0, "guest_cr4", 0x1, {0x1, 0x21, 0x41, 0x61}),
+        ((vmcs.guest_cr4 & 0x60) == 0x60, "guest_cr4", 0x61, {0x1, 0x21, 0x41, 0x61}),
+        (all_of(vmcs.vpid == 1, any_of(~(vmcs.vpid == 9))), "vpid", 0, {0, 1, 2, 8, 9, 10}),
+        (vmcs.guest_rip + 0x10 <= 0x20, "guest_rip", 0, {0xF, 0x10, 0x11}),
+        (memory.vtpr[7:4] == 2, "memory_vtpr", 0x0F, {0x1F, 0x2F, 0x3F}),
+    ],
+    ids=lambda value: "" if isinstance(value, (int, set)) else None,
+)
+def test_edits_give_the_boundary_and_its_neighbours(condition: Cond, field: str, start: int, expected: set[int]) -> None:
+    assert values(condition, field, start) == expected
+
+
+def test_a_field_that_the_condition_does_not_read_has_no_edits() -> None:
+    assert edits_of(vmcs.vpid == 5, "guest_rip") == ()
+
+
+@pytest.mark.parametrize("compiled", MODEL.compiled, ids=lambda compiled: compiled.check.id)
+def test_an_edit_fits_its_operand(compiled: object) -> None:
+    condition: Cond = compiled.violated  # type: ignore[attr-defined]
+    for name in condition.reads:
+        full = (1 << operand_width(name)) - 1
+        assert all(keep & ~full == 0 and set_bits & ~full == 0 and keep & set_bits == 0 for keep, set_bits in edits_of(condition, name))
+
+
+@pytest.mark.parametrize("compiled", ONE_FIELD, ids=lambda compiled: compiled.check.id)
+def test_the_edits_of_a_check_on_one_field_reach_both_sides(compiled: object) -> None:
+    condition: Cond = compiled.violated  # type: ignore[attr-defined]
+    (field,) = condition.reads
+    reached = {
+        truth(condition, field, value) for start in (0, (1 << operand_width(field)) - 1) for value in values(condition, field, start)
+    }
+    assert reached == {False, True}
+
+
+def test_there_are_many_checks_on_one_field() -> None:
+    assert len(ONE_FIELD) > 40

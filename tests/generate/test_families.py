@@ -1,0 +1,116 @@
+"""Families of candidates: from a plan, always the same rows."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from vmfuzz.arch.fields import FIELDS, Area
+from vmfuzz.arch.live import LIVE
+from vmfuzz.errors import UsageError
+from vmfuzz.generate.bases import MODES
+from vmfuzz.generate.draws import draw
+from vmfuzz.generate.families import FAMILY_SIZE, OWNED, FamilyPlan, Generator
+from vmfuzz.model.operands import MEMORY_OPERANDS
+from vmfuzz.model.predict import model_of
+from vmfuzz.state.batch import VmcsBatch
+from vmfuzz.state.profiles import capabilities, known_good
+
+PLAIN = "64-bit/plain/nothing"
+GS = FamilyPlan(PLAIN, ("guest_gs_access_rights", "guest_gs_base"), 1)
+
+
+@cache
+def generator(name: str = "corei7_skylake_x") -> Generator:
+    caps = capabilities(name)
+    return Generator(model_of(caps), known_good(caps))
+
+
+@cache
+def plans(name: str, count: int = 40) -> list[FamilyPlan]:
+    made = generator(name)
+    choices = draw(made.choices(), 5, count)
+    return [made.plan(choice, made.reachable[number % len(made.reachable)], number) for number, choice in enumerate(choices)]
+
+
+def same(one: VmcsBatch, other: VmcsBatch) -> bool:
+    columns = [(one.columns, other.columns), (one.memory_columns, other.memory_columns)]
+    return one.base == other.base and all(
+        left.keys() == right.keys() and all((left[key] == right[key]).all() for key in left) for left, right in columns
+    )
+
+
+def test_the_same_plan_gives_the_same_rows() -> None:
+    assert same(generator().expand(GS, 500), generator().expand(GS, 500))
+
+
+def test_another_seed_gives_other_rows() -> None:
+    assert not same(generator().expand(GS, 500), generator().expand(FamilyPlan(GS.base, GS.operands, 2), 500))
+
+
+def test_a_family_has_the_wanted_size_and_varies_the_plans_operands_only() -> None:
+    family = generator().expand(GS)
+    assert len(family) == FAMILY_SIZE
+    assert set(family.columns) == set(GS.operands)
+    assert len(generator().expand(GS, 10)) == 10
+
+
+def test_every_row_differs_from_the_base_in_some_rows_in_one_operand() -> None:
+    family = generator().expand(GS, 500)
+    changed = sum((family.columns[name] != np.uint64(family.base[name])).astype(int) for name in GS.operands)
+    assert (changed == 1).any()
+    assert (changed == 2).any()
+
+
+@pytest.mark.parametrize("name", ["corei7_skylake_x", "arrow_lake", "core2_penryn_t9600"])
+def test_plans_vary_only_what_can_be_written(name: str) -> None:
+    caps = capabilities(name)
+    for plan in plans(name):
+        for operand in plan.operands:
+            if operand in FIELDS:
+                assert FIELDS[operand].area is not Area.READ_ONLY
+                assert caps.has_field(operand)
+                assert operand not in OWNED
+            else:
+                assert operand in MEMORY_OPERANDS or LIVE[operand].settable
+
+
+@pytest.mark.parametrize("name", ["corei7_skylake_x", "arrow_lake"])
+def test_every_plan_can_be_expanded_from_a_base_that_may_enter(name: str) -> None:
+    made = generator(name)
+    for plan in plans(name):
+        family = made.expand(plan, 16)
+        assert len(family) == 16
+        prediction = made.model.predict_batch(VmcsBatch(made.base_of(plan), {}, count=1))
+        assert [compiled.check.id for compiled in prediction.violations_of(0) if compiled.certain] == []
+
+
+def test_plans_are_the_same_for_the_same_seed() -> None:
+    made = generator()
+    one, again, other = draw(made.choices(), 5, 20), draw(made.choices(), 5, 20), draw(made.choices(), 6, 20)
+    assert one == again
+    assert one != other
+    assert [made.plan(choice, 0, number) for number, choice in enumerate(one)] == [
+        made.plan(choice, 0, number) for number, choice in enumerate(again)
+    ]
+
+
+def test_equal_choices_give_different_candidates() -> None:
+    made = generator()
+    (choice,) = draw(made.choices(), 5, 1)
+    assert made.plan(choice, 0, 0).seed != made.plan(choice, 0, 1).seed
+
+
+def test_a_base_that_the_processor_cannot_have_is_refused() -> None:
+    old = generator("core2_penryn_t9600")
+    missing = next(mode for mode in MODES if mode not in old.bases.modes)
+    with pytest.raises(UsageError, match=f"base '{missing}/plain/nothing' does not exist on core2_penryn_t9600"):
+        old.expand(FamilyPlan(f"{missing}/plain/nothing", GS.operands, 1))
+
+
+def test_edits_come_from_every_check_that_reads_the_operand() -> None:
+    edits = generator().edits("guest_activity_state")
+    values = {set_bits for keep, set_bits in edits if keep == 0}
+    assert {0, 1, 2, 3, 4} <= values

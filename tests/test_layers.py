@@ -1,0 +1,122 @@
+"""The shape of the source: which package may import which, and how large modules and functions may be."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "vmfuzz"
+MODULES = sorted(path for path in SOURCE.rglob("*.py"))
+
+#: Package (or top module) -> what it may import besides itself. Imports go up this table only.
+MAY_IMPORT = {
+    "errors": set(),
+    "arch": {"errors"},
+    "state": {"errors", "arch"},
+    "model": {"errors", "arch", "state"},
+    "generate": {"errors", "arch", "state", "model"},
+    "execute": {"errors", "arch", "state"},
+    "explain": {"errors", "arch", "state", "model", "generate", "execute"},
+    "campaign": {"errors", "arch", "state", "model", "generate", "execute"},
+    "report": {"errors", "arch", "state", "model", "generate", "execute", "explain", "campaign"},
+    "cli": {"errors", "arch", "state", "model", "generate", "execute", "explain", "campaign", "report", "__init__"},
+    "__init__": {"errors", "arch", "state", "model", "execute"},
+}
+#: Modules that may import more than their package, with the reason.
+EXCEPTIONS = {
+    "execute/model_executor.py": {"model"},  # it is the model, as a processor
+}
+MOST_LINES = 400
+MOST_LINES_OF_A_FUNCTION = 60
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
+
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def package_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE).parts
+    return parts[0] if len(parts) > 1 else path.stem
+
+
+def imported(path: Path) -> dict[str, int]:
+    """Packages of vmfuzz that a module imports anywhere in it, with the line: for type checking only does not count."""
+    found: dict[str, int] = {}
+    for node in ast.walk(_without_type_checking(tree(path))):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            names = [f"{node.module}.{alias.name}" if node.module == "vmfuzz" else str(node.module) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.split(".")[0] == "vmfuzz":
+                package = name.split(".")[1] if "." in name else "__init__"
+                found[package if package in MAY_IMPORT else "__init__"] = node.lineno
+    return found
+
+
+def _without_type_checking(module: ast.Module) -> ast.Module:
+    body = [node for node in module.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
+    return ast.Module(body=body, type_ignores=[])
+
+
+def test_every_package_is_in_the_table() -> None:
+    assert {package_of(path) for path in MODULES} - set(MAY_IMPORT) == set()
+
+
+def test_the_table_has_no_cycle() -> None:
+    order: list[str] = []
+    left = dict(MAY_IMPORT)
+    while left:
+        ready = [package for package, needs in left.items() if needs <= set(order)]
+        assert ready, f"a cycle among {sorted(left)}"
+        order += ready
+        for package in ready:
+            del left[package]
+
+
+@each_module
+def test_imports_go_up_only(path: Path) -> None:
+    package = package_of(path)
+    allowed = MAY_IMPORT[package] | {package} | EXCEPTIONS.get(path.relative_to(SOURCE).as_posix(), set())
+    wrong = {name: line for name, line in imported(path).items() if name not in allowed}
+    assert not wrong, f"{package} may not import these (at line): {wrong}"
+
+
+@pytest.mark.parametrize("path", EXCEPTIONS)
+def test_an_exception_is_still_needed(path: str) -> None:
+    assert set(imported(SOURCE / path)) & EXCEPTIONS[path] == EXCEPTIONS[path]
+
+
+@each_module
+def test_a_module_says_in_its_first_lines_what_it_is_for(path: Path) -> None:
+    docstring = ast.get_docstring(tree(path))
+    assert docstring or (path.name == "__init__.py" and not path.read_text(encoding="utf-8").strip())
+    if docstring:
+        assert docstring[0].isupper() or docstring.startswith(("`", "vmfuzz"))
+        assert docstring.split("\n\n")[0].endswith((".", "?"))
+
+
+@each_module
+def test_a_module_is_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+@each_module
+def test_functions_fit_on_a_screen(path: Path) -> None:
+    functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    assert {name: length for name, length in lengths.items() if length > MOST_LINES_OF_A_FUNCTION} == {}
+
+
+@each_module
+def test_a_module_is_not_named_after_nothing(path: Path) -> None:
+    assert not FORBIDDEN_NAMES & set(path.relative_to(SOURCE).with_suffix("").parts)
