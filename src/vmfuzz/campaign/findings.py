@@ -94,6 +94,7 @@ class Finding:
             "count": self.count,
             "base": self.base_name,
             "differences": {name: [None if value is None else f"{value:#x}" for value in pair] for name, pair in self.differences.items()},
+            "memory_differences": {f"{at:#x}": [f"{word:#x}" for word in pair] for at, pair in self.memory_differences.items()},
         }
 
 

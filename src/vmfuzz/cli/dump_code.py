@@ -11,7 +11,7 @@ from vmfuzz.errors import UsageError
 from vmfuzz.explain.dump_code import c_code, rust_code
 
 
-@click.command(name="dump-code")
+@click.command(name="dump-code", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--c", "language", flag_value="c", default=True, help="C for a Linux kernel module (the default).")
 @click.option("--rust", "language", flag_value="rust", help="Rust without the standard library.")
 @click.option("--cpu", metavar="PROFILE", help="Only the fields that this stored processor profile has.")
