@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -29,11 +28,12 @@ def start(*arguments: str, stdout: int = subprocess.PIPE, **options: object) -> 
 
 
 def running_after(process: subprocess.Popen[str]) -> None:
-    """Return when the campaign runs: `run` says so on standard error before the first family."""
+    """Return when candidates have run: `run` then says how many on standard error."""
     assert process.stderr is not None
     line = process.stderr.readline()
     assert line.startswith("running "), line + process.stderr.read()
-    time.sleep(3.0)
+    line = process.stderr.readline()
+    assert " candidates " in line, line + process.stderr.read()
 
 
 def alive(children: list[int]) -> list[int]:
