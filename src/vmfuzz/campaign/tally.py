@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.compare import Comparison, Verdict
+from vmfuzz.model.bochs_messages import checks_named
 from vmfuzz.model.check import Stage
 from vmfuzz.model.deviations import Deviation
 from vmfuzz.model.evaluate import Truth
@@ -24,7 +25,9 @@ class Tally:
     """Counts over all candidates so far; arrays have one element a check of `model.compiled`.
 
     `violated`: candidates that ran and violate the check. `decided`: those in which it alone is violated in the stage that fails, and the
-    processor reported its failure. `readings`: for a check with an ambiguity, [strict, lenient] where it alone could decide.
+    processor reported its failure. `named`: failures in agreement with the model whose message names a check that the model finds violated too;
+    `other_check`: those whose message names another check, by message. `readings`: for a check with an ambiguity, [strict, lenient] where
+    it alone could decide.
     """
 
     model: Model
@@ -33,6 +36,8 @@ class Tally:
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     by_deviation: Counter[str] = field(default_factory=Counter)
+    named: Counter[str] = field(default_factory=Counter)
+    other_check: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         count = len(self.model.compiled)
@@ -50,6 +55,7 @@ class Tally:
         for index, number in zip(*np.unique(known, return_counts=True), strict=True):
             self.by_deviation[self.deviations[int(index)].id] += int(number)
         self._add_checks(comparison)
+        self._add_messages(comparison)
 
     def _add_outcomes(self, comparison: Comparison) -> None:
         outcomes = comparison.outcomes
@@ -76,6 +82,25 @@ class Tally:
                 entered = alone & (actual & np.uint64(ENTERED) != 0)
                 self.readings[index] += (int(np.count_nonzero(failed)), int(np.count_nonzero(entered)))
 
+    def _add_messages(self, comparison: Comparison) -> None:
+        """The second oracle: does the executor name a check that the model finds violated?"""
+        outcomes, prediction = comparison.outcomes, comparison.prediction
+        rows = (comparison.verdict == Verdict.AGREES) & (outcomes.message >= 0)
+        for number in np.unique(outcomes.message[rows]):
+            message = outcomes.messages[int(number)]
+            ids = checks_named(message)
+            if ids is None:
+                continue
+            here = rows & (outcomes.message == number)
+            seen: npt.NDArray[np.bool_] = np.zeros(len(here), np.bool_)
+            for index, truth in prediction.violated.items():
+                if self.model.compiled[index].check.id in ids:
+                    seen |= truth
+            self.named[message] += int(np.count_nonzero(here & seen))
+            missed = int(np.count_nonzero(here & ~seen))
+            if missed:
+                self.other_check[message] += missed
+
     @property
     def agreement(self) -> int:
         """Candidates on which processor and model agree."""
@@ -92,6 +117,8 @@ class Tally:
         self.verdicts += other.verdicts
         self.outcomes += other.outcomes
         self.by_deviation += other.by_deviation
+        self.named += other.named
+        self.other_check += other.other_check
         self.violated += other.violated
         self.decided += other.decided
         self.readings += other.readings
@@ -105,6 +132,8 @@ class Tally:
             "verdicts": {verdict.name.lower(): self.verdicts[verdict] for verdict in Verdict},
             "outcomes": dict(self.outcomes.most_common()),
             "deviations": dict(self.by_deviation.most_common()),
+            "same_check_named": self.named.total(),
+            "other_check_named": dict(self.other_check.most_common()),
             "checks": {
                 compiled.check.id: {"violated": int(self.violated[i]), "decided": int(self.decided[i])} for i, compiled in enumerate(checks)
             },

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from vmfuzz.arch.controls import Entry, Exit, Pin, Primary
+from vmfuzz.arch.controls import Entry, Pin, Primary
 from vmfuzz.arch.registers import ACTIVITY, AR, EVENT, PENDING_DEBUG
 from vmfuzz.model.check import Check, Fails
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.checks.event_injection import VECTOR, injects
-from vmfuzz.model.checks.guest_non_register import MOV_SS, PENDING, RTM, STATE, STI
+from vmfuzz.model.checks.guest_non_register import MOV_SS, PENDING, STATE, STI
 from vmfuzz.model.deviations import Deviation, skipping
 from vmfuzz.model.expr import TRUE, Bits, Cond, all_of, any_of
 from vmfuzz.model.first_exit import (
@@ -137,14 +137,6 @@ BOCHS_DEVIATIONS: Final = (
         skips=skipping("guest.pdbg.bs.must1", "guest.pdbg.bs.must0.tf", "guest.pdbg.bs.must0.btf"),
     ),
     Deviation(
-        "bochs-pending-debug-rtm",
-        _BOCHS,
-        "bit 16 (RTM) of the pending debug exceptions is refused also where RTM is supported",
-        "On a processor with RTM, bit 16 may be 1 if bit 12 is 1 and all other bits are 0. Bochs' mask of reserved bits contains it always.",
-        "VMenterLoadCheckGuestState: the mask of reserved bits leaves only bits 14, 12 and 3:0.",
-        adds=(_extra("guest.pdbg.reserved", "guest.pdbg.rtm.never", "Bit 16 must be 0 (Bochs).", ~RTM, requires=has("rtm")),),
-    ),
-    Deviation(
         "bochs-rip-identical",
         _BOCHS,
         "bits 63:N of a 64-bit guest's RIP are not checked",
@@ -201,80 +193,6 @@ BOCHS_DEVIATIONS: Final = (
         "Where a processor demands that there is no blocking by STI when an NMI is injected, the exit qualification is 3. Bochs reports 0.",
         "VMenterLoadCheckGuestState tests STI and MOV SS blocking together and leaves the qualification at 0.",
         adds=(_extra("guest.intr.nmi-sti", "guest.intr.nmi-sti.q0", "No blocking by STI (Bochs).", ~STI, injects(EVENT.NMI)),),
-    ),
-    Deviation(
-        "bochs-cr3-lam",
-        _BOCHS,
-        "bits 62:61 of CR3 fields are refused where linear-address masking is supported",
-        "With LAM these bits of CR3 are defined, and the check on CR3 excepts them. Bochs tests CR3 as a physical address.",
-        "VMenterLoadCheckHostState and VMenterLoadCheckGuestState call the physical-address test on the whole field.",
-        adds=(
-            _extra(
-                "host.cr3.reserved",
-                "host.cr3.lam",
-                "Bits 62:61 must be 0 (Bochs).",
-                vmcs.host_cr3[62:61] == 0,
-                requires=has("lam"),
-                fails=Fails.HOST,
-            ),
-            _extra("guest.cr3.reserved", "guest.cr3.lam", "Bits 62:61 must be 0 (Bochs).", vmcs.guest_cr3[62:61] == 0, requires=has("lam")),
-        ),
-    ),
-    Deviation(
-        "bochs-host-cet-wp",
-        _BOCHS,
-        'host CR4.CET without CR0.WP is refused only if "load CET state" is 1',
-        "If host CR4.CET is 1, host CR0.WP must be 1, whatever the VM-exit controls are.",
-        'VMenterLoadCheckHostState makes the test inside the branch for the "load CET state" VM-exit control.',
-        skips=skipping("host.cr4.cet-wp", when=~enabled(Exit.LOAD_CET_STATE)),
-    ),
-    Deviation(
-        "bochs-guest-s-cet-32",
-        _BOCHS,
-        "bits 63:32 of guest IA32_S_CET must be 0 outside IA-32e mode",
-        "The SDM has such a rule for the host's 32-bit address space, not for guest IA32_S_CET.",
-        "VMenterLoadCheckGuestState, CET part.",
-        adds=(
-            _extra(
-                "guest.cet.scet.reserved",
-                "guest.cet.scet.high",
-                "Bits 63:32 must be 0 (Bochs).",
-                vmcs.guest_ia32_s_cet[63:32] == 0,
-                all_of(_LOAD_CET, ~_GUEST_64),
-            ),
-        ),
-    ),
-    Deviation(
-        "bochs-guest-ssp-canonical",
-        _BOCHS,
-        "guest SSP must be canonical",
-        "The SDM demands only that bits 63:N of guest SSP are identical, as for RIP; bit N-1 may differ.",
-        "VMenterLoadCheckGuestState, CET part.",
-        adds=(
-            _extra(
-                "guest.ssp.ident",
-                "guest.ssp.canonical",
-                "Guest SSP must be canonical (Bochs).",
-                vmcs.guest_ssp + cap.canonical_bias <= cap.canonical_limit,
-                _LOAD_CET,
-            ),
-            _extra("guest.ssp.ident", "guest.ssp.canonical.48", "Canonical to 48 bits (Bochs).", _canonical_48(vmcs.guest_ssp), _LOAD_CET),
-        ),
-    ),
-    Deviation(
-        "bochs-error-code-cet",
-        _BOCHS,
-        "no rule on the deliver-error-code bit is made on processors with CET",
-        "Where IA32_VMX_BASIC[56] is 1 only the rules by vector are lifted: an event that is not a hardware exception, and any event of a real-mode "
-        "guest, must still not have an error code. Bochs skips these too.",
-        "The event-injection checks compare the deliver-error-code bit with the expected one only if the CPU model lacks CET.",
-        skips=skipping(
-            "ctl.inject.errcode.forbidden.type",
-            "ctl.inject.errcode.forbidden.realmode",
-            "ctl.inject.errcode.required",
-            "ctl.inject.errcode.forbidden.vector",
-            when=any_of(has("cet_ss"), has("cet_ibt")),
-        ),
     ),
     Deviation(
         "bochs-posted-interrupts-tpr-shadow",

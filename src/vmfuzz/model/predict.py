@@ -7,7 +7,7 @@ ambiguity of the SDM, or memory that the case does not describe) on the way ther
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Final
@@ -63,7 +63,8 @@ class BatchPrediction:
 
     `allowed`: uint64 (n,), a mask of outcomes (model/outcome_codes.py). `not_modelled`: bool (n,), rows whose outcome depends on something
     that the model does not know. `violated`: for each check of `model.compiled` that some row violates for all that is known, its truth by row.
-    `reached`: for each step in which some row may fail, the rows that reach it.
+    `reached`: for each step in which some row may fail, the rows that reach it. `affected`: indices of the checks that were evaluated by row;
+    `truths`: (violated, unknown) by index where not both False; `entered`: the first exits of rows that enter.
     """
 
     model: Model
@@ -73,7 +74,9 @@ class BatchPrediction:
     violated: dict[int, Truth]
     reached: dict[Step, Truth]
     memo: Memo = field(repr=False)
-    affected: tuple[int, ...] = ()
+    affected: tuple[int, ...]
+    truths: Mapping[int, tuple[Truth, Truth]] = field(repr=False)
+    entered: npt.NDArray[np.uint64] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -83,6 +86,16 @@ class BatchPrediction:
         return [
             self.model.compiled[index] for index, truth in self.violated.items() if (truth if isinstance(truth, bool) else bool(truth[row]))
         ]
+
+
+@dataclass
+class _Walk:
+    """What going through the steps gives: outcomes of failures, rows not modelled, rows that reach each step, rows that enter."""
+
+    allowed: npt.NDArray[np.uint64]
+    not_modelled: npt.NDArray[np.bool_]
+    reached: dict[Step, Truth]
+    going_on: Truth
 
 
 class Model:
@@ -185,27 +198,36 @@ class Model:
         memo: Memo,
         affected: tuple[int, ...],
     ) -> BatchPrediction:
-        count = len(batch)
-        allowed: npt.NDArray[np.uint64] = np.zeros(count, np.uint64)
-        not_modelled: npt.NDArray[np.bool_] = np.zeros(count, np.bool_)
-        going_on: Truth = True
-        reached: dict[Step, Truth] = {}
+        walk = self._walk(len(batch), truths)
+        entered: Mask = first_exits(self.fold, values, memo)
+        allowed = walk.allowed | np.where(walk.going_on, np.asarray(entered, np.uint64), np.uint64(0)).astype(np.uint64)
+        violations: dict[int, Truth] = {number: violated for number, (violated, _) in truths.items() if violated is not False}
+        return BatchPrediction(
+            self, batch, allowed, walk.not_modelled, violations, walk.reached, memo, affected, truths, np.asarray(entered, np.uint64)
+        )
+
+    def _walk(self, count: int, truths: Mapping[int, tuple[Truth, Truth]]) -> _Walk:
+        """Go through the steps of `count` VM entries whose checks have these truths: (violated, unknown) by index."""
+        walk = _Walk(np.zeros(count, np.uint64), np.zeros(count, np.bool_), {}, True)
         for step in sorted({self.compiled[number].step for number in truths}):
-            reached[step] = going_on
+            walk.reached[step] = walk.going_on
             stops: Truth = False
             for number, (violated, unknown) in truths.items():
                 compiled = self.compiled[number]
                 if compiled.step != step:
                     continue
-                not_modelled |= unknown & going_on
-                allowed |= _where((violated | unknown) & going_on, compiled.outcomes)
+                walk.not_modelled |= unknown & walk.going_on
+                walk.allowed |= _where((violated | unknown) & walk.going_on, compiled.outcomes)
                 if compiled.certain:
                     stops = stops | violated
-            going_on = going_on & _not(stops)
-        entered: Mask = first_exits(self.fold, values, memo)
-        allowed |= np.where(going_on, np.asarray(entered, np.uint64), np.uint64(0)).astype(np.uint64)
-        violations: dict[int, Truth] = {number: violated for number, (violated, _) in truths.items() if violated is not False}
-        return BatchPrediction(self, batch, allowed, not_modelled, violations, reached, memo, affected)
+            walk.going_on = walk.going_on & _not(stops)
+        return walk
+
+    def allowed_if(self, prediction: BatchPrediction, number: int, violated: Truth) -> npt.NDArray[np.uint64]:
+        """What would be allowed if check `number` (of `compiled`) were violated by the rows `violated` instead, uint64 (n,)."""
+        unknown = prediction.truths.get(number, (False, False))[1]
+        walk = self._walk(len(prediction), {**prediction.truths, number: (violated, unknown)})
+        return walk.allowed | np.where(walk.going_on, prediction.entered, np.uint64(0)).astype(np.uint64)
 
 
 def _not(truth: Truth) -> Truth:
