@@ -2,8 +2,8 @@
 it.
 
 Everything else about the package is in pyproject.toml. Results go to vmfuzz/execute/_native: in the source
-tree for editable installs, in the wheel otherwise, together with the copy of engine.h from which Python reads
-the wire format.
+tree for editable installs, in the wheel otherwise, together with copies of the headers from which Python reads
+the wire formats.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).parent
 KMOD = ROOT / "kmod"
 PLATFORM = ROOT / "src" / "vmfuzz" / "execute" / "bochs_platform.c"
+
+#: From these Python reads the wire formats.
+HEADERS = ("engine.h", "containment.h", "vmfuzz_uapi.h")
 
 ENGINE_FLAGS = [
     "-O2",
@@ -75,7 +78,8 @@ class BuildNative(build_ext):
         compile_c(["-O2", "-shared", "-fPIC", f"-I{KMOD}", "-o", str(part), str(PLATFORM)])
         part.replace(target)
         compile_c([*ENGINE_FLAGS, "-o", str(target.with_name("engine.bin")), str(KMOD / "engine.c")])
-        shutil.copyfile(KMOD / "engine.h", target.with_name("engine.h"))
+        for name in HEADERS:
+            shutil.copyfile(KMOD / name, target.with_name(name))
 
     def copy_extensions_to_source(self) -> None:
         """Editable installs: all native files go to the source tree, not only the library that setuptools knows of."""
@@ -83,7 +87,7 @@ class BuildNative(build_ext):
             built = Path(self.build_lib, self.get_ext_filename(ext.name)).resolve()
             into = ROOT / "src" / Path(self.get_ext_filename(ext.name)).parent
             into.mkdir(parents=True, exist_ok=True)
-            for name in (built.name, "engine.bin", "engine.h"):
+            for name in (built.name, "engine.bin", *HEADERS):
                 part = into / f"{name}.part"
                 shutil.copyfile(built.with_name(name), part)
                 part.replace(into / name)
@@ -94,7 +98,7 @@ setup(
         Extension(
             "vmfuzz.execute._native.bochs_platform",
             sources=[str(PLATFORM.relative_to(ROOT)), "kmod/engine.c"],
-            depends=["kmod/engine.h", "kmod/engine.ld"],
+            depends=["kmod/engine.h", "kmod/engine_calls.h", "kmod/engine.ld"],
         )
     ],
     cmdclass={"build_ext": BuildNative},

@@ -1,10 +1,24 @@
 // engine.c: probe the processor, capture a known-good VMCS, and run families of candidates through VM entry.
 /*
- * Freestanding: no library, no kernel headers, no interrupts expected. The same file is linked into the kernel module and,
+ * Freestanding: no library, no kernel headers (but for how a function returns), no interrupts expected. The same file is linked into the kernel module and,
  * as a flat image, runs on the emulated CPU. It trusts its caller for containment: a row that the processor accepts must
  * exit before it executes anything, and the host state that a row loads must be one that this code survives.
  */
+#ifdef __KERNEL__
+#include <linux/linkage.h>
+#include <linux/objtool.h>
+#include <linux/stringify.h>
+#undef BIT
+#endif
 #include "engine.h"
+#include "engine_calls.h"
+
+/* Kernels may want returns to go through a thunk or to be followed by INT3; their macro knows. */
+#ifdef ASM_RET
+#define RETURN "	" ASM_RET
+#else
+#define RETURN "	ret\n"
+#endif
 
 typedef vmfuzz_u8 u8;
 typedef vmfuzz_u16 u16;
@@ -84,6 +98,7 @@ static inline u64 vmread(u64 encoding)
 	return value;
 }
 
+#ifdef VMFUZZ_EMULATED
 static inline int vmxon(u64 pa)
 {
 	u8 failed;
@@ -91,6 +106,7 @@ static inline int vmxon(u64 pa)
 	asm volatile("vmxon %1; setbe %0" : "=qm"(failed) : "m"(pa) : "cc", "memory");
 	return failed;
 }
+#endif
 
 static inline int vmclear(u64 pa)
 {
@@ -132,23 +148,28 @@ static inline u64 read_cr4(void)
 	return v;
 }
 
+#ifdef VMFUZZ_EMULATED
 static inline void write_cr4(u64 v)
 {
 	asm volatile("mov %0, %%cr4" : : "r"(v) : "memory");
 }
+#endif
 
 /* ---- probe ---- */
 
+#ifdef VMFUZZ_EMULATED
 static int has_vmx(void)
 {
 	return cpuid(1, 0).ecx >> 5 & 1;
 }
+#endif
 
 static int has_leaf7_ebx(unsigned int bit)
 {
 	return cpuid(0, 0).eax >= 7 && cpuid(7, 0).ebx >> bit & 1;
 }
 
+#ifdef VMFUZZ_EMULATED
 static int has_leaf7_ecx(unsigned int bit)
 {
 	return cpuid(0, 0).eax >= 7 && cpuid(7, 0).ecx >> bit & 1;
@@ -158,6 +179,7 @@ static int has_leaf7_edx(unsigned int bit)
 {
 	return cpuid(0, 0).eax >= 7 && cpuid(7, 0).edx >> bit & 1;
 }
+#endif
 
 static void add_msr(struct vmfuzz_request *r, u32 msr)
 {
@@ -247,10 +269,22 @@ static void zero(u64 va, u64 bytes)
 	asm volatile("rep stosq" : "+D"(va), "+c"(words) : "a"(0ull) : "memory");
 }
 
+/* Make the VMCS fresh, clear and current; the processor is in VMX operation. */
+static int load_fresh_vmcs(const struct vmfuzz_request *r)
+{
+	zero(r->vmcs_va, VMFUZZ_PAGE);
+	*(u32 *)r->vmcs_va = (u32)rdmsr(MSR_VMX_BASIC) & 0x7fffffff;
+	if (vmclear(r->vmcs_pa) || vmptrld(r->vmcs_pa))
+		return VMFUZZ_STATUS_VMPTRLD_FAILED;
+	return VMFUZZ_STATUS_DONE;
+}
+
+#ifdef VMFUZZ_EMULATED
 /* Enter VMX operation with a fresh, current, clear VMCS. Returns a status; DONE when it worked. */
 static int vmx_start(struct vmfuzz_request *r)
 {
-	u64 control, revision;
+	u64 control;
+	int status;
 
 	if (!has_vmx())
 		return VMFUZZ_STATUS_NO_VMX;
@@ -260,19 +294,15 @@ static int vmx_start(struct vmfuzz_request *r)
 		wrmsr(MSR_FEATURE_CONTROL, control | BIT(2) | BIT(0));
 	else if (!(control & BIT(2)))
 		return VMFUZZ_STATUS_NO_VMX;
-	revision = rdmsr(MSR_VMX_BASIC) & 0x7fffffff;
 	zero(r->vmxon_va, VMFUZZ_PAGE);
-	zero(r->vmcs_va, VMFUZZ_PAGE);
-	*(u32 *)r->vmxon_va = (u32)revision;
-	*(u32 *)r->vmcs_va = (u32)revision;
+	*(u32 *)r->vmxon_va = (u32)rdmsr(MSR_VMX_BASIC) & 0x7fffffff;
 	write_cr4(read_cr4() | CR4_VMXE);
 	if (vmxon(r->vmxon_pa))
 		return VMFUZZ_STATUS_VMXON_FAILED;
-	if (vmclear(r->vmcs_pa) || vmptrld(r->vmcs_pa)) {
+	status = load_fresh_vmcs(r);
+	if (status != VMFUZZ_STATUS_DONE)
 		asm volatile("vmxoff" : : : "cc");
-		return VMFUZZ_STATUS_VMPTRLD_FAILED;
-	}
-	return VMFUZZ_STATUS_DONE;
+	return status;
 }
 
 static void vmx_stop(struct vmfuzz_request *r)
@@ -280,6 +310,7 @@ static void vmx_stop(struct vmfuzz_request *r)
 	vmclear(r->vmcs_pa);
 	asm volatile("vmxoff" : : : "cc");
 }
+#endif
 
 /* ---- the entry itself ---- */
 
@@ -292,13 +323,15 @@ __attribute__((section(".hot,\"aw\",@nobits#")))
 #endif
 u64 vmfuzz_saved_rsp;
 
-extern char vmfuzz_exit_handler[];
-
 /*
  * u64 vmfuzz_enter(resume, mov_ss): 0 VM exit (or entry failure), 1 CF (VMfailInvalid), 2 ZF (VMfailValid), 3 neither: the
  * instruction fell through. Registers are saved on the stack because nothing guarantees what the guest leaves in them.
  */
 u64 vmfuzz_enter(u64 resume, u64 mov_ss);
+#ifdef __KERNEL__
+/* The exit handler is reached by no branch that objtool could see, and its stack pointer comes from memory. */
+STACK_FRAME_NON_STANDARD(vmfuzz_enter);
+#endif
 asm(".section .text.entry, \"ax\"\n"	/* first in the image: stored states hold the exit handler's address */
     ".globl vmfuzz_enter\n"
     ".type vmfuzz_enter, @function\n"
@@ -346,8 +379,8 @@ asm(".section .text.entry, \"ax\"\n"	/* first in the image: stored states hold t
     "	pop %r12\n"
     "	pop %rbp\n"
     "	pop %rbx\n"
-    "	ret\n"
-    ".size vmfuzz_enter, .-vmfuzz_enter\n"
+    RETURN
+    "\n.size vmfuzz_enter, .-vmfuzz_enter\n"
     ".text\n");
 
 /* ---- capture ---- */
@@ -559,19 +592,13 @@ static void capture_registers(struct vmfuzz_request *r)
 	set_field(r, 0x2c02, rdmsr(MSR_EFER));
 }
 
-static int capture(struct vmfuzz_request *r)
+static void capture(struct vmfuzz_request *r)
 {
-	int status = vmx_start(r);
-
-	if (status != VMFUZZ_STATUS_DONE)
-		return status;
 	find_fields(r);
 	capture_controls(r);
 	capture_addresses(r);
 	capture_segments(r);
 	capture_registers(r);
-	vmx_stop(r);
-	return VMFUZZ_STATUS_DONE;
 }
 
 /* ---- run ---- */
@@ -602,10 +629,16 @@ static u64 find_drift(struct vmfuzz_request *r)
 	const struct vmfuzz_pair *base = (const struct vmfuzz_pair *)r->base_va;
 	u64 i, n = 0;
 
-	for (i = 0; i < r->base_count; i++)
-		if (!(base[i].target >> VMFUZZ_TARGET_ARENA_BIT) && vmread(base[i].target) != base[i].value &&
-		    n < VMFUZZ_MAX_FIELDS)
+	for (i = 0; i < r->base_count; i++) {
+		if (base[i].target >> VMFUZZ_TARGET_ARENA_BIT)
+			continue;
+#ifndef VMFUZZ_EMULATED
+		if ((base[i].target >> 10 & 3) == 3)
+			continue;	/* host-state fields: the driver puts the processor's present values there */
+#endif
+		if (vmread(base[i].target) != base[i].value && n < VMFUZZ_MAX_FIELDS)
 			r->drift[n++] = (u32)base[i].target;
+	}
 	r->drift_count = n;
 	return n;
 }
@@ -682,13 +715,8 @@ static int launch_base(const struct vmfuzz_request *r)
 	return scratch.kind;
 }
 
-struct run_state {
-	int launched;		/* launch state of the current VMCS */
-	int status;
-};
-
 /* One row whose columns include live conditions: instruction, launch state, current VMCS, MOV SS. */
-static int enter_live(struct vmfuzz_request *r, struct run_state *s, const u64 *value, struct vmfuzz_result *out)
+static int enter_live(struct vmfuzz_request *r, struct vmfuzz_run_state *s, const u64 *value, struct vmfuzz_result *out)
 {
 	const struct vmfuzz_pair *column = r->columns;
 	u64 n = r->field_columns + r->arena_columns, live[VMFUZZ_LIVE_COUNT] = { 0 }, i;
@@ -747,49 +775,64 @@ static u64 write_base(const struct vmfuzz_request *r)
 	return 0;
 }
 
-__attribute__((noinline, section(".text.loop"))) static int run_rows(struct vmfuzz_request *r)
+/* Row i, and the VMCS as it was before. Returns nonzero when no further row may run: s->status, or drift found, says why. */
+static inline __attribute__((always_inline)) int run_row(struct vmfuzz_request *r, struct vmfuzz_run_state *s, u64 i, u64 at)
 {
-	const struct vmfuzz_pair *restore = r->restore;
-	u64 live = r->live_columns, n = r->row_count, bytes = r->row_bytes, i;
-	u64 at = r->rows_va + r->first_row * bytes;
-	struct run_state s = { .status = VMFUZZ_STATUS_DONE };
+	struct vmfuzz_result *out = (struct vmfuzz_result *)at;
+	const u64 *value = (const u64 *)(out + 1);
+	u64 live = r->live_columns, j;
 	int entered;
 
-	for (i = r->first_row; i < n; i++, at += bytes) {
-		struct vmfuzz_result *out = (struct vmfuzz_result *)at;
-		const u64 *value = (const u64 *)(out + 1);
-
-		*(volatile u64 *)&r->current_row = i;
-		if (live) {
-			entered = enter_live(r, &s, value, out);
-			if (s.status != VMFUZZ_STATUS_DONE)
-				return s.status;
-		} else {
-			if (write_row(r, value, out))
-				continue;
-			entered = record(out, vmfuzz_enter(0, 0));
+	*(volatile u64 *)&r->current_row = i;
+	if (live) {
+		entered = enter_live(r, s, value, out);
+		if (s->status != VMFUZZ_STATUS_DONE)
+			return 1;
+	} else {
+		if (write_row(r, value, out))
+			return 0;
+		entered = record(out, vmfuzz_enter(0, 0));
+	}
+	if (entered) {
+		s->launched = 1;
+		if (!live) {
+			make_clear(r);
+			s->launched = 0;
 		}
-		if (entered) {
-			u64 j;
-
-			s.launched = 1;
-			if (!live) {
-				make_clear(r);
-				s.launched = 0;
-			}
-			for (j = 0; j < r->restore_count; j++)
-				write_pair(r, &restore[j]);
-		}
-		if (__builtin_expect(r->flags & VMFUZZ_FLAG_LA57, 0) && restore_la57(r))
-			s.launched = 0;
-		if (__builtin_expect(r->flags & VMFUZZ_FLAG_PARANOID, 0)) {
-			write_base_columns(r);
-			if (find_drift(r)) {
-				r->drift_row = i;
-				break;
-			}
+		for (j = 0; j < r->restore_count; j++)
+			write_pair(r, &r->restore[j]);
+	}
+	if (__builtin_expect(r->flags & VMFUZZ_FLAG_LA57, 0) && restore_la57(r))
+		s->launched = 0;
+	if (__builtin_expect(r->flags & VMFUZZ_FLAG_PARANOID, 0)) {
+		write_base_columns(r);
+		if (find_drift(r)) {
+			r->drift_row = i;
+			return 1;
 		}
 	}
+	return 0;
+}
+
+/* Nothing drifted so far: compare the whole VMCS with the base once at the end. */
+static void check_drift(struct vmfuzz_request *r)
+{
+	if (r->drift_count)
+		return;
+	write_base_columns(r);
+	find_drift(r);
+	r->drift_row = r->row_count;
+}
+
+#ifdef VMFUZZ_EMULATED
+__attribute__((noinline, section(".text.loop"))) static int run_rows(struct vmfuzz_request *r)
+{
+	u64 at = r->rows_va + r->first_row * r->row_bytes, i;
+	struct vmfuzz_run_state s = { .status = VMFUZZ_STATUS_DONE };
+
+	for (i = r->first_row; i < r->row_count; i++, at += r->row_bytes)
+		if (run_row(r, &s, i, at))
+			break;
 	return s.status;
 }
 
@@ -821,11 +864,8 @@ static int run(struct vmfuzz_request *r)
 		status = VMFUZZ_STATUS_BASE_FAILED;
 	} else {
 		status = run_rows(r);
-		if (status == VMFUZZ_STATUS_DONE && !r->drift_count) {
-			write_base_columns(r);
-			find_drift(r);
-			r->drift_row = r->row_count;
-		}
+		if (status == VMFUZZ_STATUS_DONE)
+			check_drift(r);
 	}
 	vmx_stop(r);
 	return status;
@@ -846,7 +886,11 @@ void vmfuzz_serve(struct vmfuzz_request *r)
 				status = VMFUZZ_STATUS_DONE;
 			}
 		} else if (r->command == VMFUZZ_COMMAND_CAPTURE) {
-			status = capture(r);
+			status = vmx_start(r);
+			if (status == VMFUZZ_STATUS_DONE) {
+				capture(r);
+				vmx_stop(r);
+			}
 		} else if (r->command == VMFUZZ_COMMAND_RUN) {
 			status = run(r);
 		}
@@ -854,12 +898,78 @@ void vmfuzz_serve(struct vmfuzz_request *r)
 	*(volatile u64 *)&r->status = (u64)status;
 }
 
-#ifdef VMFUZZ_EMULATED
 /* First byte of the image: the emulated platform starts here with the request in RDI and waits for HLT. */
 void __attribute__((section(".start"), noreturn)) vmfuzz_start(struct vmfuzz_request *r)
 {
 	vmfuzz_serve(r);
 	for (;;)
 		asm volatile("hlt");
+}
+#endif
+
+#ifndef VMFUZZ_EMULATED
+/* The parts, for a caller that enters VMX operation itself and gives it back between rows: see engine_calls.h. */
+
+void vmfuzz_probe(struct vmfuzz_request *r)
+{
+	probe(r);
+}
+
+int vmfuzz_capture(struct vmfuzz_request *r)
+{
+	int status = load_fresh_vmcs(r);
+
+	if (status == VMFUZZ_STATUS_DONE) {
+		capture(r);
+		vmclear(r->vmcs_pa);
+	}
+	return status;
+}
+
+int vmfuzz_begin(struct vmfuzz_request *r)
+{
+	int status = load_fresh_vmcs(r);
+	u64 refused;
+
+	if (status != VMFUZZ_STATUS_DONE)
+		return status;
+	r->drift_count = 0;
+	r->cr4 = read_cr4();
+	refused = write_base(r);
+	if (!refused)
+		return VMFUZZ_STATUS_DONE;
+	r->detail = refused - 1;
+	return VMFUZZ_STATUS_BASE_FAILED;
+}
+
+int vmfuzz_pick_up(struct vmfuzz_request *r, struct vmfuzz_run_state *s)
+{
+	s->launched = 0;	/* VMCLEAR made it so */
+	return vmptrld(r->vmcs_pa);
+}
+
+void vmfuzz_put_down(struct vmfuzz_request *r)
+{
+	vmclear(r->vmcs_pa);
+}
+
+int vmfuzz_row(struct vmfuzz_request *r, struct vmfuzz_run_state *s, u64 i)
+{
+	return run_row(r, s, i, r->rows_va + i * r->row_bytes);
+}
+
+int vmfuzz_write_field(u64 encoding, u64 value)
+{
+	return vmwrite(encoding, value);
+}
+
+u64 vmfuzz_read_field(u64 encoding)
+{
+	return vmread(encoding);
+}
+
+void vmfuzz_end(struct vmfuzz_request *r)
+{
+	check_drift(r);
 }
 #endif

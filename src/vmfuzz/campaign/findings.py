@@ -122,10 +122,11 @@ def signature_of(comparison: Comparison, row: int) -> Signature:
 
 
 class Findings:
-    """All findings of a campaign by id."""
+    """All findings of a campaign by id; `touched` are those that changed since their keeper last looked."""
 
     def __init__(self) -> None:
         self.by_id: dict[str, Finding] = {}
+        self.touched: set[str] = set()
 
     def add(self, comparison: Comparison, base_name: str) -> int:
         """Gather the mismatches of a batch; returns how many findings are new."""
@@ -152,6 +153,7 @@ class Findings:
             found.example, found.base, found.base_name = example, batch.base, base_name
             found.predicted = outcomes_of(int(comparison.prediction.allowed[row]))
         found.count += weight
+        self.touched.add(signature.id)
         if signature.kind != ACCEPTS and len(found.others) < EXAMPLES_KEPT:
             found.others.setdefault(frozenset(batch.base.differences(example)), Example(example, batch.base, base_name))
         return is_new

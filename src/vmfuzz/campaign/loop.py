@@ -11,6 +11,7 @@ import numpy as np
 
 from vmfuzz.campaign.compare import AlteredModel, Comparison, compare
 from vmfuzz.campaign.findings import Findings
+from vmfuzz.campaign.store import Position, Store
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.execute.base import Executor
 from vmfuzz.generate.draws import draw
@@ -73,14 +74,17 @@ class Summary:
 class Campaign:
     """One campaign on one executor; the same seed gives the same candidates."""
 
+    #: candidates of one family
+    family_size = FAMILY_SIZE
+
     def __init__(self, executor: Executor, seed: int, model: Model | None = None) -> None:
         self.executor = executor
         self.seed = seed
         self.model = model or model_of(executor.capabilities())
         self.generator = generator_of(self.model, executor.known_good())
         deviations = deviations_of(executor.name)
-        self._altered = AlteredModel(self.model.capabilities, deviations) if deviations else None
-        self._bases_used: set[str] = set()
+        self.altered = AlteredModel(self.model.capabilities, deviations) if deviations else None
+        self.bases_used: set[str] = set()
         self.progress = Progress(0, Tally(self.model, deviations), Findings())
 
     def plan(self, number: int) -> list[FamilyPlan]:
@@ -92,31 +96,48 @@ class Campaign:
         choices = draw(self.generator.choices(), self.seed * 1_000_003 + number, _CHUNK)
         return [self.generator.plan(choice, int(targets[i % len(targets)]), number * _CHUNK + i) for i, choice in enumerate(choices)]
 
-    def run(self, iterations: int, on_progress: Callable[[Progress], None] | None = None) -> Summary:
-        """Run `iterations` candidates; `on_progress` is called after each family. KeyboardInterrupt ends it cleanly."""
+    def run(self, iterations: int, on_progress: Callable[[Progress], None] | None = None, store: Store | None = None) -> Summary:
+        """Run until `iterations` candidates have run in all; `on_progress` is called after each family, `store` keeps the state.
+
+        A store in which a campaign was begun makes this one go on where that one stopped. KeyboardInterrupt ends the run cleanly.
+        """
         progress = self.progress
         progress.wanted = iterations
-        start = time.perf_counter()
+        position = store.attach(self, iterations) if store is not None else Position()
+        start = time.perf_counter() - progress.seconds
         stopped = False
         try:
-            chunk = 0
             while progress.tally.candidates < iterations:
-                for plan in self.plan(chunk):
-                    remaining = iterations - progress.tally.candidates
-                    if remaining <= 0:
-                        break
-                    self._family(plan, min(FAMILY_SIZE, remaining), start)
-                    if on_progress is not None:
-                        on_progress(progress)
-                chunk += 1
+                self._chunk(position, iterations, start, on_progress, store)
+                position = Position(position.chunk + 1)
         except KeyboardInterrupt:
             stopped = True
         progress.seconds = time.perf_counter() - start
-        return Summary(self.executor.name, self.seed, progress, stopped, tuple(sorted(self._bases_used)))
+        return Summary(self.executor.name, self.seed, progress, stopped, tuple(sorted(self.bases_used)))
+
+    def _chunk(
+        self, position: Position, iterations: int, start: float, on_progress: Callable[[Progress], None] | None, store: Store | None
+    ) -> None:
+        plans = position.plans
+        if plans is None:
+            plans = self.plan(position.chunk)
+            if store is not None:
+                store.chunk(position.chunk, plans)
+        for done, plan in enumerate(plans[position.done :], position.done + 1):
+            remaining = iterations - self.progress.tally.candidates
+            if remaining <= 0:
+                return
+            if store is not None:
+                store.begins(plan)
+            self._family(plan, min(self.family_size, remaining), start)
+            if store is not None:
+                store.ends(self, done)
+            if on_progress is not None:
+                on_progress(self.progress)
 
     def _family(self, plan: FamilyPlan, count: int, start: float) -> None:
         progress = self.progress
-        self._bases_used.add(plan.base)
+        self.bases_used.add(plan.base)
         comparison = self.execute(plan, count)
         before = (len(progress.tally.outcomes), int((progress.tally.decided > 0).sum()))
         progress.tally.add(comparison)
@@ -132,4 +153,4 @@ class Campaign:
         before = time.perf_counter()
         outcomes = self.executor.run(batch)
         self.progress.executor_seconds += time.perf_counter() - before
-        return compare(prediction, outcomes, self._altered)
+        return compare(prediction, outcomes, self.altered)

@@ -15,6 +15,12 @@ from vmfuzz.errors import VmfuzzError
 #: Commands by name: module and function; a module is imported only when its command is used or listed.
 COMMANDS: Final = {
     "run": ("vmfuzz.cli.run", "run"),
+    "findings": ("vmfuzz.cli.findings", "findings"),
+    "show": ("vmfuzz.cli.show", "show"),
+    "minimize": ("vmfuzz.cli.minimize", "minimize"),
+    "verdict": ("vmfuzz.cli.verdict", "verdict"),
+    "export": ("vmfuzz.cli.export", "export"),
+    "replay": ("vmfuzz.cli.replay", "replay"),
     "check": ("vmfuzz.cli.check", "check"),
     "dump-code": ("vmfuzz.cli.dump_code", "dump_code"),
     "caps": ("vmfuzz.cli.caps", "caps"),
@@ -63,6 +69,9 @@ def main() -> None:
     \b
     vmfuzz run --iterations 1000000            fuzz an emulated CPU in this process
     vmfuzz run --cpu tigerlake --seed 7        another CPU model, another seed
+    vmfuzz run --directory d                   keep state and findings in d
+    vmfuzz findings d; vmfuzz show ID          what it found, and one of it
+    vmfuzz replay corpus                       is everything as recorded?
     vmfuzz check dump.txt                      why did this VM entry fail?
     vmfuzz checks guest.gs.s                   what does the manual require?
 

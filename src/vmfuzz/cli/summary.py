@@ -37,9 +37,25 @@ def print_summary(summary: Summary) -> None:
     console.print(_outcomes(summary))
     decided, existing = int((tally.decided > 0).sum()), len(tally.decided)
     console.print(f"checks seen deciding alone: {decided} of the {existing} that exist on this processor")
+    if tally.named:
+        other = f"; another one for {tally.other_check.total():,}" if tally.other_check else ""
+        console.print(f"the executor names a check that the model finds violated too for {tally.named.total():,} failures{other}")
+    for name, (strict, lenient) in _readings(summary).items():
+        console.print(f"ambiguity {name}: read strictly {strict:,} times, leniently {lenient:,} times")
     for name, count in tally.by_deviation.most_common():
         console.print(f"known deviation {name}: {count:,} candidates")
     _print_findings(console, summary)
+
+
+def _readings(summary: Summary) -> dict[str, tuple[int, int]]:
+    """For each ambiguity that was met: how often the processor took the strict and the lenient reading."""
+    tally = summary.progress.tally
+    met: dict[str, tuple[int, int]] = {}
+    for compiled, (strict, lenient) in zip(tally.model.compiled, tally.readings.tolist(), strict=True):
+        if compiled.check.ambiguity and (strict or lenient):
+            before = met.get(compiled.check.ambiguity, (0, 0))
+            met[compiled.check.ambiguity] = (before[0] + strict, before[1] + lenient)
+    return met
 
 
 def _verdicts(summary: Summary) -> Table:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from vmfuzz.errors import VmfuzzError
 from vmfuzz.execute.base import open_executor
-
-_DEVICE = Path("/dev/vmfuzz")
-_CPUINFO = Path("/proc/cpuinfo")
+from vmfuzz.execute.kmod_abi import kmod_constants, kmod_struct
+from vmfuzz.execute.kmod_device import DEVICE, LocalDevice, error_text
 
 
 @dataclass(frozen=True)
@@ -37,16 +34,15 @@ def _bochs() -> Availability:
 
 
 def _kmod() -> Availability:
-    """The kernel module is not part of this version; say what this machine would offer it."""
+    """Open the device and ask what the processor is; no candidate runs."""
     try:
-        flags = _CPUINFO.read_text(encoding="utf-8")
-    except OSError:
-        flags = ""
-    vmx = "vmx" in next((line for line in flags.splitlines() if line.startswith("flags")), "").split()
-    processor = "this processor has VMX" if vmx else "this processor has no VMX"
-    if _DEVICE.exists():
-        right = "and can" if os.access(_DEVICE, os.R_OK | os.W_OK) else "but cannot"
-        return Availability("kmod", False, f"{_DEVICE} exists {right} be opened; this version of vmfuzz has no kernel-module executor yet")
-    return Availability(
-        "kmod", False, f"{processor}; this version of vmfuzz has no kernel-module executor yet: use the emulated CPU (--executor bochs)"
-    )
+        device = LocalDevice()
+    except VmfuzzError as error:
+        return Availability("kmod", False, str(error))
+    try:
+        number, _ = device.request(kmod_constants()["IOC_INFO"], kmod_struct("info").tobytes())
+    finally:
+        device.close()
+    if number:
+        return Availability("kmod", False, error_text(number))
+    return Availability("kmod", True, f"{DEVICE} is ready; read docs/bare-metal.md before you run anything on it (--executor kmod)")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, runtime_checkable
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.outcomes import Outcomes
-from vmfuzz.errors import UnknownNameError
+from vmfuzz.errors import UnknownNameError, UsageError
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -39,14 +40,18 @@ class Executor(Protocol):
 
 
 #: Names that `open_executor` takes.
-EXECUTORS: Final = ("auto", "bochs")
+EXECUTORS: Final = ("auto", "bochs", "kmod")
+#: A name that begins so is the command that starts the agent of another machine: "remote:ssh root@target vmfuzz-agent".
+REMOTE: Final = "remote:"
 
 
 def open_executor(name: str = "auto", cpu: str | None = None, **options: Any) -> Executor:
-    """Open an executor; `cpu` is the CPU model of an emulated one. `auto` takes the best that works here.
+    """Open an executor; `cpu` is the CPU model of an emulated one. `auto` is the emulated CPU: a real one has to be asked for.
 
-    Raises UnknownNameError (executor or CPU model) and EnvironmentUnusable (something is not installed).
+    Raises UnknownNameError (executor or CPU model) and EnvironmentUnusable (something is not installed, no device).
     """
+    if name == "kmod" or name.startswith(REMOTE):
+        return _open_kmod(name, cpu, options)
     if name not in EXECUTORS:
         raise UnknownNameError("executor", name, EXECUTORS)
     from vmfuzz.execute.bochs import (
@@ -55,3 +60,16 @@ def open_executor(name: str = "auto", cpu: str | None = None, **options: Any) ->
     )  # an executor's needs are its own: import only what is opened
 
     return BochsExecutor(cpu or DEFAULT_CPU, **options)
+
+
+def _open_kmod(name: str, cpu: str | None, options: dict[str, Any]) -> Executor:
+    if cpu is not None:
+        raise UsageError(f"CPU model {cpu!r}: {name} executes on the processor that is there; leave it out")
+    from vmfuzz.execute.kmod import KmodExecutor
+
+    if name == "kmod":
+        return KmodExecutor(**options)
+    command = shlex.split(name.removeprefix(REMOTE))
+    if not command:
+        raise UsageError(f"{name!r}: expected the command that starts the agent, such as {REMOTE}ssh root@target vmfuzz-agent")
+    return KmodExecutor.remote(command, **options)

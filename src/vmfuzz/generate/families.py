@@ -45,11 +45,16 @@ class FamilyPlan:
 
 @dataclass(frozen=True)
 class Choice:
-    """What Hypothesis draws for one plan; `which` picks among the bases in which a directed plan's check applies."""
+    """What Hypothesis draws for one plan.
+
+    `numbers` name checks (`of_checks`) or fields, counted from a place that changes from plan to plan: Hypothesis likes small numbers, and
+    no check should be preferred. `which` picks among the bases in which a directed plan's check applies.
+    """
 
     directed: bool
     base: str
-    operands: tuple[str, ...]
+    of_checks: bool
+    numbers: tuple[int, ...]
     which: int
     seed: int
 
@@ -76,10 +81,10 @@ class Generator:
         """What Hypothesis decides about one plan."""
         bases = self.bases
         base = st.builds(bases.nearest, st.sampled_from(bases.modes), st.sampled_from(bases.features), st.sampled_from(bases.events))
-        anything = st.lists(st.sampled_from(self._fields), min_size=1, max_size=MOST_OPERANDS, unique=True).map(tuple)
-        checks = st.lists(st.sampled_from(self._groups), min_size=1, max_size=3).map(_joined)
-        operands = st.one_of(checks, anything)
-        return st.builds(Choice, st.integers(0, 2).map(bool), base, operands, st.integers(0, 63), st.integers(0, (1 << 64) - 1))
+        numbers = st.lists(st.integers(0, (1 << 16) - 1), min_size=1, max_size=MOST_OPERANDS, unique=True).map(tuple)
+        return st.builds(
+            Choice, st.integers(0, 2).map(bool), base, st.booleans(), numbers, st.integers(0, 63), st.integers(0, (1 << 64) - 1)
+        )
 
     def plan(self, choice: Choice, target: int, ordinal: int) -> FamilyPlan:
         """The plan that a choice makes: directed at the check `target` (an index in `model.compiled`), or at nothing.
@@ -87,13 +92,18 @@ class Generator:
         A directed plan takes a base in which the check's condition holds and varies its operands; an undirected one takes any base and the
         operands of some checks, or any operands, against the model's blind spots. `ordinal` sets equal choices apart.
         """
-        seed = int(np.random.SeedSequence([choice.seed, ordinal]).generate_state(1, np.uint64)[0])
+        seed, turn = (int(word) for word in np.random.SeedSequence([choice.seed, ordinal]).generate_state(2, np.uint64))
+        if choice.of_checks:
+            groups = self._groups
+            operands = _joined([groups[(number + turn) % len(groups)] for number in choice.numbers[:3]])
+        else:
+            operands = tuple(dict.fromkeys(self._fields[(number + turn) % len(self._fields)] for number in choice.numbers))
         if not choice.directed:
-            return FamilyPlan(choice.base, choice.operands, seed)
+            return FamilyPlan(choice.base, operands, seed)
         names = self._applicable[target]
         own = self._own_operands(target)
         gate = tuple(name for name in self.model.compiled[target].check.fields if self._can_vary(name) and name not in own)
-        return FamilyPlan(names[choice.which % len(names)], _joined([own, gate[:2], choice.operands[:1]]), seed)
+        return FamilyPlan(names[choice.which % len(names)], _joined([own, gate, operands[:1]]), seed)
 
     @cached_property
     def _groups(self) -> tuple[tuple[str, ...], ...]:

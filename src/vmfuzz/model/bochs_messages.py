@@ -15,6 +15,14 @@ from vmfuzz.model.checks import CHECKS
 
 MESSAGES: Final = MappingProxyType(
     {
+        "VMENTER FAIL: No guest interruptions are allowed when entering Wait-For-Sipi state": ("guest.activity.inject.wfs",),
+        "VMENTER FAIL: The activity state must not indicate the wait-for-SIPI state if entering to SMM guest": (
+            "guest.activity.smm-entry",
+        ),
+        "VMENTER FAIL: VMCS SMM guest should block SMI": ("guest.intr.smi-entry",),
+        "VMFAIL: VMCS x86-64 host control invalid on VMENTRY": ("host.as.lma1.exit",),
+        "VMFAIL: invalid value in host IA32_SPEC_CTRL_MSR": ("host.speccontrol",),
+        "VMFAIL: save_VMX_preemption_timer VMEXIT control is set but VMX_preemption_timer VMEXEC control is clear": ("ctl.exit.savetimer",),
         "VMENTER FAIL: Enter to x86-64 guest with RFLAGS.VM": ("guest.rflags.vm.ia32e",),
         "VMENTER FAIL: Only NMI or #MC guest interruption is allowed when entering shutdown state": ("guest.activity.inject.shutdown",),
         "VMENTER FAIL: RFLAGS reserved bits are set": ("guest.rflags.reserved.zeros",),

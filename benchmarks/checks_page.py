@@ -1,0 +1,181 @@
+"""Print docs/checks.md from the counts of the long campaign (benchmarks/agreement.py): what is no check here, and what was never seen deciding.
+
+python benchmarks/checks_page.py --directory DIR > docs/checks.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+
+from vmfuzz.model.bochs_messages import checks_without_message
+from vmfuzz.model.check import Check
+from vmfuzz.model.checks import CHECKS, NOT_APPLICABLE
+from vmfuzz.model.known_deviations import DEVIATIONS
+
+#: Why no emulated CPU model has a check: beginning of its id -> reason; the longest beginning counts.
+ABSENT = {
+    "ctl.ipiv": 'no model allows "IPI virtualization"',
+    "ctl.eptp.sss.text": "no model supports supervisor shadow-stack control",
+    "ctl.pt": "no model has Intel PT",
+    "ctl.pebs": "no model allows the control",
+    "ctl.hlat": 'no model allows "enable HLAT"',
+    "ctl.eptpw": "no model allows the control",
+    "ctl.gpv": "no model allows the control",
+    "ctl.pasid": 'no model allows "PASID translation"',
+    "ctl.apictimer": 'no model allows "APIC-timer virtualization"',
+    "ctl.inject.errcode": "no model has CET",
+    "host.cr4.cet-wp": "no model has CET",
+    "host.cet": "no model has CET",
+    "host.as.32.cet": "no model has CET",
+    "host.as.64.cet": "no model has CET",
+    "host.as.cet": "no model has CET",
+    "host.pkrs": "no model has PKS",
+    "host.fred": "no model has FRED",
+    "host.as.32.fred": "no model has FRED",
+    "host.as.no64": "every model has Intel 64",
+    "guest.cr4.cet-wp": "no model has CET",
+    "guest.cr4.fred": "no model has FRED",
+    "guest.cr3.reserved.lam": "no model has LAM",
+    "guest.bndcfgs": "no model has MPX",
+    "guest.rtit": "no model has Intel PT",
+    "guest.pkrs": "no model has PKS",
+    "guest.uinv": 'no model allows "load UINV"',
+    "guest.lbrctl": 'no model allows "load guest IA32_LBR_CTL"',
+    "guest.cet": "no model has CET",
+    "guest.fred": "no model has FRED",
+    "guest.ssp": "no model has CET",
+    "guest.speccontrol": 'no model allows "load IA32_SPEC_CTRL" (VM entry)',
+    "guest.intr.enclave.movss": "no model reports SGX",
+    "guest.pdbg.bld.text": "no model has bus-lock debug exceptions",
+}
+_HOST_64 = "needs a 32-bit host, which violates host.as.lma1.exit and host.as.32.rip too: executors launch in IA-32e mode from above 4 GiB"
+_LIVE_LMA = "executors launch in IA-32e mode, so IA32_EFER.LMA is 1"
+_NOT_IN_SMM = 'outside SMM "entry to SMM" fails in an earlier stage'
+_NO_RTM = "no model has RTM, so guest.pdbg.rtm.supported is violated too"
+#: Why a check that exists was never seen deciding alone, where neither a deviation nor an ambiguity says so: beginning of its id -> reason.
+NEVER_ALONE = {
+    "ctl.entry.smm.both": "outside SMM the rules that forbid each of the two controls are violated with it",
+    "host.sel.ss.null": _HOST_64,
+    "host.as.lma0": _LIVE_LMA,
+    "host.as.lma1.exit": _HOST_64,
+    "host.as.ia32e": _HOST_64,
+    "host.as.32": _HOST_64,
+    "guest.activity.smm-entry": _NOT_IN_SMM,
+    "guest.intr.smi-entry": _NOT_IN_SMM,
+    "guest.activity.inject.wfs": "containment refuses wait-for-SIPI: such rows have hung the emulated CPU now and then",
+    "guest.pdbg.rtm": _NO_RTM,
+    "guest.intr.nmi-sti": "Bochs fails such entries with qualification 0 in place of 3: deviation bochs-nmi-sti",
+    "msrload.wrmsr": "never required: what is beyond the model's table of MSRs or its first four entries counts as not modelled",
+}
+
+
+class Seen:
+    """The counts of all steps of the long campaign, by check."""
+
+    def __init__(self, directory: Path) -> None:
+        self.exists: set[str] = set()
+        self.decided: Counter[str] = Counter()
+        self.violated: Counter[str] = Counter()
+        self.strict: Counter[str] = Counter()
+        self.lenient: Counter[str] = Counter()
+        for path in sorted(directory.glob("*/*.json")):
+            step = json.loads(path.read_text(encoding="utf-8"))
+            for id, counts in step["checks"].items():
+                self.exists.add(id)
+                self.decided[id] += counts["decided"]
+                self.violated[id] += counts["violated"]
+            for id, counts in step["readings"].items():
+                self.strict[id] += counts["strict"]
+                self.lenient[id] += counts["lenient"]
+
+
+def longest(id: str, reasons: dict[str, str]) -> str | None:
+    """The reason whose key is the longest beginning of the id."""
+    keys = [key for key in reasons if id == key or id.startswith((f"{key}.", f"{key}-"))]
+    return reasons[max(keys, key=len)] if keys else None
+
+
+def reason_never_alone(check: Check, seen: Seen) -> str:
+    """Why a check that exists was never seen deciding alone."""
+    known = longest(check.id, NEVER_ALONE)
+    if known:
+        return known
+    if check.ambiguity:
+        return f"ambiguity {check.ambiguity}: the emulated CPUs take the lenient reading ({seen.lenient[check.id]:,} times)"
+    deviation = next((deviation.id for deviation in DEVIATIONS if check.id in deviation.skips), None)
+    return f"Bochs does not make it: deviation {deviation}" if deviation else "not seen yet"
+
+
+def page(seen: Seen) -> str:
+    """The page."""
+    lines = [
+        "# The checks, and which of them were seen at work",
+        "",
+        f"The model declares {len(CHECKS)} checks; `vmfuzz checks` shows them. This page says what is *not* there and what was never seen deciding a VM",
+        "entry, in the campaigns of [agreement.md](agreement.md). All processors are *emulated* (the 13 Intel models of Bochs 3.0).",
+        "It is written by `benchmarks/checks_page.py`.",
+        "",
+        "## Rows of the reference catalogue that are no checks here",
+        "",
+        "| row | reason |",
+        "|---|---|",
+        *(f"| `{id}` | {reason} |" for id, reason in NOT_APPLICABLE.items()),
+        "",
+        "## Checks that exist on none of the 13 emulated CPU models",
+        "",
+        "Tests predict their violation on made-up capabilities; no executor has run them.",
+        "",
+        "| reason | checks |",
+        "|---|---|",
+    ]
+    absent: dict[str, list[str]] = {}
+    for check in CHECKS:
+        if check.id not in seen.exists:
+            absent.setdefault(longest(check.id, ABSENT) or "not known", []).append(f"`{check.id}`")
+    lines += [f"| {reason} | {', '.join(ids)} |" for reason, ids in absent.items()]
+    lines += [
+        "",
+        "## Checks that exist on some model and were never seen deciding alone",
+        "",
+        "Violated: candidates that ran and violate the check, mostly together with others.",
+        "",
+        "| check | violated | reason |",
+        "|---|---:|---|",
+    ]
+    never = [check for check in CHECKS if check.id in seen.exists and not seen.decided[check.id]]
+    lines += [f"| `{check.id}` | {seen.violated[check.id]:,} | {reason_never_alone(check, seen)} |" for check in never]
+    lines += [
+        "",
+        "## Ambiguities: which reading the emulated CPUs take",
+        "",
+        "Counted where the check alone could decide; all zeros: no model has what the check needs.",
+        "",
+        "| check | ambiguity | fails the entry (strict) | enters (lenient) |",
+        "|---|---|---:|---:|",
+        *(
+            f"| `{check.id}` | {check.ambiguity} | {seen.strict[check.id]:,} | {seen.lenient[check.id]:,} |"
+            for check in CHECKS
+            if check.ambiguity
+        ),
+        "",
+        "## The name of the failing check",
+        "",
+        "Bochs logs which of its tests failed; `model/bochs_messages.py` maps each message to checks, and campaigns compare. These checks exist on some",
+        "model and have no message, because Bochs does not make them or the model only counts them as not modelled:",
+        ", ".join(f"`{id}`" for id in checks_without_message() if id in seen.exists) + ".",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--directory", type=Path, required=True)
+    print(page(Seen(parser.parse_args().directory)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+// agent.c: gives /dev/vmfuzz to a KmodExecutor elsewhere: frames on standard input, answers on standard output.
+/*
+ * Meant to be built statically and started through ssh or a serial line by vmfuzz itself. A frame is struct vmfuzz_frame and
+ * `length` bytes. Requests carry an ioctl's structure; VMFUZZ_IOC_RUN appends what its pointers name: base, columns, restore,
+ * rows. The answer has the ioctl's errno in `code`, then the structure; after a run also the results, without the rows'
+ * values, and the words of the arena that are not 0 as pairs (offset, value) behind their number.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "vmfuzz_uapi.h"
+
+#define MAGIC 0x7a667676u
+#define MOST_BYTES (64u << 20)
+#define ARENA_WORDS (VMFUZZ_ARENA_PAGES * VMFUZZ_PAGE / 8)
+
+struct vmfuzz_frame {
+	uint32_t magic;
+	uint32_t code;
+	uint64_t length;
+};
+
+struct buffer {
+	unsigned char *bytes;
+	size_t length;
+};
+
+static int device = -1;
+static uint64_t arena[ARENA_WORDS];
+
+static void append(struct buffer *b, const void *bytes, size_t length)
+{
+	if (b->length + length > MOST_BYTES) {
+		fprintf(stderr, "vmfuzz-agent: an answer is too long\n");
+		exit(1);
+	}
+	memcpy(b->bytes + b->length, bytes, length);
+	b->length += length;
+}
+
+/* The module serves one CPU a file: stay on the present one. */
+static void pin(void)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(sched_getcpu(), &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+static int call(unsigned long request, void *argument)
+{
+	if (device < 0)
+		pin();
+	if (device < 0)
+		device = open("/dev/vmfuzz", O_RDWR | O_CLOEXEC);
+	if (device < 0)
+		return errno;
+	return ioctl(device, request, argument) ? errno : 0;
+}
+
+/* Pointers into the frame; 0 if it is shorter than its counts say. */
+static int place(struct vmfuzz_run *run, const struct buffer *in)
+{
+	uint64_t columns = (uint64_t)run->field_columns + run->arena_columns + run->live_columns, at = sizeof(*run);
+	uint64_t most = MOST_BYTES;
+
+	if (columns > most || run->base_count > most || run->restore_count > most || run->row_bytes > most || run->row_count > most)
+		return 0;
+	run->base = (uintptr_t)in->bytes + at;
+	at += run->base_count * sizeof(struct vmfuzz_pair);
+	run->columns = (uintptr_t)in->bytes + at;
+	at += columns * 8;
+	run->restore = (uintptr_t)in->bytes + at;
+	at += run->restore_count * 8;
+	run->rows = (uintptr_t)in->bytes + at;
+	at += run->row_count * run->row_bytes;
+	run->arena = (uintptr_t)arena;
+	return at == in->length;
+}
+
+static int run_request(const struct buffer *in, struct buffer *out)
+{
+	struct vmfuzz_run *run = (struct vmfuzz_run *)in->bytes;
+	uint64_t i, count = 0;
+	int error;
+
+	if (in->length < sizeof(*run) || !place(run, in))
+		return EMSGSIZE;
+	error = call(VMFUZZ_IOC_RUN, run);
+	append(out, run, sizeof(*run));
+	if (error && error != EINTR && error != EXDEV)
+		return error;
+	for (i = 0; i < run->row_count; i++)
+		append(out, (void *)(uintptr_t)(run->rows + i * run->row_bytes), sizeof(struct vmfuzz_result));
+	for (i = 0; i < ARENA_WORDS; i++)
+		count += arena[i] != 0;
+	append(out, &count, sizeof(count));
+	for (i = 0; i < ARENA_WORDS; i++)
+		if (arena[i]) {
+			struct vmfuzz_pair pair = { i * 8, arena[i] };
+
+			append(out, &pair, sizeof(pair));
+		}
+	return error;
+}
+
+/* Serve one request; `in` may be written to. Returns an errno. */
+static int serve_one(uint32_t code, const struct buffer *in, struct buffer *out)
+{
+	size_t expected = code == VMFUZZ_IOC_INFO ? sizeof(struct vmfuzz_info) : sizeof(struct vmfuzz_capture);
+	int error;
+
+	out->length = 0;
+	if (code == VMFUZZ_IOC_RUN)
+		return run_request(in, out);
+	if (code != VMFUZZ_IOC_INFO && code != VMFUZZ_IOC_CAPTURE)
+		return ENOTTY;
+	if (in->length != expected)
+		return EMSGSIZE;
+	error = call(code, in->bytes);
+	append(out, in->bytes, expected);
+	return error;
+}
+
+static void allocate(struct buffer *b)
+{
+	b->bytes = malloc(MOST_BYTES);
+	b->length = 0;
+	if (!b->bytes) {
+		fprintf(stderr, "vmfuzz-agent: no memory\n");
+		exit(1);
+	}
+}
+
+static int read_all(int fd, void *to, size_t length)
+{
+	while (length) {
+		ssize_t n = read(fd, to, length);
+
+		if (n <= 0)
+			return 0;
+		to = (char *)to + n;
+		length -= (size_t)n;
+	}
+	return 1;
+}
+
+static int write_all(int fd, const void *from, size_t length)
+{
+	while (length) {
+		ssize_t n = write(fd, from, length);
+
+		if (n <= 0)
+			return 0;
+		from = (const char *)from + n;
+		length -= (size_t)n;
+	}
+	return 1;
+}
+
+int main(void)
+{
+	struct buffer in, out;
+	struct vmfuzz_frame frame;
+
+	allocate(&in);
+	allocate(&out);
+	while (read_all(0, &frame, sizeof(frame))) {
+		if (frame.magic != MAGIC || frame.length > MOST_BYTES) {
+			fprintf(stderr, "vmfuzz-agent: not a vmfuzz frame; start it from vmfuzz\n");
+			return 1;
+		}
+		in.length = frame.length;
+		if (!read_all(0, in.bytes, in.length))
+			return 1;
+		frame.code = (uint32_t)serve_one(frame.code, &in, &out);
+		frame.length = out.length;
+		if (!write_all(1, &frame, sizeof(frame)) || !write_all(1, out.bytes, out.length))
+			return 1;
+	}
+	return 0;
+}

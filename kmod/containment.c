@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+// containment.c: the predicate that stands between userspace and VMLAUNCH: which candidates may run on this machine.
+/*
+ * A candidate is refused unless it either fails for certain or cannot do harm: no guest instruction executes, no memory but the
+ * arena is written, no interrupt meant for the host is lost, and every register that the VM exit loads comes back with the value
+ * it had. "For certain" means: by a check that every processor makes on this one value (a reserved bit, an address that is
+ * not canonical), never by a second field of the same candidate, with one exception: RFLAGS bit 1 clear. No processor enters a
+ * guest with it, and KVM's own tests rely on it.
+ *
+ * Freestanding: the module and a shared object for the test that compares it with execute/containment_kmod.py link it.
+ */
+#include "containment.h"
+#include "containment_calls.h"
+
+typedef vmfuzz_u16 u16;
+typedef vmfuzz_u32 u32;
+typedef vmfuzz_u64 u64;
+
+#undef BIT
+#define BIT(n) (1ull << (n))
+#define S(name) (v[VMFUZZ_SLOT_##name])
+#define KNOWN(name) (l->captured[VMFUZZ_SLOT_##name])
+
+const u16 vmfuzz_slot_encoding[VMFUZZ_SLOT_COUNT] = {
+	0x4000, 0x4002, 0x401e, 0x2034, 0x400c, 0x4012, 0x2044,
+	0x400e, 0x2006, 0x4010, 0x2008, 0x4014, 0x200a,
+	0x201a, 0x2012, 0x2014, 0x2016, 0x200e, 0x202a, 0x2024, 0x2030, 0x2040, 0x2042,
+	0x2800, 0x482e, 0x4826, 0x6820, 0x6800, 0x6802,
+	0x2802, 0x2804, 0x2806, 0x2808, 0x2814, 0x2818,
+	0x0c00, 0x0c02, 0x0c04, 0x0c06, 0x0c08, 0x0c0a, 0x0c0c,
+	0x2c00, 0x2c02, 0x2c04, 0x2c06, 0x4c00,
+	0x6c00, 0x6c02, 0x6c04, 0x6c06, 0x6c08, 0x6c0a, 0x6c0c, 0x6c0e, 0x6c10, 0x6c12, 0x6c14, 0x6c16, 0x6c18, 0x6c1a, 0x6c1c,
+};
+
+/* Control bits whose effect on entry and exit this file has thought through, by slot. */
+static const u64 understood[VMFUZZ_SLOT_CONTROLS] = {
+	0xe9,		/* pin: 0, 3, 5, 6, 7 */
+	0xfbfb9e8c,	/* primary: all of the manual's */
+	0xdfffffff,	/* secondary: 0-28, 30, 31 */
+	0x5f,		/* tertiary: 0-4, 6 */
+	0xfffc9204,	/* exit: 2, 9, 12, 15, 18-31 */
+	0x7fee04,	/* entry: 2, 9-11, 13-22; not 23 (FRED), 24 (IA32_SPEC_CTRL): exits do not give these back */
+	0,		/* secondary exit controls: none */
+};
+
+static u32 bit(u64 value, unsigned int number)
+{
+	return value >> number & 1;
+}
+
+static int canonical(const struct vmfuzz_limits *l, u64 value)
+{
+	unsigned int shift = 64 - l->linear_bits;
+
+	return (u64)((long long)(value << shift) >> shift) == value;
+}
+
+/* The control word, 0 where another control does not activate it. */
+static u64 word(const u64 *v, unsigned int slot)
+{
+	if (slot == VMFUZZ_SLOT_SECONDARY && !bit(S(PRIMARY), 31))
+		return 0;
+	if (slot == VMFUZZ_SLOT_TERTIARY && !bit(S(PRIMARY), 17))
+		return 0;
+	if (slot == VMFUZZ_SLOT_SECONDARY_EXIT && !bit(S(EXIT), 31))
+		return 0;
+	return v[slot];
+}
+
+static u32 refuse_controls(const struct vmfuzz_limits *l, const u64 *v)
+{
+	unsigned int slot;
+
+	/* Entry to SMM and deactivation of the dual-monitor treatment: not for experiments, whatever the processor says. */
+	if (S(ENTRY) & (BIT(10) | BIT(11)))
+		return VMFUZZ_RULE_SMM;
+	for (slot = 0; slot < VMFUZZ_SLOT_SECONDARY_EXIT; slot++)
+		if (word(v, slot) & l->may[slot] & ~l->must[slot] & ~understood[slot])
+			return VMFUZZ_RULE_UNKNOWN_CONTROL;
+	if (bit(l->may[VMFUZZ_SLOT_EXIT], 31) && word(v, VMFUZZ_SLOT_SECONDARY_EXIT))
+		return VMFUZZ_RULE_SECONDARY_EXIT;
+	return VMFUZZ_RULE_NONE;
+}
+
+/* Loaded by every exit, and by every entry failure. */
+static u32 refuse_host_registers(const struct vmfuzz_limits *l, const u64 *v)
+{
+	unsigned int i;
+
+	if (S(HOST_CR0) != KNOWN(HOST_CR0) && !(l->cr0_fixed0 & ~S(HOST_CR0)) && !(S(HOST_CR0) & ~l->cr0_fixed1))
+		return VMFUZZ_RULE_HOST_CR0;
+	/* Bits 62:61 are linear-address masking and loaded where it exists; any other bit beyond the width fails. */
+	if (S(HOST_CR3) != KNOWN(HOST_CR3) && !((S(HOST_CR3) & ~(3ull << 61)) >> l->physical_bits))
+		return VMFUZZ_RULE_HOST_CR3;
+	if (S(HOST_CR4) != KNOWN(HOST_CR4) && !(l->cr4_fixed0 & ~S(HOST_CR4)) && !(S(HOST_CR4) & ~l->cr4_fixed1))
+		return VMFUZZ_RULE_HOST_CR4;
+	for (i = VMFUZZ_SLOT_HOST_ES; i <= VMFUZZ_SLOT_HOST_TR; i++) {
+		int fails = v[i] & 7 || (!v[i] && (i == VMFUZZ_SLOT_HOST_CS || i == VMFUZZ_SLOT_HOST_TR));
+
+		if (v[i] != l->captured[i] && !fails)
+			return VMFUZZ_RULE_HOST_SELECTOR;
+	}
+	for (i = VMFUZZ_SLOT_HOST_FS_BASE; i <= VMFUZZ_SLOT_HOST_IDTR_BASE; i++)
+		if (v[i] != l->captured[i] && canonical(l, v[i]))
+			return VMFUZZ_RULE_HOST_BASE;
+	if (S(HOST_SYSENTER_CS) != KNOWN(HOST_SYSENTER_CS))
+		return VMFUZZ_RULE_HOST_SYSENTER;
+	for (i = VMFUZZ_SLOT_HOST_SYSENTER_ESP; i <= VMFUZZ_SLOT_HOST_SYSENTER_EIP; i++)
+		if (v[i] != l->captured[i] && canonical(l, v[i]))
+			return VMFUZZ_RULE_HOST_SYSENTER;
+	/* No check looks at host_rsp, and an NMI right after the exit would see it. */
+	if (S(HOST_RSP) != KNOWN(HOST_RSP))
+		return VMFUZZ_RULE_HOST_RSP;
+	if (S(HOST_RIP) != KNOWN(HOST_RIP) && canonical(l, S(HOST_RIP)))
+		return VMFUZZ_RULE_HOST_RIP;
+	return VMFUZZ_RULE_NONE;
+}
+
+static int bad_memory_type(u64 pat)
+{
+	unsigned int i;
+
+	for (i = 0; i < 64; i += 8) {
+		u64 type = pat >> i & 0xff;
+
+		if (type > 7 || type == 2 || type == 3)
+			return 1;
+	}
+	return 0;
+}
+
+/* Loaded by exits if a control says so. */
+static u32 refuse_host_msrs(const struct vmfuzz_limits *l, const u64 *v)
+{
+	u64 exit = S(EXIT);
+
+	if (bit(exit, 19) && S(HOST_PAT) != KNOWN(HOST_PAT) && !bad_memory_type(S(HOST_PAT)))
+		return VMFUZZ_RULE_HOST_PAT;
+	if (bit(exit, 21) && S(HOST_EFER) != KNOWN(HOST_EFER) && !(S(HOST_EFER) & ~0xd01ull) && (S(HOST_EFER) & 0x500) == 0x500)
+		return VMFUZZ_RULE_HOST_EFER;
+	if (bit(exit, 12) && S(HOST_PERF) != KNOWN(HOST_PERF))
+		return VMFUZZ_RULE_HOST_PERF;
+	if (bit(exit, 28) && (S(HOST_S_CET) != KNOWN(HOST_S_CET) || S(HOST_SSP) != KNOWN(HOST_SSP) ||
+			      S(HOST_SSP_TABLE) != KNOWN(HOST_SSP_TABLE)))
+		return VMFUZZ_RULE_HOST_CET;
+	if (bit(exit, 29) && S(HOST_PKRS) != KNOWN(HOST_PKRS) && !(S(HOST_PKRS) >> 32))
+		return VMFUZZ_RULE_HOST_PKRS;
+	return VMFUZZ_RULE_NONE;
+}
+
+/* What the entry loads the exit must load or clear again, or it must be what the host has already. */
+static u32 refuse_leaks(const struct vmfuzz_limits *l, const u64 *v)
+{
+	u64 entry = S(ENTRY), exit = S(EXIT);
+	int leaks = 0;
+
+	leaks |= bit(entry, 13) && !bit(exit, 12) && S(GUEST_PERF) != KNOWN(HOST_PERF);
+	leaks |= bit(entry, 14) && !bit(exit, 19) && S(GUEST_PAT) != KNOWN(HOST_PAT);
+	leaks |= bit(entry, 15) && !bit(exit, 21) && S(GUEST_EFER) != KNOWN(HOST_EFER);
+	leaks |= bit(entry, 22) && !bit(exit, 29) && S(GUEST_PKRS) != KNOWN(HOST_PKRS);
+	leaks |= bit(entry, 16) && !bit(exit, 23);	/* IA32_BNDCFGS */
+	leaks |= bit(entry, 18) && !bit(exit, 25);	/* IA32_RTIT_CTL */
+	leaks |= bit(entry, 19) && !bit(exit, 27);	/* UINV */
+	leaks |= bit(entry, 20) && !bit(exit, 28);	/* CET state */
+	leaks |= bit(entry, 21) && !bit(exit, 26);	/* IA32_LBR_CTL */
+	if (leaks)
+		return VMFUZZ_RULE_LEAK;
+	/* Trace output goes to the memory that the host's MSRs name: Intel PT, and branch traces (TR, BTS, BTINT). */
+	if (bit(entry, 18) && bit(S(GUEST_RTIT), 0))
+		return VMFUZZ_RULE_TRACE;
+	if (bit(entry, 2) && S(GUEST_DEBUGCTL) & 0x1c0)
+		return VMFUZZ_RULE_TRACE;
+	return VMFUZZ_RULE_NONE;
+}
+
+/*
+ * The list is not empty and its address does not fail for certain. Whether its end lies beyond the width does not count:
+ * a processor may get the sum wrong.
+ */
+static int list_processed(const struct vmfuzz_limits *l, u64 count, u64 address)
+{
+	return count && !(address & 15) && !(address >> l->physical_bits);
+}
+
+/* Where the processor may write: pages of the arena that are no walls, or nowhere since the address is too wide. */
+static int harmless(const struct vmfuzz_limits *l, u64 address)
+{
+	u64 walls = (u64)VMFUZZ_WALL_PAGES * VMFUZZ_PAGE;
+
+	return address >> l->physical_bits || address - l->arena_pa - walls < l->arena_bytes - walls;
+}
+
+static u32 refuse_memory(const struct vmfuzz_limits *l, const u64 *v)
+{
+	u64 secondary = word(v, VMFUZZ_SLOT_SECONDARY), tertiary = word(v, VMFUZZ_SLOT_TERTIARY);
+	int ok = 1;
+
+	if (list_processed(l, S(STORE_COUNT), S(STORE_ADDRESS)))
+		return VMFUZZ_RULE_MSR_STORE;
+	if (list_processed(l, S(LOAD_COUNT), S(LOAD_ADDRESS)))
+		return VMFUZZ_RULE_MSR_LOAD;
+	if (list_processed(l, S(ENTRY_COUNT), S(ENTRY_ADDRESS)))
+		return VMFUZZ_RULE_ENTRY_MSR_LOAD;
+	/* Any other EPT would translate the addresses of the guest's page tables to memory of the host. */
+	if (bit(secondary, 1) && !(S(EPTP) >> l->physical_bits) &&
+	    ((S(EPTP) ^ KNOWN(EPTP)) & ~0xfffull || !(l->walls & VMFUZZ_WALL_EPT)))
+		return VMFUZZ_RULE_EPT_POINTER;
+	ok &= !bit(S(PRIMARY), 21) || harmless(l, S(VIRTUAL_APIC));
+	ok &= !bit(S(PIN), 7) || harmless(l, S(POSTED_DESCRIPTOR));
+	ok &= !bit(secondary, 0) || harmless(l, S(APIC_ACCESS));
+	ok &= !bit(secondary, 13) || harmless(l, S(EPTP_LIST));
+	ok &= !bit(secondary, 17) || harmless(l, S(PML));
+	ok &= !bit(secondary, 18) || harmless(l, S(VE_INFORMATION));
+	ok &= !bit(secondary, 23) || harmless(l, S(SPP_TABLE));
+	ok &= !bit(tertiary, 1) || harmless(l, S(HLAT));
+	ok &= !bit(tertiary, 4) || harmless(l, S(PID_TABLE));
+	if (!ok)
+		return VMFUZZ_RULE_ADDRESS;
+	/* Only read, but reading a device's register may do something. */
+	if (S(LINK) != ~0ull && !harmless(l, S(LINK)))
+		return VMFUZZ_RULE_LINK_POINTER;
+	return VMFUZZ_RULE_NONE;
+}
+
+static u32 refuse_guest(const struct vmfuzz_limits *l, const u64 *v)
+{
+	u64 secondary = word(v, VMFUZZ_SLOT_SECONDARY), pin = S(PIN), activity = S(ACTIVITY);
+	int cannot_enter = !bit(S(RFLAGS), 1);
+	int timer = bit(pin, 6) && !S(TIMER);
+	int ept = l->walls & VMFUZZ_WALL_EPT && bit(secondary, 1) && !((S(EPTP) ^ KNOWN(EPTP)) & ~0xfffull);
+	int paging = l->walls & VMFUZZ_WALL_PAGING && bit(S(GUEST_CR0), 31) && !((S(GUEST_CR3) ^ KNOWN(GUEST_CR3)) & ~0xfffull);
+
+	/*
+	 * The timer alone is no wall: an injected event is delivered before it expires, through whatever tables the guest has.
+	 * Nor does RFLAGS excuse: PDPTEs may be read, from anywhere, before the entry fails.
+	 */
+	if (!ept && !paging)
+		return VMFUZZ_RULE_GUEST_RUNS;
+	if (activity == 3 && bit(l->activity_states, 3) && !(cannot_enter && timer))
+		return VMFUZZ_RULE_SLEEPS;
+	if (activity == 2 && !(timer && (cannot_enter || l->risk == VMFUZZ_RISK_BOLD)))
+		return VMFUZZ_RULE_SLEEPS;
+	if (activity == 1 && !timer)
+		return VMFUZZ_RULE_SLEEPS;
+	if (cannot_enter || timer)
+		return VMFUZZ_RULE_NONE;
+	/* The guest would take, or the exit acknowledge, an interrupt or NMI that the host waits for. */
+	if (!bit(pin, 0) || !bit(pin, 3) || bit(S(EXIT), 15))
+		return VMFUZZ_RULE_INTERRUPTS;
+	if (l->risk == VMFUZZ_RISK_SAFE && bit(l->may[VMFUZZ_SLOT_PIN], 6))
+		return VMFUZZ_RULE_TIMER;
+	return VMFUZZ_RULE_NONE;
+}
+
+/* The first rule that refuses a candidate with these values of the slots, VMFUZZ_RULE_NONE when it may run. */
+u32 vmfuzz_refuse(const struct vmfuzz_limits *l, const u64 *v)
+{
+	u32 rule = refuse_controls(l, v);
+
+	if (!rule)
+		rule = refuse_host_registers(l, v);
+	if (!rule)
+		rule = refuse_host_msrs(l, v);
+	if (!rule)
+		rule = refuse_leaks(l, v);
+	if (!rule)
+		rule = refuse_memory(l, v);
+	if (!rule)
+		rule = refuse_guest(l, v);
+	return rule;
+}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+#ifndef VMFUZZ_CONTAINMENT_CALLS_H
+#define VMFUZZ_CONTAINMENT_CALLS_H
+
+#include "containment.h"
+
+extern const vmfuzz_u16 vmfuzz_slot_encoding[VMFUZZ_SLOT_COUNT];
+vmfuzz_u32 vmfuzz_refuse(const struct vmfuzz_limits *l, const vmfuzz_u64 *v);
+
+#endif

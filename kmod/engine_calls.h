@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* engine_calls.h: the engine's functions. The emulated CPU calls vmfuzz_serve; the kernel module calls the parts. */
+#ifndef VMFUZZ_ENGINE_CALLS_H
+#define VMFUZZ_ENGINE_CALLS_H
+
+#include "engine.h"
+
+struct vmfuzz_run_state {
+	int launched;		/* launch state of the current VMCS */
+	int status;		/* enum vmfuzz_status; anything but DONE ends the run */
+};
+
+/* Where VM exits go: the only value of host_rip that may be loaded. */
+extern char vmfuzz_exit_handler[];
+
+#ifdef VMFUZZ_EMULATED
+void vmfuzz_serve(struct vmfuzz_request *r);
+void vmfuzz_start(struct vmfuzz_request *r) __attribute__((noreturn));
+#else
+/*
+ * All but vmfuzz_probe need VMX operation. Between vmfuzz_begin and vmfuzz_end the VMCS may be put down (VMCLEAR, its contents
+ * stay in memory) and picked up again, with VMXOFF and VMXON between.
+ */
+void vmfuzz_probe(struct vmfuzz_request *r);
+int vmfuzz_capture(struct vmfuzz_request *r);
+int vmfuzz_begin(struct vmfuzz_request *r);
+int vmfuzz_pick_up(struct vmfuzz_request *r, struct vmfuzz_run_state *s);
+void vmfuzz_put_down(struct vmfuzz_request *r);
+int vmfuzz_row(struct vmfuzz_request *r, struct vmfuzz_run_state *s, vmfuzz_u64 i);
+int vmfuzz_write_field(vmfuzz_u64 encoding, vmfuzz_u64 value);
+vmfuzz_u64 vmfuzz_read_field(vmfuzz_u64 encoding);
+void vmfuzz_end(struct vmfuzz_request *r);
+#endif
+
+#endif

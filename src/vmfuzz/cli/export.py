@@ -1,0 +1,32 @@
+"""`vmfuzz export`: a finding as a test that the hypervisors' own people can run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from vmfuzz.campaign.corpus import write_text
+from vmfuzz.campaign.export import FORMATS, export_entry
+from vmfuzz.cli.places import find_entry, place_option, stand_in
+from vmfuzz.errors import UsageError
+
+
+@click.command()
+@click.argument("id")
+@click.option("--c", "form", flag_value="c", help="Plain C: the VMWRITEs as functions.")
+@click.option("--kvm-unit-test", "form", flag_value="kvm-unit-test", help="A test function in the style of kvm-unit-tests.")
+@click.option("--syz", "form", flag_value="syz", help="A syzkaller program with its VMWRITE masks.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write here instead of standard output.")
+@place_option
+def export(id: str, form: str | None, output: Path | None, place: Path | None) -> None:
+    """Print the finding ID as a test in one of the forms."""
+    if form is None:
+        raise UsageError(f"say which form: {', '.join('--' + name for name in FORMATS)}")
+    _, entry = find_entry(place, id)
+    text = export_entry(entry, stand_in(entry), form)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        write_text(output, text)

@@ -1,0 +1,72 @@
+"""Where findings lie: a campaign's directory, a corpus, or one entry; and what entries need to be shown and run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from vmfuzz.campaign.corpus import Entry, Processor, find, fingerprint
+from vmfuzz.campaign.store import has_campaign
+from vmfuzz.campaign.trial import Trial
+from vmfuzz.errors import UsageError
+from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.model.wording import format_operand
+from vmfuzz.state.profiles import capabilities, known_good, profile_names
+
+#: The directory of a campaign's minimized findings.
+FINDINGS: Final = "findings"
+
+
+def place_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The option --corpus of commands that look up a finding."""
+    return click.option(
+        "--corpus",
+        "place",
+        type=click.Path(path_type=Path),
+        help="A campaign's directory or a corpus. [default: the campaign in this directory, else ./corpus]",
+    )(function)
+
+
+def resolved(place: Path | None) -> Path:
+    """The place that is meant; raises UsageError where none is named and none is here."""
+    if place is None:
+        place = Path() if has_campaign(Path()) else Path("corpus")
+        if not place.exists():
+            raise UsageError("there is no campaign and no corpus in this directory; name one: --corpus DIR")
+    return place
+
+
+def entries_place(place: Path) -> Path:
+    """The directory (or file) with the entries of a place."""
+    return place / FINDINGS if has_campaign(place) else place
+
+
+def find_entry(place: Path | None, id: str) -> tuple[Path, Entry]:
+    """The entry whose id begins with `id`."""
+    place = resolved(place)
+    if has_campaign(place) and not (place / FINDINGS).is_dir():
+        raise UsageError(f"{place}: its findings are not minimized yet; `vmfuzz minimize --corpus {place}` does it")
+    return find(entries_place(place), id)
+
+
+def cpu_of(processor: Processor) -> str:
+    """The CPU model that stands for the processor; raises UsageError where no profile has its capabilities."""
+    for name in profile_names():
+        if fingerprint(capabilities(name)) == processor.capabilities and name in CPU_MODELS:
+            return name
+    raise UsageError(f"{processor.executor}: no emulated CPU here has its capabilities ({processor.capabilities})")
+
+
+def stand_in(entry: Entry) -> Trial:
+    """A trial that only predicts, on the entry's first processor."""
+    known = capabilities(cpu_of(entry.main_result.processors[0]))
+    return Trial(ModelExecutor(known, known_good(known)))
+
+
+def format_key(key: str, value: int) -> str:
+    """The value of a mutation's key as the SDM writes it."""
+    return f"{value:016X}H" if key.startswith("0x") else format_operand(key, value)

@@ -1,0 +1,96 @@
+"""`vmfuzz replay`: predict and run every entry of a corpus again, and fail where something is not as recorded."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Final
+from xml.etree import ElementTree
+
+import click
+from rich.markup import escape
+
+from vmfuzz.campaign.corpus import entry_files, load_all, write_text
+from vmfuzz.campaign.replay import PREDICT_ONLY, Report
+from vmfuzz.campaign.replay import replay as replay_entries
+from vmfuzz.cli.console import Output
+from vmfuzz.cli.places import entries_place, resolved
+from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UnknownNameError
+from vmfuzz.execute.base import EXECUTORS
+
+_EXECUTORS: Final = (*EXECUTORS, PREDICT_ONLY)
+
+
+@click.command()
+@click.argument("place", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--executor", default="auto", show_default=True, help=f"What executes: {', '.join(EXECUTORS)}, or {PREDICT_ONLY} (predict only)."
+)
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write a JUnit XML report here.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on standard output.")
+def replay(place: Path | None, executor: str, junit: Path | None, as_json: bool) -> None:
+    """Predict and run every entry of the corpus PLACE (a directory or one file; by default ./corpus) again.
+
+    Records of processors that no executor here has are only predicted, and counted so. Exit code 0: all as recorded; 1: something changed; 2: bad
+    input.
+    """
+    if executor not in _EXECUTORS:
+        raise UnknownNameError("executor", executor, _EXECUTORS)
+    place = entries_place(resolved(place))
+    report = replay_entries(load_all(entry_files(place)), executor, place)
+    if junit is not None:
+        write_text(junit, ElementTree.tostring(_junit(report), encoding="unicode", xml_declaration=True) + "\n")
+    if as_json:
+        json.dump(_as_data(report), sys.stdout, indent=1)
+        click.echo()
+    else:
+        _print(report)
+    sys.exit(EXIT_FOUND if report.changed else EXIT_AGREEMENT)
+
+
+def _print(report: Report) -> None:
+    console = Output()
+    for replayed in report.changed:
+        console.print(f"[bold red]changed[/] {escape(str(replayed.path))}", soft_wrap=True)
+        for change in replayed.changes:
+            console.print(f"  {escape(str(change))}", soft_wrap=True)
+    rate = (report.executed + report.predicted_only) / report.seconds if report.seconds else 0.0
+    console.print(
+        f"{len(report.entries):,} entries: {report.executed:,} records executed, {report.predicted_only:,} predicted only, "
+        f"in {report.seconds:.1f} s ({rate:,.0f}/s)"
+    )
+    console.print(f"{len(report.changed)} entries changed" if report.changed else "all as recorded")
+
+
+def _as_data(report: Report) -> dict[str, object]:
+    return {
+        "schema": "vmfuzz-replay-1",
+        "entries": len(report.entries),
+        "executed": report.executed,
+        "predicted_only": report.predicted_only,
+        "seconds": round(report.seconds, 3),
+        "changed": [
+            {"id": replayed.entry.id, "path": str(replayed.path), "changes": [vars(change) for change in replayed.changes]}
+            for replayed in report.changed
+        ],
+    }
+
+
+def _junit(report: Report) -> ElementTree.Element:
+    suite = ElementTree.Element(
+        "testsuite",
+        name="vmfuzz replay",
+        tests=str(len(report.entries)),
+        failures=str(len(report.changed)),
+        errors="0",
+        time=f"{report.seconds:.3f}",
+    )
+    for replayed in report.entries:
+        case = ElementTree.SubElement(suite, "testcase", classname=replayed.path.parent.name, name=replayed.entry.id)
+        if replayed.changes:
+            failure = ElementTree.SubElement(case, "failure", message=str(replayed.changes[0]))
+            failure.text = "\n".join(str(change) for change in replayed.changes)
+        elif not replayed.executed:
+            ElementTree.SubElement(case, "skipped", message="predicted only: no executor here has these capabilities")
+    return suite

@@ -1,0 +1,276 @@
+"""Which candidates the kernel module runs: its predicate (kmod/containment.c) a second time, for whole batches.
+
+The module decides; this one lets the generator and the reports know beforehand. A test compares the two on random candidates. The reasons
+are in containment.c. Rules apply in order, the first that refuses a candidate names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.execute.containment import Refusals
+from vmfuzz.execute.family import Arena
+from vmfuzz.state.batch import VmcsBatch
+from vmfuzz.state.vmcs import Vmcs
+
+Mask = npt.NDArray[np.bool_]
+Column = npt.NDArray[np.uint64]
+
+#: What each rule says, by its number in containment.h.
+RULES: Final = (
+    "not refused",
+    "refused: entry to SMM or deactivation of the dual-monitor treatment",
+    "refused: a control that the kernel module does not know",
+    "refused: host_cr0 would be loaded and is not the host's",
+    "refused: host_cr3 would be loaded and is not the host's",
+    "refused: host_cr4 would be loaded and is not the host's",
+    "refused: a host selector would be loaded and is not the host's",
+    "refused: a host base address would be loaded and is not the host's",
+    "refused: a host SYSENTER register would be loaded and is not the host's",
+    "refused: host_rsp would be loaded and is not the host's",
+    "refused: host_rip would be loaded and is not the exit handler",
+    "refused: host IA32_PAT would be loaded and is not the host's",
+    "refused: host IA32_EFER would be loaded and is not the host's",
+    "refused: host IA32_PERF_GLOBAL_CTRL would be loaded and is not the host's",
+    "refused: host CET state would be loaded and is not the host's",
+    "refused: host IA32_PKRS would be loaded and is not the host's",
+    "refused: secondary VM-exit controls",
+    "refused: the entry loads an MSR that the exit does not give back",
+    "refused: the guest would trace into the host's memory",
+    "refused: a VM-exit MSR-store list would be processed",
+    "refused: a VM-exit MSR-load list would be processed",
+    "refused: a VM-entry MSR-load list would be processed",
+    "refused: the guest would run code (neither EPT nor page table stops it)",
+    "refused: another EPT than the empty one",
+    "refused: an address through which the processor writes is outside the arena",
+    "refused: vmcs_link_pointer is outside the arena",
+    "refused: the guest would not leave its activity state",
+    "refused: the guest would take an interrupt meant for the host",
+    "refused: risk level safe wants the VMX-preemption timer at 0",
+)
+SAFE: Final = 0
+BOLD: Final = 1
+
+_PAGE: Final = np.uint64(0xFFF)
+_WALL_BYTES: Final = 2 * 4096
+_ALL_ONES: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+#: Control bits whose effect is thought through, by control word.
+_UNDERSTOOD: Final = {"pin": 0xE9, "primary": 0xFBFB9E8C, "secondary": 0xDFFFFFFF, "tertiary": 0x5F, "exit": 0xFFFC9204, "entry": 0x7FEE04}
+_SELECTORS: Final = ("es", "cs", "ss", "ds", "fs", "gs", "tr")
+_BASES: Final = ("host_fs_base", "host_gs_base", "host_tr_base", "host_gdtr_base", "host_idtr_base")
+#: (control word, bit, address field that the processor may write through when it is 1)
+_WRITES: Final = (
+    ("primary", 21, "virtual_apic_address"),
+    ("pin", 7, "posted_interrupt_descriptor"),
+    ("secondary", 0, "apic_access_address"),
+    ("secondary", 13, "eptp_list_address"),
+    ("secondary", 17, "pml_address"),
+    ("secondary", 18, "virtualization_exception_information"),
+    ("secondary", 23, "sub_page_permission_table_pointer"),
+    ("tertiary", 1, "hlat_pointer"),
+    ("tertiary", 4, "pid_pointer_table"),
+)
+#: (entry control, exit control, guest field, host field) of MSRs whose value may also be the host's already
+_LEAKS: Final = (
+    (13, 12, "guest_ia32_perf_global_ctrl", "host_ia32_perf_global_ctrl"),
+    (14, 19, "guest_ia32_pat", "host_ia32_pat"),
+    (15, 21, "guest_ia32_efer", "host_ia32_efer"),
+    (22, 29, "guest_ia32_pkrs", "host_ia32_pkrs"),
+)
+#: (entry control, exit control) of those for which only the exit control helps
+_LEAKS_ALWAYS: Final = ((16, 23), (18, 25), (19, 27), (20, 28), (21, 26))
+
+
+class KmodContainment:
+    """The module's rules for one processor, relative to the VMCS that it captured."""
+
+    def __init__(self, capabilities: Capabilities, known_good: Vmcs, arena: Arena, risk: int = SAFE) -> None:
+        self._capabilities = capabilities
+        self._known = known_good
+        self._arena = arena
+        self._bold = risk == BOLD
+        self._physical_bits = np.uint64(capabilities.physical_address_width)
+        self._linear_shift = np.int64(64 - capabilities.linear_address_width)
+
+    def refused(self, batch: VmcsBatch) -> Refusals:
+        """Apply every rule to every candidate; `rule` is -1 where none refuses, else an index in RULES."""
+        rule = np.full(len(batch), -1, np.int32)
+        view = _View(batch)
+        for number, hit in self._rules(view):
+            rule[hit & (rule < 0)] = number
+        return Refusals(rule, RULES)
+
+    def _rules(self, view: _View) -> Iterator[tuple[int, Mask]]:
+        entry = view["vm_entry_controls"]
+        yield 1, _mask(entry & np.uint64(3 << 10))
+        yield 2, self._unknown_control(view)
+        yield 16, self._secondary_exit(view)
+        yield from self._host_registers(view)
+        yield from self._host_msrs(view)
+        yield 17, self._leaks(view)
+        traced = view.bit("vm_entry_controls", 18) & view.bit("guest_ia32_rtit_ctl", 0)
+        yield 18, traced | view.bit("vm_entry_controls", 2) & _mask(view["guest_ia32_debugctl"] & np.uint64(0x1C0))
+        yield from self._memory(view)
+        yield from self._guest(view)
+
+    def _changed(self, view: _View, name: str) -> Mask:
+        return _mask(view[name] != np.uint64(self._known.get(name) or 0))
+
+    def _canonical(self, value: Column) -> Mask:
+        signed = value.astype(np.int64)
+        return _mask(signed << self._linear_shift >> self._linear_shift == signed)
+
+    def _too_wide(self, value: Column) -> Mask:
+        return _mask(value >> self._physical_bits)
+
+    def _unknown_control(self, view: _View) -> Mask:
+        hit = view.none()
+        for key, understood in _UNDERSTOOD.items():
+            must, may = self._capabilities.allowed_settings(key)
+            hit |= _mask(view.word(key) & np.uint64(may & ~must & ~understood))
+        return hit
+
+    def _secondary_exit(self, view: _View) -> Mask:
+        if not self._capabilities.allowed_settings("exit")[1] >> 31 & 1:
+            return view.none()
+        return view.bit("vm_exit_controls", 31) & _mask(view["secondary_vm_exit_controls"])
+
+    def _host_registers(self, view: _View) -> Iterator[tuple[int, Mask]]:
+        for number, name, fixed in ((3, "host_cr0", self._capabilities.cr0_fixed), (5, "host_cr4", self._capabilities.cr4_fixed)):
+            value = view[name]
+            fails = _mask(np.uint64(fixed[0]) & ~value) | _mask(value & ~np.uint64(fixed[1]))
+            if number == 5:  # in the order of numbers
+                lam = np.uint64(3 << 61)
+                yield 4, self._changed(view, "host_cr3") & ~self._too_wide(view["host_cr3"] & ~lam)
+            yield number, self._changed(view, name) & ~fails
+        for register in _SELECTORS:
+            name = f"host_{register}_selector"
+            fails = _mask(view[name] & np.uint64(7))
+            if register in ("cs", "tr"):
+                fails |= _mask(view[name] == 0)
+            yield 6, self._changed(view, name) & ~fails
+        for name in _BASES:
+            yield 7, self._changed(view, name) & self._canonical(view[name])
+        yield 8, self._changed(view, "host_ia32_sysenter_cs")
+        for name in ("host_ia32_sysenter_esp", "host_ia32_sysenter_eip"):
+            yield 8, self._changed(view, name) & self._canonical(view[name])
+        yield 9, self._changed(view, "host_rsp")
+        yield 10, self._changed(view, "host_rip") & self._canonical(view["host_rip"])
+
+    def _host_msrs(self, view: _View) -> Iterator[tuple[int, Mask]]:
+        pat, efer, pkrs = view["host_ia32_pat"], view["host_ia32_efer"], view["host_ia32_pkrs"]
+        bad_pat = view.none()
+        for shift in range(0, 64, 8):
+            kind = pat >> np.uint64(shift) & np.uint64(0xFF)
+            bad_pat |= _mask(kind > 7) | _mask(kind == 2) | _mask(kind == 3)
+        bad_efer = _mask(efer & ~np.uint64(0xD01)) | _mask(efer & np.uint64(0x500) != 0x500)
+        cet = [self._changed(view, name) for name in ("host_ia32_s_cet", "host_ssp", "host_ia32_interrupt_ssp_table_addr")]
+        yield 11, view.bit("vm_exit_controls", 19) & self._changed(view, "host_ia32_pat") & ~bad_pat
+        yield 12, view.bit("vm_exit_controls", 21) & self._changed(view, "host_ia32_efer") & ~bad_efer
+        yield 13, view.bit("vm_exit_controls", 12) & self._changed(view, "host_ia32_perf_global_ctrl")
+        yield 14, view.bit("vm_exit_controls", 28) & (cet[0] | cet[1] | cet[2])
+        yield 15, view.bit("vm_exit_controls", 29) & self._changed(view, "host_ia32_pkrs") & ~_mask(pkrs >> np.uint64(32))
+
+    def _leaks(self, view: _View) -> Mask:
+        hit = view.none()
+        for loads, gives_back, guest, host in _LEAKS:
+            differs = _mask(view[guest] != np.uint64(self._known.get(host) or 0))
+            hit |= view.bit("vm_entry_controls", loads) & ~view.bit("vm_exit_controls", gives_back) & differs
+        for loads, gives_back in _LEAKS_ALWAYS:
+            hit |= view.bit("vm_entry_controls", loads) & ~view.bit("vm_exit_controls", gives_back)
+        return hit
+
+    def _harmless(self, address: Column) -> Mask:
+        start = np.uint64(self._arena.base + _WALL_BYTES)
+        return self._too_wide(address) | _mask(address - start < np.uint64(self._arena.size - _WALL_BYTES))
+
+    def _memory(self, view: _View) -> Iterator[tuple[int, Mask]]:
+        for number, area in ((19, "vm_exit_msr_store"), (20, "vm_exit_msr_load"), (21, "vm_entry_msr_load")):
+            address = view[f"{area}_address"]
+            fails = _mask(address & np.uint64(15)) | self._too_wide(address)
+            yield number, _mask(view[f"{area}_count"]) & ~fails
+        intact = ~self._changed_page(view, "eptp") & self._untouched(view, 1)
+        yield 23, view.word_bit("secondary", 1) & ~self._too_wide(view["eptp"]) & ~intact
+        hit = view.none()
+        for word, bit, name in _WRITES:
+            hit |= view.word_bit(word, bit) & ~self._harmless(view[name])
+        yield 24, hit
+        link = view["vmcs_link_pointer"]
+        yield 25, _mask(link != _ALL_ONES) & ~self._harmless(link)
+
+    def _changed_page(self, view: _View, name: str) -> Mask:
+        return _mask((view[name] ^ np.uint64(self._known.get(name) or 0)) & ~_PAGE)
+
+    def _untouched(self, view: _View, page: int) -> Mask:
+        """Whether the request puts no word into a page of the arena: the same for all candidates."""
+        start = self._arena.base + page * 4096
+        words = (*view.batch.base.memory, *view.batch.memory_columns)
+        return ~view.none() if not any(start <= word < start + 4096 for word in words) else view.none()
+
+    def _guest(self, view: _View) -> Iterator[tuple[int, Mask]]:
+        cannot_enter = ~view.bit("guest_rflags", 1)
+        timer = view.bit("pin_based_controls", 6) & ~_mask(view["vmx_preemption_timer_value"])
+        ept = view.word_bit("secondary", 1) & ~self._changed_page(view, "eptp") & self._untouched(view, 1)
+        paging = view.bit("guest_cr0", 31) & ~self._changed_page(view, "guest_cr3") & self._untouched(view, 0)
+        yield 22, ~ept & ~paging
+        activity = view["guest_activity_state"]
+        if self._capabilities.activity_states >> 3 & 1:
+            yield 26, _mask(activity == 3) & ~(cannot_enter & timer)
+        yield 26, _mask(activity == 2) & ~(timer if self._bold else timer & cannot_enter)
+        yield 26, _mask(activity == 1) & ~timer
+        taken = ~view.bit("pin_based_controls", 0) | ~view.bit("pin_based_controls", 3) | view.bit("vm_exit_controls", 15)
+        yield 27, ~cannot_enter & ~timer & taken
+        if not self._bold and self._capabilities.preemption_timer:
+            yield 28, ~cannot_enter & ~timer
+
+
+_WORDS: Final = {
+    "pin": ("pin_based_controls", None),
+    "primary": ("primary_processor_based_controls", None),
+    "secondary": ("secondary_processor_based_controls", 31),
+    "tertiary": ("tertiary_processor_based_controls", 17),
+    "exit": ("vm_exit_controls", None),
+    "entry": ("vm_entry_controls", None),
+}
+
+
+class _View:
+    """A batch's fields as columns of one length; a field that was never written is 0."""
+
+    def __init__(self, batch: VmcsBatch) -> None:
+        self.batch = batch
+        self._count = len(batch)
+
+    def none(self) -> Mask:
+        return np.zeros(self._count, np.bool_)
+
+    def __getitem__(self, name: str) -> Column:
+        column = self.batch.columns.get(name)
+        if column is not None:
+            return column
+        value = self.batch.base.get(name) if name in FIELDS else 0
+        return np.broadcast_to(np.uint64(value or 0), (self._count,))
+
+    def bit(self, name: str, number: int) -> Mask:
+        return _mask(self[name] >> np.uint64(number) & np.uint64(1))
+
+    def word(self, key: str) -> Column:
+        """A control word, 0 where a primary control does not activate it."""
+        name, activated_by = _WORDS[key]
+        if activated_by is None:
+            return self[name]
+        return np.where(self.bit("primary_processor_based_controls", activated_by), self[name], np.uint64(0))
+
+    def word_bit(self, key: str, number: int) -> Mask:
+        return _mask(self.word(key) >> np.uint64(number) & np.uint64(1))
+
+
+def _mask(values: Any) -> Mask:
+    # Comparisons of arrays have type Any in numpy's stubs; here they become what they are.
+    return np.asarray(values, np.bool_)

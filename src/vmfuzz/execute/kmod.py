@@ -1,0 +1,270 @@
+"""The executor for real processors: VM entries through the kernel module, on this machine or, through an agent, on another."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from vmfuzz.arch.capabilities import CAPABILITY_MSRS, Capabilities
+from vmfuzz.arch.fields import BY_ENCODING
+from vmfuzz.arch.outcomes import Kind, Outcomes
+from vmfuzz.errors import ExecutorError, UsageError
+from vmfuzz.execute.abi import names_of
+from vmfuzz.execute.containment_kmod import BOLD, RULES, SAFE, KmodContainment
+from vmfuzz.execute.family import Arena, Family, pairs
+from vmfuzz.execute.kmod_abi import kmod_constants, kmod_dtype, kmod_struct
+from vmfuzz.execute.kmod_device import AgentDevice, Device, LocalDevice, error_text
+from vmfuzz.execute.kmod_journal import Journal
+from vmfuzz.state.batch import VmcsBatch
+from vmfuzz.state.vmcs import Vmcs
+
+RISKS: Final = {"safe": SAFE, "bold": BOLD}
+_EFER: Final = 0xC000_0080
+_RTIT_CTL: Final = 0x570
+_MAX_RERUNS: Final = 20
+#: Bytes of rows in one request.
+_CHUNK_BYTES: Final = 8 << 20
+_ARENA: Final = 1 << 63
+
+
+class KmodExecutor:
+    """The processor behind `device`; without one, this machine's.
+
+    `risk`: "safe" or "bold" (docs/bare-metal.md). `paranoid` compares all fields with the base after every row (slow). `journal`: the file
+    that keeps the batch being run, to find the culprit when the machine goes down; only for this machine. Raises EnvironmentUnusable when
+    the device cannot be used, SafetyStop when a journal shows that the machine went down.
+    """
+
+    def __init__(
+        self,
+        device: Device | None = None,
+        *,
+        risk: str = "safe",
+        cpu: int | None = None,
+        paranoid: bool = False,
+        journal: Path | None = None,
+    ) -> None:
+        if risk not in RISKS:
+            raise UsageError(f"risk = {risk!r}: expected {' or '.join(RISKS)}")
+        self.risk = risk
+        self.paranoid = paranoid
+        #: runs repeated because fields had drifted
+        self.reruns = 0
+        self._restored: set[int] = set()
+        self._messages: dict[str, int] = {}
+        self._journal = Journal(journal) if device is None or device.local else None
+        self._device = device or LocalDevice(cpu)
+        self._closed = False
+        try:
+            self._info = self._facts("IOC_INFO", "info")
+            self._capabilities = self._read_capabilities()
+            self._known_good = self._capture()
+        except BaseException:
+            self.close()
+            raise
+        self.containment = KmodContainment(self._capabilities, self._known_good, self.arena, RISKS[risk])
+
+    @classmethod
+    def remote(cls, command: Sequence[str], **options: Any) -> Self:
+        """The processor of the machine on which `command` starts the agent."""
+        return cls(AgentDevice(command), **options)
+
+    # The Executor interface
+
+    @property
+    def name(self) -> str:
+        """What executes, for reports."""
+        return f"kmod {self._capabilities.name}"
+
+    def capabilities(self) -> Capabilities:
+        """What the processor reports."""
+        return self._capabilities
+
+    def known_good(self) -> Vmcs:
+        """The VMCS captured from the running kernel's own state."""
+        return self._known_good
+
+    def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
+        """The outcome of each candidate. Raises UsageError for a batch that cannot be expressed here."""
+        if self._closed:
+            raise ExecutorError(f"{self.name}: the executor is closed; open another one")
+        if not isinstance(batch, VmcsBatch):
+            if not batch:
+                return Outcomes.empty(0)
+            batch = VmcsBatch.of(batch)
+        family = Family.of(batch, self.arena, self._known_good)
+        outcomes = Outcomes.empty(len(batch))
+        per_chunk = max(1, _CHUNK_BYTES // self._row_bytes(family))
+        for start in range(0, len(batch), per_chunk):
+            self._run_chunk(family, np.arange(start, min(start + per_chunk, len(batch))), outcomes)
+        outcomes.messages = list(self._messages)
+        return outcomes
+
+    def close(self) -> None:
+        """Give the device back."""
+        self._closed = True
+        self._device.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # Facts of the processor
+
+    @property
+    def arena(self) -> Arena:
+        """The memory that candidates may describe."""
+        return Arena(int(self._info["arena_pa"]), int(self._info["arena_bytes"]))
+
+    def _facts(self, code: str, name: str) -> Any:
+        request = kmod_struct(name)
+        error, answer = self._device.request(kmod_constants()[code], request.tobytes())
+        if error:
+            raise ExecutorError(f"kmod: {error_text(error)}")
+        return np.frombuffer(answer, kmod_dtype(name))[0]
+
+    def _read_capabilities(self) -> Capabilities:
+        info = self._info
+        if int(info["engine_abi"]) != kmod_constants()["ABI"]:
+            raise ExecutorError(
+                f"kmod: the module has engine ABI {info['engine_abi']}, vmfuzz {kmod_constants()['ABI']}; build the module again"
+            )
+        self._msrs = {int(p["target"]): int(p["value"]) for p in info["msrs"][: int(info["msr_count"])]}
+        cpuid = {
+            (int(leaf["leaf"]), int(leaf["subleaf"])): (int(leaf["eax"]), int(leaf["ebx"]), int(leaf["ecx"]), int(leaf["edx"]))
+            for leaf in info["cpuid"][: int(info["cpuid_count"])]
+        }
+        known = {number: value for number, value in self._msrs.items() if number in CAPABILITY_MSRS}
+        return Capabilities(_processor_name(cpuid), known, cpuid)
+
+    def _capture(self) -> Vmcs:
+        answer = self._facts("IOC_CAPTURE", "capture")
+        found = {int(p["target"]): int(p["value"]) for p in answer["fields"][: int(answer["field_count"])]}
+        #: encodings that VMWRITE accepts although the catalogue does not have them
+        self.unknown_fields = sorted(set(found) - set(BY_ENCODING))
+        exists = self._capabilities.has_field
+        values = {BY_ENCODING[e].name: v for e, v in found.items() if e in BY_ENCODING and exists(BY_ENCODING[e].name)}
+        facts = {
+            "live_efer": self._msrs[_EFER],
+            "live_rtit_ctl": self._msrs.get(_RTIT_CTL, 0),
+            "live_current_vmcs_pointer": int(self._info["vmcs_pa"]),
+            "live_empty_paging": values["guest_cr3"] & ~0xFFF,
+        }
+        if "eptp" in values:
+            facts["live_empty_ept"] = values["eptp"] & ~0xFFF
+        return Vmcs({**values, **facts})
+
+    # Running
+
+    def _row_bytes(self, family: Family) -> int:
+        return kmod_dtype("result").itemsize + 8 * len(family.targets)
+
+    def _pack(self, family: Family, rows: npt.NDArray[np.intp], restore: set[int]) -> bytes:
+        """A run's request: the structure, base, targets, what to restore, rows."""
+        head = kmod_struct("run")
+        columns, result, stride = len(family.targets), kmod_dtype("result").itemsize, self._row_bytes(family)
+        head["flags"] = kmod_constants()["FLAG_PARANOID"] if self.paranoid else 0
+        head["risk"] = RISKS[self.risk]
+        head["base_count"], head["restore_count"] = len(family.base), len(restore)
+        head["field_columns"], head["arena_columns"], head["live_columns"] = family.field_columns, family.arena_columns, family.live_columns
+        head["row_bytes"], head["row_count"] = stride, len(rows)
+        area = np.zeros(len(rows) * stride, np.uint8)
+        if columns:
+            family.rows(rows, np.ndarray((len(rows), columns), np.uint64, area, result, (stride, 8)))
+        targets = np.array(family.targets, np.uint64)
+        return b"".join(part.tobytes() for part in (head, pairs(family.base), targets, np.fromiter(restore, np.uint64, len(restore)), area))
+
+    def _run_chunk(self, family: Family, rows: npt.NDArray[np.intp], outcomes: Outcomes) -> None:
+        """Run rows until no field drifts any more, then take over their outcomes."""
+        restored = self._restored | family.saved()
+        for _ in range(_MAX_RERUNS):
+            payload = self._pack(family, rows, restored & set(family.base) - set(family.targets))
+            if self._journal is not None:
+                self._journal.write(payload)
+            head, results, words = self._request_run(payload, len(rows))
+            if self._journal is not None:
+                self._journal.clear()
+            drifted = self._drifted(family, head, words) - restored
+            if not drifted:
+                break
+            restored |= drifted
+            self._restored |= drifted
+            self.reruns += 1
+        else:
+            raise ExecutorError(f"{self.name}: fields keep drifting after {_MAX_RERUNS} runs: {sorted(map(hex, restored))}")
+        self._collect(results, rows, outcomes)
+
+    def _request_run(self, payload: bytes, count: int) -> tuple[Any, npt.NDArray[Any], npt.NDArray[np.uint64]]:
+        error, answer = errno.EINTR, b""
+        # A signal's handler has run by the time that the request is tried again; Control-C does not come here.
+        while error == errno.EINTR:
+            error, answer = self._device.request(kmod_constants()["IOC_RUN"], payload)
+        if error:
+            raise ExecutorError(f"{self.name}: {error_text(error)}")
+        size, result = kmod_dtype("run").itemsize, kmod_dtype("result")
+        head = np.frombuffer(answer, kmod_dtype("run"), 1)[0]
+        self._check_status(int(head["status"]), int(head["detail"]))
+        results = np.frombuffer(answer, result, count, size)
+        at = size + count * result.itemsize
+        words: npt.NDArray[np.uint64] = np.frombuffer(answer, np.uint64, -1, at + 8).reshape(-1, 2)
+        return head, results, words
+
+    def _check_status(self, status: int, detail: int) -> None:
+        if status == kmod_constants()["STATUS_DONE"]:
+            return
+        if status == kmod_constants()["STATUS_BASE_FAILED"]:
+            name = BY_ENCODING[detail].name if detail in BY_ENCODING else f"field {detail:#x}"
+            raise UsageError(f"{name}: the base of the batch writes it, but {self.name} lacks this field; leave it out")
+        if status == kmod_constants()["STATUS_BASE_NOT_LAUNCHED"]:
+            raise ExecutorError(
+                "live_launch_state = 1: the launched state is reached by entering with the known-good VMCS, "
+                f"but that did not enter ({Kind(detail).name})"
+            )
+        raise ExecutorError(f"{self.name}: the engine reports {names_of('STATUS_').get(status, status)}, detail {detail:#x}")
+
+    def _drifted(self, family: Family, head: Any, words: npt.NDArray[np.uint64]) -> set[int]:
+        """Fields and words of the arena outside the columns that no longer hold the base's values."""
+        found = {int(encoding) for encoding in head["drift"][: int(head["drift_count"])]}
+        expected = {target & ~_ARENA: value for target, value in family.base.items() if target & _ARENA}
+        actual = {int(offset): int(value) for offset, value in words}
+        for offset in set(expected) | set(actual):
+            if actual.get(offset, 0) != expected.get(offset, 0):
+                found.add(_ARENA | offset)
+        return found - set(family.targets)
+
+    def _collect(self, results: npt.NDArray[Any], rows: npt.NDArray[np.intp], outcomes: Outcomes) -> None:
+        outcomes.kind[rows] = results["kind"]
+        exited = (results["kind"] == Kind.ENTRY_FAILURE) | (results["kind"] == Kind.EXIT)
+        outcomes.number[rows] = np.where(exited, results["exit_reason"] & 0xFFFF, results["number"])
+        outcomes.raw_reason[rows] = results["exit_reason"]
+        outcomes.qualification[rows] = results["qualification"]
+        outcomes.entry_interruption_info[rows] = results["entry_interruption_info"]
+        outcomes.encoding[rows] = results["encoding"]
+        refused = results["kind"] == Kind.REFUSED
+        for rule in np.unique(results["number"][refused]):
+            text = RULES[rule] if rule < len(RULES) else f"refused: rule {rule} of the module"
+            outcomes.message[rows[refused & (results["number"] == rule)]] = self._messages.setdefault(text, len(self._messages))
+        outcomes.number[rows[refused]] = 0
+
+
+def _processor_name(cpuid: dict[tuple[int, int], tuple[int, int, int, int]]) -> str:
+    """Vendor and family-model-stepping, in which errata are listed."""
+    _, ebx, ecx, edx = cpuid.get((0, 0), (0, 0, 0, 0))
+    vendor = b"".join(register.to_bytes(4, "little") for register in (ebx, edx, ecx)).decode("ascii", "replace")
+    signature = cpuid.get((1, 0), (0, 0, 0, 0))[0]
+    family, model = signature >> 8 & 0xF, signature >> 4 & 0xF
+    if family in (6, 15):
+        model |= signature >> 12 & 0xF0
+    if family == 15:
+        family += signature >> 20 & 0xFF
+    return f"{vendor} {family}-{model}-{signature & 0xF}"

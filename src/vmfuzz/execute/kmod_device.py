@@ -1,0 +1,193 @@
+"""The kernel module's device, here or on another machine: each takes a request's bytes and returns an errno and the answer's bytes.
+
+The bytes of a run are struct vmfuzz_run, then what its pointers name: base pairs, targets of columns, targets to restore, rows. The answer
+is the structure, the results, and the words of the arena that are not 0 as pairs (offset, value) behind their number (kmod/agent.c).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vmfuzz.errors import EnvironmentUnusable, ExecutorError
+from vmfuzz.execute.kmod_abi import kmod_constants, kmod_dtype
+
+DEVICE: Final = Path("/dev/vmfuzz")
+_MODULE: Final = Path("/sys/module/vmfuzz")
+_FRAME: Final = struct.Struct("<IIQ")
+_MAGIC: Final = 0x7A667676
+
+
+class Device(Protocol):
+    """Something that serves the module's requests."""
+
+    #: whether it is this machine that goes down if something goes wrong
+    local: bool
+
+    def request(self, code: int, payload: bytes) -> tuple[int, bytes]:
+        """Serve one request: (errno or 0, answer)."""
+
+    def close(self) -> None:
+        """Give the device back."""
+
+
+def cpu_has_vmx() -> bool:
+    """Whether this machine's processor says that it has VMX."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "vmx" in next((line for line in flags.splitlines() if line.startswith("flags")), "").split()
+
+
+def why_not_open(error: OSError) -> str:
+    """What is wrong and what to do when /dev/vmfuzz cannot be opened."""
+    if isinstance(error, FileNotFoundError):
+        if not cpu_has_vmx():
+            return "this processor has no VMX (or a hypervisor hides it), so the kernel module is of no use here: use --executor bochs"
+        if _MODULE.exists():
+            return f"the module vmfuzz is loaded, but {DEVICE} does not exist: is devtmpfs mounted on /dev?"
+        return f"{DEVICE} does not exist: read docs/bare-metal.md, then build the module (make -C kmod) and load it (insmod kmod/vmfuzz.ko)"
+    if isinstance(error, PermissionError):
+        return f"{DEVICE}: permission denied; only root (CAP_SYS_ADMIN) may execute VM entries"
+    if error.errno == errno.EBUSY:
+        return f"{DEVICE} is in use: one program at a time; `fuser {DEVICE}` names it"
+    return f"{DEVICE}: {error.strerror}"
+
+
+#: What an errno of a request means (kmod/vmfuzz_uapi.h) and what to do.
+_ERRORS: Final = {
+    "ENODEV": "the processor has no VMX, or a hypervisor hides it; use --executor bochs",
+    "EACCES": "the firmware disabled VMX (IA32_FEATURE_CONTROL); enable virtualization in its setup",
+    "EADDRINUSE": "another program is in VMX operation on this CPU; stop virtual machines and `modprobe -r kvm_intel`",
+    "EPROTONOSUPPORT": "the kernel uses FRED, supervisor shadow stacks or Intel PT, which the module cannot give back; see the kernel log",
+    "EXDEV": "the process moved to another CPU (was its CPU taken offline?); open the executor again",
+    "EIO": "the module gave up because VMXON failed or host state did not come back; see the kernel log, restart the machine",
+    "EINVAL": "the module does not take this request; see the kernel log (module and vmfuzz of different versions?)",
+    "EPERM": f"only root (CAP_SYS_ADMIN) may open {DEVICE}",
+    "ENOENT": f"{DEVICE} does not exist there: load the module",
+    "EBUSY": f"{DEVICE} is in use: one program at a time",
+}
+
+
+def error_text(number: int) -> str:
+    """An errno of a request as a sentence."""
+    return _ERRORS.get(errno.errorcode.get(number, ""), os.strerror(number))
+
+
+class LocalDevice:
+    """/dev/vmfuzz of this machine; the calling thread stays on one CPU until `close`."""
+
+    local = True
+
+    def __init__(self, cpu: int | None = None) -> None:
+        try:
+            self._file = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise EnvironmentUnusable(why_not_open(error)) from None
+        self._affinity = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, {min(self._affinity) if cpu is None else cpu})
+        except OSError as error:
+            os.close(self._file)
+            raise EnvironmentUnusable(f"CPU {cpu} cannot be used: {error.strerror}") from None
+
+    def request(self, code: int, payload: bytes) -> tuple[int, bytes]:
+        """Serve one request."""
+        buffer = bytearray(payload)
+        if code != kmod_constants()["IOC_RUN"]:
+            return self._ioctl(code, buffer), bytes(buffer)
+        return self._run(buffer)
+
+    def _ioctl(self, code: int, buffer: bytearray | memoryview) -> int:
+        try:
+            fcntl.ioctl(self._file, code, buffer, True)
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    def _run(self, buffer: bytearray) -> tuple[int, bytes]:
+        dtype, pair = kmod_dtype("run"), kmod_dtype("pair").itemsize
+        whole: npt.NDArray[np.uint8] = np.frombuffer(buffer, np.uint8)
+        head = whole[: dtype.itemsize].view(dtype)
+        columns = sum(int(head[name][0]) for name in ("field_columns", "arena_columns", "live_columns"))
+        at = whole.ctypes.data + dtype.itemsize
+        sizes = {"base": int(head["base_count"][0]) * pair, "columns": columns * 8, "restore": int(head["restore_count"][0]) * 8}
+        for name, size in sizes.items():
+            head[name] = at
+            at += size
+        head["rows"] = at
+        arena = np.zeros(kmod_constants()["ARENA_PAGES"] * kmod_constants()["PAGE"] // 8, np.uint64)
+        head["arena"] = arena.ctypes.data
+        error = self._ioctl(kmod_constants()["IOC_RUN"], memoryview(buffer)[: dtype.itemsize])
+        count, stride, result = int(head["row_count"][0]), int(head["row_bytes"][0]), kmod_dtype("result").itemsize
+        rows = np.ndarray((count, result), np.uint8, whole, at - whole.ctypes.data, (stride, 1)) if count else whole[:0]
+        used = np.flatnonzero(arena)
+        words = np.stack([used.astype(np.uint64) * np.uint64(8), arena[used]], axis=1)
+        return error, head.tobytes() + rows.tobytes() + len(used).to_bytes(8, "little") + words.tobytes()
+
+    def close(self) -> None:
+        """Close the file, which ends all that the module holds."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+            os.sched_setaffinity(0, self._affinity)
+
+
+class AgentDevice:
+    """The device of a machine on which `command` starts kmod's agent, such as `ssh root@target vmfuzz-agent`."""
+
+    local = False
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = tuple(command)
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        except OSError as error:
+            raise EnvironmentUnusable(f"cannot start {' '.join(command)}: {error.strerror}") from None
+
+    def request(self, code: int, payload: bytes) -> tuple[int, bytes]:
+        """Send one frame and wait for its answer."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(_FRAME.pack(_MAGIC, code, len(payload)) + payload)
+            self._process.stdin.flush()
+            magic, error, length = _FRAME.unpack(self._read(_FRAME.size))
+        except (OSError, struct.error):
+            self._lost()
+        if magic != _MAGIC:
+            self._lost()
+        return error, self._read(length)
+
+    def _read(self, length: int) -> bytes:
+        assert self._process.stdout is not None
+        data: bytes = self._process.stdout.read(length)
+        if len(data) != length:
+            self._lost()
+        return data
+
+    def _lost(self) -> Any:
+        raise ExecutorError(f"the agent ({' '.join(self._command)}) ended; did the machine go down?")
+
+    def close(self) -> None:
+        """End the agent."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and not pipe.closed:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

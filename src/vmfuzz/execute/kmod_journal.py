@@ -1,0 +1,95 @@
+"""The record of the batch that a real processor is running: when the machine goes down, it names the culprits.
+
+A journal is the running boot's id and the request's bytes (kmod_device.py), on disk before the first row runs and emptied after the last.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from vmfuzz.arch.fields import BY_ENCODING
+from vmfuzz.errors import SafetyStop, UsageError
+from vmfuzz.execute.kmod_abi import kmod_dtype
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_MARK: Final = b"vmfuzz-journal-1 "
+
+
+def default_journal() -> Path:
+    """Where the journal is unless said otherwise."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "vmfuzz" / "kmod-journal"
+
+
+def _boot() -> bytes:
+    try:
+        return _BOOT_ID.read_bytes().strip()
+    except OSError:
+        return b"unknown"
+
+
+class Journal:
+    """The journal at `path`. Raises SafetyStop when it holds a batch of an earlier boot: the machine went down with it."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or default_journal()
+        self._head = _MARK + _boot() + b"\n"
+        left = self.path.read_bytes()[:200] if self.path.exists() else b""
+        if left.startswith(_MARK) and not left.startswith(self._head):
+            raise SafetyStop(
+                f"{self.path}: the machine went down while it ran the batch in this file. Read it with vmfuzz.execute.kmod_journal.read_journal, "
+                "keep it for a report, and move it away to go on"
+            )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.clear()
+
+    def write(self, payload: bytes) -> None:
+        """Have a batch on disk before it runs."""
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, self._head + payload, 0)
+        os.fsync(self._file)
+
+    def clear(self) -> None:
+        """The batch is through."""
+        os.ftruncate(self._file, 0)
+
+    def close(self) -> None:
+        """Leave an empty journal behind."""
+        if self._file >= 0:
+            self.clear()
+            os.fsync(self._file)
+            os.close(self._file)
+            self._file = -1
+
+
+def _name(target: int) -> str:
+    if target in BY_ENCODING:
+        return BY_ENCODING[target].name
+    return f"arena+{target & ~(1 << 63):#x}" if target >> 63 else f"target {target:#x}"
+
+
+def read_journal(path: Path) -> tuple[dict[str, int], list[dict[str, int]]]:
+    """(base, rows): the batch in a journal, by the names of fields; each row holds the values of the columns only."""
+    data = path.read_bytes()
+    head, _, payload = data.partition(b"\n")
+    if not head.startswith(_MARK) or len(payload) < kmod_dtype("run").itemsize:
+        raise UsageError(f"{path} is not a journal of the kernel-module executor, or it is empty")
+    run: Any = np.frombuffer(payload, kmod_dtype("run"), 1)[0]
+    at = kmod_dtype("run").itemsize
+    base = np.frombuffer(payload, kmod_dtype("pair"), int(run["base_count"]), at)
+    at += base.nbytes
+    columns = sum(int(run[name]) for name in ("field_columns", "arena_columns", "live_columns"))
+    targets = np.frombuffer(payload, np.uint64, columns, at)
+    at += targets.nbytes + int(run["restore_count"]) * 8
+    stride, result = int(run["row_bytes"]), kmod_dtype("result").itemsize
+    names = [_name(int(target)) for target in targets]
+    rows = []
+    for index in range(int(run["row_count"])):
+        values = np.frombuffer(payload, np.uint64, columns, at + index * stride + result)
+        rows.append(dict(zip(names, map(int, values), strict=True)))
+    return {_name(int(pair["target"])): int(pair["value"]) for pair in base}, rows

@@ -1,0 +1,205 @@
+"""The campaign's state on disk: resumed campaigns equal uninterrupted ones, kills lose nothing, and clear errors say what is wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from vmfuzz.campaign.loop import Campaign, Progress
+from vmfuzz.campaign.store import DATABASE, Store, has_campaign, stored_findings
+from vmfuzz.errors import EnvironmentUnusable, UsageError
+from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.model.checks import CHECKS
+from vmfuzz.state.profiles import capabilities, known_good
+
+CAPS = capabilities("corei7_skylake_x")
+LEFT_OUT = ("guest.ss.s", "ctl.cr3target.count", "guest.gs.base")
+TIMES = {"seconds", "executor_seconds", "candidates_per_second"}
+FAMILIES = 80
+
+
+def campaign(seed: int = 0, family_size: int = 64) -> Campaign:
+    """A campaign with findings: the processor leaves out some checks."""
+    checks = [check for check in CHECKS if check.id not in LEFT_OUT]
+    made = Campaign(ModelExecutor(CAPS, known_good(CAPS), checks), seed)
+    made.family_size = family_size
+    return made
+
+
+def counted(made: Campaign, families: int = FAMILIES, store: Store | None = None) -> dict[str, Any]:
+    data = made.run(made.family_size * families, store=store).to_json()
+    return {key: value for key, value in data.items() if key not in TIMES}
+
+
+@cache
+def uninterrupted() -> str:
+    return json.dumps(counted(campaign()))
+
+
+class Power(Exception):
+    """The process ends here."""
+
+
+def interrupted(directory: Path, after: int) -> None:
+    def count(progress: Progress, left: list[int] = [after]) -> None:  # noqa: B006
+        left[0] -= 1
+        if not left[0]:
+            raise Power
+
+    with Store(directory) as store, pytest.raises(Power):
+        campaign().run(64 * FAMILIES, count, store)
+
+
+@pytest.mark.parametrize("stops", [(1,), (63,), (64,), (65,), (1, 10, 30, 30)])
+def test_a_resumed_campaign_counts_what_an_uninterrupted_one_does(tmp_path: Path, stops: tuple[int, ...]) -> None:
+    for after in stops:
+        interrupted(tmp_path, after)
+    with Store(tmp_path) as store:
+        resumed = counted(campaign(), store=store)
+    assert json.dumps(resumed) == uninterrupted()
+    assert resumed["findings"]
+
+
+def test_a_finished_campaign_can_be_made_longer(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        counted(campaign(), 30, store)
+        assert json.dumps(counted(campaign(), FAMILIES, store)) == uninterrupted()
+
+
+def test_findings_on_disk_are_those_of_the_campaign(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        made = campaign()
+        made.run(64 * FAMILIES, store=store)
+        # also while the campaign runs
+        stored = {finding["id"]: finding["count"] for finding in stored_findings(tmp_path)}
+    assert stored == {id: finding.count for id, finding in made.progress.findings.by_id.items()}
+    with Store(tmp_path) as store:
+        again = campaign()
+        store.attach(again, 1)
+    for id, finding in made.progress.findings.by_id.items():
+        kept = again.progress.findings.by_id[id]
+        assert (kept.example, kept.base_name, kept.predicted, kept.actual) == (
+            finding.example,
+            finding.base_name,
+            finding.predicted,
+            finding.actual,
+        )
+        assert set(kept.others) == set(finding.others)
+
+
+def script() -> ModuleType:
+    path = Path(__file__).parents[2] / "benchmarks" / "kill_campaign.py"
+    spec = importlib.util.spec_from_file_location("kill_campaign", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_kill_9_at_any_moment_loses_nothing(tmp_path: Path) -> None:
+    kill = script()
+    measured = kill.kill_and_resume(tmp_path, kills=3, seed=1, longest=0.8)
+    assert measured["candidates"] > 0
+    assert kill.same_as_uninterrupted(tmp_path)
+
+
+def test_two_campaigns_in_one_directory_are_refused(tmp_path: Path) -> None:
+    with Store(tmp_path), pytest.raises(UsageError, match=rf"another campaign \(process {os.getpid()}\) is at work there"):
+        Store(tmp_path)
+    Store(tmp_path).close()
+
+
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(EnvironmentUnusable, match=r"cannot keep a campaign in .*; name a directory that can be written"):
+        Store(tmp_path / "file")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    with pytest.raises(EnvironmentUnusable, match="Permission denied"):
+        Store(tmp_path / "campaign")
+
+
+def test_a_full_disk_is_a_clear_error_and_what_was_stored_stays(tmp_path: Path) -> None:
+    interrupted(tmp_path, 5)
+    before = stored_findings(tmp_path)
+    with Store(tmp_path) as store:
+        pages = store._database.execute("PRAGMA page_count").fetchone()[0]
+        store._database.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(EnvironmentUnusable, match=r"campaign\.sqlite: database or disk is full; what was stored before is complete"):
+            counted(campaign(), store=store)
+    assert {finding["id"] for finding in before} <= {finding["id"] for finding in stored_findings(tmp_path)}
+    with Store(tmp_path) as store:
+        assert json.dumps(counted(campaign(), store=store)) == uninterrupted()
+
+
+def test_what_is_no_campaign_is_refused(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).write_bytes(b"not a database, but long enough to be looked at" * 40)
+    with pytest.raises(UsageError, match="is not a campaign of vmfuzz, or is damaged"):
+        Store(tmp_path)
+    with pytest.raises(UsageError, match="cannot be read as a campaign"):
+        stored_findings(tmp_path)
+
+
+def test_another_seed_or_processor_is_refused(tmp_path: Path) -> None:
+    interrupted(tmp_path, 1)
+    with Store(tmp_path) as store, pytest.raises(UsageError, match=r"its campaign has another seed \(0\) than this one \(1\)"):
+        counted(campaign(seed=1), store=store)
+    other = capabilities("tigerlake")
+    with Store(tmp_path) as store, pytest.raises(UsageError, match="another executor"):
+        counted(Campaign(ModelExecutor(other, known_good(other)), 0), store=store)
+
+
+class Hardware(ModelExecutor):
+    """A processor that is no emulated one: when it hangs, the machine does."""
+
+    name = "kmod 6/85/4"  # type: ignore[assignment]
+
+    def run(self, batch: Any) -> Any:
+        if getattr(self, "hangs", False):
+            raise Power
+        return super().run(batch)
+
+
+def test_a_batch_after_which_the_machine_did_not_come_back_is_kept_and_passed_over(tmp_path: Path) -> None:
+    def made(hangs: bool) -> Campaign:
+        executor = Hardware(CAPS, known_good(CAPS))
+        executor.hangs = hangs  # type: ignore[attr-defined]
+        result = Campaign(executor, 0)
+        result.family_size = 64
+        return result
+
+    with Store(tmp_path) as store:
+        made(False).run(64 * 2, store=store)
+    with Store(tmp_path) as store, pytest.raises(Power):
+        made(True).run(64 * 4, store=store)
+    plans = made(False).plan(0)
+    with Store(tmp_path) as store:
+        assert made(False).run(64 * 4, store=store).progress.tally.candidates == 64 * 4
+        assert store.lost == [plans[2]]
+
+
+def test_a_directory_has_a_campaign_once_one_was_begun(tmp_path: Path) -> None:
+    assert not has_campaign(tmp_path)
+    Store(tmp_path).close()
+    assert has_campaign(tmp_path)
+
+
+def test_the_lock_is_gone_when_its_process_is(tmp_path: Path) -> None:
+    code = f"import os\nfrom pathlib import Path\nfrom vmfuzz.campaign.store import Store\nStore(Path({str(tmp_path)!r}))\nos._exit(9)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    Store(tmp_path).close()
+    assert sqlite3.connect(tmp_path / DATABASE).execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -1,0 +1,152 @@
+"""The commands that look after findings: findings, show, minimize, verdict, export, replay, run --directory; and the pytest plugin."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vmfuzz.cli.main import main
+
+CORPUS = Path(__file__).parents[2] / "corpus"
+
+
+def vmfuzz(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A small corpus: three shipped entries, one of them a deviation."""
+    place = tmp_path / "corpus"
+    for folder in ("guest.gs.p", "ctl.cr3target.count", "deviation.bochs-rip-identical"):
+        shutil.copytree(CORPUS / folder, place / folder)
+    return place
+
+
+def id_in(corpus: Path, folder: str) -> str:
+    return next((corpus / folder).glob("*.json")).stem
+
+
+def test_findings_lists_a_corpus_and_filters_by_verdict(corpus: Path) -> None:
+    listed = vmfuzz("findings", str(corpus)).stdout
+    assert "3 entries" in listed
+    assert id_in(corpus, "guest.gs.p") in listed
+    assert len(json.loads(vmfuzz("findings", str(corpus), "--verdict", "deviation", "--json").stdout)["entries"]) == 1
+
+
+def test_show_says_what_differs_what_the_manual_requires_and_where_the_edge_is(corpus: Path) -> None:
+    shown = " ".join(vmfuzz("show", id_in(corpus, "guest.gs.p")[:6], "--corpus", str(corpus)).stdout.split())
+    for words in (
+        "guest_gs_access_rights",
+        "0000C093H",
+        "0000C013H",
+        "entry failure 33",
+        "the P bit (bit 7) of the GS access rights must be 1",
+    ):
+        assert words in shown
+
+
+def test_a_verdict_is_written(corpus: Path) -> None:
+    id = id_in(corpus, "guest.gs.p")
+    result = vmfuzz("verdict", id, "model-fixed", "--reason", "because", "--corpus", str(corpus))
+    assert result.exit_code == 0
+    assert "regression-guard -> model-fixed: because" in result.stdout
+    assert json.loads(vmfuzz("show", id, "--corpus", str(corpus), "--json").stdout)["verdict"] == "model-fixed"
+    assert vmfuzz("verdict", id, "nonsense", "--corpus", str(corpus)).exit_code == 2
+
+
+def test_replay_passes_and_fails_by_its_exit_code_and_names_the_entry(corpus: Path, tmp_path: Path) -> None:
+    junit = tmp_path / "junit.xml"
+    assert vmfuzz("replay", str(corpus), "--junit", str(junit)).exit_code == 0
+    assert ElementTree.parse(junit).getroot().attrib["failures"] == "0"
+    path = next((corpus / "ctl.cr3target.count").glob("*.json"))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"actual": "VMfailValid(7)"', '"actual": "VMfailValid(8)"', 1), encoding="utf-8"
+    )
+    result = vmfuzz("replay", str(corpus), "--junit", str(junit))
+    assert result.exit_code == 1
+    assert path.stem in result.stdout
+    assert "recorded VMfailValid(8); now VMfailValid(7)" in result.stdout
+    assert ElementTree.parse(junit).getroot().attrib["failures"] == "1"
+    assert [each["id"] for each in json.loads(vmfuzz("replay", str(corpus), "--json").stdout)["changed"]] == [path.stem]
+    path.write_text("{", encoding="utf-8")
+    bad = vmfuzz("replay", str(corpus))
+    assert (bad.exit_code, "is not JSON" in bad.stderr) == (2, True)
+    assert vmfuzz("replay", str(corpus), "--executor", "bosch").exit_code == 2
+
+
+def test_bad_places_and_ids_are_one_sentence(corpus: Path, tmp_path: Path) -> None:
+    for arguments in (
+        ("findings", str(tmp_path / "nowhere")),
+        ("show", "ffffffffff", "--corpus", str(corpus)),
+        ("export", id_in(corpus, "guest.gs.p"), "--corpus", str(corpus)),
+        ("run", "--resume"),
+        ("run", "--resume", "--directory", str(tmp_path / "new")),
+    ):
+        result = vmfuzz(*arguments)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_run_keeps_its_campaign_and_goes_on_with_it(tmp_path: Path) -> None:
+    directory = tmp_path / "campaign"
+    first = vmfuzz("run", "-n", "4k", "--directory", str(directory), "--json")
+    again = vmfuzz("run", "-n", "4k", "--directory", str(directory))
+    assert again.exit_code == 2
+    assert "add --resume to go on with it" in again.stderr
+    resumed = json.loads(vmfuzz("run", "-n", "8k", "--directory", str(directory), "--resume", "--json").stdout)
+    assert json.loads(first.stdout)["candidates"] == 4000
+    assert resumed["candidates"] == 8000
+    assert vmfuzz("findings", str(directory)).exit_code in (0, 2)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no compiler")
+def test_exported_c_compiles(corpus: Path, tmp_path: Path) -> None:
+    for folder in ("guest.gs.p", "ctl.cr3target.count", "deviation.bochs-rip-identical"):
+        path = tmp_path / "case.c"
+        assert vmfuzz("export", id_in(corpus, folder), "--c", "--corpus", str(corpus), "-o", str(path)).exit_code == 0
+        subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-c", str(path), "-o", str(tmp_path / "case.o")], check=True)
+
+
+def test_exports_write_the_field_by_its_encoding(corpus: Path) -> None:
+    id = id_in(corpus, "guest.gs.p")
+    test = vmfuzz("export", id, "--kvm-unit-test", "--corpus", str(corpus)).stdout
+    # access rights of GS: 481EH; the P bit is cleared
+    assert "vmcs_write(0x481e, vmcs_read(0x481e) & ~0x80ull);" in test
+    assert "enter_guest_with_invalid_guest_state();" in test
+    program = vmfuzz("export", id, "--syz", "--corpus", str(corpus)).stdout
+    assert "@nested_intel_vmwrite_mask={AUTO, AUTO, {0x0, @guest32=0x481e, 0x0, 0x80, 0x0}}" in program
+
+
+def test_the_pytest_plugin_collects_entries_and_names_what_changed(corpus: Path) -> None:
+    path = next((corpus / "ctl.cr3target.count").glob("*.json"))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"actual": "VMfailValid(7)"', '"actual": "VMfailValid(8)"', 1), encoding="utf-8"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "vmfuzz.pytest_plugin",
+        "-p",
+        "no:cacheprovider",
+        "--vmfuzz-corpus",
+        str(corpus),
+        str(corpus),
+    ]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=corpus, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "1 failed, 2 passed" in done.stdout
+    assert "recorded VMfailValid(8); now VMfailValid(7)" in done.stdout
+    assert "Traceback" not in done.stdout

@@ -1,0 +1,166 @@
+"""The kernel-module executor without a kernel module: requests, errors, journal, and the agent's frames."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.arch.outcomes import Kind
+from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UsageError
+from vmfuzz.execute import kmod_device, kmod_journal
+from vmfuzz.execute.base import Executor, open_executor
+from vmfuzz.execute.bochs import BochsExecutor
+from vmfuzz.execute.kmod import KmodExecutor
+from vmfuzz.execute.kmod_abi import kmod_constants, kmod_dtype
+from vmfuzz.execute.kmod_device import error_text, why_not_open
+from vmfuzz.execute.kmod_journal import Journal, read_journal
+
+KMOD = Path(__file__).parents[2] / "kmod"
+
+
+class FakeDevice:
+    """Answers like a module on the processor of a BochsExecutor on which every row ends with error 7."""
+
+    local = False
+
+    def __init__(self, bochs: BochsExecutor) -> None:
+        self.bochs = bochs
+        self.error = 0
+        self.runs: list[bytes] = []
+
+    def request(self, code: int, payload: bytes) -> tuple[int, bytes]:
+        if self.error:
+            return self.error, b""
+        known = kmod_constants()
+        if code == known["IOC_RUN"]:
+            return 0, self._run(payload)
+        name = "info" if code == known["IOC_INFO"] else "capture"
+        record: Any = np.frombuffer(payload, kmod_dtype(name)).copy()
+        if name == "info":
+            self._fill_info(record)
+        else:
+            fields = [(FIELDS[n].encoding, v) for n, v in self.bochs.known_good().items() if n in FIELDS]
+            record["field_count"] = len(fields)
+            for number, (encoding, value) in enumerate(fields):
+                record["fields"][0][number] = (encoding, value)
+        return 0, record.tobytes()
+
+    def _fill_info(self, record: Any) -> None:
+        capabilities = self.bochs.capabilities()
+        msrs = {**capabilities.msrs, 0xC0000080: 0xD01}
+        record["engine_abi"], record["msr_count"], record["cpuid_count"] = kmod_constants()["ABI"], len(msrs), len(capabilities.cpuid)
+        record["arena_pa"], record["arena_bytes"] = self.bochs.arena.base, self.bochs.arena.size
+        for number, item in enumerate(msrs.items()):
+            record["msrs"][0][number] = item
+        for number, (leaf, registers) in enumerate(capabilities.cpuid.items()):
+            record["cpuid"][0][number] = (*leaf, *registers)
+
+    def _run(self, payload: bytes) -> bytes:
+        self.runs.append(payload)
+        head: Any = np.frombuffer(payload, kmod_dtype("run"), 1).copy()
+        head["status"] = kmod_constants()["STATUS_DONE"]
+        results = np.zeros(int(head["row_count"][0]), kmod_dtype("result"))
+        results["kind"], results["number"] = Kind.VMFAIL_VALID, 7
+        return head.tobytes() + results.tobytes() + bytes(8)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def device(bochs: BochsExecutor) -> FakeDevice:
+    return FakeDevice(bochs)
+
+
+def test_it_is_an_executor(device: FakeDevice, bochs: BochsExecutor) -> None:
+    executor = KmodExecutor(device)
+    assert isinstance(executor, Executor)
+    assert executor.name.startswith("kmod GenuineIntel 6-85-")
+    assert executor.capabilities() == bochs.capabilities()
+    assert executor.known_good()["guest_rip"] == bochs.known_good()["guest_rip"]
+    outcomes = executor.run([executor.known_good(), executor.known_good().replace(guest_rip=5)])
+    assert [str(outcome)[:14] for outcome in outcomes] == ["VMfailValid(7)"] * 2
+
+
+def test_closed(device: FakeDevice) -> None:
+    executor = KmodExecutor(device)
+    executor.close()
+    with pytest.raises(ExecutorError, match="is closed"):
+        executor.run([executor.known_good()])
+
+
+def test_an_unknown_risk() -> None:
+    with pytest.raises(UsageError, match="expected safe or bold"):
+        KmodExecutor(risk="reckless")
+
+
+def test_an_error_of_the_module_becomes_a_sentence(device: FakeDevice) -> None:
+    executor = KmodExecutor(device)
+    device.error = errno.EADDRINUSE
+    with pytest.raises(ExecutorError, match="modprobe -r kvm_intel"):
+        executor.run([executor.known_good()])
+
+
+@pytest.mark.parametrize("name", ["ENODEV", "EACCES", "EADDRINUSE", "EPROTONOSUPPORT", "EXDEV", "EIO", "EINVAL"])
+def test_each_errno_of_the_interface_has_its_text(name: str) -> None:
+    assert len(error_text(getattr(errno, name))) > 30
+    assert name in (KMOD / "vmfuzz_uapi.h").read_text()
+
+
+def test_why_the_device_does_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmod_device, "cpu_has_vmx", lambda: True)
+    assert "insmod kmod/vmfuzz.ko" in why_not_open(FileNotFoundError())
+    monkeypatch.setattr(kmod_device, "cpu_has_vmx", lambda: False)
+    assert "no VMX" in why_not_open(FileNotFoundError())
+    assert "CAP_SYS_ADMIN" in why_not_open(PermissionError())
+    assert "one program at a time" in why_not_open(OSError(errno.EBUSY, "busy"))
+
+
+def test_a_missing_device_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmod_device, "DEVICE", tmp_path / "vmfuzz")
+    with pytest.raises(EnvironmentUnusable):
+        open_executor("kmod", journal=tmp_path / "journal")
+    with pytest.raises(UsageError, match="leave it out"):
+        open_executor("kmod", cpu="tigerlake")
+    with pytest.raises(UsageError, match="expected the command"):
+        open_executor("remote:")
+
+
+def test_a_journal_of_an_earlier_boot_names_the_culprits(device: FakeDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state" / "journal"
+    executor = KmodExecutor(device)
+    executor.run([executor.known_good(), executor.known_good().replace(guest_rip=5)])
+    monkeypatch.setattr(kmod_journal, "_boot", lambda: b"before")
+    Journal(path).write(device.runs[-1])
+    monkeypatch.setattr(kmod_journal, "_boot", lambda: b"after")
+    with pytest.raises(SafetyStop, match="the machine went down"):
+        Journal(path)
+    base, rows = read_journal(path)
+    assert base["guest_cr0"] == executor.known_good()["guest_cr0"]
+    assert [row["guest_rip"] for row in rows] == [executor.known_good()["guest_rip"], 5]
+
+
+def test_a_journal_of_this_boot_is_no_accident(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    Journal(path).write(b"killed")
+    Journal(path).close()
+    with pytest.raises(UsageError, match="empty"):
+        read_journal(path)
+
+
+def test_the_agent_answers_without_a_device(tmp_path: Path) -> None:
+    if not shutil.which("gcc") or Path("/dev/vmfuzz").exists():
+        pytest.skip("no gcc, or there is a device")
+    agent = tmp_path / "vmfuzz-agent"
+    subprocess.run(["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-o", agent, KMOD / "agent.c"], check=True)
+    with pytest.raises(ExecutorError, match="load the module"):
+        open_executor(f"remote:{agent}")
+    with pytest.raises(EnvironmentUnusable, match=r"the agent .* ended"):
+        open_executor("remote:true")

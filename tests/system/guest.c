@@ -1,0 +1,350 @@
+// guest.c: the program inside the test machine: serves requests through a disk, misuses the device, and loads it.
+/*
+ * guest mailbox DISK: the agent's frames, but through two places of a disk image that the outside reads and writes as a file.
+ * guest misuse: every request with wrong sizes, versions, pointers and counts, and a bounded fuzz. Prints FAIL lines and "misuse done".
+ * guest stress: captures and runs the known-good VMCS without end, to be killed.
+ */
+#define _GNU_SOURCE
+#define main agent_main
+#include "../../kmod/agent.c"
+#undef main
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#define CODE_SHELL 0x100u
+#define REPLY_HEAD 4096
+#define REQUEST_DATA (1ull << 20)
+#define REPLY_DATA (80ull << 20)
+#define BLOCK 4096
+
+struct head {
+	struct vmfuzz_frame frame;
+	uint64_t number;
+};
+
+static void *aligned(size_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		exit(1);
+	return p;
+}
+
+static size_t blocks(size_t length)
+{
+	return (length + BLOCK - 1) / BLOCK * BLOCK;
+}
+
+/* In pieces: a bio of the kernel has a limit. */
+static int transfer(int disk, int writing, unsigned char *bytes, size_t length, off_t at)
+{
+	size_t done, piece;
+	ssize_t n;
+
+	for (done = 0; done < blocks(length); done += piece) {
+		piece = blocks(length) - done < (256u << 10) ? blocks(length) - done : 256u << 10;
+		n = writing ? pwrite(disk, bytes + done, piece, at + (off_t)done) : pread(disk, bytes + done, piece, at + (off_t)done);
+		if (n != (ssize_t)piece)
+			return 0;
+	}
+	return 1;
+}
+
+static uint32_t run_shell(const struct buffer *in, struct buffer *out)
+{
+	FILE *pipe;
+	char piece[4096];
+	size_t n;
+
+	in->bytes[in->length] = 0;
+	out->length = 0;
+	pipe = popen((char *)in->bytes, "r");
+	if (!pipe)
+		return (uint32_t)errno;
+	while ((n = fread(piece, 1, sizeof(piece), pipe)) > 0)
+		append(out, piece, n);
+	return (uint32_t)WEXITSTATUS(pclose(pipe));
+}
+
+static int mailbox(const char *path)
+{
+	int disk = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	unsigned char *page = aligned(BLOCK);
+	struct head *head = (struct head *)page;
+	struct buffer in = { aligned(MOST_BYTES + BLOCK), 0 }, out = { aligned(MOST_BYTES + BLOCK), 0 };
+	uint64_t number = 0;
+
+	if (disk < 0)
+		return 1;
+	for (;;) {
+		if (pread(disk, page, BLOCK, 0) != BLOCK)
+			return 1;
+		if (head->frame.magic != MAGIC || head->number == number) {
+			sched_yield();
+			continue;
+		}
+		number = head->number;
+		in.length = head->frame.length;
+		if (!transfer(disk, 0, in.bytes, in.length, REQUEST_DATA))
+			return 1;
+		if (head->frame.code == CODE_SHELL && !in.length)
+			return 0;
+		if (head->frame.code == 0x5600) {	/* close the device */
+			close(device);
+			device = -1;
+			out.length = 0;
+			head->frame.code = 0;
+		} else if (head->frame.code == CODE_SHELL) {
+			head->frame.code = run_shell(&in, &out);
+		} else {
+			head->frame.code = (uint32_t)serve_one(head->frame.code, &in, &out);
+		}
+		head->frame.length = out.length;
+		if (!transfer(disk, 1, out.bytes, out.length, REPLY_DATA) || pwrite(disk, page, BLOCK, REPLY_HEAD) != BLOCK)
+			return 1;
+	}
+}
+
+/* ---- misuse ---- */
+
+static int failures;
+
+static void expect(const char *what, int got, int wanted)
+{
+	if (got == wanted)
+		return;
+	printf("FAIL %s: errno %d (%s), expected %d (%s)\n", what, got, strerror(got), wanted, strerror(wanted));
+	failures++;
+}
+
+static struct vmfuzz_run good_run(void)
+{
+	struct vmfuzz_run run = { .size = sizeof(run), .version = VMFUZZ_UAPI_VERSION, .row_bytes = sizeof(struct vmfuzz_result) };
+
+	return run;
+}
+
+static int try_run(struct vmfuzz_run run)
+{
+	return call(VMFUZZ_IOC_RUN, &run);
+}
+
+static void heads(void)
+{
+	static const struct {
+		const char *name;
+		unsigned long request;
+		size_t size;
+	} all[] = {
+		{ "info", VMFUZZ_IOC_INFO, sizeof(struct vmfuzz_info) },
+		{ "capture", VMFUZZ_IOC_CAPTURE, sizeof(struct vmfuzz_capture) },
+		{ "run", VMFUZZ_IOC_RUN, sizeof(struct vmfuzz_run) },
+	};
+	static uint32_t memory[8192];
+	unsigned int i;
+
+	for (i = 0; i < 3; i++) {
+		memory[0] = (uint32_t)all[i].size + 1;
+		memory[1] = VMFUZZ_UAPI_VERSION;
+		expect(all[i].name, call(all[i].request, memory), EINVAL);
+		memory[0] = 0;
+		expect(all[i].name, call(all[i].request, memory), EINVAL);
+		memory[0] = (uint32_t)all[i].size;
+		memory[1] = VMFUZZ_UAPI_VERSION + 1;
+		expect(all[i].name, call(all[i].request, memory), EINVAL);
+		expect(all[i].name, call(all[i].request, NULL), EFAULT);
+		expect(all[i].name, call(all[i].request, (void *)0xffffffff81000000ul), EFAULT);
+		expect(all[i].name, call(all[i].request, (void *)0x8000000000000000ul), EFAULT);
+	}
+	expect("no such request", call(0x5604, memory), ENOTTY);
+	expect("no such request", call(0, memory), ENOTTY);
+	expect("no such request", call(~0u, memory), ENOTTY);
+}
+
+static void counts(void)
+{
+	struct vmfuzz_run run;
+
+#define BAD(change) do { run = good_run(); change; expect(#change, try_run(run), EINVAL); } while (0)
+	BAD(run.flags = 2);
+	BAD(run.flags = ~0u);
+	BAD(run.risk = 2);
+	BAD(run.pad = 1);
+	BAD(run.base_count = VMFUZZ_MAX_BASE + 1);
+	BAD(run.base_count = ~0ull);
+	BAD(run.field_columns = VMFUZZ_MAX_COLUMNS + 1);
+	BAD((run.field_columns = 0xffffffff, run.arena_columns = 1));
+	BAD(run.restore_count = VMFUZZ_MAX_FIELDS + 1);
+	BAD(run.row_bytes = 0);
+	BAD(run.row_bytes++);
+	BAD(run.row_count = VMFUZZ_MAX_ROWS + 1ull);
+	BAD(run.row_count = ~0ull);
+}
+
+static void contents(void)
+{
+	static uint64_t targets[4];
+	static struct vmfuzz_pair base[2];
+	struct vmfuzz_run run;
+
+#define TARGET(value) do { run = good_run(); run.field_columns = 1; run.row_bytes += 8; targets[0] = (value); \
+	run.columns = (uintptr_t)targets; expect("column " #value, try_run(run), EINVAL); } while (0)
+	TARGET(0x2001);		/* high half */
+	TARGET(0x2080);		/* index 64 */
+	TARGET(0x8000);
+	TARGET(1ull << 63);	/* the arena is not a field */
+	TARGET(1ull << 32);
+	TARGET(~0ull);
+#define BASE(value) do { run = good_run(); base[0].target = (value); run.base = (uintptr_t)base; run.base_count = 1; \
+	expect("base " #value, try_run(run), EINVAL); } while (0)
+	BASE(0x2001);
+	BASE(1ull << 63 | VMFUZZ_ARENA_PAGES * VMFUZZ_PAGE);
+	BASE(1ull << 63 | 4);
+	BASE(1ull << 32);
+	run = good_run();
+	run.restore_count = 1;
+	run.restore = (uintptr_t)targets;
+	targets[0] = 0x6c16;
+	expect("restore of a host field", try_run(run), EINVAL);
+	run = good_run();
+	run.field_columns = 2;
+	run.row_bytes += 16;
+	run.columns = (uintptr_t)targets;
+	targets[0] = targets[1] = 0x6800;
+	expect("two equal columns", try_run(run), EINVAL);
+	run = good_run();
+	run.row_count = 10;
+	run.rows = 0xffffffff81000000ul;
+	expect("rows in the kernel", try_run(run), EFAULT);
+	run.rows = 0;
+	expect("rows at 0", try_run(run), EFAULT);
+	run = good_run();
+	run.base_count = 1;
+	expect("base at 0", try_run(run), EFAULT);
+	run = good_run();
+	run.arena = 8;
+	expect("arena at 8", try_run(run), EFAULT);
+}
+
+/* xorshift: the same requests each time. */
+static uint64_t next_random(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	return *state ^= *state << 17;
+}
+
+static void fuzz(unsigned int count)
+{
+	static unsigned char rows[1 << 16];
+	static uint64_t targets[512];
+	static struct vmfuzz_pair base[4096];
+	uint64_t state = 88172645463325252ull, r;
+	unsigned int i, k;
+
+	for (i = 0; i < count; i++) {
+		struct vmfuzz_run run = good_run();
+		uint64_t *words = (uint64_t *)&run;
+
+		for (k = 0; k < 512; k++)
+			targets[k] = next_random(&state) % 3 ? next_random(&state) & 0x6c7e : next_random(&state);
+		for (k = 0; k < 64; k++)
+			base[k] = (struct vmfuzz_pair){ next_random(&state) & 0x6c7e, next_random(&state) };
+		for (k = 0; k < sizeof(rows) / 8; k++)
+			((uint64_t *)rows)[k] = state * (k + 1);
+		run.base = (uintptr_t)base;
+		run.base_count = next_random(&state) % 65;
+		run.columns = (uintptr_t)targets;
+		run.field_columns = next_random(&state) % 8;
+		run.restore = (uintptr_t)targets;
+		run.restore_count = next_random(&state) % 8;
+		run.row_bytes += 8 * run.field_columns;
+		run.rows = (uintptr_t)rows;
+		run.row_count = next_random(&state) % 500;
+		r = next_random(&state);
+		if (r % 4 == 0)
+			words[(r >> 8) % 16] = next_random(&state) >> (r >> 16) % 64;
+		try_run(run);
+	}
+}
+
+static int misuse(int with_vmx)
+{
+	int second;
+
+	expect("open", call(0, NULL) == ENOTTY ? 0 : errno, 0);
+	second = open("/dev/vmfuzz", O_RDWR);
+	expect("second open", second < 0 ? errno : 0, EBUSY);
+	if (!fork()) {
+		close(device);	/* the file stays open in the parent */
+		expect("open in a child without rights", setuid(1000) || open("/dev/vmfuzz", O_RDWR) >= 0 ? 0 : errno, EACCES);
+		fflush(stdout);
+		_exit(failures);
+	}
+	wait(&second);
+	failures += WEXITSTATUS(second);
+	heads();
+	counts();
+	expect("run before capture", try_run(good_run()), with_vmx ? ENODATA : ENODEV);
+	if (with_vmx) {
+		struct vmfuzz_capture capture = { .size = sizeof(capture), .version = VMFUZZ_UAPI_VERSION };
+
+		expect("capture", call(VMFUZZ_IOC_CAPTURE, &capture), 0);
+		contents();
+	} else {
+		struct vmfuzz_info info = { .size = sizeof(info), .version = VMFUZZ_UAPI_VERSION };
+		struct vmfuzz_capture capture = { .size = sizeof(capture), .version = VMFUZZ_UAPI_VERSION };
+
+		expect("info", call(VMFUZZ_IOC_INFO, &info), ENODEV);
+		expect("capture", call(VMFUZZ_IOC_CAPTURE, &capture), ENODEV);
+	}
+	fuzz(2000);
+	printf("misuse done, %d failures\n", failures);
+	return failures != 0;
+}
+
+/* Runs rows of the known-good VMCS for ever, or `batches` times; prints a line once it really runs. */
+static int stress(unsigned int batches)
+{
+	static struct vmfuzz_capture capture = { .size = sizeof(capture), .version = VMFUZZ_UAPI_VERSION };
+	static struct vmfuzz_result rows[20000];
+	struct vmfuzz_run run;
+	unsigned int i, entered = 0;
+
+	for (i = 0; i < batches || !batches; i++) {
+		int error = call(VMFUZZ_IOC_CAPTURE, &capture);
+
+		run = good_run();
+		run.base = (uintptr_t)capture.fields;
+		run.base_count = capture.field_count;
+		run.rows = (uintptr_t)rows;
+		run.row_count = 20000;
+		if (!error)
+			error = call(VMFUZZ_IOC_RUN, &run);
+		if (error) {
+			printf("stress: errno %d (%s)\n", error, strerror(error));
+			return 1;
+		}
+		entered += rows[0].kind == VMFUZZ_KIND_EXIT && rows[19999].kind == VMFUZZ_KIND_EXIT;
+		if (!i) {
+			printf("stress runs, kind %d reason %u status %llu\n", rows[0].kind, rows[0].exit_reason, run.status);
+			fflush(stdout);
+		}
+	}
+	printf("stress: %u of %u batches entered\n", entered, batches);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 2 && !strcmp(argv[1], "mailbox"))
+		return mailbox(argv[2]);
+	if (argc > 2 && !strcmp(argv[1], "misuse"))
+		return misuse(!strcmp(argv[2], "vmx"));
+	if (argc > 2 && !strcmp(argv[1], "stress"))
+		return stress((unsigned int)atoi(argv[2]));
+	fprintf(stderr, "guest mailbox DISK | misuse vmx|none | stress BATCHES\n");
+	return (void)agent_main, 2;
+}

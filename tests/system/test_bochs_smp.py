@@ -1,0 +1,42 @@
+"""Two emulated processors: the process is held to one, and that one goes away under it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from guest_executor import GuestExecutor
+from machine import Machine, needs
+
+from vmfuzz.arch.outcomes import Kind
+
+missing = needs("bochs")
+pytestmark = [pytest.mark.skipif(missing is not None, reason=str(missing)), pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    with Machine("bochs", count=2) as machine:
+        yield machine.start()
+
+
+def test_both_processors_execute(machine: Machine) -> None:
+    assert machine.shell("nproc").strip() == "2"
+    for cpu in (0, 1):
+        said = machine.shell(f"taskset -c {cpu} /guest stress 1", 600)
+        assert "1 of 1 batches entered" in said
+
+
+def test_a_processor_that_goes_offline(machine: Machine) -> None:
+    """The batch ends with EXDEV, nothing is left behind, and the processor serves again when it is back."""
+    machine.shell("taskset -c 1 /guest stress 0 > /tmp/out & while ! grep -q runs /tmp/out; do sleep 0.01; done", 600)
+    machine.shell("echo 0 > /sys/devices/system/cpu/cpu1/online", 600)
+    machine.shell("for i in 1 2 3 4 5 6 7 8 9 10; do grep -q errno /tmp/out && break; sleep 0.1; done; grep -q 'errno 18' /tmp/out", 600)
+    machine.shell("echo 1 > /sys/devices/system/cpu/cpu1/online", 600)
+    assert "1 of 1 batches entered" in machine.shell("taskset -c 1 /guest stress 1", 600)
+
+
+def test_the_executor_and_a_clean_log(machine: Machine) -> None:
+    with GuestExecutor(machine) as executor:
+        assert executor.run([executor.known_good()]).kind[0] == Kind.EXIT
+    assert machine.trouble() == ""

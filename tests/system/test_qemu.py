@@ -1,0 +1,44 @@
+"""The module in a real kernel without VMX (QEMU, TCG): it loads, says what is missing, takes no wrong request, and goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from machine import Machine, needs
+
+missing = needs("qemu")
+pytestmark = [pytest.mark.skipif(missing is not None, reason=str(missing)), pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    with Machine("qemu", count=2) as machine:
+        yield machine.start()
+
+
+def test_the_build_says_nothing(machine: Machine) -> None:
+    """No warning with W=1, from the compiler or from objtool."""
+    assert [line for line in machine.build_log.splitlines() if "warning" in line.lower() or "error" in line.lower()] == []
+
+
+def test_the_device_is_for_root(machine: Machine) -> None:
+    assert machine.shell("stat -c '%a %u %g' /dev/vmfuzz").split() == ["600", "0", "0"]
+
+
+def test_misuse(machine: Machine) -> None:
+    assert machine.shell("/guest misuse none", 300) == "misuse done, 0 failures\n"
+
+
+def test_it_says_that_there_is_no_vmx(machine: Machine) -> None:
+    machine.shell("/guest stress 1 > /tmp/out; grep -q 'No such device' /tmp/out")
+    assert "this processor has no VMX" in machine.shell("dmesg")
+
+
+def test_unload_and_load_again(machine: Machine) -> None:
+    for _ in range(5):
+        machine.shell("rmmod vmfuzz && [ ! -e /dev/vmfuzz ] && insmod /vmfuzz.ko")
+
+
+def test_the_kernel_log_is_clean(machine: Machine) -> None:
+    assert machine.trouble() == ""
