@@ -24,51 +24,64 @@ def native_file(name: str) -> Path:
     return path
 
 
+_KINDS: Final = {"vmfuzz_u8": "u1", "unsigned char": "u1", "unsigned short": "u2", "unsigned int": "u4",
+                 "unsigned long long": "u8", "char": "S1"}  # fmt: skip
+
+
+class Headers:
+    """C headers of ours, each of which may use what those before it declare."""
+
+    def __init__(self, *names: str) -> None:
+        self._ffi = cffi.FFI()
+        for name in names:
+            text = native_file(name).read_text(encoding="utf-8")
+            self._ffi.cdef(re.sub(r"^#.*$", "", text, flags=re.MULTILINE))
+
+    def enumerators(self, *enums: str) -> dict[str, int]:
+        """The enumerators of each `enum vmfuzz_<name>`, without their prefix VMFUZZ_."""
+        found: dict[str, int] = {}
+        for enum in enums:
+            values: dict[str, int] = self._ffi.typeof(f"enum vmfuzz_{enum}").relements
+            found.update({name.removeprefix("VMFUZZ_"): value for name, value in values.items()})
+        return found
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """`struct vmfuzz_<name>` as a numpy dtype with the same layout."""
+        dtype: np.dtype[Any] = self._numpy_type(self._ffi.typeof(f"struct vmfuzz_{name}"))
+        return dtype
+
+    def _numpy_type(self, ctype: Any) -> Any:
+        if ctype.kind == "primitive":
+            return np.dtype(_KINDS[ctype.cname])
+        if ctype.kind == "array":
+            if ctype.item.cname == "char":
+                return np.dtype(f"S{ctype.length}")
+            return np.dtype((self._numpy_type(ctype.item), (ctype.length,)))
+        return np.dtype(
+            {
+                "names": [name for name, _ in ctype.fields],
+                "formats": [self._numpy_type(member.type) for _, member in ctype.fields],
+                "offsets": [member.offset for _, member in ctype.fields],
+                "itemsize": self._ffi.sizeof(ctype),
+            }
+        )
+
+
 @cache
-def _ffi() -> cffi.FFI:
-    text = native_file("engine.h").read_text(encoding="utf-8")
-    ffi = cffi.FFI()
-    ffi.cdef(re.sub(r"^#.*$", "", text, flags=re.MULTILINE))
-    return ffi
+def _engine() -> Headers:
+    return Headers("engine.h")
 
 
 @cache
 def constants() -> dict[str, int]:
     """Every enumerator of engine.h without its prefix VMFUZZ_: `constants()["COMMAND_RUN"]`."""
-    ffi = _ffi()
-    found: dict[str, int] = {}
-    for enum in ("constants", "target", "live", "command", "status", "flags", "kind", "emulated"):
-        relements: dict[str, int] = ffi.typeof(f"enum vmfuzz_{enum}").relements
-        found.update({name.removeprefix("VMFUZZ_"): value for name, value in relements.items()})
-    return found
-
-
-_KINDS: Final = {"vmfuzz_u8": "u1", "unsigned char": "u1", "unsigned short": "u2", "unsigned int": "u4",
-                 "unsigned long long": "u8", "char": "S1"}  # fmt: skip
-
-
-def _numpy_type(ctype: Any) -> Any:
-    if ctype.kind == "primitive":
-        return np.dtype(_KINDS[ctype.cname])
-    if ctype.kind == "array":
-        if ctype.item.cname == "char":
-            return np.dtype(f"S{ctype.length}")
-        return np.dtype((_numpy_type(ctype.item), (ctype.length,)))
-    return np.dtype(
-        {
-            "names": [name for name, _ in ctype.fields],
-            "formats": [_numpy_type(member.type) for _, member in ctype.fields],
-            "offsets": [member.offset for _, member in ctype.fields],
-            "itemsize": _ffi().sizeof(ctype),
-        }
-    )
+    return _engine().enumerators("constants", "target", "live", "command", "status", "flags", "kind", "emulated")
 
 
 @cache
 def struct_dtype(name: str) -> np.dtype[Any]:
     """`struct vmfuzz_<name>` as a numpy dtype with the same layout."""
-    dtype: np.dtype[Any] = _numpy_type(_ffi().typeof(f"struct vmfuzz_{name}"))
-    return dtype
+    return _engine().dtype(name)
 
 
 @cache

@@ -10,18 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.capabilities import Capabilities
-from vmfuzz.arch.fields import FIELDS
+from vmfuzz.execute.batch_view import Mask, View, as_mask
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
-
-Mask = npt.NDArray[np.bool_]
-Column = npt.NDArray[np.uint64]
 
 _PAGE: Final = 0xFFF
 #: Fields through which the processor writes to memory, or finds more addresses to write to.
@@ -59,7 +56,7 @@ class Containment:
 
     def refused(self, batch: VmcsBatch) -> Refusals:
         """Apply every rule to every candidate."""
-        rules: dict[str, Callable[[_View], Mask]] = {
+        rules: dict[str, Callable[[View], Mask]] = {
             "refused: host_rip would be loaded and is not the exit handler": self._host_rip,
             "refused: host_cr3 would be loaded and does not map the exit handler": self._host_cr3,
             "refused: host CET state would stop the exit handler": self._host_cet,
@@ -72,21 +69,21 @@ class Containment:
             "refused: an address points into the harness": self._into_harness,
         }
         rule = np.full(len(batch), -1, np.int32)
-        view = _View(batch)
+        view = View(batch)
         for number, applies in enumerate(rules.values()):
             hit = applies(view) & (rule < 0)
             rule[hit] = number
         return Refusals(rule, tuple(rules))
 
-    def _host_rip(self, view: _View) -> Mask:
+    def _host_rip(self, view: View) -> Mask:
         if view.is_known("host_rip", self._known):
             return view.none()
         value = view["host_rip"]
         signed = value.astype(np.int64) >> (self._linear_bits - 1)
         canonical = (signed == 0) | (signed == -1)
-        return _mask(canonical & (value != np.uint64(self._known.get("host_rip") or 0)))
+        return as_mask(canonical & (value != np.uint64(self._known.get("host_rip") or 0)))
 
-    def _host_cr3(self, view: _View) -> Mask:
+    def _host_cr3(self, view: View) -> Mask:
         """LAM bits (61, 62) may be loaded and do not matter; other bits beyond the physical width cannot be."""
         if view.is_known("host_cr3", self._known) and view.is_known("host_cr4", self._known):
             return view.none()
@@ -94,9 +91,9 @@ class Containment:
         below = np.uint64((1 << self._physical_bits) - 1)
         too_wide = (value & ~np.uint64(3 << 61)) > below
         moved = (value & below & ~np.uint64(_PAGE)) != np.uint64(known & ((1 << self._physical_bits) - 1) & ~_PAGE)
-        return _mask(moved & ~too_wide)
+        return as_mask(moved & ~too_wide)
 
-    def _host_cet(self, view: _View) -> Mask:
+    def _host_cet(self, view: View) -> Mask:
         """CET on in the host: by the field, or by guest state of any row that no exit takes back."""
         cet = view.bit("host_cr4", 23)
         if not cet.any():
@@ -104,39 +101,39 @@ class Containment:
         loads = view.bit("vm_exit_controls", 28)
         from_field = loads & (view["host_ia32_s_cet"] != 0)
         left = view.bit("vm_entry_controls", 20) & ~loads & (view["guest_ia32_s_cet"] != 0)
-        return _mask(cet & (from_field | ~loads & left.any()))
+        return as_mask(cet & (from_field | ~loads & left.any()))
 
-    def _host_pkrs(self, view: _View) -> Mask:
+    def _host_pkrs(self, view: View) -> Mask:
         pks = view.bit("host_cr4", 24)
         if not pks.any():
             return view.none()
         loads = view.bit("vm_exit_controls", 29)
         from_field = loads & (view["host_ia32_pkrs"] & np.uint64(3) != 0)
         left = view.bit("vm_entry_controls", 22) & ~loads & (view["guest_ia32_pkrs"] & np.uint64(3) != 0)
-        return _mask(pks & (from_field | ~loads & left.any()))
+        return as_mask(pks & (from_field | ~loads & left.any()))
 
-    def _msr_store(self, view: _View) -> Mask:
+    def _msr_store(self, view: View) -> Mask:
         return self._list_would_be_processed(view, "vm_exit_msr_store")
 
-    def _msr_load(self, view: _View) -> Mask:
+    def _msr_load(self, view: View) -> Mask:
         return self._list_would_be_processed(view, "vm_exit_msr_load")
 
-    def _msr_count(self, view: _View) -> Mask:
-        too_many = _mask(view["vm_entry_msr_load_count"] > np.uint64(self._msr_list_maximum))
+    def _msr_count(self, view: View) -> Mask:
+        too_many = as_mask(view["vm_entry_msr_load_count"] > np.uint64(self._msr_list_maximum))
         return too_many & self._list_would_be_processed(view, "vm_entry_msr_load")
 
-    def _list_would_be_processed(self, view: _View, area: str) -> Mask:
+    def _list_would_be_processed(self, view: View, area: str) -> Mask:
         """The list is not empty and nothing about its address fails the entry for certain.
 
         Counts from 2^28 on are taken as processed: 16 times the count does not fit 32 bits, and a processor may get its end wrong.
         """
         count, address = view[f"{area}_count"], view[f"{area}_address"]
         limit = np.uint64(1 << self._physical_bits)
-        fails = _mask(address & np.uint64(15) != 0) | _mask(address >= limit)
-        ends_beyond = _mask(address < limit) & _mask(address + count * np.uint64(16) > limit)
-        return _mask(count != 0) & ~(fails | ends_beyond & _mask(count < np.uint64(1 << 28)))
+        fails = as_mask(address & np.uint64(15) != 0) | as_mask(address >= limit)
+        ends_beyond = as_mask(address < limit) & as_mask(address + count * np.uint64(16) > limit)
+        return as_mask(count != 0) & ~(fails | ends_beyond & as_mask(count < np.uint64(1 << 28)))
 
-    def _guest_runs(self, view: _View) -> Mask:
+    def _guest_runs(self, view: View) -> Mask:
         timer = view.bit("pin_based_controls", 6) & (view["vmx_preemption_timer_value"] == 0)
         ept = view.secondary(1) & (view["eptp"] & ~np.uint64(_PAGE) == np.uint64((self._known.get("eptp") or 0) & ~_PAGE))
         cr3 = (self._known.get("guest_cr3") or 0) & ~_PAGE
@@ -144,61 +141,27 @@ class Containment:
         # Words that a candidate puts in these pages could map something.
         walls = [timer]
         if not _describes(view.batch, self._known.get("eptp") or 0):
-            walls.append(_mask(ept))
+            walls.append(as_mask(ept))
         if not _describes(view.batch, cr3):
-            walls.append(_mask(paging))
-        return _mask(~np.logical_or.reduce(walls))
+            walls.append(as_mask(paging))
+        return as_mask(~np.logical_or.reduce(walls))
 
-    def _guest_sleeps(self, view: _View) -> Mask:
+    def _guest_sleeps(self, view: View) -> Mask:
         activity = view["guest_activity_state"]
         timer = view.bit("pin_based_controls", 6) & (view["vmx_preemption_timer_value"] == 0)
         waits = (activity == 1) | (activity == 2)
         # Also with an injected event, which fails the entry: such rows have hung the emulated CPU now and then.
         sipi = activity == 3
-        return _mask(waits & ~timer | (sipi if self._wait_for_sipi else view.none()))
+        return as_mask(waits & ~timer | (sipi if self._wait_for_sipi else view.none()))
 
-    def _into_harness(self, view: _View) -> Mask:
+    def _into_harness(self, view: View) -> Mask:
         """All memory of the harness lies in the 128 MiB around the known-good host_cr3."""
         start = (self._known.get("host_cr3") or 0) & ~0x3FF_FFFF
         hit = view.none()
         for name in _WRITES_THROUGH:
             if not view.is_known(name, self._known):
-                hit |= _mask(view[name] - np.uint64(start) < np.uint64(0x800_0000))
+                hit |= as_mask(view[name] - np.uint64(start) < np.uint64(0x800_0000))
         return hit
-
-
-class _View:
-    """A batch's fields as columns of one length; a field that was never written is 0."""
-
-    def __init__(self, batch: VmcsBatch) -> None:
-        self.batch = batch
-        self._count = len(batch)
-
-    def none(self) -> Mask:
-        return np.zeros(self._count, np.bool_)
-
-    def __getitem__(self, name: str) -> Column:
-        column = self.batch.columns.get(name)
-        if column is not None:
-            return column
-        value = self.batch.base.get(name) if name in FIELDS else 0
-        return np.broadcast_to(np.uint64(value or 0), (self._count,))
-
-    def bit(self, name: str, number: int) -> Mask:
-        return _mask(self[name] >> np.uint64(number) & np.uint64(1))
-
-    def secondary(self, number: int) -> Mask:
-        """A secondary control: 0 where secondary controls are not activated."""
-        return self.bit("primary_processor_based_controls", 31) & self.bit("secondary_processor_based_controls", number)
-
-    def is_known(self, name: str, known: Vmcs) -> bool:
-        """Whether the field has the known-good value in all rows."""
-        return name not in self.batch.columns and (self.batch.base.get(name) or 0) == (known.get(name) or 0)
-
-
-def _mask(values: Any) -> Mask:
-    # Comparisons of arrays have type Any in numpy's stubs; here they become what they are.
-    return np.asarray(values, np.bool_)
 
 
 def _describes(batch: VmcsBatch, address: int) -> bool:

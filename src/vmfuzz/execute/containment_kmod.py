@@ -7,20 +7,16 @@ are in containment.c. Rules apply in order, the first that refuses a candidate n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from vmfuzz.arch.capabilities import Capabilities
-from vmfuzz.arch.fields import FIELDS
+from vmfuzz.execute.batch_view import Mask, View, as_mask
 from vmfuzz.execute.containment import Refusals
 from vmfuzz.execute.family import Arena
-from vmfuzz.state.batch import VmcsBatch
+from vmfuzz.state.batch import Column, VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
-
-Mask = npt.NDArray[np.bool_]
-Column = npt.NDArray[np.uint64]
 
 #: What each rule says, by its number in containment.h.
 RULES: Final = (
@@ -108,52 +104,52 @@ class KmodContainment:
 
     def _rules(self, view: _View) -> Iterator[tuple[int, Mask]]:
         entry = view["vm_entry_controls"]
-        yield 1, _mask(entry & np.uint64(3 << 10))
+        yield 1, as_mask(entry & np.uint64(3 << 10))
         yield 2, self._unknown_control(view)
         yield 16, self._secondary_exit(view)
         yield from self._host_registers(view)
         yield from self._host_msrs(view)
         yield 17, self._leaks(view)
         traced = view.bit("vm_entry_controls", 18) & view.bit("guest_ia32_rtit_ctl", 0)
-        yield 18, traced | view.bit("vm_entry_controls", 2) & _mask(view["guest_ia32_debugctl"] & np.uint64(0x1C0))
+        yield 18, traced | view.bit("vm_entry_controls", 2) & as_mask(view["guest_ia32_debugctl"] & np.uint64(0x1C0))
         yield from self._memory(view)
         yield from self._guest(view)
 
     def _changed(self, view: _View, name: str) -> Mask:
-        return _mask(view[name] != np.uint64(self._known.get(name) or 0))
+        return as_mask(view[name] != np.uint64(self._known.get(name) or 0))
 
     def _canonical(self, value: Column) -> Mask:
         signed = value.astype(np.int64)
-        return _mask(signed << self._linear_shift >> self._linear_shift == signed)
+        return as_mask(signed << self._linear_shift >> self._linear_shift == signed)
 
     def _too_wide(self, value: Column) -> Mask:
-        return _mask(value >> self._physical_bits)
+        return as_mask(value >> self._physical_bits)
 
     def _unknown_control(self, view: _View) -> Mask:
         hit = view.none()
         for key, understood in _UNDERSTOOD.items():
             must, may = self._capabilities.allowed_settings(key)
-            hit |= _mask(view.word(key) & np.uint64(may & ~must & ~understood))
+            hit |= as_mask(view.word(key) & np.uint64(may & ~must & ~understood))
         return hit
 
     def _secondary_exit(self, view: _View) -> Mask:
         if not self._capabilities.allowed_settings("exit")[1] >> 31 & 1:
             return view.none()
-        return view.bit("vm_exit_controls", 31) & _mask(view["secondary_vm_exit_controls"])
+        return view.bit("vm_exit_controls", 31) & as_mask(view["secondary_vm_exit_controls"])
 
     def _host_registers(self, view: _View) -> Iterator[tuple[int, Mask]]:
         for number, name, fixed in ((3, "host_cr0", self._capabilities.cr0_fixed), (5, "host_cr4", self._capabilities.cr4_fixed)):
             value = view[name]
-            fails = _mask(np.uint64(fixed[0]) & ~value) | _mask(value & ~np.uint64(fixed[1]))
+            fails = as_mask(np.uint64(fixed[0]) & ~value) | as_mask(value & ~np.uint64(fixed[1]))
             if number == 5:  # in the order of numbers
                 lam = np.uint64(3 << 61)
                 yield 4, self._changed(view, "host_cr3") & ~self._too_wide(view["host_cr3"] & ~lam)
             yield number, self._changed(view, name) & ~fails
         for register in _SELECTORS:
             name = f"host_{register}_selector"
-            fails = _mask(view[name] & np.uint64(7))
+            fails = as_mask(view[name] & np.uint64(7))
             if register in ("cs", "tr"):
-                fails |= _mask(view[name] == 0)
+                fails |= as_mask(view[name] == 0)
             yield 6, self._changed(view, name) & ~fails
         for name in _BASES:
             yield 7, self._changed(view, name) & self._canonical(view[name])
@@ -168,19 +164,19 @@ class KmodContainment:
         bad_pat = view.none()
         for shift in range(0, 64, 8):
             kind = pat >> np.uint64(shift) & np.uint64(0xFF)
-            bad_pat |= _mask(kind > 7) | _mask(kind == 2) | _mask(kind == 3)
-        bad_efer = _mask(efer & ~np.uint64(0xD01)) | _mask(efer & np.uint64(0x500) != 0x500)
+            bad_pat |= as_mask(kind > 7) | as_mask(kind == 2) | as_mask(kind == 3)
+        bad_efer = as_mask(efer & ~np.uint64(0xD01)) | as_mask(efer & np.uint64(0x500) != 0x500)
         cet = [self._changed(view, name) for name in ("host_ia32_s_cet", "host_ssp", "host_ia32_interrupt_ssp_table_addr")]
         yield 11, view.bit("vm_exit_controls", 19) & self._changed(view, "host_ia32_pat") & ~bad_pat
         yield 12, view.bit("vm_exit_controls", 21) & self._changed(view, "host_ia32_efer") & ~bad_efer
         yield 13, view.bit("vm_exit_controls", 12) & self._changed(view, "host_ia32_perf_global_ctrl")
         yield 14, view.bit("vm_exit_controls", 28) & (cet[0] | cet[1] | cet[2])
-        yield 15, view.bit("vm_exit_controls", 29) & self._changed(view, "host_ia32_pkrs") & ~_mask(pkrs >> np.uint64(32))
+        yield 15, view.bit("vm_exit_controls", 29) & self._changed(view, "host_ia32_pkrs") & ~as_mask(pkrs >> np.uint64(32))
 
     def _leaks(self, view: _View) -> Mask:
         hit = view.none()
         for loads, gives_back, guest, host in _LEAKS:
-            differs = _mask(view[guest] != np.uint64(self._known.get(host) or 0))
+            differs = as_mask(view[guest] != np.uint64(self._known.get(host) or 0))
             hit |= view.bit("vm_entry_controls", loads) & ~view.bit("vm_exit_controls", gives_back) & differs
         for loads, gives_back in _LEAKS_ALWAYS:
             hit |= view.bit("vm_entry_controls", loads) & ~view.bit("vm_exit_controls", gives_back)
@@ -188,13 +184,13 @@ class KmodContainment:
 
     def _harmless(self, address: Column) -> Mask:
         start = np.uint64(self._arena.base + _WALL_BYTES)
-        return self._too_wide(address) | _mask(address - start < np.uint64(self._arena.size - _WALL_BYTES))
+        return self._too_wide(address) | as_mask(address - start < np.uint64(self._arena.size - _WALL_BYTES))
 
     def _memory(self, view: _View) -> Iterator[tuple[int, Mask]]:
         for number, area in ((19, "vm_exit_msr_store"), (20, "vm_exit_msr_load"), (21, "vm_entry_msr_load")):
             address = view[f"{area}_address"]
-            fails = _mask(address & np.uint64(15)) | self._too_wide(address)
-            yield number, _mask(view[f"{area}_count"]) & ~fails
+            fails = as_mask(address & np.uint64(15)) | self._too_wide(address)
+            yield number, as_mask(view[f"{area}_count"]) & ~fails
         intact = ~self._changed_page(view, "eptp") & self._untouched(view, 1)
         yield 23, view.word_bit("secondary", 1) & ~self._too_wide(view["eptp"]) & ~intact
         hit = view.none()
@@ -202,10 +198,10 @@ class KmodContainment:
             hit |= view.word_bit(word, bit) & ~self._harmless(view[name])
         yield 24, hit
         link = view["vmcs_link_pointer"]
-        yield 25, _mask(link != _ALL_ONES) & ~self._harmless(link)
+        yield 25, as_mask(link != _ALL_ONES) & ~self._harmless(link)
 
     def _changed_page(self, view: _View, name: str) -> Mask:
-        return _mask((view[name] ^ np.uint64(self._known.get(name) or 0)) & ~_PAGE)
+        return as_mask((view[name] ^ np.uint64(self._known.get(name) or 0)) & ~_PAGE)
 
     def _untouched(self, view: _View, page: int) -> Mask:
         """Whether the request puts no word into a page of the arena: the same for all candidates."""
@@ -215,15 +211,15 @@ class KmodContainment:
 
     def _guest(self, view: _View) -> Iterator[tuple[int, Mask]]:
         cannot_enter = ~view.bit("guest_rflags", 1)
-        timer = view.bit("pin_based_controls", 6) & ~_mask(view["vmx_preemption_timer_value"])
+        timer = view.bit("pin_based_controls", 6) & ~as_mask(view["vmx_preemption_timer_value"])
         ept = view.word_bit("secondary", 1) & ~self._changed_page(view, "eptp") & self._untouched(view, 1)
         paging = view.bit("guest_cr0", 31) & ~self._changed_page(view, "guest_cr3") & self._untouched(view, 0)
         yield 22, ~ept & ~paging
         activity = view["guest_activity_state"]
         if self._capabilities.activity_states >> 3 & 1:
-            yield 26, _mask(activity == 3) & ~(cannot_enter & timer)
-        yield 26, _mask(activity == 2) & ~(timer if self._bold else timer & cannot_enter)
-        yield 26, _mask(activity == 1) & ~timer
+            yield 26, as_mask(activity == 3) & ~(cannot_enter & timer)
+        yield 26, as_mask(activity == 2) & ~(timer if self._bold else timer & cannot_enter)
+        yield 26, as_mask(activity == 1) & ~timer
         taken = ~view.bit("pin_based_controls", 0) | ~view.bit("pin_based_controls", 3) | view.bit("vm_exit_controls", 15)
         yield 27, ~cannot_enter & ~timer & taken
         if not self._bold and self._capabilities.preemption_timer:
@@ -240,25 +236,8 @@ _WORDS: Final = {
 }
 
 
-class _View:
-    """A batch's fields as columns of one length; a field that was never written is 0."""
-
-    def __init__(self, batch: VmcsBatch) -> None:
-        self.batch = batch
-        self._count = len(batch)
-
-    def none(self) -> Mask:
-        return np.zeros(self._count, np.bool_)
-
-    def __getitem__(self, name: str) -> Column:
-        column = self.batch.columns.get(name)
-        if column is not None:
-            return column
-        value = self.batch.base.get(name) if name in FIELDS else 0
-        return np.broadcast_to(np.uint64(value or 0), (self._count,))
-
-    def bit(self, name: str, number: int) -> Mask:
-        return _mask(self[name] >> np.uint64(number) & np.uint64(1))
+class _View(View):
+    """A batch with its control words as the processor takes them."""
 
     def word(self, key: str) -> Column:
         """A control word, 0 where a primary control does not activate it."""
@@ -268,9 +247,5 @@ class _View:
         return np.where(self.bit("primary_processor_based_controls", activated_by), self[name], np.uint64(0))
 
     def word_bit(self, key: str, number: int) -> Mask:
-        return _mask(self.word(key) >> np.uint64(number) & np.uint64(1))
-
-
-def _mask(values: Any) -> Mask:
-    # Comparisons of arrays have type Any in numpy's stubs; here they become what they are.
-    return np.asarray(values, np.bool_)
+        """One bit of a control word as the processor takes it."""
+        return as_mask(self.word(key) >> np.uint64(number) & np.uint64(1))

@@ -255,15 +255,16 @@ BOCHS_DEVIATIONS: Final = (
         "a VMX-preemption timer of 0 expires one instruction late with blocking by STI or MOV SS",
         "If the timer-value field is 0, the VM exit comes after any event injection and before any instruction executes; blocking by STI or MOV SS "
         "does not delay it. Bochs holds all events for the instruction after such blocking, so that the guest's first instruction is fetched.",
-        "The check for asynchronous events (cpu/event.cc) is left while interrupts are inhibited, which VM entry turns on for both kinds of blocking.",
+        "handleAsyncEvent (cpu/event.cc) looks at the expired timer only where no interrupts are inhibited; loading the guest state inhibits them for "
+        "blocking by STI and by MOV SS.",
         exits=((all_of(TIMER_EXPIRED, any_of(STI, MOV_SS)), exits_mask(EXCEPTION, TRIPLE_FAULT, EPT_VIOLATION, EPT_MISCONFIGURATION)),),
     ),
     Deviation(
         "bochs-pending-breakpoint",
         _BOCHS,
         "an enabled breakpoint (bit 12) without B0 to B3 is no valid pending debug exception",
-        "There are valid pending debug exceptions if BS or bit 12 is 1. Bochs delivers one only if a bit that reports its cause is 1 too.",
-        "The pending debug exceptions are put where debug traps of an instruction are kept, of which bits 15:12 alone trigger none.",
+        "There are valid pending debug exceptions if BS or bit 12 is 1. Bochs delivers one for bit 12 only if BS or one of B0 to B3 is 1 too.",
+        "VMenterLoadCheckGuestState, non-register state: with bit 12 set it keeps bits 14 and 3:0 of the field, and has a debug trap only if one is 1.",
         exits=((PENDING[PENDING_DEBUG.ENABLED_BREAKPOINT], exits_mask(PREEMPTION_TIMER, EPT_VIOLATION, EPT_MISCONFIGURATION)),),
     ),
     Deviation(
@@ -271,7 +272,8 @@ BOCHS_DEVIATIONS: Final = (
         _BOCHS,
         "pending debug exceptions are delivered in the shutdown activity state",
         "Pending debug exceptions are not delivered after a VM entry to the shutdown (or wait-for-SIPI) activity state. Bochs delivers them.",
-        "The debug traps kept for the guest are looked at whatever its activity state is.",
+        "VMenterLoadCheckGuestState keeps the debug trap whatever the activity state is; an expired timer ends the wait in handleWaitForEvent "
+        "(cpu/event.cc), and handleAsyncEvent delivers the trap before it looks at the timer.",
         exits=((all_of(STATE == ACTIVITY.SHUTDOWN, DEBUG_PENDING), exits_mask(EXCEPTION, TRIPLE_FAULT, EPT_VIOLATION)),),
     ),
     Deviation(
@@ -281,7 +283,8 @@ BOCHS_DEVIATIONS: Final = (
         'Injection of type 7 with vector 0 makes an MTF VM exit pending before the first instruction, whatever "monitor trap flag" is. With the control '
         "at 1 Bochs forgets it, and the timer expires first; the event stays masked, so that now and then a later VM entry with the control at 0 "
         "loses its injected MTF VM exit too.",
-        "VM entry handles the control after the injection and masks the event until the first instruction has executed.",
+        "Loading the guest state masks the MTF event for the control at 1; the injection signals the same event; handleAsyncEvent (cpu/event.cc) then "
+        "only unmasks it. VMexit clears the event and leaves the mask.",
         exits=((MTF_INJECTED, exits_mask(PREEMPTION_TIMER, EXCEPTION, EPT_VIOLATION)),),
     ),
     Deviation(

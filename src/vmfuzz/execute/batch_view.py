@@ -1,0 +1,52 @@
+"""A batch's fields as full columns, for predicates that look at every row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.state.batch import Column, VmcsBatch
+from vmfuzz.state.vmcs import Vmcs
+
+Mask = npt.NDArray[np.bool_]
+
+
+class View:
+    """A batch's fields as columns of one length; a field that was never written is 0."""
+
+    def __init__(self, batch: VmcsBatch) -> None:
+        self.batch = batch
+        self._count = len(batch)
+
+    def none(self) -> Mask:
+        """No row."""
+        return np.zeros(self._count, np.bool_)
+
+    def __getitem__(self, name: str) -> Column:
+        """uint64 of shape (candidates,): the field in every row."""
+        column = self.batch.columns.get(name)
+        if column is not None:
+            return column
+        value = self.batch.base.get(name) if name in FIELDS else 0
+        return np.broadcast_to(np.uint64(value or 0), (self._count,))
+
+    def bit(self, name: str, number: int) -> Mask:
+        """The rows in which a bit of the field is 1."""
+        return as_mask(self[name] >> np.uint64(number) & np.uint64(1))
+
+    def secondary(self, number: int) -> Mask:
+        """A secondary control: 0 where secondary controls are not activated."""
+        return self.bit("primary_processor_based_controls", 31) & self.bit("secondary_processor_based_controls", number)
+
+    def is_known(self, name: str, known: Vmcs) -> bool:
+        """Whether the field has the known-good value in all rows."""
+        return name not in self.batch.columns and (self.batch.base.get(name) or 0) == (known.get(name) or 0)
+
+
+def as_mask(values: Any) -> Mask:
+    """Truth values of an array: what is not 0 is true."""
+    # Comparisons of arrays have type Any in numpy's stubs; here they become what they are.
+    return np.asarray(values, np.bool_)
