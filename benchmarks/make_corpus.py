@@ -30,6 +30,7 @@ from vmfuzz.campaign.trial import Goal, Trial
 from vmfuzz.execute.base import open_executor
 from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.generate.draws import draw
+from vmfuzz.generate.families import Block, FamilyPlan
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.known_deviations import DEVIATIONS
 from vmfuzz.model.outcome_codes import ENTERED
@@ -155,8 +156,15 @@ def gather(trial: Trial, missing: set[Subject], seconds: float, seed: int, entri
         ids |= {id for deviation in trial.deviations if ("deviation", deviation.id) in missing for id in deviation.skips}
         targets = [index for id, index in index_of.items() if id in ids and index in generator.reachable] or list(generator.reachable)
         for i, choice in enumerate(draw(generator.choices(), seed * 1_000_003 + number, _CHUNK)):
-            plan = generator.plan(choice, int(targets[(number * _CHUNK + i) % len(targets)]), number * _CHUNK + i)
-            comparison = trial.compare_batch(generator.expand(plan, _FAMILY))
+            target = int(targets[(number * _CHUNK + i) % len(targets)])
+            applicable = np.flatnonzero(generator.applicable[target])
+            base_name = (
+                generator.bases.samples()[int(applicable[i % len(applicable)])]
+                if len(applicable)
+                else generator.bases.nearest(*choice.parts)
+            )
+            plan = FamilyPlan(base_name, choice.seed, _FAMILY, blocks=(Block(target, _FAMILY, number * _CHUNK + i),))
+            comparison = trial.compare_batch(generator.expand(plan))
             base = generator.base_of(plan)
             for subject, goal, row in list(subjects(trial, comparison, missing)):
                 case = Case(plan.base, mutation_between(base, comparison.prediction.batch.row(row)))

@@ -19,9 +19,9 @@ import numpy as np
 
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.execute.model_executor import ModelExecutor
-from vmfuzz.generate.families import FAMILY_SIZE
+from vmfuzz.model.atoms import nodes_of, replaced
 from vmfuzz.model.evaluate import Memo, Truth, evaluate
-from vmfuzz.model.expr import TRUE, Bits, Cond, Node, all_of, any_of, make
+from vmfuzz.model.expr import TRUE, Bits, Cond, Node, all_of, make
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.predict import BatchPrediction, Model
 from vmfuzz.state.profiles import capabilities, known_good
@@ -39,32 +39,6 @@ class Mutant:
     violated: Cond
     differed: bool = False
     found: int | None = None
-
-
-def replaced(node: Node, old: Node, new: Node) -> Node:
-    """`node` with every occurrence of `old` replaced."""
-    if node is old:
-        return new
-    args = tuple(replaced(arg, old, new) if isinstance(arg, Node) else arg for arg in node.args)
-    if all(new_arg is arg for new_arg, arg in zip(args, node.args, strict=True)):
-        return node
-    if node.op in ("all", "any"):
-        return (all_of if node.op == "all" else any_of)(*args)
-    if node.op == "not":
-        return ~args[0]  # type: ignore[no-any-return]
-    return make(Bits if isinstance(node, Bits) else Cond, node.op, *args)
-
-
-def nodes_of(node: Node) -> Iterator[Node]:
-    """All nodes of the tree, each once."""
-    seen: dict[int, Node] = {}
-    stack = [node]
-    while stack:
-        here = stack.pop()
-        if here.serial not in seen:
-            seen[here.serial] = here
-            stack.extend(here.children)
-    return iter(seen.values())
 
 
 def variants(node: Node) -> Iterator[tuple[str, str, Node]]:
@@ -110,16 +84,18 @@ def hunt(campaign: Campaign, mutants: list[Mutant], candidates: int) -> None:
         by_check.setdefault(mutant.number, []).append(mutant)
     ran, chunk = 0, 0
     while ran < candidates:
-        for plan in campaign.plan(chunk)[: -(-(candidates - ran) // FAMILY_SIZE)]:
-            comparison = campaign.execute(plan, FAMILY_SIZE)
-            campaign.progress.tally.add(comparison)
+        for plan in campaign.plan(chunk):
+            if ran >= candidates:
+                break
+            comparison = campaign.execute(plan)
+            campaign.progress.tally.add(comparison, [block.target for block in plan.blocks])
             prediction = comparison.prediction
             values, memo = OperandValues(prediction.batch), dict(prediction.memo)
             for number in prediction.affected:
                 for mutant in by_check.get(number, ()):
                     if mutant.found is None:
                         try_mutant(model, mutant, prediction, values, memo, ran)
-            ran += FAMILY_SIZE
+            ran += plan.rows
         chunk += 1
 
 

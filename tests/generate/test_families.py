@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,14 +13,16 @@ from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import UsageError
 from vmfuzz.generate.bases import MODES
 from vmfuzz.generate.draws import draw
-from vmfuzz.generate.families import FAMILY_SIZE, OWNED, FamilyPlan, Generator
+from vmfuzz.generate.families import FAMILY_SIZE, OWNED, Block, FamilyPlan, Generator
+from vmfuzz.generate.schedule import Schedule
+from vmfuzz.model.atoms import atoms_of
 from vmfuzz.model.operands import MEMORY_OPERANDS
 from vmfuzz.model.predict import model_of
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, known_good
 
 PLAIN = "64-bit/plain/nothing"
-GS = FamilyPlan(PLAIN, ("guest_gs_access_rights", "guest_gs_base"), 1)
+GS = FamilyPlan(PLAIN, 1, 500, ("guest_gs_access_rights", "guest_gs_base"))
 
 
 @cache
@@ -29,10 +32,9 @@ def generator(name: str = "corei7_skylake_x") -> Generator:
 
 
 @cache
-def plans(name: str, count: int = 40) -> list[FamilyPlan]:
+def plans(name: str) -> list[FamilyPlan]:
     made = generator(name)
-    choices = draw(made.choices(), 5, count)
-    return [made.plan(choice, made.reachable[number % len(made.reachable)], number) for number, choice in enumerate(choices)]
+    return Schedule(made, 5).chunk(0, [])
 
 
 def same(one: VmcsBatch, other: VmcsBatch) -> bool:
@@ -43,22 +45,22 @@ def same(one: VmcsBatch, other: VmcsBatch) -> bool:
 
 
 def test_the_same_plan_gives_the_same_rows() -> None:
-    assert same(generator().expand(GS, 500), generator().expand(GS, 500))
+    assert same(generator().expand(GS), generator().expand(GS))
 
 
 def test_another_seed_gives_other_rows() -> None:
-    assert not same(generator().expand(GS, 500), generator().expand(FamilyPlan(GS.base, GS.operands, 2), 500))
+    assert not same(generator().expand(GS), generator().expand(replace(GS, seed=2)))
 
 
 def test_a_family_has_the_wanted_size_and_varies_the_plans_operands_only() -> None:
     family = generator().expand(GS)
-    assert len(family) == FAMILY_SIZE
+    assert len(family) == GS.rows
     assert set(family.columns) == set(GS.operands)
     assert len(generator().expand(GS, 10)) == 10
 
 
 def test_every_row_differs_from_the_base_in_some_rows_in_one_operand() -> None:
-    family = generator().expand(GS, 500)
+    family = generator().expand(GS)
     changed = sum((family.columns[name] != np.uint64(family.base[name])).astype(int) for name in GS.operands)
     assert (changed == 1).any()
     assert (changed == 2).any()
@@ -66,9 +68,9 @@ def test_every_row_differs_from_the_base_in_some_rows_in_one_operand() -> None:
 
 @pytest.mark.parametrize("name", ["corei7_skylake_x", "arrow_lake", "core2_penryn_t9600"])
 def test_plans_vary_only_what_can_be_written(name: str) -> None:
-    caps = capabilities(name)
+    caps, made = capabilities(name), generator(name)
     for plan in plans(name):
-        for operand in plan.operands:
+        for operand in [*plan.operands, *(name for block in plan.blocks for name in made.targets[block.target].operands)]:
             if operand in FIELDS:
                 assert FIELDS[operand].area is not Area.READ_ONLY
                 assert caps.has_field(operand)
@@ -82,7 +84,7 @@ def test_every_plan_can_be_expanded_from_a_base_that_may_enter(name: str) -> Non
     made = generator(name)
     for plan in plans(name):
         family = made.expand(plan, 16)
-        assert len(family) == 16
+        assert len(family) == min(plan.rows, 16)
         prediction = made.model.predict_batch(VmcsBatch(made.base_of(plan), {}, count=1))
         assert [compiled.check.id for compiled in prediction.violations_of(0) if compiled.certain] == []
 
@@ -92,25 +94,54 @@ def test_plans_are_the_same_for_the_same_seed() -> None:
     one, again, other = draw(made.choices(), 5, 20), draw(made.choices(), 5, 20), draw(made.choices(), 6, 20)
     assert one == again
     assert one != other
-    assert [made.plan(choice, 0, number) for number, choice in enumerate(one)] == [
-        made.plan(choice, 0, number) for number, choice in enumerate(again)
-    ]
+    goals = [(atom, True) for atom in atoms_of(made.model)[:40]]
+    assert Schedule(made, 5).chunk(1, goals) == Schedule(made, 5).chunk(1, goals)
+    assert Schedule(made, 5).chunk(1, goals) != Schedule(made, 6).chunk(1, goals)
 
 
 def test_equal_choices_give_different_candidates() -> None:
     made = generator()
     (choice,) = draw(made.choices(), 5, 1)
-    assert made.plan(choice, 0, 0).seed != made.plan(choice, 0, 1).seed
+    assert made.undirected(choice, 0, 10).seed != made.undirected(choice, 1, 10).seed
 
 
 def test_a_base_that_the_processor_cannot_have_is_refused() -> None:
     old = generator("core2_penryn_t9600")
     missing = next(mode for mode in MODES if mode not in old.bases.modes)
     with pytest.raises(UsageError, match=f"base '{missing}/plain/nothing' does not exist on core2_penryn_t9600"):
-        old.expand(FamilyPlan(f"{missing}/plain/nothing", GS.operands, 1))
+        old.expand(replace(GS, base=f"{missing}/plain/nothing"))
 
 
 def test_edits_come_from_every_check_that_reads_the_operand() -> None:
     edits = generator().edits("guest_activity_state")
     values = {set_bits for keep, set_bits in edits if keep == 0}
     assert {0, 1, 2, 3, 4} <= values
+
+
+@pytest.mark.parametrize("name", ["corei7_skylake_x", "core2_penryn_t9600"])
+def test_the_first_pass_has_every_check_and_no_family_is_too_large(name: str) -> None:
+    made = generator(name)
+    blocks = [block for plan in plans(name) for block in plan.blocks]
+    assert sorted(block.target for block in blocks) == sorted(made.reachable)
+    assert max(plan.rows for number in (0, 5) for plan in Schedule(made, 1).chunk(number, [])) <= FAMILY_SIZE
+    assert any(not plan.blocks and plan.operands for plan in plans(name))
+
+
+def test_a_directed_block_has_every_boundary_value_of_its_check_once_before_one_comes_again() -> None:
+    made = generator()
+    target = next(number for number in made.reachable if made.model.compiled[number].check.id == "guest.gs.type.accessed")
+    rows = 2 * len(made.targets[target].singles)
+    family = made.expand(FamilyPlan(PLAIN, 1, rows, blocks=(Block(target, rows),)))
+    base = made.base_of(GS)
+    wanted = {(single.operand, base[single.operand] & single.edit[0] | single.edit[1]) for single in made.targets[target].singles}
+    ran = {(name, int(value)) for name, column in family.columns.items() for value in column}
+    assert wanted
+    assert wanted <= ran
+
+
+def test_a_patch_holds_in_the_rows_of_its_block_only() -> None:
+    made = generator()
+    blocks = (Block(made.reachable[0], 8, patch={"guest_dr7": 0x401}), Block(made.reachable[1], 8))
+    column = made.expand(FamilyPlan(PLAIN, 1, 16, blocks=blocks)).columns["guest_dr7"]
+    assert (column[:8] == 0x401).all()
+    assert (column[8:] == made.base_of(GS)["guest_dr7"]).all()

@@ -7,22 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from vmfuzz.campaign.compare import AlteredModel, Comparison, compare
 from vmfuzz.campaign.findings import Findings
 from vmfuzz.campaign.store import Position, Store
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.execute.base import Executor
-from vmfuzz.generate.draws import draw
 from vmfuzz.generate.families import FAMILY_SIZE, FamilyPlan, generator_of
+from vmfuzz.generate.schedule import Schedule
 from vmfuzz.model.known_deviations import deviations_of
 from vmfuzz.model.predict import Model, model_of
-
-#: Plans that are drawn at a time.
-_CHUNK = 64
-#: A check that was seen deciding so often is as well known as any other.
-_ENOUGH = 200
 
 
 @dataclass
@@ -74,7 +67,7 @@ class Summary:
 class Campaign:
     """One campaign on one executor; the same seed gives the same candidates."""
 
-    #: candidates of one family
+    #: candidates of one family, at most
     family_size = FAMILY_SIZE
 
     def __init__(self, executor: Executor, seed: int, model: Model | None = None) -> None:
@@ -82,19 +75,15 @@ class Campaign:
         self.seed = seed
         self.model = model or model_of(executor.capabilities())
         self.generator = generator_of(self.model, executor.known_good())
+        self.schedule = Schedule(self.generator, seed)
         deviations = deviations_of(executor.name)
         self.altered = AlteredModel(self.model.capabilities, deviations) if deviations else None
         self.bases_used: set[str] = set()
         self.progress = Progress(0, Tally(self.model, deviations), Findings())
 
     def plan(self, number: int) -> list[FamilyPlan]:
-        """Chunk `number` of the campaign's plans, directed at the checks that were least often seen deciding."""
-        tally = self.progress.tally
-        seen = tally.decided + tally.readings.sum(axis=1)
-        order = np.random.default_rng([self.seed, number]).permutation(self.generator.reachable)
-        targets = sorted(order, key=lambda index: min(int(seen[index]), _ENOUGH))
-        choices = draw(self.generator.choices(), self.seed * 1_000_003 + number, _CHUNK)
-        return [self.generator.plan(choice, int(targets[i % len(targets)]), number * _CHUNK + i) for i, choice in enumerate(choices)]
+        """Pass `number` of the campaign over all checks; what was never seen gets more."""
+        return self.schedule.chunk(number, self.progress.tally.coverage.unseen())
 
     def run(self, iterations: int, on_progress: Callable[[Progress], None] | None = None, store: Store | None = None) -> Summary:
         """Run until `iterations` candidates have run in all; `on_progress` is called after each family, `store` keeps the state.
@@ -129,7 +118,7 @@ class Campaign:
                 return
             if store is not None:
                 store.begins(plan)
-            self._family(plan, min(self.family_size, remaining), start)
+            self._family(plan, min(plan.rows, self.family_size, remaining), start)
             if store is not None:
                 store.ends(self, done)
             if on_progress is not None:
@@ -140,13 +129,13 @@ class Campaign:
         self.bases_used.add(plan.base)
         comparison = self.execute(plan, count)
         before = (len(progress.tally.outcomes), int((progress.tally.decided > 0).sum()))
-        progress.tally.add(comparison)
+        progress.tally.add(comparison, [block.target for block in plan.blocks])
         new = progress.findings.add(comparison, plan.base)
         progress.seconds = time.perf_counter() - start
         if new or before != (len(progress.tally.outcomes), int((progress.tally.decided > 0).sum())):
             progress.last_new = progress.seconds
 
-    def execute(self, plan: FamilyPlan, count: int) -> Comparison:
+    def execute(self, plan: FamilyPlan, count: int | None = None) -> Comparison:
         """Expand, predict, run and compare one family."""
         batch = self.generator.expand(plan, count)
         prediction = self.model.predict_batch(batch)

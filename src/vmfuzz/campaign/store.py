@@ -26,11 +26,12 @@ from vmfuzz.arch.outcomes import Kind, Outcome
 from vmfuzz.campaign.case import batch_of, mutation_between
 from vmfuzz.campaign.compare import Verdict
 from vmfuzz.campaign.corpus import fingerprint
+from vmfuzz.campaign.coverage import Coverage
 from vmfuzz.campaign.findings import Example, Finding, Signature
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.errors import EnvironmentUnusable, ModelError, UsageError
 from vmfuzz.generate.bases import Bases
-from vmfuzz.generate.families import FamilyPlan
+from vmfuzz.generate.families import Block, FamilyPlan
 
 if TYPE_CHECKING:
     from vmfuzz.campaign.loop import Campaign
@@ -264,7 +265,8 @@ def _short(value: object) -> str:
 
 
 def _plan(data: dict[str, Any]) -> FamilyPlan:
-    return FamilyPlan(**{**data, "operands": tuple(data["operands"])})
+    blocks = tuple(Block(**block) for block in data["blocks"])
+    return FamilyPlan(**{**data, "operands": tuple(data["operands"]), "blocks": blocks})
 
 
 # Tally and findings as JSON
@@ -281,6 +283,8 @@ def _encoded(name: str, value: object) -> Any:
         return [[key.name if isinstance(key, Verdict) else key, number] for key, number in value.items()]
     if isinstance(value, int | float | str):
         return value
+    if isinstance(value, Coverage):
+        return value.to_json()
     raise ModelError(f"Tally.{name} is a {type(value).__name__}, which the store cannot keep: teach campaign/store.py")
 
 
@@ -289,6 +293,8 @@ def _restore_tally(tally: Tally, data: dict[str, Any]) -> None:
         current = getattr(tally, name, None)
         if isinstance(current, np.ndarray):
             current[...] = np.asarray(value, current.dtype).reshape(current.shape)
+        elif isinstance(current, Coverage):
+            current.restore(value)
         elif isinstance(current, Counter):
             names = Verdict.__members__ if name == "verdicts" else {}
             current.update({names.get(key, key): number for key, number in value})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.compare import Comparison, Verdict
+from vmfuzz.campaign.coverage import Coverage
 from vmfuzz.model.bochs_messages import checks_named
 from vmfuzz.model.check import Stage
 from vmfuzz.model.deviations import Deviation
@@ -44,9 +45,10 @@ class Tally:
         self.violated: npt.NDArray[np.int64] = np.zeros(count, np.int64)
         self.decided: npt.NDArray[np.int64] = np.zeros(count, np.int64)
         self.readings: npt.NDArray[np.int64] = np.zeros((count, 2), np.int64)
+        self.coverage = Coverage(self.model)
 
-    def add(self, comparison: Comparison) -> None:
-        """Count one batch."""
+    def add(self, comparison: Comparison, checks: Collection[int] = ()) -> None:
+        """Count one batch; `checks` (of `model.compiled`) are those that it is directed at, if it is."""
         self.candidates += len(comparison.verdict)
         for verdict, number in zip(*np.unique(comparison.verdict, return_counts=True), strict=True):
             self.verdicts[Verdict(int(verdict))] += int(number)
@@ -54,7 +56,7 @@ class Tally:
         known = comparison.deviation[comparison.deviation >= 0]
         for index, number in zip(*np.unique(known, return_counts=True), strict=True):
             self.by_deviation[self.deviations[int(index)].id] += int(number)
-        self._add_checks(comparison)
+        self._add_checks(comparison, checks)
         self._add_messages(comparison)
 
     def _add_outcomes(self, comparison: Comparison) -> None:
@@ -66,10 +68,11 @@ class Tally:
         for index, number in zip(first, counts, strict=True):
             self.outcomes[outcomes[int(index)].short()] += int(number)
 
-    def _add_checks(self, comparison: Comparison) -> None:
+    def _add_checks(self, comparison: Comparison, checks: Collection[int]) -> None:
         prediction = comparison.prediction
         ran = comparison.verdict <= Verdict.DEVIATION
         per_stage = violations_per_stage(prediction)
+        self.coverage.add(comparison, per_stage, checks)
         actual = np.uint64(1) << comparison.bits.astype(np.uint64)
         for index, truth in prediction.violated.items():
             compiled = self.model.compiled[index]
@@ -122,6 +125,7 @@ class Tally:
         self.violated += other.violated
         self.decided += other.decided
         self.readings += other.readings
+        self.coverage.merge(other.coverage)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for reports and machines."""

@@ -1,9 +1,13 @@
-"""Families of candidates: Hypothesis draws which base, which operands and which seed; numpy makes thousands of candidates of it."""
+"""Families of candidates: Hypothesis draws which base, which operands and which seed; numpy makes thousands of candidates of it.
+
+A family shares one known-good state. A directed one has a block of rows for each of a few checks that apply there and are neighbours in the
+SDM, so that they share operands; an undirected one varies any operands, against the model's blind spots.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -15,7 +19,9 @@ from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import UsageError
 from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.boundary import Edit, edits_of
-from vmfuzz.generate.columns import Column, choose_active, mutate
+from vmfuzz.generate.columns import Column, Mutator, choose_active
+from vmfuzz.generate.reach import Patch, Reach, memory_word
+from vmfuzz.generate.targets import MOST_OPERANDS, Target
 from vmfuzz.model.evaluate import evaluate
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.operands import MEMORY_OPERANDS, operand_width
@@ -23,39 +29,48 @@ from vmfuzz.model.predict import Model
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
-#: Candidates that one draw makes.
-FAMILY_SIZE = 4096
+#: Candidates of a family, at most.
+FAMILY_SIZE = 8192
 
 #: The executor sets this field itself before each entry.
 OWNED = frozenset({"host_rsp"})
-#: Operands that vary in one family, at most.
-MOST_OPERANDS = 10
-#: Bases that are looked through for one in which a check applies.
-_BASES_KEPT = 6
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of a family that are directed at a check: `target` its index in `model.compiled`, `first` the first of its single edits.
+
+    `patch`: values that these rows have in place of the base's, where the check applies to no base as it is.
+    """
+
+    target: int
+    rows: int
+    first: int = 0
+    patch: Patch = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class FamilyPlan:
-    """What one draw decides: the base's name, the operands that vary, and the seed of their values."""
+    """What one draw decides: the base's name, the blocks or (undirected) the operands that vary in all rows, the number of rows, the seed."""
 
     base: str
-    operands: tuple[str, ...]
     seed: int
+    rows: int = FAMILY_SIZE
+    operands: tuple[str, ...] = ()
+    blocks: tuple[Block, ...] = ()
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What Hypothesis draws for one plan.
+    """What Hypothesis draws for one family: mode, features and event of an undirected one's base, and what it varies.
 
     `numbers` name checks (`of_checks`) or fields, counted from a place that changes from plan to plan: Hypothesis likes small numbers, and
-    no check should be preferred. `which` picks among the bases in which a directed plan's check applies.
+    no check should be preferred.
     """
 
-    directed: bool
-    base: str
+    parts: tuple[str, str, str]
     of_checks: bool
     numbers: tuple[int, ...]
-    which: int
     seed: int
 
 
@@ -70,15 +85,18 @@ class Generator:
         self._existing = frozenset(self._fields)
         self._edges = (31, 32, caps.physical_address_width - 1, caps.physical_address_width, 47, 48, 51, 52, 56, 57, 62, 63)
         self._edits: dict[str, tuple[Edit, ...]] = {}
+        self._mutators = _Mutators(self)
+        self.reach = Reach(model, self.can_vary)
 
-    def _can_vary(self, name: str) -> bool:
+    def can_vary(self, name: str) -> bool:
+        """Whether a candidate may have another value of the operand than its base."""
         live = LIVE.get(name)
         return name in self._existing or name in MEMORY_OPERANDS or (live is not None and live.settable)
 
     # Plans
 
     def choices(self) -> st.SearchStrategy[Choice]:
-        """What Hypothesis decides about one plan: bytes, from which everything follows.
+        """What Hypothesis decides about one family: bytes, from which everything follows.
 
         Integers will not do: Hypothesis mixes constants of whatever modules are loaded into them, and the same seed must give the same
         candidates in every program.
@@ -88,86 +106,59 @@ class Generator:
     def _choice(self, drawn: bytes) -> Choice:
         rng = np.random.default_rng(list(drawn))
         bases = self.bases
-        parts = (str(rng.choice(names)) for names in (bases.modes, bases.features, bases.events))
-        numbers = tuple(int(number) for number in rng.integers(0, 1 << 16, rng.integers(1, MOST_OPERANDS + 1)))
+        mode, features, event = (str(rng.choice(names)) for names in (bases.modes, bases.features, bases.events))
         return Choice(
-            directed=bool(rng.integers(0, 3)),
-            base=bases.nearest(*parts),
+            parts=(mode, features, event),
             of_checks=bool(rng.integers(0, 2)),
-            numbers=numbers,
-            which=int(rng.integers(0, 64)),
+            numbers=tuple(int(number) for number in rng.integers(0, 1 << 16, rng.integers(1, MOST_OPERANDS + 1))),
             seed=int(rng.integers(0, 1 << 64, dtype=np.uint64)),
         )
 
-    def plan(self, choice: Choice, target: int, ordinal: int) -> FamilyPlan:
-        """The plan that a choice makes: directed at the check `target` (an index in `model.compiled`), or at nothing.
-
-        A directed plan takes a base in which the check's condition holds and varies its operands; an undirected one takes any base and the
-        operands of some checks, or any operands, against the model's blind spots. `ordinal` sets equal choices apart.
-        """
+    def undirected(self, choice: Choice, ordinal: int, rows: int) -> FamilyPlan:
+        """A plan that varies the operands of some checks, or any fields, in any base; `ordinal` sets equal choices apart."""
         seed, turn = (int(word) for word in np.random.SeedSequence([choice.seed, ordinal]).generate_state(2, np.uint64))
         if choice.of_checks:
-            groups = self._groups
+            groups = [target.operands for target in self.targets if target.operands]
             operands = _joined([groups[(number + turn) % len(groups)] for number in choice.numbers[:3]])
         else:
             operands = tuple(dict.fromkeys(self._fields[(number + turn) % len(self._fields)] for number in choice.numbers))
-        if not choice.directed:
-            return FamilyPlan(choice.base, operands, seed)
-        names = self._applicable[target]
-        own = self._own_operands(target)
-        gate = tuple(name for name in self.model.compiled[target].check.fields if self._can_vary(name) and name not in own)
-        return FamilyPlan(names[choice.which % len(names)], _joined([own, gate, operands[:1]]), seed)
+        return FamilyPlan(self.bases.nearest(*choice.parts), seed, rows, operands)
 
     @cached_property
-    def _groups(self) -> tuple[tuple[str, ...], ...]:
-        groups = (tuple(name for name in compiled.check.fields if self._can_vary(name)) for compiled in self.model.compiled)
-        return tuple(group[:MOST_OPERANDS] for group in groups if group)
+    def targets(self) -> tuple[Target, ...]:
+        """Each check of `model.compiled` as a target."""
+        return tuple(Target(compiled, self.can_vary) for compiled in self.model.compiled)
 
     @cached_property
     def reachable(self) -> tuple[int, ...]:
-        """Checks with an operand that can vary."""
-        return tuple(number for number in range(len(self.model.compiled)) if self._own_operands(number))
-
-    def _own_operands(self, number: int) -> tuple[str, ...]:
-        return tuple(sorted(name for name in self.model.compiled[number].check.must.reads if self._can_vary(name)))
+        """Checks with an operand of the requirement that can vary."""
+        return tuple(number for number, target in enumerate(self.targets) if target.can_be_violated)
 
     @cached_property
-    def _applicable(self) -> dict[int, tuple[str, ...]]:
-        found: dict[int, list[str]] = {number: [] for number in range(len(self.model.compiled))}
-        for name in self.bases.samples():
-            state = self.bases.get(name)
-            if state is None:
-                continue
-            values = OperandValues(VmcsBatch(state, {}, count=1))
-            memo: dict[int, object] = {}
-            for number, names in found.items():
-                if len(names) < _BASES_KEPT and evaluate(self.model.compiled[number].when, values, memo):
-                    names.append(name)
-        fallback = [name for name in self.bases.samples()[:_BASES_KEPT] if self.bases.get(name) is not None]
-        return {number: tuple(names or fallback) for number, names in found.items()}
+    def applicable(self) -> npt.NDArray[np.bool_]:
+        """Whether each check's condition holds in each base of `bases.samples()`: bool (checks, bases)."""
+        names = self.bases.samples()
+        states = [self.bases.get(name) for name in names]
+        possible = [number for number, state in enumerate(states) if state is not None]
+        batch = VmcsBatch.of([state for state in states if state is not None], self.bases.captured)
+        values, memo = OperandValues(batch), dict[int, object]()
+        found = np.zeros((len(self.targets), len(names)), np.bool_)
+        for row, target in enumerate(self.targets):
+            found[row, possible] = evaluate(target.compiled.when, values, memo)
+        return found
 
     # Candidates
 
-    def expand(self, plan: FamilyPlan, count: int = FAMILY_SIZE) -> VmcsBatch:
-        """The candidates of a plan; the same plan and count give the same candidates."""
+    def expand(self, plan: FamilyPlan, count: int | None = None) -> VmcsBatch:
+        """The candidates of a plan (the first `count` of them); the same plan and count give the same candidates."""
         rng = np.random.default_rng(plan.seed)
         base = self.base_of(plan)
-        copies = [base.get(name) or 0 for name in plan.operands if name in FIELDS]
-        copies += [base.get(str(name)) or 0 for name in rng.choice(np.array(self._fields), 4)]
-        if "vmcs_link_pointer" in plan.operands:
-            copies += [base["live_current_vmcs_pointer"]] * 4
-        active = choose_active(rng, count, len(plan.operands))
-        columns: dict[str, Column] = {}
+        columns = self._directed(plan, base, rng) if plan.blocks else self._varied(plan, base, rng)
         memory: dict[int, Column] = {}
-        for position, name in enumerate(plan.operands):
-            chosen = active[:, position]
-            if name in MEMORY_OPERANDS:
-                self._memory_column(rng, chosen, name, base, memory)
-                continue
-            current = base.get(name) or 0
-            mutated = mutate(rng, count, current, operand_width(name), self.edits(name), copies, self._edges)
-            columns[name] = np.where(chosen, mutated, np.uint64(current))
-        return VmcsBatch(base, columns, memory, count=count)
+        for name in columns.keys() & MEMORY_OPERANDS.keys():
+            _into_word(base, name, columns.pop(name), memory)
+        batch = VmcsBatch(base, columns, memory, count=plan.rows)
+        return batch if count is None or count >= plan.rows else batch.take(np.arange(count))
 
     def base_of(self, plan: FamilyPlan) -> Vmcs:
         """The known-good state that a plan mutates; raises UsageError where this processor has none of that name."""
@@ -175,6 +166,41 @@ class Generator:
         if state is None:
             raise UsageError(f"base {plan.base!r} does not exist on {self.model.capabilities.name}")
         return state
+
+    def _copies(self, base: Vmcs, operands: Sequence[str], rng: np.random.Generator) -> list[int]:
+        """Values of other fields to copy."""
+        copies = [base.get(name) or 0 for name in operands if name in FIELDS]
+        copies += [base.get(str(name)) or 0 for name in rng.choice(np.array(self._fields), 4)]
+        if "vmcs_link_pointer" in operands:
+            copies += [base["live_current_vmcs_pointer"]] * 4
+        return copies
+
+    def _varied(self, plan: FamilyPlan, base: Vmcs, rng: np.random.Generator) -> dict[str, Column]:
+        copies = self._copies(base, plan.operands, rng)
+        active = choose_active(rng, plan.rows, len(plan.operands))
+        values = OperandValues(VmcsBatch(base, {}, count=1))
+        columns: dict[str, Column] = {}
+        for position, name in enumerate(plan.operands):
+            current = int(values(name))
+            mutated = self._mutators[name].mutate(rng, current, copies, plan.rows)
+            columns[name] = np.where(active[:, position], mutated, np.uint64(current))
+        return columns
+
+    def _directed(self, plan: FamilyPlan, base: Vmcs, rng: np.random.Generator) -> dict[str, Column]:
+        values = OperandValues(VmcsBatch(base, {}, count=1))
+        columns: dict[str, Column] = {}
+        start = 0
+        for block in plan.blocks:
+            target = self.targets[block.target]
+            current = {name: block.patch.get(name, values(name)) for name in (*block.patch, *target.operands)}
+            copies = self._copies(base, target.operands, rng)
+            rows = target.rows(rng, current, self._mutators, copies, block.first, block.rows)  # type: ignore[arg-type]
+            for name in current:
+                if name not in columns:
+                    columns[name] = np.full(plan.rows, values(name), np.uint64)
+                columns[name][start : start + block.rows] = rows.get(name, current[name])
+            start += block.rows
+        return columns
 
     def edits(self, name: str) -> tuple[Edit, ...]:
         """All boundary edits of an operand, from every check that reads it."""
@@ -187,27 +213,39 @@ class Generator:
             self._edits[name] = tuple(found)
         return self._edits[name]
 
-    def _memory_column(
-        self, rng: np.random.Generator, chosen: npt.NDArray[np.bool_], name: str, base: Vmcs, memory: dict[int, Column]
-    ) -> None:
-        """Vary the word that holds a memory operand, at the address that the base's field gives, if the base describes it."""
-        operand = MEMORY_OPERANDS[name]
-        address = (((base.get(operand.address_field) or 0) & operand.address_mask) + operand.offset) & ~7
-        if address not in base.memory:
-            return
-        shift = 8 * (operand.offset % 8)
-        mask = ((1 << operand.width) - 1) << shift
-        current = base.memory[address]
-        mutated = mutate(rng, len(chosen), (current & mask) >> shift, operand.width, self.edits(name), [], self._edges)
-        word = memory.get(address, np.full(len(chosen), current, np.uint64))
-        rest = word & np.uint64((1 << 64) - 1 - mask)
-        memory[address] = np.where(chosen, rest | (mutated << np.uint64(shift)), word)
+    def mutator(self, name: str) -> Mutator:
+        """The ways to change an operand."""
+        return Mutator(operand_width(name), self.edits(name), self._edges)
+
+
+class _Mutators(dict[str, Mutator]):
+    """Mutators by operand, made when they are first asked for."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self._generator = generator
+
+    def __missing__(self, name: str) -> Mutator:
+        self[name] = self._generator.mutator(name)
+        return self[name]
 
 
 @lru_cache(maxsize=16)
 def generator_of(model: Model, captured: Vmcs) -> Generator:
-    """The generator for a processor (kept, since finding the bases in which each check applies takes a second)."""
+    """The generator for a processor (kept, since composing the bases takes a moment)."""
     return Generator(model, captured)
+
+
+def _into_word(base: Vmcs, name: str, values: Column, memory: dict[int, Column]) -> None:
+    """Put the values of a memory operand into its word, if the base describes it."""
+    address = memory_word(base, name)
+    if address is None:
+        return
+    operand = MEMORY_OPERANDS[name]
+    shift = 8 * (operand.offset % 8)
+    mask = ((1 << operand.width) - 1) << shift
+    word = memory.get(address, np.full(len(values), base.memory[address], np.uint64))
+    memory[address] = word & np.uint64((1 << 64) - 1 - mask) | values << np.uint64(shift)
 
 
 def _joined(groups: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

@@ -59,11 +59,11 @@ class VmcsBatch:
         self.count = lengths.pop() if lengths else 0
 
     @classmethod
-    def of(cls, candidates: Sequence[Vmcs]) -> VmcsBatch:
-        """The batch of these candidates; all must have written the same fields as the first, or a field is taken as 0."""
+    def of(cls, candidates: Sequence[Vmcs], base: Vmcs | None = None) -> VmcsBatch:
+        """The batch of these candidates as differences from `base` (default: the first); a field that one of them lacks is taken as 0."""
         if not candidates:
             raise UsageError("a batch needs at least one candidate")
-        base = candidates[0]
+        base = base or candidates[0]
         varying: dict[str, None] = {}
         addresses: dict[int, None] = {}
         for candidate in candidates:

@@ -1,0 +1,163 @@
+"""What a campaign has seen: atoms deciding, boundary values, pairs of checks violated together.
+
+All of it is arrays of truth values, cheap to keep, to store and to merge. What has been seen is not looked for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property, lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.campaign.compare import Comparison, Verdict
+from vmfuzz.generate.boundary import Edit, edits_of
+from vmfuzz.generate.schedule import Goal
+from vmfuzz.model.atoms import Atom, atoms_of
+from vmfuzz.model.check import Stage
+from vmfuzz.model.evaluate import Memo, Truth, evaluate
+from vmfuzz.model.operand_values import OperandValues
+from vmfuzz.model.predict import BatchPrediction, Model
+
+Flags = npt.NDArray[np.bool_]
+
+#: Of each batch, so many rows are looked at for pairs of checks.
+_PAIR_ROWS: Final = 16
+
+
+@lru_cache(maxsize=16)
+def _atoms(model: Model) -> tuple[Atom, ...]:
+    return atoms_of(model)
+
+
+@lru_cache(maxsize=16)
+def _boundaries(model: Model) -> tuple[tuple[int, str, Edit], ...]:
+    return tuple(
+        (number, name, edit)
+        for number, compiled in enumerate(model.compiled)
+        for name in compiled.check.fields
+        if name in FIELDS
+        for edit in edits_of(compiled.violated, name)
+    )
+
+
+class Coverage:
+    """What was seen on one processor.
+
+    `atoms`: bool (atoms, 2), whether each atom was seen deciding that its check is satisfied, violated. `boundaries`: bool (n,), whether each
+    boundary value of each check ran. `pairs`: bool (checks, checks), whether two checks were seen violated by one candidate (a sample).
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.atoms: Flags = np.zeros((len(_atoms(model)), 2), np.bool_)
+        self.boundaries: Flags = np.zeros(len(_boundaries(model)), np.bool_)
+        self.pairs: Flags = np.zeros((len(model.compiled), len(model.compiled)), np.bool_)
+
+    @property
+    def atom_list(self) -> tuple[Atom, ...]:
+        """The atoms that the rows of `atoms` are about."""
+        return _atoms(self.model)
+
+    @property
+    def boundary_list(self) -> tuple[tuple[int, str, Edit], ...]:
+        """What `boundaries` is about: index of the check, operand, and (keep, set) by which the value is made."""
+        return _boundaries(self.model)
+
+    def unseen(self) -> list[Goal]:
+        """Atoms that were never seen deciding, and which way round."""
+        return [(self.atom_list[row], bool(way)) for row, way in np.argwhere(~self.atoms)]
+
+    def merge(self, other: Coverage) -> None:
+        """Add what another campaign on the same processor has seen."""
+        self.atoms |= other.atoms
+        self.boundaries |= other.boundaries
+        self.pairs |= other.pairs
+
+    @cached_property
+    def _atoms_by_check(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for row, atom in enumerate(self.atom_list):
+            found.setdefault(atom.check, []).append(row)
+        return found
+
+    @cached_property
+    def _boundaries_by_check(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for row, (check, _, _) in enumerate(self.boundary_list):
+            found.setdefault(check, []).append(row)
+        return found
+
+    def to_json(self) -> dict[str, str]:
+        """The flags as hexadecimal digits, for the store."""
+        return {name: np.packbits(flags).tobytes().hex() for name, flags in self._flags().items()}
+
+    def restore(self, data: dict[str, str]) -> None:
+        """Take what `to_json` gave."""
+        for name, flags in self._flags().items():
+            bits = np.unpackbits(np.frombuffer(bytes.fromhex(data[name]), np.uint8), count=flags.size)
+            flags[...] = bits.reshape(flags.shape)
+
+    def _flags(self) -> dict[str, Flags]:
+        return {"atoms": self.atoms, "boundaries": self.boundaries, "pairs": self.pairs}
+
+    def add(self, comparison: Comparison, per_stage: dict[Stage, npt.NDArray[np.uint16]], checks: Collection[int] = ()) -> None:
+        """Look at one batch; `per_stage` says how many checks of each stage each row violates.
+
+        `checks`: those that the batch is directed at, to which looking is limited (it takes a while); none: all.
+        """
+        prediction = comparison.prediction
+        ran = comparison.verdict <= Verdict.DEVIATION
+        agrees = comparison.verdict == Verdict.AGREES
+        values, memo = OperandValues(prediction.batch), prediction.memo
+        for check in checks or prediction.affected:
+            self._add_atoms(check, prediction, per_stage, agrees, values, memo)
+            self._add_boundaries(check, prediction, ran)
+        self._add_pairs(prediction)
+
+    def _add_atoms(
+        self,
+        check: int,
+        prediction: BatchPrediction,
+        per_stage: dict[Stage, npt.NDArray[np.uint16]],
+        agrees: Flags,
+        values: OperandValues,
+        memo: Memo,
+    ) -> None:
+        """An atom decides where the check's truth hangs on it and the outcome on the check."""
+        rows = [row for row in self._atoms_by_check.get(check, ()) if not self.atoms[row].all()]
+        if not rows:
+            return
+        step = prediction.model.compiled[check].step
+        violated: Truth = prediction.violated.get(check, False)
+        reached = prediction.reached.get(step)
+        if reached is None:
+            reached = sum(per_stage[stage] for stage in Stage if stage < step[0]) == 0 if step[0] else True
+        alone = agrees & (per_stage[step[0]] == np.asarray(violated, np.uint16)) & np.asarray(reached, np.bool_)
+        if not alone.any():
+            return
+        for row in rows:
+            flipped = evaluate(self.atom_list[row].flipped, values, memo)
+            decides = alone & (np.asarray(flipped, np.bool_) != violated)
+            self.atoms[row, 1] |= bool((decides & violated).any())
+            self.atoms[row, 0] |= bool((decides & ~np.asarray(violated, np.bool_)).any())
+
+    def _add_boundaries(self, check: int, prediction: BatchPrediction, ran: Flags) -> None:
+        for row in self._boundaries_by_check.get(check, ()):
+            if self.boundaries[row]:
+                continue
+            _, name, (keep, to) = self.boundary_list[row]
+            column = prediction.batch.columns.get(name)
+            if column is not None:
+                changed = np.uint64(FIELDS[name].mask & ~keep)
+                self.boundaries[row] = bool((ran & (column & changed == np.uint64(to))).any())
+
+    def _add_pairs(self, prediction: BatchPrediction) -> None:
+        checks = np.array(list(prediction.violated), np.intp)
+        for row in range(0, len(prediction), -(-len(prediction) // _PAIR_ROWS)):
+            here = [truth if isinstance(truth, bool) else bool(truth[row]) for truth in prediction.violated.values()]
+            violated = checks[here]
+            self.pairs[np.ix_(violated, violated)] = True
