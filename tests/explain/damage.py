@@ -1,4 +1,4 @@
-"""Damages dumps at random and checks that there is always an answer: python tests/explain/damage.py [COUNT [SEED [FILE...]]].
+"""Damages dumps at random and checks that there is always an answer: python tests/explain/damage.py [COUNT [SEED [SECONDS]]] [FILE...].
 
 The bounded test is test_damage.py; this script is for the long run. It prints every case in which a text whose lines were only cut, left out
 or shuffled puts a value under a field that the whole text does not give it, without a warning.
@@ -55,27 +55,37 @@ def wrong_fields(dump: Dump, whole: Dump) -> list[str]:
     return found
 
 
-def main(count: int, seed: int, files: list[Path]) -> int:
-    """Damage each file `count` times; returns the number of wrong fields."""
+def once(file: Path, text: str, whole: Dump, rng: random.Random) -> int:
+    """Damage a text once and answer it; returns the number of wrong fields. An exception leaves the text in damaged-*.txt."""
+    kind = rng.choice(KINDS)
+    broken = damaged(text, kind, rng)
+    wrong = 0
+    try:
+        for dump in read_text(broken):
+            render(answer(dump), explain=True)
+            for field in wrong_fields(dump, whole) if kind != "bytes" else ():
+                wrong += 1
+                print(f"{file.name}, {kind}: {field}", flush=True)
+    except Exception as error:
+        name = f"damaged-{file.stem}-{kind}-{abs(hash(broken)) % 10000}.txt"
+        Path(name).write_text(broken, encoding="utf-8", errors="surrogatepass")
+        print(f"{file.name}, {kind}: no answer ({error!r}); the text is in {name}", flush=True)
+        return wrong + 1
+    return wrong
+
+
+def main(count: int, seed: int, files: list[Path], seconds: float) -> int:
+    """Damage each file `count` times, in turns, for at most `seconds`; returns the number of wrong fields and of texts without an answer."""
     rng, began, wrong = random.Random(seed), time.monotonic(), 0
-    for file in files:
-        text = file.read_text(encoding="utf-8")
-        whole = read_text(text)[0]
-        for _ in range(count):
-            kind = rng.choice(KINDS)
-            broken = damaged(text, kind, rng)
-            try:
-                for dump in read_text(broken):
-                    render(answer(dump), explain=True)
-                    if kind != "bytes":
-                        for field in wrong_fields(dump, whole):
-                            wrong += 1
-                            print(f"{file.name}, {kind}: {field}")
-            except Exception:
-                Path("damaged.txt").write_text(broken, encoding="utf-8")
-                print(f"{file.name}, {kind}: no answer; the text is in damaged.txt")
-                raise
-    print(f"{count * len(files)} damaged texts, {wrong} wrong fields, {time.monotonic() - began:.0f} s")
+    texts = {file: file.read_text(encoding="utf-8") for file in files}
+    wholes = {file: read_text(text)[0] for file, text in texts.items()}
+    done = 0
+    while done < count and time.monotonic() - began < seconds:
+        for file in files:
+            wrong += once(file, texts[file], wholes[file], rng)
+        done += 1
+    took = time.monotonic() - began
+    print(f"{done} damages of each of {len(files)} samples ({done * len(files)} texts), {wrong} wrong fields or no answer, {took:.0f} s")
     return wrong
 
 
@@ -83,5 +93,7 @@ if __name__ == "__main__":
     HERE = Path(__file__).resolve()
     SAMPLES = [*sorted((HERE.parent / "samples").glob("*.txt")), *sorted((HERE.parents[3] / "shared/spec/dumps").glob("*.txt"))]
     ARGUMENTS = sys.argv[1:]
-    CHOSEN = [Path(name) for name in ARGUMENTS[2:]] or SAMPLES
-    sys.exit(min(1, main(int((ARGUMENTS or ["100"])[0]), int((ARGUMENTS[1:] or ["1"])[0]), CHOSEN)))
+    NUMBERS = [int(item) for item in ARGUMENTS if item.isdigit()]
+    CHOSEN = [Path(name) for name in ARGUMENTS if not name.isdigit()] or SAMPLES
+    COUNT, SEED, SECONDS = [*NUMBERS, *(100, 1, 1 << 30)[len(NUMBERS) :]]
+    sys.exit(min(1, main(COUNT, SEED, CHOSEN, SECONDS)))

@@ -140,7 +140,7 @@ def _from_bytes(data: bytes, name: str) -> list[Dump]:
 def _from_argument(text: str) -> Dump:
     """A bare number, or a log line given as an argument."""
     found = from_words(text)
-    dump = read_text(text, "the command line")[0]
+    dump = read_text(f"{text}\n", "the command line")[0]
     if found is not None:
         dump.reported = found
         dump.format = "error number or log line"

@@ -9,11 +9,10 @@ from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain import advice
 from vmfuzz.explain.answer import Answer, fact_source
-from vmfuzz.explain.atoms import obstacles
 from vmfuzz.explain.dump import ALL
 from vmfuzz.explain.judge import Finding
 from vmfuzz.explain.repair import Repair
-from vmfuzz.explain.teach import obstacle_lines
+from vmfuzz.explain.teach import fault_lines
 from vmfuzz.model.partial import Evaluator
 
 SCHEMA: Final = "vmfuzz-check-1"
@@ -74,7 +73,7 @@ def _finding(answer: Answer, finding: Finding) -> dict[str, Any]:
         "explains_report": finding.explains,
         "text": check.text,
         "section": {"title": check.section.title, "number": check.section.number},
-        "wrong": obstacle_lines(list(obstacles(check.must, True, evaluator)), evaluator),
+        "wrong": fault_lines(check.must, evaluator),
         "fields": {
             name: {"encoding": f"{FIELDS[name].encoding:04X}H" if name in FIELDS else None, "value": hex(values[name].value)}
             for name in sorted(check.must.reads)

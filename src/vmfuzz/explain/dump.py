@@ -123,6 +123,13 @@ class Dump:
         elif known & ~earlier.known:
             self.readings[name] = Reading(value | earlier.value, label, line, known | earlier.known, assumed)
 
+    def put_named(self, name: str, value: int, label: str, line: int, *, assumed: str = "", known: int = ALL) -> None:
+        """Record a value that a line of name and value gives; the field's own encoding in its place is a line of a list of encodings."""
+        if name in FIELDS and value == FIELDS[name].encoding and value > 0xFF:
+            self.warn(f"line {line}: {label} = {value:#x} is the field's encoding, not a value; it is not used")
+            return
+        self.put(name, value, label, line, assumed=assumed, known=known)
+
     def put_msr(self, number: int, value: int, line: int) -> None:
         """Record a capability MSR."""
         name = CAPABILITY_MSRS[number]

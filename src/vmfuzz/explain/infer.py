@@ -51,6 +51,10 @@ def _width_facts(width: int) -> dict[str, int]:
     }
 
 
+#: The facts that differ between linear-address widths.
+WIDTH_FACTS: Final = frozenset(_width_facts(48))
+
+
 def _shared() -> dict[str, Partial]:
     """What holds on every processor with VMX and Intel 64."""
     facts: dict[str, Partial] = {}
@@ -95,9 +99,16 @@ class Knowledge:
     widths: tuple[int, ...]
     notes: list[str] = field(default_factory=list)
     exact: bool = False
+    _kept: dict[tuple[int, bool], dict[str, Partial]] = field(default_factory=dict, repr=False, compare=False)
 
     def lookup(self, width: int, typical: bool) -> Mapping[str, Partial]:
         """Facts for one linear-address width; with `typical` the unknown bits of some are those of the usual processor."""
+        kept = self._kept.get((width, typical))
+        if kept is None:
+            kept = self._kept[width, typical] = self._lookup(width, typical)
+        return kept
+
+    def _lookup(self, width: int, typical: bool) -> dict[str, Partial]:
         facts = dict(self.facts)
         if not self.exact:
             facts |= {name: Partial(value) for name, value in _width_facts(width).items()}

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from vmfuzz.arch.controls import Primary, Secondary
+from vmfuzz.arch.controls import Entry, Primary, Secondary
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcome
 from vmfuzz.explain.dump import Dump, Reading, Reported
-from vmfuzz.explain.infer import Knowledge
+from vmfuzz.explain.infer import WIDTH_FACTS, Knowledge
 from vmfuzz.model.check import Check, Stage
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.operands import KNOWN_SUFFIX, MEMORY_OPERANDS
@@ -66,6 +66,8 @@ _WHOLE_SOURCE: Final = 30
 _LONG_MODE: Final = 0x500
 _PRIMARY: Final = "primary_processor_based_controls"
 _SECONDARY: Final = "secondary_processor_based_controls"
+_ENTRY: Final = "vm_entry_controls"
+_IA32E: Final = int(Entry.IA32E_MODE_GUEST)
 _ACTIVATE: Final = int(Primary.ACTIVATE_SECONDARY_CONTROLS)
 _UNRESTRICTED: Final = int(Secondary.UNRESTRICTED_GUEST)
 _HOST_WIDE: Final = ("host_rip", "host_rsp", "host_gdtr_base", "host_idtr_base", "host_tr_base")
@@ -123,19 +125,29 @@ def judge(dump: Dump, knowledge: Knowledge, values: Mapping[str, Partial] | None
 
 
 def _by_cases(judged: Judged, knowledge: Knowledge) -> None:
-    """Where it is not known whether "unrestricted guest" is 1, some checks come in two forms; what fails in both is violated."""
+    """Where a control is not known by which some checks come in two forms, what fails in both forms is violated."""
     values = judged.values
-    primary, secondary = values.get(_PRIMARY, UNKNOWN), values.get(_SECONDARY, UNKNOWN)
+    primary, secondary, entry = (values.get(name, UNKNOWN) for name in (_PRIMARY, _SECONDARY, _ENTRY))
     off = primary.known >> _ACTIVATE & 1 and not primary.value >> _ACTIVATE & 1
-    if off or secondary.known >> _UNRESTRICTED & 1:
-        return
+    if not off and not secondary.known >> _UNRESTRICTED & 1:
+        active = {_PRIMARY: _with(primary, _ACTIVATE, 1), _SECONDARY: _with(secondary, _UNRESTRICTED, 1)}
+        _decide(judged, knowledge, _SECONDARY, {_SECONDARY: _with(secondary, _UNRESTRICTED, 0)}, active)
+    if not entry.known >> _IA32E & 1:
+        _decide(judged, knowledge, _ENTRY, {_ENTRY: _with(entry, _IA32E, 0)}, {_ENTRY: _with(entry, _IA32E, 1)})
+
+
+def _with(partial: Partial, bit: int, value: int) -> Partial:
+    return Partial(partial.value & ~(1 << bit) | value << bit, partial.known | 1 << bit)
+
+
+def _decide(judged: Judged, knowledge: Knowledge, reads: str, *cases: Mapping[str, Partial]) -> None:
     facts = knowledge.lookup(knowledge.widths[0], typical=False).get
-    bit = 1 << _UNRESTRICTED
-    without = {**values, _SECONDARY: Partial(secondary.value & ~bit, secondary.known | bit)}
-    active = Partial(primary.value | 1 << _ACTIVATE, primary.known | 1 << _ACTIVATE)
-    having = {**values, _PRIMARY: active, _SECONDARY: Partial(secondary.value | bit, secondary.known | bit)}
-    evaluators = [Evaluator(case.get, facts) for case in (without, having)]
-    open_ones = [index for index, finding in enumerate(judged.findings) if finding.verdict is Verdict.UNKNOWN]
+    evaluators = [Evaluator({**judged.values, **case}.get, facts) for case in cases]
+    open_ones = [
+        index
+        for index, finding in enumerate(judged.findings)
+        if finding.verdict is Verdict.UNKNOWN and reads in finding.check.must.reads | finding.check.when.reads
+    ]
     fails = [{index for index in open_ones if _violated(judged.findings[index].check, one).truth is True} for one in evaluators]
     for index in sorted(fails[0]):
         check = judged.findings[index].check
@@ -146,10 +158,13 @@ def _by_cases(judged: Judged, knowledge: Knowledge) -> None:
 
 def _violated(check: Check, evaluator: Evaluator) -> Judgement:
     """Whether the check exists, applies and fails."""
-    parts = [evaluator.judge(check.requires), evaluator.judge(check.when), ~evaluator.judge(check.must)]
+    parts = []
+    for condition, wanted in ((check.requires, True), (check.when, True), (check.must, False)):
+        part = evaluator.judge(condition) if wanted else ~evaluator.judge(condition)
+        if part.truth is False:
+            return part
+        parts.append(part)
     known = evaluator.judge(check.known)
-    if any(part.truth is False for part in parts):
-        return Judgement(False)
     if known.truth is not True:
         memory = frozenset(name for name in check.must.reads if name.startswith("memory_"))
         return Judgement(None, memory)
@@ -162,7 +177,9 @@ def _violated(check: Check, evaluator: Evaluator) -> Judgement:
 
 def judge_check(check: Check, strict: list[Evaluator], typical: Evaluator) -> Finding:
     """The verdict on one check; `strict` evaluators know what is certain (one a linear-address width), `typical` what is usual."""
-    answers = [_violated(check, evaluator) for evaluator in strict]
+    answers = [_violated(check, strict[0])]
+    if len(strict) > 1 and not WIDTH_FACTS.isdisjoint(check.must.caps | check.when.caps):
+        answers += [_violated(check, evaluator) for evaluator in strict[1:]]
     truths = {answer.truth for answer in answers}
     missing = frozenset[str]().union(*(answer.missing for answer in answers))
     facts = frozenset[str]().union(*(answer.facts for answer in answers))

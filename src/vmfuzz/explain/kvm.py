@@ -62,18 +62,18 @@ _TOKEN: Final = re.compile(
     rf"|(?P<list>MSR (?:guest|host) auto(?:load|store)):"
     rf"|(?<![\w.])(?P<entry>\d+):\s*msr=(?P<msr>{_HEX})\s+value=(?P<msrvalue>{_HEX})"
     rf"|(?<![\w.-])(?P<key>{_alternatives(_KEYS)})"
-    rf"\s*=\s*(?P<value>(?!\S+\s*=)\S+)?(?P<suffix>\s*\((?:effective|autoload)\))?"
+    rf"\s*=\s*(?P<value>(?![^\s,]+\s*=)[^\s,]+)?(?P<suffix>\s*\((?:effective|autoload)\))?"
     rf"|(?<![\w.-])(?P<plain>CR0|CR4|{'|'.join(HOST_SELECTORS)})=(?P<plainvalue>\S+)"
 )
 _STARTS: Final = re.compile(
-    r"\*\*\* ?(?:Guest|Host|Control) State|CR[034]: ?actual|CR3 = ?0x|CR3: ?actual|PDPT[RE]\d ?=|RSP = 0x|RIP = 0x|RFLAGS=0x|Sysenter RSP=|"
-    r"(?:[CDSEFG]S|LDTR|TR|GDTR|IDTR): +(?:sel|attr|limit|base)=|(?:[CDSEFG]S|LDTR|TR): +[0-9a-fA-F]{4} [0-9a-fA-F]{4,8} [0-9a-fA-F]{8} |"
-    r"[GI]DTR: +[0-9a-fA-F]{4,8} [0-9a-fA-F]{8,16}|EFER ?= +0x|EFER\(|PAT ?= 0x|Debug(?:Ctl|Exceptions) =|PerfGlobCtl =|BndCfgS =|"
+    r"\*\*\* ?(?:Guest|Host|Control) State|CR[034]: ?actual|CR3 = ?0x|CR3: ?actual|PDPT[RE]\d ?=|RSP ?= ?0x|RIP ?= ?0x|RFLAGS ?= ?0x|Sysenter RSP=|"
+    r"(?:[CDSEFG]S|LDTR|TR|GDTR|IDTR):\s+(?:sel|attr|limit|base)=|(?:[CDSEFG]S|LDTR|TR):\s+[0-9a-fA-F]{4}\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8}\s|"
+    r"[GI]DTR:\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8,16}|EFER ?=\s+0x|EFER\(|PAT ?= 0x|Debug(?:Ctl|Exceptions) =|PerfGlobCtl =|BndCfgS =|"
     r"Interruptibility =|ActivityState =|InterruptStatus =|MSR (?:guest|host) auto|\d+: msr=|S_CET = |SSP = |(?:INTR )?SSP TABLE = |"
     r"CS=[0-9a-fA-F]{4} SS=|[FG]SBase=|TRBase=|(?:GDT|IDT)Base=|CR0=[0-9a-fA-F]{16}|CR3=[0-9a-fA-F]{16} CR4|PinBased=|CPUBased=|SecondaryExec=|"
     r"TertiaryExec=|EntryControls=|ExitControls=|ExceptionBitmap=|PFECm|VM(?:Entry|Exit): ?intr_info|reason=[0-9a-fA-F]{8} qual|IDTVectoring: ?info|"
     r"TSC (?:Offset|Multiplier) ?=|SVI\|RVI|TPR Threshold ?=|virt-APIC addr ?=|APIC-access addr ?=|PostedIntrVec ?=|EPT pointer ?=|CR3 target\d ?=|"
-    r"PLE Gap=|Virtual processor ID ?=|VE info address|ve_info:|PreemptionTimer ?=|SM Base ?=|sel +attr +limit +base|VMfunc controls ?="
+    r"PLE Gap=|Virtual processor ID ?=|VE info address|ve_info:|PreemptionTimer ?=|SM Base ?=|sel\s+attr\s+limit\s+base|VMfunc controls ?="
 )
 #: What a mail client may leave at the beginning of the line after a break.
 _CONTINUES: Final = re.compile(
@@ -136,6 +136,7 @@ def parse(lines: list[Line], dump: Dump, unfinished: bool = False) -> None:
     """Read the lines of one dump into `dump`. `unfinished`: the text ends with the last of them and has no line end there."""
     tokens = _tokens(lines, dump, unfinished)
     orderly = _place(tokens, dump)
+    gaps = _gaps(tokens)
     for token in tokens:
         if token.cut:
             dump.warn(f"line {token.line}: the text ends within {token.key} = {token.value}; the value is not used")
@@ -144,6 +145,12 @@ def parse(lines: list[Line], dump: Dump, unfinished: bool = False) -> None:
             dump.warn(
                 f"line {token.line}: {token.key} = {token.value} stands on another line than what it belongs to, "
                 "and the lines of this dump are not in their order; it is not used"
+            )
+            continue
+        if token.opened in gaps and token.line != token.opened:
+            dump.warn(
+                f"line {token.line}: {token.key} = {token.value} stands on a line of its own, and the register that should come next is "
+                "missing; it may be that one's, so it is not used"
             )
             continue
         if token.section == "beside":
@@ -157,6 +164,20 @@ def parse(lines: list[Line], dump: Dump, unfinished: bool = False) -> None:
         value = _number(token, dump)
         if value is not None:
             dump.put(field, value, token.key, token.line)
+
+
+def _gaps(tokens: list[Token]) -> frozenset[int]:
+    """The lines of registers after which the next register is missing: the rest of their wrapped lines may be that register's."""
+    opened: dict[int, str] = {}
+    for token in tokens:
+        register = token.key.partition(" ")[0].lower()
+        if register in _ORDER and token.section == GUEST:
+            opened.setdefault(token.opened if token.opened > 0 else token.line, register)
+    return frozenset(
+        line
+        for (line, register), (_, after) in pairwise(opened.items())
+        if _ORDER.index(after) != (_ORDER.index(register) + 1) % len(_ORDER)
+    )
 
 
 def _number(token: Token, dump: Dump) -> int | None:
@@ -281,15 +302,12 @@ def _tokens(lines: list[Line], dump: Dump, unfinished: bool) -> list[Token]:
             for token in scanner.tokens[before:]:
                 token.opened = token.opened or -1
     last = scanner.tokens[-1] if scanner.tokens else None
-    if last is not None and unfinished and joined.rstrip("\n").endswith(last.value):
+    if last is not None and unfinished and re.sub(r"\s*\(\w*$", "", joined.rstrip()).endswith(last.value):
         kind = last.key.split()[-1]
         usual = max((_digits(token.value) for token in scanner.tokens if token.key.split()[-1:] == [kind]), default=0)
-        last.cut = _digits(last.value) < max(usual, _usual_digits(last.field or f"guest_{last.ending}")) or _digits(last.value) not in (
-            4,
-            5,
-            8,
-            16,
-        )
+        short = _digits(last.value) < max(usual, _usual_digits(last.field or f"guest_{last.ending}"))
+        # "(effective)" may have stood behind EFER's value
+        last.cut = short or _digits(last.value) not in (4, 5, 8, 16) or last.key == "EFER"
     return scanner.tokens
 
 
@@ -336,6 +354,9 @@ def _place(tokens: list[Token], dump: Dump) -> bool:
             token.section = ""
     return orderly
 
+
+#: The order in which KVM and Xen print the registers that have parts.
+_ORDER: Final = ("cr0", "cr4", "cs", "ds", "ss", "es", "fs", "gs", "gdtr", "ldtr", "idtr", "tr")
 
 #: (ending of a shared token, field of the token right before it) -> section: the order in which the programs print.
 _FOLLOWS: Final = {

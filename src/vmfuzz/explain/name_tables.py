@@ -72,6 +72,8 @@ guest/host mask             mask
 access right                ar
 access rights               ar
 ar bytes                    ar
+r flags                     rflags
+e flags                     rflags
 ar byte                     ar
 task register               tr
 ldt register                ldtr

@@ -15,6 +15,7 @@ from vmfuzz.explain.names import PARTS, SEGMENTS, best_label, match_label, match
 from vmfuzz.explain.numbers import NUMBER, read_number
 from vmfuzz.explain.plain_forms import (
     CALL,
+    CLOSES,
     CODE,
     ENCODED,
     ENCODINGS_OF,
@@ -23,7 +24,9 @@ from vmfuzz.explain.plain_forms import (
     MSR_LINE,
     NAME_VALUE,
     NAMED_ENCODING,
+    OPENS,
     PAIR,
+    READ_CALL,
     RIGHTS_BITS,
 )
 from vmfuzz.explain.text import Line
@@ -36,7 +39,7 @@ _TOO_COMMON: Final = frozenset({("proc",), ("entry", "error"), ("exit", "error")
 
 def is_code(text: str) -> bool:
     """Whether a line is of program text, so that its assignments are no values of a dump."""
-    return bool(CODE.match(text))
+    return bool(CODE.match(text)) and not OPENS.match(text) and not CLOSES.match(text)
 
 
 class PlainReader:
@@ -67,8 +70,13 @@ class PlainReader:
         self.line = line.number
         if self.sysenter_indent >= 0 and line.indent <= self.sysenter_indent:
             self.sysenter_indent = -1
-        text = line.text.strip().rstrip(",")
-        if in_code:
+        text = READ_CALL.sub(r"\1", line.text.strip().rstrip(","))
+        opens = OPENS.match(text)
+        if opens and not in_code:
+            self._heading(f"{opens['member'] or opens['type'].rpartition('::')[2]}:", line)
+        elif CLOSES.match(text):
+            self.register = ("", "")
+        elif in_code:
             self._call(text)
         elif text.startswith("|"):
             self._cells([cell.strip(" `*") for cell in text.strip("|").split("|")])
@@ -383,7 +391,7 @@ class PlainReader:
         self.dump.put_msr(number, value, self.line)
 
     def _put(self, field: str, value: int, label: str, *, assumed: str = "", known: int = (1 << 64) - 1) -> None:
-        self.dump.put(field, value, label, self.line, assumed=assumed, known=known)
+        self.dump.put_named(field, value, label, self.line, assumed=assumed, known=known)
 
 
 def _half(encoding: int) -> int:

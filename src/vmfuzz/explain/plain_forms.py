@@ -14,12 +14,22 @@ PAIR: Final = re.compile(
 CODE: Final = re.compile(
     r".*(?:[;{}\\]\s*$|\bprintk?f?\s*\(|\bunsigned\b|\btypedef\b|\bstruct\b|__asm__|->\w|\(long\)|\bif\s*\(|\bfor\s*\(|\breturn\b)|//|#\s*\w|\|\s*\(\("
 )
+#: How Rust ("{:#x?}") and others print the beginning of a structure: `cs: SegmentState {`, `GuestState {`.
+OPENS: Final = re.compile(
+    r"(?!(?:struct|enum|union|typedef|static|const|impl|fn|pub|if|else|for|while|switch|do|return|unsafe|match|class|let|mod|use)\b)"
+    r"(?:(?P<member>\w+)\s*:\s*)?(?P<type>[A-Za-z_][\w:<>]*)\s*[{]$"
+)
+CLOSES: Final = re.compile(r"[})\]]+,?$")
+#: `vmread(0x6800) = 0x...`, `vmread(GUEST_CR0): 0x...`: what is read stands for itself
+READ_CALL: Final = re.compile(
+    r"\b\w*(?:vm|vmcs|vmx)_?read\w*\s*(?:::<\w+>)?\(\s*([\w:]+)\s*\)(?=\s*(?:=>|->|[:=])\s*(?:0[xX])?[0-9a-fA-F]+\s*,?$)", re.IGNORECASE
+)
 CALL: Final = re.compile(r"\b\w*(?:vm_?write|vmcs_?write)\w*\s*\(\s*(?P<first>[\w:~-]+)\s*,\s*(?P<second>[\w:~-]+)\s*[,)]", re.IGNORECASE)
 ENCODED: Final = re.compile(
-    rf"(?:0x)?(?P<encoding>[0-9a-fA-F]{{4}})(?P<h>[hH])?\s*(?:(?P<name>[A-Za-z_]\w*)\s*)?(?P<sep>[:=]+|\s)\s*(?P<value>{NUMBER})\s*$"
+    rf"(?:0[xX]0*)?(?P<encoding>[0-9a-fA-F]{{4}})(?P<h>[hH])?\s*(?:(?P<name>[A-Za-z_]\w*)\s*)?(?P<sep>[:=]+|\s)\s*(?P<value>{NUMBER})\s*$"
 )
 NAMED_ENCODING: Final = re.compile(
-    rf"(?P<name>[A-Za-z_][\w /-]*?)\s*[(\[]\s*(?:0x)?0*(?P<encoding>[0-9a-fA-F]{{3,4}})[hH]?\s*[)\]]\s*[:=]?\s*(?P<value>{NUMBER})"
+    rf"(?P<name>[A-Za-z_][\w /-]*?)\s*[(\[]\s*(?:0x)?0*(?P<encoding>[0-9a-fA-F]{{3,4}})[hH]?\s*[)\]]\s*[:=]?\s*(?P<value>{NUMBER})(?!\w)"
 )
 NAME_VALUE: Final = re.compile(
     r"(?P<name>[A-Z][A-Z0-9_]*_[A-Z0-9_]+|\d+\s+IA32_\w+)\s+(?P<value>0[xX][0-9a-fA-F]+)(?:\s*/\s*(?P<second>0[xX][0-9a-fA-F]+))?\s*$"

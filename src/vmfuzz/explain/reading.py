@@ -89,7 +89,7 @@ def _read_plain(lines: list[Line], dump: Dump, named_only: bool, unfinished: Lin
         if line.number not in skip and not _CRASH.match(line.text):
             reader.read(line, in_code=surrounded)
     reader.finish()
-    if unfinished is not None and len(lines) > 1:
+    if unfinished is not None:
         reader.drop_cut(unfinished)
 
 

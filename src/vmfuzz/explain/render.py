@@ -8,11 +8,11 @@ from typing import Final
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain import advice
 from vmfuzz.explain.answer import Answer, fact_words
-from vmfuzz.explain.atoms import obstacles, shown, spoken
+from vmfuzz.explain.atoms import shown, spoken
 from vmfuzz.explain.judge import Finding, Verdict, assumed_readings
 from vmfuzz.explain.mistakes import Mistake
 from vmfuzz.explain.repair import Repair
-from vmfuzz.explain.teach import obstacle_lines, premises, why
+from vmfuzz.explain.teach import fault_lines, premises, why
 from vmfuzz.model.partial import UNKNOWN, Evaluator
 from vmfuzz.model.wording import bit_name
 
@@ -95,19 +95,27 @@ def _cause(answer: Answer) -> list[str]:
         lines.append(wrapped(mistake.follows, 2))
         lines.append(wrapped(f"Change: {mistake.change}.", 10, 2))
     if not answer.causes and answer.violated:
-        explaining = [finding for finding in answer.violated if finding.explains] or answer.violated
-        for finding in explaining[:3]:
-            lines.append(wrapped(f"Cause: {'; '.join(_faults(answer, finding))}{_because(finding)}.", 2, 0))
-        if len(explaining) > 3:
-            lines.append(f"  and {len(explaining) - 3} more, below.")
+        explaining = [finding for finding in answer.violated if finding.explains]
+        if not explaining:
+            lines += _open_cause(answer)
+        for finding in (explaining or answer.violated)[:3]:
+            head = "Cause" if explaining else "A later check fails too"
+            lines.append(wrapped(f"{head}: {'; '.join(_faults(answer, finding))}{_because(finding)}.", 2, 0))
+        more = len(explaining or answer.violated) - 3
+        if more > 0:
+            lines.append(f"  and {more} more, below.")
     elif not answer.causes and not answer.violated and answer.dump.reported is not None and not answer.entered and answer.dump.readings:
-        lines += [
-            "",
-            wrapped(
-                "Cause: not decidable from this text. Nothing that it shows violates a check; fields that decide are missing (below).", 2, 0
-            ),
-        ]
+        lines += ["", *_open_cause(answer)]
     return lines
+
+
+def _open_cause(answer: Answer) -> list[str]:
+    """That the text does not show what the reported outcome comes from, and which fields would."""
+    names = [name for name, _ in answer.missing_fields() if name in FIELDS][:4]
+    fields = ", ".join(f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in names)
+    missing = f"fields that decide are missing, first of all {fields}" if fields else "what decides is not in it"
+    fault = "no check that ends in the reported outcome" if answer.violated else "no check"
+    return [wrapped(f"Cause: not decidable from this text. What it shows violates {fault}; {missing}.", 2, 0)]
 
 
 def _because(finding: Finding) -> str:
@@ -124,7 +132,8 @@ def _change(answer: Answer, verified: str) -> list[str]:
     for index, repair in enumerate(answer.repairs):
         if index and answer.causes:
             break
-        head = "Smallest change: " if not index else "  or: "
+        mends = "Smallest change: " if any(finding.explains for finding in answer.violated) else "To mend that: "
+        head = mends if not index else "  or: "
         lines.append(wrapped(head + "; ".join(_change_words(repair)) + ".", 4, 0))
     if answer.repairs or answer.encodings_are_the_cause:
         known = "no check that this text decides is violated any more"
@@ -165,8 +174,7 @@ def _evaluator(answer: Answer) -> Evaluator:
 
 def _faults(answer: Answer, finding: Finding) -> list[str]:
     evaluator = _evaluator(answer)
-    found = list(obstacles(finding.check.must, True, evaluator))
-    return obstacle_lines(found, evaluator) or [finding.check.text]
+    return fault_lines(finding.check.must, evaluator) or [finding.check.text]
 
 
 def _checks(answer: Answer, explain: bool) -> str:
@@ -215,9 +223,8 @@ def _value_line(answer: Answer, name: str) -> str:
     encoding = f" ({FIELDS[name].encoding:04X}H)" if name in FIELDS else ""
     reading = answer.dump.readings.get(name)
     own = reading is not None and answer.state is answer.judged
-    origin = (
-        f", line {reading.line}" if own and reading is not None else " once the encodings of the text are used" if name in FIELDS else ""
-    )
+    encoded = answer.state is not answer.judged and name in FIELDS
+    origin = f", line {reading.line}" if own and reading is not None else " once the encodings of the text are used" if encoded else ""
     text = shown(name, partial.value) if partial.known else "not shown"
     return f"{spoken(name)}{encoding} = {text}{origin}"
 
@@ -282,7 +289,7 @@ def _undecided(answer: Answer) -> str:
 
 def _next(answer: Answer) -> str:
     reported = answer.dump.reported
-    if reported is None or answer.entered or answer.violated or answer.causes:
+    if reported is None or answer.entered or answer.causes or any(finding.explains for finding in answer.violated):
         return ""
     fields = advice.collect_next(reported)
     lines = []

@@ -116,7 +116,7 @@ def _moves(check: Check, values: Mapping[str, Partial], knowledge: Knowledge) ->
     for condition, wanted, extra in ((check.must, True, 0.0), (check.when, False, 0.02)):
         for obstacle in obstacles(condition, wanted, evaluator):
             for name, value in edits(obstacle, evaluator, width):
-                if wanted is False and not _may_end_premise(name, check):
+                if (wanted is False and not _may_end_premise(name, check)) or not _given(name, values):
                     continue
                 moves.setdefault((name, value), extra)
     return [(name, value, extra) for (name, value), extra in moves.items()]
@@ -125,6 +125,12 @@ def _moves(check: Check, values: Mapping[str, Partial], knowledge: Knowledge) ->
 def _may_end_premise(name: str, check: Check) -> bool:
     """Whether making the premise false by this field is a sensible repair: a segment marked unusable, an event not injected, a control off."""
     return name in check.must.reads or name in ("vm_entry_interruption_info", "guest_interruptibility_state") or name in _CONTROL_FIELDS
+
+
+def _given(name: str, values: Mapping[str, Partial]) -> bool:
+    """Whether the dump gives the field: to change one that it does not show would be a guess about everything else in it."""
+    have = values.get(name)
+    return have is not None and bool(have.known & ((1 << FIELDS[name].width) - 1))
 
 
 def _failing_after(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from vmfuzz.explain.atoms import Obstacle, in_words, spoken
+from vmfuzz.explain.atoms import in_words, obstacles, spoken
 from vmfuzz.model.check import Check
 from vmfuzz.model.expr import Bits, Cond
 from vmfuzz.model.partial import Evaluator
@@ -101,6 +101,15 @@ def _slice_words(bits: Bits) -> str:
     return f"{name} bits {bits.args[1]}:{bits.args[2]}"
 
 
-def obstacle_lines(found: list[Obstacle], evaluator: Evaluator) -> list[str]:
-    """What is wrong, one line an obstacle, none twice."""
-    return list(dict.fromkeys(in_words(obstacle, evaluator) for obstacle in found))
+def fault_lines(condition: Cond, evaluator: Evaluator) -> list[str]:
+    """What keeps a condition from holding, one line a fault, none twice; where one of several things would do, they stand in one line."""
+    if evaluator.judge(condition).truth is True:
+        return []
+    if condition.op == "all":
+        return list(dict.fromkeys(line for part in condition.args for line in fault_lines(part, evaluator)))
+    if condition.op != "any":
+        return list(dict.fromkeys(in_words(obstacle, evaluator) for obstacle in obstacles(condition, True, evaluator)))
+    # an exemption by fields that the text does not show is no help to anybody who has another way
+    given = [part for part in condition.args if all(evaluator.operand(name).known for name in part.reads)] or list(condition.args)
+    ways = [" and ".join(fault_lines(part, evaluator)) for part in given]
+    return ["; or: ".join(dict.fromkeys(way for way in ways if way))]

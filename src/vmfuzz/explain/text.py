@@ -17,7 +17,8 @@ _PREFIXES: Final = tuple(
         r"\s*\[\s*\d+[.,]\d+\] ?",  # dmesg time
         r"\s*\[\s*[TC]\d+\] ?",  # dmesg caller
         r"\s*\[\s*(?:\.\.\.|…|\?+|x+|-+)?\s*\] ?",  # time blanked by the poster
-        r"\s*<\d>",  # kernel log level
+        r"\s*<\d{1,2}>",  # kernel log level
+        r"\s*(?:kern|user|daemon)\s*:(?:emerg|alert|crit|err|warn|notice|info|debug)\s*: ?",  # dmesg -x
         rf"\s*{_MONTH}\s+\d+ \d\d:\d\d:\d\d(?:\.\d+)? \S+ [^\s:]+(?:\[\d+\])?: ?",  # syslog
         r"\s*\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*(?: \S+ [^\s:]+(?:\[\d+\])?:)? ?",  # journal, ISO time
         r"\s*\[\d{4}-\d\d-\d\d[^\]]*\] ?",
@@ -26,7 +27,7 @@ _PREFIXES: Final = tuple(
         r"\s*\d+\t\d+\.\d+\t",  # DebugView
         r"\s*\(XEN\) ?",
         r"\s*\S+ kernel(?:\[\d+\])?: ?",
-        r"\s*(?:kernel|kvm_intel|kvm|kvm-intel|\(intelhaxm\)): ?",
+        r"\s*(?:(?:kernel|kvm_intel|kvm|kvm-intel):|\(intelhaxm\):?) ?",
         r"\s*haxm_\w+: ?",
         r"\s*\[[*+\-!#i]+\]",  # [**], [+]
         r"\s*\[(?!0x)[A-Za-z][\w .:@/-]*\]",  # [VMX], [NoirVisor]

@@ -11,11 +11,14 @@ from typing import Final
 
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.controls import CONTROL_WORDS
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.advice import hm_error
 from vmfuzz.explain.atoms import shown, spoken
 from vmfuzz.explain.dump import ALL, Dump, Reading
 from vmfuzz.explain.mistakes import Mistake
 
+#: S = 0 with the types of an LDT and of task-state segments.
+_SYSTEM_TYPES: Final = (2, 1, 3, 9, 11)
 SEGMENTS: Final = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
 
 
@@ -98,7 +101,7 @@ def _rights_form(dump: Dump) -> list[Mistake]:
             continue
         line = readings[name].line
         shifted = value >> 8 & 0xF0FF
-        if value and not value & 0xFF and value & 0x8000 and shifted & 0x80:
+        if _is_unshifted(value, shifted, system=segment in ("ldtr", "tr")):
             found.append(
                 Mistake(
                     f"{spoken(name)} = {shown(name, value)} looks like a result of LAR (or QEMU's flags) that was not shifted right by 8.",
@@ -133,6 +136,16 @@ def _rights_form(dump: Dump) -> list[Mistake]:
                 )
             )
     return found
+
+
+def _is_unshifted(value: int, shifted: int, system: bool) -> bool:
+    """Whether bits 15:8 are the present descriptor of a loaded segment register and bits 7:0 are 0.
+
+    A register made unusable keeps odd remains of its descriptor: 1C000H is an unusable segment, whose bits 15:8 would be no descriptor at all.
+    """
+    if value & 0xFF or not shifted & 0x80:
+        return False
+    return shifted & 0x1F in _SYSTEM_TYPES if system else bool(shifted & 0x10)
 
 
 def _limit_form(dump: Dump) -> list[Mistake]:
@@ -330,10 +343,22 @@ def _virtualbox(dump: Dump) -> list[Mistake]:
         Mistake(
             f"{what[0].upper()}{what[1:]}.",
             f"VirtualBox repeats the processor's checks after a failure and names the first that fails.{shown_values}",
-            f"see {spoken(f'guest_{segment}_{part}')}" if segment else "see the field that this check reads",
+            _virtualbox_change(meaning, f"guest_{segment}_{part}" if segment else ""),
             True,
         )
     ]
+
+
+def _virtualbox_change(meaning: str, field: str) -> str:
+    if not field:
+        return "compare the field that this check reads with what the log shows of the guest's state"
+    what = f"{spoken(field)} ({FIELDS[field].encoding:04X}H) is the field concerned"
+    if not meaning.startswith("virtual-8086 mode"):
+        return what
+    return (
+        f'{what}: {meaning.rpartition(": ")[2]}. VirtualBox runs real mode as virtual-8086 mode only without "unrestricted guest", so nested '
+        "paging with unrestricted execution (VBoxManage modifyvm NAME --nested-paging on --vtx-ux on) avoids this check"
+    )
 
 
 _RECOGNISERS: Final[tuple[Callable[[Dump], list[Mistake]], ...]] = (

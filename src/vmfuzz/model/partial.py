@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from vmfuzz.errors import ModelError
@@ -92,6 +93,10 @@ class Evaluator:
             self._truths[condition.serial] = done
         return done
 
+    def operand(self, name: str) -> Partial:
+        """What is known of an operand."""
+        return self._operands(name) or UNKNOWN
+
     def value(self, bits: Bits) -> Partial:
         """What is known of a value."""
         done = self._values.get(bits.serial)
@@ -161,8 +166,7 @@ class Evaluator:
         found = lookup(name)
         if found is None:
             return False
-        width = next((node.width for node in _leaves(condition) if node.args[0] == name and node.op == "operand"), 64)
-        return found.within(width).exact
+        return found.exact or found.within(_leaf_width(condition, name)).exact
 
     def _value(self, bits: Bits) -> Partial:
         op, args = bits.op, bits.args
@@ -201,6 +205,12 @@ def _equal(left: Partial, right: Partial) -> bool | None:
     if (left.value ^ right.value) & left.known & right.known:
         return False
     return True if left.exact and right.exact else None
+
+
+@cache
+def _leaf_width(condition: Node, name: str) -> int:
+    """The width of an operand that the condition reads, 64 for a capability fact."""
+    return next((node.width for node in _leaves(condition) if node.args[0] == name and node.op == "operand"), 64)
 
 
 def _leaves(node: Node) -> list[Bits]:

@@ -1,0 +1,132 @@
+"""Mistakes of the program, planted with values that no sample has: each is recognised, and a legal dump is accused of none."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vmfuzz.explain.answer import Answer, answer
+from vmfuzz.explain.reading import read_text
+from vmfuzz.explain.render import render
+from vmfuzz.explain.verify import fitting_cpu
+from vmfuzz.model.partial import Partial
+from vmfuzz.state.profiles import capabilities
+
+BODIES = Path(__file__).parent / "bodies"
+KVM = (BODIES / "kvm.txt").read_text(encoding="utf-8")
+XEN = (BODIES / "xen.txt").read_text(encoding="utf-8")
+SEGMENT = re.compile(
+    r"(?m)^(?P<name>[CDSEFG]S|LDTR|TR):(?P<head> +)sel=(?P<sel>\w+), attr=(?P<attr>\w+), limit=(?P<limit>\w+), base=(?P<base>\w+)$"
+)
+
+
+def answered(text: str) -> Answer:
+    (dump,) = read_text(text, "text")
+    return answer(dump)
+
+
+def planted(body: str, old: str, new: str) -> str:
+    assert body.count(old) == 1, old
+    return body.replace(old, new)
+
+
+def said(text: str) -> str:
+    found = answered(text)
+    return " ".join(mistake.what for mistake in [*found.causes, *found.remarks])
+
+
+@pytest.mark.parametrize("order", [("ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR"), ("CS", "DS", "SS", "ES", "FS", "GS", "LDTR", "TR")])
+@pytest.mark.parametrize("step", [1, -1])
+def test_every_part_one_place_off(order, step):
+    parts = {match["name"]: match.groupdict() for match in SEGMENT.finditer(KVM)}
+
+    def moved(match: re.Match[str]) -> str:
+        source = parts[order[(order.index(match["name"]) + step) % len(order)]]
+        return f"{match['name']}:{match['head']}sel={source['sel']}, attr={source['attr']}, limit={source['limit']}, base={source['base']}"
+
+    assert "one place off" in said(SEGMENT.sub(moved, KVM))
+
+
+@pytest.mark.parametrize("rights", ["0x00209b00", "0x00af9b00", "0x00a09f00"])
+def test_rights_of_cs_as_lar_returns_them(rights):
+    found = answered(planted(KVM, "attr=0x0a09b", f"attr={rights}"))
+    assert "not shifted right by 8" in found.causes[0].what
+    assert f"{int(rights, 16) >> 8 & 0xF0FF:08X}H" in found.causes[0].change
+
+
+def test_rights_of_tr_as_lar_returns_them():
+    assert "guest TR access rights" in said(planted(KVM, "attr=0x0008b", "attr=0x00008b00"))
+
+
+@pytest.mark.parametrize("rights", ["0x1c000", "0x10000", "0x1c001", "0x14000", "0x1f0f3", "0x18000"])
+def test_an_unusable_register_with_remains_is_no_mistake(rights):
+    text = KVM.replace("attr=0x1c000", f"attr={rights}").replace("reason=80000021", "reason=00000020")
+    assert said(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("msr", "value"),
+    [
+        ("IA32_VMX_PINBASED_CTLS", 0x00000016_000000BF),
+        ("IA32_VMX_TRUE_PROCBASED_CTLS", 0x04006172_FFF9FFFE),
+        ("IA32_VMX_TRUE_EXIT_CTLS", 0x00036DFB_01FFFFFF),
+        ("IA32_VMX_ENTRY_CTLS", 0x000011FF_0003FFFF),
+    ],
+)
+def test_halves_of_a_capability_msr_exchanged(msr, value):
+    assert "halves swapped" in said(f"{msr} = {value:#018x}\n")
+    right = (value >> 32) | (value & 0xFFFFFFFF) << 32
+    assert "halves" not in said(f"{msr} = {right:#018x}\n")
+
+
+def test_an_entry_bit_in_the_exit_controls_and_the_reverse():
+    load_efer = "PIN_BASED_VM_EXEC_CONTROL = 0x16\nHOST_IA32_EFER = 0xd01\nVM_ENTRY_CONTROLS = 0x93fb\nVM_EXIT_CONTROLS = 0x3effb\n"
+    assert '"acknowledge interrupt on exit"' in said(load_efer)
+    found = answered(load_efer)
+    assert any('Bit 15 is "load IA32_EFER" in the VM-entry controls' in mistake.follows for mistake in [*found.causes, *found.remarks])
+    assert "VM-exit controls" not in said(load_efer.replace("0x3effb", "0x236ffb"))
+    assert '"load IA32_PAT" is bit 19 of the VM-exit controls' in said("VM_ENTRY_CONTROLS = 0x893fb\n")
+
+
+def test_the_two_words_exchanged():
+    assert "look like VM-exit controls" in said(
+        planted(KVM, "EntryControls=0000d3ff ExitControls=002befff", "EntryControls=002befff ExitControls=0000d3ff")
+    )
+
+
+@pytest.mark.parametrize("body", [KVM, XEN])
+def test_a_legal_dump_is_accused_of_no_mistake(body):
+    (dump,) = read_text(body.replace("80000021", "0000000a"))
+    found = answer(dump)
+    assert (found.causes, found.remarks, found.violated, found.contradicted) == ([], [], [], [])
+
+
+def test_the_change_never_touches_a_control_that_the_text_does_not_show():
+    found = answered("reason=0x80000021, qualification=0x0\nguest_CR0=0x80000001\nguest_CR4=0x2020\nexit reason 0x80000021\n")
+    assert [[change.field for change in repair.changes] for repair in found.repairs] == [["guest_cr0"]]
+
+
+def test_an_alternative_that_the_text_does_not_show_is_no_part_of_the_cause():
+    text = render(answered("GUEST_CS_AR = 0xc09a\nGUEST_RFLAGS = 0x2\nGUEST_SS_AR = 0xc093\nexit reason 0x80000021\n"))
+    cause = text[text.index("Cause:") : text.index("Smallest")]
+    assert "must be one of 9, BH, DH, FH" in " ".join(cause.split())
+    assert "unrestricted" not in cause
+
+
+def test_the_emulated_cpu_is_one_that_allows_the_controls():
+    assert fitting_cpu({}) == ("corei7_skylake_x", 0)
+    newer = capabilities("sapphire_rapids").allowed_settings("secondary")[1]
+    assert newer & ~capabilities("corei7_skylake_x").allowed_settings("secondary")[1]
+    name, misfits = fitting_cpu({"secondary_processor_based_controls": Partial(newer)})
+    assert not newer & ~capabilities(name).allowed_settings("secondary")[1]
+    assert misfits == 0
+
+
+def test_a_violation_that_cannot_explain_the_report_is_not_called_the_cause():
+    text = render(answered("VMLAUNCH error: 0x7\nguest_cr4 = 0x606f8\nguest_cr0 = 0x80000031\n"))
+    assert "Cause: not decidable from this text" in text
+    assert "A later check fails too: guest CR4 bit 13 (VMXE) is 0" in text
+    assert text.index("Cause:") < text.index("A later check")
+    assert "Collect next:" in text
