@@ -20,6 +20,11 @@
 #define RETURN "	ret\n"
 #endif
 
+/* A VM exit is no indirect branch: the exit handler needs no ENDBR, and objtool of kernels with IBT has to be told so. */
+#ifndef ANNOTATE_NOENDBR
+#define ANNOTATE_NOENDBR ""
+#endif
+
 typedef vmfuzz_u8 u8;
 typedef vmfuzz_u16 u16;
 typedef vmfuzz_u32 u32;
@@ -316,8 +321,9 @@ static void vmx_stop(struct vmfuzz_request *r)
 
 /*
  * Outlives a candidate's host RSP: the exit handler finds its stack here and not in the register that the exit loaded.
- * One per machine is enough, entries run on one processor at a time.
+ * One per machine is enough, entries run on one processor at a time. Not static: the assembly below names it.
  */
+extern u64 vmfuzz_saved_rsp;
 #ifdef VMFUZZ_EMULATED
 __attribute__((section(".hot,\"aw\",@nobits#")))
 #endif
@@ -371,6 +377,7 @@ asm(".section .text.entry, \"ax\"\n"	/* first in the image: stored states hold t
     "	jmp 6f\n"
     ".globl vmfuzz_exit_handler\n"
     "vmfuzz_exit_handler:\n"
+    ANNOTATE_NOENDBR "\n"
     "	mov vmfuzz_saved_rsp(%rip), %rsp\n"
     "	xor %eax, %eax\n"
     "6:	pop %r15\n"

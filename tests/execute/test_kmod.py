@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,19 @@ def test_the_agent_answers_without_a_device(tmp_path: Path) -> None:
         open_executor(f"remote:{agent}")
     with pytest.raises(EnvironmentUnusable, match=r"the agent .* ended"):
         open_executor("remote:true")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--risk", "bold"], "puts no machine at risk"),
+        (["--risk", "bold", "--executor", "kmod"], "add --yes"),
+        (["--risk", "bold", "--executor", "kmod", "--yes", "--jobs", "2"], "leave out --jobs"),
+    ],
+)
+def test_bold_has_to_be_meant(arguments: list[str], said: str) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("vmfuzz"), "run", *arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.split())

@@ -34,7 +34,7 @@ class MailboxDevice:
 
 
 class GuestExecutor(KmodExecutor):
-    """Reports itself as the emulator that it runs on, whose deviations are known."""
+    """Reports itself as the emulator that it runs on (Debian 12's Bochs), whose deviations are known."""
 
     def __init__(self, machine: Machine, **options: str) -> None:
         self.machine = machine
@@ -42,12 +42,13 @@ class GuestExecutor(KmodExecutor):
 
     @property
     def name(self) -> str:
-        return f"bochs {self.machine.cpu}"
+        return f"bochs-2.7 {self.machine.cpu}"
 
     def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
         """Without what ends Bochs 2.7 with a panic; those rows are NOT_RUN.
 
-        That is the injection of "other" events (type 7), and a guest without protection whose IA32_EFER is not loaded.
+        That is the injection of "other" events (type 7), and a guest without protection whose IA32_EFER.LMA is or stays 1: because IA32_EFER
+        is not loaded, or with "IA-32e mode guest", which Bochs accepts without paging.
         """
         if not isinstance(batch, VmcsBatch):
             return super().run(batch)
@@ -56,9 +57,10 @@ class GuestExecutor(KmodExecutor):
             return np.broadcast_to(OperandValues(batch)(name), (len(batch),)).astype(np.uint64)
 
         other_event = values("vm_entry_interruption_info") & np.uint64(0x80000700) == np.uint64(0x80000700)
-        no_efer = values("vm_entry_controls") & np.uint64(1 << 15) == 0
+        entry = values("vm_entry_controls")
+        long_mode = (entry & np.uint64(1 << 15) == 0) | (entry & np.uint64(1 << 9) != 0)
         unprotected = values("guest_cr0") & np.uint64(1) == 0
-        rows = np.flatnonzero(~(other_event | no_efer & unprotected))
+        rows = np.flatnonzero(~(other_event | long_mode & unprotected))
         if len(rows) == len(batch):
             return super().run(batch)
         outcomes = Outcomes.empty(len(batch))

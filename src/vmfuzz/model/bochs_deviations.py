@@ -15,7 +15,7 @@ from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.checks.event_injection import VECTOR, injects
 from vmfuzz.model.checks.guest_non_register import MOV_SS, PENDING, STATE, STI
 from vmfuzz.model.deviations import Deviation, skipping
-from vmfuzz.model.expr import TRUE, Bits, Cond, all_of, any_of
+from vmfuzz.model.expr import MASK64, TRUE, Bits, Cond, all_of, any_of
 from vmfuzz.model.first_exit import (
     DEBUG_PENDING,
     EPT_MISCONFIGURATION,
@@ -307,5 +307,17 @@ BOCHS_DEVIATIONS: Final = (
         "supported. Bochs uses 48 bits unless the launching processor has CR4.LA57 = 1.",
         "IsCanonical (cpu/cpu.h) uses the current paging mode's width; MSR writes use IsCpuidCanonical.",
         adds=_width_of_la57(),
+    ),
+    Deviation(
+        "bochs-spec-ctrl-fixed",
+        _BOCHS,
+        "bits of IA32_SPEC_CTRL that the processor lacks are not reserved",
+        "Which bits of IA32_SPEC_CTRL are reserved depends on CPUID.(07H,0):EDX and CPUID.(07H,2):EDX. Bochs takes bits 10 and 8:0 as defined on every "
+        "CPU model, so that, for one, bit 8 (DDPD_U) is accepted where CPUID does not report it.",
+        "isValidMSR_IA32_SPEC_CTRL (cpu/msr.cc) compares with one constant; VM entry uses it for the host's and the guest's value.",
+        skips={
+            "host.speccontrol": (vmcs.host_ia32_spec_ctrl & (MASK64 & ~0x5FF)) == 0,
+            "guest.speccontrol": (vmcs.guest_ia32_spec_ctrl & (MASK64 & ~0x5FF)) == 0,
+        },
     ),
 )

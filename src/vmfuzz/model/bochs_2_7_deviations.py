@@ -1,0 +1,53 @@
+"""Known deviations that Bochs 2.7 (Debian 12's package) has besides those of Bochs 3.0.
+
+They belong to executors whose name begins with "bochs-2.7", which is to say that both lists apply there and only the other one to "bochs".
+Functions named are those of cpu/vmx.cc at the tag REL_2_7_FINAL.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vmfuzz.model.check import Check, Fails
+from vmfuzz.model.checks import BY_ID
+from vmfuzz.model.deviations import Deviation, skipping
+from vmfuzz.model.expr import TRUE, Cond
+from vmfuzz.model.operands import vmcs
+from vmfuzz.model.sections import Citation
+
+_BOCHS_2_7: Final = "bochs-2.7"
+_RPL: Final = vmcs.guest_cs_selector[1:0]
+_DPL: Final = vmcs.guest_cs_access_rights[6:5]
+
+
+def _of_rpl(id: str, text: str, must: Cond) -> Check:
+    """The check that takes the place of `id`."""
+    like = BY_ID[id]
+    return Check(f"{id}.rpl", Citation(like.section.title), text, must, like.when, TRUE, Fails.GUEST)
+
+
+BOCHS_2_7_DEVIATIONS: Final = (
+    Deviation(
+        "bochs-2.7-cs-dpl",
+        _BOCHS_2_7,
+        "the DPL of CS is held against the RPL of CS and not against the DPL of SS",
+        "The DPL of a non-conforming CS must equal the DPL in the SS access rights, that of a conforming CS must not be greater, also where SS "
+        "is unusable or the guest is unrestricted; the RPL of CS is free then. Bochs 2.7 compares with the RPL of the CS selector, so it enters where "
+        "only SS differs and refuses where only the RPL does. Bochs 3.0 compares with SS.",
+        "VMenterLoadCheckGuestState, loop over segment registers, switch on the CS type.",
+        skips=skipping("guest.cs.dpl.nonconf", "guest.cs.dpl.conf"),
+        adds=(
+            _of_rpl("guest.cs.dpl.nonconf", "The DPL of CS must equal the RPL of CS (Bochs 2.7).", _DPL == _RPL),
+            _of_rpl("guest.cs.dpl.conf", "The DPL of CS must not be greater than the RPL of CS (Bochs 2.7).", _DPL <= _RPL),
+        ),
+    ),
+    Deviation(
+        "bochs-2.7-data-dpl-type-11",
+        _BOCHS_2_7,
+        "a data-segment register of type 11 may have a DPL below the RPL of its selector",
+        'If "unrestricted guest" is 0, the DPL of a usable DS, ES, FS or GS of type 0 to 11 must not be less than the RPL of its selector. '
+        "Bochs 2.7 makes the test for types 0 to 10 only; 11 is readable, accessed, non-conforming code. Bochs 3.0 includes it.",
+        "VMenterLoadCheckGuestState, loop over segment registers, last test for DS, ES, FS and GS: less than 11 where 11 belongs to it.",
+        skips={f"guest.{name}.dpl": getattr(vmcs, f"guest_{name}_access_rights")[3:0] == 11 for name in ("ds", "es", "fs", "gs")},
+    ),
+)
