@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.capabilities import Capabilities
-from vmfuzz.campaign.case import Case, mutation_between
+from vmfuzz.campaign.case import Case, base_value, mutation_between, width_of
 from vmfuzz.campaign.compare import AlteredModel, Comparison, Verdict, compare
 from vmfuzz.campaign.corpus import Entry, entry_files, load, save
-from vmfuzz.campaign.minimize import Minimizer
+from vmfuzz.campaign.minimize import Minimized, Minimizer
 from vmfuzz.campaign.tally import violations_per_stage
 from vmfuzz.campaign.triage import entry_of, processor_of, repeats
 from vmfuzz.campaign.trial import Goal, Trial
@@ -34,9 +35,68 @@ from vmfuzz.generate.families import Block, FamilyPlan
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.known_deviations import DEVIATIONS
 from vmfuzz.model.outcome_codes import ENTERED
+from vmfuzz.state.vmcs import Vmcs
 
 _FAMILY = 512
 _CHUNK = 64
+
+
+def _injected(information: int) -> dict[str, tuple[int, int]]:
+    """An event that is injected with interrupts enabled."""
+    return {"vm_entry_interruption_info": (_ALL, information), "guest_rflags": (0, 1 << 9)}
+
+
+def _trapping(pending: int) -> dict[str, tuple[int, int]]:
+    """Blocking by MOV SS with RFLAGS.TF and BTF, and these pending debug exceptions."""
+    return {
+        "guest_interruptibility_state": (_ALL, 2),
+        "guest_rflags": (0, 1 << 8),
+        "guest_ia32_debugctl": (0, 2),
+        "guest_pending_debug_exceptions": (_ALL, pending),
+    }
+
+
+#: Changes of a base as name -> (bits to clear, bits to set).
+Changes = Mapping[str, tuple[int, int]]
+_ALL: Final = (1 << 64) - 1
+#: In place of bits to set: the address of the current VMCS, which is the same on all emulated CPUs.
+_CURRENT: Final = -1
+_32_BIT_HOST: Final[Changes] = {"vm_exit_controls": (1 << 9, 0), "host_ia32_efer": (_ALL, 0)}
+_ENTRY_TO_SMM: Final = 1 << 10
+_DEACTIVATE: Final = 1 << 11
+_PLAIN: Final = "64-bit/plain/nothing"
+#: DDPD_U of IA32_SPEC_CTRL, loaded by the exit.
+_SPEC_CTRL: Final[Changes] = {"vm_exit_controls": (0, 1 << 31), "secondary_vm_exit_controls": (0, 4), "host_ia32_spec_ctrl": (0, 1 << 8)}
+_V86: Final[Changes] = {"guest_cr0": (1 << 31 | 1, 0), "secondary_processor_based_controls": (0, 1 << 7 | 1 << 1)}
+_FOUR: Final[Changes] = {"vm_entry_msr_load_count": (_ALL, 4)}
+#: States that a draw meets rarely, or in which a check is never the only one that is violated: made by hand, run like any other.
+BY_HAND: Final[tuple[tuple[str, str, Changes], ...]] = (
+    ("host.as.lma1.exit", _PLAIN, _32_BIT_HOST),
+    ("host.as.ia32e", _PLAIN, _32_BIT_HOST),
+    ("host.as.32.rip", _PLAIN, _32_BIT_HOST),
+    ("host.as.32.pcide", _PLAIN, {**_32_BIT_HOST, "host_cr4": (0, 1 << 17)}),
+    ("host.sel.ss.null", _PLAIN, {**_32_BIT_HOST, "host_ss_selector": (_ALL, 0)}),
+    ("ctl.entry.smm.both", _PLAIN, {"vm_entry_controls": (0, _ENTRY_TO_SMM | _DEACTIVATE)}),
+    ("guest.intr.smi-entry", _PLAIN, {"vm_entry_controls": (0, _ENTRY_TO_SMM)}),
+    ("host.speccontrol", _PLAIN, _SPEC_CTRL),
+    ("guest.link.current", _PLAIN, {"vmcs_link_pointer": (_ALL, _CURRENT)}),
+    ("guest.intr.nmi-sti", _PLAIN, {"guest_interruptibility_state": (_ALL, 1), **_injected(0x8000_0202)}),
+    ("guest.rflags.vm.pe", "virtual-8086/plain/nothing", _V86),
+    ("guest.pdbg.rtm.reserved", _PLAIN, {"guest_pending_debug_exceptions": (_ALL, 0x11001)}),
+    ("guest.pdbg.rtm.enabled", _PLAIN, {"guest_pending_debug_exceptions": (_ALL, 0x10000)}),
+    (
+        "guest.pdbg.rtm.movss",
+        _PLAIN,
+        {"guest_pending_debug_exceptions": (_ALL, 0x11000), "guest_interruptibility_state": (_ALL, 2)},
+    ),
+    ("guest.pdbg.bs.must0.btf", "64-bit/loads/nothing", _trapping(0x4000)),
+    ("guest.pdbg.bs.must1.unloaded", _PLAIN, _trapping(0)),
+    *((f"msrload.smm.{n}", f"64-bit/msr-load-{n}/nothing", {f"memory_msr_load_{n}_index": (_ALL, 0x9B)}) for n in (1, 3)),
+    *((f"msrload.wrmsr.{n}.other", f"64-bit/msr-load-{n}/nothing", {f"memory_msr_load_{n}_index": (_ALL, 0x10)}) for n in (1, 2, 3)),
+    ("msrload.smm.4", "64-bit/msr-load-3/nothing", {**_FOUR, "memory_msr_load_4_index": (_ALL, 0x9B)}),
+    ("msrload.wrmsr.4.other", "64-bit/msr-load-3/nothing", {**_FOUR, "memory_msr_load_4_index": (_ALL, 0x10)}),
+    ("msrload.wrmsr.beyond", "64-bit/msr-load-3/nothing", {"vm_entry_msr_load_count": (_ALL, 5)}),
+)
 #: What an entry is about: ("check", id), ("deviation", id) or ("ambiguity", "id strict" or "id lenient").
 Subject = tuple[str, str]
 
@@ -94,6 +154,59 @@ def explained_by(altered: AlteredModel) -> Goal:
     return goal
 
 
+def shown_with_others(comparison: Comparison, index: int, like: tuple[int, int, int, int]) -> npt.NDArray[np.bool_]:
+    """Rows that violate check `index` (or rest on it, where it is not modelled) and are `like` (verdict, deviation, outcome, allowed)."""
+    verdict, deviation, bit, allowed = like
+    same = (comparison.verdict == verdict) & (comparison.deviation == deviation) & (comparison.bits == bit)
+    truth = (
+        comparison.prediction.violated.get(index, False) if verdict != Verdict.NOT_MODELLED else comparison.prediction.allowed == allowed
+    )
+    return np.asarray(same & truth, np.bool_)
+
+
+def by_hand(trial: Trial, missing: set[Subject]) -> Iterator[tuple[Subject, Entry]]:
+    """Entries of the states made by hand whose check has none, minimized with the same verdict, deviation and outcome."""
+    for id, name, changes in BY_HAND:
+        index = next((index for index, compiled in enumerate(trial.model.compiled) if compiled.check.id == id), None)
+        base = trial.base(name)
+        here = [deviation for deviation in trial.deviations if ("deviation", deviation.id) in missing and id in deviation.skips]
+        if index is None or base is None or not (("check", id) in missing or here):
+            continue
+        case = Case(name, {key: _changed(base, key, clear, put) for key, (clear, put) in changes.items()})
+        if not trial.applies(case):
+            continue
+        seen = trial.compare(base, [case.mutation])
+        like = (int(seen.verdict[0]), int(seen.deviation[0]), int(seen.bits[0]), int(seen.prediction.allowed[0]))
+        goal = partial(shown_with_others, index=index, like=like)
+        if like[0] not in (Verdict.AGREES, Verdict.DEVIATION, Verdict.NOT_MODELLED) or not goal(seen)[0]:
+            print(f"  {id}: the state made by hand does not show it ({trial.observation(seen, 0).comparison})")
+            continue
+        minimized = Minimizer(trial, goal, 10.0).run(case)
+        if minimized and repeats(trial, minimized[0].case):
+            yield ("check", id), _entry_by_hand(trial, id, minimized[0])
+
+
+def _changed(base: Vmcs, key: str, clear: int, put: int) -> int:
+    put = base["live_current_vmcs_pointer"] if put == _CURRENT else put
+    return base_value(base, key) & ~clear | put & (1 << width_of(key)) - 1
+
+
+def _entry_by_hand(trial: Trial, id: str, minimized: Minimized) -> Entry:
+    shown = trial.observe(minimized.case)
+    kind, _, deviation = shown.comparison.partition(":")
+    verdict, reason = "regression-guard", f"{id} is violated, and the entry fails as it demands"
+    others = [other for other in shown.violated if other != id]
+    if kind == "deviation":
+        verdict = shown.comparison
+        reason = f"{next(each.title for each in trial.deviations if each.id == deviation)} ({id})"
+    elif shown.comparison == "not modelled":
+        reason = f"{id} is not modelled: every outcome that the SDM leaves open is allowed"
+    elif others:
+        reason += f"; in no state of an emulated CPU is it the only one: {', '.join(others[:4])}"
+    shown = replace(shown, checks=(id, *(other for other in shown.checks if other != id)))
+    return entry_of(minimized, shown, processor_of(trial.executor), 1, verdict, reason)
+
+
 def everything(trial: Trial) -> set[Subject]:
     """All that this processor could show."""
     wanted: set[Subject] = {("deviation", deviation.id) for deviation in trial.deviations}
@@ -102,6 +215,8 @@ def everything(trial: Trial) -> set[Subject]:
         if ambiguity is None:
             wanted.add(("check", compiled.check.id))
         else:
+            if compiled.check.id in {id for id, _, _ in BY_HAND}:
+                wanted.add(("check", compiled.check.id))
             wanted |= {("ambiguity", f"{ambiguity} {reading} {compiled.check.id}") for reading in ("strict", "lenient")}
     return wanted
 
@@ -131,7 +246,9 @@ def merged(one: Entry, other: Entry) -> Entry:
     """One entry for two subjects of the same case; the verdict that says more is kept."""
     ranks = [("deviation", "ambiguity", "regression-guard").index(entry.verdict.partition(":")[0]) for entry in (one, other)]
     first, second = (one, other) if ranks[0] <= ranks[1] else (other, one)
-    reason = first.reason if second.reason in first.reason else f"{first.reason}; {second.reason}"
+    longer = max(first.reason, second.reason, key=len)
+    same = first.reason in longer and second.reason in longer
+    reason = longer if same else f"{first.reason}; {second.reason}"
     return replace(first, reason=reason, checks=tuple(dict.fromkeys((*first.checks, *second.checks))))
 
 
@@ -140,7 +257,8 @@ def subjects_of(entry: Entry) -> set[Subject]:
     kind, _, id = entry.verdict.partition(":")
     found: set[Subject] = {("check", check) for check in entry.checks}
     if kind == "deviation":
-        found = {(kind, id)}
+        # an entry made by hand names its check in its reason: no other entry has it
+        found = {(kind, id)} | {subject for subject in found if f"({subject[1]})" in entry.reason}
     for check in entry.checks if kind == "ambiguity" else ():
         found |= {(kind, f"{id} {reading} {check}") for reading in ("strict", "lenient") if f"{reading} reading of {check}" in entry.reason}
     return found
@@ -198,6 +316,9 @@ def main() -> None:
             missing = everything(trial) - set(entries) - there
             wanted |= everything(trial)
             before = len(entries)
+            for subject, entry in by_hand(trial, missing):
+                entries[subject] = entry
+                missing -= {subject} | subjects_of(entry)
             gather(trial, missing, arguments.seconds, arguments.seed, entries)
             print(f"{cpu}: {len(entries) - before} entries, {len(missing)} not seen", flush=True)
     cases: dict[str, Entry] = {}
@@ -211,6 +332,7 @@ def main() -> None:
                     cases[id] = entry.with_observation(shown, processor_of(executor))
     for id, entry in cases.items():
         save(arguments.corpus, entry, existing[id][0] if id in existing else None)
+    there |= {subject for entry in entries.values() for subject in subjects_of(entry)}
     print(f"{len(cases)} entries in {arguments.corpus}; not seen anywhere:")
     for kind, id in sorted(wanted - set(entries) - there):
         print(f"  {kind} {id}")

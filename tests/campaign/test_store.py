@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -24,7 +25,7 @@ from vmfuzz.state.profiles import capabilities, known_good
 
 CAPS = capabilities("corei7_skylake_x")
 LEFT_OUT = ("guest.ss.s", "ctl.cr3target.count", "guest.gs.base")
-TIMES = {"seconds", "executor_seconds", "candidates_per_second"}
+TIMES = {"seconds", "executor_seconds", "candidates_per_second", "history"}
 FAMILIES = 80
 
 
@@ -128,6 +129,19 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         Store(tmp_path / "file")
 
 
+def test_a_lock_that_does_not_fit_on_the_disk_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(
+            EnvironmentUnusable, match=r"cannot lock .*: No space left on device; the campaign there is as it was: make room"
+        ):
+            Store(tmp_path)
+    Store(tmp_path).close()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
@@ -163,35 +177,6 @@ def test_another_seed_or_processor_is_refused(tmp_path: Path) -> None:
     other = capabilities("tigerlake")
     with Store(tmp_path) as store, pytest.raises(UsageError, match="another executor"):
         counted(Campaign(ModelExecutor(other, known_good(other)), 0), store=store)
-
-
-class Hardware(ModelExecutor):
-    """A processor that is no emulated one: when it hangs, the machine does."""
-
-    name = "kmod 6/85/4"  # type: ignore[assignment]
-
-    def run(self, batch: Any) -> Any:
-        if getattr(self, "hangs", False):
-            raise Power
-        return super().run(batch)
-
-
-def test_a_batch_after_which_the_machine_did_not_come_back_is_kept_and_passed_over(tmp_path: Path) -> None:
-    def made(hangs: bool) -> Campaign:
-        executor = Hardware(CAPS, known_good(CAPS))
-        executor.hangs = hangs  # type: ignore[attr-defined]
-        result = Campaign(executor, 0)
-        result.family_size = 64
-        return result
-
-    with Store(tmp_path) as store:
-        made(False).run(64 * 2, store=store)
-    with Store(tmp_path) as store, pytest.raises(Power):
-        made(True).run(64 * 4, store=store)
-    plans = made(False).plan(0)
-    with Store(tmp_path) as store:
-        assert made(False).run(64 * 4, store=store).progress.tally.candidates == 64 * 4
-        assert store.lost == [plans[2]]
 
 
 def test_a_directory_has_a_campaign_once_one_was_begun(tmp_path: Path) -> None:

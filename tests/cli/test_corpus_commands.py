@@ -63,6 +63,21 @@ def test_a_verdict_is_written(corpus: Path) -> None:
     assert vmfuzz("verdict", id, "nonsense", "--corpus", str(corpus)).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ("deviation:bochs-rip", "there is no deviation 'bochs-rip'; the closest are bochs-rip-identical"),
+        ("deviation:zzz", "there is no deviation 'zzz'; they are called bochs-"),
+        ("ambiguity:nmi", "the closest are nmi-sti"),
+    ],
+)
+def test_an_unknown_id_in_a_verdict_is_answered_in_one_short_line(corpus: Path, verdict: str, words: str) -> None:
+    result = vmfuzz("verdict", id_in(corpus, "guest.gs.p"), verdict, "--corpus", str(corpus))
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert len(result.stderr) < 250
+
+
 def test_replay_passes_and_fails_by_its_exit_code_and_names_the_entry(corpus: Path, tmp_path: Path) -> None:
     junit = tmp_path / "junit.xml"
     assert vmfuzz("replay", str(corpus), "--junit", str(junit)).exit_code == 0
@@ -150,3 +165,11 @@ def test_the_pytest_plugin_collects_entries_and_names_what_changed(corpus: Path)
     assert "1 failed, 2 passed" in done.stdout
     assert "recorded VMfailValid(8); now VMfailValid(7)" in done.stdout
     assert "Traceback" not in done.stdout
+
+
+def test_replay_takes_the_processor_of_another_machine(corpus: Path) -> None:
+    result = vmfuzz("replay", str(corpus), "--executor", "remote:false")
+    assert result.exit_code == 3
+    assert "unknown executor" not in result.stderr
+    assert "false" in result.stderr
+    assert "unknown executor 'nowhere'" in vmfuzz("replay", str(corpus), "--executor", "nowhere").stderr

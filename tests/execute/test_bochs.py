@@ -13,7 +13,7 @@ import pytest
 
 from vmfuzz.arch.outcomes import Kind, Outcome, Outcomes
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, UnknownNameError, UsageError
-from vmfuzz.execute import abi, bochs_process, conformance, open_executor
+from vmfuzz.execute import abi, bochs_library, conformance, open_executor
 from vmfuzz.execute.bochs import BochsExecutor
 from vmfuzz.state.batch import VmcsBatch
 
@@ -193,7 +193,7 @@ def test_unknown_names() -> None:
 
 
 def test_missing_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bochs_process.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(bochs_library.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(EnvironmentUnusable, match="pip install bochscpu-python"):
         BochsExecutor()
 

@@ -8,6 +8,7 @@ that none is ever half written.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ from vmfuzz.state.vmcs import parse_number
 SCHEMA: Final = "vmfuzz-corpus-1"
 #: Verdicts that are one word; the others are `ambiguity:ID` and `deviation:ID`.
 PLAIN_VERDICTS: Final = ("open", "model-fixed", "regression-guard")
+_LISTS: Final = {"ambiguity": "`vmfuzz ambiguities`", "deviation": "docs/agreement.md"}
 #: Entries of processors that no profile describes keep their capabilities here, one file each, named by content.
 CAPABILITIES: Final = "capabilities"
 _WIDTH: Final = 190
@@ -124,6 +126,8 @@ def fingerprint(capabilities: Capabilities) -> str:
 
 def executor_version(name: str) -> str:
     """The version of what executes under an executor's name."""
+    if name.startswith("bochs@"):
+        return f"bochscpu-python {name.split()[0].removeprefix('bochs@')}"
     if name.startswith("bochs"):
         return f"bochscpu-python {metadata.version('bochscpu-python')}"
     return f"vmfuzz {metadata.version('vmfuzz')}"
@@ -136,7 +140,9 @@ def require_verdict(verdict: str) -> str:
     if verdict in PLAIN_VERDICTS or (colon and id in known.get(kind, ())):
         return verdict
     if colon and kind in known:
-        raise UsageError(f"verdict {verdict!r}: there is no {kind} {id!r}; known: {', '.join(known[kind])}")
+        near = difflib.get_close_matches(id, known[kind], n=3, cutoff=0.3)
+        some = f"the closest are {', '.join(near)}" if near else f"they are called {', '.join(known[kind][:3])}, ..."
+        raise UsageError(f"verdict {verdict!r}: there is no {kind} {id!r}; {some} (all {len(known[kind])}: {_LISTS[kind]})")
     raise UsageError(f"verdict {verdict!r}: expected {', '.join(PLAIN_VERDICTS)}, ambiguity:ID or deviation:ID")
 
 
@@ -301,7 +307,16 @@ def save(directory: Path, entry: Entry, path: Path | None = None) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file aside, flush it to the disk, and rename it; raises EnvironmentUnusable when that fails."""
+    """Write a file aside, flush it to the disk, and rename it; raises EnvironmentUnusable when that fails.
+
+    A device or a pipe (`-o /dev/stdout`) is written to as it is: a rename would put a file in its place.
+    """
+    if path.exists() and not path.is_file():
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise EnvironmentUnusable(f"cannot write {path}: {error.strerror}") from None
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,11 @@ from vmfuzz.state.vmcs import Vmcs
 _SIMPLEST: Final = "64-bit/plain/nothing"
 #: Bytes around the captured I/O bitmap A that belong to the harness.
 _HARNESS: Final = 1 << 26
+#: Calls of one syzkaller program of this kind, at most; and the last 64-bit fields that its description knows (sys/linux/dev_kvm_amd64.txt).
+_SYZ_CALLS: Final = 32
+_SYZ_LAST: Final[Mapping[int, int]] = MappingProxyType(
+    {0x2000: 0x2033, 0x2800: 0x2813, 0x2C00: 0x2C05, 0x4800: 0x482E, 0x6800: 0x6826, 0x6C00: 0x6C16}
+)
 _AREAS: Final = ("control", "ro", "guest", "host")
 _WIDTHS: Final = ("16", "64", "32", "_nat")
 
@@ -220,6 +225,7 @@ def _syz(entry: Entry, writes: list[Write], by_hand: list[str]) -> str:
     return "\n".join(
         [
             *(f"# {line}" for line in _head(entry)),
+            *_syz_limits(writes, len(calls)),
             "# requires: arch=amd64 -threaded",
             *(f"# by hand: {note}" for note in [*by_hand, *(write.note for write in writes if write.note)]),
             "#",
@@ -233,6 +239,15 @@ def _syz(entry: Entry, writes: list[Write], by_hand: list[str]) -> str:
             "",
         ]
     )
+
+
+def _syz_limits(writes: list[Write], calls: int) -> list[str]:
+    """What of the program is beyond syzkaller's description of these calls (vmcs_field_encoding, kvm_text$x86)."""
+    beyond = [write.field for write in writes if write.note is None and write.encoding > _SYZ_LAST.get(write.encoding & ~0x3FF, 0xFFFF)]
+    lines = [f"# beyond the ranges that syzkaller's vmcs_field_encoding has: {', '.join(beyond)}"] if beyond else []
+    if calls > _SYZ_CALLS:
+        lines.append(f"# {calls} calls; syzkaller's kvm_text$x86 has at most {_SYZ_CALLS}: leave out writes of the base")
+    return lines
 
 
 #: The forms by name.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from vmfuzz.campaign.compare import AlteredModel, Comparison, compare
+from vmfuzz.campaign.corpus import executor_version
 from vmfuzz.campaign.findings import Findings
+from vmfuzz.campaign.history import History
 from vmfuzz.campaign.store import Position, Store
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.execute.base import Executor
@@ -29,6 +32,11 @@ class Progress:
     executor_seconds: float = 0.0
     #: seconds since the start at which something new (finding, check seen deciding, outcome) was last seen
     last_new: float = 0.0
+    history: History = field(default_factory=History)
+
+    def note(self) -> None:
+        """Keep the present point of the history."""
+        self.history.add(self.seconds, self.tally.candidates, int((self.tally.decided > 0).sum()), len(self.findings.by_id))
 
     @property
     def rate(self) -> float:
@@ -52,6 +60,9 @@ class Summary:
         return {
             "schema": "vmfuzz-summary-1",
             "executor": self.executor,
+            "processor": progress.tally.model.capabilities.name,
+            "version": executor_version(self.executor),
+            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "seed": self.seed,
             "stopped": self.stopped,
             "wanted": progress.wanted,
@@ -60,6 +71,7 @@ class Summary:
             "candidates_per_second": round(progress.rate),
             "bases": list(self.bases),
             **progress.tally.to_json(),
+            "history": [list(point) for point in progress.history.points],
             "findings": [finding.to_json() for finding in progress.findings.by_id.values()],
         }
 
@@ -79,6 +91,7 @@ class Campaign:
         deviations = deviations_of(executor.name)
         self.altered = AlteredModel(self.model.capabilities, deviations) if deviations else None
         self.bases_used: set[str] = set()
+        self._executing = False
         self.progress = Progress(0, Tally(self.model, deviations), Findings())
 
     def plan(self, number: int) -> list[FamilyPlan]:
@@ -101,6 +114,8 @@ class Campaign:
                 position = Position(position.chunk + 1)
         except KeyboardInterrupt:
             stopped = True
+            if store is not None and not self._executing:
+                store.breaks_off()
         progress.seconds = time.perf_counter() - start
         return Summary(self.executor.name, self.seed, progress, stopped, tuple(sorted(self.bases_used)))
 
@@ -116,9 +131,10 @@ class Campaign:
             remaining = iterations - self.progress.tally.candidates
             if remaining <= 0:
                 return
+            count = min(plan.rows, self.family_size, remaining)
             if store is not None:
-                store.begins(plan)
-            self._family(plan, min(plan.rows, self.family_size, remaining), start)
+                store.begins(plan, count)
+            self._family(plan, count, start)
             if store is not None:
                 store.ends(self, done)
             if on_progress is not None:
@@ -134,12 +150,16 @@ class Campaign:
         progress.seconds = time.perf_counter() - start
         if new or before != (len(progress.tally.outcomes), int((progress.tally.decided > 0).sum())):
             progress.last_new = progress.seconds
+        progress.note()
 
     def execute(self, plan: FamilyPlan, count: int | None = None) -> Comparison:
         """Expand, predict, run and compare one family."""
         batch = self.generator.expand(plan, count)
         prediction = self.model.predict_batch(batch)
         before = time.perf_counter()
+        # stays set where the executor does not return: then nobody knows what became of the machine
+        self._executing = True
         outcomes = self.executor.run(batch)
+        self._executing = False
         self.progress.executor_seconds += time.perf_counter() - before
         return compare(prediction, outcomes, self.altered)

@@ -249,7 +249,8 @@ class Minimizer:
             ordered = sorted(
                 (value for value in values if 0 <= value < 1 << width and value != now), key=lambda value: (abs(value - now), value)
             )
-            ordered = ordered[: _COSTLY_ROWS if self.costly else None]
+            if self.costly:
+                ordered = list(dict.fromkeys([*ordered[: _COSTLY_ROWS - 1], here]))
             comparison = self.trial.compare(base, [{**case.mutation, key: value} for value in ordered])
             agrees = (comparison.verdict == Verdict.AGREES) & ~self.goal(comparison)
             rows = [int(row) for row in np.flatnonzero(agrees)]

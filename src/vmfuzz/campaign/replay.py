@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from vmfuzz.campaign.compare import Comparison
 from vmfuzz.campaign.corpus import CAPABILITIES, Entry, Processor, Result, fingerprint
 from vmfuzz.campaign.trial import MOST_COLUMNS, Observation, Trial
 from vmfuzz.errors import EnvironmentUnusable
-from vmfuzz.execute.base import EXECUTORS, open_executor
+from vmfuzz.execute.base import REMOTE, Executor, open_executor
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.state.profiles import capabilities as profile_capabilities
 from vmfuzz.state.profiles import known_good, profile_names
@@ -89,7 +90,8 @@ def replay(
 ) -> Report:
     """Predict and run every record again.
 
-    `executor`: "auto", the name of one, or "none" (predict only). `place`: the corpus directory, for capabilities that it keeps.
+    `executor`: "auto", the name of one as `open_executor` takes it, or "none" (predict only). `place`: the corpus directory, for
+    capabilities that it keeps.
     Raises EnvironmentUnusable where a named executor cannot be opened; with "auto" its records are only predicted.
     """
     start = time.perf_counter()
@@ -99,16 +101,18 @@ def replay(
         for result in replayed.entry.results:
             for processor in result.processors:
                 by_processor.setdefault((processor.capabilities, processor.executor), []).append(_Record(replayed, result, processor))
-    for (content, _), records in sorted(by_processor.items(), key=lambda item: item[0][1]):
-        if on_processor is not None:
-            on_processor(records[0].processor.executor)
-        capabilities = _capabilities(content, place)
-        if capabilities is None:
-            for record in records:
-                known = "no profile and no file in the corpus has these capabilities"
-                record.replayed.changes.append(Change(record.processor.executor, "capabilities", content, known))
-        else:
-            _replay_on(capabilities, records, executor)
+    # there is one real processor, and opening it may mean a connection
+    with open_executor(executor) if executor == "kmod" or executor.startswith(REMOTE) else nullcontext() as real:
+        for (content, _), records in sorted(by_processor.items(), key=lambda item: item[0][1]):
+            if on_processor is not None:
+                on_processor(records[0].processor.executor)
+            capabilities = _capabilities(content, place)
+            if capabilities is None:
+                for record in records:
+                    known = "no profile and no file in the corpus has these capabilities"
+                    record.replayed.changes.append(Change(record.processor.executor, "capabilities", content, known))
+            else:
+                _replay_on(capabilities, records, executor, real)
     report.seconds = time.perf_counter() - start
     return report
 
@@ -130,9 +134,13 @@ def _profiles() -> dict[str, str]:
     return {fingerprint(profile_capabilities(name)): name for name in profile_names()}
 
 
-def _replay_on(capabilities: Capabilities, records: Sequence[_Record], executor: str) -> None:
+def _replay_on(capabilities: Capabilities, records: Sequence[_Record], executor: str, real: Executor | None) -> None:
     content = records[0].processor.capabilities
-    if executor != PREDICT_ONLY and content in _profiles() and executor in EXECUTORS:
+    if real is not None:
+        if fingerprint(real.capabilities()) == content:
+            _run(Trial(real), records)
+            return
+    elif executor != PREDICT_ONLY and content in _profiles():
         try:
             with open_executor(executor, cpu=_profiles()[content]) as opened:
                 if fingerprint(opened.capabilities()) == content:

@@ -12,26 +12,18 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import numpy as np
-
-from vmfuzz.arch.outcomes import Kind, Outcome
-from vmfuzz.campaign.case import batch_of, mutation_between
-from vmfuzz.campaign.compare import Verdict
+from vmfuzz.campaign.as_data import finding_data, finding_from, restore_tally, tally_data
 from vmfuzz.campaign.corpus import fingerprint
-from vmfuzz.campaign.coverage import Coverage
-from vmfuzz.campaign.findings import Example, Finding, Signature
-from vmfuzz.campaign.tally import Tally
-from vmfuzz.errors import EnvironmentUnusable, ModelError, UsageError
-from vmfuzz.generate.bases import Bases
-from vmfuzz.generate.families import Block, FamilyPlan
+from vmfuzz.campaign.lost import LostBatch, lost_from, plan_from
+from vmfuzz.errors import EnvironmentUnusable, UsageError
+from vmfuzz.generate.families import FamilyPlan
 
 if TYPE_CHECKING:
     from vmfuzz.campaign.loop import Campaign
@@ -68,6 +60,8 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.path = directory / DATABASE
+        #: the executor's name as `open_executor` takes it, kept with the facts as "option" so that a resumed campaign opens the same one
+        self.option: str | None = None
         self._lock = _locked(directory)
         try:
             with self._translated():
@@ -87,19 +81,36 @@ class Store:
             return {name: json.loads(value) for name, value in self._database.execute("SELECT name, value FROM facts")}
 
     @property
-    def lost(self) -> list[FamilyPlan]:
-        """Batches after which the machine did not come back."""
+    def lost(self) -> list[LostBatch]:
+        """Batches after which the machine did not come back; a batch that was under way is one of them once the campaign is attached."""
         with self._translated():
-            return [_plan(json.loads(text)) for (text,) in self._database.execute("SELECT plan FROM lost")]
+            return _lost_in(self._database)
 
-    def attach(self, campaign: Campaign, wanted: int) -> Position:
-        """Give the campaign what is stored (nothing, if it is new) and say where it goes on; raises UsageError where the two do not fit."""
+    def attach(self, campaign: Campaign, wanted: int, jobs: int = 1) -> Position:
+        """Give the campaign what is stored (nothing, if it is new) and say where it goes on; raises UsageError where the two do not fit.
+
+        `jobs`: the processes that it runs in, each of which has a store of its own if it is not one.
+        """
+        facts = self.require_same(campaign, jobs)
+        with self._transaction():
+            option = {} if self.option is None else {"option": self.option}
+            for name, value in {**facts, **option, "wanted": wanted}.items():
+                self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
+        self._restore(campaign)
+        return self._position()
+
+    def require_same(self, campaign: Campaign, jobs: int = 1) -> dict[str, Any]:
+        """Facts of the campaign, which is stored here or new; raises UsageError where another one is stored.
+
+        What was under way when the stored one ended is taken as lost, where the machine may have gone with it.
+        """
         facts: dict[str, Any] = {
             "schema": _SCHEMA,
             "executor": campaign.executor.name,
             "cpu": campaign.executor.capabilities().name,
             "capabilities": fingerprint(campaign.executor.capabilities()),
             "seed": campaign.seed,
+            "jobs": jobs,
             "checks": [compiled.check.id for compiled in campaign.model.compiled],
         }
         stored = self.facts
@@ -109,15 +120,31 @@ class Store:
                     f"{self.directory}: its campaign has another {name} ({_short(stored.get(name))}) than this one ({_short(value)}); "
                     "use another directory"
                 )
-        # on a machine that can hang, a batch has to be on disk before it runs
-        emulated = campaign.executor.name.startswith(("bochs", "model"))
+        emulated = is_emulated(campaign.executor.name)
         with self._translated():
+            # on a machine that can hang, a batch has to be on disk before it runs
             self._database.execute(f"PRAGMA synchronous = {'NORMAL' if emulated else 'FULL'}")
+        self._take_leftovers(campaign, emulated)
+        return facts
+
+    def _take_leftovers(self, campaign: Campaign, emulated: bool) -> None:
+        with self._translated():
+            row = self._database.execute("SELECT plan FROM running").fetchone()
+            lost = _lost_in(self._database)
         with self._transaction():
-            for name, value in {**facts, "wanted": wanted}.items():
-                self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
-        self._restore(campaign)
-        return self._position(emulated)
+            if row is not None and not emulated:
+                data = json.loads(row[0])
+                data["restarted"] = data.get("boot") != _boot()
+                self._database.execute("INSERT INTO lost VALUES (?)", (json.dumps(data),))
+            self._database.execute("DELETE FROM running")
+        for batch in lost:
+            if batch.trying is not None:
+                self.keep_lost(batch.did_not_come_back().named(campaign))
+
+    def keep_lost(self, batch: LostBatch) -> None:
+        """Keep what is known now about a lost batch."""
+        with self._transaction():
+            self._database.execute("UPDATE lost SET plan = ? WHERE rowid = ?", (json.dumps(batch.to_data()), batch.number))
 
     def _restore(self, campaign: Campaign) -> None:
         with self._translated():
@@ -126,28 +153,26 @@ class Store:
         if row is not None:
             data = json.loads(row[0])
             progress = campaign.progress
-            _restore_tally(progress.tally, data["tally"])
+            restore_tally(progress.tally, data["tally"])
             progress.seconds, progress.executor_seconds = data["seconds"], data["executor_seconds"]
             progress.last_new = data["last_new"]
+            progress.history.restore(data.get("history", []))
             campaign.bases_used.update(data["bases"])
         for id, text in findings:
-            campaign.progress.findings.by_id[id] = _finding(json.loads(text), campaign.generator.bases)
+            campaign.progress.findings.by_id[id] = finding_from(json.loads(text), campaign.generator.bases)
 
-    def _position(self, emulated: bool) -> Position:
+    def _position(self) -> Position:
         with self._translated():
             chunk = self._database.execute("SELECT number, plans FROM chunk").fetchone()
             state = self._database.execute("SELECT position FROM state").fetchone()
-            running = self._database.execute("SELECT plan FROM running").fetchone()
         if chunk is None:
             return Position()
+        plans = [plan_from(data) for data in json.loads(chunk[1])]
         done = state[0] if state else 0
-        if running is not None:
-            with self._transaction():
-                self._database.execute("DELETE FROM running")
-                if not emulated:
-                    self._database.execute("INSERT INTO lost VALUES (?)", running)
-            done += 0 if emulated else 1
-        return Position(chunk[0], done, [_plan(data) for data in json.loads(chunk[1])])
+        lost = {json.dumps(asdict(batch.plan)) for batch in self.lost}
+        while done < len(plans) and json.dumps(asdict(plans[done])) in lost:
+            done += 1
+        return Position(chunk[0], done, plans)
 
     # As the campaign goes
 
@@ -157,23 +182,30 @@ class Store:
             self._database.execute("INSERT OR REPLACE INTO chunk VALUES (1, ?, ?)", (number, json.dumps([asdict(plan) for plan in plans])))
             self._database.execute("UPDATE state SET position = 0")
 
-    def begins(self, plan: FamilyPlan) -> None:
-        """A batch is about to run."""
+    def begins(self, plan: FamilyPlan, count: int) -> None:
+        """A batch is about to run: the first `count` candidates of the plan."""
+        text = json.dumps({"plan": asdict(plan), "count": min(count, plan.rows), "boot": _boot()})
         with self._transaction():
-            self._database.execute("INSERT OR REPLACE INTO running VALUES (1, ?)", (json.dumps(asdict(plan)),))
+            self._database.execute("INSERT OR REPLACE INTO running VALUES (1, ?)", (text,))
+
+    def breaks_off(self) -> None:
+        """The batch that began has not reached the executor, or it is known that the machine came back."""
+        with self._transaction():
+            self._database.execute("DELETE FROM running")
 
     def ends(self, campaign: Campaign, done: int) -> None:
         """The batch is over and counted; `done` plans of the chunk are."""
         progress = campaign.progress
         data = {
-            "tally": _tally_data(progress.tally),
+            "tally": tally_data(progress.tally),
             "seconds": progress.seconds,
             "executor_seconds": progress.executor_seconds,
             "last_new": progress.last_new,
+            "history": progress.history.points,
             "bases": sorted(campaign.bases_used),
         }
         findings = progress.findings
-        changed = {id: json.dumps(_finding_data(findings.by_id[id])) for id in findings.by_id if id in findings.touched}
+        changed = {id: json.dumps(finding_data(findings.by_id[id])) for id in findings.by_id if id in findings.touched}
         with self._transaction():
             self._database.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?)", (done, json.dumps(data)))
             self._database.executemany(
@@ -224,15 +256,81 @@ def has_campaign(directory: Path) -> bool:
 
 def stored_findings(directory: Path) -> list[dict[str, Any]]:
     """The mismatches of the campaign in a directory, as they are, also while it runs; raises UsageError where it cannot be read."""
+    with _reading(directory) as database:
+        rows = database.execute("SELECT id, data FROM findings ORDER BY rowid").fetchall()
+    return [{"id": id, **json.loads(text)} for id, text in rows]
+
+
+def stored_lost(directory: Path) -> list[LostBatch]:
+    """The lost batches of the campaign in a directory and of its jobs, also one that is found to be lost only now.
+
+    Raises UsageError where it cannot be read.
+    """
+    places = [directory, *sorted(path.parent for path in directory.glob(f"job-*/{DATABASE}"))]
+    return [batch for place in places for batch in _lost_at(place)]
+
+
+def _lost_at(directory: Path) -> list[LostBatch]:
+    with _reading(directory) as database:
+        lost = _lost_in(database)
+        running = database.execute("SELECT plan FROM running").fetchone()
+        facts = {
+            name: json.loads(text) for name, text in database.execute("SELECT name, value FROM facts WHERE name IN ('executor', 'checks')")
+        }
+    if is_emulated(facts.get("executor", "")) or _at_work(directory):
+        return lost
+    lost = [batch if batch.trying is None else batch.did_not_come_back() for batch in lost]
+    if running is not None:
+        data = json.loads(running[0])
+        lost.append(replace(lost_from(-1, data, facts["checks"]), restarted=data.get("boot") != _boot()))
+    return lost
+
+
+def _lost_in(database: sqlite3.Connection) -> list[LostBatch]:
+    rows = database.execute("SELECT rowid, plan FROM lost ORDER BY rowid").fetchall()
+    (checks,) = database.execute("SELECT value FROM facts WHERE name = 'checks'").fetchone() or ("[]",)
+    return [lost_from(number, json.loads(text), json.loads(checks)) for number, text in rows]
+
+
+@contextmanager
+def _reading(directory: Path) -> Iterator[sqlite3.Connection]:
+    """The database of a campaign that may be running, to read only."""
     try:
         database = sqlite3.connect(f"{(directory / DATABASE).resolve().as_uri()}?mode=ro", uri=True)
         try:
-            rows = database.execute("SELECT id, data FROM findings ORDER BY rowid").fetchall()
+            yield database
         finally:
             database.close()
     except sqlite3.Error as error:
         raise UsageError(f"{directory / DATABASE} cannot be read as a campaign of vmfuzz: {error}") from None
-    return [{"id": id, **json.loads(text)} for id, text in rows]
+
+
+def is_emulated(executor: str) -> bool:
+    """Whether an executor of this name cannot take the machine with it."""
+    return executor.startswith(("bochs", "model"))
+
+
+def _boot() -> str:
+    """What names the time since this machine was started, or "" where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _at_work(directory: Path) -> bool:
+    """Whether a campaign is at work in the directory."""
+    try:
+        lock = os.open(directory / _LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def _locked(directory: Path) -> int:
@@ -252,7 +350,9 @@ def _locked(directory: Path) -> int:
         holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(lock)
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise EnvironmentUnusable(f"cannot lock {directory}: {error.strerror}") from None
+            raise EnvironmentUnusable(
+                f"cannot lock {directory}: {error.strerror}; the campaign there is as it was: make room, or use a directory on another file system"
+            ) from None
         raise UsageError(
             f"{directory}: another campaign (process {holder}) is at work there; wait for it or use another directory"
         ) from None
@@ -262,78 +362,3 @@ def _locked(directory: Path) -> int:
 def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _plan(data: dict[str, Any]) -> FamilyPlan:
-    blocks = tuple(Block(**block) for block in data["blocks"])
-    return FamilyPlan(**{**data, "operands": tuple(data["operands"]), "blocks": blocks})
-
-
-# Tally and findings as JSON
-
-
-def _tally_data(tally: Tally) -> dict[str, Any]:
-    return {name: _encoded(name, value) for name, value in vars(tally).items() if name not in ("model", "deviations")}
-
-
-def _encoded(name: str, value: object) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, Counter):
-        return [[key.name if isinstance(key, Verdict) else key, number] for key, number in value.items()]
-    if isinstance(value, int | float | str):
-        return value
-    if isinstance(value, Coverage):
-        return value.to_json()
-    raise ModelError(f"Tally.{name} is a {type(value).__name__}, which the store cannot keep: teach campaign/store.py")
-
-
-def _restore_tally(tally: Tally, data: dict[str, Any]) -> None:
-    for name, value in data.items():
-        current = getattr(tally, name, None)
-        if isinstance(current, np.ndarray):
-            current[...] = np.asarray(value, current.dtype).reshape(current.shape)
-        elif isinstance(current, Coverage):
-            current.restore(value)
-        elif isinstance(current, Counter):
-            names = Verdict.__members__ if name == "verdicts" else {}
-            current.update({names.get(key, key): number for key, number in value})
-        else:
-            setattr(tally, name, value)
-
-
-def _finding_data(finding: Finding) -> dict[str, Any]:
-    examples = [Example(finding.example, finding.base, finding.base_name), *finding.others.values()]
-    return {
-        "kind": finding.signature.kind,
-        "checks": finding.signature.checks,
-        "outcome": finding.signature.actual,
-        "message": finding.signature.message,
-        "count": finding.count,
-        "actual": _outcome_data(finding.actual),
-        "predicted": [_outcome_data(outcome) for outcome in sorted(finding.predicted, key=str)],
-        "examples": [[example.base_name, mutation_between(example.base, example.vmcs)] for example in examples],
-    }
-
-
-def _finding(data: dict[str, Any], bases: Bases) -> Finding:
-    examples = []
-    for name, mutation in data["examples"]:
-        base = bases.get(name)
-        if base is None:
-            raise UsageError(f"a stored finding is of base {name!r}, which this processor no longer has; use another directory")
-        examples.append(Example(batch_of(base, [mutation]).row(0), base, name))
-    first, *others = examples
-    signature = Signature(data["kind"], tuple(data["checks"]), data["outcome"], data["message"])
-    predicted = frozenset(_outcome(outcome) for outcome in data["predicted"])
-    finding = Finding(signature, first.vmcs, first.base, first.base_name, predicted, _outcome(data["actual"]), data["count"])
-    finding.others.update({frozenset(example.base.differences(example.vmcs)): example for example in others})
-    return finding
-
-
-def _outcome_data(outcome: Outcome) -> list[int | None]:
-    return [int(outcome.kind), outcome.number, outcome.qualification]
-
-
-def _outcome(data: list[Any]) -> Outcome:
-    return Outcome(Kind(data[0]), data[1], data[2])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vmfuzz.campaign.case import Case, base_value, mutation_between
+from vmfuzz.campaign.compare import Verdict
 from vmfuzz.campaign.corpus import Entry, Near, Processor, executor_version, fingerprint
 from vmfuzz.campaign.findings import ACCEPTS, CRASH, Example, Finding
 from vmfuzz.campaign.minimize import Minimized, Minimizer, Step, cost_of, same_finding
@@ -101,11 +102,13 @@ def _settle(
     result: Triage,
     settled: dict[tuple[object, ...], str],
 ) -> bool:
-    """Take one example to its entries; False if it did not repeat."""
+    """Take one example to its entries; False if it did not repeat, or no longer disagrees."""
     base = trial.base(case.base)
     if base is None or not trial.applies(case) or not repeats(trial, case):
         return False
     comparison = trial.compare(base, [case.mutation])
+    if comparison.verdict[0] not in (Verdict.MISMATCH, Verdict.EXECUTOR_CRASHED):
+        return False  # it repeats, but as what the model allows: what was seen does not
     observation = trial.observation(comparison, 0)
     minimizer = Minimizer(trial, same_finding(comparison, 0), seconds, costly=observation.kind == CRASH, on_step=on_step)
     for number, minimized in enumerate(minimizer.run(case)):

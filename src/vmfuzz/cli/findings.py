@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from rich.table import Table
+from rich.markup import escape
+from rich.padding import Padding
 
 from vmfuzz.campaign.corpus import Entry, entry_files, load_all, to_json
-from vmfuzz.campaign.store import has_campaign, stored_findings
+from vmfuzz.campaign.lost import KIND, LostBatch
+from vmfuzz.campaign.store import has_campaign, stored_findings, stored_lost
 from vmfuzz.cli.console import Output
-from vmfuzz.cli.places import entries_place, resolved
+from vmfuzz.cli.places import entries_place, format_key, resolved
 
 
 @click.command()
@@ -26,30 +29,73 @@ def findings(place: Path | None, verdict: str | None, as_json: bool) -> None:
     if not has_campaign(place) or entries_place(place).is_dir():
         entries = [entry for _, entry in load_all(entry_files(entries_place(place)))]
     raw = stored_findings(place) if has_campaign(place) else []
+    lost = stored_lost(place) if has_campaign(place) else []
     if verdict is not None:
         entries = [entry for entry in entries if entry.verdict.startswith(verdict)]
     if as_json:
-        json.dump({"entries": [to_json(entry) for entry in entries], "campaign": raw}, sys.stdout, indent=1)
+        json.dump(
+            {"entries": [to_json(entry) for entry in entries], "campaign": raw, "lost": [batch.to_json() for batch in lost]},
+            sys.stdout,
+            indent=1,
+        )
         click.echo()
         return
     console = Output()
     if entries:
-        console.print(_table(entries))
+        _print_entries(console, entries)
     console.print(f"{len(entries)} entries in {entries_place(place)}", soft_wrap=True)
     if raw:
         seen = sum(finding["count"] for finding in raw)
         console.print(
             f"the campaign met {len(raw)} kinds of mismatch, {seen:,} times" + ("" if entries else "; `vmfuzz minimize` reduces them")
         )
+    print_lost(lost, place)
 
 
-def _table(entries: list[Entry]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("id", no_wrap=True)
-    table.add_column("verdict", overflow="fold", ratio=2)
-    table.add_column("seen", justify="right")
-    table.add_column("what", overflow="fold", ratio=4)
+def print_lost(lost: list[LostBatch], directory: Path | None) -> None:
+    """Batches after which the machine did not come back, with what is known and what to do next."""
+    if not lost:
+        return
+    console = Output()
+    console.print(f"\n[bold red]the machine did not come back from {len(lost)} batch{'es' if len(lost) > 1 else ''}[/]")
+    for batch in lost:
+        console.print(f"[bold]{batch.id}[/] {KIND}, {batch.resets} time{'s' if batch.resets > 1 else ''}")
+        for line in _lost_lines(batch, directory):
+            console.print(
+                Padding(escape(line), (0, 0, 0, 2)) if console.is_terminal else f"  {escape(line)}", soft_wrap=not console.is_terminal
+            )
+
+
+def _lost_lines(batch: LostBatch, directory: Path | None) -> Iterator[str]:
+    yield f"base {batch.plan.base}"
+    if batch.checks:
+        yield f"checks aimed at: {', '.join(batch.checks[:6])}{f' and {len(batch.checks) - 6} more' if len(batch.checks) > 6 else ''}"
+    if batch.plan.operands:
+        yield f"operands varied: {', '.join(batch.plan.operands)}"
+    yield f"suspects: {batch.suspects:,} of {batch.count:,} candidates"
+    yield from (f"  {key} = {format_key(key, value)}" for key, value in (batch.mutation or {}).items())
+    if not batch.restarted:
+        yield "This machine was not started anew since. If it is the one that executed, the process was ended, and the batch need not be the cause."
+    if batch.alone == "came back":
+        yield "The last suspect ran alone and the machine came back: it takes several candidates in a row, or it happens by chance."
+    elif batch.alone:
+        yield "It ran alone and the machine did not come back. Report it to the maker; put it into no corpus, because replay would run it."
+    else:
+        where = f" --directory {directory}" if directory is not None else ""
+        yield (
+            f"next: `vmfuzz run{where} --resume --bisect-lost` runs half of the suspects at a time and may take the machine down again, "
+            f"at most {batch.most_resets} times. Without it the batch is passed over."
+        )
+
+
+def _print_entries(console: Output, entries: list[Entry]) -> None:
+    """Two lines an entry for a terminal, where ids must not be cut; one line an entry for other programs."""
     for entry in sorted(entries, key=lambda each: (each.verdict, each.checks, each.id)):
-        what = f"{', '.join(entry.checks[:3])}{', ...' if len(entry.checks) > 3 else ''}: " if entry.checks else ""
-        table.add_row(entry.id, entry.verdict, f"{entry.seen:,}", f"{what}{entry.kind}; {entry.main_result.actual}")
-    return table
+        checks = f"{', '.join(entry.checks[:3])}{', ...' if len(entry.checks) > 3 else ''}: " if entry.checks else ""
+        what = escape(f"{checks}{entry.kind}; {entry.main_result.actual}")
+        head = f"{entry.id}  {escape(entry.verdict)}, seen {entry.seen:,}"
+        if console.is_terminal:
+            console.print(f"[bold]{head}[/]")
+            console.print(Padding(what, (0, 0, 0, 12)))
+        else:
+            console.print(f"{head}  {what}", soft_wrap=True)

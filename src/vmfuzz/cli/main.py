@@ -15,12 +15,17 @@ from vmfuzz.errors import VmfuzzError
 #: Commands by name: module and function; a module is imported only when its command is used or listed.
 COMMANDS: Final = {
     "run": ("vmfuzz.cli.run", "run"),
+    "coverage": ("vmfuzz.cli.coverage", "coverage"),
+    "report": ("vmfuzz.cli.report", "report"),
+    "suite": ("vmfuzz.cli.suite", "suite"),
     "findings": ("vmfuzz.cli.findings", "findings"),
     "show": ("vmfuzz.cli.show", "show"),
     "minimize": ("vmfuzz.cli.minimize", "minimize"),
     "verdict": ("vmfuzz.cli.verdict", "verdict"),
     "export": ("vmfuzz.cli.export", "export"),
     "replay": ("vmfuzz.cli.replay", "replay"),
+    "diff": ("vmfuzz.cli.diff", "diff"),
+    "ambiguities": ("vmfuzz.cli.ambiguities", "ambiguities"),
     "check": ("vmfuzz.cli.check", "check"),
     "dump-code": ("vmfuzz.cli.dump_code", "dump_code"),
     "caps": ("vmfuzz.cli.caps", "caps"),
@@ -72,6 +77,7 @@ def main() -> None:
     vmfuzz run --directory d                   keep state and findings in d
     vmfuzz findings d; vmfuzz show ID          what it found, and one of it
     vmfuzz replay corpus                       is everything as recorded?
+    vmfuzz diff tigerlake arrow_lake           where do two processors differ?
     vmfuzz check dump.txt                      why did this VM entry fail?
     vmfuzz checks guest.gs.s                   what does the manual require?
 

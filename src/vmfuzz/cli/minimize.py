@@ -17,7 +17,7 @@ from vmfuzz.campaign.store import Store, has_campaign
 from vmfuzz.campaign.triage import Triage, entry_of, processor_of, repeats, triage
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.console import Output
-from vmfuzz.cli.places import FINDINGS, cpu_of, find_entry, format_key, place_option, resolved
+from vmfuzz.cli.places import FINDINGS, cpu_of, find_entry, format_key, open_stored, place_option, resolved
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UsageError
 from vmfuzz.execute.base import open_executor
 
@@ -40,9 +40,9 @@ def minimize(id: str | None, place: Path | None, seconds: float) -> None:
         raise UsageError(f"{directory} is no campaign's directory; name the entry to minimize: vmfuzz minimize ID")
     with Store(directory) as store:
         facts = store.facts
-        with open_executor(cpu=facts["cpu"]) as executor:
+        with open_stored(facts) as executor:
             campaign = Campaign(executor, facts["seed"])
-            store.attach(campaign, facts["wanted"])
+            store.attach(campaign, facts["wanted"], facts.get("jobs", 1))
             triaged = settle(campaign, seconds)
     for entry in triaged.entries.values():
         save_finding(directory / FINDINGS, entry)

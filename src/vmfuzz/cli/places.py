@@ -12,6 +12,7 @@ from vmfuzz.campaign.corpus import Entry, Processor, find, fingerprint
 from vmfuzz.campaign.store import has_campaign
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.errors import UsageError
+from vmfuzz.execute.base import REMOTE, Executor, open_executor
 from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.model.wording import format_operand
@@ -51,6 +52,17 @@ def find_entry(place: Path | None, id: str) -> tuple[Path, Entry]:
     if has_campaign(place) and not (place / FINDINGS).is_dir():
         raise UsageError(f"{place}: its findings are not minimized yet; `vmfuzz minimize --corpus {place}` does it")
     return find(entries_place(place), id)
+
+
+def stored_cpu(executor: str, cpu: str) -> str | None:
+    """What `open_executor` takes as the CPU model of a stored campaign: nothing where the executor is the processor that is there."""
+    return None if executor == "kmod" or executor.startswith(REMOTE) else cpu
+
+
+def open_stored(facts: dict[str, Any]) -> Executor:
+    """The executor of a stored campaign, by its facts."""
+    option = facts.get("option", "auto")
+    return open_executor(option, cpu=stored_cpu(option, facts["cpu"]))
 
 
 def cpu_of(processor: Processor) -> str:

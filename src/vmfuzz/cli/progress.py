@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from vmfuzz.campaign.compare import Verdict
 from vmfuzz.campaign.loop import Progress
+from vmfuzz.campaign.tally import Tally
+from vmfuzz.model.sections import SHORT_NAMES
 
 #: Seconds between two lines where there is no terminal.
 _LINE_EVERY = 5.0
@@ -55,7 +59,33 @@ def _line(progress: Progress) -> str:
     )
 
 
-def _panel(name: str, progress: Progress) -> Table:
+def _panel(name: str, progress: Progress) -> RenderableType:
+    return Group(_state(name, progress), Padding(_sections(progress.tally), (1, 0, 0, 0)))
+
+
+def _sections(tally: Tally) -> Table:
+    """Bars of the checks seen deciding, two sections a row, in the SDM's order down the columns."""
+    seen: dict[str, list[int]] = {}
+    for compiled, decided in zip(tally.model.compiled, tally.decided.tolist(), strict=True):
+        counts = seen.setdefault(compiled.check.section.title, [0, 0])
+        counts[0] += decided > 0
+        counts[1] += 1
+    cells = [
+        (SHORT_NAMES[title], ProgressBar(total=existing, completed=decided, width=9), f"{decided}/{existing}")
+        for title, (decided, existing) in seen.items()
+    ]
+    half = -(-len(cells) // 2)
+    grid = Table.grid(padding=(0, 1))
+    for _ in range(2):
+        grid.add_column(justify="right", style="dim", no_wrap=True)
+        grid.add_column()
+        grid.add_column(justify="right", no_wrap=True, min_width=7)
+    for left, right in zip_longest(cells[:half], cells[half:], fillvalue=("", "", "")):
+        grid.add_row(*left, *right)
+    return grid
+
+
+def _state(name: str, progress: Progress) -> Table:
     tally = progress.tally
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="right", style="dim")

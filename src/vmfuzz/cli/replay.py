@@ -17,7 +17,7 @@ from vmfuzz.campaign.replay import replay as replay_entries
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import entries_place, resolved
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UnknownNameError
-from vmfuzz.execute.base import EXECUTORS
+from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, REMOTE
 
 _EXECUTORS: Final = (*EXECUTORS, PREDICT_ONLY)
 
@@ -25,7 +25,10 @@ _EXECUTORS: Final = (*EXECUTORS, PREDICT_ONLY)
 @click.command()
 @click.argument("place", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--executor", default="auto", show_default=True, help=f"What executes: {', '.join(EXECUTORS)}, or {PREDICT_ONLY} (predict only)."
+    "--executor",
+    default="auto",
+    show_default=True,
+    help=f"What executes: {', '.join(EXECUTORS)}, {REMOTE}COMMAND, or {PREDICT_ONLY} (predict only).",
 )
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write a JUnit XML report here.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on standard output.")
@@ -35,7 +38,7 @@ def replay(place: Path | None, executor: str, junit: Path | None, as_json: bool)
     Records of processors that no executor here has are only predicted, and counted so. Exit code 0: all as recorded; 1: something changed; 2: bad
     input.
     """
-    if executor not in _EXECUTORS:
+    if executor not in _EXECUTORS and not executor.startswith((REMOTE, ELSEWHERE)):
         raise UnknownNameError("executor", executor, _EXECUTORS)
     place = entries_place(resolved(place))
     report = replay_entries(load_all(entry_files(place)), executor, place)

@@ -14,14 +14,19 @@ import click
 from click.core import ParameterSource
 
 from vmfuzz.campaign.corpus import to_json
+from vmfuzz.campaign.jobs import run_jobs, shares_of
 from vmfuzz.campaign.loop import Campaign, Summary
-from vmfuzz.campaign.store import Store, has_campaign
+from vmfuzz.campaign.lost import LostBatch
+from vmfuzz.campaign.lost import bisect_lost as narrow
+from vmfuzz.campaign.store import Store, has_campaign, stored_lost
+from vmfuzz.campaign.triage import Triage
+from vmfuzz.cli.findings import print_lost
 from vmfuzz.cli.minimize import print_minimized, save_finding, settle
-from vmfuzz.cli.places import FINDINGS
+from vmfuzz.cli.places import FINDINGS, stored_cpu
 from vmfuzz.cli.progress import progress_display
 from vmfuzz.cli.summary import print_summary
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
-from vmfuzz.execute.base import EXECUTORS, open_executor
+from vmfuzz.execute.base import EXECUTORS, REMOTE, open_executor
 
 
 class Count(click.ParamType[int]):
@@ -47,11 +52,27 @@ class Count(click.ParamType[int]):
 @click.option("-n", "--iterations", type=Count(), default="1M", show_default=True, help="How many candidates to run.")
 @click.option("--executor", default="auto", show_default=True, help=f"What executes VMLAUNCH: {', '.join(EXECUTORS)}.")
 @click.option("--cpu", help="CPU model of the emulated executor (`vmfuzz caps --list`). [default: corei7_skylake_x]")
+@click.option(
+    "--jobs", "-j", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes to run in; each has a seed of its own."
+)
+@click.option(
+    "--risk",
+    type=click.Choice(["safe", "bold"]),
+    default="safe",
+    show_default=True,
+    help="For kmod and remote: docs/bare-metal.md. bold asks.",
+)
+@click.option("--yes", is_flag=True, help="Answer the question of --risk bold.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same candidates.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option("--summary", "summary_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON summary here.")
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Keep the campaign's state and its findings here.")
 @click.option("--resume", is_flag=True, help="Go on with the campaign in --directory.")
+@click.option(
+    "--bisect-lost",
+    is_flag=True,
+    help="With --resume: first narrow down batches after which the machine did not come back. It may go down again.",
+)
 @click.option(
     "--minimize-seconds",
     type=click.FloatRange(min=0),
@@ -65,34 +86,47 @@ def run(
     iterations: int,
     executor: str,
     cpu: str | None,
+    jobs: int,
+    risk: str,
+    yes: bool,
     seed: int,
     as_json: bool,
     summary_file: Path | None,
     directory: Path | None,
     resume: bool,
+    bisect_lost: bool,
     minimize_seconds: float,
 ) -> None:
     """Fuzz: mutate known-good VMCSs, run them, compare with the model.
 
     Ctrl-C ends the campaign with the summary of what has run. Findings are run again and minimized. With --directory everything is on disk
-    after each batch, and --resume goes on after an interruption of any kind. Exit code 0: processor and model agree on every candidate (known
-    deviations of an emulator apart); 1: there are findings; 5: nothing was tested.
+    after each batch, and --resume goes on after an interruption of any kind. The same seed and the same number of jobs give the same
+    candidates. Exit code 0: processor and model agree on every candidate (known deviations of an emulator apart); 1: there are findings; 5:
+    nothing was tested.
     """
-    with _store(directory, resume) as store:
-        if store is not None and store.facts:
-            facts = store.facts
-            given = {name for name in ("iterations", "cpu", "seed") if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-            iterations = iterations if "iterations" in given else facts["wanted"]
-            cpu, seed = cpu if "cpu" in given else facts["cpu"], seed if "seed" in given else facts["seed"]
-        with open_executor(executor, cpu=cpu) as opened:
+    if not resume:
+        options = _risk_options(executor, risk, yes, jobs)
+    with _store(directory, resume, bisect_lost) as store:
+        if resume and store is not None:
+            iterations, executor, cpu, seed, jobs = _as_stored(context, store.facts)
+            options = _risk_options(executor, risk, yes, jobs)
+        if store is not None:
+            store.option = executor
+        with open_executor(executor, cpu=cpu, **options) as opened:
             campaign = Campaign(opened, seed)
+            if bisect_lost:
+                _bisect(campaign, store, jobs)
             with progress_display(opened.name, iterations, quiet=as_json) as on_progress:
-                summary = campaign.run(iterations, on_progress, store)
+                if jobs == 1:
+                    summary = campaign.run(iterations, on_progress, store)
+                else:
+                    summary = run_jobs(campaign, shares_of(executor, cpu, seed, iterations, jobs, directory), on_progress, store)
             triaged = settle(campaign, minimize_seconds, quiet=as_json)
         if directory is not None:
             for entry in triaged.entries.values():
                 save_finding(directory / FINDINGS, entry)
-    data = {**summary.to_json(), "minimized": [to_json(entry) for entry in triaged.entries.values()], "unstable": triaged.unstable}
+    lost = stored_lost(directory) if directory is not None else []
+    data = _as_data(summary, triaged, lost)
     if summary_file is not None:
         _write(summary_file, data)
     if as_json:
@@ -101,12 +135,64 @@ def run(
     else:
         print_summary(summary)
         print_minimized(triaged, directory)
-    sys.exit(_exit_code(summary))
+        print_lost(lost, directory)
+    sys.exit(EXIT_FOUND if lost else _exit_code(summary))
+
+
+def _as_data(summary: Summary, triaged: Triage, lost: list[LostBatch]) -> dict[str, Any]:
+    minimized = [to_json(entry) for entry in triaged.entries.values()]
+    return {**summary.to_json(), "lost": [batch.to_json() for batch in lost], "minimized": minimized, "unstable": triaged.unstable}
+
+
+def _as_stored(context: click.Context, facts: dict[str, Any]) -> tuple[int, str, str | None, int, int]:
+    """(iterations, executor, cpu, seed, jobs) of a resumed campaign: as they were, unless given now."""
+
+    def option(name: str, before: Any) -> Any:
+        given = not facts or context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        return context.params[name] if given else before
+
+    executor = option("executor", facts.get("option", "auto"))
+    cpu = option("cpu", facts and stored_cpu(executor, facts["cpu"]))
+    return option("iterations", facts.get("wanted")), executor, cpu, option("seed", facts.get("seed")), option("jobs", facts.get("jobs", 1))
+
+
+def _bisect(campaign: Campaign, store: Store | None, jobs: int) -> None:
+    """Narrow lost batches down, saying so."""
+    assert store is not None, "--bisect-lost is refused without --resume, and that without a directory"
+    if jobs > 1:
+        raise UsageError(f"--bisect-lost with --jobs {jobs}: a processor takes one job at a time; leave out --jobs")
+
+    def say(batch: LostBatch) -> None:
+        first, last = batch.trying or (batch.first, batch.last)
+        click.echo(f"lost batch {batch.id}: {batch.suspects:,} suspects; running {last - first:,} of them", err=True)
+
+    narrow(campaign, store, say)
+
+
+def _risk_options(executor: str, risk: str, yes: bool, jobs: int) -> dict[str, str]:
+    """Options of the executor for the risk level; bold has to be confirmed. Raises UsageError where it means nothing or nobody can answer."""
+    if risk == "safe":
+        return {}
+    if executor != "kmod" and not executor.startswith(REMOTE):
+        raise UsageError(f"--risk {risk}: {executor} puts no machine at risk; the levels are for --executor kmod and {REMOTE}COMMAND")
+    if jobs > 1:
+        raise UsageError(f"--risk {risk} with --jobs {jobs}: a processor takes one job at a time; leave out --jobs")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                f"--risk {risk}: the machine may hang or reset (docs/bare-metal.md); add --yes to confirm where nobody can be asked"
+            )
+        click.confirm(
+            "The machine that executes may hang or reset and lose what is not on disk (docs/bare-metal.md). Go on?", abort=True, err=True
+        )
+    return {"risk": risk}
 
 
 @contextmanager
-def _store(directory: Path | None, resume: bool) -> Iterator[Store | None]:
-    """The store of the directory, if one is named; raises UsageError where --resume and what is there do not fit."""
+def _store(directory: Path | None, resume: bool, bisect_lost: bool) -> Iterator[Store | None]:
+    """The store of the directory, if one is named; raises UsageError where --resume or --bisect-lost and what is there do not fit."""
+    if bisect_lost and not resume:
+        raise UsageError("--bisect-lost needs --resume: it narrows down what a campaign lost before")
     if directory is None:
         if resume:
             raise UsageError("--resume needs --directory DIR, the directory of the campaign to go on with")

@@ -43,6 +43,8 @@ class Executor(Protocol):
 EXECUTORS: Final = ("auto", "bochs", "kmod")
 #: A name that begins so is the command that starts the agent of another machine: "remote:ssh root@target vmfuzz-agent".
 REMOTE: Final = "remote:"
+#: A name that begins so is the emulated CPU of another environment, by its interpreter: "bochs@VENV/bin/python".
+ELSEWHERE: Final = "bochs@"
 
 
 def open_executor(name: str = "auto", cpu: str | None = None, **options: Any) -> Executor:
@@ -52,6 +54,8 @@ def open_executor(name: str = "auto", cpu: str | None = None, **options: Any) ->
     """
     if name == "kmod" or name.startswith(REMOTE):
         return _open_kmod(name, cpu, options)
+    if name.startswith(ELSEWHERE):
+        name, options = "bochs", {**options, "python": name.removeprefix(ELSEWHERE)}
     if name not in EXECUTORS:
         raise UnknownNameError("executor", name, EXECUTORS)
     from vmfuzz.execute.bochs import (

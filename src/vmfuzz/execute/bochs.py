@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
@@ -14,30 +14,15 @@ from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.errors import ExecutorError, UnknownNameError, UsageError
 from vmfuzz.execute.abi import constants, names_of, struct_dtype
+from vmfuzz.execute.bochs_library import MODELS, bochs_library
 from vmfuzz.execute.bochs_process import BochsProcess, WorkerDied
 from vmfuzz.execute.containment import Containment
 from vmfuzz.execute.family import Arena, Family, pairs
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
-#: The Intel CPU models with VMX: name -> number in Bochs' parameter "cpu.model".
-CPU_MODELS: Final = MappingProxyType(
-    {
-        "core2_penryn_t9600": 16,
-        "corei5_lynnfield_750": 17,
-        "corei5_arrandale_m520": 18,
-        "corei7_sandy_bridge_2600k": 19,
-        "corei7_ivy_bridge_3770k": 23,
-        "corei7_haswell_4770": 24,
-        "broadwell_ult": 25,
-        "corei7_skylake_x": 26,
-        "corei3_cnl": 27,
-        "corei7_icelake_u": 28,
-        "tigerlake": 29,
-        "sapphire_rapids": 30,
-        "arrow_lake": 31,
-    }
-)
+#: The Intel CPU models with VMX of the pinned version: name -> number in Bochs' parameter "cpu.model".
+CPU_MODELS: Final = MODELS
 DEFAULT_CPU: Final = "corei7_skylake_x"
 
 _EFER: Final = 0xC000_0080
@@ -54,7 +39,8 @@ class BochsExecutor:
 
     `paranoid` compares all fields with the base after every row instead of once a family (slow; for tests),
     `plain_tlb_flush` keeps Bochs' own TLB flush (for tests), `contain=False` runs even what containment
-    refuses (for tests; may hang the worker). Raises UnknownNameError for an unknown model,
+    refuses (for tests; may hang the worker). `python`: the interpreter of an environment with another version of
+    bochscpu-python, which then runs. Raises UnknownNameError for an unknown model,
     EnvironmentUnusable when the emulated CPU or the native build is missing.
     """
 
@@ -66,17 +52,19 @@ class BochsExecutor:
         paranoid: bool = False,
         plain_tlb_flush: bool = False,
         contain: bool = True,
+        python: str | None = None,
     ) -> None:
-        if cpu not in CPU_MODELS:
+        if python is None and cpu not in CPU_MODELS:
             raise UnknownNameError("CPU model", cpu, CPU_MODELS)
         self.cpu = cpu
+        self.library = bochs_library(python)
         self.paranoid = paranoid
         self.contain = contain
         self._closed = False
         #: engine runs repeated because fields had drifted, and rows run in all, counting repetitions
         self.reruns = 0
         self.rows_executed = 0
-        self._process = BochsProcess(CPU_MODELS[cpu], hang_seconds=hang_seconds, plain_tlb_flush=plain_tlb_flush)
+        self._process = BochsProcess(self.library, self.library.model(cpu), hang_seconds=hang_seconds, plain_tlb_flush=plain_tlb_flush)
         #: targets that some exit changed although they were no column, written back after every row that enters;
         #: RFLAGS from the start, because an exit on a fault saves it with RF set
         self._restored = {FIELDS["guest_rflags"].encoding}
@@ -96,8 +84,8 @@ class BochsExecutor:
 
     @property
     def name(self) -> str:
-        """What executes, for reports."""
-        return f"bochs {self.cpu}"
+        """What executes, for reports; a version other than the pinned one is named."""
+        return f"bochs {self.cpu}" if self.library.is_pinned else f"bochs@{self.library.version} {self.cpu}"
 
     def capabilities(self) -> Capabilities:
         """What the emulated CPU reports."""

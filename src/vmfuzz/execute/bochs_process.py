@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import mmap
 import os
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,10 +15,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from vmfuzz.errors import EnvironmentUnusable, ExecutorError
+from vmfuzz.errors import ExecutorError
 from vmfuzz.execute.abi import constants, native_file, struct_dtype
+from vmfuzz.execute.bochs_library import BochsLibrary
 
-_PACKAGE: Final = "bochscpu-python"
 _POLL_SECONDS: Final = 0.05
 
 
@@ -32,25 +30,11 @@ class WorkerDied(Exception):
         self.reason = reason
 
 
-def bochscpu_library() -> Path:
-    """Path of bochscpu's shared object, found without importing the package (that needs glibc 2.38)."""
-    spec = importlib.util.find_spec("bochscpu")
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    for folder in folders:
-        for path in sorted(Path(folder).glob("_bochscpu*.so")):
-            return path
-    raise EnvironmentUnusable(
-        f"the emulated CPU is not installed: the package {_PACKAGE} was not found; "
-        f"install it with `pip install {_PACKAGE}==0.4.0` "
-        "(wheels exist for Linux x86-64 and CPython 3.9 to 3.14)"
-    )
-
-
 class BochsProcess:
     """A worker and the memory that it shares with this process; the memory outlives the worker."""
 
-    def __init__(self, model: int, *, hang_seconds: float, plain_tlb_flush: bool = False) -> None:
-        self._library = bochscpu_library()
+    def __init__(self, library: BochsLibrary, model: int, *, hang_seconds: float, plain_tlb_flush: bool = False) -> None:
+        self._library = library
         self._platform = native_file("bochs_platform.so")
         self._model = model
         self._plain = plain_tlb_flush
@@ -98,12 +82,12 @@ class BochsProcess:
         try:
             self._process = subprocess.Popen(
                 [
-                    sys.executable,
+                    self._library.python,
                     "-I",
                     "-S",
                     str(script),
                     str(self._platform),
-                    str(self._library),
+                    str(self._library.path),
                     *map(str, numbers),
                 ],
                 pass_fds=(self._fd, command_read, reply_write),
@@ -112,7 +96,7 @@ class BochsProcess:
                 stderr=self._stderr,
             )
         except OSError as error:
-            raise ExecutorError(f"cannot start the worker process ({sys.executable}): {error.strerror}") from None
+            raise ExecutorError(f"cannot start the worker process ({self._library.python}): {error.strerror}") from None
         finally:
             os.close(command_read)
             os.close(reply_write)

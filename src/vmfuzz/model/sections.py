@@ -31,6 +31,32 @@ NUMBERS: Final = MappingProxyType(
     }
 )
 
+#: Title of a section -> a name of it that fits a column.
+SHORT_NAMES: Final = MappingProxyType(
+    dict(
+        zip(
+            NUMBERS,
+            (
+                "basic",
+                "execution controls",
+                "exit controls",
+                "entry controls",
+                "host registers",
+                "host segments",
+                "address space",
+                "guest registers",
+                "guest segments",
+                "guest GDTR, IDTR",
+                "guest RIP, RFLAGS",
+                "guest non-register",
+                "guest PDPTEs",
+                "loading MSRs",
+            ),
+            strict=True,
+        )
+    )
+)
+
 
 @dataclass(frozen=True)
 class Citation:

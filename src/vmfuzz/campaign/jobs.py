@@ -1,0 +1,196 @@
+"""One campaign as several processes: shares with seeds of their own, merged into one result.
+
+A share is a campaign like any other; what it counted comes back as data. The same seed and number of jobs give the same candidates. The same
+function runs on the workers of a Dask cluster (campaign/cluster.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import queue
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from vmfuzz.campaign.as_data import finding_data, finding_from, restore_tally, tally_data
+from vmfuzz.campaign.findings import Finding, Findings
+from vmfuzz.campaign.loop import Campaign, Progress, Summary
+from vmfuzz.campaign.store import Store
+from vmfuzz.campaign.tally import Tally
+from vmfuzz.errors import ExecutorError, VmfuzzError
+from vmfuzz.execute.base import open_executor
+
+#: Seconds between two reports of a share.
+_REPORT_EVERY: Final = 0.5
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Share:
+    """One job's part of a campaign of `jobs` jobs; `directory` is that of the whole campaign, if it is kept."""
+
+    executor: str
+    cpu: str | None
+    seed: int
+    job: int
+    jobs: int
+    iterations: int
+    directory: Path | None = None
+
+    @property
+    def own_seed(self) -> int:
+        """The seed of this job's campaign."""
+        if self.jobs == 1:
+            return self.seed
+        return int(np.random.SeedSequence([self.seed, self.jobs, self.job]).generate_state(1)[0])
+
+
+def shares_of(executor: str, cpu: str | None, seed: int, iterations: int, jobs: int, directory: Path | None = None) -> list[Share]:
+    """The shares of a campaign: as equal as can be, none empty."""
+    jobs = min(jobs, iterations)
+    each, more = divmod(iterations, jobs)
+    return [Share(executor, cpu, seed, job, jobs, each + (job < more), directory) for job in range(jobs)]
+
+
+def run_share(share: Share, report: Report | None = None, stopping: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """Run one share in this process and give its result as data; `report` gets the same now and then on the way.
+
+    `stopping` is asked after each family; where it is true the share ends as by Ctrl-C.
+    """
+    last = time.monotonic()
+    with open_executor(share.executor, cpu=share.cpu) as executor, contextlib.ExitStack() as stack:
+        campaign = Campaign(executor, share.own_seed)
+        store = stack.enter_context(Store(share.directory / f"job-{share.job}")) if share.directory is not None else None
+
+        def on_progress(_progress: Progress) -> None:
+            nonlocal last
+            if report is not None and time.monotonic() - last >= _REPORT_EVERY:
+                last = time.monotonic()
+                report(_result(campaign, stopped=False))
+            if stopping():
+                raise KeyboardInterrupt
+
+        summary = campaign.run(share.iterations, on_progress, store)
+        return _result(campaign, summary.stopped)
+
+
+def _result(campaign: Campaign, stopped: bool) -> dict[str, Any]:
+    progress = campaign.progress
+    return {
+        "processor": campaign.model.capabilities.name,
+        "tally": tally_data(progress.tally),
+        "findings": [{"id": finding.signature.id, **finding_data(finding)} for finding in progress.findings.by_id.values()],
+        "seconds": progress.seconds,
+        "executor_seconds": progress.executor_seconds,
+        "last_new": progress.last_new,
+        "bases": sorted(campaign.bases_used),
+        "stopped": stopped,
+    }
+
+
+def merge(campaign: Campaign, wanted: int, results: Iterable[dict[str, Any]]) -> Summary:
+    """Put the results of shares into a campaign that has run nothing itself, on a processor like theirs."""
+    progress = Progress(wanted, Tally(campaign.model, campaign.progress.tally.deviations), Findings())
+    stopped = False
+    for result in results:
+        part = Tally(campaign.model, progress.tally.deviations)
+        restore_tally(part, result["tally"])
+        progress.tally.merge(part)
+        for data in result["findings"]:
+            _merge_finding(progress.findings, finding_from(data, campaign.generator.bases))
+        progress.seconds = max(progress.seconds, result["seconds"])
+        progress.executor_seconds += result["executor_seconds"]
+        progress.last_new = max(progress.last_new, result["last_new"])
+        campaign.bases_used.update(result["bases"])
+        stopped |= result["stopped"]
+    progress.history = campaign.progress.history
+    progress.note()
+    campaign.progress = progress
+    return Summary(campaign.executor.name, campaign.seed, progress, stopped, tuple(sorted(campaign.bases_used)))
+
+
+def _merge_finding(findings: Findings, new: Finding) -> None:
+    known = findings.by_id.setdefault(new.signature.id, new)
+    if known is new:
+        return
+    new.count += known.count
+    if len(known.differences) <= len(new.differences):
+        known.count = new.count
+        known.others.update(new.others)
+    else:
+        new.others.update(known.others)
+        findings.by_id[new.signature.id] = new
+
+
+def run_jobs(
+    campaign: Campaign, shares: list[Share], on_progress: Callable[[Progress], None] | None = None, store: Store | None = None
+) -> Summary:
+    """Run shares in a process each and merge them into `campaign`, which runs nothing itself.
+
+    `store` is that of the whole campaign; each share has one of its own below its directory, from which it goes on.
+
+    KeyboardInterrupt ends all of them with what they have. Raises ExecutorError, naming the job, when one of the processes dies.
+    """
+    context = multiprocessing.get_context("spawn")
+    channel: Any = context.Queue()
+    stop = context.Event()
+    workers = [context.Process(target=_work, args=(share, channel, stop), daemon=True) for share in shares]
+    wanted = sum(share.iterations for share in shares)
+    if store is not None:
+        store.attach(campaign, wanted, len(shares))
+    latest: dict[int, dict[str, Any]] = {}
+    done: dict[int, dict[str, Any]] = {}
+    for worker in workers:
+        worker.start()
+    try:
+        while len(done) < len(shares):
+            try:
+                _receive(channel, workers, latest, done)
+                if on_progress is not None and latest:
+                    merge(campaign, wanted, latest.values())
+                    on_progress(campaign.progress)
+            except KeyboardInterrupt:
+                stop.set()
+        summary = merge(campaign, wanted, [done[share.job] for share in shares])
+        if store is not None:
+            campaign.progress.findings.touched.update(campaign.progress.findings.by_id)
+            store.ends(campaign, 0)
+        return summary
+    finally:
+        for worker in workers:
+            worker.kill() if len(done) < len(shares) else worker.join()
+
+
+def _receive(channel: Any, workers: list[Any], latest: dict[int, dict[str, Any]], done: dict[int, dict[str, Any]]) -> None:
+    try:
+        job, kind, data = channel.get(timeout=1.0)
+    except queue.Empty:
+        for job, worker in enumerate(workers):
+            if job not in done and worker.exitcode not in (None, 0):
+                raise ExecutorError(
+                    f"job {job} of {len(workers)} ended without a result (exit status {worker.exitcode}); "
+                    "run again, with --directory and then --resume to keep what has run"
+                ) from None
+        return
+    if kind == "error":
+        raise data
+    latest[job] = data
+    if kind == "done":
+        done[job] = data
+
+
+def _work(share: Share, channel: Any, stop: Any) -> None:
+    """What the process of one share does; Ctrl-C reaches it through `stop` only."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        result = run_share(share, lambda data: channel.put((share.job, "report", data)), stop.is_set)
+        channel.put((share.job, "done", result))
+    except VmfuzzError as error:
+        channel.put((share.job, "error", error))

@@ -1,0 +1,162 @@
+"""`vmfuzz coverage`: what a campaign has seen and what never, by section of the SDM."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from vmfuzz.campaign.coverage import Coverage
+from vmfuzz.campaign.loop import Campaign
+from vmfuzz.campaign.store import Store, has_campaign
+from vmfuzz.campaign.tally import Tally
+from vmfuzz.cli.console import Output
+from vmfuzz.cli.places import open_stored
+from vmfuzz.cli.progress import progress_display
+from vmfuzz.cli.run import Count
+from vmfuzz.errors import EXIT_AGREEMENT, UsageError
+from vmfuzz.execute.base import open_executor
+from vmfuzz.model.operands import operand_width
+
+
+@dataclass
+class _Row:
+    """What was seen of one section."""
+
+    checks: int = 0
+    decided: int = 0
+    atoms: int = 0
+    atoms_seen: int = 0
+    values: int = 0
+    values_seen: int = 0
+
+
+@click.command()
+@click.argument("directory", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "-n", "--iterations", type=Count(), default="1M", show_default=True, help="Without DIRECTORY: candidates of the campaign to run."
+)
+@click.option("--cpu", help="Without DIRECTORY: CPU model of the emulated executor.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Without DIRECTORY: seed of the campaign.")
+@click.option("--list", "listed", is_flag=True, help="Also list each atom never seen deciding and each boundary value never tried.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+def coverage(directory: Path | None, iterations: int, cpu: str | None, seed: int, listed: bool, as_json: bool) -> None:
+    """What has been seen, and what never.
+
+    Looks at the campaign in DIRECTORY (vmfuzz run --directory DIRECTORY), or runs one. A check decides where it alone is violated and the
+    processor fails the entry; an atom (a comparison or a bit of a check's condition) decides where the check's truth hangs on it and the
+    outcome on the check, once violated and once satisfied; a boundary value is one that the check's constants give a field.
+    """
+    tally = _stored(directory) if directory is not None else _run(iterations, cpu, seed, as_json)
+    if as_json:
+        click.echo(json.dumps(_as_json(tally), indent=1))
+    else:
+        _print(tally, listed)
+    raise SystemExit(EXIT_AGREEMENT)
+
+
+def _run(iterations: int, cpu: str | None, seed: int, quiet: bool) -> Tally:
+    with open_executor(cpu=cpu) as executor:
+        campaign = Campaign(executor, seed)
+        with progress_display(executor.name, iterations, quiet=quiet) as on_progress:
+            campaign.run(iterations, on_progress)
+    return campaign.progress.tally
+
+
+def _stored(directory: Path) -> Tally:
+    if not has_campaign(directory):
+        raise UsageError(f"{directory} is no campaign's directory; make one with: vmfuzz run --directory {directory}")
+    with Store(directory) as store:
+        facts = store.facts
+        with open_stored(facts) as executor:
+            campaign = Campaign(executor, facts["seed"])
+            store.attach(campaign, facts["wanted"], facts.get("jobs", 1))
+    return campaign.progress.tally
+
+
+def _never_decided(seen: Coverage) -> list[tuple[str, str, str]]:
+    """(check, atom, which way) of atoms never seen deciding."""
+    compiled = seen.model.compiled
+    return [(compiled[atom.check].check.id, str(atom), "violated" if way else "satisfied") for atom, way in seen.unseen()]
+
+
+def _never_tried(seen: Coverage) -> list[tuple[str, str, str]]:
+    """(check, field, value) of boundary values never tried: the bits that the check looks at, the others written x."""
+    rows = []
+    for (check, name, (keep, to)), tried in zip(seen.boundary_list, seen.boundaries, strict=True):
+        if not tried:
+            rows.append((seen.model.compiled[check].check.id, name, _value(name, keep, to)))
+    return rows
+
+
+def _value(name: str, keep: int, to: int) -> str:
+    full = (1 << operand_width(name)) - 1
+    changed = full & ~keep
+    return f"{to:X}H" if changed == full else f"{to:X}H in the bits {changed:X}H"
+
+
+def _sections(tally: Tally) -> dict[str, _Row]:
+    seen, rows = tally.coverage, dict[str, _Row]()
+    sections = [compiled.check.section.title for compiled in tally.model.compiled]
+    for number, title in enumerate(sections):
+        row = rows.setdefault(title, _Row())
+        row.checks += 1
+        row.decided += int(tally.decided[number] > 0 or tally.readings[number].any())
+    for atom, flags in zip(seen.atom_list, seen.atoms, strict=True):
+        rows[sections[atom.check]].atoms += 2
+        rows[sections[atom.check]].atoms_seen += int(flags.sum())
+    for (check, _, _), tried in zip(seen.boundary_list, seen.boundaries, strict=True):
+        rows[sections[check]].values += 1
+        rows[sections[check]].values_seen += int(tried)
+    return rows
+
+
+def _as_json(tally: Tally) -> dict[str, Any]:
+    return {
+        "schema": "vmfuzz-coverage-1",
+        "processor": tally.model.capabilities.name,
+        "candidates": tally.candidates,
+        "sections": {title: vars(row) for title, row in _sections(tally).items()},
+        "pairs_of_checks": int(tally.coverage.pairs.sum() - tally.coverage.pairs.trace()) // 2,
+        "never_decided": [list(row) for row in _never_decided(tally.coverage)],
+        "never_tried": [list(row) for row in _never_tried(tally.coverage)],
+    }
+
+
+def _print(tally: Tally, listed: bool) -> None:
+    console, seen = Output(), tally.coverage
+    console.print(f"{tally.model.capabilities.name}: {tally.candidates:,} candidates")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("section", overflow="fold")
+    for heading in ("checks decided", "atoms", "boundary values"):
+        table.add_column(heading, justify="right")
+    rows = _sections(tally)
+    for title, row in rows.items():
+        table.add_row(title, *_cells(row))
+    total = _Row(*(sum(getattr(row, name) for row in rows.values()) for name in _Row.__dataclass_fields__))
+    table.add_row("all", *_cells(total), style="bold")
+    console.print(table)
+    pairs = int(seen.pairs.sum() - seen.pairs.trace()) // 2
+    console.print(f"pairs of checks seen violated by one candidate (of a sample): {pairs:,}")
+    decided, tried = _never_decided(seen), _never_tried(seen)
+    if listed:
+        for id, atom, way in decided:
+            console.print(f"never decided that {id} is {way}: {escape(atom)}", highlight=False)
+        for id, name, value in tried:
+            console.print(f"never tried for {id}: {name} = {value}", highlight=False)
+    elif decided or tried:
+        worst = Counter(id for id, _, _ in decided).most_common(5)
+        console.print(
+            f"never decided: {len(decided)} ways of atoms, most of {', '.join(id for id, _ in worst)}; never tried: {len(tried)} values"
+        )
+        console.print("--list names them")
+
+
+def _cells(row: _Row) -> tuple[str, str, str]:
+    return f"{row.decided} of {row.checks}", f"{row.atoms_seen} of {row.atoms}", f"{row.values_seen} of {row.values}"

@@ -1,0 +1,205 @@
+"""`vmfuzz diff`: two processors on the same candidates, and where they differ although the manual allows both the same."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from vmfuzz.campaign.case import base_value
+from vmfuzz.campaign.corpus import Entry, entry_files, load_all
+from vmfuzz.campaign.difference import Difference, Differences, Pairing
+from vmfuzz.campaign.stored_difference import Stored, compare_stored
+from vmfuzz.cli.console import Output
+from vmfuzz.cli.places import entries_place, format_key
+from vmfuzz.cli.run import Count
+from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
+from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, REMOTE, Executor, open_executor
+from vmfuzz.execute.bochs import CPU_MODELS, DEFAULT_CPU
+from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.state.profiles import capabilities, known_good
+
+_MOST_NAMES: Final = 5
+#: The side that does what the model says.
+MODEL: Final = "model"
+
+
+@click.command()
+@click.argument("first")
+@click.argument("second")
+@click.option("--cpu", help="CPU model of emulated executors that are named without one. [default: corei7_skylake_x]")
+@click.option("-n", "--iterations", type=Count(), default="1M", show_default=True, help="How many candidates to draw.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same candidates.")
+@click.option("--corpus", type=click.Path(path_type=Path), help="Run the entries of this corpus instead of drawing candidates.")
+@click.option("--minimize-seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Time for reducing differences.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+def diff(
+    first: str, second: str, cpu: str | None, iterations: int, seed: int, corpus: Path | None, minimize_seconds: float, as_json: bool
+) -> None:
+    """Compare FIRST with SECOND: where do they differ although the manual allows both the same?
+
+    \b
+    Each of the two is
+      tigerlake                        an emulated CPU model (vmfuzz caps --list)
+      bochs, kmod, remote:COMMAND      an executor
+      model                            a processor that does what the manual says
+      bochs@VENV/bin/python            the emulator of another environment
+      bochs@VENV/bin/python:tigerlake  ... and its CPU model
+      DIRECTORY                        a campaign or corpus: what was recorded
+
+    \b
+    vmfuzz diff corei7_haswell_4770 corei7_skylake_x
+    vmfuzz diff bochs@old/bin/python bochs --cpu tigerlake
+    vmfuzz diff campaign-of-monday campaign-of-tuesday
+
+    Both run the same candidates. Those for which the model allows the two no common outcome are left out: their capabilities explain them.
+    Each difference is minimized, and the model says which of the two departs from the manual. Exit code 0: no difference; 1: some.
+    """
+    one, two = _side(first, cpu), _side(second, cpu)
+    if isinstance(one, Path) and isinstance(two, Path):
+        _stored(one, two, as_json)
+    if isinstance(one, Path) or isinstance(two, Path):
+        raise UsageError(
+            f"{one if isinstance(one, Path) else two}: a stored campaign is compared with another stored one; "
+            "to run its entries on two executors use --corpus, to run them again where they came from `vmfuzz replay`"
+        )
+    cases = [entry.case for entry in _entries(corpus)] if corpus is not None else None
+    with _open(one) as a, _open(two) as b:
+        pairing = Pairing(a, b, seed)
+        if cases is None:
+            with _progress(quiet=as_json) as on_progress:
+                pairing.run(iterations, on_progress)
+        else:
+            pairing.run_cases(cases)
+        pairing.minimize(minimize_seconds)
+        _show(pairing, as_json)
+    found = pairing.result
+    sys.exit(EXIT_FOUND if found.found else EXIT_AGREEMENT if found.compared else EXIT_NOTHING_TESTED)
+
+
+def _side(name: str, cpu: str | None) -> Path | tuple[str, str | None]:
+    """What a name means: a directory of entries, or an executor and its CPU model."""
+    if name in CPU_MODELS:
+        return "bochs", name
+    if name.startswith(ELSEWHERE):
+        python, colon, model = name.rpartition(":")
+        return (python, model) if colon else (name, cpu)
+    if name == MODEL:
+        return name, cpu
+    if name in EXECUTORS or name.startswith(REMOTE):
+        return name, cpu if name in ("auto", "bochs") else None
+    if Path(name).exists():
+        return Path(name)
+    raise UsageError(
+        f"{name!r}: neither a CPU model (`vmfuzz caps --list`), an executor ({', '.join(EXECUTORS)}, {ELSEWHERE}PYTHON, {REMOTE}COMMAND), "
+        "nor a directory that exists"
+    )
+
+
+def _open(side: tuple[str, str | None]) -> Executor:
+    if side[0] == MODEL:
+        known = capabilities(side[1] or DEFAULT_CPU)
+        return ModelExecutor(known, known_good(known))
+    return open_executor(side[0], cpu=side[1])
+
+
+def _entries(place: Path) -> list[Entry]:
+    return [entry for _, entry in load_all(entry_files(entries_place(place)))]
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[Differences], None] | None]:
+    """A callback that keeps one line on a terminal's standard error; nothing elsewhere."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    with console.status("comparing") as status:
+        yield lambda result: status.update(f"{result.drawn:,} candidates, {result.differing:,} differ in {len(result.found)} ways")
+
+
+def _stored(one: Path, two: Path, as_json: bool) -> None:
+    """Compare what two corpora or campaigns recorded, and end."""
+    stored = compare_stored(_entries(one), _entries(two))
+    if as_json:
+        json.dump(stored.to_json(), sys.stdout, indent=1)
+        click.echo()
+    else:
+        _print_stored(stored, one, two)
+    sys.exit(EXIT_FOUND if stored.differences else EXIT_AGREEMENT if stored.compared else EXIT_NOTHING_TESTED)
+
+
+def _print_stored(stored: Stored, one: Path, two: Path) -> None:
+    console = Output()
+    for each in stored.differences:
+        console.print(f"[bold]{each.entry}[/] on {escape(each.processor)}: {escape(each.first)} | {escape(each.second)}", soft_wrap=True)
+    console.print(
+        f"{stored.compared} records of the same case on the same capabilities compared: {len(stored.differences)} differ", soft_wrap=True
+    )
+    console.print(
+        f"only in {escape(str(one))}: {stored.only_first} entries; only in {escape(str(two))}: {stored.only_second}", soft_wrap=True
+    )
+
+
+def _show(pairing: Pairing, as_json: bool) -> None:
+    if as_json:
+        json.dump({**pairing.result.to_json(), "capabilities": pairing.capability_differences()}, sys.stdout, indent=1)
+        click.echo()
+        return
+    console, result = Output(), pairing.result
+    for difference in result.ordered():
+        _print_difference(console, pairing, difference)
+    _print_totals(console, pairing, result)
+
+
+def _print_totals(console: Output, pairing: Pairing, result: Differences) -> None:
+    def print_(text: str) -> None:
+        console.print(text, soft_wrap=True)
+
+    print_(f"first   {escape(result.first)}\nsecond  {escape(result.other)}")
+    same = "the same capabilities" if result.same_capabilities else "other capabilities:"
+    print_(f"{same}")
+    for name, (here, there) in pairing.capability_differences().items():
+        print_(f"  {name}: {here} | {there}")
+    print_(f"{result.drawn:,} candidates in {result.seconds:.1f} s")
+    print_(f"{result.compared:>11,} compared (both ran, and the manual allows them a common outcome)")
+    print_(f"{result.not_comparable:>11,} not comparable")
+    if result.explained:
+        print_(f"{result.explained:>11,} with other outcomes, which their capabilities explain")
+    named = sum(result.names.values())
+    if named:
+        print_(f"{named:>11,} failed alike, but the two name another check; most often:")
+        for (here, there), count in result.names.most_common(_MOST_NAMES):
+            print_(f"{count:>11,}   {escape(str(here))} | {escape(str(there))}")
+    print_(f"{result.differing:>11,} differ, in {len(result.found)} ways" if result.found else "no difference")
+
+
+_DEPARTS: Final = {
+    "first": "the first departs from the manual",
+    "second": "the second departs from the manual",
+    "both": "both depart from the manual",
+    "neither": "the manual allows either",
+}
+
+
+def _print_difference(console: Output, pairing: Pairing, difference: Difference) -> None:
+    shape, case = difference.shape, difference.minimal or difference.cases[0]
+    base = pairing.trial.base(case.base)
+    lines = [
+        f"[bold]{difference.count:,} candidate{'s' if difference.count != 1 else ''}: {_DEPARTS[difference.judgement]}[/]",
+        f"  first   {escape(shape.first)} ({shape.first_verdict}) {escape(difference.first_message or '')}",
+        f"  second  {escape(shape.other)} ({shape.other_verdict}) {escape(difference.other_message or '')}",
+        f"  allowed {escape(', '.join(shape.predicted))}",
+        f"  checks violated: {', '.join(shape.checks) or 'none'}",
+        f"  {'smallest' if difference.minimal else 'example, not reduced'}: base {case.base}",
+    ]
+    for key, value in sorted(case.mutation.items()):
+        lines.append(f"    {key}: {format_key(key, base_value(base, key)) if base else '?'} -> {format_key(key, value)}")
+    console.print("\n".join(lines) + "\n", soft_wrap=True)

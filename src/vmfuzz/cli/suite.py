@@ -1,0 +1,79 @@
+"""`vmfuzz suite`: for each atom of each check a pair of cases, as a corpus."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.table import Table
+
+from vmfuzz.campaign.corpus import save, write_text
+from vmfuzz.campaign.suite import NOT_FOUND, PAIR, UNREACHABLE, Pair, Suite, entries_of
+from vmfuzz.campaign.trial import Trial
+from vmfuzz.cli.console import Output
+from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UnknownNameError
+from vmfuzz.execute.base import open_executor
+from vmfuzz.model.checks import BY_ID
+
+
+@click.command()
+@click.argument("checks", nargs=-1)
+@click.option("--cpu", help="CPU model of the emulated executor (`vmfuzz caps --list`).")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Write the cases there as a corpus, with an index.")
+@click.option("--json", "as_json", is_flag=True, help="Print the index as JSON on standard output.")
+def suite(checks: tuple[str, ...], cpu: str | None, output: Path | None, as_json: bool) -> None:
+    """Make the complete suite: two cases for every atom of every check.
+
+    An atom is a comparison or a bit in a check's condition. Its two cases differ in one field; in one the check is violated because of the atom,
+    in the other it is satisfied because of it, and the outcomes differ (MC/DC). Cases are found by a solver (pip install 'vmfuzz[solver]') and run
+    on the executor. What cannot be reached is proven. CHECKS limits it to these checks. Replay it later with: vmfuzz replay DIRECTORY.
+    Exit code 0: done; 1: processor and model disagree on a case.
+    """
+    for id in checks:
+        if id not in BY_ID:
+            raise UnknownNameError("check", id, BY_ID)
+    with open_executor(cpu=cpu) as executor:
+        trial = Trial(executor)
+        maker = Suite(trial)
+        atoms = maker.atoms(checks)
+        columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json) as progress:
+            pairs = [maker.pair(atom) for atom in progress.track(atoms, description="atoms")]
+            entries = entries_of(trial, pairs)
+        name = executor.name
+    index = {"schema": "vmfuzz-suite-1", "executor": name, "atoms": [pair.to_json() for pair in pairs]}
+    if output is not None:
+        for entry in entries.values():
+            save(output, entry)
+        write_text(output.with_name(f"{output.name}-index.json"), json.dumps(index, indent=1) + "\n")
+    disagreements = [entry for entry in entries.values() if entry.verdict == "open"]
+    if as_json:
+        click.echo(json.dumps(index, indent=1))
+    else:
+        _print(name, pairs, Counter(entry.main_result.comparison.partition(":")[0] for entry in entries.values()), output)
+        for entry in disagreements:
+            Output().print(f"disagreement: {entry.id} {entry.kind}: {entry.reason}")
+    raise SystemExit(EXIT_FOUND if disagreements else EXIT_AGREEMENT)
+
+
+def _print(name: str, pairs: list[Pair], comparisons: Counter[str], output: Path | None) -> None:
+    console = Output()
+    console.print(f"{len(pairs)} atoms of the checks that exist on {name}")
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right")
+    table.add_column()
+    for status, count in Counter(pair.status for pair in pairs).most_common():
+        table.add_row(f"{count:,}", "pair of cases that differ in one field" if status == PAIR else status)
+    console.print(table)
+    console.print("cases: " + ", ".join(f"{count:,} {words}" for words, count in comparisons.most_common()))
+    unfound = [pair for pair in pairs if pair.status.startswith(NOT_FOUND)]
+    for pair in unfound:
+        console.print(f"not found: {pair.check}: {pair.atom}", markup=False)
+    if output is not None:
+        console.print(
+            f"written to {output}; {output.name}-index.json beside it names what is {UNREACHABLE}. Run it with: vmfuzz replay {output}"
+        )

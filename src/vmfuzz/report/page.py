@@ -1,0 +1,82 @@
+"""The report as one page that opens offline: style, pictures and the few lines of script are inside."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any, Final
+
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.errors import EnvironmentUnusable
+from vmfuzz.model.sections import NUMBERS, SHORT_NAMES
+from vmfuzz.report import pictures
+from vmfuzz.report.data import Processor, Report, State
+from vmfuzz.report.minimal import Minimal, minimal_cases
+
+_TEMPLATE: Final = "page.html"
+
+
+def page(report: Report) -> str:
+    """The page; raises EnvironmentUnusable where the extra `report` is not installed."""
+    try:
+        from jinja2 import Environment, StrictUndefined
+        from markupsafe import Markup
+    except ImportError as error:
+        raise EnvironmentUnusable(f"the page needs {error.name}; install it with: pip install 'vmfuzz[report]'") from None
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["number"] = lambda value: f"{value:,}"
+    template = environment.from_string(resources.files("vmfuzz.report").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
+    coverage = pictures.coverage(report.processors)
+    return template.render(
+        report=report,
+        processors=report.processors,
+        State=State,
+        runs=[run for processor in report.processors for run in _runs(processor)],
+        sections=report.sections,
+        by_section=report.by_section(),
+        short=SHORT_NAMES,
+        numbers=NUMBERS,
+        findings=_findings(report),
+        fields=FIELDS,
+        outcomes=Markup(pictures.outcomes(report.processors)),
+        outcome_table=_outcome_table(report),
+        coverage=Markup(coverage) if coverage else None,
+        emulated=report.emulated,
+    )
+
+
+def _runs(processor: Processor) -> list[dict[str, Any]]:
+    """One line per campaign: what ran, and how it came out."""
+    lines = []
+    for source in processor.campaigns:
+        data = source.data
+        executed = max(1, int(data["executed"]))
+        verdicts = {name: int(data["verdicts"].get(name, 0)) for name in ("agrees", "not_modelled", "mismatch", "deviation", "refused")}
+        checks = data["checks"].values()
+        lines.append(
+            {
+                "processor": processor,
+                "source": source.name,
+                "date": data.get("date", ""),
+                "seed": data["seed"],
+                "candidates": data["candidates"],
+                "rate": round(data["candidates"] / data["seconds"]) if data["seconds"] else 0,
+                "stopped": bool(data.get("stopped")),
+                "agreement": 100 * (verdicts["agrees"] + verdicts["not_modelled"]) / executed,
+                "decided": sum(1 for counts in checks if counts["decided"]),
+                "checks": len(checks),
+                "findings": len(data["findings"]),
+                **verdicts,
+            }
+        )
+    return lines
+
+
+def _findings(report: Report) -> list[tuple[Processor, Minimal]]:
+    return [(processor, case) for processor in report.processors for case in minimal_cases(processor)]
+
+
+def _outcome_table(report: Report) -> list[tuple[str, list[int]]]:
+    """Outcome -> candidates on each processor, the most frequent first."""
+    totals = [processor.total("outcomes") for processor in report.processors]
+    rows = [(outcome, [total[outcome] for total in totals]) for outcome in set().union(*totals)]
+    return sorted(rows, key=lambda row: (-sum(row[1]), row[0]))

@@ -1,0 +1,66 @@
+"""What a campaign has seen: counted only where it was really decided."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vmfuzz.campaign.compare import compare
+from vmfuzz.campaign.coverage import Coverage
+from vmfuzz.campaign.tally import violations_per_stage
+from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.model.predict import model_of
+from vmfuzz.state.batch import VmcsBatch
+from vmfuzz.state.profiles import capabilities, known_good
+from vmfuzz.state.vmcs import Vmcs
+
+CAPS = capabilities("corei7_skylake_x")
+GOOD = known_good(CAPS)
+MODEL = model_of(CAPS)
+
+
+def seen(*candidates: Vmcs) -> Coverage:
+    batch = VmcsBatch.of(candidates, GOOD)
+    comparison = compare(MODEL.predict_batch(batch), ModelExecutor(CAPS, GOOD).run(batch))
+    coverage = Coverage(MODEL)
+    coverage.add(comparison, violations_per_stage(comparison.prediction))
+    return coverage
+
+
+def decided(coverage: Coverage, check: str) -> set[tuple[str, int]]:
+    return {
+        (str(coverage.atom_list[row]), int(way))
+        for row, way in np.argwhere(coverage.atoms)
+        if MODEL.compiled[coverage.atom_list[row].check].check.id == check
+    }
+
+
+def test_an_atom_decides_where_the_outcome_hangs_on_it() -> None:
+    broken = seen(GOOD.replace(guest_gs_access_rights=GOOD["guest_gs_access_rights"] & ~0x10))
+    assert ("guest_gs_access_rights.S = 1", 1) in decided(broken, "guest.gs.s")
+    satisfied = seen(GOOD.replace(guest_gs_access_rights=GOOD["guest_gs_access_rights"] & ~0x1))
+    assert ("guest_gs_access_rights.S = 1", 1) not in decided(satisfied, "guest.gs.s")
+
+
+def test_nothing_decides_behind_a_failure_of_an_earlier_stage() -> None:
+    hidden = seen(GOOD.replace(guest_gs_access_rights=GOOD["guest_gs_access_rights"] & ~0x10, host_cr4=0))
+    assert decided(hidden, "guest.gs.s") == set()
+
+
+def test_two_violations_of_one_stage_decide_nothing_alone_but_are_a_pair() -> None:
+    both = seen(GOOD.replace(guest_gs_access_rights=GOOD["guest_gs_access_rights"] & ~0x10, guest_rflags=0))
+    assert decided(both, "guest.gs.s") == set()
+    index = {compiled.check.id: number for number, compiled in enumerate(MODEL.compiled)}
+    rflags = next(number for id, number in index.items() if id.startswith("guest.rflags") and both.pairs[number, number])
+    assert both.pairs[index["guest.gs.s"], rflags]
+
+
+def test_boundary_values_that_ran_are_known_and_survive_the_store() -> None:
+    coverage = seen(GOOD.replace(guest_activity_state=3), GOOD.replace(guest_activity_state=4))
+    tried = {(name, edit[1]) for (_, name, edit), flag in zip(coverage.boundary_list, coverage.boundaries, strict=True) if flag}
+    assert {("guest_activity_state", 3), ("guest_activity_state", 4)} <= tried
+    again = Coverage(MODEL)
+    again.restore(coverage.to_json())
+    assert again.to_json() == coverage.to_json()
+    empty = Coverage(MODEL)
+    empty.merge(coverage)
+    assert (empty.boundaries == coverage.boundaries).all()

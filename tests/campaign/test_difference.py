@@ -1,0 +1,111 @@
+"""Differences of two processors: none of a processor with itself, planted ones are found and reduced to one edit, names of the two sides."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vmfuzz.campaign.case import Case
+from vmfuzz.campaign.corpus import entry_files, executor_version, load, save
+from vmfuzz.campaign.difference import Pairing
+from vmfuzz.cli.main import main
+from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.bochs_library import MODELS, PINNED, bochs_library
+from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.state.profiles import capabilities, known_good
+
+CPU = "corei7_skylake_x"
+CORPUS = Path(__file__).parents[2] / "corpus"
+
+
+def diff(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["diff", *arguments], catch_exceptions=False)
+
+
+def test_a_processor_does_not_differ_from_itself() -> None:
+    with open_executor("bochs", cpu=CPU) as one, open_executor("bochs", cpu=CPU) as two:
+        result = Pairing(one, two, seed=3).run(20_000)
+    assert result.same_capabilities
+    assert result.drawn == 20_000
+    assert result.compared > 15_000
+    assert result.found == {}
+    assert not result.names
+
+
+def test_a_deviation_of_one_side_is_found_and_reduced_to_one_edit() -> None:
+    known = capabilities(CPU)
+    perfect = ModelExecutor(known, known_good(known))
+    with perfect as one, open_executor("bochs", cpu=CPU) as two:
+        pairing = Pairing(one, two)
+        result = pairing.run_cases(
+            [Case("64-bit/plain/nothing", {"guest_pending_debug_exceptions": 0x0300_0200_0000_0000, "guest_rsp": 8})]
+        )
+        pairing.minimize(20)
+    (found,) = result.found.values()
+    assert found.judgement == "second"
+    assert found.shape.checks == ("guest.pdbg.reserved",)
+    assert found.shape.other_verdict == "deviation:bochs-pending-debug-high"
+    assert found.minimal is not None
+    assert list(found.minimal.mutation) == ["guest_pending_debug_exceptions"]
+    assert found.minimal.mutation["guest_pending_debug_exceptions"].bit_count() == 1
+
+
+def test_different_capabilities_explain_their_differences() -> None:
+    done = diff("corei5_lynnfield_750", CPU, "-n", "5k", "--minimize-seconds", "0", "--json")
+    data = json.loads(done.stdout)
+    assert not data["same_capabilities"]
+    assert data["capabilities"]
+    assert data["drawn"] == 5000
+    assert data["compared"] + data["not_comparable"] == 5000
+    assert all(each["departs"] != "neither" or len(each["predicted"]) > 1 for each in data["differences"])
+
+
+def test_stored_corpora_are_compared_by_case_and_capabilities(tmp_path: Path) -> None:
+    assert diff(str(CORPUS / "guest.pat"), str(CORPUS / "guest.pat")).exit_code == 0
+    shutil.copytree(CORPUS / "guest.pat", tmp_path / "other")
+    path = entry_files(tmp_path / "other")[0]
+    entry = load(path)
+    changed = replace(entry.results[0], actual="entered, exit 52")
+    save(tmp_path / "other", replace(entry, results=(changed, *entry.results[1:])), path)
+    done = diff(str(CORPUS / "guest.pat"), str(tmp_path / "other"))
+    assert done.exit_code == 1
+    assert f"{len(changed.processors)} differ" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [(("nosuch", CPU), "nosuch"), (("bochs@/nonexistent/python", "bochs"), "/nonexistent/python"), ((str(CORPUS), CPU), "--corpus")],
+)
+def test_what_cannot_be_compared_is_said_in_one_sentence(arguments: tuple[str, str], word: str) -> None:
+    done = diff(*arguments)
+    assert done.exit_code in (2, 3)
+    assert word in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_library_of_this_environment_is_the_pinned_one() -> None:
+    library = bochs_library()
+    assert library.is_pinned
+    assert library.version == PINNED
+    assert library.models == MODELS
+    assert library == replace(bochs_library(library.python), python=library.python)
+
+
+@pytest.mark.skipif(
+    "VMFUZZ_BOCHS_2_8" not in os.environ, reason="set VMFUZZ_BOCHS_2_8 to the Python of an environment with bochscpu-python 0.3.1"
+)
+def test_bochs_2_8_runs_and_does_as_3_0_on_the_corpus() -> None:
+    old = f"bochs@{os.environ['VMFUZZ_BOCHS_2_8']}"
+    with open_executor(old, cpu=CPU) as one:
+        assert one.name == f"bochs@0.3.1 {CPU}"
+        assert executor_version(one.name) == "bochscpu-python 0.3.1"
+    done = diff(old, "bochs", "--cpu", CPU, "--corpus", str(CORPUS))
+    assert done.exit_code == 0
+    assert "no difference" in done.stdout
+    assert "arrow_lake" in diff(f"{old}:arrow_lake", "arrow_lake").stderr

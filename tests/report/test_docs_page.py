@@ -1,0 +1,41 @@
+"""The page in docs/report/ is what its stored summaries give, and covers every emulated CPU model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.report.data import Report, gather
+from vmfuzz.report.page import page
+from vmfuzz.report.source import load
+
+PLACE = Path(__file__).parents[2] / "docs" / "report"
+FILES = [PLACE / "summaries" / f"{cpu}.json" for cpu in CPU_MODELS]
+AGAIN = "make it again: vmfuzz report docs/report/summaries/*.json --html docs/report/index.html"
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return gather([load(path) for path in sorted(FILES)])
+
+
+def without_pictures(text: str) -> list[str]:
+    """The lines without the drawings, whose digits depend on matplotlib's version."""
+    return re.sub(r"<svg.*?</svg>", "<svg>", text, flags=re.DOTALL).splitlines()
+
+
+def test_the_page_is_what_the_summaries_give(report: Report) -> None:
+    stored = without_pictures((PLACE / "index.html").read_text(encoding="utf-8"))
+    for old, new in zip(stored, without_pictures(page(report)), strict=True):
+        assert old == new, AGAIN
+
+
+def test_the_page_is_small_and_about_all_models(report: Report) -> None:
+    assert (PLACE / "index.html").stat().st_size < 5_000_000
+    assert sorted(processor.name for processor in report.processors) == sorted(CPU_MODELS)
+    candidates = {processor.candidates for processor in report.processors}
+    assert len(candidates) == 1
+    assert min(candidates) >= 1_000_000

@@ -1,0 +1,245 @@
+"""The report's data, Markdown, JSON and the command, on real campaigns: what is shown is what the summaries say."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vmfuzz.campaign.loop import Campaign
+from vmfuzz.campaign.store import Store
+from vmfuzz.cli.main import main
+from vmfuzz.execute.base import open_executor
+from vmfuzz.model.checks import BY_ID, CHECKS
+from vmfuzz.model.known_deviations import DEVIATIONS
+from vmfuzz.report.data import Cell, Report, State, gather
+from vmfuzz.report.markdown import markdown
+from vmfuzz.report.minimal import minimal_cases
+from vmfuzz.report.page import page
+from vmfuzz.report.pictures import grouped
+from vmfuzz.report.source import Source, load
+
+CPUS = ("corei7_skylake_x", "arrow_lake")
+#: What the third processor of the fixture leaves out.
+LEFT_OUT = ("guest.gs.base", "ctl.cr3target.count")
+Campaigns = Any
+
+
+def vmfuzz(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["report", *map(str, arguments)])
+
+
+def cell(report: Report, id: str, place: int) -> Cell:
+    return next(row for row in report.rows if row.id == id).cells[place]
+
+
+def test_each_check_is_a_row_and_each_processor_a_column(campaigns: Campaigns) -> None:
+    report = campaigns.report
+    assert [row.id for row in report.rows] == [check.id for check in CHECKS]
+    assert [processor.name for processor in report.processors] == [*CPUS, campaigns.data[2]["executor"]]
+    for place, data in enumerate(campaigns.data):
+        present = {row.id for row in report.rows if row.cells[place].state is not State.ABSENT}
+        assert present == set(data["checks"])
+    assert sum(len(rows) for rows in report.sections.values()) == len(CHECKS)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_state_of_a_cell_follows_from_the_counts(campaigns: Campaigns, place: int) -> None:
+    data = campaigns.data[place]
+    skipped = {id for deviation in DEVIATIONS if data["deviations"].get(deviation.id) for id in deviation.skips}
+    states = {row.id: row.cells[place].state for row in campaigns.report.rows}
+    assert not data["findings"]
+    for id, counts in data["checks"].items():
+        strict, lenient = data["readings"].get(id, {"strict": 0, "lenient": 0}).values()
+        if strict or lenient:
+            expected = {(True, True): State.BOTH, (True, False): State.STRICT, (False, True): State.LENIENT}[bool(strict), bool(lenient)]
+        elif id in skipped:
+            expected = State.PARTLY if counts["decided"] else State.DEVIATION
+        else:
+            expected = State.AGREES if counts["decided"] else State.NEVER
+        assert states[id] is expected, id
+    assert {State.AGREES, State.NEVER, State.ABSENT, State.DEVIATION, State.LENIENT} <= set(states.values())
+
+
+def test_a_check_that_the_processor_leaves_out_is_a_finding_with_its_minimal_case(campaigns: Campaigns) -> None:
+    processor = campaigns.report.processors[2]
+    for id in LEFT_OUT:
+        assert cell(campaigns.report, id, 2).state is State.FINDING
+        assert cell(campaigns.report, id, 0).state is State.AGREES
+    cases = {case.checks: case for case in minimal_cases(processor)}
+    for id in LEFT_OUT:
+        case = cases[(id,)]
+        assert case.minimized
+        assert case.count > 0
+        assert [change.operand for change in case.changes if change.decides], "nothing says where the edge is"
+        assert {change.operand for change in case.changes} & set(BY_ID[id].fields)
+
+
+def test_findings_that_were_not_minimized_stand_next_to_their_base(campaigns: Campaigns) -> None:
+    data = {**campaigns.data[2], "minimized": []}
+    cases = minimal_cases(gather([Source("x", data)]).processors[0])
+    assert {case.id for case in cases} == {finding["id"] for finding in data["findings"]}
+    assert all(change.decides for case in cases for change in case.changes if change.agreeing is not None)
+    assert not any(case.minimized for case in cases)
+
+
+def test_campaigns_on_the_same_processor_are_summed(campaigns: Campaigns) -> None:
+    data = campaigns.data[0]
+    twice = gather([Source("a", data), Source("b", {**data, "seed": 1})])
+    (processor,) = twice.processors
+    assert processor.candidates == 2 * data["candidates"]
+    assert processor.total("verdicts")["agrees"] == 2 * data["verdicts"]["agrees"]
+    id = next(id for id, counts in data["checks"].items() if counts["decided"])
+    assert cell(twice, id, 0).decided == 2 * data["checks"][id]["decided"]
+    other_version = gather([Source("a", data), Source("b", {**data, "version": "bochscpu-python 0.3.1"})])
+    assert len(other_version.processors) == 2
+
+
+def test_checks_of_another_version_are_shown_too(campaigns: Campaigns) -> None:
+    data = {**campaigns.data[0], "checks": {**campaigns.data[0]["checks"], "old.check": {"violated": 3, "decided": 2}}}
+    report = gather([Source("old", data)])
+    assert cell(report, "old.check", 0).state is State.AGREES
+    assert "old.check" in page(report)
+
+
+def test_outcomes_are_grouped_without_losing_any(campaigns: Campaigns) -> None:
+    for processor in campaigns.report.processors:
+        outcomes = processor.total("outcomes")
+        assert sum(grouped(outcomes).values()) == outcomes.total() == processor.candidates
+
+
+def test_the_history_is_bounded_and_ends_where_the_campaign_does(campaigns: Campaigns) -> None:
+    for data in campaigns.data:
+        points = data["history"]
+        assert 10 < len(points) <= 200
+        assert points == sorted(points)
+        assert data["candidates"] * 0.9 <= points[-1][1] <= data["candidates"]
+        assert points[-1][2] <= sum(1 for counts in data["checks"].values() if counts["decided"])
+
+
+def test_json_says_the_same_as_the_summaries(campaigns: Campaigns) -> None:
+    result = vmfuzz(*campaigns.files, "--json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    assert data["schema"] == "vmfuzz-report-1"
+    for place, summary in enumerate(campaigns.data):
+        assert data["processors"][place]["candidates"] == summary["candidates"]
+        assert data["processors"][place]["outcomes"] == summary["outcomes"]
+        for id, counts in summary["checks"].items():
+            assert data["checks"][id]["decided"][place] == counts["decided"]
+    assert sum(data["sections"]["Loading MSRs"][0].values()) == 37
+
+
+def test_markdown_has_all_parts_and_even_tables(campaigns: Campaigns) -> None:
+    text = markdown(campaigns.report)
+    assert vmfuzz(*campaigns.files).stdout == vmfuzz(*campaigns.files, "--markdown").stdout == text
+    for title in ("What ran", "Findings", "Known deviations that were met", "Ambiguities that were met", "Checks that do not simply agree"):
+        assert f"## {title}" in text
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(widths) == 1, table[:200]
+    assert all(f"`{id}`" in text for id in LEFT_OUT)
+    assert f"Emulated: {CPUS[0]}, {CPUS[1]} (CPU models" in text, "the third processor is no emulated CPU"
+    assert "All of these processors are emulated" in markdown(gather([load(path) for path in campaigns.files[:2]]))
+
+
+def test_the_page_is_whole_and_needs_nothing_from_elsewhere(campaigns: Campaigns, tmp_path: Path) -> None:
+    into = tmp_path / "page.html"
+    result = vmfuzz(*campaigns.files, "--html", into)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    text = into.read_text(encoding="utf-8")
+    assert text == page(campaigns.report), "the same campaigns give the same page"
+    assert not re.findall(r"<(?:script|img|iframe)[^>]+src=|<link[^>]+href=\"(?!data:)|@import|url\((?!#)", text)
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(ids)
+    assert text.count('<tr class="row') == len(CHECKS)
+
+
+def test_what_campaigns_say_is_text_on_the_page(campaigns: Campaigns) -> None:
+    hostile = "<script>alert(1)</script>"
+    data = {**campaigns.data[2], "executor": hostile, "version": hostile, "outcomes": {hostile: 20_000}, "minimized": []}
+    data["findings"] = [{**finding, "message": hostile, "kind": hostile} for finding in data["findings"]]
+    text = page(gather([Source(hostile, data)]))
+    assert hostile not in text
+    assert html.escape(hostile) in text
+
+
+def test_a_campaign_directory_gives_what_its_summary_does(tmp_path: Path) -> None:
+    with open_executor(cpu=CPUS[0]) as executor, Store(tmp_path / "d") as store:
+        data: dict[str, Any] = Campaign(executor, 3).run(4_000, store=store).to_json()
+    stored = load(tmp_path / "d").data
+    same = ("executor", "seed", "candidates", "checks", "outcomes", "verdicts", "history", "version", "bases")
+    assert {key: stored[key] for key in same} == {key: data[key] for key in same}
+    assert stored["stopped"] is False
+
+
+BROKEN = {
+    "no-json": ("{", "it is no JSON"),
+    "list": ("[]", "its schema is 'list'"),
+    "schema": ('{"schema": "vmfuzz-corpus-1"}', "its schema is 'vmfuzz-corpus-1', expected 'vmfuzz-summary-1'"),
+    "empty": ('{"schema": "vmfuzz-summary-1"}', "'executor' is missing, expected text"),
+    "binary": ("\ufeff\x00", "it is no JSON"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_file_that_is_no_summary_is_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
+    text, said = BROKEN[name]
+    path = tmp_path / "bad.json"
+    path.write_text(text, encoding="utf-8")
+    result = vmfuzz(path)
+    assert result.exit_code == 2
+    assert str(path) in result.stderr
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("checks", {"guest.cs.base": 3}),
+        ("readings", {"guest.cs.base": {"strict": "1", "lenient": 0}}),
+        ("outcomes", {"entered": None}),
+        ("findings", [3]),
+        ("findings", None),
+        ("history", [[1, 2, 3]]),
+        ("minimized", [{"id": "x"}]),
+        ("minimized", [{"id": "x", "checks": []}]),
+        ("history", 7),
+        ("findings", [{"id": "x", "checks": [], "differences": {"guest_rip": 3}}]),
+    ],
+)
+def test_a_damaged_summary_is_refused_in_a_sentence(campaigns: Campaigns, tmp_path: Path, key: str, value: object) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps({**campaigns.data[0], key: value}), encoding="utf-8")
+    result = vmfuzz(path, "--html", tmp_path / "page.html")
+    assert result.exit_code == 2, result.output
+    assert str(path) in result.stderr
+    assert key in result.stderr
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_what_cannot_be_read_or_written_is_named(campaigns: Campaigns, tmp_path: Path) -> None:
+    missing = vmfuzz(tmp_path / "missing.json")
+    assert (missing.exit_code, "No such file" in missing.stderr) == (2, True)
+    empty = vmfuzz(tmp_path)
+    assert (empty.exit_code, "no campaign's directory" in empty.stderr) == (2, True)
+    for target in (tmp_path, campaigns.files[0] / "page.html"):
+        result = vmfuzz(campaigns.files[0], "--html", target)
+        assert (result.exit_code, str(target) in result.stderr) == (3, True), result.output
+    assert vmfuzz().exit_code == 2
+    assert vmfuzz(campaigns.files[0], "--json", "--markdown").exit_code == 2
+
+
+def test_states_are_told_apart_by_symbol_not_by_colour_alone() -> None:
+    symbols = [state.symbol for state in State]
+    assert len(symbols) == len(set(symbols))
+    assert replace(Cell(State.AGREES), decided=1234).detail == "violated 0, decided 1,234"
