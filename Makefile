@@ -1,5 +1,7 @@
 # make run: install into .venv and fuzz an emulated CPU with a million candidates
 # make test: install into .venv and pass the tests
+# make test-wheel: build sdist and wheel, try the wheel in an empty environment
+# make test-system: build the kernel module, boot Debian's kernel with it in Bochs and QEMU (packages: tests/system/README.md)
 # make lint: style and types
 
 PYTHON ?= python3
@@ -8,13 +10,20 @@ ITERATIONS ?= 1000000
 STAMP = $(VENV)/.installed
 SOURCES = pyproject.toml setup.py $(wildcard kmod/engine.*) src/vmfuzz/execute/bochs_platform.c
 
-.PHONY: run test lint clean
+.PHONY: run test test-wheel test-system lint clean
 
 run: $(STAMP)
 	$(VENV)/bin/vmfuzz run --iterations $(ITERATIONS)
 
 test: $(STAMP)
 	$(VENV)/bin/pytest -n 2
+
+test-wheel: $(STAMP)
+	$(VENV)/bin/pip --disable-pip-version-check install --quiet build
+	VMFUZZ_TEST_WHEEL=1 $(VENV)/bin/pytest -n 0 tests/test_wheel.py
+
+test-system: $(STAMP)
+	$(VENV)/bin/pytest tests/system -rs -s </dev/null
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check src tests benchmarks setup.py

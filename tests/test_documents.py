@@ -1,0 +1,134 @@
+"""The documents: links lead somewhere, figures are those of the code, generated pages are current, and the tutorial's commands work."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from vmfuzz.campaign.corpus import entry_files
+from vmfuzz.cli.main import COMMANDS, main
+from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.model.ambiguities import AMBIGUITIES
+from vmfuzz.model.checks import CHECKS
+from vmfuzz.model.known_deviations import DEVIATIONS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def anchor(heading: str) -> str:
+    """The anchor that a renderer gives a heading."""
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "")
+    return "".join(c for c in plain.strip().lower().replace(" ", "-") if c.isalnum() or c in "-_")
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+
+
+@each_page
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(text_of(page))):
+        if re.match(r"[a-z]+:", target):
+            assert target.startswith("https://"), target
+            continue
+        path, _, heading = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name}: {target}"
+        if heading:
+            headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text_of(file), flags=re.DOTALL), re.MULTILINE)
+            assert heading in map(anchor, headings), f"{page.name}: {target}"
+
+
+@each_page
+def test_fences_are_closed_and_nothing_names_the_machine_it_was_written_on(page: Path) -> None:
+    text = text_of(page)
+    assert len(re.findall(r"^\s*```", text, re.MULTILINE)) % 2 == 0
+    assert not re.search(r"/work/|/root/|/tmp/", text)
+
+
+FIGURES = {
+    r"(\d+) checks": {len(CHECKS)},
+    r"(\d+) (?:emulated )?(?:Intel )?CPU models": {len(CPU_MODELS)},
+    r"corpus.{0,80}?: (\d+) entries": {len(entry_files(ROOT / "corpus"))},
+    r"in (\d+) places the text allows": {len(AMBIGUITIES)},
+    r"(\d+) known deviations": {len(DEVIATIONS)},
+}
+#: Figures of a part: "the 11 CPU models whose capabilities are the same".
+PARTS = {("diff-bochs-2.8-3.0.md", 11)}
+
+
+@each_page
+def test_figures_that_the_code_knows_are_current(page: Path) -> None:
+    for pattern, expected in FIGURES.items():
+        for found in re.findall(pattern, text_of(page), re.DOTALL):
+            assert int(found) in expected or (page.name, int(found)) in PARTS, f"{page.name}: {found} for {pattern}, expected {expected}"
+
+
+def test_figures_are_found_at_all() -> None:
+    readme, corpus, everything = (text_of(ROOT / name) for name in ("README.md", "docs/corpus.md", "docs/ambiguities.md"))
+    assert f"{len(CHECKS)} checks" in readme
+    assert f"{len(entry_files(ROOT / 'corpus'))} entries" in corpus
+    assert f"in {len(AMBIGUITIES)} places" in everything
+
+
+def test_every_command_that_a_document_shows_exists() -> None:
+    for page in PAGES:
+        fenced = "\n".join(re.findall(r"```(?:sh)?\n(.*?)```", text_of(page), re.DOTALL))
+        shown = re.findall(r"^vmfuzz ([a-z][a-z-]+)", fenced, re.MULTILINE) + re.findall(r"`vmfuzz ([a-z][a-z-]+)", text_of(page))
+        for command in shown:
+            assert command in COMMANDS, f"{page.name}: vmfuzz {command}"
+
+
+def test_every_check_and_deviation_that_a_document_names_exists() -> None:
+    deviations = {deviation.id for deviation in DEVIATIONS}
+    for page in PAGES:
+        assert {f"bochs-{name.rstrip('.')}" for name in re.findall(r"deviation:bochs-([a-z0-9.-]+)", text_of(page))} <= deviations, (
+            page.name
+        )
+
+
+def test_the_api_page_is_current() -> None:
+    spec = importlib.util.spec_from_file_location("api_page", ROOT / "benchmarks" / "api_page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.page() == text_of(ROOT / "docs" / "api.md"), "run `python benchmarks/api_page.py > docs/api.md`"
+
+
+TUTORIAL = re.findall(
+    r"^vmfuzz .+$", "\n".join(re.findall(r"```sh\n(.*?)```", text_of(ROOT / "docs" / "tutorial.md"), re.DOTALL)), re.MULTILINE
+)
+
+
+@pytest.mark.parametrize("line", TUTORIAL)
+def test_the_tutorials_commands_work(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "corpus").symlink_to(ROOT / "corpus")
+    monkeypatch.chdir(tmp_path)
+    command, _, comment = line.partition("#")
+    done = CliRunner().invoke(main, shlex.split(command)[1:], catch_exceptions=False)
+    assert done.exit_code == (1 if "exit code 1" in comment else 0), done.output
+    if "diff model" in line:
+        assert "checks violated: guest.pdbg.reserved" in done.stdout
+        assert "guest_pending_debug_exceptions: 0000000000000000H -> 0000000100000000H" in done.stdout
+
+
+def test_the_tutorial_has_commands() -> None:
+    assert len(TUTORIAL) >= 9
+
+
+def test_licenses_are_there_and_named() -> None:
+    assert "Apache License" in text_of(ROOT / "LICENSE")
+    assert "GPL-2.0-only" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert (ROOT / "kmod" / "LICENSE").stat().st_size > 500
