@@ -82,8 +82,10 @@ class Tally:
             failed = alone & (actual & np.uint64(compiled.outcomes) != 0)
             self.decided[index] += int(np.count_nonzero(failed))
             if not compiled.certain:
-                entered = alone & (actual & np.uint64(ENTERED) != 0)
-                self.readings[index] += (int(np.count_nonzero(failed)), int(np.count_nonzero(entered)))
+                # what a deviation explains is no reading
+                read = alone & (comparison.verdict <= Verdict.NOT_MODELLED)
+                strict, lenient = (read & (actual & np.uint64(mask) != 0) for mask in (compiled.outcomes, ENTERED))
+                self.readings[index] += (int(np.count_nonzero(strict)), int(np.count_nonzero(lenient)))
 
     def _add_messages(self, comparison: Comparison) -> None:
         """The second oracle: does the executor name a check that the model finds violated?"""
