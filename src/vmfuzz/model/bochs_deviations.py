@@ -24,6 +24,8 @@ from vmfuzz.model.first_exit import (
     MTF_INJECTED,
     PREEMPTION_TIMER,
     TIMER_EXPIRED,
+    TPR_BELOW,
+    TPR_BELOW_THRESHOLD,
     TRIPLE_FAULT,
     exits_mask,
 )
@@ -275,6 +277,14 @@ BOCHS_DEVIATIONS: Final = (
         "VMenterLoadCheckGuestState keeps the debug trap whatever the activity state is; an expired timer ends the wait in handleWaitForEvent "
         "(cpu/event.cc), and handleAsyncEvent delivers the trap before it looks at the timer.",
         exits=((all_of(STATE == ACTIVITY.SHUTDOWN, DEBUG_PENDING), exits_mask(EXCEPTION, TRIPLE_FAULT, EPT_VIOLATION)),),
+    ),
+    Deviation(
+        "bochs-tpr-threshold-shutdown",
+        _BOCHS,
+        "the VM exit for a TPR below the threshold comes in the shutdown activity state too",
+        "A VM exit induced by the TPR threshold does not occur immediately after VM entry if that entered the shutdown state. In Bochs it does.",
+        "VMLAUNCH calls VMX_TPR_Virtualization (cpu/vapic.cc) at its end, which compares and makes the VM exit whatever the activity state is.",
+        exits=((all_of(TPR_BELOW, STATE == ACTIVITY.SHUTDOWN), exits_mask(TPR_BELOW_THRESHOLD)),),
     ),
     Deviation(
         "bochs-mtf-control",

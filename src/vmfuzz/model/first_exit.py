@@ -33,7 +33,12 @@ _PAGE_FRAME: Final = 0xFFFF_FFFF_FFFF_F000
 EPT: Final = enabled(Secondary.ENABLE_EPT)
 #: Guest memory cannot be reached: every access is an EPT violation, or every access by linear address a page fault.
 BEHIND_EPT: Final = all_of(EPT, (vmcs.eptp & _PAGE_FRAME) == live.empty_ept)
-BEHIND_PAGING: Final = all_of(~EPT, vmcs.guest_cr0[CR0.PG], (vmcs.guest_cr3 & _PAGE_FRAME) == live.empty_paging)
+#: A walk of paging structures that lie in the APIC-access page may cause an APIC-access VM exit and need not (SDM "Physical Accesses to the APIC-Access
+#: Page"), so nothing is certain there.
+_WALK_IN_APIC_PAGE: Final = all_of(
+    enabled(Secondary.VIRTUALIZE_APIC_ACCESSES), (vmcs.apic_access_address & _PAGE_FRAME) == (vmcs.guest_cr3 & _PAGE_FRAME)
+)
+BEHIND_PAGING: Final = all_of(~EPT, vmcs.guest_cr0[CR0.PG], (vmcs.guest_cr3 & _PAGE_FRAME) == live.empty_paging, ~_WALK_IN_APIC_PAGE)
 
 VECTORING: Final = all_of(VALID, TYPE != EVENT.OTHER_EVENT)
 MTF_INJECTED: Final = all_of(VALID, TYPE == EVENT.OTHER_EVENT, VECTOR == 0)
@@ -44,12 +49,14 @@ EVERY_EXCEPTION_EXITS: Final = all_of(
     vmcs.exception_bitmap == 0xFFFFFFFF, vmcs.page_fault_error_code_mask == 0, vmcs.page_fault_error_code_match == 0
 )
 TIMER_EXPIRED: Final = all_of(enabled(Pin.ACTIVATE_VMX_PREEMPTION_TIMER), vmcs.vmx_preemption_timer_value == 0)
-TPR_LOW: Final = all_of(
+TPR_BELOW: Final = all_of(
     enabled(Primary.USE_TPR_SHADOW),
     enabled(Secondary.VIRTUALIZE_APIC_ACCESSES),
     ~enabled(Secondary.VIRTUAL_INTERRUPT_DELIVERY),
     any_of(memory.vtpr_known == 0, ~(vmcs.tpr_threshold[3:0] <= memory.vtpr[7:4])),
 )
+#: In the shutdown and wait-for-SIPI states the exit does not occur.
+TPR_LOW: Final = all_of(TPR_BELOW, AWAKE)
 
 
 def exits_mask(*reasons: int) -> int:
@@ -72,11 +79,12 @@ RULES: Final = (
     Rule(all_of(VECTORING, BEHIND_PAGING, EVERY_EXCEPTION_EXITS), exits_mask(EXCEPTION)),
     Rule(all_of(VECTORING, any_of(BEHIND_EPT, BEHIND_PAGING)), exits_mask(EXCEPTION, TRIPLE_FAULT, EPT_VIOLATION)),
     Rule(VECTORING, ENTERED),
-    Rule(MTF_INJECTED, exits_mask(MONITOR_TRAP)),
-    Rule(VALID, ENTERED),
-    # TPR below threshold has priority over pending debug exceptions, these over the timer; blocking by STI does not hold them
+    # TPR below threshold has priority over all that may be pending, an MTF VM exit too (SDM "VM Exits Induced by the TPR Threshold"), that over
+    # pending debug exceptions, these over the timer; blocking by STI does not hold them
     Rule(all_of(TPR_LOW, memory.vtpr_known == 1), exits_mask(TPR_BELOW_THRESHOLD)),
     Rule(TPR_LOW, ENTERED),
+    Rule(MTF_INJECTED, exits_mask(MONITOR_TRAP)),
+    Rule(VALID, ENTERED),
     Rule(all_of(DEBUG_PENDING, AWAKE, ~MOV_SS, EVERY_EXCEPTION_EXITS), exits_mask(EXCEPTION)),
     Rule(all_of(DEBUG_PENDING, AWAKE, ~MOV_SS, BEHIND_EPT), exits_mask(EXCEPTION, TRIPLE_FAULT, EPT_VIOLATION)),
     Rule(all_of(DEBUG_PENDING, AWAKE, ~MOV_SS), ENTERED),
