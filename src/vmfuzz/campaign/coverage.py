@@ -1,4 +1,4 @@
-"""What a campaign has seen: atoms deciding, boundary values, pairs of checks violated together.
+"""What a campaign has seen: atoms deciding, small errors that would have shown, boundary values, pairs of checks violated together.
 
 All of it is arrays of truth values, cheap to keep, to store and to merge. What has been seen is not looked for again.
 """
@@ -15,10 +15,11 @@ import numpy.typing as npt
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.campaign.compare import Comparison, Verdict
 from vmfuzz.generate.boundary import Edit, edits_of
-from vmfuzz.generate.schedule import Goal
-from vmfuzz.model.atoms import Atom, atoms_of
+from vmfuzz.generate.goals import Goal, goals_of
+from vmfuzz.model.atoms import Atom
 from vmfuzz.model.check import Stage
 from vmfuzz.model.evaluate import Memo, Truth, evaluate
+from vmfuzz.model.expr import FALSE
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.predict import BatchPrediction, Model
 
@@ -26,11 +27,6 @@ Flags = npt.NDArray[np.bool_]
 
 #: Of each batch, so many rows are looked at for pairs of checks.
 _PAIR_ROWS: Final = 16
-
-
-@lru_cache(maxsize=16)
-def _atoms(model: Model) -> tuple[Atom, ...]:
-    return atoms_of(model)
 
 
 @lru_cache(maxsize=16)
@@ -47,33 +43,42 @@ def _boundaries(model: Model) -> tuple[tuple[int, str, Edit], ...]:
 class Coverage:
     """What was seen on one processor.
 
-    `atoms`: bool (atoms, 2), whether each atom was seen deciding that its check is satisfied, violated. `boundaries`: bool (n,), whether each
-    boundary value of each check ran. `pairs`: bool (checks, checks), whether two checks were seen violated by one candidate (a sample).
+    `atoms`: bool (atoms, 2), whether each atom was seen deciding that its check is satisfied, violated. `errors`: bool (n,), whether each small error
+    that a processor may have in a check would have shown. `boundaries`: bool (n,), whether each boundary value of each check ran. `pairs`: bool
+    (checks, checks), whether two checks were seen violated by one candidate (a sample).
     """
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.atoms: Flags = np.zeros((len(_atoms(model)), 2), np.bool_)
+        self.goals = goals_of(model)
+        self.atoms: Flags = np.zeros((len(self.goals.atoms), 2), np.bool_)
+        self.errors: Flags = np.zeros(len(self.goals.errors), np.bool_)
         self.boundaries: Flags = np.zeros(len(_boundaries(model)), np.bool_)
         self.pairs: Flags = np.zeros((len(model.compiled), len(model.compiled)), np.bool_)
 
     @property
     def atom_list(self) -> tuple[Atom, ...]:
         """The atoms that the rows of `atoms` are about."""
-        return _atoms(self.model)
+        return self.goals.atoms
 
     @property
     def boundary_list(self) -> tuple[tuple[int, str, Edit], ...]:
         """What `boundaries` is about: index of the check, operand, and (keep, set) by which the value is made."""
         return _boundaries(self.model)
 
-    def unseen(self) -> list[Goal]:
+    def unseen(self) -> list[tuple[Atom, bool]]:
         """Atoms that were never seen deciding, and which way round."""
         return [(self.atom_list[row], bool(way)) for row, way in np.argwhere(~self.atoms)]
+
+    def unseen_goals(self) -> list[Goal]:
+        """What generation should look for; goals that plainly cannot be reached are left out."""
+        seen = np.concatenate([self.atoms.ravel(), self.errors])
+        return [goal for goal in (self.goals.all[number] for number in np.flatnonzero(~seen)) if goal.condition is not FALSE]
 
     def merge(self, other: Coverage) -> None:
         """Add what another campaign on the same processor has seen."""
         self.atoms |= other.atoms
+        self.errors |= other.errors
         self.boundaries |= other.boundaries
         self.pairs |= other.pairs
 
@@ -82,6 +87,13 @@ class Coverage:
         found: dict[int, list[int]] = {}
         for row, atom in enumerate(self.atom_list):
             found.setdefault(atom.check, []).append(row)
+        return found
+
+    @cached_property
+    def _errors_by_check(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for row, error in enumerate(self.goals.errors):
+            found.setdefault(error.check, []).append(row)
         return found
 
     @cached_property
@@ -102,7 +114,7 @@ class Coverage:
             flags[...] = bits.reshape(flags.shape)
 
     def _flags(self) -> dict[str, Flags]:
-        return {"atoms": self.atoms, "boundaries": self.boundaries, "pairs": self.pairs}
+        return {"atoms": self.atoms, "errors": self.errors, "boundaries": self.boundaries, "pairs": self.pairs}
 
     def add(self, comparison: Comparison, per_stage: dict[Stage, npt.NDArray[np.uint16]], checks: Collection[int] = ()) -> None:
         """Look at one batch; `per_stage` says how many checks of each stage each row violates.
@@ -114,11 +126,11 @@ class Coverage:
         agrees = comparison.verdict == Verdict.AGREES
         values, memo = OperandValues(prediction.batch), prediction.memo
         for check in checks or prediction.affected:
-            self._add_atoms(check, prediction, per_stage, agrees, values, memo)
+            self._add_decisions(check, prediction, per_stage, agrees, values, memo)
             self._add_boundaries(check, prediction, ran)
         self._add_pairs(prediction)
 
-    def _add_atoms(
+    def _add_decisions(
         self,
         check: int,
         prediction: BatchPrediction,
@@ -127,9 +139,10 @@ class Coverage:
         values: OperandValues,
         memo: Memo,
     ) -> None:
-        """An atom decides where the check's truth hangs on it and the outcome on the check."""
-        rows = [row for row in self._atoms_by_check.get(check, ()) if not self.atoms[row].all()]
-        if not rows:
+        """An atom decides, and an error shows, where the check's truth hangs on it and the outcome on the check."""
+        atoms = [row for row in self._atoms_by_check.get(check, ()) if not self.atoms[row].all()]
+        errors = [row for row in self._errors_by_check.get(check, ()) if not self.errors[row]]
+        if not atoms and not errors:
             return
         step = prediction.model.compiled[check].step
         violated: Truth = prediction.violated.get(check, False)
@@ -139,11 +152,13 @@ class Coverage:
         alone = agrees & (per_stage[step[0]] == np.asarray(violated, np.uint16)) & np.asarray(reached, np.bool_)
         if not alone.any():
             return
-        for row in rows:
-            flipped = evaluate(self.atom_list[row].flipped, values, memo)
-            decides = alone & (np.asarray(flipped, np.bool_) != violated)
+
+        for row in atoms:
+            decides = alone & (np.asarray(evaluate(self.atom_list[row].flipped, values, memo), np.bool_) != violated)
             self.atoms[row, 1] |= bool((decides & violated).any())
             self.atoms[row, 0] |= bool((decides & ~np.asarray(violated, np.bool_)).any())
+        for row in errors:
+            self.errors[row] = bool((alone & evaluate(self.goals.of_error(row).condition, values, memo)).any())
 
     def _add_boundaries(self, check: int, prediction: BatchPrediction, ran: Flags) -> None:
         for row in self._boundaries_by_check.get(check, ()):

@@ -96,7 +96,7 @@ class Campaign:
 
     def plan(self, number: int) -> list[FamilyPlan]:
         """Pass `number` of the campaign over all checks; what was never seen gets more."""
-        return self.schedule.chunk(number, self.progress.tally.coverage.unseen())
+        return self.schedule.chunk(number, self.progress.tally.coverage.unseen_goals())
 
     def run(self, iterations: int, on_progress: Callable[[Progress], None] | None = None, store: Store | None = None) -> Summary:
         """Run until `iterations` candidates have run in all; `on_progress` is called after each family, `store` keeps the state.

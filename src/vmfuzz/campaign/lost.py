@@ -120,7 +120,7 @@ class LostBatch:
 
 def plan_from(data: dict[str, Any]) -> FamilyPlan:
     """The plan that `dataclasses.asdict` made the data of."""
-    blocks = tuple(Block(**block) for block in data["blocks"])
+    blocks = tuple(Block(**{**block, "sought": tuple(block.get("sought", ()))}) for block in data["blocks"])
     return FamilyPlan(**{**data, "operands": tuple(data["operands"]), "blocks": blocks})
 
 

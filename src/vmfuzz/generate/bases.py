@@ -76,16 +76,25 @@ def _legacy(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     legacy = set_controls(legacy, caps, Entry.LOAD_IA32_EFER, on=False) or legacy
     if "guest_ia32_efer" in legacy:
         legacy = legacy.replace(guest_ia32_efer=legacy["guest_ia32_efer"] & ~0x500)
-    return legacy.replace(guest_cs_access_rights=0xC09B, guest_cr4=legacy["guest_cr4"] & ~(1 << CR4.PCIDE))
+    return _pdpte_fields(legacy, caps).replace(guest_cs_access_rights=0xC09B, guest_cr4=legacy["guest_cr4"] & ~(1 << CR4.PCIDE))
 
 
 def _pae(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     legacy = _legacy(vmcs, caps)
-    if legacy is None:
-        return None
-    table = _page(vmcs, _PDPT_PAGE)
-    words = {table + 8 * index: 0 for index in range(4)}
-    return legacy.replace(guest_cr3=table).with_memory(words)
+    return None if legacy is None else _pdptes(legacy, caps)
+
+
+def _pdptes(vmcs: Vmcs, caps: Capabilities) -> Vmcs:
+    """Page-directory-pointer-table entries, present, where PAE paging would look for them: in memory and in fields. They map nothing."""
+    table, empty = _page(vmcs, _PDPT_PAGE), _page(vmcs, _LINK_PAGE)
+    words = {table + 8 * index: empty | 1 for index in range(4)}
+    return _pdpte_fields(vmcs, caps).replace(guest_cr3=table).with_memory(words)
+
+
+def _pdpte_fields(vmcs: Vmcs, caps: Capabilities) -> Vmcs:
+    """The fields for page-directory-pointer-table entries present (so that a reserved bit is one change); they map nothing."""
+    empty = _page(vmcs, _LINK_PAGE)
+    return vmcs.replace(**{f"guest_pdpte{index}": empty | 1 for index in range(4) if caps.has_field(f"guest_pdpte{index}")})
 
 
 def _paging_32(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
@@ -110,8 +119,17 @@ def _real(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
 
 def _virtual_8086(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     legacy = _legacy(vmcs, caps)
-    if legacy is None:
-        return None
+    return legacy and _in_virtual_8086(legacy)
+
+
+def _virtual_8086_no_paging(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    free = _no_paging(vmcs, caps)
+    return free and _in_virtual_8086(free)
+
+
+def _in_virtual_8086(legacy: Vmcs) -> Vmcs:
+    """Segments as virtual-8086 mode has them; the low bits of selectors are no RPL there, so those of SS and CS may differ."""
+    legacy = legacy.replace(guest_ss_selector=legacy["guest_ss_selector"] ^ 1)
     values = {f"guest_{segment}_limit": 0xFFFF for segment in _SIX}
     values.update({f"guest_{segment}_access_rights": 0xF3 for segment in _SIX})
     values.update({f"guest_{segment}_base": legacy[f"guest_{segment}_selector"] << 4 for segment in _SIX})
@@ -137,17 +155,24 @@ def _conforming(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
     )
 
 
+def _conforming_data(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
+    """Conforming, readable code segments in all data-segment registers but SS."""
+    return vmcs.replace(**{f"guest_{segment}_access_rights": 0xC09F for segment in _DATA_SEGMENTS if segment != "ss"})
+
+
 MODES: Final[Mapping[str, Part]] = MappingProxyType(
     {
         "64-bit": _captured,
         "64-bit-ring-3": _ring_3,
         "64-bit-segments": _conforming,
+        "64-bit-conforming": _conforming_data,
         "compatibility": _compatibility,
         "pae": _pae,
         "32-bit": _paging_32,
         "no-paging": _no_paging,
         "real": _real,
         "virtual-8086": _virtual_8086,
+        "virtual-8086-no-paging": _virtual_8086_no_paging,
     }
 )
 
@@ -183,6 +208,11 @@ def _no_ept(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     return set_controls(vmcs, caps, Secondary.ENABLE_EPT, on=False)
 
 
+def _no_ept_pdptes(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    without = _no_ept(vmcs, caps)
+    return without and _pdptes(without, caps)
+
+
 def _tpr_shadow(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     shadowed = set_controls(vmcs, caps, Primary.USE_TPR_SHADOW)
     return shadowed and _with_allowed(shadowed, caps, Primary.USE_IO_BITMAPS, Primary.USE_MSR_BITMAPS).with_memory(
@@ -200,10 +230,12 @@ def _virtual_interrupts(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     delivering = shadowed and set_controls(
         shadowed, caps, Pin.EXTERNAL_INTERRUPT_EXITING, Secondary.VIRTUAL_INTERRUPT_DELIVERY, Secondary.VIRTUALIZE_X2APIC_MODE
     )
-    if delivering is None:
-        return None
-    posted = set_controls(delivering, caps, Pin.PROCESS_POSTED_INTERRUPTS, Exit.ACKNOWLEDGE_INTERRUPT_ON_EXIT)
-    return _with_allowed(posted or delivering, caps, Secondary.APIC_REGISTER_VIRTUALIZATION)
+    return delivering and _with_allowed(delivering, caps, Secondary.APIC_REGISTER_VIRTUALIZATION)
+
+
+def _posted_interrupts(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    delivering = _virtual_interrupts(vmcs, caps)
+    return delivering and set_controls(delivering, caps, Pin.PROCESS_POSTED_INTERRUPTS, Exit.ACKNOWLEDGE_INTERRUPT_ON_EXIT)
 
 
 def _nmis(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
@@ -260,6 +292,7 @@ FEATURES: Final[Mapping[str, Part]] = MappingProxyType(
         "tpr-shadow": _tpr_shadow,
         "apic-accesses": _apic_accesses,
         "virtual-interrupts": _virtual_interrupts,
+        "posted-interrupts": _posted_interrupts,
         "virtual-nmis": _nmis,
         "link-pointer": _linked,
         "shadowing": _shadowing,
@@ -268,6 +301,7 @@ FEATURES: Final[Mapping[str, Part]] = MappingProxyType(
         "msr-load-3": _msr_list(IA32_EFER, IA32_KERNEL_GS_BASE, IA32_PAT, IA32_EFER),
         "vmresume": _resume,
         "save-timer": _save_timer,
+        "pdptes": _no_ept_pdptes,
         "cr4-features": _cet_pks,
     }
 )

@@ -20,6 +20,12 @@ def _around(value: int) -> tuple[int, ...]:
     return (value, value - 1, value + 1)
 
 
+def _extremes(width: int) -> tuple[int, ...]:
+    """What a value of so many bits that is compared with another one may be: everything where that is little, else the lowest and the highest."""
+    most = (1 << width) - 1
+    return tuple(range(most + 1)) if width <= 3 else (0, 1, most - 1, most)
+
+
 def _edits_of_value(bits: Bits, field: str, wanted: Iterable[int]) -> list[Edit]:
     """Edits of `field` that give the expression `bits` each wanted value, where the expression is simple enough to invert."""
     full = (1 << operand_width(field)) - 1
@@ -34,7 +40,7 @@ def _edits_of_value(bits: Bits, field: str, wanted: Iterable[int]) -> list[Edit]
         inner = bits.args[0]
         if inner.op == "operand" and inner.args[0] == field:
             return _mask_edits(mask, full)
-        return []
+        return _end_edits(mask & -mask, full) if field in inner.reads and mask >> 63 else []
     if bits.op == "or" and _constant(bits.args[1]) is not None:
         inner = bits.args[0]
         if inner.op == "operand" and inner.args[0] == field:
@@ -46,11 +52,19 @@ def _edits_of_value(bits: Bits, field: str, wanted: Iterable[int]) -> list[Edit]
     return []
 
 
+def _end_edits(end: int, full: int) -> list[Edit]:
+    """Addresses from which an area of one or a few 16-byte entries ends at `end`."""
+    return [(0, end - 16 * entries) for entries in range(3) if end <= full]
+
+
 def _mask_edits(mask: int, full: int) -> list[Edit]:
-    """Each bit of the mask set alone, cleared alone; all set; all cleared."""
+    """Each bit of the mask set alone, cleared alone; all set; all cleared; the end of the address space; bits next to the mask's lowest."""
     bits = [1 << index for index in range(64) if mask >> index & 1 and full >> index & 1]
     edits = [(full & ~bit, bit) for bit in bits] + [(full & ~bit, 0) for bit in bits]
-    return [*edits, (full & ~mask, mask & full), (full & ~mask, 0)]
+    # the highest multiple of 16: what is added to it comes round to 0
+    wraps = [(0xF, full & ~0xF)] if mask >> 63 & full >> 63 else []
+    outside = [bit for bit in (~mask & mask + 1, (mask & -mask) >> 1) if bit & full]
+    return [*edits, (full & ~mask, mask & full), (full & ~mask, 0), *wraps, *((full & ~bit, bit) for bit in outside)]
 
 
 @lru_cache(maxsize=4096)
@@ -65,13 +79,13 @@ def edits_of(condition: Node, field: str) -> tuple[Edit, ...]:
             continue
         op, args = node.op, node.args
         if op == "bit" and args[0].op == "operand":
-            bit = 1 << args[1]
-            edits.update({(full & ~bit, bit): None, (full & ~bit, 0): None})
+            bits = [1 << index & full for index in (args[1], args[1] - 1, args[1] + 1) if index >= 0]
+            edits.update({(full & ~bit, value): None for bit in bits if bit for value in (bit, 0)})
         elif op in ("eq", "le"):
             for value, other in ((args[0], args[1]), (args[1], args[0])):
                 constant = _constant(other)
-                if constant is not None:
-                    edits.update(dict.fromkeys(_edits_of_value(value, field, _around(constant))))
+                near = _extremes(value.width) if constant is None else _around(constant)
+                edits.update(dict.fromkeys(_edits_of_value(value, field, near)))
         elif op == "one_of":
             wanted = [near for value in args[1] for near in _around(value)]
             edits.update(dict.fromkeys(_edits_of_value(args[0], field, wanted)))

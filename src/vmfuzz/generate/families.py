@@ -20,6 +20,7 @@ from vmfuzz.errors import UsageError
 from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.boundary import Edit, edits_of
 from vmfuzz.generate.columns import Column, Mutator, choose_active
+from vmfuzz.generate.goals import goals_of
 from vmfuzz.generate.reach import Patch, Reach, memory_word
 from vmfuzz.generate.targets import MOST_OPERANDS, Target
 from vmfuzz.model.evaluate import evaluate
@@ -40,13 +41,15 @@ OWNED = frozenset({"host_rsp"})
 class Block:
     """Rows of a family that are directed at a check: `target` its index in `model.compiled`, `first` the first of its single edits.
 
-    `patch`: values that these rows have in place of the base's, where the check applies to no base as it is.
+    `patch`: values that these rows have in place of the base's, where the check applies to no base as it is; the first row has just these.
+    `sought`: numbers of goals, of the check's small errors that have not shown yet.
     """
 
     target: int
     rows: int
     first: int = 0
     patch: Patch = field(default_factory=dict)
+    sought: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Generator:
         self._edges = (31, 32, caps.physical_address_width - 1, caps.physical_address_width, 47, 48, 51, 52, 56, 57, 62, 63)
         self._edits: dict[str, tuple[Edit, ...]] = {}
         self._mutators = _Mutators(self)
+        self.goals = goals_of(model)
         self.reach = Reach(model, self.can_vary)
 
     def can_vary(self, name: str) -> bool:
@@ -134,18 +138,57 @@ class Generator:
         """Checks with an operand of the requirement that can vary."""
         return tuple(number for number, target in enumerate(self.targets) if target.can_be_violated)
 
-    @cached_property
+    @property
     def applicable(self) -> npt.NDArray[np.bool_]:
-        """Whether each check's condition holds in each base of `bases.samples()`: bool (checks, bases)."""
+        """Whether each check applies in each base of `bases.samples()`, and what it reads in memory is described: bool (checks, bases)."""
+        applies: npt.NDArray[np.bool_] = self._gates[0] == 0
+        return applies
+
+    @property
+    def nearly_applicable(self) -> npt.NDArray[np.bool_]:
+        """Whether each check would apply but for one part of its condition: bool (checks, bases)."""
+        applies: npt.NDArray[np.bool_] = self._gates[0] == 1
+        return applies
+
+    def some_base(self, target: int, rng: np.random.Generator, nearly: bool) -> int | None:
+        """A base (an index in `bases.samples()`) in which the check applies or nearly does, whichever part it lacks as likely; None: there is none."""
+        fitting = np.flatnonzero(self.nearly_applicable[target] if nearly else self.applicable[target])
+        if not len(fitting):
+            return None
+        lacks = self._gates[1][target, fitting]
+        return int(rng.choice(fitting[lacks == rng.choice(np.unique(lacks))] if nearly else fitting))
+
+    def lacking(self, target: int, turn: int) -> npt.NDArray[np.bool_]:
+        """The bases (of `bases.samples()`) in which the check applies but for the same part of its condition: that whose turn it is."""
+        nearly: npt.NDArray[np.bool_] = self.nearly_applicable[target].copy()
+        lacks = self._gates[1][target]
+        parts = np.unique(lacks[nearly])
+        if len(parts):
+            nearly &= lacks == parts[turn % len(parts)]
+        return nearly
+
+    @cached_property
+    def _gates(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """How many parts of each check's condition do not hold in each base (two more where memory is not described), and the last of them."""
         names = self.bases.samples()
         states = [self.bases.get(name) for name in names]
         possible = [number for number, state in enumerate(states) if state is not None]
         batch = VmcsBatch.of([state for state in states if state is not None], self.bases.captured)
         values, memo = OperandValues(batch), dict[int, object]()
-        found = np.zeros((len(self.targets), len(names)), np.bool_)
+        failing = np.full((len(self.targets), len(names)), 255, np.uint8)
+        failing[:, possible] = 0
+        last = np.zeros_like(failing)
+        described = {
+            name: np.array([memory_word(state, name) is not None for state in states if state is not None]) for name in MEMORY_OPERANDS
+        }
         for row, target in enumerate(self.targets):
-            found[row, possible] = evaluate(target.compiled.when, values, memo)
-        return found
+            for number, gate in enumerate(target.gates):
+                fails = ~np.broadcast_to(np.asarray(evaluate(gate, values, memo), np.bool_), len(possible))
+                failing[row, possible] += fails
+                last[row, np.array(possible)[fails]] = number
+            for name in MEMORY_OPERANDS.keys() & set(target.operands):
+                failing[row, possible] += np.where(described[name], np.uint8(0), np.uint8(2))
+        return failing, last
 
     # Candidates
 
@@ -192,13 +235,17 @@ class Generator:
         start = 0
         for block in plan.blocks:
             target = self.targets[block.target]
-            current = {name: block.patch.get(name, values(name)) for name in (*block.patch, *target.operands)}
+            varied = dict.fromkeys((*block.patch, *target.operands))
+            current = {name: block.patch.get(name, values(name)) for name in (*varied, *target.compiled.violated.reads)}
             copies = self._copies(base, target.operands, rng)
-            rows = target.rows(rng, current, self._mutators, copies, block.first, block.rows)  # type: ignore[arg-type]
-            for name in current:
+            sought = [self.goals.all[number].condition for number in block.sought]
+            rows = target.rows(rng, current, self._mutators, copies, block.first, block.rows, sought)  # type: ignore[arg-type]
+            for name in varied:
                 if name not in columns:
                     columns[name] = np.full(plan.rows, values(name), np.uint64)
                 columns[name][start : start + block.rows] = rows.get(name, current[name])
+                if block.patch:
+                    columns[name][start] = current[name]
             start += block.rows
         return columns
 

@@ -12,11 +12,11 @@ from typing import Final
 import numpy as np
 
 from vmfuzz.model.check import Stage
-from vmfuzz.model.evaluate import evaluate
-from vmfuzz.model.expr import MASK64, Bits, Cond, all_of
+from vmfuzz.model.evaluate import Memo, evaluate
+from vmfuzz.model.expr import MASK64, Bits, Cond
 from vmfuzz.model.operand_values import OperandValues
-from vmfuzz.model.operands import MEMORY_OPERANDS, operand_width
-from vmfuzz.model.predict import Model
+from vmfuzz.model.operands import KNOWN_SUFFIX, MEMORY_OPERANDS, operand_width
+from vmfuzz.model.predict import CompiledCheck, Model
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -24,7 +24,11 @@ from vmfuzz.state.vmcs import Vmcs
 Patch = dict[str, int]
 
 #: Violated checks that one search mends, at most.
-_MENDS: Final = 12
+_MENDS: Final = 6
+#: Conditions that have to hold together are made true so many times, one after the other.
+_ROUNDS: Final = 3
+#: For each memory operand, and whether it is known, the field that its address is in.
+_ADDRESS_OF: Final = {name + suffix: operand.address_field for name, operand in MEMORY_OPERANDS.items() for suffix in ("", KNOWN_SUFFIX)}
 
 
 class Reach:
@@ -47,20 +51,23 @@ class Reach:
             broken = self._broken(search, target, stage)
             if not broken:
                 return search.patch if search.holds(goal) else None
-            before = dict(search.patch)
-            mended = all_of(goal, ~self._model.compiled[int(rng.choice(broken))].violated)
-            if not search.make(mended, True):
-                search.patch = before
+            if not search.make_both(goal, ~self._model.compiled[int(rng.choice(broken))].violated):
                 return None
         return None
 
     def _broken(self, search: _Search, target: int, stage: Stage) -> list[int]:
-        prediction = self._model.predict_batch(VmcsBatch.of([patched(search.state, search.patch)], search.state))
-        return [
-            number
-            for number, truth in prediction.violated.items()
-            if number != target and self._model.compiled[number].step[0] <= stage and bool(np.all(truth))
-        ]
+        """The checks up to the stage that the state violates with the changes; without them it violates none."""
+        memo: Memo = {}
+
+        def violated(compiled: CompiledCheck) -> bool:
+            unknown = bool(evaluate(compiled.unknown, search.value, memo))
+            return not unknown and bool(evaluate(compiled.violated, search.value, memo))
+
+        compiled = self._model.compiled
+        affected = (
+            number for number in self._model.checks_reading(*search.patch) if number != target and compiled[number].step[0] <= stage
+        )
+        return [number for number in affected if violated(compiled[number])]
 
 
 def memory_word(state: Vmcs, name: str) -> int | None:
@@ -95,10 +102,10 @@ class _Search:
         self._fixed = OperandValues(VmcsBatch(state, {}, count=1))
 
     def value(self, name: str) -> int:
-        """The operand's value with the changes."""
+        """The operand's value with the changes; what lies in memory is not known where the address has changed."""
         value = self.patch.get(name)
         if value is None:
-            value = int(self._fixed(name))
+            value = int(self._fixed(name)) if _ADDRESS_OF.get(name) not in self.patch else 0
         return value
 
     def holds(self, condition: Cond) -> bool:
@@ -116,9 +123,18 @@ class _Search:
             return self._every(condition, truth) if (op == "all") is truth else self._one(condition, truth)
         return self._atom(condition, truth) and self.holds(condition) is truth
 
+    def make_both(self, one: Cond, other: Cond) -> bool:
+        """Change the state so that both conditions hold; making the one may undo the other, so three rounds."""
+        for _ in range(_ROUNDS):
+            if not (self.make(other, True) and self.make(one, True)):
+                return False
+            if self.holds(other):
+                return True
+        return False
+
     def _every(self, condition: Cond, truth: bool) -> bool:
         """All parts have to have this truth; a later one may undo an earlier, so three rounds."""
-        for _ in range(3):
+        for _ in range(_ROUNDS):
             for index in self._rng.permutation(len(condition.args)):
                 if not self.make(condition.args[index], truth):
                     return False

@@ -6,38 +6,41 @@ pass, so that everything is tried soon and then ever more deeply. A quarter of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
 from vmfuzz.generate.draws import draw
 from vmfuzz.generate.families import FAMILY_SIZE, Block, Choice, FamilyPlan, Generator
+from vmfuzz.generate.goals import Goal
 from vmfuzz.generate.reach import Patch
-from vmfuzz.model.atoms import Atom
 
 #: Rows of one check in the first pass besides its single edits, and in any pass at most.
 _FIRST_ROWS: Final = 24
 _MOST_ROWS: Final = 2048
+#: Rows of one check where it nearly applies, at most.
+_MOST_NEAR_ROWS: Final = 256
 #: Single edits of one check in the first pass, at most.
 _FIRST_SINGLES: Final = 96
 #: Checks that share a family, and how far from one another they may be.
 _SHARE: Final = 8
 _WINDOW: Final = 64
-#: States are searched for one goal in so many candidates and for so many goals a pass (a search takes as long as a thousand candidates);
-#: each state that is found gets so many rows.
-_CANDIDATES_A_GOAL: Final = 1024
-_MOST_GOALS: Final = 32
+#: States are searched for one goal in so many candidates, and for so many goals a pass in the first passes and in later ones (a search takes as long
+#: as some hundred candidates, and what was not found soon is mostly not there); each state that is found gets so many rows.
+_CANDIDATES_A_GOAL: Final = 256
+_MOST_GOALS: Final = 256
+_FIRST_PASSES: Final = 4
+_LATER_GOALS: Final = 48
 _GOAL_ROWS: Final = 64
 #: Bases in which a state is looked for, a goal and pass; and for a check that applies to no base as it is.
-_TRIES: Final = 2
-_BASES_OF_GOALS: Final = 12
+_TRIES: Final = 4
 _TRIES_A_CHECK: Final = 6
 #: Undirected families among the directed ones.
 _DIRECTED_PER_UNDIRECTED: Final = 3
 
-#: An atom and whether it is to decide that its check is violated (True) or satisfied.
-Goal = tuple[Atom, bool]
+#: Goals are gone round by this share of all of them from pass to pass: the golden ratio, by which no part is visited much more than another.
+_TURN: Final = 0.6180339887498949
 
 
 class Schedule:
@@ -49,13 +52,17 @@ class Schedule:
         self._found: dict[int, tuple[str, Patch]] = {}
 
     def chunk(self, number: int, unseen: Sequence[Goal]) -> list[FamilyPlan]:
-        """The plans of pass `number`; `unseen` are the atoms that have not been seen deciding."""
+        """The plans of pass `number`; `unseen` are the goals that have not been reached."""
         rng = np.random.default_rng([self.seed, number])
-        rare = {atom.check for atom, _ in unseen}
+        rare: dict[int, list[int]] = {}
+        for goal in unseen:
+            rare.setdefault(goal.check, []).extend([goal.number] if self.generator.goals.is_error(goal.number) else [])
         groups = self._groups(number, rng, rare)
         if number:
+            groups += self._near_groups(number, rng, rare)
             candidates = sum(block.rows for _, blocks in groups for block in blocks)
-            groups += self._goal_groups(rng, unseen, min(candidates // _CANDIDATES_A_GOAL, _MOST_GOALS))
+            most = _MOST_GOALS if number < _FIRST_PASSES else _LATER_GOALS
+            groups += self._goal_groups(number, rng, unseen, min(candidates // _CANDIDATES_A_GOAL, most))
         undirected = -(-len(groups) // _DIRECTED_PER_UNDIRECTED)
         choices = draw(self.generator.choices(), self.seed * 1_000_003 + number, len(groups) + undirected)
         rows = min(FAMILY_SIZE, _SHARE * _rows(number, False))
@@ -70,7 +77,7 @@ class Schedule:
     def _directed(self, choice: Choice, base: str, blocks: tuple[Block, ...]) -> FamilyPlan:
         return FamilyPlan(base, choice.seed, sum(block.rows for block in blocks), blocks=blocks)
 
-    def _groups(self, number: int, rng: np.random.Generator, rare: set[int]) -> list[tuple[str, tuple[Block, ...]]]:
+    def _groups(self, number: int, rng: np.random.Generator, rare: Mapping[int, list[int]]) -> list[tuple[str, tuple[Block, ...]]]:
         """Every check once, those that share a base together."""
         generator = self.generator
         names = generator.bases.samples()
@@ -84,25 +91,42 @@ class Schedule:
             followers = [target for target in left[1:_WINDOW] if column[target]][: _SHARE - 1]
             most = FAMILY_SIZE // (1 + len(followers))
             blocks = [
-                self._block(number, target, target in rare, patch if target == leader else {}, most) for target in (leader, *followers)
+                self._block(number, target, rare.get(target), patch if target == leader else {}, most) for target in (leader, *followers)
             ]
             groups.append((base, tuple(blocks)))
             taken = {leader, *followers}
             left = [target for target in left if target not in taken]
         return groups
 
-    def _block(self, number: int, target: int, rare: bool, patch: Patch, most: int) -> Block:
+    def _near_groups(self, number: int, rng: np.random.Generator, rare: Mapping[int, list[int]]) -> list[tuple[str, tuple[Block, ...]]]:
+        """Every check that has something unseen, in bases in which just one part of its condition does not hold, two parts a pass."""
+        names, groups = self.generator.bases.samples(), []
+        for turn in (2 * number, 2 * number + 1):
+            lacking = {target: self.generator.lacking(target, turn) for target in self.generator.reachable if target in rare}
+            left = [target for target, bases in lacking.items() if bases.any()]
+            rng.shuffle(left)
+            while left:
+                base = int(rng.choice(np.flatnonzero(lacking[left[0]])))
+                taken = [target for target in left if lacking[target][base]][:_SHARE]
+                blocks = tuple(Block(target, _near_rows(number), int(rng.integers(1 << 16)), {}, tuple(rare[target])) for target in taken)
+                groups.append((names[base], blocks))
+                left = [target for target in left if target not in taken]
+        return groups
+
+    def _block(self, number: int, target: int, sought: Sequence[int] | None, patch: Patch, most: int) -> Block:
+        """`sought`: the errors of the check that have not shown; None where nothing about it is unseen."""
+        errors = tuple(sought or ())
         if number == 0:
-            return Block(target, 2 * min(len(self.generator.targets[target].singles), _FIRST_SINGLES) or _FIRST_ROWS, 0, patch)
+            return Block(target, 2 * min(len(self.generator.targets[target].singles), _FIRST_SINGLES) or _FIRST_ROWS, 0, patch, errors)
         before = _FIRST_SINGLES + sum(_rows(earlier, False) // 2 for earlier in range(1, number))
-        return Block(target, min(_rows(number, rare), most), before, patch)
+        return Block(target, min(_rows(number, sought is not None), most), before, patch, errors)
 
     def _base_for(self, target: int, rng: np.random.Generator) -> tuple[str, Patch]:
         """A base in which the check applies, or one that can be changed so that it does; the captured state where none is found."""
         names = self.generator.bases.samples()
-        applicable = np.flatnonzero(self.generator.applicable[target])
-        if len(applicable):
-            return names[int(rng.choice(applicable))], {}
+        found = self.generator.some_base(target, rng, nearly=False)
+        if found is not None:
+            return names[found], {}
         if target not in self._found:
             self._found[target] = self._search_base(target)
         return self._found[target]
@@ -121,28 +145,38 @@ class Schedule:
         names = self.generator.bases.samples()
         return [names[0], *(names[index] for index in rng.choice(len(names), min(count, len(names)), replace=False))]
 
-    def _goal_groups(self, rng: np.random.Generator, unseen: Sequence[Goal], attempts: int) -> list[tuple[str, tuple[Block, ...]]]:
-        """Rows about states in which atoms decide that were never seen deciding."""
+    def _goal_groups(
+        self, number: int, rng: np.random.Generator, unseen: Sequence[Goal], attempts: int
+    ) -> list[tuple[str, tuple[Block, ...]]]:
+        """Rows about states that reach goals: pass `number` tries some of the unseen, going round all of them."""
         groups: dict[str, list[Block]] = {}
-        bases = self._some_bases(rng, _BASES_OF_GOALS)
-        for index in rng.permutation(len(unseen))[:attempts]:
-            atom, violated = unseen[index]
-            found = self._state_for(atom, violated, bases, rng)
+        order = np.random.default_rng(self.seed).permutation(len(self.generator.goals.all))
+        turn = int(number * _TURN % 1 * len(order))
+        waiting = sorted(unseen, key=lambda goal: (order[goal.number] - turn) % len(order))
+        for goal in waiting[:attempts]:
+            found = self._state_for(goal, rng)
             if found is not None:
                 base, patch = found
-                groups.setdefault(base, []).append(Block(atom.check, _GOAL_ROWS, int(rng.integers(1 << 16)), patch))
+                errors = (goal.number,) if self.generator.goals.is_error(goal.number) else ()
+                groups.setdefault(base, []).append(Block(goal.check, _GOAL_ROWS, int(rng.integers(1 << 16)), patch, errors))
         return [(base, tuple(blocks[at : at + 2 * _SHARE])) for base, blocks in groups.items() for at in range(0, len(blocks), 2 * _SHARE)]
 
-    def _state_for(self, atom: Atom, violated: bool, bases: Sequence[str], rng: np.random.Generator) -> tuple[str, Patch] | None:
+    def _state_for(self, goal: Goal, rng: np.random.Generator) -> tuple[str, Patch] | None:
+        """A base in which the check applies or nearly does, changed so that it reaches the goal."""
         names = self.generator.bases.samples()
-        applicable = [base for base in bases if self.generator.applicable[atom.check, names.index(base)]] or bases
-        for index in rng.permutation(len(applicable))[:_TRIES]:
-            base = applicable[index]
+        for turn in range(_TRIES):
+            found = self.generator.some_base(goal.check, rng, nearly=bool(turn % 2))
+            base = names[int(rng.integers(len(names))) if found is None else found]
             state = self.generator.bases.get(base)
-            patch = self.generator.reach.patch(state, atom.goal(violated), atom.check, rng) if state is not None else None
+            patch = self.generator.reach.patch(state, goal.condition, goal.check, rng) if state is not None else None
             if patch is not None:
                 return base, patch
         return None
+
+
+def _near_rows(number: int) -> int:
+    """Rows of one check in a base in which it nearly applies, in a pass and for one part of its condition."""
+    return min(_MOST_NEAR_ROWS, _FIRST_ROWS << number - 1)
 
 
 def _rows(number: int, rare: bool) -> int:

@@ -22,7 +22,8 @@ from vmfuzz.state.vmcs import Vmcs
 _TIMEOUT_MS: Final = 20_000
 
 
-def _z3() -> Any:
+def solver_library() -> Any:
+    """The module z3; raises EnvironmentUnusable where it is not installed."""
     try:
         import z3
     except ImportError:
@@ -34,7 +35,7 @@ class Formulas:
     """Conditions of the algebra as z3's, over variables whose names end in `suffix`."""
 
     def __init__(self, suffix: str = "") -> None:
-        self._z3 = _z3()
+        self._z3 = solver_library()
         self._suffix = suffix
         self._memo: dict[int, Any] = {}
         self.variables: dict[str, Any] = {}
@@ -101,7 +102,7 @@ class Solver:
     """Looks for states of one processor; `base` is a known-good one."""
 
     def __init__(self, model: Model, base: Vmcs, can_vary: Callable[[str], bool]) -> None:
-        self._z3 = _z3()
+        self._z3 = solver_library()
         self._model = model
         self._formulas = Formulas()
         self._checks = [self._formulas.of(compiled.violated) for compiled in model.compiled]

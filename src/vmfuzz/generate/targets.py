@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -12,16 +13,18 @@ import numpy.typing as npt
 from vmfuzz.generate.boundary import Edit, edits_of
 from vmfuzz.generate.columns import Column, Mutator, choose_active
 from vmfuzz.model.atoms import ATOMIC, nodes_of
-from vmfuzz.model.evaluate import Memo, evaluate
+from vmfuzz.model.evaluate import Value, evaluate
 from vmfuzz.model.expr import Cond
+from vmfuzz.model.operands import operand_width
 from vmfuzz.model.predict import CompiledCheck
 
 #: Operands that one check's rows vary, at most.
 MOST_OPERANDS: Final = 10
-#: Of the rows that are not single edits, so many times as many are made as are kept.
-_POOL: Final = 2
-#: Atoms by whose truths rows are told apart.
-_MOST_ATOMS: Final = 63
+#: Of the rows that are not single edits, so many times as many are made as are kept: changes of several operands, and pairs of boundary values.
+_POOL: Final = 1
+_PAIRS: Final = 2
+#: What a pattern of truths is multiplied with before the next truth is added (odd, so that nothing is lost but by collision).
+_SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Target:
         self.compiled = compiled
         own = [name for name in sorted(compiled.check.must.reads) if can_vary(name)]
         gate = [name for name in compiled.check.fields if can_vary(name) and name not in own]
+        #: the parts of the check's condition, all of which must hold for the check to apply
+        self.gates: tuple[Cond, ...] = compiled.when.args if compiled.when.op == "all" else (compiled.when,)
         self.operands = tuple([*own, *gate][:MOST_OPERANDS])
         self.can_be_violated = bool(own)
         self.singles = tuple(
@@ -46,8 +51,7 @@ class Target:
             for name in self.operands
             for edit in dict.fromkeys([*edits_of(compiled.violated, name), *edits_of(compiled.when, name)])
         )
-        atoms = [node for node in nodes_of(compiled.violated) if node.op in ATOMIC and isinstance(node, Cond)]
-        self.atoms = tuple(atoms[:_MOST_ATOMS])
+        self.atoms = tuple(node for node in nodes_of(compiled.violated) if node.op in ATOMIC and isinstance(node, Cond))
 
     def rows(
         self,
@@ -57,27 +61,70 @@ class Target:
         others: Sequence[int],
         first: int,
         count: int,
+        sought: Sequence[Cond] = (),
     ) -> dict[str, Column]:
         """`count` rows directed at the check: each operand's values, uint64 (count,).
 
         `current`: the values of all operands of the check that start from. Up to half of the rows are single edits, from number `first` on in an
-        order of their own (all of them come before one comes again); the others change several operands, and such with rare truths of the atoms
-        are preferred.
+        order of their own (all of them come before one comes again); an eighth break the requirement and flip a bit, all bits in turn. The others change
+        several operands, and such with rare truths of the atoms are preferred, as are such in which a condition of `sought` holds.
         """
         singles = min(len(self.singles), (count + 1) // 2)
-        order = np.random.default_rng(len(self.singles)).permutation(len(self.singles))
-        columns = {name: np.full(count, current[name], np.uint64) for name in self.operands}
-        for row in range(singles):
-            single = self.singles[order[(first + row) % len(order)]]
-            keep, to = single.edit
-            columns[single.operand][row] = current[single.operand] & keep | to
-        rest = count - singles
+        flips = count // 8 if self.singles else 0
+        rest = count - singles - flips
+        breaking = self._breaking(current)
+        parts = [self._edited(current, _in_turn(len(self.singles), first, singles)[:, None])]
+        parts.append(self._flipped(current, rng.choice(breaking, flips), first))
         if rest:
-            pool = self._pool(rng, current, mutators, others, rest * _POOL)
-            kept = self._rare(rng, current, pool, rest)
-            for name in self.operands:
-                columns[name][singles:] = pool[name][kept]
+            pools = [self._pool(rng, current, mutators, others, rest * _POOL), self._pairs(rng, current, breaking, rest * _PAIRS)]
+            pool = _joined(pools)
+            kept = self._rare(rng, current, pool, rest, sought)
+            parts.append({name: column[kept] for name, column in pool.items()})
+        return _joined(parts)
+
+    @cached_property
+    def _edits(self) -> tuple[npt.NDArray[np.intp], Column, Column]:
+        """The singles as columns: the position of the operand, what is kept of its value, what is set."""
+        position = np.array([self.operands.index(single.operand) for single in self.singles], np.intp)
+        keep, to = (np.array([single.edit[part] for single in self.singles], np.uint64) for part in (0, 1))
+        return position, keep, to
+
+    def _edited(self, current: Mapping[str, int], chosen: npt.NDArray[np.intp]) -> dict[str, Column]:
+        """Rows with one or several single edits each, made one after the other; `chosen`: their numbers, (rows, edits a row)."""
+        columns = {name: np.full(len(chosen), current[name], np.uint64) for name in self.operands}
+        position, keep, to = self._edits
+        for edits in chosen.T:
+            for number, name in enumerate(self.operands):
+                rows = np.flatnonzero(position[edits] == number)
+                columns[name][rows] = columns[name][rows] & keep[edits[rows]] | to[edits[rows]]
         return columns
+
+    def _breaking(self, current: Mapping[str, int]) -> npt.NDArray[np.intp]:
+        """Numbers of the single edits that break the requirement, whether or not it applies; of all of them where none does."""
+        alone = self._edited(current, np.arange(len(self.singles))[:, None])
+        kept = np.broadcast_to(np.asarray(evaluate(self.compiled.must, _reader(alone, current), {}), np.bool_), len(self.singles))
+        return np.flatnonzero(kept if kept.all() else ~kept)
+
+    def _flipped(self, current: Mapping[str, int], broken: npt.NDArray[np.intp], first: int) -> dict[str, Column]:
+        """Rows with one of the edits `broken` each, and one bit of an operand flipped: all bits in turn, from number `first` on."""
+        columns = self._edited(current, broken[:, None])
+        position, bit = self._bits[:, _in_turn(self._bits.shape[1], first, len(broken))]
+        for number, name in enumerate(self.operands):
+            rows = np.flatnonzero(position == number)
+            columns[name][rows] ^= np.uint64(1) << bit[rows].astype(np.uint64)
+        return columns
+
+    @cached_property
+    def _bits(self) -> npt.NDArray[np.intp]:
+        """Every bit of every operand: positions of the operands, and bits."""
+        pairs = [(number, bit) for number, name in enumerate(self.operands) for bit in range(operand_width(name))]
+        return np.array(pairs, np.intp).reshape(-1, 2).T
+
+    def _pairs(self, rng: np.random.Generator, current: Mapping[str, int], breaking: npt.NDArray[np.intp], count: int) -> dict[str, Column]:
+        """Rows with two single edits each, the first of which breaks the requirement."""
+        if not self.singles:
+            return self._edited(current, np.zeros((0, 1), np.intp))
+        return self._edited(current, np.stack([rng.choice(breaking, count), rng.integers(0, len(self.singles), count)], axis=1))
 
     def _pool(
         self, rng: np.random.Generator, current: Mapping[str, int], mutators: Mapping[str, Mutator], others: Sequence[int], count: int
@@ -89,14 +136,31 @@ class Target:
             pool[name] = np.where(active[:, position], mutated, np.uint64(current[name]))
         return pool
 
-    def _rare(self, rng: np.random.Generator, current: Mapping[str, int], pool: Mapping[str, Column], count: int) -> npt.NDArray[np.intp]:
-        """`count` rows of the pool, so that each pattern of the atoms' truths has about the same share."""
+    def _rare(
+        self, rng: np.random.Generator, current: Mapping[str, int], pool: Mapping[str, Column], count: int, sought: Sequence[Cond]
+    ) -> npt.NDArray[np.intp]:
+        """`count` rows of the pool, so that each pattern of truths (of the atoms and of what is sought) has about the same share."""
         size = len(next(iter(pool.values())))
         pattern = np.zeros(size, np.uint64)
-        memo: Memo = {}
-        for number, atom in enumerate(self.atoms):
-            truth = evaluate(atom, lambda name: pool.get(name, current.get(name, 0)), memo)
-            pattern |= np.asarray(truth, np.uint64) << np.uint64(number)
+        values, memo = _reader(pool, current), dict[int, object]()
+        for condition in (*self.atoms, *sought):
+            pattern = pattern * _SPREAD + np.asarray(evaluate(condition, values, memo), np.uint64)
         _, inverse, counts = np.unique(pattern, return_inverse=True, return_counts=True)
         weight = rng.random(size) * counts[inverse.ravel()]
         return np.argpartition(weight, count - 1)[:count]
+
+
+def _reader(columns: Mapping[str, Column], current: Mapping[str, int]) -> Callable[[str], Value]:
+    """The values of operands in rows: their columns, or else what they have now."""
+    return lambda name: columns[name] if name in columns else current.get(name, 0)
+
+
+def _in_turn(size: int, first: int, count: int) -> npt.NDArray[np.intp]:
+    """`count` numbers below `size`, from place `first` of a fixed order on: each comes once before one comes again."""
+    order = np.random.default_rng(size).permutation(size)
+    return order[(first + np.arange(count)) % max(1, size)]
+
+
+def _joined(parts: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
+    """The rows of all parts, one after the other."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -48,6 +48,7 @@ class CompiledCheck:
     step: Step
     outcomes: int
     when: Cond
+    must: Cond
     violated: Cond
     unknown: Cond
 
@@ -130,7 +131,7 @@ class Model:
             position = len(self.compiled)
         elif stage is Stage.MSR_LOAD:
             position = min(check.fails.outcomes[0].qualification or 0, _LAST)
-        return CompiledCheck(check, (stage, position), mask_of(check.fails.outcomes), when, violated, unknown)
+        return CompiledCheck(check, (stage, position), mask_of(check.fails.outcomes), when, must, violated, unknown)
 
     def _needs_impossible_control(self, violated: Cond) -> bool:
         """Whether a violation needs a control to be 1 that this processor does not allow: then the check does not exist here.
@@ -160,24 +161,24 @@ class Model:
         """Indices (in `compiled`) of the checks whose truth can change with these operands ("memory": any memory word)."""
         return tuple(sorted(set().union(*(self._by_operand.get(name, ()) for name in operands))))
 
-    def _evaluate_base(self, base: Vmcs) -> tuple[tuple[bool, bool], ...]:
-        """(violated, unknown) of every check for one VMCS."""
+    def _evaluate_base(self, base: Vmcs) -> dict[int, tuple[bool, bool]]:
+        """(violated, unknown) of each check for one VMCS, by index, where not both are False: of a known-good one hardly any, and thousands are kept."""
         values = OperandValues(VmcsBatch(base, {}, count=1))
         memo: Memo = {}
-        truths = []
-        for check in self.compiled:
+        truths = {}
+        for number, check in enumerate(self.compiled):
             unknown = bool(evaluate(check.unknown, values, memo))
-            truths.append((not unknown and bool(evaluate(check.violated, values, memo)), unknown))
-        return tuple(truths)
+            violated = not unknown and bool(evaluate(check.violated, values, memo))
+            if violated or unknown:
+                truths[number] = (violated, unknown)
+        return truths
 
     def predict_batch(self, batch: VmcsBatch) -> BatchPrediction:
         """Predict every row of `batch`; only checks that read something that varies are evaluated over rows."""
         values = OperandValues(batch)
         memo: Memo = {}
         affected = self.checks_reading(*batch.columns, *(("memory",) if batch.memory_columns else ()))
-        truths: dict[int, tuple[Truth, Truth]] = {
-            number: pair for number, pair in enumerate(self._base_truths(batch.base)) if pair != (False, False)
-        }
+        truths: dict[int, tuple[Truth, Truth]] = dict(self._base_truths(batch.base))
         for number in affected:
             compiled = self.compiled[number]
             violated = evaluate(compiled.violated, values, memo)

@@ -1,0 +1,93 @@
+"""Small errors that a processor may have in one check: what coverage looks for and what the sensitivity benchmark counts.
+
+An error replaces the condition under which the check fails. It shows where the check's truth is another with it and the outcome hangs on the check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from vmfuzz.model.atoms import ATOMIC, nodes_of, replaced
+from vmfuzz.model.expr import FALSE, MASK64, Bits, Cond, Node, all_of, any_of, make
+from vmfuzz.model.predict import CompiledCheck, Model
+from vmfuzz.model.wording import describe
+
+CHECK_DROPPED: Final = "check dropped"
+GATE_DROPPED: Final = "gate dropped"
+ATOM_NEGATED: Final = "atom negated"
+CONSTANT: Final = "constant off by one"
+BIT: Final = "bit position off by one"
+#: Kinds that generation looks for. Negated atoms are left to the coverage of atoms, dropped checks to the counts of deciding.
+SOUGHT: Final = (GATE_DROPPED, CONSTANT, BIT)
+#: Kinds that generation knows nothing of: the benchmark's test of whether it finds more than what it looks for.
+HELD_OUT: Final = ("bit position off by two", "comparison strict", "member dropped", "all for any")
+KINDS: Final = (CHECK_DROPPED, GATE_DROPPED, ATOM_NEGATED, CONSTANT, BIT, *HELD_OUT)
+
+
+@dataclass(frozen=True, eq=False)
+class SmallError:
+    """Check `check` (an index in `model.compiled`) fails where `erroneous` holds, in place of `violated`; `what` says what was changed.
+
+    `certain`: whether the check has no ambiguity; a processor that does not make an ambiguous check is not in error.
+    """
+
+    check: int
+    kind: str
+    what: str
+    violated: Cond
+    erroneous: Cond
+    certain: bool
+
+    @property
+    def goal(self) -> Cond:
+        """Where the error makes a difference that the check does not allow."""
+        added = all_of(self.erroneous, ~self.violated)
+        return any_of(added, all_of(self.violated, ~self.erroneous)) if self.certain else added
+
+
+def errors_of(model: Model, kinds: tuple[str, ...] = KINDS) -> tuple[SmallError, ...]:
+    """Every small error of these kinds in every check that the model requires on the processor, in the SDM's order."""
+    return tuple(
+        SmallError(number, kind, what, compiled.violated, erroneous, compiled.certain)
+        for number, compiled in enumerate(model.compiled)
+        if compiled.violated.reads and model.fold(compiled.check.known) is not FALSE
+        for kind, what, erroneous in _errors(compiled)
+        if kind in kinds and erroneous is not compiled.violated
+    )
+
+
+def _errors(compiled: CompiledCheck) -> Iterator[tuple[str, str, Cond]]:
+    yield CHECK_DROPPED, "", FALSE
+    gates = compiled.when.args if compiled.when.op == "all" else (compiled.when,) if compiled.when.op != "true" else ()
+    for gate in gates:
+        rest = (other for other in gates if other is not gate)
+        yield GATE_DROPPED, describe(gate), all_of(*rest, ~compiled.must)
+    for node in nodes_of(compiled.violated):
+        for kind, what, new in _in_node(node):
+            erroneous = replaced(compiled.violated, node, new)
+            assert isinstance(erroneous, Cond)
+            yield kind, what, erroneous
+
+
+def _in_node(node: Node) -> Iterator[tuple[str, str, Node]]:
+    """(kind, what, replacement) for each small error in one node."""
+    op, args = node.op, node.args
+    if isinstance(node, Cond) and op in ATOMIC:
+        yield ATOM_NEGATED, f"not {op}", ~node
+    if op == "const" and args[0]:
+        for step in (1, -1):
+            value = args[0] + step & MASK64
+            yield CONSTANT, f"{args[0]:#x} -> {value:#x}", make(Bits, "const", value)
+    elif op == "bit":
+        for kind, step in ((BIT, 1), (BIT, -1), (HELD_OUT[0], 2), (HELD_OUT[0], -2)):
+            if 0 <= args[1] + step < args[0].width:
+                yield kind, f"bit {args[1]} -> {args[1] + step}", make(Cond, "bit", args[0], args[1] + step, "")
+    elif op == "le":
+        yield HELD_OUT[1], "<= -> <", ~make(Cond, "le", args[1], args[0])
+    elif op == "one_of" and len(args[1]) > 1:
+        for member in args[1]:
+            yield HELD_OUT[2], f"without {member:#x}", make(Cond, "one_of", args[0], tuple(value for value in args[1] if value != member))
+    elif op in ("all", "any"):
+        yield HELD_OUT[3], f"{op} of {len(args)}", (any_of if op == "all" else all_of)(*args)
