@@ -101,7 +101,7 @@ def connect(address: str) -> Client:
         raise UsageError(
             f"--scheduler {address}: {error}; expected the address that `dask scheduler` prints, such as tcp://host:8786, or its scheduler file"
         ) from None
-    except TimeoutError:
+    except OSError:  # TimeoutError and what Dask raises where a connection ends are among them
         raise EnvironmentUnusable(f"no Dask scheduler answers at {address} within {CONNECT_SECONDS} s; {how}") from None
     except Exception as error:  # another service's answer, read as Dask's, fails in any way
         raise EnvironmentUnusable(f"what answers at {address} is no Dask scheduler ({first_line(error)}); {how}") from None

@@ -26,8 +26,8 @@ from vmfuzz.cli.places import FINDINGS
 from vmfuzz.cli.run import as_data, exit_code, put_out
 from vmfuzz.cli.summary import print_summary
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_ENVIRONMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
+from vmfuzz.report.source import SEVERAL
 
-SCHEMA: Final = "vmfuzz-summaries-1"
 #: Seconds between two lines where there is no terminal, and between two pictures where there is one.
 _LINE_EVERY: Final = 5.0
 
@@ -84,8 +84,9 @@ def run_on_cluster(context: click.Context) -> int:
         triages = cluster.minimize(options["minimize_seconds"])
         places = [None if store is None else store.places[part.processor.key] for part in cluster.parts]
     for place, triaged in zip(places, triages, strict=True):
-        for entry in triaged.entries.values() if place is not None else ():
-            save_finding(place / FINDINGS, entry)
+        if place is not None:
+            for entry in triaged.entries.values():
+                save_finding(place / FINDINGS, entry)
     results = [_Result(*each) for each in zip(cluster.parts, summaries, triages, places, strict=True)]
     _put_out(results, cluster.notes, options["as_json"], options["summary_file"])
     return _exit_code(results)
@@ -123,7 +124,7 @@ def _note_absent(cluster: ClusterRun, store: ClusterStore | None) -> None:
 
 
 def _put_out(results: list[_Result], notes: list[str], as_json: bool, summary_file: Path | None) -> None:
-    put_out({"schema": SCHEMA, "summaries": [result.to_json() for result in results], "notes": notes}, as_json, summary_file)
+    put_out({"schema": SEVERAL, "summaries": [result.to_json() for result in results], "notes": notes}, as_json, summary_file)
     if not as_json:
         for number, result in enumerate(results):
             if number:
