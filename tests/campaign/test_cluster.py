@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Cluster:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self.file), env={})
         deadline = time.monotonic() + 60
-        while not self.file.exists():
+        while not (self.file.exists() and self.file.read_text(encoding="utf-8").endswith("}")):
             assert time.monotonic() < deadline, self.log("scheduler")
             time.sleep(0.05)
         self.address = json.loads(self.file.read_text(encoding="utf-8"))["address"]
@@ -240,37 +240,44 @@ def test_ctrl_c_ends_the_pieces_with_what_they_have(fleet: Cluster, tmp_path: Pa
 # Workers that go away
 
 
-def test_a_piece_whose_worker_dies_is_run_again_elsewhere(own: Cluster) -> None:
+def after_submitting(number: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have something happen once so many pieces are on their way."""
+    submit, submitted = cluster_module.submit, 0
+
+    def watched(*arguments: Any) -> Any:
+        nonlocal submitted
+        future = submit(*arguments)
+        submitted += 1
+        if submitted == number:
+            act()
+        return future
+
+    monkeypatch.setattr(cluster_module, "submit", watched)
+
+
+def test_a_piece_whose_worker_dies_is_run_again_elsewhere(own: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     own.worker("one", "--nthreads", "1")
     own.worker("two", "--nthreads", "1")
     own.wait(2)
-    killed = False
-
-    def kill(parts: Sequence[Part]) -> None:
-        nonlocal killed
-        if not killed and parts[0].latest:
-            own.kill("one")
-            killed = True
-
+    after_submitting(2, lambda: own.kill("one"), monkeypatch)
     with connect(own.address) as client:
-        (summary,) = ran(ClusterRun(client), 60_000, 2, kill)
-    assert killed
-    assert counts(summary.to_json()) == expected(SKYLAKE, 60_000, 2)
+        run = ClusterRun(client)
+        (summary,) = ran(run)
+    assert run.parts[0]._tried.total() == 1
+    assert counts(summary.to_json()) == expected(SKYLAKE)
 
 
-def test_a_worker_that_comes_later_takes_the_place_of_one_that_died(own: Cluster) -> None:
+def test_a_worker_that_comes_later_takes_the_place_of_one_that_died(own: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     own.worker("one", "--nthreads", "1")
     own.wait(1)
-    before: set[str] = set()
 
-    def kill(parts: Sequence[Part]) -> None:
-        if not before:
-            before.update(parts[0].workers)
-            own.kill("one")
-            own.worker("two", "--nthreads", "1")
+    def replace() -> None:
+        own.kill("one")
+        own.worker("two", "--nthreads", "1")
 
+    after_submitting(1, replace, monkeypatch)
     with connect(own.address) as client:
-        (summary,) = ran(ClusterRun(client), on_progress=kill)
+        (summary,) = ran(ClusterRun(client))
     assert counts(summary.to_json()) == expected(SKYLAKE)
 
 
@@ -278,19 +285,29 @@ def test_pieces_without_a_worker_are_reported(own: Cluster, monkeypatch: pytest.
     monkeypatch.setattr(cluster_module, "REPLACEMENT_SECONDS", 1.0)
     own.worker("one", "--nthreads", "1")
     own.wait(1)
-    look = ClusterRun._look
-
-    def killing(run: ClusterRun) -> Any:
-        own.kill("one")
-        return look(run)
-
-    monkeypatch.setattr(ClusterRun, "_look", killing)
+    after_submitting(1, lambda: own.kill("one"), monkeypatch)
     result = vmfuzz("run", "--scheduler", own.address, "-n", "1g", "--jobs", "2")
     assert result.exit_code == 3
     assert (
         "vmfuzz: piece 2 of 2 on bochs corei7_skylake_x (500,000,000 candidates) did not come to its end: "
         "no worker with bochs corei7_skylake_x is left" in result.stderr
     )
+
+
+def test_a_scheduler_that_dies_ends_the_campaign_with_what_has_come_in(own: Cluster) -> None:
+    own.worker("one", "--nthreads", "1")
+    own.wait(1)
+
+    def kill(_parts: Sequence[Part]) -> None:
+        own.kill("scheduler")
+
+    with connect(own.address) as client:
+        run = ClusterRun(client)
+        (summary,) = ran(run, 1_000_000_000, 2, kill)
+        assert run.minimize(1.0)[0].entries == {}
+    assert {why.split(" (")[0] for why in run.parts[0].lost.values()} == {"the scheduler does not answer any more"}
+    assert sorted(run.parts[0].lost) == [0, 1]
+    assert not summary.stopped
 
 
 def far(name: str) -> Part:

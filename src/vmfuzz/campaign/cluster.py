@@ -28,7 +28,7 @@ from vmfuzz.campaign.jobs import Share, merge, shares_of
 from vmfuzz.campaign.loop import Campaign, Summary
 from vmfuzz.campaign.store import is_emulated
 from vmfuzz.campaign.triage import Triage
-from vmfuzz.errors import EnvironmentUnusable, VmfuzzError
+from vmfuzz.errors import EnvironmentUnusable
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -196,14 +196,18 @@ class ClusterRun:
         results = [Triage(left=sorted(part.campaign.progress.findings.by_id)) for part in self.parts]
         with self._interruptible():
             for number, part in enumerate(self.parts):
-                if not results[number].left or not seconds or not part.workers:
+                if not results[number].left or not seconds or not part.workers or self.client.status != "running":
                     continue
                 worker, key = min(part.workers), f"{self._id}-{number}-minimize"
                 findings = [finding_data(finding) for finding in part.campaign.progress.findings.by_id.values()]
                 arguments = (key, part.processor.option, part.processor.cpu, findings, seconds)
                 self._running[submit(self.client, worker, key, "minimize", *arguments)] = _Task(part, number, worker, key)
             while self._running and not self._has_stopped():
-                alive = self._look()[0]
+                try:
+                    alive = self._look()[0]
+                except Exception as error:  # as above
+                    self.notes.append(f"findings were not minimized: {first_line(error)}")
+                    break
                 for future, task in list(self._running.items()):
                     if not future.done() and task.worker in alive:
                         continue
@@ -281,7 +285,7 @@ class ClusterRun:
     def _take(self, asked: Asked[tuple[set[str], dict[str, Any], dict[str, FarProcessor], dict[str, str]]]) -> None:
         try:
             alive, said, newcomers, strangers = asked.result()
-        except (OSError, VmfuzzError) as error:
+        except Exception as error:  # a client whose scheduler is gone fails in any way
             self._without_scheduler(error)
             return
         self._unanswered = None
@@ -298,11 +302,11 @@ class ClusterRun:
             part.workers &= alive
             part.give_up_without_workers()
 
-    def _without_scheduler(self, error: BaseException) -> None:
+    def _without_scheduler(self, error: Exception) -> None:
         """The scheduler does not answer: wait for a while, then give up what waits."""
         if self._unanswered is None:
             self._unanswered = time.monotonic()
-        if time.monotonic() - self._unanswered > REPLACEMENT_SECONDS:
+        if self.client.status == "closed" or time.monotonic() - self._unanswered > REPLACEMENT_SECONDS:
             for part in self.parts:
                 part.lost.update(dict.fromkeys(part.waiting, f"the scheduler does not answer any more ({first_line(error)})"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ def connect(address: str) -> Client:
         raise EnvironmentUnusable(f"what answers at {address} is no Dask scheduler ({first_line(error)}); {how}") from None
     if kind != "Scheduler":
         raise UsageError(f"--scheduler {address}: this is a {kind}; expected the address of the scheduler that it belongs to")
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it would say of a lost scheduler is said with the result
     return Client(address, timeout=CONNECT_SECONDS, set_as_default=False, name="vmfuzz")
 
 

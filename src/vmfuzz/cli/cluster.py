@@ -81,6 +81,9 @@ def run_on_cluster(context: click.Context) -> int:
         if store is not None:
             for part in cluster.parts:
                 store.ends(part)
+        found = sum(len(part.campaign.progress.findings.by_id) for part in cluster.parts)
+        if found and options["minimize_seconds"] and not options["as_json"]:
+            click.echo(f"minimizing {found} findings on the workers, for {options['minimize_seconds']:g} s at most", err=True)
         triages = cluster.minimize(options["minimize_seconds"])
         places = [None if store is None else store.places[part.processor.key] for part in cluster.parts]
     for place, triaged in zip(places, triages, strict=True):
@@ -181,9 +184,9 @@ def _lines(console: Console) -> Callable[[Sequence[Part]], None]:
 
 
 def _table(parts: Sequence[Part]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("processor", "candidates", "a second", "checks decided", "findings", "pieces", "workers"):
-        table.add_column(heading, justify="left" if heading == "processor" else "right", overflow="fold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("processor", "candidates", "/s", "decided", "found", "pieces", "workers"):
+        table.add_column(heading, justify="left" if heading == "processor" else "right", no_wrap=True)
     for part in parts:
         table.add_row(*(text.split(": ")[-1] for text in _cells(part)))
     return table
