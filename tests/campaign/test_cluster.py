@@ -12,6 +12,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -326,6 +327,19 @@ def test_a_piece_that_may_have_taken_a_real_machine_with_it_is_not_run_on_anothe
     for _ in range(2):
         emulated.gone(1, "tcp://there:1")
     assert emulated.lost == {1: "worker tcp://there:1 went away while it ran the piece (tried 3 times)"}
+
+
+def test_an_answer_that_does_not_come_is_judged_the_same_way() -> None:
+    class Failing:
+        def result(self, **_options: float) -> None:
+            raise CancelledError("scheduler-restart")
+
+    for name, waiting in (("kmod Xeon", [0]), ("bochs x", [0, 1])):
+        part = far(name)
+        run = object.__new__(ClusterRun)
+        run._take_result(Failing(), cluster_module._Task(part, 1, "tcp://there:1", "key"))
+        assert part.waiting == waiting
+        assert all("gave no result (CancelledError: scheduler-restart)" in why for why in part.lost.values())
 
 
 def test_a_piece_that_nobody_asks_about_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,14 +90,12 @@ class Part:
         else:
             self.latest.pop(job, None)
 
-    def gone(self, job: int, worker: str) -> None:
-        """The worker of a piece went away."""
+    def gone(self, job: int, worker: str, how: str = "went away while it ran the piece") -> None:
+        """Nobody knows what became of a piece on a worker."""
         if is_emulated(self.processor.name):
-            self.failed(job, f"worker {worker} went away while it ran the piece")
+            self.failed(job, f"worker {worker} {how}")
         else:
-            self.failed(
-                job, f"worker {worker} went away; the piece may have taken the machine with it and is not run on another one", False
-            )
+            self.failed(job, f"worker {worker} {how}, which may have taken the machine with it and is not run on another one", again=False)
 
     def give_up_without_workers(self) -> None:
         """Give up the pieces that wait where no worker has been left for a while."""
@@ -204,7 +202,7 @@ class ClusterRun:
                 self._running[submit(self.client, worker, key, "minimize", *arguments)] = _Task(part, number, worker, key)
             while self._running and not self._has_stopped():
                 try:
-                    alive = self._look()[0]
+                    alive = self._look(newcomers=False)[0]
                 except Exception as error:  # as above
                     self.notes.append(f"findings were not minimized: {first_line(error)}")
                     break
@@ -251,12 +249,10 @@ class ClusterRun:
 
     def _take_result(self, future: Future, task: _Task) -> None:
         part, job = task.part, task.job
-        if future.status == "cancelled":  # the scheduler was away; the piece was not begun or is not wanted there any more
-            return
         try:
             result = future.result(timeout=30)
-        except Exception as error:  # whatever went wrong there comes here as it was
-            part.failed(job, f"worker {task.worker}: {first_line(error)}")
+        except Exception as error:  # whatever went wrong there comes here as it was; cancelled, where the scheduler was away
+            part.gone(job, task.worker, f"gave no result ({first_line(error)}) of the piece")
             return
         if "error" in result:
             part.failed(job, f"worker {task.worker}: {result['error']}", again=not result.get("safety"))
@@ -268,7 +264,7 @@ class ClusterRun:
         else:
             part.failed(job, f"worker {task.worker} ended the piece, since nobody asked about it for {cluster_worker.ORPHANED_AFTER:g} s")
 
-    def _look(self) -> tuple[set[str], dict[str, Any], dict[str, FarProcessor], dict[str, str]]:
+    def _look(self, newcomers: bool = True) -> tuple[set[str], dict[str, Any], dict[str, FarProcessor], dict[str, str]]:
         """(workers that are there, what pieces say by key, newcomers, newcomers that cannot take part); in a thread: a hung machine holds it up."""
         time.sleep(0.1 if self.stopping else _LOOK_EVERY)
         alive = set(self.client.nthreads())
@@ -279,8 +275,8 @@ class ClusterRun:
             answers = self.client.run(cluster_worker.look, keys, self.stopping, workers=workers, on_error="ignore")
             for answer in answers.values():
                 said.update(answer)
-        new = alive - self._known
-        return alive, said, *(members(self.client, new, *self._asked_for) if new and not self.stopping else ({}, {}))
+        new = alive - self._known if newcomers and not self.stopping else set()
+        return alive, said, *(members(self.client, new, *self._asked_for) if new else ({}, {}))
 
     def _take(self, asked: Asked[tuple[set[str], dict[str, Any], dict[str, FarProcessor], dict[str, str]]]) -> None:
         try:
