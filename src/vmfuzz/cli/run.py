@@ -60,7 +60,7 @@ class Count(click.ParamType[int]):
     "--scheduler",
     metavar="ADDRESS",
     help="Run on the Dask cluster of this scheduler (docs/cluster.md). -n is then for each processor in it, --jobs the pieces of each. "
-    "[default of --jobs then: its workers]",
+    "Only times and what minimizing gets done depend on the workers. --directory then keeps whole pieces. [default of --jobs then: its workers]",
 )
 @click.option(
     "--risk",
