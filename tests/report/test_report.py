@@ -243,3 +243,16 @@ def test_states_are_told_apart_by_symbol_not_by_colour_alone() -> None:
     symbols = [state.symbol for state in State]
     assert len(symbols) == len(set(symbols))
     assert replace(Cell(State.AGREES), decided=1234).detail == "violated 0, decided 1,234"
+
+
+@pytest.mark.parametrize(
+    ("summaries", "words"),
+    [("none", "'summaries' is \"none\", expected a list"), ([{"schema": "other"}], "its schema is 'other'"), ([7], "its schema is 'int'")],
+)
+def test_damaged_summaries_of_a_cluster_are_refused(summaries: object, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "several.json"
+    path.write_text(json.dumps({"schema": "vmfuzz-summaries-1", "summaries": summaries}), encoding="utf-8")
+    result = vmfuzz(path)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.output

@@ -95,8 +95,11 @@ def _result(campaign: Campaign, stopped: bool) -> dict[str, Any]:
     }
 
 
-def merge(campaign: Campaign, wanted: int, results: Iterable[dict[str, Any]]) -> Summary:
-    """Put the results of shares into a campaign that has run nothing itself, on a processor like theirs."""
+def merge(campaign: Campaign, wanted: int, results: Iterable[dict[str, Any]], seconds: float | None = None) -> Summary:
+    """Put the results of shares into a campaign that has run nothing itself, on a processor like theirs.
+
+    `seconds`: how long all of them took; the longest share's time where they ran at once.
+    """
     progress = Progress(wanted, Tally(campaign.model, campaign.progress.tally.deviations), Findings())
     stopped = False
     for result in results:
@@ -110,6 +113,8 @@ def merge(campaign: Campaign, wanted: int, results: Iterable[dict[str, Any]]) ->
         progress.last_new = max(progress.last_new, result["last_new"])
         campaign.bases_used.update(result["bases"])
         stopped |= result["stopped"]
+    if seconds is not None:
+        progress.seconds = seconds
     progress.history = campaign.progress.history
     progress.note()
     campaign.progress = progress

@@ -14,6 +14,7 @@ from vmfuzz.campaign.case import Case, base_value, mutation_between
 from vmfuzz.campaign.compare import Verdict
 from vmfuzz.campaign.corpus import Entry, Near, Processor, executor_version, fingerprint
 from vmfuzz.campaign.findings import ACCEPTS, CRASH, Example, Finding
+from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.minimize import Minimized, Minimizer, Step, cost_of, same_finding
 from vmfuzz.campaign.trial import Observation, Trial
 from vmfuzz.execute.base import Executor
@@ -31,6 +32,17 @@ class Triage:
     entries: dict[str, Entry] = field(default_factory=dict)
     unstable: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+
+
+def settled(campaign: Campaign, seconds: float, on_step: Callable[[Step], None] | None = None) -> Triage:
+    """What becomes of a campaign's findings on its executor within `seconds`; KeyboardInterrupt (from `on_step` too) leaves the rest as it is."""
+    findings = campaign.progress.findings.by_id
+    result = Triage()
+    try:
+        triage(Trial(campaign.executor, campaign.model, campaign.generator, campaign.altered), findings.values(), seconds, on_step, result)
+    except KeyboardInterrupt:
+        result.left = sorted(set(findings) - set(result.unstable))
+    return result
 
 
 def processor_of(executor: Executor, seen: int = 1) -> Processor:

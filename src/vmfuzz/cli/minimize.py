@@ -14,7 +14,7 @@ from vmfuzz.campaign.corpus import Entry, load, save
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.minimize import Minimizer, Step, same_finding
 from vmfuzz.campaign.store import Store, has_campaign
-from vmfuzz.campaign.triage import Triage, entry_of, processor_of, repeats, triage
+from vmfuzz.campaign.triage import Triage, entry_of, processor_of, repeats, settled
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import FINDINGS, cpu_of, find_entry, format_key, open_stored, place_option, resolved
@@ -83,14 +83,8 @@ def settle(campaign: Campaign, seconds: float, quiet: bool = False) -> Triage:
     findings = campaign.progress.findings.by_id
     if not findings or not seconds:
         return Triage(left=list(findings))
-    trial = Trial(campaign.executor, campaign.model, campaign.generator, campaign.altered)
-    result = Triage()
     with _step_line(quiet) as on_step:
-        try:
-            triage(trial, findings.values(), seconds, on_step, result)
-        except KeyboardInterrupt:
-            result.left = sorted(set(findings) - set(result.unstable))
-    return result
+        return settled(campaign, seconds, on_step)
 
 
 @contextmanager

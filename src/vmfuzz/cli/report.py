@@ -12,7 +12,7 @@ from vmfuzz.errors import EXIT_AGREEMENT, EnvironmentUnusable, UsageError
 from vmfuzz.report.data import gather
 from vmfuzz.report.markdown import markdown
 from vmfuzz.report.page import page
-from vmfuzz.report.source import load
+from vmfuzz.report.source import load_all_of
 
 
 @click.command()
@@ -37,7 +37,7 @@ def report(sources: tuple[Path, ...], html: Path | None, as_markdown: bool, as_j
     """
     if as_markdown and as_json:
         raise UsageError("--markdown and --json are two forms of one output; give one of them")
-    data = gather([load(place) for place in dict.fromkeys(sources)])
+    data = gather([source for place in dict.fromkeys(sources) for source in load_all_of(place)])
     if html is not None:
         if html.is_dir():
             raise EnvironmentUnusable(f"cannot write the page to {html}: it is a directory; name a file")

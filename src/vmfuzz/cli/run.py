@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import click
 from click.core import ParameterSource
 
+from vmfuzz.campaign.cluster_store import is_cluster_directory
 from vmfuzz.campaign.corpus import to_json
 from vmfuzz.campaign.jobs import run_jobs, shares_of
 from vmfuzz.campaign.loop import Campaign, Summary
@@ -56,6 +57,12 @@ class Count(click.ParamType[int]):
     "--jobs", "-j", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes to run in; each has a seed of its own."
 )
 @click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Run on the Dask cluster of this scheduler (docs/cluster.md). -n is then for each processor in it, --jobs the pieces of each. "
+    "Only times and what minimizing gets done depend on the workers. --directory then keeps whole pieces. [default of --jobs then: its workers]",
+)
+@click.option(
     "--risk",
     type=click.Choice(["safe", "bold"]),
     default="safe",
@@ -87,6 +94,7 @@ def run(
     executor: str,
     cpu: str | None,
     jobs: int,
+    scheduler: str | None,
     risk: str,
     yes: bool,
     seed: int,
@@ -101,9 +109,13 @@ def run(
 
     Ctrl-C ends the campaign with the summary of what has run. Findings are run again and minimized. With --directory everything is on disk
     after each batch, and --resume goes on after an interruption of any kind. The same seed and the same number of jobs give the same
-    candidates. Exit code 0: processor and model agree on every candidate (known deviations of an emulator apart); 1: there are findings; 5:
-    nothing was tested.
+    candidates, in processes here and on a cluster, whichever worker runs which of them and when. Exit code 0: processor and model agree on
+    every candidate (known deviations of an emulator apart); 1: there are findings; 5: nothing was tested.
     """
+    if scheduler is not None:
+        from vmfuzz.cli.cluster import run_on_cluster  # it needs what is here
+
+        sys.exit(run_on_cluster(context))
     if not resume:
         options = _risk_options(executor, risk, yes, jobs)
     with _store(directory, resume, bisect_lost) as store:
@@ -126,20 +138,25 @@ def run(
             for entry in triaged.entries.values():
                 save_finding(directory / FINDINGS, entry)
     lost = stored_lost(directory) if directory is not None else []
-    data = _as_data(summary, triaged, lost)
+    put_out(as_data(summary, triaged, lost), as_json, summary_file)
+    if not as_json:
+        print_summary(summary)
+        print_minimized(triaged, directory)
+        print_lost(lost, directory)
+    sys.exit(EXIT_FOUND if lost else exit_code(summary))
+
+
+def put_out(data: dict[str, Any], as_json: bool, summary_file: Path | None) -> None:
+    """Write a summary for machines where it is wanted; raises UsageError where a file cannot be written."""
     if summary_file is not None:
         _write(summary_file, data)
     if as_json:
         json.dump(data, sys.stdout, indent=1)
         click.echo()
-    else:
-        print_summary(summary)
-        print_minimized(triaged, directory)
-        print_lost(lost, directory)
-    sys.exit(EXIT_FOUND if lost else _exit_code(summary))
 
 
-def _as_data(summary: Summary, triaged: Triage, lost: list[LostBatch]) -> dict[str, Any]:
+def as_data(summary: Summary, triaged: Triage, lost: list[LostBatch]) -> dict[str, Any]:
+    """The summary for machines, with what became of the findings."""
     minimized = [to_json(entry) for entry in triaged.entries.values()]
     return {**summary.to_json(), "lost": [batch.to_json() for batch in lost], "minimized": minimized, "unstable": triaged.unstable}
 
@@ -198,6 +215,8 @@ def _store(directory: Path | None, resume: bool, bisect_lost: bool) -> Iterator[
             raise UsageError("--resume needs --directory DIR, the directory of the campaign to go on with")
         yield None
         return
+    if is_cluster_directory(directory):
+        raise UsageError(f"{directory}: its campaign runs on a cluster; add --scheduler ADDRESS, or use another directory")
     if resume and not has_campaign(directory):
         raise UsageError(f"{directory}: there is no campaign to go on with; leave out --resume to start one")
     with Store(directory) as store:
@@ -213,7 +232,8 @@ def _write(path: Path, data: dict[str, Any]) -> None:
         raise UsageError(f"cannot write the summary to {path}: {error.strerror}") from None
 
 
-def _exit_code(summary: Summary) -> int:
+def exit_code(summary: Summary) -> int:
+    """The exit code that says how a campaign came out."""
     if summary.progress.findings.by_id:
         return EXIT_FOUND
     return EXIT_AGREEMENT if summary.progress.tally.executed else EXIT_NOTHING_TESTED

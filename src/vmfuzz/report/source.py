@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from vmfuzz.campaign.cluster_store import is_cluster_directory, part_directories
 from vmfuzz.campaign.corpus import entry_files, from_json, load_all, to_json
 from vmfuzz.campaign.loop import Campaign, Summary
 from vmfuzz.campaign.store import Store, has_campaign
@@ -15,6 +16,8 @@ from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import open_executor
 
 SCHEMA: Final = "vmfuzz-summary-1"
+#: The summaries of a campaign on a cluster, one for each processor.
+SEVERAL: Final = "vmfuzz-summaries-1"
 #: Where a campaign's directory keeps its minimized findings.
 _FINDINGS: Final = "findings"
 #: What a summary must have, and of which type; the others are looked for and may be missing.
@@ -43,18 +46,38 @@ class Source:
     data: Mapping[str, Any]
 
 
+def load_all_of(place: Path) -> list[Source]:
+    """Like `load`; a campaign on a cluster (its summary or directory) is one of each processor in it."""
+    if place.is_dir():
+        parts = part_directories(place) if is_cluster_directory(place) else [place]
+        return [Source(part.name, _of_directory(part)) for part in parts]
+    data = _data_in(place)
+    if not isinstance(data, dict) or data.get("schema") != SEVERAL:
+        return [load(place)]
+    summaries = data.get("summaries")
+    if not isinstance(summaries, list):
+        raise UsageError(f"{place}: 'summaries' is {_short(summaries)}, expected a list; {_HOW}")
+    for summary in summaries:
+        _require_summary(place, summary)
+    return [Source(f"{place.stem}-{number}", summary) for number, summary in enumerate(summaries, 1)]
+
+
 def load(place: Path) -> Source:
     """The summary in a file, or of the campaign in a directory; raises UsageError that says what is wrong with it."""
     if place.is_dir():
         return Source(place.name, _of_directory(place))
+    data = _data_in(place)
+    _require_summary(place, data)
+    return Source(place.stem, data)
+
+
+def _data_in(place: Path) -> Any:
     try:
-        data = json.loads(place.read_text(encoding="utf-8"))
+        return json.loads(place.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the summary {place}: {error.strerror}; {_HOW}") from None
     except ValueError as error:
         raise UsageError(f"{place} is not a summary of vmfuzz: it is no JSON ({error}); {_HOW}") from None
-    _require_summary(place, data)
-    return Source(place.stem, data)
 
 
 def _require_summary(place: Path, data: object) -> None:
