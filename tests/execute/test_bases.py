@@ -1,0 +1,34 @@
+"""Every known-good state really enters, on every emulated CPU model that can have it."""
+
+from __future__ import annotations
+
+import pytest
+
+from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.controls import Pin, Secondary
+from vmfuzz.arch.outcomes import Kind
+from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.generate.bases import Bases
+from vmfuzz.model.predict import model_of
+from vmfuzz.state.batch import VmcsBatch
+
+
+@pytest.mark.parametrize("cpu", CPU_MODELS)
+def test_every_base_enters(cpu: str) -> None:
+    with open_executor("bochs", cpu=cpu) as executor:
+        bases = Bases(model_of(executor.capabilities()), executor.known_good())
+        states = {name: state for name in bases.samples() if (state := bases.get(name)) is not None}
+        outcomes = executor.run(VmcsBatch.of(list(states.values()), bases.captured))
+    assert len(states) > 100
+    results = {name: outcomes.kind[row] for row, name in enumerate(states)}
+    # without a VMX-preemption timer and EPT only empty page tables keep the guest from running, and nothing wakes one that sleeps
+    refused = {name for name, kind in results.items() if kind == Kind.REFUSED and not _has_timer_or_ept(executor.capabilities())}
+    assert all(name.startswith("pae/") or "/pdptes/" in name or name.endswith(("/hlt", "/shutdown")) for name in refused)
+    assert {
+        name: outcomes[list(states).index(name)].short() for name, kind in results.items() if kind != Kind.EXIT and name not in refused
+    } == {}
+
+
+def _has_timer_or_ept(capabilities: Capabilities) -> bool:
+    return capabilities.may_be_1(Pin.ACTIVATE_VMX_PREEMPTION_TIMER) or capabilities.may_be_1(Secondary.ENABLE_EPT)
