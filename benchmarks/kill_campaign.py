@@ -110,33 +110,40 @@ def killed_after(arguments: list[str], seconds: float) -> bool:
         assert process.stdout is not None
         if not process.stdout.read(1):
             raise RuntimeError(f"it ended by itself with status {process.wait()}")
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
+        try:
+            return process.wait(seconds) == -signal.SIGKILL
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
         return process.wait() == -signal.SIGKILL
 
 
-def kill_minimization(directory: Path, kills: int, seed: int, longest: float = 4.0) -> dict[str, Any]:
-    """Kill the minimization `kills` times (or until it is done before it is killed); returns what was measured."""
-    rng, before, killed = random.Random(seed), dict[str, Entry](), 0
-    while killed < kills and killed_after(["--reduce", str(directory)], rng.uniform(0, longest)):
+def kill_minimization(directory: Path, kills: int, seed: int) -> dict[str, Any]:
+    """Kill the minimization `kills` times at random moments of the time that it takes; returns what was measured."""
+    start = time.monotonic()
+    killed_after(["--reduce", str(directory)], _PATIENCE)
+    longest, whole = time.monotonic() - start, entries_in(directory)
+    shutil.rmtree(directory / FINDINGS)
+    rng, before, killed, partly = random.Random(seed), dict[str, Entry](), 0, 0
+    while killed < kills:
+        if not killed_after(["--reduce", str(directory)], rng.uniform(0, longest)):
+            shutil.rmtree(directory / FINDINGS, ignore_errors=True)
+            before = {}
+            continue
         killed += 1
         now = entries_in(directory)
+        partly += 0 < len(now) < len(whole)
         for id in set(before) - set(now):
-            simpler = [entry for entry in now.values() if entry.case.mutation.keys() == before[id].case.mutation.keys()]
-            if not simpler:
+            if not any(entry.case.mutation.keys() == before[id].case.mutation.keys() for entry in now.values()):
                 raise RuntimeError(f"lost: entry {id}")
         before = now
     subprocess.run([sys.executable, __file__, "--reduce", str(directory)], check=True, capture_output=True)
-    interrupted = entries_in(directory)
-    shutil.rmtree(directory / FINDINGS)
-    subprocess.run([sys.executable, __file__, "--reduce", str(directory)], check=True, capture_output=True)
-    return {"minimizations_killed": killed, "entries": len(interrupted), "same_entries": interrupted == entries_in(directory)}
+    same = entries_in(directory) == whole
+    return {"minimizations_killed": killed, "with_some_entries": partly, "entries": len(whole), "same_entries": same}
 
 
 def entries_in(directory: Path) -> dict[str, Entry]:
     """The minimized findings on disk by id; raises UsageError where a file is no entry."""
-    place = directory / FINDINGS
-    return {path.stem: load(path) for path in sorted(place.glob("*.json"))}
+    return {path.stem: load(path) for path in (directory / FINDINGS).glob("*.json")}
 
 
 def same_as_uninterrupted(directory: Path) -> bool:

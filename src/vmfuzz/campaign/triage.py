@@ -15,7 +15,7 @@ from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.case import Case, base_value, batch_of, mutation_between
 from vmfuzz.campaign.compare import Verdict
 from vmfuzz.campaign.corpus import Entry, Near, Processor, executor_version, fingerprint
-from vmfuzz.campaign.findings import ACCEPTS, CRASH, Example, Finding
+from vmfuzz.campaign.findings import ACCEPTS, CRASH, Example, Finding, Signature
 from vmfuzz.campaign.minimize import Minimized, Minimizer, Step, cost_of, same_finding
 from vmfuzz.campaign.trial import Observation, Trial
 from vmfuzz.execute.base import Executor, ReadsBack
@@ -108,7 +108,7 @@ def triage(
                 break
             count = finding.count if number == 0 else 0
             case = Case(example.base_name, mutation_between(example.base, example.vmcs))
-            if not settling.settle(finding.signature.id, case, count, min(left, _SECONDS_EACH)):
+            if not settling.settle(finding.signature, case, count, min(left, _SECONDS_EACH)):
                 break
     return result
 
@@ -124,19 +124,20 @@ class _Settling:
     keep: Keep | None
     settled: dict[tuple[object, ...], str] = field(default_factory=dict)
 
-    def settle(self, finding: str, case: Case, count: int, seconds: float) -> bool:
+    def settle(self, finding: Signature, case: Case, count: int, seconds: float) -> bool:
         """Take one example of a finding to its entries; False where it comes to none, and the result says why."""
         trial, base, result = self.trial, self.trial.base(case.base), self.result
         if base is None or not trial.applies(case) or not repeats(trial, case):
-            result.unstable.append(finding)
+            result.unstable.append(finding.id)
             return False
         comparison = trial.compare(base, [case.mutation])
         if comparison.verdict[0] not in (Verdict.MISMATCH, Verdict.EXECUTOR_CRASHED):
-            result.explained.append(finding)
+            same = comparison.outcomes[0].short() == finding.actual
+            (result.explained if same else result.unstable).append(finding.id)
             return False
         crash = comparison.verdict[0] == Verdict.EXECUTOR_CRASHED
         if not crash and comparison.outcomes.kind[0] != Kind.VMWRITE_FAILED and (fields := not_kept(trial, case)):
-            result.not_kept[finding] = fields
+            result.not_kept[finding.id] = fields
             return False
         minimizer = Minimizer(trial, same_finding(comparison, 0), seconds, costly=bool(crash), on_step=self.on_step)
         for number, minimized in enumerate(minimizer.run(case)):
