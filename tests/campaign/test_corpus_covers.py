@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections import Counter
 from pathlib import Path
 
 from vmfuzz.campaign.corpus import entry_files, load_all
@@ -60,6 +61,13 @@ def test_there_are_entries_of_every_verdict_that_has_a_real_case() -> None:
     assert CRASH not in {entry.kind for entry in ENTRIES}
     comparisons = {result.comparison.partition(":")[0] for entry in ENTRIES for result in entry.results}
     assert comparisons >= {"agrees", "deviation", "not modelled"}
+
+
+def test_the_table_of_verdicts_counts_the_entries() -> None:
+    text = (ROOT / "docs" / "corpus.md").read_text(encoding="utf-8")
+    table = {verdict: int(count) for verdict, count in re.findall(r"^\| `([a-z-]+)(?::ID)?` \| (\d+) \|", text, re.MULTILINE)}
+    counted = Counter(entry.verdict.partition(":")[0] for entry in ENTRIES)
+    assert table == {"model-fixed": 0, **counted}
 
 
 def test_what_is_open_is_what_the_model_leaves_open() -> None:

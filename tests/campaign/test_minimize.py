@@ -122,6 +122,24 @@ def test_a_crash_is_isolated_and_minimized_and_the_other_rows_count() -> None:
     assert executor.largest <= 64
 
 
+def crash_where_it_is(batch: VmcsBatch, outcomes: Outcomes, _: int) -> None:
+    """An emulator that says where it was when it aborted."""
+    rows = values(batch, "cr3_target_value_1") > 0x100
+    crash(outcomes, rows)
+    outcomes.messages = [f"shut down at RIP {int(value):#x}" for value in values(batch, "cr3_target_value_1")]
+    outcomes.message[rows] = np.flatnonzero(rows)
+
+
+def test_crashes_at_different_addresses_are_one_finding() -> None:
+    trial, findings = found_by(
+        Faulty(crash_where_it_is), [{"cr3_target_value_1": value, "guest_rsp": 4} for value in (0x777, 0x9000, 0xFFFF)]
+    )
+    assert [(each.signature.message, each.count) for each in findings.by_id.values()] == [("shut down at RIP ...", 3)]
+    (entry,) = triage(trial, findings.by_id.values(), 30.0).entries.values()
+    assert list(entry.case.mutation) == ["cr3_target_value_1"]
+    assert entry.main_result.message == "shut down at RIP ..."
+
+
 def test_a_mismatch_that_does_not_repeat_is_unstable_and_no_finding() -> None:
     def flicker(batch: VmcsBatch, outcomes: Outcomes, run: int) -> None:
         rows = values(batch, "cr3_target_value_1") == 7
