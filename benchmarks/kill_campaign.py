@@ -94,7 +94,7 @@ def kill_and_resume(directory: Path, kills: int, seed: int, longest: float = 1.0
     rng = random.Random(seed)
     candidates, findings, mid = 0, set[str](), 0
     for _ in range(kills):
-        if not killed_after(["--work", str(directory), "--families", "1000000"], rng.uniform(0, longest)):
+        if killed_after(["--work", str(directory), "--families", "1000000"], rng.uniform(0, longest)) is not None:
             raise RuntimeError("the campaign ended by itself")
         now, ids = state(directory)
         if now < candidates or not findings <= ids:
@@ -104,28 +104,29 @@ def kill_and_resume(directory: Path, kills: int, seed: int, longest: float = 1.0
     return {"kills": kills, "kills_after_progress": mid, "candidates": candidates, "findings": len(findings)}
 
 
-def killed_after(arguments: list[str], seconds: float) -> bool:
-    """Run this script, and kill it so many seconds after it is at work; False if it ended before."""
+def killed_after(arguments: list[str], seconds: float) -> float | None:
+    """Run this script, and kill it so many seconds after it is at work; if it ended before, the seconds that it worked."""
     with subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         if not process.stdout.read(1):
             raise RuntimeError(f"it ended by itself with status {process.wait()}")
+        start = time.monotonic()
         try:
-            return process.wait(seconds) == -signal.SIGKILL
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
-        return process.wait() == -signal.SIGKILL
+        return None if process.wait() == -signal.SIGKILL else time.monotonic() - start
 
 
 def kill_minimization(directory: Path, kills: int, seed: int) -> dict[str, Any]:
     """Kill the minimization `kills` times at random moments of the time that it takes; returns what was measured."""
-    start = time.monotonic()
-    killed_after(["--reduce", str(directory)], _PATIENCE)
-    longest, whole = time.monotonic() - start, entries_in(directory)
+    longest, whole = killed_after(["--reduce", str(directory)], _PATIENCE), entries_in(directory)
+    if longest is None:
+        raise RuntimeError(f"the minimization took more than {_PATIENCE} s")
     shutil.rmtree(directory / FINDINGS)
     rng, before, killed, partly = random.Random(seed), dict[str, Entry](), 0, 0
     while killed < kills:
-        if not killed_after(["--reduce", str(directory)], rng.uniform(0, longest)):
+        if killed_after(["--reduce", str(directory)], rng.uniform(0, longest)) is not None:
             shutil.rmtree(directory / FINDINGS, ignore_errors=True)
             before = {}
             continue

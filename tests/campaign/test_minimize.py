@@ -170,6 +170,22 @@ def test_what_depends_on_the_row_before_is_unstable() -> None:
     assert (result.entries, len(result.unstable)) == ({}, 1)
 
 
+def test_what_one_base_has_and_another_is_given_is_one_finding() -> None:
+    lax = Faulty(lambda *_: None)
+    lax._inner = ModelExecutor(CAPS, GOOD, [check for check in CHECKS if check.id != "guest.dr7"])
+    trial, findings = Trial(lax), Findings()
+    for name, mutation in ((PLAIN, {"guest_dr7": 1 << 40, "vm_entry_controls": 0xD3FF}), ("64-bit/loads/nothing", {"guest_dr7": 1 << 33})):
+        base = trial.base(name)
+        assert base is not None
+        one = Findings()
+        one.add(trial.compare(base, [mutation]), name)
+        findings.by_id |= {f"{id} in {name}": finding for id, finding in one.by_id.items()}
+    assert len(findings.by_id) == 2
+    for order in (1, -1):
+        (entry,) = triage(trial, list(findings.by_id.values())[::order], 30.0).entries.values()
+        assert (entry.case.base, dict(entry.case.mutation), entry.seen) == ("64-bit/loads/nothing", {"guest_dr7": 1 << 32}, 2)
+
+
 def refuse_7(batch: VmcsBatch, outcomes: Outcomes, _: int) -> None:
     """A processor that refuses the CR3-target value 7."""
     rows = values(batch, "cr3_target_value_1") == 7

@@ -26,6 +26,8 @@ REPEATS: Final = 8
 _SECONDS_EACH: Final = 20.0
 
 
+#: Kind, checks, and outcome with the executor's word.
+Cause = tuple[str, tuple[str, ...], tuple[str | None, ...]]
 #: Takes an entry as soon as it is known, with the id of the one that it replaces, if it does.
 Keep = Callable[[Entry, str | None], None]
 
@@ -115,14 +117,14 @@ def triage(
 
 @dataclass
 class _Settling:
-    """Takes examples to their entries, one after the other; `settled` says which entry stands for what."""
+    """Takes examples to their entries, one after the other; `causes` says by id what each entry of the result is there for."""
 
     trial: Trial
     on_step: Callable[[Step], None] | None
     processor: Processor
     result: Triage
     keep: Keep | None
-    settled: dict[tuple[object, ...], str] = field(default_factory=dict)
+    causes: dict[str, Cause] = field(default_factory=dict)
 
     def settle(self, finding: Signature, case: Case, count: int, seconds: float) -> bool:
         """Take one example of a finding to its entries; False where it comes to none, and the result says why."""
@@ -146,23 +148,31 @@ class _Settling:
 
     def _add(self, minimized: Minimized, count: int) -> None:
         shown, entries = self.trial.observe(minimized.case), self.result.entries
-        outcome = () if shown.kind == ACCEPTS else (shown.actual, shown.message)
-        key = (shown.kind, shown.checks, outcome, tuple(minimized.case.mutation))
         entry = entry_of(minimized, shown, self.processor, count)
-        known = self.settled.get(key)
-        replaces: str | None = None
-        if known is not None:
-            before = entries[known]
-            entry = _simpler(self.trial, before, entry, count)
-            if entry == before:
-                return
-            if entry.id != known:
-                replaces = known
-                del entries[known]
-        entries[entry.id] = entry
-        self.settled[key] = entry.id
+        cause = (shown.kind, shown.checks, () if shown.kind == ACCEPTS else (shown.actual, shown.message))
+        same = [known for known in entries if self._is_same(cause, entry, known)]
+        for known in same:
+            entry = _simpler(self.trial, entries[known], entry, entry.seen)
+        if same and entry == entries.get(entry.id):
+            return
+        replaced = [known for known in same if known != entry.id]
+        for known in replaced:
+            del entries[known], self.causes[known]
+        entries[entry.id], self.causes[entry.id] = entry, cause
         if self.keep is not None:
-            self.keep(entry, replaces)
+            self.keep(entry, None)
+            for old in replaced:
+                self.keep(entry, old)
+
+    def _is_same(self, cause: Cause, entry: Entry, known: str) -> bool:
+        """Whether an entry that is known is there for the same cause.
+
+        The same operands; or some of them, where the violated checks are the same and the entry succeeds all the same: one known-good state has
+        by itself what another one needs to be given.
+        """
+        operands, others = set(entry.case.mutation), set(self.result.entries[known].case.mutation)
+        alike = operands == others or (entry.kind == ACCEPTS and (operands < others or others < operands))
+        return self.causes[known] == cause and alike
 
 
 def _simpler(trial: Trial, one: Entry, other: Entry, more: int) -> Entry:

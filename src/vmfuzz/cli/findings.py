@@ -49,7 +49,8 @@ def findings(place: Path | None, verdict: str | None, as_json: bool) -> None:
         seen = sum(finding["count"] for finding in raw)
         console.print(
             f"the campaign met {len(raw)} kind{'s' if len(raw) > 1 else ''} of mismatch, {seen:,} times"
-            + ("" if reduced else f"; `vmfuzz minimize --corpus {place}` reduces them")
+            + ("" if reduced else f"; `vmfuzz minimize --corpus {place}` reduces them"),
+            soft_wrap=True,
         )
     print_lost(lost, place)
 
