@@ -256,15 +256,17 @@ def test_the_pytest_plugin_collects_entries_and_names_what_changed(corpus: Path)
     assert "Traceback" not in done.stdout
 
 
-def test_the_commands_of_the_example_workflow_work(corpus: Path) -> None:
+def test_the_commands_of_the_example_workflow_work(tmp_path: Path) -> None:
+    # an entry of few processors: each that an entry names is started
+    shutil.copytree(CORPUS / "deviation.bochs-spec-ctrl-fixed", tmp_path / "corpus" / "mine")
     workflow = (CORPUS.parent / ".github" / "workflows" / "replay-example.yml").read_text(encoding="utf-8")
     commands = [line.partition("run: ")[2].split() for line in workflow.splitlines() if "- run: " in line and "pip install" not in line]
     assert [command[0] for command in commands] == ["vmfuzz", "pytest"]
     programs = {"vmfuzz": ["-c", "from vmfuzz.cli.main import main; main()"], "pytest": ["-m", "pytest", "-p", "no:cacheprovider"]}
     for name, *arguments in commands:
-        done = subprocess.run([sys.executable, *programs[name], *arguments], cwd=corpus.parent, capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, *programs[name], *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    assert ElementTree.parse(corpus.parent / "replay.xml").getroot().attrib["tests"] == "3"
+    assert ElementTree.parse(tmp_path / "replay.xml").getroot().attrib["tests"] == "1"
 
 
 def test_replay_takes_the_processor_of_another_machine(corpus: Path) -> None:
