@@ -201,6 +201,8 @@ def _entry_by_hand(trial: Trial, id: str, minimized: Minimized) -> Entry:
         reason = f"{next(each.title for each in trial.deviations if each.id == deviation)} ({id})"
     elif shown.comparison == "not modelled":
         reason = f"{id} is not modelled: every outcome that the SDM leaves open is allowed"
+        if len(shown.predicted) > 1:
+            verdict, reason = "open", f"nobody has decided: {reason}"
     elif others:
         reason += f"; in no state of an emulated CPU is it the only one: {', '.join(others[:4])}"
     shown = replace(shown, checks=(id, *(other for other in shown.checks if other != id)))
@@ -244,7 +246,10 @@ def entry_for(trial: Trial, subject: Subject, case: Case, goal: Goal) -> Entry |
 
 def merged(one: Entry, other: Entry) -> Entry:
     """One entry for two subjects of the same case; the verdict that says more is kept."""
-    ranks = [("deviation", "ambiguity", "regression-guard").index(entry.verdict.partition(":")[0]) for entry in (one, other)]
+    ranks = [
+        ("deviation", "ambiguity", "open", "model-fixed", "regression-guard").index(entry.verdict.partition(":")[0])
+        for entry in (one, other)
+    ]
     first, second = (one, other) if ranks[0] <= ranks[1] else (other, one)
     longer = max(first.reason, second.reason, key=len)
     same = first.reason in longer and second.reason in longer

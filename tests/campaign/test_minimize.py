@@ -11,16 +11,20 @@ import numpy.typing as npt
 import pytest
 
 from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.campaign.case import Case, batch_of
+from vmfuzz.campaign.corpus import Entry
 from vmfuzz.campaign.findings import CRASH, REFUSES, Findings
 from vmfuzz.campaign.minimize import Minimizer, same_finding
 from vmfuzz.campaign.triage import Triage, triage
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.execute.base import Executor
-from vmfuzz.execute.bochs import BochsExecutor
+from vmfuzz.execute.bochs import BochsExecutor, writable_fields
 from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.operand_values import OperandValues
+from vmfuzz.model.predict import Model
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, known_good
 from vmfuzz.state.vmcs import Vmcs
@@ -118,6 +122,24 @@ def test_a_crash_is_isolated_and_minimized_and_the_other_rows_count() -> None:
     assert executor.largest <= 64
 
 
+def crash_where_it_is(batch: VmcsBatch, outcomes: Outcomes, _: int) -> None:
+    """An emulator that says where it was when it aborted."""
+    rows = values(batch, "cr3_target_value_1") > 0x100
+    crash(outcomes, rows)
+    outcomes.messages = [f"shut down at RIP {int(value):#x}" for value in values(batch, "cr3_target_value_1")]
+    outcomes.message[rows] = np.flatnonzero(rows)
+
+
+def test_crashes_at_different_addresses_are_one_finding() -> None:
+    trial, findings = found_by(
+        Faulty(crash_where_it_is), [{"cr3_target_value_1": value, "guest_rsp": 4} for value in (0x777, 0x9000, 0xFFFF)]
+    )
+    assert [(each.signature.message, each.count) for each in findings.by_id.values()] == [("shut down at RIP ...", 3)]
+    (entry,) = triage(trial, findings.by_id.values(), 30.0).entries.values()
+    assert list(entry.case.mutation) == ["cr3_target_value_1"]
+    assert entry.main_result.message == "shut down at RIP ..."
+
+
 def test_a_mismatch_that_does_not_repeat_is_unstable_and_no_finding() -> None:
     def flicker(batch: VmcsBatch, outcomes: Outcomes, run: int) -> None:
         rows = values(batch, "cr3_target_value_1") == 7
@@ -146,6 +168,80 @@ def test_what_depends_on_the_row_before_is_unstable() -> None:
 
     result = settled(Faulty(after_another), [{}, {"cr3_target_value_1": 7}])
     assert (result.entries, len(result.unstable)) == ({}, 1)
+
+
+def test_what_one_base_has_and_another_is_given_is_one_finding() -> None:
+    lax = Faulty(lambda *_: None)
+    lax._inner = ModelExecutor(CAPS, GOOD, [check for check in CHECKS if check.id != "guest.dr7"])
+    trial, findings = Trial(lax), Findings()
+    for name, mutation in ((PLAIN, {"guest_dr7": 1 << 40, "vm_entry_controls": 0xD3FF}), ("64-bit/loads/nothing", {"guest_dr7": 1 << 33})):
+        base = trial.base(name)
+        assert base is not None
+        one = Findings()
+        one.add(trial.compare(base, [mutation]), name)
+        findings.by_id |= {f"{id} in {name}": finding for id, finding in one.by_id.items()}
+    assert len(findings.by_id) == 2
+    for order in (1, -1):
+        (entry,) = triage(trial, list(findings.by_id.values())[::order], 30.0).entries.values()
+        assert (entry.case.base, dict(entry.case.mutation), entry.seen) == ("64-bit/loads/nothing", {"guest_dr7": 1 << 32}, 2)
+
+
+def refuse_7(batch: VmcsBatch, outcomes: Outcomes, _: int) -> None:
+    """A processor that refuses the CR3-target value 7."""
+    rows = values(batch, "cr3_target_value_1") == 7
+    outcomes.kind[rows], outcomes.number[rows], outcomes.qualification[rows] = Kind.VMFAIL_VALID, 7, 0
+
+
+class Forgetful(Faulty):
+    """A processor whose VMCS does not keep one of the fields as VMWRITE writes it."""
+
+    def __init__(self, fault: Fault, forgets: str) -> None:
+        super().__init__(fault)
+        self.forgets = forgets
+
+    def not_kept(self, candidate: Vmcs) -> list[str]:
+        return [self.forgets] if candidate.get(self.forgets) != GOOD.get(self.forgets) else []
+
+
+def test_what_the_vmcs_does_not_hold_as_it_was_written_is_no_finding() -> None:
+    mutations = [{"cr3_target_value_1": 7, "guest_rsp": 1}]
+    result = settled(Forgetful(refuse_7, "cr3_target_value_1"), mutations)
+    assert (result.entries, list(result.not_kept.values())) == ({}, [["cr3_target_value_1"]])
+    # a field that the case does not change does not matter
+    kept = settled(Forgetful(refuse_7, "guest_idtr_base"), mutations)
+    assert [dict(entry.case.mutation) for entry in kept.entries.values()] == [{"cr3_target_value_1": 7}]
+    assert kept.not_kept == {}
+
+
+def test_an_emulated_cpu_keeps_every_field_as_it_is_written() -> None:
+    with BochsExecutor("corei7_skylake_x") as executor:
+        good = executor.known_good()
+        names = [name for name in writable_fields(good) if FIELDS[name].width <= 32 or name.startswith("guest_")]
+        assert len(names) > 60
+        assert {name: executor.not_kept(good.replace(**{name: FIELDS[name].mask})) for name in names} == {name: [] for name in names}
+
+
+def test_what_is_allowed_now_is_no_finding_and_not_called_unstable() -> None:
+    wrong = Model(CAPS, [check for check in CHECKS if check.id != "ctl.cr3target.count"])
+    trial, findings = Trial(ModelExecutor(CAPS, GOOD), wrong), Findings()
+    base = trial.base(PLAIN)
+    assert base is not None
+    findings.add(trial.compare(base, [{"cr3_target_count": 5}]), PLAIN)
+    result = triage(Trial(trial.executor), findings.by_id.values(), 30.0)
+    assert (result.entries, result.unstable, result.explained) == ({}, [], list(findings.by_id))
+
+
+def test_each_entry_is_handed_over_as_soon_as_it_is_known_and_what_it_replaces_is_named() -> None:
+    handed: dict[str, Entry] = {}
+
+    def keep(entry: Entry, replaces: str | None) -> None:
+        handed[entry.id] = entry
+        if replaces is not None:
+            del handed[replaces]
+
+    trial, findings = found_by(Faulty(refuse_from_5), [{"cr3_target_value_1": 0x7123_4567}, {"guest_rsp": 3, "cr3_target_value_1": 0x5001}])
+    result = triage(trial, findings.by_id.values(), 30.0, keep=keep)
+    assert handed == result.entries != {}
 
 
 def refuse_from_5(batch: VmcsBatch, outcomes: Outcomes, _: int) -> None:

@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -18,15 +19,18 @@ import pytest
 
 from vmfuzz.campaign.loop import Campaign, Progress
 from vmfuzz.campaign.store import DATABASE, Store, has_campaign, stored_findings
+from vmfuzz.campaign.trial import Trial
 from vmfuzz.errors import EnvironmentUnusable, UsageError
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.state.profiles import capabilities, known_good
 
+ROOT = Path(__file__).parents[2]
 CAPS = capabilities("corei7_skylake_x")
 LEFT_OUT = ("guest.ss.s", "ctl.cr3target.count", "guest.gs.base")
 TIMES = {"seconds", "executor_seconds", "candidates_per_second", "history"}
 FAMILIES = 80
+PLAIN = "64-bit/plain/nothing"
 
 
 def campaign(seed: int = 0, family_size: int = 64) -> Campaign:
@@ -45,6 +49,18 @@ def counted(made: Campaign, families: int = FAMILIES, store: Store | None = None
 @cache
 def uninterrupted() -> str:
     return json.dumps(counted(campaign()))
+
+
+def with_findings(directory: Path, made: Campaign) -> dict[str, int]:
+    """Store a campaign that has met these mismatches, whatever its draws would have been; how often each was met."""
+    base = made.generator.bases.get(PLAIN)
+    assert base is not None
+    mutations = [{"guest_ss_access_rights": 0xC083}, {"cr3_target_count": 5}, {"cr3_target_count": 77, "guest_rsp": 5}, {}]
+    with Store(directory) as store:
+        store.attach(made, 4)
+        made.progress.findings.add(Trial(made.executor, made.model).compare(base, mutations), PLAIN)
+        store.ends(made, 0)
+    return {id: finding.count for id, finding in made.progress.findings.by_id.items()}
 
 
 class Power(Exception):
@@ -117,6 +133,32 @@ def test_kill_9_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     assert kill.same_as_uninterrupted(tmp_path)
 
 
+def test_kill_9_while_findings_are_minimized_loses_none(tmp_path: Path) -> None:
+    kill = script()
+    assert with_findings(tmp_path, kill.campaign())
+    measured = kill.kill_minimization(tmp_path, kills=2, seed=1)
+    assert measured["minimizations_killed"] == 2
+    assert measured["same_entries"]
+    assert measured["entries"]
+
+
+def test_findings_of_jobs_are_read_where_they_lie(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    first, second = (with_findings(tmp_path / f"job-{job}", campaign(seed=job)) for job in range(2))
+    together = {data["id"]: data["count"] for data in stored_findings(tmp_path)}
+    assert first == second != {}
+    assert together == {id: 2 * count for id, count in first.items()}
+
+
+def test_a_campaign_can_be_read_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_findings(tmp_path, campaign())
+    before = stored_findings(tmp_path)
+    files = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert stored_findings(tmp_path) == before != []
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
+
+
 def test_two_campaigns_in_one_directory_are_refused(tmp_path: Path) -> None:
     with Store(tmp_path), pytest.raises(UsageError, match=rf"another campaign \(process {os.getpid()}\) is at work there"):
         Store(tmp_path)
@@ -142,11 +184,42 @@ def test_a_lock_that_does_not_fit_on_the_disk_says_what_to_do(tmp_path: Path, mo
     Store(tmp_path).close()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o555)
-    with pytest.raises(EnvironmentUnusable, match="Permission denied"):
-        Store(tmp_path / "campaign")
+@cache
+def unprivileged() -> list[str]:
+    """What has to stand before a command so that permissions count for it; skips the test where root cannot give them up."""
+    if os.geteuid():
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("root may write everywhere, and setpriv is not there")
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "-n", "10", "--directory", "DIR/new"), "cannot keep a campaign in"),
+        (("run", "--resume", "--directory", "DIR"), "what was stored before is complete"),
+        (("minimize", "--corpus", "DIR"), "what was stored before is complete"),
+        (("run", "-n", "10", "--summary", "DIR/summary.json"), "is no directory that can be written"),
+        (("replay", str(ROOT / "corpus" / "guest.pat"), "--junit", "DIR/junit.xml"), "is no directory that can be written"),
+    ],
+)
+def test_a_read_only_directory_is_one_sentence(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    place = tmp_path / "place"
+    interrupted(place, 3)
+    before = unprivileged()
+    if before:
+        shutil.chown(place, 65534)
+    place.chmod(0o555)
+    command = [*before, sys.executable, "-c", "from vmfuzz.cli.main import main; main()"]
+    done = subprocess.run([*command, *(each.replace("DIR", str(place)) for each in arguments)], capture_output=True, text=True, check=False)
+    listed = subprocess.run([*command, "findings", str(place)], capture_output=True, text=True, check=False)
+    place.chmod(0o755)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    # and yet it can be read
+    assert (listed.returncode, listed.stderr) == (0, "")
 
 
 def test_a_full_disk_is_a_clear_error_and_what_was_stored_stays(tmp_path: Path) -> None:

@@ -117,10 +117,16 @@ def test_run_refuses_what_does_not_exist() -> None:
     refused(vmfuzz("run", "--seed", "-1"), "--seed")
 
 
-def test_run_refuses_a_summary_file_that_cannot_be_written(tmp_path: Path) -> None:
-    result = vmfuzz("run", "-n", "10", "--summary", str(tmp_path / "nowhere" / "summary.json"))
-    assert result.exit_code == 2
-    assert "cannot write the summary" in result.stderr
+def test_run_refuses_a_summary_file_that_cannot_be_written_before_it_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    result = vmfuzz("run", "-n", "1g", "--summary", str(tmp_path / "file" / "summary.json"))
+    assert result.exit_code == 3
+    assert f"cannot write {tmp_path}/file/summary.json: {tmp_path}/file is no directory" in result.stderr
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "soon"])
+def test_run_refuses_a_time_that_is_none(seconds: str) -> None:
+    refused(vmfuzz("run", "-n", "10", "--minimize-seconds", seconds), "--minimize-seconds")
 
 
 # caps

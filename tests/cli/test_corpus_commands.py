@@ -7,13 +7,26 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
 
+from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.campaign.case import Case
+from vmfuzz.campaign.corpus import entry_files, load, save
+from vmfuzz.campaign.loop import Campaign
+from vmfuzz.campaign.store import Store
+from vmfuzz.campaign.triage import Triage
+from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.main import main
+from vmfuzz.cli.minimize import settle
+from vmfuzz.execute.base import Executor
+from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.model.checks import CHECKS
+from vmfuzz.state.profiles import capabilities, known_good
 
 CORPUS = Path(__file__).parents[2] / "corpus"
 
@@ -101,6 +114,8 @@ def test_replay_passes_and_fails_by_its_exit_code_and_names_the_entry(corpus: Pa
 def test_bad_places_and_ids_are_one_sentence(corpus: Path, tmp_path: Path) -> None:
     for arguments in (
         ("findings", str(tmp_path / "nowhere")),
+        ("minimize", "--corpus", str(corpus)),
+        ("replay", str(tmp_path / "nowhere")),
         ("show", "ffffffffff", "--corpus", str(corpus)),
         ("export", id_in(corpus, "guest.gs.p"), "--corpus", str(corpus)),
         ("run", "--resume"),
@@ -130,6 +145,80 @@ def test_exported_c_compiles(corpus: Path, tmp_path: Path) -> None:
         path = tmp_path / "case.c"
         assert vmfuzz("export", id_in(corpus, folder), "--c", "--corpus", str(corpus), "-o", str(path)).exit_code == 0
         subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-c", str(path), "-o", str(tmp_path / "case.o")], check=True)
+
+
+def settled_in(directory: Path, executor: Executor) -> Triage:
+    """A campaign that met an error of its executor, minimized into a directory as `vmfuzz run` does."""
+    campaign = Campaign(executor, seed=0)
+    base = campaign.generator.bases.get("64-bit/plain/nothing")
+    assert base is not None
+    with Store(directory) as store:
+        store.attach(campaign, 2)
+        mutations = [{"guest_ss_access_rights": 0xC083}, {"cr3_target_count": 77, "guest_rsp": 5}]
+        campaign.progress.findings.add(Trial(executor).compare(base, mutations), "64-bit/plain/nothing")
+        settle(campaign, 60.0, triaged := Triage(), directory, quiet=True)
+    return triaged
+
+
+@pytest.fixture
+def erring() -> ModelExecutor:
+    """A processor that no profile describes and that leaves a check out."""
+    stored = capabilities("corei7_skylake_x")
+    mine = Capabilities("06-55-04 microcode 2006b06", {**stored.msrs, 0x48A: 0x42}, stored.cpuid)
+    return ModelExecutor(
+        mine, known_good(mine), [check for check in CHECKS if check.id not in ("guest.ss.s", "guest.gs.base", "guest.fs.base")]
+    )
+
+
+def test_findings_of_a_processor_that_no_profile_describes_can_be_shown_exported_and_replayed(
+    tmp_path: Path, erring: ModelExecutor
+) -> None:
+    triaged = settled_in(tmp_path, erring)
+    assert triaged.entries
+    for id in triaged.entries:
+        shown = vmfuzz("show", id, "--corpus", str(tmp_path))
+        assert (shown.exit_code, "06-55-04 microcode 2006b06" in shown.stdout) == (0, True)
+        assert vmfuzz("export", id, "--c", "--corpus", str(tmp_path)).exit_code == 0
+    replayed = vmfuzz("replay", str(tmp_path))
+    assert f"{len(triaged.entries)} predicted only" in replayed.stdout
+    assert replayed.exit_code == 0
+    refused = vmfuzz("minimize", next(iter(triaged.entries)), "--corpus", str(tmp_path))
+    assert (refused.exit_code, "name what executes: --executor" in refused.stderr) == (2, True)
+    shutil.rmtree(tmp_path / "findings" / "capabilities")
+    lost = vmfuzz("show", next(iter(triaged.entries)), "--corpus", str(tmp_path))
+    assert (lost.exit_code, "nothing here has the capabilities" in lost.stderr) == (2, True)
+
+
+def test_a_verdict_stays_when_findings_are_minimized_again(tmp_path: Path, erring: ModelExecutor) -> None:
+    (id, *_) = settled_in(tmp_path, erring).entries
+    assert vmfuzz("verdict", id, "model-fixed", "--reason", "because", "--corpus", str(tmp_path)).exit_code == 0
+    left = tmp_path / "findings" / ".x.json.1.tmp"
+    left.write_text("half a fi", encoding="utf-8")
+    assert id in settled_in(tmp_path, erring).entries
+    assert load(tmp_path / "findings" / f"{id}.json").verdict == "model-fixed"
+    assert not left.exists()
+
+
+def test_minimizing_an_entry_keeps_the_records_of_all_its_processors(corpus: Path) -> None:
+    path = next((corpus / "guest.gs.p").glob("*.json"))
+    entry = load(path)
+    larger = replace(entry, case=Case(entry.case.base, {**entry.case.mutation, "cr0_read_shadow": 5}))
+    path.unlink()
+    save(path.parent, larger, path.with_name(f"{larger.id}.json"))
+    result = vmfuzz("minimize", larger.id, "--corpus", str(corpus))
+    assert f"{larger.id} -> {entry.id}" in result.stdout
+    again = load(path)
+    names = [{processor.executor for result in each.results for processor in result.processors} for each in (entry, again)]
+    assert names[0] == names[1]
+    assert len(names[0]) > 10
+    assert again.case == entry.case
+
+
+def test_what_show_says_fits_into_80_columns() -> None:
+    for path in entry_files(CORPUS)[::12]:
+        shown = vmfuzz("show", path.stem, "--corpus", str(CORPUS)).stdout
+        long = [line for line in shown.splitlines() if len(line) > 80 and not line.startswith("file ")]
+        assert long == []
 
 
 def test_exports_write_the_field_by_its_encoding(corpus: Path) -> None:
@@ -165,6 +254,19 @@ def test_the_pytest_plugin_collects_entries_and_names_what_changed(corpus: Path)
     assert "1 failed, 2 passed" in done.stdout
     assert "recorded VMfailValid(8); now VMfailValid(7)" in done.stdout
     assert "Traceback" not in done.stdout
+
+
+def test_the_commands_of_the_example_workflow_work(tmp_path: Path) -> None:
+    # an entry of few processors: each that an entry names is started
+    shutil.copytree(CORPUS / "deviation.bochs-spec-ctrl-fixed", tmp_path / "corpus" / "mine")
+    workflow = (CORPUS.parent / ".github" / "workflows" / "replay-example.yml").read_text(encoding="utf-8")
+    commands = [line.partition("run: ")[2].split() for line in workflow.splitlines() if "- run: " in line and "pip install" not in line]
+    assert [command[0] for command in commands] == ["vmfuzz", "pytest"]
+    programs = {"vmfuzz": ["-c", "from vmfuzz.cli.main import main; main()"], "pytest": ["-m", "pytest", "-p", "no:cacheprovider"]}
+    for name, *arguments in commands:
+        done = subprocess.run([sys.executable, *programs[name], *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert ElementTree.parse(tmp_path / "replay.xml").getroot().attrib["tests"] == "1"
 
 
 def test_replay_takes_the_processor_of_another_machine(corpus: Path) -> None:

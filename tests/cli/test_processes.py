@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from vmfuzz.campaign.store import DATABASE, Store
 
 SOURCE = Path(__file__).parents[2] / "src"
 COMMAND = [sys.executable, "-c", "from vmfuzz.cli.main import main; main()"]
@@ -43,7 +48,11 @@ def alive(children: list[int]) -> list[int]:
 
 
 def children_of(process: subprocess.Popen[str]) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    return children_of_pid(process.pid)
+
+
+def children_of_pid(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.parametrize("whole_group", [False, True], ids=["to the process", "to its group as a terminal does"])
@@ -66,6 +75,33 @@ def test_ctrl_c_ends_with_the_summary_and_leaves_no_worker(tmp_path: Path, whole
     assert 0 < data["candidates"] < data["wanted"] == 10**9
     assert process.returncode == (1 if data["findings"] else 0)
     assert alive(workers) == []
+
+
+def test_jobs_end_when_their_campaign_is_killed_and_leave_its_directory(tmp_path: Path) -> None:
+    process = start("run", "--iterations", "1g", "--jobs", "2", "--directory", str(tmp_path), start_new_session=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not all(ran_in(tmp_path / f"job-{job}") for job in range(2)):
+        time.sleep(0.2)
+    descendants = [child for pid in children_of(process) for child in (pid, *children_of_pid(pid))]
+    process.kill()
+    process.communicate(timeout=60)
+    while time.monotonic() < deadline and alive(descendants):
+        time.sleep(0.2)
+    assert len(descendants) >= 5  # the emulated CPU of the campaign, two jobs, and theirs
+    assert alive(descendants) == []
+    for job in range(2):
+        Store(tmp_path / f"job-{job}").close()
+        assert ran_in(tmp_path / f"job-{job}") > 0
+
+
+def ran_in(directory: Path) -> int:
+    """Candidates of the campaign in a directory, as they are on disk."""
+    try:
+        with closing(sqlite3.connect(f"{(directory / DATABASE).as_uri()}?mode=ro", uri=True)) as database:
+            row = database.execute("SELECT data FROM state").fetchone()
+    except sqlite3.OperationalError:
+        return 0
+    return int(json.loads(row[0])["tally"]["candidates"]) if row else 0
 
 
 def with_closed_output(*arguments: str) -> tuple[int, str]:

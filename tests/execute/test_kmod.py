@@ -34,6 +34,7 @@ class FakeDevice:
     def __init__(self, bochs: BochsExecutor) -> None:
         self.bochs = bochs
         self.error = 0
+        self.drifts: list[int] = []
         self.runs: list[bytes] = []
 
     def request(self, code: int, payload: bytes) -> tuple[int, bytes]:
@@ -67,6 +68,8 @@ class FakeDevice:
         self.runs.append(payload)
         head: Any = np.frombuffer(payload, kmod_dtype("run"), 1).copy()
         head["status"] = kmod_constants()["STATUS_DONE"]
+        head["drift_count"] = len(self.drifts)
+        head["drift"][0][: len(self.drifts)] = self.drifts
         results = np.zeros(int(head["row_count"][0]), kmod_dtype("result"))
         results["kind"], results["number"] = Kind.VMFAIL_VALID, 7
         return head.tobytes() + results.tobytes() + bytes(8)
@@ -88,6 +91,15 @@ def test_it_is_an_executor(device: FakeDevice, bochs: BochsExecutor) -> None:
     assert executor.known_good()["guest_rip"] == bochs.known_good()["guest_rip"]
     outcomes = executor.run([executor.known_good(), executor.known_good().replace(guest_rip=5)])
     assert [str(outcome)[:14] for outcome in outcomes] == ["VMfailValid(7)"] * 2
+
+
+def test_fields_that_do_not_keep_what_is_written_are_named(device: FakeDevice, bochs: BochsExecutor) -> None:
+    with KmodExecutor(device) as executor:
+        assert executor.not_kept(bochs.known_good()) == []
+        device.drifts = [FIELDS["guest_rsp"].encoding]
+        assert executor.not_kept(bochs.known_good()) == ["guest_rsp"]
+        device.drifts = []
+        assert executor.not_kept(bochs.known_good()) == []
 
 
 def test_closed(device: FakeDevice) -> None:

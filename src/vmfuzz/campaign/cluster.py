@@ -351,4 +351,4 @@ def _triage_from(data: dict[str, Any]) -> Triage:
     if "error" in data:
         raise EnvironmentUnusable(data["error"])
     entries = [from_json(entry) for entry in data["entries"]]
-    return Triage({entry.id: entry for entry in entries}, data["unstable"], data["left"])
+    return Triage({entry.id: entry for entry in entries}, data["unstable"], data["explained"], data["left"], data["not_kept"])

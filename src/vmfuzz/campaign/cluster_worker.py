@@ -103,7 +103,7 @@ def run_piece(key: str, share: dict[str, Any]) -> dict[str, Any]:
 
 
 def minimize(key: str, option: str, cpu: str | None, findings: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """Run findings again and reduce them within `seconds`: {"entries", "unstable", "left"}, or {"error"}."""
+    """Run findings again and reduce them within `seconds`: {"entries", "unstable", "explained", "left", "not_kept"}, or {"error"}."""
 
     def work(running: _Running) -> dict[str, Any]:
         def on_step(_step: Step) -> None:
@@ -115,7 +115,9 @@ def minimize(key: str, option: str, cpu: str | None, findings: list[dict[str, An
             found = [finding_from(data, campaign.generator.bases) for data in findings]
             campaign.progress.findings.by_id.update({finding.signature.id: finding for finding in found})
             result = settled(campaign, seconds, on_step)
-        return {"entries": [to_json(entry) for entry in result.entries.values()], "unstable": result.unstable, "left": result.left}
+        entries = [to_json(entry) for entry in result.entries.values()]
+        others = {name: getattr(result, name) for name in ("unstable", "explained", "left", "not_kept")}
+        return {"entries": entries, **others}
 
     return _alone(key, work)
 

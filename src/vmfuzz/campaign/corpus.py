@@ -12,7 +12,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -331,6 +331,17 @@ def write_text(path: Path, text: str) -> None:
         raise EnvironmentUnusable(f"cannot write {path}: {error.strerror}; what was there before is as it was") from None
 
 
+def require_writable(path: Path) -> None:
+    """Raise EnvironmentUnusable where `write_text` could not write the file, before there is anything to write."""
+    place = path.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if path.is_dir():
+        raise EnvironmentUnusable(f"cannot write {path}: it is a directory")
+    if not (path.exists() and not path.is_file()) and not (place.is_dir() and os.access(place, os.W_OK)):
+        raise EnvironmentUnusable(f"cannot write {path}: {place} is no directory that can be written")
+
+
 def load(path: Path) -> Entry:
     """Read an entry; raises UsageError that names the file and what is wrong with it."""
     try:
@@ -351,10 +362,20 @@ def entry_files(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise UsageError(f"{place}: no such file or directory; expected a corpus entry or a directory of them")
-    files = sorted(path for path in place.rglob("*.json") if path.parent.name != CAPABILITIES and not path.name.startswith("."))
+    files = sorted(path for path in _files_below(place) if path.suffix == ".json" and path.parent.name != CAPABILITIES)
     if not files:
         raise UsageError(f"{place}: no corpus entries (*.json) in it")
     return files
+
+
+def _files_below(place: Path) -> Iterator[Path]:
+    """All files that are not hidden; raises UsageError where a directory cannot be read, whose entries would go missing unnoticed."""
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"cannot read {error.filename}: {error.strerror}")
+
+    for directory, _, names in os.walk(place, onerror=refuse):
+        yield from (Path(directory, name) for name in names if not name.startswith("."))
 
 
 def find(place: Path, id: str) -> tuple[Path, Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from vmfuzz.state.vmcs import Vmcs
 EXAMPLES_PER_BATCH = 8
 #: Of a finding whose signature does not name the cause, at most so many examples with different operands are kept: they may have several.
 EXAMPLES_KEPT = 24
+
+_ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]+")
 
 #: The kinds of findings.
 CRASH: Final = "executor-crash"
@@ -117,8 +120,13 @@ def signature_of(comparison: Comparison, row: int) -> Signature:
     violations = comparison.prediction.violations_of(row)
     first = min((compiled.step for compiled in violations if compiled.certain), default=None)
     checks = tuple(compiled.check.id for compiled in violations if compiled.step == first)
-    outcome = comparison.outcomes[row]
-    return Signature(_kind(comparison, row), checks, outcome.short(), comparison.outcomes.message_of(row))
+    kind, message = _kind(comparison, row), comparison.outcomes.message_of(row)
+    return Signature(kind, checks, comparison.outcomes[row].short(), cause_of_crash(message) if kind == CRASH else message)
+
+
+def cause_of_crash(message: str | None) -> str | None:
+    """What an executor said when it ended, without the addresses, which differ from candidate to candidate."""
+    return None if message is None else _ADDRESS.sub("...", message)
 
 
 class Findings:

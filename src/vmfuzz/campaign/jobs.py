@@ -7,7 +7,9 @@ function runs on the workers of a Dask cluster (campaign/cluster.py).
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
+import os
 import queue
 import signal
 import time
@@ -26,6 +28,8 @@ from vmfuzz.campaign.tally import Tally
 from vmfuzz.errors import ExecutorError, VmfuzzError
 from vmfuzz.execute.base import open_executor
 
+#: Argument of prctl: the signal to get when the parent ends (linux/prctl.h).
+_PR_SET_PDEATHSIG: Final = 1
 #: Seconds between two reports of a share.
 _REPORT_EVERY: Final = 0.5
 
@@ -194,8 +198,17 @@ def _receive(channel: Any, workers: list[Any], latest: dict[int, dict[str, Any]]
 def _work(share: Share, channel: Any, stop: Any) -> None:
     """What the process of one share does; Ctrl-C reaches it through `stop` only."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
     try:
         result = run_share(share, lambda data: channel.put((share.job, "report", data)), stop.is_set)
         channel.put((share.job, "done", result))
     except VmfuzzError as error:
         channel.put((share.job, "error", error))
+
+
+def _end_with_parent() -> None:
+    """Have this process killed when its parent is: a job that nobody hears would run on, and keep the campaign's directory locked."""
+    parent = multiprocessing.parent_process()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent.pid:
+        os._exit(1)

@@ -23,7 +23,7 @@ from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.registers import FIELD_BITS
 from vmfuzz.campaign.case import Case, Mutation, applies, base_value, width_of, without_idle_parts
 from vmfuzz.campaign.compare import Comparison, Verdict
-from vmfuzz.campaign.findings import ACCEPTS, OTHER_FAILURE, REFUSES, signature_of
+from vmfuzz.campaign.findings import ACCEPTS, CRASH, OTHER_FAILURE, REFUSES, cause_of_crash, signature_of
 from vmfuzz.campaign.trial import Goal, Trial
 from vmfuzz.errors import UsageError
 from vmfuzz.generate.bases import EVENTS, FEATURES, MODES
@@ -322,11 +322,13 @@ def same_finding(comparison: Comparison, row: int) -> Goal:
     signature = signature_of(comparison, row)
     bit, message = int(comparison.bits[row]), signature.message
     verdict = int(comparison.verdict[row])
+    crashed = signature.kind == CRASH
     mixed, accepted = signature.kind == OTHER_FAILURE, signature.kind == ACCEPTS
 
     def goal(tried: Comparison) -> npt.NDArray[np.bool_]:
         rows: npt.NDArray[np.bool_] = tried.verdict == verdict
-        texts = np.array([*(text == message for text in tried.outcomes.messages), message is None], np.bool_)
+        said = map(cause_of_crash, tried.outcomes.messages) if crashed else tried.outcomes.messages
+        texts = np.array([*(text == message for text in said), message is None], np.bool_)
         same_outcome = (tried.bits == bit) & texts[tried.outcomes.message]
         if accepted:
             # where the entry succeeds against the model, the first exit after it does not matter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -13,7 +14,7 @@ from typing import Final
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.campaign.case import is_memory
 from vmfuzz.campaign.compare import Comparison
-from vmfuzz.campaign.corpus import CAPABILITIES, Entry, Processor, Result, fingerprint
+from vmfuzz.campaign.corpus import CAPABILITIES, Entry, Processor, Result, fingerprint, write_text
 from vmfuzz.campaign.trial import MOST_COLUMNS, Observation, Trial
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import REMOTE, Executor, open_executor
@@ -106,7 +107,7 @@ def replay(
         for (content, _), records in sorted(by_processor.items(), key=lambda item: item[0][1]):
             if on_processor is not None:
                 on_processor(records[0].processor.executor)
-            capabilities = _capabilities(content, place)
+            capabilities = capabilities_of(content, place)
             if capabilities is None:
                 for record in records:
                     known = "no profile and no file in the corpus has these capabilities"
@@ -117,8 +118,19 @@ def replay(
     return report
 
 
-def _capabilities(content: str, place: Path | None) -> Capabilities | None:
-    """The capabilities with this content: a stored profile's, or those that the corpus keeps."""
+def keep_capabilities(place: Path, capabilities: Capabilities) -> None:
+    """Keep a processor's capabilities with the entries in the directory `place`, if no stored profile has them.
+
+    Raises EnvironmentUnusable where they cannot be written.
+    """
+    content = fingerprint(capabilities)
+    path = place / CAPABILITIES / f"{content}.json"
+    if content not in _profiles() and not path.exists():
+        write_text(path, json.dumps(capabilities.to_json(), indent=1) + "\n")
+
+
+def capabilities_of(content: str, place: Path | None) -> Capabilities | None:
+    """The capabilities with this content: a stored profile's, or those that the corpus `place` (or one of its entries) keeps."""
     if content in _profiles():
         return profile_capabilities(_profiles()[content])
     if place is not None:

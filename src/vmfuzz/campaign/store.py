@@ -11,7 +11,9 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from vmfuzz.campaign.as_data import finding_data, finding_from, restore_tally, tally_data
 from vmfuzz.campaign.corpus import fingerprint
+from vmfuzz.campaign.findings import EXAMPLES_KEPT
 from vmfuzz.campaign.lost import LostBatch, lost_from, plan_from
 from vmfuzz.errors import EnvironmentUnusable, UsageError
 from vmfuzz.generate.families import FamilyPlan
@@ -255,10 +258,26 @@ def has_campaign(directory: Path) -> bool:
 
 
 def stored_findings(directory: Path) -> list[dict[str, Any]]:
-    """The mismatches of the campaign in a directory, as they are, also while it runs; raises UsageError where it cannot be read."""
-    with _reading(directory) as database:
-        rows = database.execute("SELECT id, data FROM findings ORDER BY rowid").fetchall()
-    return [{"id": id, **json.loads(text)} for id, text in rows]
+    """The mismatches of the campaign in a directory, as they are, also while it runs; raises UsageError where it cannot be read.
+
+    Those of a campaign in several jobs are put together: each job keeps its own.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for place in _job_directories(directory) or [directory]:
+        with _reading(place) as database:
+            rows = database.execute("SELECT id, data FROM findings ORDER BY rowid").fetchall()
+        for id, text in rows:
+            data = {"id": id, **json.loads(text)}
+            known = found.setdefault(id, data)
+            if known is not data:
+                known["count"] += data["count"]
+                known["examples"] = (known["examples"] + data["examples"])[: EXAMPLES_KEPT + 1]
+    return list(found.values())
+
+
+def _job_directories(directory: Path) -> list[Path]:
+    """Where the jobs of a campaign in several jobs keep what is theirs; empty for one in a single process."""
+    return sorted(path.parent for path in directory.glob(f"job-*/{DATABASE}"))
 
 
 def stored_lost(directory: Path) -> list[LostBatch]:
@@ -266,8 +285,7 @@ def stored_lost(directory: Path) -> list[LostBatch]:
 
     Raises UsageError where it cannot be read.
     """
-    places = [directory, *sorted(path.parent for path in directory.glob(f"job-*/{DATABASE}"))]
-    return [batch for place in places for batch in _lost_at(place)]
+    return [batch for place in [directory, *_job_directories(directory)] for batch in _lost_at(place)]
 
 
 def _lost_at(directory: Path) -> list[LostBatch]:
@@ -296,13 +314,27 @@ def _lost_in(database: sqlite3.Connection) -> list[LostBatch]:
 def _reading(directory: Path) -> Iterator[sqlite3.Connection]:
     """The database of a campaign that may be running, to read only."""
     try:
-        database = sqlite3.connect(f"{(directory / DATABASE).resolve().as_uri()}?mode=ro", uri=True)
-        try:
-            yield database
-        finally:
-            database.close()
-    except sqlite3.Error as error:
+        with _readable(directory) as place:
+            database = sqlite3.connect(f"{(place / DATABASE).resolve().as_uri()}?mode=ro", uri=True)
+            try:
+                yield database
+            finally:
+                database.close()
+    except (sqlite3.Error, OSError) as error:
         raise UsageError(f"{directory / DATABASE} cannot be read as a campaign of vmfuzz: {error}") from None
+
+
+@contextmanager
+def _readable(directory: Path) -> Iterator[Path]:
+    """Where SQLite can read the campaign: it keeps its index of the write-ahead log beside the database, so a read-only directory is copied."""
+    if os.access(directory, os.W_OK):
+        yield directory
+        return
+    with tempfile.TemporaryDirectory(prefix="vmfuzz-read-") as copy:
+        for path in (directory / DATABASE, directory / f"{DATABASE}-wal"):
+            if path.exists():
+                shutil.copyfile(path, Path(copy) / path.name)
+        yield Path(copy)
 
 
 def is_emulated(executor: str) -> bool:

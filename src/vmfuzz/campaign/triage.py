@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from vmfuzz.campaign.case import Case, base_value, mutation_between
+from vmfuzz.arch.live import LIVE
+from vmfuzz.arch.outcomes import Kind
+from vmfuzz.campaign.case import Case, base_value, batch_of, mutation_between
 from vmfuzz.campaign.compare import Verdict
 from vmfuzz.campaign.corpus import Entry, Near, Processor, executor_version, fingerprint
-from vmfuzz.campaign.findings import ACCEPTS, CRASH, Example, Finding
+from vmfuzz.campaign.findings import ACCEPTS, CRASH, Example, Finding, Signature
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.minimize import Minimized, Minimizer, Step, cost_of, same_finding
 from vmfuzz.campaign.trial import Observation, Trial
-from vmfuzz.execute.base import Executor
+from vmfuzz.execute.base import Executor, ReadsBack
 
 #: How often a candidate runs again before it is called a finding.
 REPEATS: Final = 8
@@ -25,23 +27,45 @@ REPEATS: Final = 8
 _SECONDS_EACH: Final = 20.0
 
 
+#: Kind, checks, and outcome with the executor's word.
+Cause = tuple[str, tuple[str, ...], tuple[str | None, ...]]
+#: Takes an entry as soon as it is known, with the id of the one that it replaces, if it does.
+Keep = Callable[[Entry, str | None], None]
+
+
 @dataclass
 class Triage:
-    """What became of the findings: entries by id, ids of findings that did not repeat, ids for which the time did not suffice."""
+    """What became of the findings.
+
+    `entries` by id. Ids of findings: `unstable` did not do the same again, `explained` did, but it is no mismatch (any more), for `left` the
+    time did not suffice; `not_kept` are those whose fields, named here, VMREAD gives otherwise than VMWRITE wrote them.
+    """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     unstable: list[str] = field(default_factory=list)
+    explained: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    not_kept: dict[str, list[str]] = field(default_factory=dict)
 
 
-def settled(campaign: Campaign, seconds: float, on_step: Callable[[Step], None] | None = None) -> Triage:
-    """What becomes of a campaign's findings on its executor within `seconds`; KeyboardInterrupt (from `on_step` too) leaves the rest as it is."""
+def settled(
+    campaign: Campaign,
+    seconds: float,
+    on_step: Callable[[Step], None] | None = None,
+    result: Triage | None = None,
+    keep: Keep | None = None,
+) -> Triage:
+    """What becomes of a campaign's findings on its executor within `seconds`; `result` is filled and returned.
+
+    KeyboardInterrupt (from `on_step` too) leaves the rest as it is. Raises what `keep` raises.
+    """
     findings = campaign.progress.findings.by_id
-    result = Triage()
+    result = Triage() if result is None else result
+    trial = Trial(campaign.executor, campaign.model, campaign.generator, campaign.altered)
     try:
-        triage(Trial(campaign.executor, campaign.model, campaign.generator, campaign.altered), findings.values(), seconds, on_step, result)
+        triage(trial, findings.values(), seconds, on_step, result, keep)
     except KeyboardInterrupt:
-        result.left = sorted(set(findings) - set(result.unstable))
+        result.left = sorted(set(findings) - {*result.unstable, *result.explained, *result.not_kept})
     return result
 
 
@@ -72,21 +96,31 @@ def repeats(trial: Trial, case: Case, times: int = REPEATS) -> bool:
     return all(observation == first for observation in again)
 
 
+def not_kept(trial: Trial, case: Case) -> list[str]:
+    """Fields of the case that do not hold what VMWRITE wrote, where the executor can tell: what happened is not what the case would do."""
+    base, executor = trial.base(case.base), trial.executor
+    assert base is not None
+    candidate = batch_of(base, [case.mutation]).row(0)
+    if not isinstance(executor, ReadsBack) or any(candidate.get(name) for name in LIVE if LIVE[name].settable):
+        return []
+    return executor.not_kept(candidate)
+
+
 def triage(
     trial: Trial,
     findings: Iterable[Finding],
     seconds: float = 60.0,
     on_step: Callable[[Step], None] | None = None,
     result: Triage | None = None,
+    keep: Keep | None = None,
 ) -> Triage:
     """Confirm and minimize findings within `seconds`, the most telling first: those whose checks are named, then those seen most often.
 
-    `result` is filled and returned, so that an interruption loses nothing.
+    `result` is filled and returned, so that an interruption loses nothing; `keep` gets each entry as soon as it is known.
     """
     result = Triage() if result is None else result
     deadline = time.monotonic() + seconds
-    processor = processor_of(trial.executor)
-    settled: dict[tuple[object, ...], str] = {}
+    settling = _Settling(trial, on_step, processor_of(trial.executor), result, keep)
     order = sorted(findings, key=lambda each: (each.signature.kind != ACCEPTS, len(each.signature.checks), -each.count, each.signature.id))
     for finding in order:
         examples = [Example(finding.example, finding.base, finding.base_name), *finding.others.values()]
@@ -98,46 +132,69 @@ def triage(
                 break
             count = finding.count if number == 0 else 0
             case = Case(example.base_name, mutation_between(example.base, example.vmcs))
-            if not _settle(trial, case, count, min(left, _SECONDS_EACH), on_step, processor, result, settled):
-                result.unstable.append(finding.signature.id)
+            if not settling.settle(finding.signature, case, count, min(left, _SECONDS_EACH)):
                 break
     return result
 
 
-def _settle(
-    trial: Trial,
-    case: Case,
-    count: int,
-    seconds: float,
-    on_step: Callable[[Step], None] | None,
-    processor: Processor,
-    result: Triage,
-    settled: dict[tuple[object, ...], str],
-) -> bool:
-    """Take one example to its entries; False if it did not repeat, or no longer disagrees."""
-    base = trial.base(case.base)
-    if base is None or not trial.applies(case) or not repeats(trial, case):
-        return False
-    comparison = trial.compare(base, [case.mutation])
-    if comparison.verdict[0] not in (Verdict.MISMATCH, Verdict.EXECUTOR_CRASHED):
-        return False  # it repeats, but as what the model allows: what was seen does not
-    observation = trial.observation(comparison, 0)
-    minimizer = Minimizer(trial, same_finding(comparison, 0), seconds, costly=observation.kind == CRASH, on_step=on_step)
-    for number, minimized in enumerate(minimizer.run(case)):
-        shown = trial.observe(minimized.case)
-        outcome = () if shown.kind == ACCEPTS else (shown.actual, shown.message)
-        key = (shown.kind, shown.checks, outcome, tuple(minimized.case.mutation))
-        entry = entry_of(minimized, shown, processor, count if number == 0 else 0)
-        known = settled.get(key)
-        if known is None:
-            settled[key] = entry.id
-            result.entries[entry.id] = entry
-        else:
-            result.entries[known] = _simpler(trial, result.entries[known], entry, count if number == 0 else 0)
-            if result.entries[known].id != known:
-                entry = result.entries.pop(known)
-                result.entries[entry.id], settled[key] = entry, entry.id
-    return True
+@dataclass
+class _Settling:
+    """Takes examples to their entries, one after the other; `causes` says by id what each entry of the result is there for."""
+
+    trial: Trial
+    on_step: Callable[[Step], None] | None
+    processor: Processor
+    result: Triage
+    keep: Keep | None
+    causes: dict[str, Cause] = field(default_factory=dict)
+
+    def settle(self, finding: Signature, case: Case, count: int, seconds: float) -> bool:
+        """Take one example of a finding to its entries; False where it comes to none, and the result says why."""
+        trial, base, result = self.trial, self.trial.base(case.base), self.result
+        if base is None or not trial.applies(case) or not repeats(trial, case):
+            result.unstable.append(finding.id)
+            return False
+        comparison = trial.compare(base, [case.mutation])
+        if comparison.verdict[0] not in (Verdict.MISMATCH, Verdict.EXECUTOR_CRASHED):
+            same = comparison.outcomes[0].short() == finding.actual
+            (result.explained if same else result.unstable).append(finding.id)
+            return False
+        crash = comparison.verdict[0] == Verdict.EXECUTOR_CRASHED
+        if not crash and comparison.outcomes.kind[0] != Kind.VMWRITE_FAILED and (fields := not_kept(trial, case)):
+            result.not_kept[finding.id] = fields
+            return False
+        minimizer = Minimizer(trial, same_finding(comparison, 0), seconds, costly=bool(crash), on_step=self.on_step)
+        for number, minimized in enumerate(minimizer.run(case)):
+            self._add(minimized, count if number == 0 else 0)
+        return True
+
+    def _add(self, minimized: Minimized, count: int) -> None:
+        shown, entries = self.trial.observe(minimized.case), self.result.entries
+        entry = entry_of(minimized, shown, self.processor, count)
+        cause = (shown.kind, shown.checks, () if shown.kind == ACCEPTS else (shown.actual, shown.message))
+        same = [known for known in entries if self._is_same(cause, entry, known)]
+        for known in same:
+            entry = _simpler(self.trial, entries[known], entry, entry.seen)
+        if same and entry == entries.get(entry.id):
+            return
+        replaced = [known for known in same if known != entry.id]
+        for known in replaced:
+            del entries[known], self.causes[known]
+        entries[entry.id], self.causes[entry.id] = entry, cause
+        if self.keep is not None:
+            self.keep(entry, None)
+            for old in replaced:
+                self.keep(entry, old)
+
+    def _is_same(self, cause: Cause, entry: Entry, known: str) -> bool:
+        """Whether an entry that is known is there for the same cause.
+
+        The same operands; or some of them, where the violated checks are the same and the entry succeeds all the same: one known-good state has
+        by itself what another one needs to be given.
+        """
+        operands, others = set(entry.case.mutation), set(self.result.entries[known].case.mutation)
+        alike = operands == others or (entry.kind == ACCEPTS and (operands < others or others < operands))
+        return self.causes[known] == cause and alike
 
 
 def _simpler(trial: Trial, one: Entry, other: Entry, more: int) -> Entry:

@@ -21,7 +21,7 @@ from vmfuzz.campaign.cluster_store import ClusterStore, cluster_facts, is_cluste
 from vmfuzz.campaign.loop import Summary
 from vmfuzz.campaign.store import has_campaign
 from vmfuzz.campaign.triage import Triage
-from vmfuzz.cli.minimize import print_minimized, save_finding
+from vmfuzz.cli.minimize import keeper, print_minimized
 from vmfuzz.cli.places import FINDINGS
 from vmfuzz.cli.run import as_data, exit_code, put_out
 from vmfuzz.cli.summary import print_summary
@@ -86,10 +86,11 @@ def run_on_cluster(context: click.Context) -> int:
             click.echo(f"minimizing {found} findings on the workers, for {options['minimize_seconds']:g} s at most", err=True)
         triages = cluster.minimize(options["minimize_seconds"])
         places = [None if store is None else store.places[part.processor.key] for part in cluster.parts]
-    for place, triaged in zip(places, triages, strict=True):
+    for part, place, triaged in zip(cluster.parts, places, triages, strict=True):
         if place is not None:
+            keep = keeper(place / FINDINGS, part.campaign.model.capabilities)
             for entry in triaged.entries.values():
-                save_finding(place / FINDINGS, entry)
+                keep(entry, None)
     results = [_Result(*each) for each in zip(cluster.parts, summaries, triages, places, strict=True)]
     _put_out(results, cluster.notes, options["as_json"], options["summary_file"])
     return _exit_code(results)

@@ -17,7 +17,7 @@ from vmfuzz.campaign.case import base_value
 from vmfuzz.campaign.corpus import Entry, entry_files, load_all
 from vmfuzz.campaign.difference import Difference, Differences, Pairing
 from vmfuzz.campaign.stored_difference import Stored, compare_stored
-from vmfuzz.cli.console import Output
+from vmfuzz.cli.console import Output, Seconds
 from vmfuzz.cli.places import entries_place, format_key
 from vmfuzz.cli.run import Count
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
@@ -38,7 +38,7 @@ MODEL: Final = "model"
 @click.option("-n", "--iterations", type=Count(), default="1M", show_default=True, help="How many candidates to draw.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same candidates.")
 @click.option("--corpus", type=click.Path(path_type=Path), help="Run the entries of this corpus instead of drawing candidates.")
-@click.option("--minimize-seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Time for reducing differences.")
+@click.option("--minimize-seconds", type=Seconds(min=0), default=60.0, show_default=True, help="Time for reducing differences.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 def diff(
     first: str, second: str, cpu: str | None, iterations: int, seed: int, corpus: Path | None, minimize_seconds: float, as_json: bool

@@ -24,8 +24,8 @@ def export(id: str, form: str | None, output: Path | None, place: Path | None) -
     """Print the finding ID as a test in one of the forms."""
     if form is None:
         raise UsageError(f"say which form: {', '.join('--' + name for name in FORMATS)}")
-    _, entry = find_entry(place, id)
-    text = export_entry(entry, stand_in(entry), form)
+    path, entry = find_entry(place, id)
+    text = export_entry(entry, stand_in(path, entry), form)
     if output is None:
         sys.stdout.write(text)
     else:

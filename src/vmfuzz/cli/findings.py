@@ -30,6 +30,7 @@ def findings(place: Path | None, verdict: str | None, as_json: bool) -> None:
         entries = [entry for _, entry in load_all(entry_files(entries_place(place)))]
     raw = stored_findings(place) if has_campaign(place) else []
     lost = stored_lost(place) if has_campaign(place) else []
+    reduced = bool(entries)
     if verdict is not None:
         entries = [entry for entry in entries if entry.verdict.startswith(verdict)]
     if as_json:
@@ -47,7 +48,9 @@ def findings(place: Path | None, verdict: str | None, as_json: bool) -> None:
     if raw:
         seen = sum(finding["count"] for finding in raw)
         console.print(
-            f"the campaign met {len(raw)} kinds of mismatch, {seen:,} times" + ("" if entries else "; `vmfuzz minimize` reduces them")
+            f"the campaign met {len(raw)} kind{'s' if len(raw) > 1 else ''} of mismatch, {seen:,} times"
+            + ("" if reduced else f"; `vmfuzz minimize --corpus {place}` reduces them"),
+            soft_wrap=True,
         )
     print_lost(lost, place)
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
 from rich.markup import escape
 
-from vmfuzz.campaign.corpus import Entry, load, save
+from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.campaign.as_data import finding_from
+from vmfuzz.campaign.corpus import Entry, Processor, load, save
+from vmfuzz.campaign.findings import CRASH
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.minimize import Minimizer, Step, same_finding
-from vmfuzz.campaign.store import Store, has_campaign
-from vmfuzz.campaign.triage import Triage, entry_of, processor_of, repeats, settled
+from vmfuzz.campaign.replay import keep_capabilities
+from vmfuzz.campaign.store import Store, has_campaign, stored_findings
+from vmfuzz.campaign.triage import Keep, Triage, entry_of, processor_of, repeats, settled
 from vmfuzz.campaign.trial import Trial
-from vmfuzz.cli.console import Output
-from vmfuzz.cli.places import FINDINGS, cpu_of, find_entry, format_key, open_stored, place_option, resolved
+from vmfuzz.cli.console import Output, Seconds
+from vmfuzz.cli.places import FINDINGS, cpu_of, find_entry, format_key, open_stored, place_option, resolved, stored_cpu
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UsageError
 from vmfuzz.execute.base import open_executor
 
@@ -27,32 +32,41 @@ _SHOWN = 20
 @click.command()
 @click.argument("id", required=False)
 @place_option
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Time, at most.")
-def minimize(id: str | None, place: Path | None, seconds: float) -> None:
+@click.option("--seconds", type=Seconds(min=0.1), default=60.0, show_default=True, help="Time, at most.")
+@click.option(
+    "--executor", default="auto", show_default=True, help="With ID: what executes; a campaign's findings run where they were found."
+)
+def minimize(id: str | None, place: Path | None, seconds: float, executor: str) -> None:
     """Reduce the finding ID, or all findings of a campaign, to the smallest difference that shows the same.
 
     Every step runs on the executor. Exit code 0: minimized; 1: it does not show (any more), or does not repeat.
     """
     if id is not None:
-        sys.exit(_one(id, place, seconds))
+        sys.exit(_one(id, place, seconds, executor))
     directory = resolved(place)
     if not has_campaign(directory):
         raise UsageError(f"{directory} is no campaign's directory; name the entry to minimize: vmfuzz minimize ID")
     with Store(directory) as store:
-        facts = store.facts
-        with open_stored(facts) as executor:
-            campaign = Campaign(executor, facts["seed"])
-            store.attach(campaign, facts["wanted"], facts.get("jobs", 1))
-            triaged = settle(campaign, seconds)
-    for entry in triaged.entries.values():
-        save_finding(directory / FINDINGS, entry)
-    print_minimized(triaged, directory)
-    sys.exit(EXIT_FOUND if triaged.unstable else EXIT_AGREEMENT)
+        facts, triaged = store.facts, Triage()
+        if not facts:
+            raise UsageError(f"{directory}: its campaign has not begun; `vmfuzz run --directory {directory} --resume` begins it")
+        try:
+            with open_stored(facts) as opened:
+                campaign = Campaign(opened, facts["seed"])
+                store.attach(campaign, facts["wanted"], facts.get("jobs", 1))
+                for data in stored_findings(directory):
+                    # the jobs of a campaign that was cut short have findings that were never put together
+                    campaign.progress.findings.by_id[data["id"]] = finding_from(data, campaign.generator.bases)
+                settle(campaign, seconds, triaged, directory)
+        finally:
+            print_minimized(triaged, directory)
+    sys.exit(EXIT_FOUND if triaged.unstable or triaged.not_kept else EXIT_AGREEMENT)
 
 
-def _one(id: str, place: Path | None, seconds: float) -> int:
+def _one(id: str, place: Path | None, seconds: float, name: str) -> int:
     path, entry = find_entry(place, id)
-    with open_executor(cpu=cpu_of(entry.main_result.processors[0])) as executor, _step_line() as on_step:
+    first = entry.main_result.processors[0]
+    with open_executor(name, cpu=stored_cpu(name, cpu_of(first) if name == "auto" else first.name)) as executor, _step_line() as on_step:
         trial = Trial(executor)
         base = trial.base(entry.case.base)
         if base is None or not trial.applies(entry.case):
@@ -61,15 +75,20 @@ def _one(id: str, place: Path | None, seconds: float) -> int:
         if not repeats(trial, entry.case):
             click.echo(f"{entry.id} does not repeat on {executor.name}")
             return EXIT_FOUND
-        found = Minimizer(trial, same_finding(comparison, 0), seconds, on_step=on_step).run(entry.case)
+        found = Minimizer(trial, same_finding(comparison, 0), seconds, costly=entry.kind == CRASH, on_step=on_step).run(entry.case)
         if not found:
-            click.echo(f"{entry.id} does not show a disagreement on {executor.name} (any more)")
+            click.echo(f"{entry.id} does not show on {executor.name} (any more)")
             return EXIT_FOUND
         best = found[0]
-        minimized = entry_of(best, trial.observe(best.case), processor_of(executor, entry.seen), entry.seen, entry.verdict, entry.reason)
-    if minimized.id == entry.id:
-        click.echo(f"{entry.id} is minimal")
-        return EXIT_AGREEMENT
+        if best.case.id == entry.id:
+            click.echo(
+                f"{entry.id} is minimal" if best.complete else f"{entry.id}: nothing smaller in {seconds:g} s (more time: --seconds)"
+            )
+            return EXIT_AGREEMENT
+        seen = sum(each.seen for result in entry.results for each in result.processors if each.executor == executor.name) or 1
+        minimized = entry_of(best, trial.observe(best.case), processor_of(executor, seen), seen, entry.verdict, entry.reason)
+    others = {each.executor: each for result in entry.results for each in result.processors if each.executor != executor.name}
+    minimized = _recorded_on(minimized, others.values())
     # the new entry is on disk before the old one goes
     save(path.parent, minimized, path.with_name(f"{minimized.id}.json"))
     path.unlink()
@@ -78,13 +97,50 @@ def _one(id: str, place: Path | None, seconds: float) -> int:
     return EXIT_AGREEMENT
 
 
-def settle(campaign: Campaign, seconds: float, quiet: bool = False) -> Triage:
-    """Minimize a campaign's findings; Ctrl-C leaves the rest as it is."""
+def _recorded_on(entry: Entry, processors: Iterable[Processor]) -> Entry:
+    """The entry with what the other processors do with its case; says which of them cannot be asked here."""
+    for processor in processors:
+        try:
+            with open_executor(cpu=cpu_of(processor)) as executor:
+                trial = Trial(executor)
+                if trial.applies(entry.case):
+                    entry = entry.with_observation(trial.observe(entry.case), processor_of(executor, processor.seen))
+        except UsageError as error:
+            click.echo(f"left out: {error}", err=True)
+    return entry
+
+
+def settle(campaign: Campaign, seconds: float, result: Triage, directory: Path | None = None, quiet: bool = False) -> None:
+    """Minimize a campaign's findings into `result`; in a campaign's directory each is written as soon as it is known.
+
+    Ctrl-C leaves the rest as it is. Raises EnvironmentUnusable where one cannot be written.
+    """
     findings = campaign.progress.findings.by_id
     if not findings or not seconds:
-        return Triage(left=list(findings))
+        result.left = list(findings)
+        return
+    keep = None if directory is None else keeper(directory / FINDINGS, campaign.model.capabilities)
     with _step_line(quiet) as on_step:
-        return settled(campaign, seconds, on_step)
+        settled(campaign, seconds, on_step, result, keep)
+
+
+def keeper(directory: Path, capabilities: Capabilities) -> Keep:
+    """Writes entries; one that is replaced goes unless a person has judged it. The store's lock makes this the only writer."""
+    for left in directory.glob(".*.tmp"):
+        left.unlink(missing_ok=True)  # of a process that was killed while it wrote
+
+    def keep(entry: Entry, replaces: str | None) -> None:
+        keep_capabilities(directory, capabilities)
+        path = directory / f"{entry.id}.json"
+        if path.exists():
+            before = load(path)
+            entry = replace(entry, verdict=before.verdict, reason=before.reason)
+        save(directory, entry, path)
+        old = directory / f"{replaces}.json"
+        if replaces is not None and old.exists() and load(old).verdict == "open":
+            old.unlink()
+
+    return keep
 
 
 @contextmanager
@@ -105,20 +161,6 @@ def _step_line(quiet: bool = False) -> Iterator[Callable[[Step], None] | None]:
         sys.stderr.write("\r\x1b[K")
 
 
-def save_finding(directory: Path, entry: Entry) -> None:
-    """Write a campaign's finding; the verdict of an entry that is there already stays."""
-    path = directory / f"{entry.id}.json"
-    if path.exists():
-        before = load(path)
-        entry = entry_with_verdict(entry, before.verdict, before.reason)
-    save(directory, entry, path)
-
-
-def entry_with_verdict(entry: Entry, verdict: str, reason: str) -> Entry:
-    """The entry with a person's verdict."""
-    return Entry(entry.case, entry.kind, entry.checks, verdict, reason, entry.results, entry.neighbours, entry.minimized)
-
-
 def print_minimized(triaged: Triage, directory: Path | None) -> None:
     """What became of a campaign's findings, for people."""
     console = Output()
@@ -129,11 +171,15 @@ def print_minimized(triaged: Triage, directory: Path | None) -> None:
     if len(triaged.entries) > _SHOWN:
         console.print(f"... and {len(triaged.entries) - _SHOWN} more")
     if triaged.unstable:
-        console.print(f"\nnot repeatable, so no findings: {', '.join(triaged.unstable)}")
+        console.print(f"\nunstable, so no findings (they do not do the same again): {', '.join(triaged.unstable)}")
+    for id, fields in triaged.not_kept.items():
+        console.print(f"\nno finding: {id}: VMREAD gives {', '.join(fields)} otherwise than VMWRITE wrote it")
+    if triaged.explained:
+        console.print(f"\nno mismatch any more (a known deviation, or allowed now): {', '.join(triaged.explained)}")
     if triaged.left:
-        console.print(f"\nnot minimized: {len(triaged.left)} (more time: --minimize-seconds)")
+        console.print(f"\nnot minimized: {len(triaged.left)} (more time: --minimize-seconds, or vmfuzz minimize --seconds)")
     if triaged.entries and directory is not None:
-        console.print(f"\nlook at one: vmfuzz show {next(iter(triaged.entries))} --corpus {escape(str(directory))}")
+        console.print(f"\nlook at one: vmfuzz show {next(iter(triaged.entries))} --corpus {escape(str(directory))}", soft_wrap=True)
 
 
 def _print_entry(console: Output, entry: Entry) -> None:

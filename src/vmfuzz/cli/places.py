@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import click
 
-from vmfuzz.campaign.corpus import Entry, Processor, find, fingerprint
+from vmfuzz.campaign.corpus import CAPABILITIES, Entry, Processor, find, fingerprint
+from vmfuzz.campaign.replay import capabilities_of
 from vmfuzz.campaign.store import has_campaign
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.errors import UsageError
@@ -70,12 +71,23 @@ def cpu_of(processor: Processor) -> str:
     for name in profile_names():
         if fingerprint(capabilities(name)) == processor.capabilities and name in CPU_MODELS:
             return name
-    raise UsageError(f"{processor.executor}: no emulated CPU here has its capabilities ({processor.capabilities})")
+    raise UsageError(
+        f"{processor.executor}: no emulated CPU here has its capabilities ({processor.capabilities}); name what executes: --executor"
+    )
 
 
-def stand_in(entry: Entry) -> Trial:
-    """A trial that only predicts, on the entry's first processor."""
-    known = capabilities(cpu_of(entry.main_result.processors[0]))
+def stand_in(path: Path, entry: Entry) -> Trial:
+    """A trial that only predicts, on the first processor of the entry in `path`.
+
+    Raises UsageError where neither a profile nor the corpus has its capabilities.
+    """
+    processor = entry.main_result.processors[0]
+    known = capabilities_of(processor.capabilities, path)
+    if known is None:
+        raise UsageError(
+            f"{path}: nothing here has the capabilities {processor.capabilities} of {processor.executor}; expected them in "
+            f"{CAPABILITIES}/{processor.capabilities}.json beside the entries (`vmfuzz run --directory` writes the file)"
+        )
     return Trial(ModelExecutor(known, known_good(known)))
 
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import click
 from rich.markup import escape
 
-from vmfuzz.campaign.corpus import entry_files, load_all, write_text
+from vmfuzz.campaign.corpus import entry_files, load_all, require_writable, write_text
 from vmfuzz.campaign.replay import PREDICT_ONLY, Report
 from vmfuzz.campaign.replay import replay as replay_entries
 from vmfuzz.cli.console import Output
@@ -41,6 +41,8 @@ def replay(place: Path | None, executor: str, junit: Path | None, as_json: bool)
     if executor not in _EXECUTORS and not executor.startswith((REMOTE, ELSEWHERE)):
         raise UnknownNameError("executor", executor, _EXECUTORS)
     place = entries_place(resolved(place))
+    if junit is not None:
+        require_writable(junit)
     report = replay_entries(load_all(entry_files(place)), executor, place)
     if junit is not None:
         write_text(junit, ElementTree.tostring(_junit(report), encoding="unicode", xml_declaration=True) + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,19 +14,20 @@ import click
 from click.core import ParameterSource
 
 from vmfuzz.campaign.cluster_store import is_cluster_directory
-from vmfuzz.campaign.corpus import to_json
+from vmfuzz.campaign.corpus import require_writable, to_json, write_text
 from vmfuzz.campaign.jobs import run_jobs, shares_of
 from vmfuzz.campaign.loop import Campaign, Summary
 from vmfuzz.campaign.lost import LostBatch
 from vmfuzz.campaign.lost import bisect_lost as narrow
 from vmfuzz.campaign.store import Store, has_campaign, stored_lost
 from vmfuzz.campaign.triage import Triage
+from vmfuzz.cli.console import Seconds
 from vmfuzz.cli.findings import print_lost
-from vmfuzz.cli.minimize import print_minimized, save_finding, settle
-from vmfuzz.cli.places import FINDINGS, stored_cpu
+from vmfuzz.cli.minimize import print_minimized, settle
+from vmfuzz.cli.places import stored_cpu
 from vmfuzz.cli.progress import progress_display
 from vmfuzz.cli.summary import print_summary
-from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
+from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError, VmfuzzError
 from vmfuzz.execute.base import EXECUTORS, REMOTE, open_executor
 
 
@@ -82,7 +83,7 @@ class Count(click.ParamType[int]):
 )
 @click.option(
     "--minimize-seconds",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=60.0,
     show_default=True,
     help="Time for reducing findings after the run, at most; 0 leaves them as they are.",
@@ -118,6 +119,8 @@ def run(
         sys.exit(run_on_cluster(context))
     if not resume:
         options = _risk_options(executor, risk, yes, jobs)
+    if summary_file is not None:
+        require_writable(summary_file)
     with _store(directory, resume, bisect_lost) as store:
         if resume and store is not None:
             iterations, executor, cpu, seed, jobs = _as_stored(context, store.facts)
@@ -133,32 +136,49 @@ def run(
                     summary = campaign.run(iterations, on_progress, store)
                 else:
                     summary = run_jobs(campaign, shares_of(executor, cpu, seed, iterations, jobs, directory), on_progress, store)
-            triaged = settle(campaign, minimize_seconds, quiet=as_json)
-        if directory is not None:
-            for entry in triaged.entries.values():
-                save_finding(directory / FINDINGS, entry)
+            triaged = Triage()
+            failure = _failure_of(lambda: settle(campaign, minimize_seconds, triaged, directory, quiet=as_json))
     lost = stored_lost(directory) if directory is not None else []
-    put_out(as_data(summary, triaged, lost), as_json, summary_file)
+    failure = _failure_of(lambda: put_out(as_data(summary, triaged, lost), as_json, summary_file)) or failure
     if not as_json:
-        print_summary(summary)
+        print_summary(summary, set(summary.progress.findings.by_id) - {*triaged.left, *triaged.unstable} if triaged.entries else ())
         print_minimized(triaged, directory)
         print_lost(lost, directory)
+    if failure is not None:
+        raise failure
     sys.exit(EXIT_FOUND if lost else exit_code(summary))
 
 
+def _failure_of(step: Callable[[], None]) -> VmfuzzError | None:
+    """The error of a step, or None; it is raised at the end, since what ran has to be told first."""
+    try:
+        step()
+    except VmfuzzError as error:
+        return error
+    return None
+
+
 def put_out(data: dict[str, Any], as_json: bool, summary_file: Path | None) -> None:
-    """Write a summary for machines where it is wanted; raises UsageError where a file cannot be written."""
-    if summary_file is not None:
-        _write(summary_file, data)
+    """Give a summary to machines where that is wanted; raises UsageError where the file cannot be written, when the rest is done."""
+    failure = None if summary_file is None else _failure_of(lambda: write_text(summary_file, json.dumps(data, indent=1) + "\n"))
     if as_json:
         json.dump(data, sys.stdout, indent=1)
         click.echo()
+    if failure is not None:
+        raise failure
 
 
 def as_data(summary: Summary, triaged: Triage, lost: list[LostBatch]) -> dict[str, Any]:
     """The summary for machines, with what became of the findings."""
-    minimized = [to_json(entry) for entry in triaged.entries.values()]
-    return {**summary.to_json(), "lost": [batch.to_json() for batch in lost], "minimized": minimized, "unstable": triaged.unstable}
+    return {
+        **summary.to_json(),
+        "lost": [batch.to_json() for batch in lost],
+        "minimized": [to_json(entry) for entry in triaged.entries.values()],
+        "unstable": triaged.unstable,
+        "explained": triaged.explained,
+        "not_kept": triaged.not_kept,
+        "not_minimized": triaged.left,
+    }
 
 
 def _as_stored(context: click.Context, facts: dict[str, Any]) -> tuple[int, str, str | None, int, int]:
@@ -223,13 +243,6 @@ def _store(directory: Path | None, resume: bool, bisect_lost: bool) -> Iterator[
         if store.facts and not resume:
             raise UsageError(f"{directory}: there is a campaign already; add --resume to go on with it, or use another directory")
         yield store
-
-
-def _write(path: Path, data: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write the summary to {path}: {error.strerror}") from None
 
 
 def exit_code(summary: Summary) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from vmfuzz.campaign.case import base_value, batch_of
 from vmfuzz.campaign.corpus import Entry, to_json
@@ -34,27 +33,39 @@ def show(id: str, place: Path | None, as_json: bool) -> None:
     console = Output()
     console.print(f"[bold]{entry.id}[/] {entry.kind}{f', seen {entry.seen:,} times' if entry.seen > 1 else ''}")
     console.print(f"verdict {entry.verdict}: {escape(entry.reason)}")
-    trial = stand_in(entry)
+    trial = stand_in(path, entry)
     console.print(f"base {entry.case.base} of {trial.model.capabilities.name}\n")
-    console.print(_side_by_side(entry, trial))
+    _print_side_by_side(console, entry, trial)
     _print_results(console, entry)
     _print_checks(console, entry, trial)
     console.print(f"\nfile {escape(str(path))}", soft_wrap=True)
 
 
-def _side_by_side(entry: Entry, trial: Trial) -> Table:
-    """Operand by operand: the base, this case, and the nearest case that agrees, with its outcome."""
+def _print_side_by_side(console: Output, entry: Entry, trial: Trial) -> None:
+    """Operand by operand: the base, this case, and the nearest case that agrees, with its outcome; 80 columns suffice."""
     base = trial.base(entry.case.base)
     assert base is not None
-    table = Table(box=None, pad_edge=False)
-    table.add_column("operand", overflow="fold")
-    for title in ("base", "this case", "nearest that agrees"):
-        table.add_column(title, justify="right", overflow="fold")
+    if not entry.case.mutation:
+        console.print("nothing differs from the base")
+        return
+    rows = []
     for key, value in entry.case.mutation.items():
         near = next((each for each in entry.neighbours if each.operand == key), None)
-        agreeing = f"{format_key(key, near.value)} ({near.actual})" if near else "none near"
-        table.add_row(key, format_key(key, base_value(base, key)), f"[bold]{format_key(key, value)}[/]", agreeing)
-    return table
+        rows.append(
+            (
+                key,
+                format_key(key, base_value(base, key)),
+                format_key(key, value),
+                format_key(key, near.value) if near else "none near",
+                near.actual if near else "",
+            )
+        )
+    titles = ("base", "this case", "nearest agreeing", "and does")
+    widths = [max(len(title), *(len(row[column]) for row in rows)) for column, title in enumerate(titles, 1)]
+    console.print("  ".join([*(f"{title:>{width}}" for title, width in zip(titles[:3], widths, strict=False)), titles[3]]))
+    for key, *values, actual in rows:
+        before, here, agreeing = (f"{value:>{width}}" for value, width in zip(values, widths, strict=False))
+        console.print(f"{key}\n{before}  [bold]{here}[/]  {agreeing}  {actual}", soft_wrap=True)
 
 
 def _print_results(console: Output, entry: Entry) -> None:

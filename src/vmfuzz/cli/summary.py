@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -24,8 +26,11 @@ _WORDS = {
 _FINDINGS_SHOWN = 12
 
 
-def print_summary(summary: Summary) -> None:
-    """Print what ran, how it compared, which outcomes came, which checks were seen, and the findings."""
+def print_summary(summary: Summary, minimized: Collection[str] = ()) -> None:
+    """Print what ran, how it compared, which outcomes came, which checks were seen, and the findings.
+
+    `minimized`: ids of findings that are shown in a better form elsewhere.
+    """
     console = Output()
     progress, tally = summary.progress, summary.progress.tally
     state = "stopped by Ctrl-C after" if summary.stopped else "ran"
@@ -44,7 +49,7 @@ def print_summary(summary: Summary) -> None:
         console.print(f"ambiguity {name}: read strictly {strict:,} times, leniently {lenient:,} times")
     for name, count in tally.by_deviation.most_common():
         console.print(f"known deviation {name}: {count:,} candidates")
-    _print_findings(console, summary)
+    _print_findings(console, summary, minimized)
 
 
 def _readings(summary: Summary) -> dict[str, tuple[int, int]]:
@@ -79,15 +84,16 @@ def _outcomes(summary: Summary) -> Table:
     return table
 
 
-def _print_findings(console: Console, summary: Summary) -> None:
+def _print_findings(console: Console, summary: Summary, minimized: Collection[str]) -> None:
     findings = sorted(summary.progress.findings.by_id.values(), key=lambda finding: -finding.count)
     if not findings:
         console.print("no findings")
         return
-    console.print(
-        f"[bold red]{len(findings)} findings[/]" + (f", the {_FINDINGS_SHOWN} most frequent:" if len(findings) > _FINDINGS_SHOWN else ":")
-    )
-    for finding in findings[:_FINDINGS_SHOWN]:
+    console.print(f"[bold red]{len(findings)} kind{'s' if len(findings) > 1 else ''} of mismatch[/]")
+    shown = [finding for finding in findings if finding.signature.id not in minimized]
+    if len(shown) > _FINDINGS_SHOWN:
+        console.print(f"the {_FINDINGS_SHOWN} most frequent of the {len(shown)} that are not minimized:")
+    for finding in shown[:_FINDINGS_SHOWN]:
         _print_finding(console, finding)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from vmfuzz.campaign.corpus import require_verdict, save
-from vmfuzz.cli.minimize import entry_with_verdict
 from vmfuzz.cli.places import find_entry, place_option
 
 
@@ -19,6 +19,6 @@ from vmfuzz.cli.places import find_entry, place_option
 def verdict(id: str, verdict: str, reason: str | None, place: Path | None) -> None:
     """Give the finding ID the VERDICT open, model-fixed, regression-guard, ambiguity:ID or deviation:ID."""
     path, entry = find_entry(place, id)
-    changed = entry_with_verdict(entry, require_verdict(verdict), entry.reason if reason is None else reason)
+    changed = replace(entry, verdict=require_verdict(verdict), reason=entry.reason if reason is None else reason)
     save(path.parent, changed, path)
     click.echo(f"{entry.id}: {entry.verdict} -> {changed.verdict}: {changed.reason}")

@@ -39,6 +39,14 @@ class Executor(Protocol):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
+@runtime_checkable
+class ReadsBack(Protocol):
+    """An executor that can tell whether the VMCS holds what was written to it."""
+
+    def not_kept(self, candidate: Vmcs) -> list[str]:
+        """Fields of a candidate, which is run once by itself, of which VMREAD gives another value than VMWRITE wrote."""
+
+
 #: Names that `open_executor` takes.
 EXECUTORS: Final = ("auto", "bochs", "kmod")
 #: A name that begins so is the command that starts the agent of another machine: "remote:ssh root@target vmfuzz-agent".

@@ -69,6 +69,8 @@ class BochsExecutor:
         #: RFLAGS from the start, because an exit on a fault saves it with RF set
         self._restored = {FIELDS["guest_rflags"].encoding}
         self._messages: dict[str, int] = {}
+        #: what no longer held the base's values after the last run, although it was written back after each row
+        self._drifting: set[int] = set()
         try:
             self._capabilities, self._facts = self._probe()
             if self._capabilities.has("la57"):
@@ -115,6 +117,12 @@ class BochsExecutor:
             self._run_chunk(family, runnable[start : start + per_chunk], outcomes)
         outcomes.messages = list(self._messages)
         return outcomes
+
+    def not_kept(self, candidate: Vmcs) -> list[str]:
+        """Fields of a candidate, which is run once by itself, of which VMREAD gives another value than VMWRITE wrote."""
+        self._drifting = set()
+        self.run(VmcsBatch(candidate, {}, count=1))
+        return sorted(BY_ENCODING[target].name for target in self._drifting if target in BY_ENCODING)
 
     def close(self) -> None:
         """End the worker."""
@@ -263,7 +271,8 @@ class BochsExecutor:
             self._process.call()
             self._check_status(request)
             self.rows_executed += len(rows)
-            drifted = self._drifted(family) - restored
+            self._drifting = self._drifted(family)
+            drifted = self._drifting - restored
             if not drifted:
                 break
             restored |= drifted

@@ -58,6 +58,8 @@ class KmodExecutor:
         self.reruns = 0
         self._restored: set[int] = set()
         self._messages: dict[str, int] = {}
+        #: what no longer held the base's values after the last run, although it was written back after each row
+        self._drifting: set[int] = set()
         self._journal = Journal(journal) if device is None or device.local else None
         self._device = device or LocalDevice(cpu)
         self._closed = False
@@ -105,6 +107,12 @@ class KmodExecutor:
             self._run_chunk(family, np.arange(start, min(start + per_chunk, len(batch))), outcomes)
         outcomes.messages = list(self._messages)
         return outcomes
+
+    def not_kept(self, candidate: Vmcs) -> list[str]:
+        """Fields of a candidate, which is run once by itself, of which VMREAD gives another value than VMWRITE wrote."""
+        self._drifting = set()
+        self.run(VmcsBatch(candidate, {}, count=1))
+        return sorted(BY_ENCODING[target].name for target in self._drifting if target in BY_ENCODING)
 
     def close(self) -> None:
         """Give the device back."""
@@ -194,7 +202,8 @@ class KmodExecutor:
             head, results, words = self._request_run(payload, len(rows))
             if self._journal is not None:
                 self._journal.clear()
-            drifted = self._drifted(family, head, words) - restored
+            self._drifting = self._drifted(family, head, words)
+            drifted = self._drifting - restored
             if not drifted:
                 break
             restored |= drifted
