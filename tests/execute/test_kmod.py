@@ -180,7 +180,7 @@ def test_agents_that_are_none() -> None:
     with pytest.raises(ExecutorError, match="ended with status 1 before it answered"):
         open_executor("remote:false")
     with pytest.raises(ExecutorError, match="is no vmfuzz frame"):
-        open_executor("remote:echo a greeting of more than sixteen characters")
+        open_executor("remote:sh -c 'echo a greeting of more than sixteen characters; cat'")
     with pytest.raises(EnvironmentUnusable, match="cannot start the agent"):
         open_executor("remote:/nonexistent/agent")
     with pytest.raises(UsageError, match="quote the command as for a shell"):

@@ -3,7 +3,7 @@
  * guest mailbox DISK: the agent's frames, but through two places of a disk image that the outside reads and writes as a file.
  * guest misuse: every request with wrong sizes, versions, pointers and counts, and a bounded fuzz. Prints FAIL lines and "misuse done".
  * guest flips SEED REQUESTS: runs with bits of the known-good VMCS flipped and the request damaged a little: what gets through is entered.
- * guest race SECONDS: threads that share one file, and change the rows and the request while the module works on them.
+ * guest race REQUESTS: threads that share one file, and change the rows and the request while the module works on them.
  * guest cycles COUNT: opens, captures, runs and closes so often, to see whether anything is left behind.
  * guest stress BATCHES: captures and runs the known-good VMCS, without end for 0, to be killed.
  * guest inherit CPU: captures here, runs in a child on another CPU.
@@ -314,7 +314,6 @@ static int misuse(int with_vmx)
 
 /* ---- with VMX ---- */
 
-#define ROWS 2000
 
 /* Memory with nothing of ours within a gigabyte, in either direction of any of its low bits: requests with damaged pointers write there. */
 static unsigned char *reserve(size_t bytes)
@@ -400,17 +399,21 @@ static int flips(uint64_t state, unsigned int count)
 	return 0;
 }
 
-#define SHARED_BYTES (ROWS * (sizeof(struct vmfuzz_result) + 8))
+#define SHARED_ROWS 300
+#define SHARED_BYTES (SHARED_ROWS * (sizeof(struct vmfuzz_result) + 8))
 static unsigned char *shared_rows;
 static struct vmfuzz_run shared_run;
 static uint64_t shared_target = 0x6816;		/* guest_gdtr_base */
 static volatile int stop;
+static unsigned int wanted;
 static unsigned int raced[3];
 
 /* Runs the shared request, whatever it says at the moment. */
 static void *racing(void *unused)
 {
-	while (!stop) {
+	unsigned int i;
+
+	for (i = 0; i < wanted; i++) {
 		int error = ioctl(device, VMFUZZ_IOC_RUN, &shared_run) ? errno : 0;
 
 		__atomic_add_fetch(&raced[!error ? 0 : error == EINVAL || error == EFAULT || error == EXDEV ? 1 : 2], 1, __ATOMIC_RELAXED);
@@ -426,7 +429,7 @@ static void *changing(void *unused)
 		r = next_random(&state);
 		((uint64_t *)shared_rows)[(r >> 8) % (SHARED_BYTES / 8)] = next_random(&state);
 		if (r % 7 == 0)
-			shared_run.row_count = (r >> 32) % (ROWS + 1);
+			shared_run.row_count = (r >> 32) % (SHARED_ROWS + 1);
 		if (r % 11 == 0)
 			shared_run.row_bytes = sizeof(struct vmfuzz_result) + 8 + (r >> 32 & 1) * 8;
 		if (r % 13 == 0)
@@ -441,7 +444,7 @@ static void *changing(void *unused)
 			shared_run.row_bytes += 8;
 			shared_run.columns = (uintptr_t)&shared_target;
 			shared_run.rows = (uintptr_t)shared_rows;
-			shared_run.row_count = ROWS;
+			shared_run.row_count = SHARED_ROWS;
 		}
 	}
 	return unused;
@@ -449,22 +452,23 @@ static void *changing(void *unused)
 
 _Static_assert(offsetof(struct vmfuzz_run, restore_count) == 8 * 8 && offsetof(struct vmfuzz_run, row_count) == 11 * 8, "changing()");
 
-static int race(unsigned int seconds)
+static int race(unsigned int requests)
 {
 	pthread_t threads[3];
 	unsigned int i;
 
 	if (call(VMFUZZ_IOC_CAPTURE, &known))
 		return 1;
+	wanted = requests;
 	shared_rows = reserve(SHARED_BYTES);
 	shared_run = known_run();
 	for (i = 0; i < 3; i++)
 		if (pthread_create(&threads[i], NULL, i ? racing : changing, NULL))
 			return 1;
-	sleep(seconds);
+	pthread_join(threads[1], NULL);
+	pthread_join(threads[2], NULL);
 	stop = 1;
-	for (i = 0; i < 3; i++)
-		pthread_join(threads[i], NULL);
+	pthread_join(threads[0], NULL);
 	printf("race done: %u ran, %u refused, %u other\n", raced[0], raced[1], raced[2]);
 	return raced[2] != 0;
 }
@@ -584,6 +588,6 @@ int main(int argc, char **argv)
 		return inherit(atoi(argv[2]));
 	if (argc > 1 && !strcmp(argv[1], "kvm"))
 		return kvm();
-	fprintf(stderr, "guest mailbox DISK | misuse vmx|none | flips SEED REQUESTS | race SECONDS | cycles COUNT | stress BATCHES | inherit CPU | kvm\n");
+	fprintf(stderr, "guest mailbox DISK | misuse vmx|none | flips SEED REQUESTS | race REQUESTS | cycles COUNT | stress BATCHES | inherit CPU | kvm\n");
 	return (void)agent_main, 2;
 }

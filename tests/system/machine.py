@@ -11,9 +11,11 @@ import lzma
 import os
 import re
 import secrets
+import shlex
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -31,6 +33,8 @@ _CYLINDER_BYTES: Final = 16 * 63 * 512
 _DISK_BYTES: Final = _CYLINDERS * _CYLINDER_BYTES
 _KVM_CREATE_VM: Final = 0xAE01
 SHELL, CLOSE = 0x100, 0x5600
+#: What a clean kernel log does not have.
+TROUBLE: Final = "BUG:|WARNING:|Oops|Call Trace|general protection|nable to handle|lockup|self-detected stall|came back|VMXON failed|is lost|machine check"
 _BOOT_SECONDS: Final = 300.0
 _KVM_SECONDS: Final = 20.0
 _ISOLINUX: Final = (Path("/usr/lib/ISOLINUX/isolinux.bin"), Path("/usr/lib/syslinux/modules/bios/ldlinux.c32"))
@@ -305,8 +309,11 @@ class Machine:
 
     def trouble(self) -> str:
         """Lines of the kernel's log that must not be there, from the module's first on (Linux warns about Bochs' own CPUID before)."""
-        words = "BUG:|WARNING:|Oops|Call Trace|general protection|nable to handle|lockup|self-detected stall|came back|VMXON failed"
-        return self.shell(f"dmesg | sed -n '/vmfuzz: loading/,$p' | grep -E '{words}' || true")
+        return self.shell(f"dmesg | sed -n '/vmfuzz: loading/,$p' | grep -E '{TROUBLE}' || true")
+
+    def agent(self) -> str:
+        """The command that stands for the agent on a remote machine."""
+        return shlex.join([sys.executable, str(HERE / "relay.py"), str(self.disk)])
 
     def console(self) -> str:
         """What came out of the serial port so far."""

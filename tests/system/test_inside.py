@@ -79,7 +79,7 @@ def test_a_campaign(with_vmx: Vmfuzz) -> None:
 def test_a_campaign_killed_in_the_middle(with_vmx: Vmfuzz) -> None:
     """VMX is off and the module unloadable; its journal is no accident, since the machine did not go down."""
     pid = with_vmx.start(*RUN, "--iterations", "1000000")
-    with_vmx.machine.shell("while ! ls -l /proc/%d/fd | grep -q vmfuzz; do sleep 0.1; done; sleep 3" % pid, 900)
+    with_vmx.machine.shell(f"while ! ls -l /proc/{pid}/fd | grep -q vmfuzz; do sleep 0.1; done; sleep 3", 900)
     assert with_vmx.kill(pid) == 9
     with_vmx.machine.shell("rmmod vmfuzz && insmod /vmfuzz.ko && /guest stress 1 | grep '1 of 1'")
     assert with_vmx.run(*RUN, "--iterations", "10")[0] in (0, 1)
