@@ -9,6 +9,7 @@ when the kernel's log is not clean.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections import Counter
@@ -17,10 +18,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 from guest_executor import GuestExecutor, ran, translate
-from machine import Machine, needs
+from machine import Machine, kernels, needs
 
 from vmfuzz.arch.outcomes import Outcomes
 from vmfuzz.campaign.compare import Verdict
+from vmfuzz.campaign.findings import Findings
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute.bochs import BochsExecutor
@@ -62,7 +64,7 @@ class Figures:
 
 def compare(guest: GuestExecutor, candidates: int, *, seed: int = 1, family: int = 1000) -> Figures:
     """Run a campaign on the machine; each row that runs on both is also compared with this process's CPU, where it has one of that name."""
-    campaign, figures, chunk, began = Campaign(guest, seed=seed), Figures(), 0, time.monotonic()
+    campaign, figures, findings, chunk, began = Campaign(guest, seed=seed), Figures(), Findings(), 0, time.monotonic()
     try:
         here: BochsExecutor | None = BochsExecutor(guest.machine.cpu)
     except UnknownNameError:
@@ -72,10 +74,8 @@ def compare(guest: GuestExecutor, candidates: int, *, seed: int = 1, family: int
         for plan in campaign.plan(chunk):
             comparison = campaign.execute(plan, min(family, candidates - figures.candidates))
             batch, verdict = comparison.prediction.batch, comparison.verdict
+            findings.add(comparison, plan.base)
             figures.verdicts.update(Verdict(int(number)).name for number in verdict)
-            figures.findings += [
-                f"{batch.row(int(row))} -> {comparison.outcomes[int(row)]}" for row in np.flatnonzero(verdict == Verdict.MISMATCH)[:5]
-            ]
             if here is not None and model is not None:
                 same = _same_here(batch, guest, here, model, comparison.outcomes, comparison.prediction.allowed)
                 figures.equal += int(same.sum())
@@ -85,6 +85,7 @@ def compare(guest: GuestExecutor, candidates: int, *, seed: int = 1, family: int
         chunk += 1
     if here is not None:
         here.close()
+    figures.findings = [json.dumps(finding.to_json()) for finding in findings.by_id.values()]
     figures.seconds, figures.executor_seconds = time.monotonic() - began, campaign.progress.executor_seconds
     return figures
 
@@ -114,12 +115,13 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cpu", default="corei7_skylake_x", help="a CPU model of Debian's Bochs")
+    parser.add_argument("--kernel", type=int, default=0, help="which of the installed kernels: 0 the oldest, -1 the newest")
     parser.add_argument("--arguments", default="nopti mitigations=off", help="for the kernel")
     wanted = parser.parse_args()
     missing = needs("bochs")
     if missing:
         sys.exit(missing)
-    with Machine("bochs", cpu=wanted.cpu, arguments=wanted.arguments) as machine:
+    with Machine("bochs", cpu=wanted.cpu, arguments=wanted.arguments, kernel=kernels()[wanted.kernel]) as machine:
         machine.start()
         print(f"{wanted.cpu}, {machine.shell('uname -r').strip()}, {wanted.arguments}, seed {wanted.seed} (emulated)", flush=True)
         with GuestExecutor(machine) as guest:

@@ -408,15 +408,16 @@ static volatile int stop;
 static unsigned int wanted;
 static unsigned int raced[3];
 
-/* Runs the shared request, whatever it says at the moment. */
+/* Runs the shared request, whatever it says at the moment, until enough of them ran and were refused. */
 static void *racing(void *unused)
 {
 	unsigned int i;
 
-	for (i = 0; i < wanted; i++) {
+	for (i = 0; i < 50 * wanted && (raced[0] < wanted || raced[1] < wanted / 10); i++) {
 		int error = ioctl(device, VMFUZZ_IOC_RUN, &shared_run) ? errno : 0;
 
 		__atomic_add_fetch(&raced[!error ? 0 : error == EINVAL || error == EFAULT || error == EXDEV ? 1 : 2], 1, __ATOMIC_RELAXED);
+		sched_yield();
 	}
 	return unused;
 }

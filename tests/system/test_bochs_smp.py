@@ -36,6 +36,18 @@ def test_a_processor_that_goes_offline(machine: Machine) -> None:
     assert "1 of 1 batches entered" in machine.shell("taskset -c 1 /guest stress 1", 600)
 
 
+def test_a_child_on_the_other_processor(machine: Machine) -> None:
+    """A file that is inherited belongs to the processor of its capture, until somebody captures on another one."""
+    assert machine.shell("taskset -c 0 /guest inherit 1", 600) == "inherit done, 0 failures\n"
+
+
+def test_threads_on_both_processors(machine: Machine) -> None:
+    """The one that is not pinned is told so, or comes back; rows and requests change under the module all the time."""
+    said = machine.shell("/guest race 40", 600)
+    assert said.startswith("race done")
+    assert said.endswith(" 0 other\n")
+
+
 def test_the_executor_and_a_clean_log(machine: Machine) -> None:
     with GuestExecutor(machine) as executor:
         assert executor.run([executor.known_good()]).kind[0] == Kind.EXIT
