@@ -128,7 +128,7 @@ def test_kvm_has_vmx(machine: Machine) -> None:
     machine.shell(start_kvm, 600)
     machine.shell("while ! grep -q stress: /tmp/out; do sleep 0.1; done; grep 'errno 98' /tmp/out", 600)
     machine.shell(end_kvm, 600)
-    machine.shell("for module in $(sort -r /others.order); do rmmod $module; done")
+    machine.shell("for module in $(tac /others.order); do rmmod ${module%.ko}; done")
 
 
 def test_the_command_line_through_an_agent(machine: Machine) -> None:
