@@ -14,11 +14,12 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from guest_executor import GuestExecutor, ran, translate
-from machine import Machine, kernels, needs
+from machine import Machine, MachineError, kernels, needs
 
 from vmfuzz.arch.outcomes import Outcomes
 from vmfuzz.campaign.compare import Verdict
@@ -62,7 +63,7 @@ class Figures:
         )
 
 
-def compare(guest: GuestExecutor, candidates: int, *, seed: int = 1, family: int = 1000) -> Figures:
+def compare(guest: GuestExecutor, candidates: int, *, seed: int = 1, family: int = 1000, progress: bool = False) -> Figures:
     """Run a campaign on the machine; each row that runs on both is also compared with this process's CPU, where it has one of that name."""
     campaign, figures, findings, chunk, began = Campaign(guest, seed=seed), Figures(), Findings(), 0, time.monotonic()
     try:
@@ -80,6 +81,8 @@ def compare(guest: GuestExecutor, candidates: int, *, seed: int = 1, family: int
                 same = _same_here(batch, guest, here, model, comparison.outcomes, comparison.prediction.allowed)
                 figures.equal += int(same.sum())
                 figures.different += int((~same).sum())
+            if progress and figures.candidates % 50_000 < len(batch):
+                print(f"{figures.candidates:,}", file=sys.stderr, flush=True)
             if figures.candidates >= candidates:
                 break
         chunk += 1
@@ -117,6 +120,7 @@ def main() -> None:
     parser.add_argument("--cpu", default="corei7_skylake_x", help="a CPU model of Debian's Bochs")
     parser.add_argument("--kernel", type=int, default=0, help="which of the installed kernels: 0 the oldest, -1 the newest")
     parser.add_argument("--arguments", default="nopti mitigations=off", help="for the kernel")
+    parser.add_argument("--last", type=Path, default=Path("last-request"), help="where the last request goes if the machine dies")
     wanted = parser.parse_args()
     missing = needs("bochs")
     if missing:
@@ -124,8 +128,13 @@ def main() -> None:
     with Machine("bochs", cpu=wanted.cpu, arguments=wanted.arguments, kernel=kernels()[wanted.kernel]) as machine:
         machine.start()
         print(f"{wanted.cpu}, {machine.shell('uname -r').strip()}, {wanted.arguments}, seed {wanted.seed} (emulated)", flush=True)
-        with GuestExecutor(machine) as guest:
-            figures = compare(guest, wanted.candidates, seed=wanted.seed)
+        guest = GuestExecutor(machine)
+        try:
+            figures = compare(guest, wanted.candidates, seed=wanted.seed, progress=True)
+        except MachineError as error:
+            wanted.last.write_bytes(machine.last_request())
+            sys.exit(f"{error}\nThe machine is dead; {wanted.last} has the last request (a journal without its head line).")
+        guest.close()
         machine.shell("rmmod vmfuzz")
         trouble = machine.trouble()
     print(figures)

@@ -53,7 +53,7 @@ class ThisMachine(Machine):
         self.shell(f"echo {_MARK} {self.folder.name} > /dev/kmsg")
         return self
 
-    def shell(self, command: str, seconds: float = 120.0) -> str:
+    def shell(self, command: str, seconds: float = 600.0) -> str:
         """Run a command here as root; raises MachineError when it fails."""
         for name in ("guest", "vmfuzz.ko", "others.order"):
             command = command.replace(f"/{name}", str(self.folder / name))
@@ -66,7 +66,7 @@ class ThisMachine(Machine):
             raise MachineError(f"{command}: status {done.returncode}: {said}")
         return said
 
-    def request(self, code: int, payload: bytes, seconds: float = 120.0) -> tuple[int, bytes]:  # noqa: ARG002
+    def request(self, code: int, payload: bytes, seconds: float = 600.0) -> tuple[int, bytes]:  # noqa: ARG002
         """One request to the module."""
         if code == CLOSE:
             if self._device is not None:

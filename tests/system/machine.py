@@ -35,7 +35,7 @@ _KVM_CREATE_VM: Final = 0xAE01
 SHELL, CLOSE = 0x100, 0x5600
 #: What a clean kernel log does not have.
 TROUBLE: Final = "BUG:|WARNING:|Oops|Call Trace|general protection|nable to handle|lockup|self-detected stall|came back|VMXON failed|is lost|machine check"
-_BOOT_SECONDS: Final = 300.0
+_BOOT_SECONDS: Final = 900.0
 _KVM_SECONDS: Final = 20.0
 _ISOLINUX: Final = (Path("/usr/lib/ISOLINUX/isolinux.bin"), Path("/usr/lib/syslinux/modules/bios/ldlinux.c32"))
 _INIT: Final = """#!/bin/busybox sh
@@ -287,7 +287,7 @@ class Machine:
         processor = ["-accel", "kvm", "-cpu", "host,-vmx,-arch-capabilities"] if kvm else ["-accel", "tcg", "-cpu", "max"]
         return ["qemu-system-x86_64", *processor, *options, *drive, *kernel]
 
-    def request(self, code: int, payload: bytes, seconds: float = 120.0) -> tuple[int, bytes]:
+    def request(self, code: int, payload: bytes, seconds: float = 600.0) -> tuple[int, bytes]:
         """One frame to the machine; returns its answer's code and bytes."""
         deadline = time.monotonic() + seconds
         for answer in exchange(self._file, code, payload):
@@ -300,7 +300,12 @@ class Machine:
             time.sleep(0.002)
         raise MachineError(f"no answer for {seconds:g} s: {self.last_words()}")
 
-    def shell(self, command: str, seconds: float = 120.0) -> str:
+    def last_request(self) -> bytes:
+        """The payload that the machine got last: the culprit, if it died of it."""
+        _, _, length, _ = _HEAD.unpack(os.pread(self._file, _HEAD.size, 0))
+        return os.pread(self._file, length, _REQUEST_DATA)
+
+    def shell(self, command: str, seconds: float = 600.0) -> str:
         """Run a command in the machine as root; raises MachineError when it fails."""
         status, said = self.request(SHELL, command.encode(), seconds)
         if status:

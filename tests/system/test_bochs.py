@@ -34,7 +34,8 @@ pytestmark = [pytest.mark.skipif(missing is not None, reason=str(missing)), pyte
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     arguments = os.environ.get("VMFUZZ_SYSTEM_ARGUMENTS", "nopti mitigations=off")
-    with ThisMachine() if HERE else Machine("bochs", cpu=CPU, arguments=arguments) as machine:
+    # The command line runs what ends Bochs 2.7 with a panic, too; the campaigns of GuestExecutor do not.
+    with ThisMachine() if HERE else Machine("bochs", cpu=CPU, arguments=arguments, panic="ignore") as machine:
         yield machine.start()
 
 
@@ -45,7 +46,7 @@ def guest(machine: Machine) -> Iterator[GuestExecutor]:
 
 
 def test_misuse(machine: Machine) -> None:
-    assert machine.shell("/guest misuse vmx", 600) == "misuse done, 0 failures\n"
+    assert machine.shell("/guest misuse vmx") == "misuse done, 0 failures\n"
 
 
 def test_the_known_good_vmcs_enters(guest: GuestExecutor) -> None:
@@ -80,7 +81,7 @@ def test_outcomes_are_those_of_the_model_and_of_the_emulated_cpu(guest: GuestExe
 
 def test_bits_flipped_in_a_good_request_and_in_its_rows(machine: Machine) -> None:
     """A bounded fuzz of what gets through the checks of the request: entered, failed and refused, and no other end of it."""
-    said = machine.shell(f"/guest flips {SEED} 200", 600)
+    said = machine.shell(f"/guest flips {SEED} 200")
     print(said)
     errors, rows, entered, failed, refused = (int(number) for number in re.findall(r"[0-9]+", said)[1:])
     assert errors
@@ -91,7 +92,7 @@ def test_bits_flipped_in_a_good_request_and_in_its_rows(machine: Machine) -> Non
 
 
 def test_threads_that_share_a_file_and_change_what_it_reads(machine: Machine) -> None:
-    said = machine.shell("/guest race 100", 600)
+    said = machine.shell("/guest race 100")
     print(said)
     ran_, refused, other = (int(number) for number in re.findall(r"[0-9]+", said))
     assert ran_
@@ -107,7 +108,7 @@ def test_nothing_is_left_behind(machine: Machine) -> None:
 
     machine.shell("/guest cycles 5")
     before = free()
-    assert machine.shell("/guest cycles 100", 600) == "cycles done\n"
+    assert machine.shell("/guest cycles 100") == "cycles done\n"
     assert free() > before - 8000
     assert "vmfuzz_open" not in machine.shell("cat /proc/vmallocinfo")
 
@@ -119,15 +120,15 @@ def test_kvm_has_vmx(machine: Machine) -> None:
     start_kvm = "/guest kvm > /tmp/kvm & echo $! > /tmp/pid; while ! grep -q kvm /tmp/kvm; do :; done; grep runs /tmp/kvm"
     end_kvm = "kill -9 $(cat /tmp/pid); while ! /guest stress 1 > /tmp/out; do sleep 0.1; done"
     machine.shell("for module in $(cat /others.order); do insmod /$module; done")
-    machine.shell(start_kvm, 600)
+    machine.shell(start_kvm)
     with pytest.raises(MachineError, match="errno 98"):
         machine.shell("/guest stress 1")
     assert "another program is in VMX operation" in machine.shell("dmesg")
-    machine.shell(end_kvm, 600)
+    machine.shell(end_kvm)
     machine.shell("/guest stress 0 > /tmp/out & while ! grep -q runs /tmp/out; do :; done")
-    machine.shell(start_kvm, 600)
-    machine.shell("while ! grep -q stress: /tmp/out; do sleep 0.1; done; grep 'errno 98' /tmp/out", 600)
-    machine.shell(end_kvm, 600)
+    machine.shell(start_kvm)
+    machine.shell("while ! grep -q stress: /tmp/out; do sleep 0.1; done; grep 'errno 98' /tmp/out")
+    machine.shell(end_kvm)
     machine.shell("for module in $(tac /others.order); do rmmod ${module%.ko}; done")
 
 

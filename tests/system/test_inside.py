@@ -87,7 +87,7 @@ def test_a_campaign_killed_in_the_middle(with_vmx: Vmfuzz) -> None:
 
 def test_kvm_in_use(with_vmx: Vmfuzz) -> None:
     with_vmx.machine.shell("for module in $(cat /others.order); do insmod /$module; done")
-    with_vmx.machine.shell("/guest kvm > /tmp/kvm & echo $! > /tmp/pid; while ! grep -q kvm /tmp/kvm; do :; done; grep runs /tmp/kvm", 600)
+    with_vmx.machine.shell("/guest kvm > /tmp/kvm & echo $! > /tmp/pid; while ! grep -q kvm /tmp/kvm; do :; done; grep runs /tmp/kvm")
     one_sentence(with_vmx.run(*RUN), "another program is in VMX operation on this CPU, most likely KVM")
     with_vmx.machine.shell("kill -9 $(cat /tmp/pid)")
 
