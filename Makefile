@@ -2,6 +2,7 @@
 # make test: install into .venv and pass the tests
 # make test-wheel: build sdist and wheel, try the wheel in an empty environment
 # make test-system: build the kernel module, boot Debian's kernel with it in Bochs and QEMU (packages: tests/system/README.md)
+# make test-system-full: also vmfuzz itself inside those machines, and 1,000,000 candidates through the module (an hour)
 # make lint: style and types
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ ITERATIONS ?= 1000000
 STAMP = $(VENV)/.installed
 SOURCES = pyproject.toml setup.py $(wildcard kmod/engine.*) src/vmfuzz/execute/bochs_platform.c
 
-.PHONY: run test test-wheel test-system lint clean
+.PHONY: run test test-wheel test-system test-system-full lint clean
 
 run: $(STAMP)
 	$(VENV)/bin/vmfuzz run --iterations $(ITERATIONS)
@@ -23,7 +24,11 @@ test-wheel: $(STAMP)
 	VMFUZZ_TEST_WHEEL=1 $(VENV)/bin/pytest -n 0 tests/test_wheel.py
 
 test-system: $(STAMP)
-	$(VENV)/bin/pytest tests/system -rs -s </dev/null
+	VMFUZZ_SYSTEM=1 $(VENV)/bin/pytest -n 2 --dist loadfile tests/system -rsP </dev/null
+
+test-system-full: $(STAMP)
+	VMFUZZ_SYSTEM=1 VMFUZZ_SYSTEM_FULL=1 $(VENV)/bin/pytest -n 2 --dist loadfile tests/system -rsP </dev/null
+	$(VENV)/bin/python tests/system/comparison.py --candidates 1000000
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check src tests benchmarks setup.py

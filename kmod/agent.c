@@ -66,7 +66,7 @@ static int call(unsigned long request, void *argument)
 	if (device < 0)
 		device = open("/dev/vmfuzz", O_RDWR | O_CLOEXEC);
 	if (device < 0)
-		return errno;
+		return errno == EACCES ? EPERM : errno;	/* EACCES of a request says that the firmware disabled VMX */
 	return ioctl(device, request, argument) ? errno : 0;
 }
 

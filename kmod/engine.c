@@ -8,6 +8,12 @@
 #include <linux/linkage.h>
 #include <linux/objtool.h>
 #include <linux/stringify.h>
+#include <asm/asm.h>
+#ifndef __CHECKER__		/* sparse does not know the operator */
+#if __has_include(<linux/annotate.h>)
+#include <linux/annotate.h>
+#endif
+#endif
 #undef BIT
 #endif
 #include "engine.h"
@@ -18,6 +24,13 @@
 #define RETURN "	" ASM_RET
 #else
 #define RETURN "	ret\n"
+#endif
+
+/* An MSR that a hypervisor promises and does not have faults; in a kernel it reads as 0. */
+#ifdef _ASM_EXTABLE
+#define IF_IT_FAULTS _ASM_EXTABLE(1b, 2b)
+#else
+#define IF_IT_FAULTS ""
 #endif
 
 /* A VM exit is no indirect branch: the exit handler needs no ENDBR, and objtool of kernels with IBT has to be told so. */
@@ -58,6 +71,11 @@ typedef vmfuzz_u64 u64;
 #define FIELD_INSTRUCTION_ERROR 0x4400
 #define FIELD_EXIT_REASON 0x4402
 #define FIELD_EXIT_QUALIFICATION 0x6400
+#define FIELD_EXIT_INTERRUPTION_INFO 0x4404
+
+#define EXIT_EXCEPTION_OR_NMI 0
+#define EXIT_EXTERNAL_INTERRUPT 1
+#define FAILURE_MACHINE_CHECK 41
 
 #define BIT(n) (1ull << (n))
 #define CR4_VMXE BIT(13)
@@ -67,9 +85,9 @@ typedef vmfuzz_u64 u64;
 
 static inline u64 rdmsr(u32 msr)
 {
-	u32 low, high;
+	u32 low = 0, high = 0;
 
-	asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
+	asm volatile("1: rdmsr\n2:\n" IF_IT_FAULTS : "+a"(low), "+d"(high) : "c"(msr));
 	return (u64)high << 32 | low;
 }
 
@@ -681,6 +699,28 @@ static inline int record(struct vmfuzz_result *out, u64 how)
 	return 0;
 }
 
+/* Events of the host in an outcome that was just recorded. On the emulated CPU there are none. */
+static inline void note_events(struct vmfuzz_run_state *s, const struct vmfuzz_result *out)
+{
+#ifndef VMFUZZ_EMULATED
+	u32 info;
+
+	if (out->kind == VMFUZZ_KIND_ENTRY_FAILURE && (out->exit_reason & 0xffff) == FAILURE_MACHINE_CHECK)
+		s->events |= VMFUZZ_EVENT_MACHINE_CHECK;
+	if (out->kind != VMFUZZ_KIND_EXIT || out->exit_reason > EXIT_EXTERNAL_INTERRUPT)
+		return;
+	info = (u32)vmread(FIELD_EXIT_INTERRUPTION_INFO);
+	if (!(info >> 31))
+		return;
+	if (out->exit_reason == EXIT_EXTERNAL_INTERRUPT)
+		s->events |= VMFUZZ_EVENT_INTERRUPT;
+	else if ((info >> 8 & 7) == 2)
+		s->events |= VMFUZZ_EVENT_NMI;
+	else if ((info & 0x7ff) == 0x312)	/* hardware exception 18 */
+		s->events |= VMFUZZ_EVENT_MACHINE_CHECK;
+#endif
+}
+
 static void record_vmwrite_failure(struct vmfuzz_result *out, u64 encoding)
 {
 	out->kind = VMFUZZ_KIND_VMWRITE_FAILED;
@@ -709,7 +749,7 @@ static inline u64 write_row(const struct vmfuzz_request *r, const u64 *value, st
 }
 
 /* Bring the VMCS to the launched state by entering with the base. Returns the kind of the outcome. */
-static int launch_base(const struct vmfuzz_request *r)
+static int launch_base(const struct vmfuzz_request *r, struct vmfuzz_run_state *s)
 {
 	struct vmfuzz_result scratch = { 0 };
 	const struct vmfuzz_pair *restore = r->restore;
@@ -717,6 +757,7 @@ static int launch_base(const struct vmfuzz_request *r)
 
 	write_base_columns(r);
 	record(&scratch, vmfuzz_enter(0, 0));
+	note_events(s, &scratch);
 	for (i = 0; i < r->restore_count; i++)
 		write_pair(r, &restore[i]);
 	return scratch.kind;
@@ -732,7 +773,7 @@ static int enter_live(struct vmfuzz_request *r, struct vmfuzz_run_state *s, cons
 	for (i = 0; i < r->live_columns; i++)
 		live[column[n + i].target & (VMFUZZ_LIVE_COUNT - 1)] = value[n + i];
 	if (live[VMFUZZ_LIVE_LAUNCHED] && !s->launched) {
-		kind = launch_base(r);
+		kind = launch_base(r, s);
 		if (kind != VMFUZZ_KIND_EXIT) {
 			r->detail = (u64)kind;
 			s->status = VMFUZZ_STATUS_BASE_NOT_LAUNCHED;
@@ -759,12 +800,12 @@ static int enter_live(struct vmfuzz_request *r, struct vmfuzz_run_state *s, cons
  * The linear-address width decides what is canonical, so a row that changed it would change the outcome of the next. In 64-bit
  * mode no instruction changes it back, only another exit does. Returns nonzero when the VMCS was used for that.
  */
-static int restore_la57(const struct vmfuzz_request *r)
+static int restore_la57(const struct vmfuzz_request *r, struct vmfuzz_run_state *s)
 {
 	if (!((read_cr4() ^ r->cr4) & CR4_LA57))
 		return 0;
 	make_clear(r);
-	launch_base(r);
+	launch_base(r, s);
 	make_clear(r);
 	return 1;
 }
@@ -800,6 +841,7 @@ static inline __attribute__((always_inline)) int run_row(struct vmfuzz_request *
 			return 0;
 		entered = record(out, vmfuzz_enter(0, 0));
 	}
+	note_events(s, out);
 	if (entered) {
 		s->launched = 1;
 		if (!live) {
@@ -809,7 +851,7 @@ static inline __attribute__((always_inline)) int run_row(struct vmfuzz_request *
 		for (j = 0; j < r->restore_count; j++)
 			write_pair(r, &r->restore[j]);
 	}
-	if (__builtin_expect(r->flags & VMFUZZ_FLAG_LA57, 0) && restore_la57(r))
+	if (__builtin_expect(r->flags & VMFUZZ_FLAG_LA57, 0) && restore_la57(r, s))
 		s->launched = 0;
 	if (__builtin_expect(r->flags & VMFUZZ_FLAG_PARANOID, 0)) {
 		write_base_columns(r);

@@ -8,6 +8,14 @@
 struct vmfuzz_run_state {
 	int launched;		/* launch state of the current VMCS */
 	int status;		/* enum vmfuzz_status; anything but DONE ends the run */
+	vmfuzz_u32 events;	/* enum vmfuzz_events of exits since the caller cleared it, also of exits that no row shows */
+};
+
+/* Events of the host that a VM exit consumed. Only the kernel module looks for them. */
+enum vmfuzz_events {
+	VMFUZZ_EVENT_NMI = 1,
+	VMFUZZ_EVENT_MACHINE_CHECK = 2,
+	VMFUZZ_EVENT_INTERRUPT = 4,	/* acknowledged by the exit */
 };
 
 /* Where VM exits go: the only value of host_rip that may be loaded. */
@@ -18,7 +26,7 @@ void vmfuzz_serve(struct vmfuzz_request *r);
 void vmfuzz_start(struct vmfuzz_request *r) __attribute__((noreturn));
 #else
 /*
- * All but vmfuzz_probe need VMX operation. Between vmfuzz_begin and vmfuzz_end the VMCS may be put down (VMCLEAR, its contents
+ * All but vmfuzz_probe need VMX operation and interrupts off. Between vmfuzz_begin and vmfuzz_end the VMCS may be put down (VMCLEAR, its contents
  * stay in memory) and picked up again, with VMXOFF and VMXON between.
  */
 void vmfuzz_probe(struct vmfuzz_request *r);

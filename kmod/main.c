@@ -41,11 +41,15 @@ struct session {
 static atomic_t opened = ATOMIC_INIT(0);
 static bool broken;		/* outlives a session: only loading the module again clears it */
 
+/* A wrong request is the caller's to debug: each is logged, as far as the log is not flooded. */
 static int invalid(const char *what)
 {
 	pr_info_ratelimited("vmfuzz: request refused: %s\n", what);
 	return -EINVAL;
 }
+
+/* Other errors say it once. */
+#define once(error, what) ({ pr_info_once("vmfuzz: " what "\n"); -(error); })
 
 /* ---- targets ---- */
 
@@ -219,19 +223,20 @@ static int prepare_columns(struct session *s)
 	return 0;
 }
 
-static void add_restore(struct session *s, u64 target)
+static int add_restore(struct session *s, u64 target)
 {
 	struct vmfuzz_request *r = s->machine.request;
 	u64 i;
 
 	for (i = 0; i < r->restore_count; i++)
 		if (r->restore[i].target == target)
-			return;
+			return 0;
 	if (r->restore_count == VMFUZZ_MAX_FIELDS)
-		return;
+		return invalid("too many targets to restore");
 	r->restore[i].target = target;
 	r->restore[i].value = base_value(s, target);
 	r->restore_count++;
+	return 0;
 }
 
 /*
@@ -247,17 +252,17 @@ static int prepare_restore(struct session *s)
 	if (error)
 		return error;
 	s->machine.request->restore_count = 0;
-	for (i = 0; i < VMFUZZ_SLOT_COUNT; i++)
+	for (i = 0; !error && i < VMFUZZ_SLOT_COUNT; i++)
 		if ((vmfuzz_slot_encoding[i] >> 10 & 3) != 3 && field_index(s, vmfuzz_slot_encoding[i]) >= 0)
-			add_restore(s, vmfuzz_slot_encoding[i]);
-	for (i = 0; i < j->run.restore_count; i++) {
+			error = add_restore(s, vmfuzz_slot_encoding[i]);
+	for (i = 0; !error && i < j->run.restore_count; i++) {
 		u64 target = j->restore[i];
 
 		if (!good_arena(target) && (field_index(s, target) < 0 || (target >> 10 & 1)))
 			return invalid("target to restore");
-		add_restore(s, target);
+		error = add_restore(s, target);
 	}
-	return 0;
+	return error;
 }
 
 static void prepare_host(struct session *s)
@@ -418,7 +423,7 @@ static long do_run(struct session *s, void __user *argument)
 		return error;
 	if (!m->captured) {
 		error = vmfuzz_machine_probe(m);
-		return error ? error : -ENODATA;
+		return error ? error : once(ENODATA, "run before capture");
 	}
 	run->rows_done = 0;
 	error = prepare(s);
@@ -515,8 +520,10 @@ static long vmfuzz_ioctl(struct file *file, unsigned int command, unsigned long 
 		result = do_run(s, (void __user *)argument);
 		break;
 	default:
-		result = -ENOTTY;
+		result = once(ENOTTY, "no such request");
 	}
+	if (result == -EFAULT)
+		pr_info_once("vmfuzz: a pointer of a request cannot be read or written\n");
 	if (s->machine.broken)
 		broken = true;
 	mutex_unlock(&s->lock);
@@ -561,9 +568,9 @@ static int vmfuzz_open(struct inode *inode, struct file *file)
 	struct session *s;
 
 	if (!capable(CAP_SYS_ADMIN))
-		return -EPERM;
+		return once(EPERM, "only CAP_SYS_ADMIN may open the device");
 	if (atomic_cmpxchg(&opened, 0, 1))
-		return -EBUSY;
+		return once(EBUSY, "the device is open already; it serves one program at a time");
 	s = session_new();
 	if (!s) {
 		atomic_set(&opened, 0);

@@ -127,9 +127,19 @@ def test_each_errno_of_the_interface_has_its_text(name: str) -> None:
     assert name in (KMOD / "vmfuzz_uapi.h").read_text()
 
 
-def test_why_the_device_does_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_the_device_does_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, installed = tmp_path / "kmod", tmp_path / "modules"
     monkeypatch.setattr(kmod_device, "cpu_has_vmx", lambda: True)
-    assert "insmod kmod/vmfuzz.ko" in why_not_open(FileNotFoundError())
+    monkeypatch.setattr(kmod_device, "_SOURCE", source)
+    monkeypatch.setattr(kmod_device, "_INSTALLED", installed)
+    assert "the module is not built" in why_not_open(FileNotFoundError())
+    assert "`make -C kmod`" in why_not_open(FileNotFoundError())
+    source.mkdir()
+    (source / "vmfuzz.ko").touch()
+    assert f"`insmod {source}/vmfuzz.ko`" in why_not_open(FileNotFoundError())
+    (installed / "updates/dkms").mkdir(parents=True)
+    (installed / "updates/dkms/vmfuzz.ko.xz").touch()
+    assert "`modprobe vmfuzz`" in why_not_open(FileNotFoundError())
     monkeypatch.setattr(kmod_device, "cpu_has_vmx", lambda: False)
     assert "no VMX" in why_not_open(FileNotFoundError())
     assert "CAP_SYS_ADMIN" in why_not_open(PermissionError())
@@ -166,6 +176,27 @@ def test_a_journal_of_this_boot_is_no_accident(tmp_path: Path) -> None:
     Journal(path).close()
     with pytest.raises(UsageError, match="empty"):
         read_journal(path)
+
+
+def test_a_journal_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentUnusable, match="XDG_STATE_HOME"):
+        Journal(tmp_path / "file/journal")
+    journal = Journal(tmp_path / "journal")
+    monkeypatch.setattr(kmod_journal.os, "pwrite", lambda *_: 5)
+    with pytest.raises(ExecutorError, match="the disk is full; the batch did not run"):
+        journal.write(b"0123456789")
+
+
+def test_agents_that_are_none() -> None:
+    with pytest.raises(ExecutorError, match="ended with status 1 before it answered"):
+        open_executor("remote:false")
+    with pytest.raises(ExecutorError, match="is no vmfuzz frame"):
+        open_executor("remote:sh -c 'echo a greeting of more than sixteen characters; cat'")
+    with pytest.raises(EnvironmentUnusable, match="cannot start the agent"):
+        open_executor("remote:/nonexistent/agent")
+    with pytest.raises(UsageError, match="quote the command as for a shell"):
+        open_executor('remote:ssh "root')
 
 
 def test_the_agent_answers_without_a_device(tmp_path: Path) -> None:

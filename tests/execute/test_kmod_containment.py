@@ -7,11 +7,13 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
@@ -107,10 +109,8 @@ def test_c_and_python_agree(library: ctypes.CDLL, each_cpu: BochsExecutor, rando
     base = each_cpu.known_good()
     names = [name for name in c.names if base.get(name) is not None]
     rng = np.random.default_rng(risk)
-    seen: set[int] = set()
     for batch in random_families(base, seed=31 + risk, families=30, rows=100):
-        seen |= set(assert_equal(c, python, with_rule_fields(batch, names, rng)).tolist())
-    assert len(seen) > 15
+        assert_equal(c, python, with_rule_fields(batch, names, rng))
 
 
 def test_the_known_good_vmcs_may_run(library: ctypes.CDLL, each_cpu: BochsExecutor) -> None:
@@ -119,31 +119,74 @@ def test_the_known_good_vmcs_may_run(library: ctypes.CDLL, each_cpu: BochsExecut
         assert assert_equal(c, python, VmcsBatch.of([each_cpu.known_good()])).tolist() == [0]
 
 
-@pytest.mark.parametrize(
-    ("rule", "changes"),
-    [
-        (1, {"vm_entry_controls": 1 << 10}),
-        (3, {"host_cr0": 1 << 16}),
-        (4, {"host_cr3": 0x1000}),
-        (5, {"host_cr4": 1 << 2}),
-        (6, {"host_ds_selector": 0x18}),
-        (7, {"host_gs_base": 1 << 20}),
-        (8, {"host_ia32_sysenter_cs": 1}),
-        (9, {"host_rsp": 8}),
-        (10, {"host_rip": 8}),
-        (19, {"vm_exit_msr_store_count": 1}),
-        (20, {"vm_exit_msr_load_count": 1}),
-        (21, {"vm_entry_msr_load_count": 1}),
-        (26, {"guest_activity_state": 2}),
-        (27, {"pin_based_controls": 1 << 6 | 1}),
-        (28, {"pin_based_controls": 1 << 6}),
-    ],
-)
-def test_one_bit_too_many(library: ctypes.CDLL, bochs: BochsExecutor, rule: int, changes: dict[str, int]) -> None:
-    """Bits flipped in the known-good VMCS break exactly this rule."""
-    known = bochs.known_good()
-    candidate = known.replace(**{name: known[name] ^ bits for name, bits in changes.items()})
-    assert assert_equal(*both(library, bochs, 0), VmcsBatch.of([candidate])).tolist() == [rule]
+_SEVEN: Final = 0x0007_0007_0007_0007
+#: What is flipped in the known-good VMCS so that exactly this rule refuses it, by the rule's number.
+BREAKS: Final = {
+    1: {"vm_entry_controls": 1 << 10},
+    2: {"vm_entry_controls": 1 << 24},
+    3: {"host_cr0": 1 << 16},
+    4: {"host_cr3": 0x1000},
+    5: {"host_cr4": 1 << 2},
+    6: {"host_ds_selector": 0x18},
+    7: {"host_gs_base": 1 << 20},
+    8: {"host_ia32_sysenter_cs": 1},
+    9: {"host_rsp": 8},
+    10: {"host_rip": 8},
+    11: {"host_ia32_pat": _SEVEN},
+    12: {"host_ia32_efer": 1},
+    13: {"host_ia32_perf_global_ctrl": 1},
+    14: {"vm_exit_controls": 1 << 28, "host_ssp": 8},
+    15: {"vm_exit_controls": 1 << 29, "host_ia32_pkrs": 1},
+    16: {"vm_exit_controls": 1 << 31, "secondary_vm_exit_controls": 1 << 3},
+    17: {"vm_entry_controls": 1 << 16},
+    18: {"vm_entry_controls": 1 << 2, "guest_ia32_debugctl": 1 << 6},
+    19: {"vm_exit_msr_store_count": 1},
+    20: {"vm_exit_msr_load_count": 1},
+    21: {"vm_entry_msr_load_count": 1},
+    22: {"secondary_processor_based_controls": 2, "guest_cr3": 0x1000},
+    23: {"eptp": 0x1000},
+    24: {"pin_based_controls": 1 << 7, "posted_interrupt_descriptor": 1 << 30},
+    25: {"vmcs_link_pointer": 0xFFFF_FFFF_FFFF_AFFF},
+    26: {"guest_activity_state": 2},
+    27: {"pin_based_controls": 1 << 6 | 1},
+    28: {"pin_based_controls": 1 << 6},
+}
+
+
+def test_each_rule_has_its_candidate() -> None:
+    assert sorted(BREAKS) == list(range(1, kmod_constants()["RULE_COUNT"]))
+
+
+@pytest.fixture(scope="session")
+def rich(library: ctypes.CDLL) -> Iterator[tuple[InC, KmodContainment, Vmcs]]:
+    """Both predicates for a processor that has every field, and one entry control more than the module knows."""
+    with BochsExecutor("arrow_lake") as executor:
+        capabilities = executor.capabilities()
+        msrs = {number: value | 1 << 56 if number in (0x484, 0x490) else value for number, value in capabilities.msrs.items()}
+        facts = (Capabilities("more", msrs, capabilities.cpuid), executor.known_good(), executor.arena, 0)
+        yield InC(library, *facts), KmodContainment(*facts), executor.known_good()
+
+
+@pytest.mark.parametrize("rule", BREAKS)
+def test_one_bit_too_many(rich: tuple[InC, KmodContainment, Vmcs], rule: int) -> None:
+    """Bits flipped in the known-good VMCS break exactly this rule, on both sides."""
+    c, python, known = rich
+    candidate = known.replace(**{name: (known.get(name) or 0) ^ bits for name, bits in BREAKS[rule].items()})
+    assert assert_equal(c, python, VmcsBatch.of([candidate])).tolist() == [rule]
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_any_mixture_of_what_breaks_rules(rich: tuple[InC, KmodContainment, Vmcs], data: st.DataObject) -> None:
+    """Several broken rules at once, some of their bits changed again: both sides name the same one."""
+    c, python, known = rich
+    values = {name: known.get(name) or 0 for name in c.names if known.get(name) is not None}
+    for rule in data.draw(st.lists(st.sampled_from(sorted(BREAKS)), max_size=4)):
+        for name, bits in BREAKS[rule].items():
+            values[name] ^= bits
+    for name in data.draw(st.lists(st.sampled_from(sorted(values)), max_size=3)):
+        values[name] ^= 1 << data.draw(st.integers(0, FIELDS[name].width - 1))
+    assert_equal(c, python, VmcsBatch.of([known.replace(**values)]))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,12 @@
 /*
  * guest mailbox DISK: the agent's frames, but through two places of a disk image that the outside reads and writes as a file.
  * guest misuse: every request with wrong sizes, versions, pointers and counts, and a bounded fuzz. Prints FAIL lines and "misuse done".
- * guest stress: captures and runs the known-good VMCS without end, to be killed.
+ * guest flips SEED REQUESTS: runs with bits of the known-good VMCS flipped and the request damaged a little: what gets through is entered.
+ * guest race REQUESTS: threads that share one file, and change the rows and the request while the module works on them.
+ * guest cycles COUNT: opens, captures, runs and closes so often, to see whether anything is left behind.
+ * guest stress BATCHES: captures and runs the known-good VMCS, without end for 0, to be killed.
+ * guest inherit CPU: captures here, runs in a child on another CPU.
+ * guest kvm: creates a virtual machine of KVM, says so, and keeps it until it is killed.
  */
 #define _GNU_SOURCE
 #define main agent_main
@@ -11,6 +16,8 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <pthread.h>
+#include <stddef.h>
 
 #define CODE_SHELL 0x100u
 #define REPLY_HEAD 4096
@@ -305,6 +312,233 @@ static int misuse(int with_vmx)
 	return failures != 0;
 }
 
+/* ---- with VMX ---- */
+
+
+/* Memory with nothing of ours within a gigabyte, in either direction of any of its low bits: requests with damaged pointers write there. */
+static unsigned char *reserve(size_t bytes)
+{
+	size_t far = 1ul << 30;
+	unsigned char *p = mmap(NULL, 3 * far, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		exit(1);
+	p = (unsigned char *)(((uintptr_t)p + far - 1) & ~(far - 1));
+	if (mprotect(p, (bytes + BLOCK - 1) & ~(size_t)(BLOCK - 1), PROT_READ | PROT_WRITE))
+		exit(1);
+	return p;
+}
+
+static struct vmfuzz_capture known = { .size = sizeof(known), .version = VMFUZZ_UAPI_VERSION };
+
+static struct vmfuzz_run known_run(void)
+{
+	struct vmfuzz_run run = good_run();
+
+	run.base = (uintptr_t)known.fields;
+	run.base_count = known.field_count;
+	return run;
+}
+
+/* One bit more or less in one of the request's words, one time in eight. */
+static void damage(struct vmfuzz_run *run, uint64_t *state)
+{
+	uint64_t r = next_random(state);
+
+	if (r % 8 == 0)
+		((uint64_t *)run)[(r >> 8) % 16] ^= 1ull << ((r >> 16) % 64);
+}
+
+static int flips(uint64_t state, unsigned int count)
+{
+	unsigned char *rows = reserve(200 * (sizeof(struct vmfuzz_result) + 8 * 8));
+	static uint64_t targets[8];
+	unsigned int i, k, c, ran = 0, entered = 0, failed = 0, refused = 0, errors = 0;
+
+	if (call(VMFUZZ_IOC_CAPTURE, &known))
+		return 1;
+	for (i = 0; i < count; i++) {
+		struct vmfuzz_run run = known_run();
+		unsigned char *at = rows;
+
+		run.field_columns = 1 + next_random(&state) % 8;
+		run.row_bytes += 8 * run.field_columns;
+		run.row_count = 1 + next_random(&state) % 200;
+		run.risk = next_random(&state) % 2;
+		run.flags = next_random(&state) % 16 == 0;
+		run.columns = (uintptr_t)targets;
+		run.rows = (uintptr_t)rows;
+		for (c = 0; c < run.field_columns; c++)
+			targets[c] = known.fields[next_random(&state) % known.field_count].target;
+		for (k = 0; k < run.row_count; k++, at += run.row_bytes)
+			for (c = 0; c < run.field_columns; c++) {
+				uint64_t value = 0, r = next_random(&state), f;
+
+				for (f = 0; f < known.field_count; f++)
+					if (known.fields[f].target == targets[c])
+						value = known.fields[f].value;
+				if (r % 3)
+					value ^= 1ull << ((r >> 8) % 64);
+				memcpy(at + sizeof(struct vmfuzz_result) + 8 * c, &value, 8);
+			}
+		damage(&run, &state);
+		if (try_run(run)) {
+			errors++;
+			continue;
+		}
+		for (k = 0, at = rows; k < run.row_count && run.row_count <= 200 && run.rows == (uintptr_t)rows; k++, at += run.row_bytes) {
+			uint32_t kind = *at;
+
+			ran++;
+			entered += kind == VMFUZZ_KIND_EXIT;
+			failed += kind == VMFUZZ_KIND_ENTRY_FAILURE || kind == VMFUZZ_KIND_VMFAIL_VALID;
+			refused += kind == VMFUZZ_KIND_REFUSED;
+		}
+	}
+	printf("flips done: %u requests, %u errors; %u rows, %u entered, %u failed, %u refused\n", count, errors, ran, entered, failed, refused);
+	return 0;
+}
+
+#define SHARED_ROWS 300
+#define SHARED_BYTES (SHARED_ROWS * (sizeof(struct vmfuzz_result) + 8))
+static unsigned char *shared_rows;
+static struct vmfuzz_run shared_run;
+static uint64_t shared_target = 0x6816;		/* guest_gdtr_base */
+static volatile int stop;
+static unsigned int wanted;
+static unsigned int raced[3];
+
+/* Runs the shared request, whatever it says at the moment, until enough of them ran and were refused. */
+static void *racing(void *unused)
+{
+	unsigned int i;
+
+	for (i = 0; i < 50 * wanted && (raced[0] < wanted || raced[1] < wanted / 10); i++) {
+		int error = ioctl(device, VMFUZZ_IOC_RUN, &shared_run) ? errno : 0;
+
+		__atomic_add_fetch(&raced[!error ? 0 : error == EINVAL || error == EFAULT || error == EXDEV ? 1 : 2], 1, __ATOMIC_RELAXED);
+		sched_yield();
+	}
+	return unused;
+}
+
+static void *changing(void *unused)
+{
+	uint64_t state = 1234567, r;
+
+	while (!stop) {
+		r = next_random(&state);
+		((uint64_t *)shared_rows)[(r >> 8) % (SHARED_BYTES / 8)] = next_random(&state);
+		if (r % 7 == 0)
+			shared_run.row_count = (r >> 32) % (SHARED_ROWS + 1);
+		if (r % 11 == 0)
+			shared_run.row_bytes = sizeof(struct vmfuzz_result) + 8 + (r >> 32 & 1) * 8;
+		if (r % 13 == 0)
+			shared_target = r >> 40 & 1 ? 0x6c16 : 0x6816;
+		if (r % 17 == 0)	/* restore_count, rows, row_bytes, row_count */
+			((uint64_t *)&shared_run)[(r >> 8) % 4 + 8] ^= 1ull << ((r >> 16) % 64);
+		if (r % 5 == 0)
+			sched_yield();
+		if (r % 19 == 0) {
+			shared_run = known_run();
+			shared_run.field_columns = 1;
+			shared_run.row_bytes += 8;
+			shared_run.columns = (uintptr_t)&shared_target;
+			shared_run.rows = (uintptr_t)shared_rows;
+			shared_run.row_count = SHARED_ROWS;
+		}
+	}
+	return unused;
+}
+
+_Static_assert(offsetof(struct vmfuzz_run, restore_count) == 8 * 8 && offsetof(struct vmfuzz_run, row_count) == 11 * 8, "changing()");
+
+static int race(unsigned int requests)
+{
+	pthread_t threads[3];
+	unsigned int i;
+
+	if (call(VMFUZZ_IOC_CAPTURE, &known))
+		return 1;
+	wanted = requests;
+	shared_rows = reserve(SHARED_BYTES);
+	shared_run = known_run();
+	for (i = 0; i < 3; i++)
+		if (pthread_create(&threads[i], NULL, i ? racing : changing, NULL))
+			return 1;
+	pthread_join(threads[1], NULL);
+	pthread_join(threads[2], NULL);
+	stop = 1;
+	pthread_join(threads[0], NULL);
+	printf("race done: %u ran, %u refused, %u other\n", raced[0], raced[1], raced[2]);
+	return raced[2] != 0;
+}
+
+static int cycles(unsigned int count)
+{
+	static struct vmfuzz_result rows[10];
+	unsigned int i;
+
+	for (i = 0; i < count; i++) {
+		struct vmfuzz_run run;
+
+		if (call(VMFUZZ_IOC_CAPTURE, &known))
+			return 1;
+		run = known_run();
+		run.rows = (uintptr_t)rows;
+		run.row_count = 10;
+		if (try_run(run) || rows[9].kind != VMFUZZ_KIND_EXIT)
+			return 1;
+		close(device);
+		device = -1;
+	}
+	printf("cycles done\n");
+	return 0;
+}
+
+/* A file may be inherited, but it belongs to the CPU of its capture. */
+static int inherit(int cpu)
+{
+	cpu_set_t set;
+	int status;
+
+	if (call(VMFUZZ_IOC_CAPTURE, &known))
+		return 1;
+	if (!fork()) {
+		struct vmfuzz_run run = known_run();
+		static struct vmfuzz_result row;
+
+		CPU_ZERO(&set);
+		CPU_SET(cpu, &set);
+		if (sched_setaffinity(0, sizeof(set), &set))
+			_exit(1);
+		run.rows = (uintptr_t)&row;
+		run.row_count = 1;
+		expect("run in a child on another CPU", try_run(run), EXDEV);
+		expect("capture in a child on another CPU", call(VMFUZZ_IOC_CAPTURE, &known), 0);
+		expect("run in the child then", try_run(run), 0);
+		fflush(stdout);
+		_exit(failures);
+	}
+	wait(&status);
+	printf("inherit done, %d failures\n", WEXITSTATUS(status));
+	return status != 0;
+}
+
+static int kvm(void)
+{
+	int file = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	if (file < 0 || ioctl(file, 0xae01, 0) < 0) {	/* KVM_CREATE_VM */
+		printf("kvm: %s\n", strerror(errno));
+		return 1;
+	}
+	printf("kvm runs\n");
+	fflush(stdout);
+	for (;;)
+		pause();
+}
+
 /* Runs rows of the known-good VMCS for ever, or `batches` times; prints a line once it really runs. */
 static int stress(unsigned int batches)
 {
@@ -345,6 +579,16 @@ int main(int argc, char **argv)
 		return misuse(!strcmp(argv[2], "vmx"));
 	if (argc > 2 && !strcmp(argv[1], "stress"))
 		return stress((unsigned int)atoi(argv[2]));
-	fprintf(stderr, "guest mailbox DISK | misuse vmx|none | stress BATCHES\n");
+	if (argc > 3 && !strcmp(argv[1], "flips"))
+		return flips(strtoull(argv[2], NULL, 0), (unsigned int)atoi(argv[3]));
+	if (argc > 2 && !strcmp(argv[1], "race"))
+		return race((unsigned int)atoi(argv[2]));
+	if (argc > 2 && !strcmp(argv[1], "cycles"))
+		return cycles((unsigned int)atoi(argv[2]));
+	if (argc > 2 && !strcmp(argv[1], "inherit"))
+		return inherit(atoi(argv[2]));
+	if (argc > 1 && !strcmp(argv[1], "kvm"))
+		return kvm();
+	fprintf(stderr, "guest mailbox DISK | misuse vmx|none | flips SEED REQUESTS | race REQUESTS | cycles COUNT | stress BATCHES | inherit CPU | kvm\n");
 	return (void)agent_main, 2;
 }

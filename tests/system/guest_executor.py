@@ -42,7 +42,7 @@ class GuestExecutor(KmodExecutor):
 
     @property
     def name(self) -> str:
-        return f"bochs-2.7 {self.machine.cpu}"
+        return f"bochs-2.7 {self.machine.cpu}" if self.machine.emulator else super().name
 
     def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
         """Without what ends Bochs 2.7 with a panic; those rows are NOT_RUN.
@@ -50,7 +50,7 @@ class GuestExecutor(KmodExecutor):
         That is the injection of "other" events (type 7), and a guest without protection whose IA32_EFER.LMA is or stays 1: because IA32_EFER
         is not loaded, or with "IA-32e mode guest", which Bochs accepts without paging.
         """
-        if not isinstance(batch, VmcsBatch):
+        if not isinstance(batch, VmcsBatch) or not self.machine.emulator:
             return super().run(batch)
 
         def values(name: str) -> npt.NDArray[np.uint64]:

@@ -6,12 +6,19 @@ read and write while the machine runs (guest.c has the other side).
 
 from __future__ import annotations
 
+import fcntl
+import lzma
 import os
+import re
+import secrets
+import shlex
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -22,9 +29,14 @@ _MAGIC: Final = 0x7A667676
 _HEAD: Final = struct.Struct("<IIQQ")
 _REPLY_HEAD, _REQUEST_DATA, _REPLY_DATA = 4096, 1 << 20, 80 << 20
 _CYLINDERS: Final = 300
-_DISK_BYTES: Final = _CYLINDERS * 16 * 63 * 512
+_CYLINDER_BYTES: Final = 16 * 63 * 512
+_DISK_BYTES: Final = _CYLINDERS * _CYLINDER_BYTES
+_KVM_CREATE_VM: Final = 0xAE01
 SHELL, CLOSE = 0x100, 0x5600
-_BOOT_SECONDS: Final = 300.0
+#: What a clean kernel log does not have.
+TROUBLE: Final = "BUG:|WARNING:|Oops|Call Trace|general protection|nable to handle|lockup|self-detected stall|came back|VMXON failed|is lost|machine check"
+_BOOT_SECONDS: Final = 900.0
+_KVM_SECONDS: Final = 20.0
 _ISOLINUX: Final = (Path("/usr/lib/ISOLINUX/isolinux.bin"), Path("/usr/lib/syslinux/modules/bios/ldlinux.c32"))
 _INIT: Final = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp
@@ -32,6 +44,10 @@ _INIT: Final = """#!/bin/busybox sh
 mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev
 for module in $(cat /modules.order); do insmod /$module; done
 for i in 1 2 3 4 5 6 7 8 9 10; do [ -b /dev/sda ] && break; sleep 0.2; done
+if [ -b /dev/sdb ]; then
+    mkdir -p /root; mount -t ext4 /dev/sdb /root
+    for dir in dev proc sys; do mount -o bind /$dir /root/$dir; done
+fi
 insmod /vmfuzz.ko && echo "INIT: module loaded"
 /guest mailbox /dev/sda
 echo "INIT: mailbox ended $?"
@@ -40,18 +56,19 @@ poweroff -f
 _BOCHSRC: Final = """config_interface: textconfig
 display_library: term
 cpu: model={cpu}, count={count}, ips=50000000, reset_on_triple_fault=0
-memory: guest=256, host=256
+memory: guest={memory}, host={memory}
 romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15
 ata0-master: type=disk, path={disk}, mode=flat, cylinders={cylinders}, heads=16, spt=63
+{second_disk}
 ata1-master: type=cdrom, path={iso}, status=inserted
 boot: cdrom
 com1: enabled=1, mode=file, dev={serial}
 clock: sync=none
 log: {log}
-panic: action=fatal
+panic: action={panic}
 error: action=ignore
 info: action=ignore
 """
@@ -60,107 +77,183 @@ _ARGUMENTS: Final = (
 )
 
 
+#: Modules that the tests load: KVM, which takes VMX away from ours.
+_OTHERS: Final = ("kvm-intel",)
+
+
 class MachineError(Exception):
     """The machine did not boot, died or did not answer."""
 
 
-def headers() -> Path | None:
-    """Headers of a Debian cloud kernel whose image is there as well."""
-    for folder in sorted(Path("/usr/src").glob("linux-headers-*-cloud-amd64"), reverse=True):
-        release = folder.name.removeprefix("linux-headers-")
-        if Path("/boot", f"vmlinuz-{release}").exists() and Path("/lib/modules", release, "kernel").is_dir():
-            return folder
-    return None
+def _version(folder: Path) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"[0-9]+", folder.name))
+
+
+def kernels() -> list[Path]:
+    """Headers of Debian's cloud kernels whose images are there as well, from the oldest to the newest.
+
+    VMFUZZ_SYSTEM_ROOT names a folder in which more packages were unpacked.
+    """
+    roots = [Path("/"), *map(Path, filter(None, [os.environ.get("VMFUZZ_SYSTEM_ROOT")]))]
+    found = [folder for root in roots for folder in root.glob("usr/src/linux-headers-*-cloud-amd64") if _image(folder).exists()]
+    return sorted((folder for folder in found if (_modules(folder) / "kernel").is_dir()), key=_version)
+
+
+def _release(headers: Path) -> str:
+    return headers.name.removeprefix("linux-headers-")
+
+
+def _image(headers: Path) -> Path:
+    return headers.parents[2] / "boot" / f"vmlinuz-{_release(headers)}"
+
+
+def _modules(headers: Path) -> Path:
+    return headers.parents[2] / "lib/modules" / _release(headers)
 
 
 def needs(emulator: str) -> str | None:
     """What is missing for a machine in `emulator` (bochs, qemu), as a sentence; None when all is there."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        return "each worker would boot a machine of its own: run `pytest tests/system` without -n"
+    if "PYTEST_XDIST_WORKER" in os.environ and "VMFUZZ_SYSTEM" not in os.environ:
+        return "they boot machines: run `make test-system`, or `pytest tests/system` without -n"
     wanted = {"bochs": ("bochs", "script", "xorriso"), "qemu": ("qemu-system-x86_64",)}[emulator]
     missing = [tool for tool in (*wanted, "gcc", "make", "cpio") if not shutil.which(tool)]
     if not Path("/bin/busybox").exists():
         missing.append("busybox-static")
     if emulator == "bochs":
         missing += [str(path) for path in (*_ISOLINUX, Path("/usr/share/bochs/VGABIOS-lgpl-latest")) if not path.exists()]
-    if headers() is None:
+    if not kernels():
         missing.append("linux-image-cloud-amd64 with linux-headers-cloud-amd64")
     return f"missing: {', '.join(missing)}; tests/system/README.md says what to install" if missing else None
 
 
-def build_module(folder: Path, *, kernel: Path | None = None) -> str:
-    """Build vmfuzz.ko in `folder`; returns what the compiler and the kernel's tools said."""
-    kernel = kernel or headers()
-    assert kernel is not None
+def kvm_works() -> bool:
+    """Whether this machine runs virtual machines itself."""
+    try:
+        with Path("/dev/kvm").open("rb") as kvm:
+            os.close(fcntl.ioctl(kvm, _KVM_CREATE_VM, 0))
+    except OSError:
+        return False
+    return True
+
+
+def exchange(file: int, code: int, payload: bytes) -> Iterator[tuple[int, bytes] | None]:
+    """Put a frame into the disk image that is the mailbox; yields None until the answer is there, then its code and bytes."""
+    number = secrets.randbits(63)
+    os.pwrite(file, payload, _REQUEST_DATA)
+    os.pwrite(file, _HEAD.pack(_MAGIC, code, len(payload), number), 0)
+    while True:
+        _, answer, length, answered = _HEAD.unpack(os.pread(file, _HEAD.size, _REPLY_HEAD))
+        yield (answer, os.pread(file, length, _REPLY_DATA) if length else b"") if answered == number else None
+
+
+def build_module(folder: Path, kernel: Path) -> str:
+    """Build vmfuzz.ko in `folder` with all warnings, and with sparse where that is installed; returns what compiler and tools said."""
     for name in ("*.c", "*.h", "Kbuild"):
         for path in KMOD.glob(name):
             shutil.copy(path, folder)
-    done = subprocess.run(["make", "-C", kernel, f"M={folder}", "W=1", "modules"], capture_output=True, text=True, check=False)
+    checks = ["C=2"] if shutil.which("sparse") else []
+    done = subprocess.run(["make", "-C", kernel, f"M={folder}", "W=1", *checks, "modules"], capture_output=True, text=True, check=False)
     if done.returncode:
         raise MachineError(f"the module does not build:\n{done.stdout}{done.stderr}")
     return done.stdout + done.stderr
 
 
-def _with_dependencies(release: str, names: tuple[str, ...]) -> list[Path]:
-    """Kernel modules in the order in which they have to be loaded."""
-    folder = Path("/lib/modules", release)
+def _with_dependencies(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    """Kernel modules of /lib/modules/RELEASE in the order in which they have to be loaded."""
     depends: dict[str, list[str]] = {}
     for line in (folder / "modules.dep").read_text().splitlines():
         path, _, rest = line.partition(":")
         depends[Path(path).name] = [path, *rest.split()]
+    builtin = {Path(line).stem for line in (folder / "modules.builtin").read_text().splitlines()}
     found: dict[Path, None] = {}
     for name in names:
-        path, *before = depends[f"{name}.ko"]
+        if name in builtin:
+            continue
+        path, *before = next(line for file, line in depends.items() if file.split(".")[0] == name)
         found.update(dict.fromkeys(folder / other for other in [*reversed(before), path]))
     return list(found)
 
 
 class Machine:
-    """One machine: built and booted by `start`, asked through `request` and `shell`, ended by `close`."""
+    """One machine: built and booted by `start`, asked through `request` and `shell`, ended by `close`.
 
-    def __init__(self, emulator: str, *, cpu: str = "corei7_skylake_x", count: int = 1, arguments: str = "nopti mitigations=off") -> None:
+    `second_disk`: an ext4 image that is mounted on /root; the machine has more memory then. `panic`: what Bochs does when it gives up
+    (fatal, report). `kernel`: one of `kernels`, the first of them otherwise.
+    """
+
+    def __init__(
+        self,
+        emulator: str,
+        *,
+        cpu: str = "corei7_skylake_x",
+        count: int = 1,
+        arguments: str = "nopti mitigations=off",
+        second_disk: Path | None = None,
+        panic: str = "fatal",
+        kernel: Path | None = None,
+    ) -> None:
         self.emulator, self.cpu, self.count, self.arguments = emulator, cpu, count, arguments
+        self.second_disk, self.panic, self.kernel = second_disk, panic, kernel or kernels()[0]
+        self.memory = 256 if second_disk is None else 1024
         self._temporary = tempfile.TemporaryDirectory(prefix="vmfuzz-machine-")
         self.folder = Path(self._temporary.name)
         self.serial = self.folder / "serial.log"
         self.disk = self.folder / "disk.img"
-        self._number = 0
         self._file = -1
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
         """Build everything, boot, and wait until the machine answers."""
-        kernel = headers()
-        assert kernel is not None
-        release = kernel.name.removeprefix("linux-headers-")
-        self._build_initrd(release)
+        self._build_initrd()
         with self.disk.open("wb") as disk:
             disk.truncate(_DISK_BYTES)
         self._file = os.open(self.disk, os.O_RDWR)
-        image = Path("/boot", f"vmlinuz-{release}")
-        command = self._bochs(image) if self.emulator == "bochs" else self._qemu(image)
-        with (self.folder / "screen.log").open("wb") as screen:
-            self._process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen)
-        self.shell("true", _BOOT_SECONDS)
+        image = _image(self.kernel)
+        if self.emulator == "bochs":
+            self._boot(self._bochs(image), _BOOT_SECONDS)
+        elif not (kvm_works() and self._boots(self._qemu(image, kvm=True))):
+            self._boot(self._qemu(image, kvm=False), _BOOT_SECONDS)
         return self
 
-    def _build_initrd(self, release: str) -> None:
+    def _boot(self, command: list[str], seconds: float) -> None:
+        with (self.folder / "screen.log").open("wb") as screen:
+            self._process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen)
+        self.shell("true", seconds)
+
+    def _boots(self, command: list[str]) -> bool:
+        """Whether it does within a time in which a virtual machine of KVM does: where KVM is nested in something, it may hang."""
+        try:
+            self._boot(command, _KVM_SECONDS)
+        except MachineError:
+            self._end()
+            return False
+        return True
+
+    def _build_initrd(self) -> None:
         build, root = self.folder / "module", self.folder / "root"
         build.mkdir()
         (root / "bin").mkdir(parents=True)
-        self.build_log = build_module(build)
+        self.build_log = build_module(build, self.kernel)
         guest = root / "guest"
-        subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-static", f"-I{KMOD}", "-o", guest, HERE / "guest.c"], check=True)
+        subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-static", "-pthread", f"-I{KMOD}", "-o", guest, HERE / "guest.c"], check=True)
         shutil.copy("/bin/busybox", root / "bin/busybox")
         shutil.copy(build / "vmfuzz.ko", root)
-        modules = _with_dependencies(release, ("ata_piix", "sd_mod"))
-        for path in modules:
-            shutil.copy(path, root)
-        (root / "modules.order").write_text("".join(f"{path.name}\n" for path in modules))
+        self._add_modules(root, ("ata_piix", "sd_mod", *(("ext4",) if self.second_disk else ())), "modules.order")
+        self._add_modules(root, _OTHERS, "others.order")
         (root / "init").write_text(_INIT)
         (root / "init").chmod(0o755)
         pack = "find . | cpio -o -H newc --quiet | gzip -1 > ../initrd.gz"
         subprocess.run(["sh", "-c", pack], cwd=root, check=True)
+
+    def _add_modules(self, root: Path, names: tuple[str, ...], order: str) -> None:
+        """Copy modules and what they need; `order` lists them as they have to be loaded. busybox cannot read compressed ones."""
+        listed = []
+        for path in _with_dependencies(_modules(self.kernel), names):
+            name = path.name.removesuffix(".xz")
+            listed.append(name)
+            data = path.read_bytes()
+            (root / name).write_bytes(lzma.decompress(data) if path.suffix == ".xz" else data)
+        (root / order).write_text("".join(f"{name}\n" for name in listed))
 
     def _bochs(self, image: Path) -> list[str]:
         iso = self.folder / "iso"
@@ -173,37 +266,46 @@ class Machine:
         (iso / "isolinux/isolinux.cfg").write_text(f"DEFAULT l\nPROMPT 0\nTIMEOUT 1\nLABEL l\n KERNEL /vmlinuz\n{append}\n")
         boot = ["-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]
         subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-o", "boot.iso", *boot, "iso"], cwd=self.folder, check=True)
-        settings = {"cpu": self.cpu, "count": self.count, "disk": self.disk, "cylinders": _CYLINDERS}
+        second = ""
+        if self.second_disk is not None:
+            cylinders = self.second_disk.stat().st_size // _CYLINDER_BYTES
+            second = f"ata0-slave: type=disk, path={self.second_disk}, mode=flat, cylinders={cylinders}, heads=16, spt=63"
+        settings = {"cpu": self.cpu, "count": self.count, "disk": self.disk, "cylinders": _CYLINDERS, "memory": self.memory}
+        settings |= {"second_disk": second, "panic": self.panic}
         paths = {"iso": self.folder / "boot.iso", "serial": self.serial, "log": self.folder / "bochs.log"}
         (self.folder / "bochsrc").write_text(_BOCHSRC.format(**settings, **paths))
         (self.folder / "debugger.rc").write_text("c\nquit\n")
         # The debugger build wants a terminal, which `script` gives it, and deadlocks on its own alarm.
         return ["env", "--block-signal=ALRM", "script", "-qec", "exec bochs -q -f bochsrc -rc debugger.rc", "/dev/null"]
 
-    def _qemu(self, image: Path) -> list[str]:
-        options = ["-display", "none", "-no-reboot", "-m", "256", "-smp", str(self.count), "-serial", f"file:{self.serial}"]
-        drive = ["-drive", f"file={self.disk},format=raw,if=ide"]
+    def _qemu(self, image: Path, *, kvm: bool) -> list[str]:
+        options = ["-display", "none", "-no-reboot", "-m", str(self.memory), "-smp", str(self.count), "-serial", f"file:{self.serial}"]
+        disks = [disk for disk in (self.disk, self.second_disk) if disk is not None]
+        drive = [word for disk in disks for word in ("-drive", f"file={disk},format=raw,if=ide")]
         arguments = f"{_ARGUMENTS} {self.arguments}"
         kernel = ["-kernel", str(image), "-initrd", str(self.folder / "initrd.gz"), "-append", arguments]
-        return ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", *options, *drive, *kernel]
+        processor = ["-accel", "kvm", "-cpu", "host,-vmx,-arch-capabilities"] if kvm else ["-accel", "tcg", "-cpu", "max"]
+        return ["qemu-system-x86_64", *processor, *options, *drive, *kernel]
 
-    def request(self, code: int, payload: bytes, seconds: float = 120.0) -> tuple[int, bytes]:
+    def request(self, code: int, payload: bytes, seconds: float = 600.0) -> tuple[int, bytes]:
         """One frame to the machine; returns its answer's code and bytes."""
-        self._number += 1
-        os.pwrite(self._file, payload, _REQUEST_DATA)
-        os.pwrite(self._file, _HEAD.pack(_MAGIC, code, len(payload), self._number), 0)
         deadline = time.monotonic() + seconds
-        while True:
-            _, answer, length, number = _HEAD.unpack(os.pread(self._file, _HEAD.size, _REPLY_HEAD))
-            if number == self._number:
-                return answer, os.pread(self._file, length, _REPLY_DATA) if length else b""
+        for answer in exchange(self._file, code, payload):
+            if answer is not None:
+                return answer
             if self._process is None or self._process.poll() is not None:
                 raise MachineError(f"the machine ended: {self.last_words()}")
             if time.monotonic() > deadline:
-                raise MachineError(f"no answer for {seconds:g} s: {self.last_words()}")
+                break
             time.sleep(0.002)
+        raise MachineError(f"no answer for {seconds:g} s: {self.last_words()}")
 
-    def shell(self, command: str, seconds: float = 120.0) -> str:
+    def last_request(self) -> bytes:
+        """The payload that the machine got last: the culprit, if it died of it."""
+        _, _, length, _ = _HEAD.unpack(os.pread(self._file, _HEAD.size, 0))
+        return os.pread(self._file, length, _REQUEST_DATA)
+
+    def shell(self, command: str, seconds: float = 600.0) -> str:
         """Run a command in the machine as root; raises MachineError when it fails."""
         status, said = self.request(SHELL, command.encode(), seconds)
         if status:
@@ -212,8 +314,11 @@ class Machine:
 
     def trouble(self) -> str:
         """Lines of the kernel's log that must not be there, from the module's first on (Linux warns about Bochs' own CPUID before)."""
-        words = "BUG:|WARNING:|Oops|Call Trace|general protection|nable to handle|lockup|self-detected stall|came back|VMXON failed"
-        return self.shell(f"dmesg | sed -n '/vmfuzz: loading/,$p' | grep -E '{words}' || true")
+        return self.shell(f"dmesg | sed -n '/vmfuzz: loading/,$p' | grep -E '{TROUBLE}' || true")
+
+    def agent(self) -> str:
+        """The command that stands for the agent on a remote machine."""
+        return shlex.join([sys.executable, str(HERE / "relay.py"), str(self.disk)])
 
     def console(self) -> str:
         """What came out of the serial port so far."""
@@ -224,8 +329,7 @@ class Machine:
         logs = (self.serial, self.folder / "bochs.log", self.folder / "screen.log")
         return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-700:]}" for path in logs if path.exists())
 
-    def close(self) -> None:
-        """End the machine and remove its files."""
+    def _end(self) -> None:
         if self._process is not None:
             self._process.terminate()
             try:
@@ -234,6 +338,10 @@ class Machine:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+    def close(self) -> None:
+        """End the machine and remove its files."""
+        self._end()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

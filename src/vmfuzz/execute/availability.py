@@ -34,15 +34,16 @@ def _bochs() -> Availability:
 
 
 def _kmod() -> Availability:
-    """Open the device and ask what the processor is; no candidate runs."""
+    """Open the device, ask what the processor is, and have the module enter VMX operation once; no candidate runs."""
     try:
         device = LocalDevice()
     except VmfuzzError as error:
         return Availability("kmod", False, str(error))
     try:
-        number, _ = device.request(kmod_constants()["IOC_INFO"], kmod_struct("info").tobytes())
+        for code, name in (("IOC_INFO", "info"), ("IOC_CAPTURE", "capture")):
+            number, _ = device.request(kmod_constants()[code], kmod_struct(name).tobytes())
+            if number:
+                return Availability("kmod", False, error_text(number))
     finally:
         device.close()
-    if number:
-        return Availability("kmod", False, error_text(number))
     return Availability("kmod", True, f"{DEVICE} is ready; read docs/bare-metal.md before you run anything on it (--executor kmod)")

@@ -81,7 +81,10 @@ def _open_kmod(name: str, cpu: str | None, options: dict[str, Any]) -> Executor:
 
     if name == "kmod":
         return KmodExecutor(**options)
-    command = shlex.split(name.removeprefix(REMOTE))
+    try:
+        command = shlex.split(name.removeprefix(REMOTE))
+    except ValueError as error:
+        raise UsageError(f"{name!r}: {error}; quote the command as for a shell") from None
     if not command:
         raise UsageError(f"{name!r}: expected the command that starts the agent, such as {REMOTE}ssh root@target vmfuzz-agent")
     return KmodExecutor.remote(command, **options)

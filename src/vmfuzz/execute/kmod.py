@@ -60,10 +60,13 @@ class KmodExecutor:
         self._messages: dict[str, int] = {}
         #: what no longer held the base's values after the last run, although it was written back after each row
         self._drifting: set[int] = set()
-        self._journal = Journal(journal) if device is None or device.local else None
+        self._journal: Journal | None = None
         self._device = device or LocalDevice(cpu)
         self._closed = False
         try:
+            # Only who has the device: another program's journal is not to be emptied.
+            if self._device.local:
+                self._journal = Journal(journal)
             self._info = self._facts("IOC_INFO", "info")
             self._capabilities = self._read_capabilities()
             self._known_good = self._capture()

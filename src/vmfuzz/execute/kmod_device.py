@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import platform
+import shlex
 import struct
 import subprocess
 from collections.abc import Sequence
@@ -23,6 +25,9 @@ from vmfuzz.execute.kmod_abi import kmod_constants, kmod_dtype
 
 DEVICE: Final = Path("/dev/vmfuzz")
 _MODULE: Final = Path("/sys/module/vmfuzz")
+#: Where a module is after `make -C kmod` in a source tree, and where DKMS and `make modules_install` put it.
+_SOURCE: Final = Path(__file__).parents[3] / "kmod"
+_INSTALLED: Final = Path("/lib/modules", platform.release())
 _FRAME: Final = struct.Struct("<IIQ")
 _MAGIC: Final = 0x7A667676
 
@@ -56,25 +61,40 @@ def why_not_open(error: OSError) -> str:
             return "this processor has no VMX (or a hypervisor hides it), so the kernel module is of no use here: use --executor bochs"
         if _MODULE.exists():
             return f"the module vmfuzz is loaded, but {DEVICE} does not exist: is devtmpfs mounted on /dev?"
-        return f"{DEVICE} does not exist: read docs/bare-metal.md, then build the module (make -C kmod) and load it (insmod kmod/vmfuzz.ko)"
+        return f"{DEVICE} does not exist: {_how_to_load()}"
     if isinstance(error, PermissionError):
-        return f"{DEVICE}: permission denied; only root (CAP_SYS_ADMIN) may execute VM entries"
+        return f"{DEVICE}: permission denied; only root (CAP_SYS_ADMIN) may execute VM entries: use sudo"
     if error.errno == errno.EBUSY:
         return f"{DEVICE} is in use: one program at a time; `fuser {DEVICE}` names it"
     return f"{DEVICE}: {error.strerror}"
 
 
+def _how_to_load() -> str:
+    """What to do about a module that is not loaded, as far as it is built."""
+    if next(_INSTALLED.glob("*/**/vmfuzz.ko*"), None):
+        return "the module is installed, but not loaded: read docs/bare-metal.md, then `modprobe vmfuzz`"
+    built = _SOURCE / "vmfuzz.ko"
+    if built.exists():
+        return f"the module is built, but not loaded: read docs/bare-metal.md, then `insmod {built}`"
+    source = str(_SOURCE) if (_SOURCE / "Kbuild").exists() else "kmod"
+    return (
+        f"the module is not built: read docs/bare-metal.md, then `apt-get install linux-headers-{platform.release()}`, `make -C {source}` in "
+        f"vmfuzz's source tree, and `insmod {source}/vmfuzz.ko`"
+    )
+
+
 #: What an errno of a request means (kmod/vmfuzz_uapi.h) and what to do.
 _ERRORS: Final = {
     "ENODEV": "the processor has no VMX, or a hypervisor hides it; use --executor bochs",
-    "EACCES": "the firmware disabled VMX (IA32_FEATURE_CONTROL); enable virtualization in its setup",
-    "EADDRINUSE": "another program is in VMX operation on this CPU; stop virtual machines and `modprobe -r kvm_intel`",
+    "EACCES": "the firmware disabled VMX (IA32_FEATURE_CONTROL); enable virtualization (Intel VT-x) in its setup",
+    "EADDRINUSE": "another program is in VMX operation on this CPU, most likely KVM; stop virtual machines and `modprobe -r kvm_intel`",
     "EPROTONOSUPPORT": "the kernel uses FRED, supervisor shadow stacks or Intel PT, which the module cannot give back; see the kernel log",
     "EXDEV": "the process moved to another CPU (was its CPU taken offline?); open the executor again",
     "EIO": "the module gave up because VMXON failed or host state did not come back; see the kernel log, restart the machine",
     "EINVAL": "the module does not take this request; see the kernel log (module and vmfuzz of different versions?)",
     "EPERM": f"only root (CAP_SYS_ADMIN) may open {DEVICE}",
-    "ENOENT": f"{DEVICE} does not exist there: load the module",
+    "ENOENT": f"{DEVICE} does not exist there: load the module (docs/bare-metal.md)",
+    "ENOMEM": "the kernel has no memory for the module's pages below 4 GiB; restart the machine, or free some",
     "EBUSY": f"{DEVICE} is in use: one program at a time",
 }
 
@@ -153,7 +173,8 @@ class AgentDevice:
         try:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         except OSError as error:
-            raise EnvironmentUnusable(f"cannot start {' '.join(command)}: {error.strerror}") from None
+            raise EnvironmentUnusable(f"cannot start the agent ({shlex.join(command)}): {error.strerror}") from None
+        self._answered = False
 
     def request(self, code: int, payload: bytes) -> tuple[int, bytes]:
         """Send one frame and wait for its answer."""
@@ -165,8 +186,14 @@ class AgentDevice:
         except (OSError, struct.error):
             self._lost()
         if magic != _MAGIC:
-            self._lost()
+            raise ExecutorError(
+                f"{self._name()} answered with something that is no vmfuzz frame; does the other machine's shell print a greeting?"
+            )
+        self._answered = True
         return error, self._read(length)
+
+    def _name(self) -> str:
+        return f"the agent ({shlex.join(self._command)})"
 
     def _read(self, length: int) -> bytes:
         assert self._process.stdout is not None
@@ -176,7 +203,15 @@ class AgentDevice:
         return data
 
     def _lost(self) -> Any:
-        raise ExecutorError(f"the agent ({' '.join(self._command)}) ended; did the machine go down?")
+        if self._answered:
+            raise ExecutorError(f"{self._name()} ended; did the machine go down?")
+        try:
+            status = f"with status {self._process.wait(5)}"
+        except subprocess.TimeoutExpired:
+            status = "without a status"
+        raise ExecutorError(
+            f"{self._name()} ended {status} before it answered; is vmfuzz-agent there (`make -C kmod` builds it), and may you log in?"
+        )
 
     def close(self) -> None:
         """End the agent."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from vmfuzz.arch.fields import BY_ENCODING
-from vmfuzz.errors import SafetyStop, UsageError
+from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UsageError
 from vmfuzz.execute.kmod_abi import kmod_dtype
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -33,26 +33,44 @@ def _boot() -> bytes:
 
 
 class Journal:
-    """The journal at `path`. Raises SafetyStop when it holds a batch of an earlier boot: the machine went down with it."""
+    """The journal at `path`, for who has the device open: there is one program at a time.
+
+    Raises SafetyStop when it holds a batch of an earlier boot: the machine went down with it. Raises EnvironmentUnusable where it cannot
+    be written.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or default_journal()
         self._head = _MARK + _boot() + b"\n"
-        left = self.path.read_bytes()[:200] if self.path.exists() else b""
+        self._file = -1
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            left = os.pread(self._file, 200, 0)
+        except OSError as error:
+            raise EnvironmentUnusable(
+                f"the journal {self.path}, which names the culprit if the machine goes down, cannot be written: {error.strerror}; set "
+                "XDG_STATE_HOME to a directory that can"
+            ) from None
         if left.startswith(_MARK) and not left.startswith(self._head):
+            os.close(self._file)
             raise SafetyStop(
-                f"{self.path}: the machine went down while it ran the batch in this file. Read it with vmfuzz.execute.kmod_journal.read_journal, "
-                "keep it for a report, and move it away to go on"
+                f"the machine went down while it ran the batch in {self.path}. Keep that file for a report (docs/bare-metal.md says how to read "
+                f"it); to go on, move it away: mv {self.path} {self.path}.kept"
             )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.clear()
 
     def write(self, payload: bytes) -> None:
-        """Have a batch on disk before it runs."""
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, self._head + payload, 0)
-        os.fsync(self._file)
+        """Have a batch on disk before it runs. Raises ExecutorError when that is impossible; it must not run then."""
+        whole = self._head + payload
+        try:
+            os.ftruncate(self._file, 0)
+            written = os.pwrite(self._file, whole, 0)
+            os.fsync(self._file)
+        except OSError as error:
+            raise ExecutorError(f"the journal {self.path} cannot be written: {error.strerror}; the batch did not run") from None
+        if written != len(whole):
+            raise ExecutorError(f"the journal {self.path} cannot be written: the disk is full; the batch did not run")
 
     def clear(self) -> None:
         """The batch is through."""

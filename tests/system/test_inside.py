@@ -1,0 +1,100 @@
+"""vmfuzz itself inside the machine, on the real /dev/vmfuzz: what it says in every state of module and processor, and a campaign that is killed.
+
+An emulated processor takes minutes to import Python's modules, so these run only with VMFUZZ_SYSTEM_FULL=1 (`make test-system-full`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from machine import Machine, needs
+from python_root import Vmfuzz, build_root
+
+missing = needs("qemu") or needs("bochs") or (None if os.environ.get("VMFUZZ_SYSTEM_FULL") else "minutes long: VMFUZZ_SYSTEM_FULL=1")
+pytestmark = [pytest.mark.skipif(missing is not None, reason=str(missing)), pytest.mark.timeout(7200)]
+NOBODY = 65534
+RUN = ("run", "--executor", "kmod", "--minimize-seconds", "0")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_root(tmp_path_factory.mktemp("root"))
+
+
+@pytest.fixture(scope="module")
+def without_vmx(root: Path) -> Iterator[Vmfuzz]:
+    with Machine("qemu", second_disk=root) as machine:
+        yield Vmfuzz(machine.start())
+
+
+@pytest.fixture(scope="module")
+def with_vmx(root: Path) -> Iterator[Vmfuzz]:
+    """Bochs goes on after a panic: the candidates that cause one are not kept away from it here."""
+    with Machine("bochs", second_disk=root, panic="ignore") as machine:
+        yield Vmfuzz(machine.start())
+
+
+def one_sentence(said: tuple[int, str], expected: str) -> None:
+    """The command ends with exit code 3 and a sentence that says `expected`, and no traceback."""
+    status, text = said
+    assert status == 3, text
+    assert expected in " ".join(text.split())
+    assert "Traceback" not in text
+
+
+def test_no_vmx(without_vmx: Vmfuzz) -> None:
+    one_sentence(without_vmx.run(*RUN), "the processor has no VMX, or a hypervisor hides it")
+
+
+def test_no_permission(without_vmx: Vmfuzz) -> None:
+    one_sentence(without_vmx.run(*RUN, user=NOBODY), "permission denied; only root (CAP_SYS_ADMIN)")
+
+
+def test_in_use(without_vmx: Vmfuzz) -> None:
+    without_vmx.machine.shell("sleep 1000 3<>/dev/vmfuzz & echo $! > /tmp/pid; sleep 1")
+    one_sentence(without_vmx.run(*RUN), "is in use: one program at a time; `fuser /dev/vmfuzz` names it")
+    without_vmx.machine.shell("kill $(cat /tmp/pid)")
+    assert "the device is open already" in without_vmx.machine.shell("dmesg")
+
+
+def test_not_loaded_and_no_vmx(without_vmx: Vmfuzz) -> None:
+    without_vmx.machine.shell("rmmod vmfuzz")
+    one_sentence(without_vmx.run(*RUN), "this processor has no VMX")
+    one_sentence(without_vmx.run(*RUN, user=NOBODY), "this processor has no VMX")
+    assert without_vmx.machine.trouble() == ""
+
+
+def test_a_campaign(with_vmx: Vmfuzz) -> None:
+    status, text = with_vmx.run(*RUN, "--iterations", "300", "--json")
+    assert status in (0, 1), text
+    summary = json.loads(text)
+    print(summary)
+    assert summary["executor"].startswith("kmod GenuineIntel")
+
+
+def test_a_campaign_killed_in_the_middle(with_vmx: Vmfuzz) -> None:
+    """VMX is off and the module unloadable; its journal is no accident, since the machine did not go down."""
+    pid = with_vmx.start(*RUN, "--iterations", "1000000")
+    with_vmx.machine.shell(f"while ! ls -l /proc/{pid}/fd | grep -q vmfuzz; do sleep 0.1; done; sleep 3", 900)
+    assert with_vmx.kill(pid) == 9
+    with_vmx.machine.shell("rmmod vmfuzz && insmod /vmfuzz.ko && /guest stress 1 | grep '1 of 1'")
+    assert with_vmx.run(*RUN, "--iterations", "10")[0] in (0, 1)
+
+
+def test_kvm_in_use(with_vmx: Vmfuzz) -> None:
+    with_vmx.machine.shell("for module in $(cat /others.order); do insmod /$module; done")
+    with_vmx.machine.shell("/guest kvm > /tmp/kvm & echo $! > /tmp/pid; while ! grep -q kvm /tmp/kvm; do :; done; grep runs /tmp/kvm")
+    one_sentence(with_vmx.run(*RUN), "another program is in VMX operation on this CPU, most likely KVM")
+    with_vmx.machine.shell("kill -9 $(cat /tmp/pid)")
+
+
+def test_not_loaded(with_vmx: Vmfuzz) -> None:
+    with_vmx.machine.shell("while ! rmmod vmfuzz; do sleep 0.1; done")
+    one_sentence(with_vmx.run(*RUN), "/dev/vmfuzz does not exist: the module is not built")
+    one_sentence(with_vmx.run(*RUN, user=NOBODY), "/dev/vmfuzz does not exist: the module is not built")
+    with_vmx.machine.shell("insmod /vmfuzz.ko")
+    assert with_vmx.machine.trouble() == ""
