@@ -44,6 +44,7 @@ NOTHING: Final = Match(())
 
 def split_words(label: str) -> list[str]:
     """The words of a label in small letters: at punctuation, underscores and changes of case."""
+    label = re.sub(r"exec(?:ution)?_?vmcs", "executive", label, flags=re.IGNORECASE)  # "exec" and "vmcs" alone say nothing
     spaced = re.sub(r"\bVM(?=[a-z])", "VM ", re.sub(r"[^0-9A-Za-z]+", " ", label))
     words = []
     for word in spaced.split():
