@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -75,6 +76,11 @@ _STARTS: Final = re.compile(
     r"TSC (?:Offset|Multiplier) ?=|SVI\|RVI|TPR Threshold ?=|virt-APIC addr ?=|APIC-access addr ?=|PostedIntrVec ?=|EPT pointer ?=|CR3 target\d ?=|"
     r"PLE Gap=|Virtual processor ID ?=|VE info address|ve_info:|PreemptionTimer ?=|SM Base ?=|sel\s+attr\s+limit\s+base|VMfunc controls ?="
 )
+#: Lines that a dump of this format has, and lists of names and values too: alone they are no dump.
+_WEAK: Final = re.compile(
+    r"(?:CR3|RSP|RIP|RFLAGS|EFER|PAT|SSP|S_CET|PDPT[RE]\d|ExceptionBitmap|TSC (?:Offset|Multiplier)|TPR Threshold|EPT pointer|"
+    r"Virtual processor ID|CR3 target\d) ?=\s*[^\s=]+(?:\s+[<(][^=]*)?$"
+)
 #: What a mail client may leave at the beginning of the line after a break.
 _CONTINUES: Final = re.compile(
     r"(?:shadow|gh_mask|mask|base|limit|attr|sel)=|(?:0x)?[0-9a-fA-F]{4,16}(?:\s|,|$)|TRBase=|CR4=|CS:RIP=|PFECmatch=|SecondaryExec=|TertiaryExec=|"
@@ -100,13 +106,20 @@ class Token:
 
 def is_dump_line(line: Line) -> bool:
     """Whether a line (without prefixes) begins like one of this format."""
-    return bool(_STARTS.match(line.text)) or bool(re.match(r"VMCS [0-9a-fA-Fx]+, last attempted", line.text))
+    return _is_dump_text(line.text)
+
+
+@lru_cache(maxsize=1 << 12)
+def _is_dump_text(text: str) -> bool:
+    return bool(_STARTS.match(text)) or bool(re.match(r"VMCS [0-9a-fA-Fx]+, last attempted", text))
 
 
 def split_lines(lines: list[Line]) -> tuple[list[list[Line]], list[Line]]:
     """(the lines of each dump in the text, all other lines)."""
     mine: list[Line] = []
     others: list[Line] = []
+    if all(_WEAK.match(line.text) for line in lines if is_dump_line(line)):
+        return [], lines
     for index, line in enumerate(lines):
         previous = mine and mine[-1] is lines[index - 1]
         if is_dump_line(line) or (previous and _CONTINUES.match(line.text)):

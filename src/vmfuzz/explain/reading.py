@@ -6,12 +6,12 @@ import json
 import re
 from typing import Final
 
-from vmfuzz.arch.fields import FIELDS
+from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.errors import UsageError, VmfuzzError
 from vmfuzz.explain import definitions, kvm, qemu, reported
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.numbers import bare_is_hex
-from vmfuzz.explain.plain import PlainReader, is_code
+from vmfuzz.explain.plain import PlainReader, is_code, may_be_a_value
 from vmfuzz.explain.text import Line, lines_of, mend
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
 
@@ -21,6 +21,8 @@ _CRASH: Final = re.compile(
     r"R?IP: +[0-9a-f]{4}:|(?:RFLAGS|EFLAGS): [0-9a-f]+ +CONTEXT|CPU: +\d|r[a-d]x: [0-9a-f]+ +r|r[sd]i: |rbp: |r\d+: |"
     r"cr0: [0-9a-f]+ +cr4:|cr3: [0-9a-f]+ +cr2:|fsb: |ds: [0-9a-f]{4} +es: |----\[ Xen|RSP: [0-9a-f]{4}:|Code: |Call Trace|RAX: [0-9a-f]+ RBX"
 )
+#: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
+_BARE_ENCODING: Final = re.compile(r"([0-9a-fA-F]{4})\s+[0-9a-fA-F]{1,16}")
 _BARE_SEGMENT: Final = re.compile(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
 _KVM_SILENT: Final = re.compile(r"set kvm_intel\.dump_invalid_vmcs=1|dump_invalid_vmcs")
 
@@ -84,6 +86,11 @@ def _read_plain(lines: list[Line], dump: Dump, named_only: bool, unfinished: Lin
     top = min((line.indent for line in kept if _BARE_SEGMENT.match(line.text)), default=0)
     reader = PlainReader(dump, bare_is_hex("\n".join(line.text for line in kept)), named_only, top)
     code = [is_code(line.text) for line in lines]
+    reader.source = any(code[index] and not may_be_a_value(line.text) for index, line in enumerate(lines))
+    if not reader.source:
+        code = [False] * len(lines)
+    bare = [match for line in kept if (match := _BARE_ENCODING.fullmatch(line.text))]
+    reader.encodings_first = len(bare) >= 5 and sum(int(match[1], 16) in BY_ENCODING for match in bare) * 10 >= len(bare) * 9
     for index, line in enumerate(lines):
         surrounded = 0 < index < len(lines) - 1 and code[index - 1] and code[index + 1]
         if line.number not in skip and not _CRASH.match(line.text):
