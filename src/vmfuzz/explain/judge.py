@@ -120,7 +120,8 @@ _RESTS_ON: Final = tuple(
     for check in CHECKS
 )
 _MOST_KEPT: Final = 1 << 18
-_kept: dict[tuple[object, ...], Finding] = {}
+#: the finding, and the same as one that cannot explain the reported outcome
+_kept: dict[tuple[object, ...], tuple[Finding, Finding]] = {}
 
 
 class Judging:
@@ -131,8 +132,8 @@ class Judging:
         self._knowledge = knowledge
         self._evaluators: tuple[list[Evaluator], Evaluator] | None = None
 
-    def finding(self, index: int) -> Finding:
-        """The verdict on the check with this index in CHECKS."""
+    def finding(self, index: int, explains: bool = True) -> Finding:
+        """The verdict on the check with this index in CHECKS; `explains`: whether its violation can explain the reported outcome."""
         operands, facts = _RESTS_ON[index]
         values, known = self._values, self._knowledge.facts
         key = (index, self._knowledge.widths, self._knowledge.exact, *map(values.get, operands), *map(known.get, facts))
@@ -140,8 +141,9 @@ class Judging:
         if found is None:
             if len(_kept) >= _MOST_KEPT:
                 _kept.clear()
-            found = _kept[key] = judge_check(CHECKS[index], *self._both())
-        return found
+            finding = judge_check(CHECKS[index], *self._both())
+            found = _kept[key] = finding, replace(finding, explains=False)
+        return found[not explains]
 
     def _both(self) -> tuple[list[Evaluator], Evaluator]:
         if self._evaluators is None:
@@ -163,8 +165,7 @@ def judge(dump: Dump, knowledge: Knowledge, values: Mapping[str, Partial] | None
     explaining = None if dump.reported is None else _explaining(dump.reported)
     judged = Judged(values)
     for index in range(len(CHECKS)):
-        finding = judging.finding(index)
-        judged.findings.append(finding if explaining is None or index in explaining else replace(finding, explains=False))
+        judged.findings.append(judging.finding(index, explaining is None or index in explaining))
     _by_cases(judged, knowledge)
     return judged
 

@@ -63,7 +63,7 @@ _TOKEN: Final = re.compile(
     rf"|(?P<list>MSR (?:guest|host) auto(?:load|store)):"
     rf"|(?<![\w.])(?P<entry>\d+):\s*msr=(?P<msr>{_HEX})\s+value=(?P<msrvalue>{_HEX})"
     rf"|(?<![\w.-])(?P<key>{_alternatives(_KEYS)})"
-    rf"\s*=\s*(?P<value>(?![^\s,]+\s*=)[^\s,]+)?(?P<suffix>\s*\((?:effective|autoload)\))?"
+    rf"\s*=\s*(?P<value>(?![^\s,]+\s*=|Sysenter\b|\*\*\*)[^\s,]+)?(?P<suffix>\s*\((?:effective|autoload)\))?"
     rf"|(?<![\w.-])(?P<plain>CR0|CR4|{'|'.join(HOST_SELECTORS)})=(?P<plainvalue>\S+)"
 )
 _STARTS: Final = re.compile(
@@ -184,12 +184,14 @@ def _gaps(tokens: list[Token]) -> frozenset[int]:
     opened: dict[int, str] = {}
     for token in tokens:
         register = token.key.partition(" ")[0].lower()
-        if register in _ORDER and token.section == GUEST:
+        if register in _AFTER_TR and opened and token.section != HOST:
+            opened.setdefault(token.line, "end")
+        elif register in _ORDER and token.section == GUEST:
             opened.setdefault(token.opened if token.opened > 0 else token.line, register)
     return frozenset(
         line
         for (line, register), (_, after) in pairwise(opened.items())
-        if _ORDER.index(after) != (_ORDER.index(register) + 1) % len(_ORDER)
+        if register != "end" and _ORDER.index(after) != (_ORDER.index(register) + 1) % len(_ORDER)
     )
 
 
@@ -368,8 +370,9 @@ def _place(tokens: list[Token], dump: Dump) -> bool:
     return orderly
 
 
-#: The order in which KVM and Xen print the registers that have parts.
-_ORDER: Final = ("cr0", "cr4", "cs", "ds", "ss", "es", "fs", "gs", "gdtr", "ldtr", "idtr", "tr")
+#: The order in which KVM and Xen print the registers that have parts, with what stands between and after them.
+_ORDER: Final = ("cr0", "cr4", "cr3", "cs", "ds", "ss", "es", "fs", "gs", "gdtr", "ldtr", "idtr", "tr", "end")
+_AFTER_TR: Final = frozenset({"efer", "pat", "debugctl", "debugexceptions", "interruptibility", "preemptiontimer"})
 
 #: (ending of a shared token, field of the token right before it) -> section: the order in which the programs print.
 _FOLLOWS: Final = {
@@ -389,7 +392,7 @@ def _choices(before: str, after: str, token: Token, previous: Token | None) -> t
     if previous is not None and previous.line == token.line and previous.ending and previous.section in (GUEST, HOST):
         return (previous.section,)
     follows = _FOLLOWS.get((token.ending, previous.field)) if previous is not None else None
-    if follows:
+    if follows and after != CONTROL:
         return (follows,)
     if not before and not after:
         return ()

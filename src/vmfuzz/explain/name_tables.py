@@ -106,6 +106,7 @@ pending db                  pendingdebug
 page fault                  pagefault
 extended page table         ept
 guest physical              guestphysical
+guest phys addr             guestphysical addr
 guest linear                guestlinear
 virtual processor           vpid
 virtual exception           ve
@@ -245,7 +246,7 @@ pin_based_controls                       pin; pin ctl; pinexec
 secondary_vm_exit_controls               secondary exit ctl; exit ctl 2; exit ctls2
 vm_exit_controls                         exit ctl; primary exit ctl; ctl exit; exit ctls
 vm_entry_controls                        entry ctl; ctl entry; entry ctls
-guest_physical_address                   guestphysical addr; guestphysical; gpa; guest phys addr; exit info guestphysical addr
+guest_physical_address                   guestphysical addr; guestphysical; gpa; exit info guestphysical addr
 guest_linear_address                     guestlinear addr; guestlinear; gla; linear addr; exit guestlinear addr; exit info guestlinear addr
 io_rcx                                   exit info io ecx; exit info io rcx
 io_rsi                                   exit info io esi; exit info io rsi

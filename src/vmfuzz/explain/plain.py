@@ -23,6 +23,7 @@ from vmfuzz.explain.plain_forms import (
     ENCODED,
     ENCODINGS_OF,
     FIELD_VALUE,
+    HAS_PAIR,
     LIST_OF_PARTS,
     MSR_LINE,
     NAMED_ENCODING,
@@ -258,22 +259,21 @@ class PlainReader(PlainStore):
 
     def _pairs(self, text: str, line: Line) -> None:
         end, context, found = 0, tuple[str, ...](), False
-        for match in PAIR.finditer(text):
-            if match["bad"]:
-                if match_label(match["bad"]).fields:
-                    self.dump.warn(f"line {self.line}: {match['bad']} = {match['badvalue']} is not a number; the field counts as not given")
+        for start, stop, written, value, bad in _pairs_in(text):
+            if bad:
+                if match_label(bad).fields:
+                    self.dump.warn(f"line {self.line}: {bad} = {value} is not a number; the field counts as not given")
                 continue
-            before = text[end : match.start()].strip(" ,;()[]-")
+            before = text[end:start].strip(" ,;()[]-")
             if before.endswith(":") and len(before.split()) <= 4:
                 context = normalise(before)
-            end = match.end()
-            label = best_label(match["label"].strip(" ,;()[]\"'"), self.area)
+            end = stop
+            label = best_label(written.strip(" ,;()[]\"'"), self.area)
             if len(label.split()) > _MAX_LABEL_WORDS:
                 label = " ".join(label.split()[-_MAX_LABEL_WORDS:])
                 if not match_label(label).fields:
                     continue
             again = SAME_IN_HEX.match(text, end)
-            value = match["value"]
             if again and value.isdigit() and int(again[1], 16) in (int(value), int(value, 16)):
                 value = again[1]
             found = self._store(label, value, context, line) or found
@@ -298,6 +298,16 @@ class PlainReader(PlainStore):
         segment = next((word for word in words if word in SEGMENTS), "")
         if text.rstrip().endswith(":") and segment:
             self.register = (self.area or "guest", segment)
+
+
+@lru_cache(maxsize=1 << 12)
+def _pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
+    """The pairs of a line: (start, end, label, number as written, "" or the label of something that is no number)."""
+    if not HAS_PAIR.search(text):
+        return ()
+    return tuple(
+        (match.start(), match.end(), match["label"] or "", match["value"] or match["badvalue"], match["bad"] or "") for match in PAIR.finditer(text)
+    )
 
 
 @lru_cache(maxsize=1 << 12)

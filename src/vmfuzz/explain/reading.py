@@ -96,6 +96,7 @@ def _read_plain(lines: list[Line], dump: Dump, named_only: bool, unfinished: Lin
         if line.number not in skip and not _CRASH.match(line.text):
             reader.read(line, in_code=surrounded)
     reader.finish()
+    reader.drop_head(lines)
     if unfinished is not None:
         reader.drop_cut(unfinished)
 
