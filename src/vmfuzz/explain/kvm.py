@@ -184,9 +184,10 @@ def _gaps(tokens: list[Token]) -> frozenset[int]:
     opened: dict[int, str] = {}
     for token in tokens:
         register = token.key.partition(" ")[0].lower()
-        if register in _AFTER_TR and opened and token.section != HOST:
-            opened.setdefault(token.line, "end")
-        elif register in _ORDER and token.section == GUEST:
+        ends = register in _AFTER_TR and token.section != HOST
+        if opened and token.line not in opened and (ends or (list(opened.values())[-1] == "cr0" and not token.opened)):
+            opened[token.line] = "end"  # CR4 stands right after CR0, and nothing of TR's after it
+        if register in _ORDER and token.section == GUEST:
             opened.setdefault(token.opened if token.opened > 0 else token.line, register)
     return frozenset(
         line

@@ -79,7 +79,7 @@ class PlainReader(PlainStore):
         comment = None if self.source else COMMENT.match(text)
         self.after_failure, failed = READ_FAILED.search(text) is not None, self.after_failure
         if opens and not in_code:
-            self._heading(f"{opens['member'] or opens['type'].rpartition('.')[2]}:", line)
+            self._heading(f"{opens['member'] or opens['only'] or opens['type'].rpartition('.')[2]}:", line)
         elif CLOSES.match(text):
             self.register = ("", "")
         elif in_code:

@@ -73,7 +73,7 @@ class PlainStore:
             self.dump.warn(f"line {line}: {encoding:04X}H is {target}, but the line says {name}; the encoding is believed")
             self._note_digits(target, text)
             self._put(target, value << 32 if encoding & 1 else value, name, known=half(encoding))
-        if last[2] != max((item[5] for item in self.disagreeing), default=0):
+        if last[2] > self.last[2]:
             self.last = last
 
     def _drop_misplaced(self) -> None:
