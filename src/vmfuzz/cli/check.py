@@ -18,7 +18,7 @@ from vmfuzz.explain.dump import Dump, display_path
 from vmfuzz.explain.large import read_all
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.render import render
-from vmfuzz.explain.reported import from_words
+from vmfuzz.explain.reported import AMD, from_words
 from vmfuzz.explain.text import lines_of, mend
 from vmfuzz.explain.verify import verified
 
@@ -168,6 +168,8 @@ def _from_argument(text: str) -> Dump:
     if found is not None:
         dump.reported = found
         dump.format = "error number or log line"
+    if dump.empty and AMD.search(text):
+        raise UsageError(f"{text!r} is what AMD's VMRUN reports for a VMCB that it refuses; vmfuzz knows VM entries of Intel processors only")
     if dump.empty:
         raise UsageError(f"{text!r} is neither a file nor an outcome of a VM entry; expected a dump, or an error such as 0x80000021")
     return dump
