@@ -2,12 +2,13 @@
 
     python benchmarks/damaged_dumps.py [--count 100000] [--seed 1] [--minutes 60] [--state damaged-dumps.json] [FILE...]
 
-Each text is cut, loses its head, has lines shuffled, exchanged (two lines that differ in their numbers only: without a trace, so that nothing is compared), left out, doubled, or bytes changed. Damage number i of a sample depends on the
+Each text is cut, loses its head, has lines shuffled, exchanged, left out, doubled, or bytes changed. Damage number i of a sample depends on the
 seed, the sample's name and i only, so that a run that was stopped goes on from its state file, and one case can be made again (--only NAME:I).
 
 A field is confidently wrong if its line stands in the undamaged text too, or if lines were only moved or cut, and the field has another value than
-the undamaged text gives it, without a warning that names the line and without the remark that the value rests on an assumption. Those cases and
-exceptions are appended to the state file's `.jsonl`. Without FILE: the repository's own samples, and the real ones of the specification if present.
+the undamaged text gives it, without a warning that names the line and without the remark that the value rests on an assumption. (Two lines
+exchanged that differ in their numbers only leave no trace: nothing is compared there.) Those cases and exceptions are appended to the state
+file's `.jsonl`. Without FILE: the repository's own samples, and the real ones of the specification if present.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from vmfuzz.explain.text import mend
 
 KINDS = ("cut", "head", "shuffle", "swap", "drop", "double", "bytes")
 ROOT = Path(__file__).resolve().parents[1]
-#: A value may come from so many lines and the one after them: a register's name and its parts, single bits of its rights, a line that a mail program broke.
+#: A value may come from so many lines and the one after them: a register's name and its parts, a line that a mail program broke.
 _REACH: Final = 4
 #: Seconds between two writes of the state file.
 KEEP_EVERY = 20
@@ -175,7 +176,9 @@ def report(texts: list[Sample], seconds: float) -> int:
     total = sum((sample.counts for sample in texts), Counter[str]())
     for sample in texts:
         counts = sample.counts
-        print(f"{sample.name:40} {counts['texts']:>8,} texts, {counts['wrong texts']:>5,} with a wrong field, {counts['exceptions']} exceptions")
+        print(
+            f"{sample.name:40} {counts['texts']:>8,} texts, {counts['wrong texts']:>5,} with a wrong field, {counts['exceptions']} exceptions"
+        )
     print(
         f"{len(texts)} samples, {total['texts']:,} texts ({total['different']:,} different ones answered) in {seconds:,.0f} s: "
         f"{total['wrong texts']:,} with a confidently wrong field ({total['wrong fields']:,} fields), {total['exceptions']} exceptions"

@@ -47,10 +47,9 @@ def test_bytes_changed(name, data):
 def test_arbitrary_bytes(data):
     try:
         text = decode(data, "bytes")
-    except UsageError as error:
-        assert "is empty" in str(error) or "is binary data" in str(error)
-    else:
-        everything(text)
+    except UsageError:
+        return  # empty, or binary data
+    everything(text)
 
 
 @given(text=st.text(alphabet="GUESTCR0_ARlimbase:=x/|(),\n 0123fF", max_size=200))

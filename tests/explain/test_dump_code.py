@@ -68,7 +68,7 @@ def test_what_the_c_text_prints_is_read_back_without_loss(tmp_path):
         f"static int __vmx_vmread(size_t encoding, size_t *value) {{ switch (encoding) {{ {fields} }} return 1; }}\n"
     )
     (tmp_path / "main.c").write_text(
-        "#include <stdio.h>\n#define VMFUZZ_PRINT(name, value) printf(\"%s = 0x%llx\\n\", name, value)\n"
+        '#include <stdio.h>\n#define VMFUZZ_PRINT(name, value) printf("%s = 0x%llx\\n", name, value)\n'
         + c_code()
         + "int main(void) { vmfuzz_dump_vmcs(); return 0; }\n"
     )
@@ -88,9 +88,13 @@ def test_what_the_rust_text_prints_is_read_back_without_loss(tmp_path):
     """The two functions with instructions of the processor are stood in for; everything else runs as it is."""
     fields = "".join(f"{encoding:#x} => Some({value:#x}),\n" for encoding, value in given().items())
     msrs = "".join(f"{number:#x} => {value:#x},\n" for number, value in MSRS.items())
-    code = re.sub(r"unsafe fn rdmsr(.|\n)*?\n}\n", f"unsafe fn rdmsr(number: u32) -> u64 {{ match number {{ {msrs} _ => 0 }} }}\n", rust_code())
     code = re.sub(
-        r"unsafe fn vmread(.|\n)*?\n}\n", f"unsafe fn vmread(encoding: u64) -> Option<u64> {{ match encoding {{ {fields} _ => None }} }}\n", code
+        r"unsafe fn rdmsr(.|\n)*?\n}\n", f"unsafe fn rdmsr(number: u32) -> u64 {{ match number {{ {msrs} _ => 0 }} }}\n", rust_code()
+    )
+    code = re.sub(
+        r"unsafe fn vmread(.|\n)*?\n}\n",
+        f"unsafe fn vmread(encoding: u64) -> Option<u64> {{ match encoding {{ {fields} _ => None }} }}\n",
+        code,
     )
     code = code.replace("use core::arch::asm;\n", "")
     main = 'fn main() { unsafe { dump_vmcs(|name, value| println!("{name} = {value:#x}")) } }\n'

@@ -169,7 +169,9 @@ def _from_argument(text: str) -> Dump:
         dump.reported = found
         dump.format = "error number or log line"
     if dump.empty and AMD.search(text):
-        raise UsageError(f"{text!r} is what AMD's VMRUN reports for a VMCB that it refuses; vmfuzz knows VM entries of Intel processors only")
+        raise UsageError(
+            f"{text!r} is what AMD's VMRUN reports for a VMCB that it refuses; vmfuzz knows VM entries of Intel processors only"
+        )
     if dump.empty:
         raise UsageError(f"{text!r} is neither a file nor an outcome of a VM entry; expected a dump, or an error such as 0x80000021")
     return dump

@@ -23,7 +23,10 @@ _MSR_FIELDS: Final = "the VM-entry MSR-load area: its address (200AH), its count
 
 #: How to make each hypervisor print a VMCS.
 HOW_TO_DUMP: Final = (
-    ("Linux KVM: run this, let the entry fail again, then `sudo dmesg`", "echo Y | sudo tee /sys/module/kvm_intel/parameters/dump_invalid_vmcs"),
+    (
+        "Linux KVM: run this, let the entry fail again, then `sudo dmesg`",
+        "echo Y | sudo tee /sys/module/kvm_intel/parameters/dump_invalid_vmcs",
+    ),
     ("Xen: printed when the entry fails (debug key v prints all)", "xl dmesg"),
     ("VirtualBox: the lines of VBox.log around this", 'grep -A30 "VT-x info" VBox.log'),
     ("Your own hypervisor: a function that prints every field (--rust for Rust)", "vmfuzz dump-code --c"),

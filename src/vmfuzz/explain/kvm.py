@@ -16,6 +16,7 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import Dump, Reading
 from vmfuzz.explain.kvm_tables import (
     BESIDE,
+    CONTINUES,
     CONTROL,
     CR_PARTS,
     GROUPS,
@@ -81,11 +82,6 @@ _WEAK: Final = re.compile(
     r"(?:CR3|RSP|RIP|RFLAGS|EFER|PAT|SSP|S_CET|PDPT[RE]\d|ExceptionBitmap|TSC (?:Offset|Multiplier)|TPR Threshold|EPT pointer|"
     r"Virtual processor ID|CR3 target\d) ?=\s*[^\s=]+(?:\s+[<(][^=]*)?$"
 )
-#: What a mail client may leave at the beginning of the line after a break.
-_CONTINUES: Final = re.compile(
-    r"(?:shadow|gh_mask|mask|base|limit|attr|sel)=|(?:0x)?[0-9a-fA-F]{4,16}(?:\s|,|$)|TRBase=|CR4=|CS:RIP=|PFECmatch=|SecondaryExec=|TertiaryExec=|"
-    r"ExitControls=|ilen=|errcode=|\(0x|PAT =|SSP|RIP =|RSP =|DR7 =|qualification=|Window=|virt-APIC|TPR|EPTP index|TSC Mult|value=|DebugExc"
-)
 
 
 @dataclass
@@ -122,7 +118,7 @@ def split_lines(lines: list[Line]) -> tuple[list[list[Line]], list[Line]]:
         return [], lines
     for index, line in enumerate(lines):
         previous = mine and mine[-1] is lines[index - 1]
-        if is_dump_line(line) or (previous and _CONTINUES.match(line.text)):
+        if is_dump_line(line) or (previous and CONTINUES.match(line.text)):
             mine.append(line)
         else:
             others.append(line)

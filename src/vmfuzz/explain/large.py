@@ -18,7 +18,20 @@ _AROUND: Final = 60
 _LONGEST_LINE: Final = 4000
 #: What stands in the lines that matter, in small letters: plain strings are found ten times as fast as patterns.
 _MATTERS: Final = (
-    *(b"guest", b"host state", b"host_", b"control state", b"gh_mask", b" sel=", b"attr=", b"vmentry", b"vm-entry", b"vm entry", b"vmlaunch", b"vmresume"),
+    *(
+        b"guest",
+        b"host state",
+        b"host_",
+        b"control state",
+        b"gh_mask",
+        b" sel=",
+        b"attr=",
+        b"vmentry",
+        b"vm-entry",
+        b"vm entry",
+        b"vmlaunch",
+        b"vmresume",
+    ),
     *(b"entry fail", b"80000021", b"80000022", b"80000029", b"8000_002", b"-21474836", b"21474836", b"vmcs", b"_ctls", b"hardware_entry"),
     *(b"hm error", b"pinbased", b"haxm_", b"(xen) "),
 )
@@ -35,7 +48,9 @@ def read_all(stream: BinaryIO, name: str) -> tuple[str, str]:
     if len(data) <= _WHOLE:
         return decode(data, name), ""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UsageError(f"{name} has more than {_WHOLE} bytes of UTF-16: expected UTF-8 for so large a text; convert it, or cut out the part that matters")
+        raise UsageError(
+            f"{name} has more than {_WHOLE} bytes of UTF-16: expected UTF-8 for so large a text; convert it, or cut out the part that matters"
+        )
     return _searched(data, stream, name)
 
 

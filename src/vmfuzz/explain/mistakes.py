@@ -13,7 +13,6 @@ from vmfuzz.explain.atoms import shown, spoken
 from vmfuzz.explain.definitions import wrong
 from vmfuzz.explain.dump import Definition, Dump
 
-
 #: Bits of an encoding that are 0 in every one (SDM Vol. 3C, "Field Encoding in VMCS").
 _RESERVED: Final = 0xFFFF9000
 #: The smallest encoding outside of the 16-bit control fields.
@@ -40,10 +39,7 @@ def used_wrong_definitions(dump: Dump) -> list[Definition]:
     """
     right = {item.field for item in dump.definitions if FIELDS[item.field].encoding == item.encoding}
     return [
-        item
-        for item in wrong(dump)
-        if item.name in dump.written
-        or (not dump.written and item.field not in right and _may_be_meant(item))
+        item for item in wrong(dump) if item.name in dump.written or (not dump.written and item.field not in right and _may_be_meant(item))
     ]
 
 

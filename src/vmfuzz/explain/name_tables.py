@@ -182,7 +182,8 @@ idt vect                    idtvectoring
 #: What other programs call a field where the words differ from vmfuzz's own name. Area words (guest, host) are left out.
 _ALIASES: Final = """
 vpid                                     virtual processor id; virtual processor identifier; processor id
-posted_interrupt_notification_vector     posted intr nv; pi nv; posted intr notification; pir vec; posted intr vec; posted intr notify vector; pi notification vec; pinv
+posted_interrupt_notification_vector     posted intr nv; pi nv; posted intr notification; pir vec
+posted_interrupt_notification_vector     posted intr vec; posted intr notify vector; pi notification vec; pinv
 eptp_index                               ept index
 last_pid_pointer_index                   last pid ptr idx; last pid pointer
 guest_interrupt_status                   interrupt status; intr status
@@ -228,7 +229,8 @@ eoi_exit_bitmap_2                        eoi exit bitmap2; eoi bitmap 2; eoi bit
 eoi_exit_bitmap_3                        eoi exit bitmap3; eoi bitmap 3; eoi bitmap3; eoi exit 3; eoi exit3
 vmread_bitmap                            vmread bitmap addr; vmread bitmap ptr
 vmwrite_bitmap                           vmwrite bitmap addr; vmwrite bitmap ptr
-virtualization_exception_information     ve info; ve info addr; ve information address; virt exception info addr; virtualization exception info addr; ve exc info addr
+virtualization_exception_information     ve info; ve info addr; ve information address
+virtualization_exception_information     virt exception info addr; virtualization exception info addr; ve exc info addr
 pconfig_exiting_bitmap                   pconfig bitmap
 xss_exiting_bitmap                       xss exit bitmap; xss exit bitmap addr
 sub_page_permission_table_pointer        spptp; spp table ptr; spptp addr; sub page perm table ptr

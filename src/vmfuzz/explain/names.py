@@ -146,7 +146,9 @@ def match_msr(label: str) -> int | None:
     """The number of the capability MSR that a label names ("IA32_VMX_BASIC", "MSR_IA32_VMX_CR0_FIXED0", "0x480"), or None."""
     label = label.strip()
     match = _MSR_NAME.search(label)
-    if match and (match.group(0)[:1] in "mMiI" or not re.search(r"(?:CTLS|CONTROLS?)2?\s*$", match[1], re.IGNORECASE) or "TRUE" in match[1].upper()):
+    if match and (
+        match.group(0)[:1] in "mMiI" or not re.search(r"(?:CTLS|CONTROLS?)2?\s*$", match[1], re.IGNORECASE) or "TRUE" in match[1].upper()
+    ):
         return _MSR_BY_NAME.get(re.sub(r"[_ ]|CONTROLS?$", "", match[1].upper().replace("CONTROLS", "CTLS")))
     number = re.fullmatch(r"(?:msr\W*)?(?:0x)?0*(4[89][0-9a-f])h?", label, re.IGNORECASE)
     return int(number[1], 16) if number and int(number[1], 16) in CAPABILITY_MSRS else None

@@ -214,7 +214,11 @@ class PlainReader(PlainStore):
         for mark in ("|", "\t", ";", ","):
             cells = [cell.strip(" `*\"'") for cell in text.split(mark)]
             plain = [cell for cell in cells if cell]
-            if 2 <= len(plain) <= 5 and all(re.fullmatch(r"[\w .()/-]+", cell) for cell in plain) and any(_names_field(cell) for cell in plain):
+            if (
+                2 <= len(plain) <= 5
+                and all(re.fullmatch(r"[\w .()/-]+", cell) for cell in plain)
+                and any(_names_field(cell) for cell in plain)
+            ):
                 return self._cells(plain)
         return False
 
@@ -306,7 +310,8 @@ def _pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
     if not HAS_PAIR.search(text):
         return ()
     return tuple(
-        (match.start(), match.end(), match["label"] or "", match["value"] or match["badvalue"], match["bad"] or "") for match in PAIR.finditer(text)
+        (match.start(), match.end(), match["label"] or "", match["value"] or match["badvalue"], match["bad"] or "")
+        for match in PAIR.finditer(text)
     )
 
 

@@ -62,7 +62,9 @@ class PlainStore:
         for name, field, encoding, text, value, line, name_first in self.disagreeing:
             self.line = line
             if len(self.disagreeing) > self.agreeing:  # so many wrong encodings are no encodings
-                self.dump.warn(f"line {line}: {name} stands with {encoding:#x} and {text}; which is the value cannot be told, so none is used")
+                self.dump.warn(
+                    f"line {line}: {name} stands with {encoding:#x} and {text}; which is the value cannot be told, so none is used"
+                )
                 continue
             self.dump.definitions.append(Definition(name, field, encoding, line))
             if name_first:  # the author believes in the name; what the encoding makes of it is judged apart
@@ -97,7 +99,9 @@ class PlainStore:
         alike = len(uniform) == 1 and sum(usual.values()) >= _ALIKE and len(text) < max(uniform)
         reading = self.dump.readings.get(field)
         if (alike or len(text) < self.digits.get(field.rpartition("_")[2], 0)) and reading is not None and reading.line == line:
-            for name in [name for name, other in self.dump.readings.items() if other.line == line and (name == field or other.label == reading.label)]:
+            for name in [
+                name for name, other in self.dump.readings.items() if other.line == line and (name == field or other.label == reading.label)
+            ]:
                 del self.dump.readings[name]
             self.dump.warn(f"line {line}: the text ends within {field} = {text}; the value is not used")
         else:
@@ -116,7 +120,9 @@ class PlainStore:
         for name, reading in mine.items():
             if lost or (named and not _AREA.search(reading.label) and name.startswith(("guest", "host"))):
                 del self.dump.readings[name]
-                self.dump.warn(f"line {first.number}: the text may begin within this line, so that {reading.label} = {reading.value:#x} is not used")
+                self.dump.warn(
+                    f"line {first.number}: the text may begin within this line, so that {reading.label} = {reading.value:#x} is not used"
+                )
 
     # Storing
 
@@ -134,7 +140,7 @@ class PlainStore:
             return self._rights_bits(words, text) or self._unknown(label, text)
         if field in ("exit_reason", "vm_instruction_error", "exit_qualification"):
             value = read_number(text, self.hex_by_default if len(text) < 8 or self.hex_by_default is False else True)
-            value = to_unsigned(text) if value is None or value >> 32 and field == "exit_reason" else value
+            value = to_unsigned(text) if value is None or (value >> 32 and field == "exit_reason") else value
         else:
             value = read_number(text, self.hex_by_default)
         if value is None:

@@ -61,15 +61,27 @@ _WORDS: Final = tuple(
         (r"VERR_VMX_INVALID_GUEST_STATE", FAILED_ENTRY | 33, None, ""),
         (r"VERR_VMX_UNABLE_TO_START_VM", None, 0, "VBox.log gives the VM-instruction error near this name"),
         (r"hardware error (?:0x)?0+\b|hardware_entry_failure_reason\W+(?:0x)?0+\b|FailEntry\(0\b", None, 0, ""),
-        (r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*1\b", None, 0, "1 from the compiler's intrinsic: there is a number"),
+        (
+            r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*1\b",
+            None,
+            0,
+            "1 from the compiler's intrinsic: there is a number",
+        ),
         (r"\bVM_?fail_?Invalid\b|\bVM(?:LAUNCH|RESUME)\b[^\n]{0,40}\bCF ?[=:] ?1\b", None, None, ""),
-        (r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*2\b", None, None, "2 from the compiler's intrinsic"),
+        (
+            r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*2\b",
+            None,
+            None,
+            "2 from the compiler's intrinsic",
+        ),
     )
 )
 #: Names of the exit reason in programs; in a whole text they may be a list of constants, given alone they are meant.
 _NAMED: Final = re.compile(r"INVALID_?(?:GUEST)?_?STATE|invalid guest state", re.IGNORECASE)
 #: What AMD's VMRUN reports for a VMCB that it refuses.
-AMD: Final = re.compile(r"VMEXIT_INVALID|\bVMRUN\b|(?:hardware error|exit code)\W+0xf{8}(?:f{8})?\b|^\s*(?:0xf{8}(?:f{8})?|-1)\s*$", re.IGNORECASE)
+AMD: Final = re.compile(
+    r"VMEXIT_INVALID|\bVMRUN\b|(?:hardware error|exit code)\W+0xf{8}(?:f{8})?\b|^\s*(?:0xf{8}(?:f{8})?|-1)\s*$", re.IGNORECASE
+)
 _XEN_DETAIL: Final = re.compile(r"Invalid guest state \((\d+)\)|MSR loading \(entry (\d+)\)|MSR entry (\d+) loading", re.IGNORECASE)
 
 
@@ -142,7 +154,9 @@ def _said(text: str) -> Reported | None:
             value = to_unsigned(match["value"])
             odd = re.fullmatch(r"(?:0x)?f{8}000000(21|22|29)", match["value"], re.IGNORECASE)
             if odd and meaning == "reason":
-                return Reported(" ".join(match.group(0).split()), FAILED_ENTRY | int(odd[1], 16), remark="the program printed its bits 63:31 wrongly")
+                return Reported(
+                    " ".join(match.group(0).split()), FAILED_ENTRY | int(odd[1], 16), remark="the program printed its bits 63:31 wrongly"
+                )
             if meaning == "raw":
                 value = int(match["value"], 16)
             reported = _interpret(match, meaning, value, text) if value is not None else None
@@ -198,7 +212,9 @@ def from_words(words: str) -> Reported | None:
     if value >> 31:
         return Reported(text, value, qualification=qualification) if possible(value) else None
     if re.fullmatch(r"(?:0x)?80{3,6}2", number["value"].lower()):
-        return Reported(text, FAILED_ENTRY | 33, remark="read as 0x80000021: the end seems to be missing (0x80000022 and 0x80000029 begin alike)")
+        return Reported(
+            text, FAILED_ENTRY | 33, remark="read as 0x80000021: the end seems to be missing (0x80000022 and 0x80000029 begin alike)"
+        )
     cut = re.fullmatch(r"(?:0x)?8(0+)(21|22|29)", number["value"].lower())
     if cut:
         return Reported(

@@ -45,7 +45,8 @@ _TERMINAL: Final = re.compile(r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b)(?:\[[0-9;
 #: Tags of pages and of tables in them.
 _CELL: Final = re.compile(r"</t[dh]>\s*<t[dh][^>]*>", re.IGNORECASE)
 _TAG: Final = re.compile(
-    r"</?(?:pre|p|div|span|code|b|i|u|tt|font|a|li|ul|ol|table|tbody|thead|tr|td|th|em|strong|samp|kbd|blockquote|h\d|html|body)\b[^<>]*>", re.IGNORECASE
+    r"</?(?:pre|p|div|span|code|b|i|u|tt|font|a|li|ul|ol|table|tbody|thead|tr|td|th|em|strong|samp|kbd|blockquote|h\d|html|body)\b[^<>]*>",
+    re.IGNORECASE,
 )
 #: A structure on one line, as debuggers and Rust's "{:?}" print it: `$1 = {guest_cr0 = 0x80050033, ...}`, `State { cr0: 5, cs: Segment { ... } }`.
 _STRUCTURE: Final = re.compile(r"(?:^|[\s=>])(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()]*\}[,.\s]*$")

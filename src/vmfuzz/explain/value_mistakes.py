@@ -60,7 +60,12 @@ def _copied_registers(dump: Dump) -> list[Mistake]:
         for name, others in pairs:
             value = _exact(readings, f"{area}_{name}")
             for other in others:
-                if value and value > 0xFF and value == _exact(readings, f"{area}_{other}") and not _may_be_alike(readings, area, name, other, value):
+                if (
+                    value
+                    and value > 0xFF
+                    and value == _exact(readings, f"{area}_{other}")
+                    and not _may_be_alike(readings, area, name, other, value)
+                ):
                     line = readings[f"{area}_{name}"].line
                     found.append(
                         Mistake(
@@ -170,7 +175,11 @@ def _limit_form(dump: Dump) -> list[Mistake]:
         granular = bool(rights & 0x8000)
         if (granular and limit <= 0xFFFFF and limit & 0xFFF != 0xFFF) or (granular and limit == 0xFFFFF):
             page = (limit << 12 | 0xFFF) & 0xFFFFFFFF
-            sure = "a limit in units of 4 KBytes" if limit & 0xFFF != 0xFFF else "1 MByte, or a limit in units of 4 KBytes as a descriptor has it"
+            sure = (
+                "a limit in units of 4 KBytes"
+                if limit & 0xFFF != 0xFFF
+                else "1 MByte, or a limit in units of 4 KBytes as a descriptor has it"
+            )
             found.append(
                 Mistake(
                     f"{spoken(name)} = {shown(name, limit)} with G (bit 15 of the access rights) = 1: {sure}.",
