@@ -143,6 +143,8 @@ class PlainReader(PlainStore):
         field = BY_ENCODING.get(encoding & ~1)
         if field is None and not needs_name:
             return False
+        if named is not None and not named.fields and encoding < 0x800:
+            return False  # a small number before a name that means no field is no encoding
         value = read_number(match["value"], True if not needs_name else self.hex_by_default)
         if value is None:
             return False
