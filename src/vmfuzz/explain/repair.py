@@ -105,6 +105,8 @@ def _plain(changes: Mapping[str, int], start: Mapping[str, Partial]) -> float:
 def _price(name: str, value: int, start: Mapping[str, Partial]) -> float:
     have = start.get(name, Partial(0, 0))
     bits = ((have.value ^ value) & have.known).bit_count()
+    if name == "guest_activity_state" and value:
+        bits += 50  # to let the guest sleep is no repair that anybody wants
     return 1.0 + 0.01 * bits + _RELUCTANT.get(name, 0.0) + (0.5 if name in _CONTROL_FIELDS else 0.0)
 
 
