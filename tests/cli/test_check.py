@@ -109,7 +109,7 @@ def test_several_files():
 
 
 def test_dump_code():
-    for option, sign in (("--c", "vmread %[encoding]"), ("--rust", "pub unsafe fn dump_vmcs")):
+    for option, sign in (("--c", "vmread %[which]"), ("--rust", "pub unsafe fn dump_vmcs")):
         result = CliRunner().invoke(dump_code, [option])
         assert result.exit_code == 0
         assert sign in result.output

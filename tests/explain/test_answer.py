@@ -40,6 +40,11 @@ def test_the_smallest_change_passes_the_model(read):
     assert judge(found.dump, found.knowledge, values).of(Verdict.VIOLATED, Verdict.LIKELY) == []
 
 
+def test_an_activity_state_that_is_none_is_mended_to_active(sample):
+    found = answered(sample("kvm").replace("ActivityState = 00000000", "ActivityState = 00000007").replace("attr=0x00000", "attr=0x10000"))
+    assert [(change.field, change.new) for change in found.repairs[0].changes] == [("guest_activity_state", 0)]
+
+
 def test_a_real_entry_on_the_emulated_cpu_agrees(read):
     try:
         open_executor().close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import BinaryIO, Final
 
 import click
 
@@ -14,9 +15,10 @@ from vmfuzz.explain.answer import Answer, answer
 from vmfuzz.explain.as_json import to_json
 from vmfuzz.explain.definitions import collect
 from vmfuzz.explain.dump import Dump, display_path
-from vmfuzz.explain.reading import decode, read_text
+from vmfuzz.explain.large import read_all
+from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.render import render
-from vmfuzz.explain.reported import from_words
+from vmfuzz.explain.reported import AMD, from_words
 from vmfuzz.explain.text import lines_of, mend
 from vmfuzz.explain.verify import verified
 
@@ -75,11 +77,19 @@ def check(
     raise click.exceptions.Exit(_exit_code(answers))
 
 
+#: So many answers are printed in full (--json has all), and so many tried on an emulated CPU.
+_MOST_PRINTED: Final = 10
+_MOST_VERIFIED: Final = 3
+
+
 def _print(answers: list[Answer], explain: bool, verify: bool) -> None:
-    for index, one in enumerate(answers):
+    for index, one in enumerate(answers[:_MOST_PRINTED]):
         if len(answers) > 1:
             click.echo(("" if not index else "\n") + f"== {one.dump.name} ==")
-        click.echo(render(one, explain, verified(one) if verify else ""), nl=False)
+        click.echo(render(one, explain, verified(one) if verify and index < _MOST_VERIFIED else ""), nl=False)
+    if len(answers) > _MOST_PRINTED:
+        failing = sum(one.exit_code == EXIT_FOUND for one in answers)
+        click.echo(f"\n{len(answers)} dumps, {failing} of which fail a check or report a failed entry.\n--json has the answers to all.")
 
 
 def _exit_code(answers: list[Answer]) -> int:
@@ -103,16 +113,16 @@ def _processor(cpu: str | None, capabilities_file: Path | None) -> Capabilities 
 
 def _dumps(what: tuple[str, ...]) -> list[Dump]:
     if not what:
-        return _from_bytes(sys.stdin.buffer.read(), "-")
+        return _from_stream(sys.stdin.buffer, "-")
     loose: list[str] = []
     dumps: list[Dump] = []
     for item in what:
         if item != "-" and not _is_file(item):
             loose.append(item)
         elif item == "-":
-            dumps += _from_bytes(sys.stdin.buffer.read(), "-")
+            dumps += _from_stream(sys.stdin.buffer, "-")
         else:
-            dumps += _from_bytes(_read(Path(item)), item)
+            dumps += _from_file(Path(item))
     if loose:
         dumps.append(_from_argument(" ".join(loose)))
     return dumps
@@ -125,16 +135,30 @@ def _is_file(item: str) -> bool:
         return False
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> str:
     try:
-        return path.read_bytes()
+        with path.open("rb") as stream:
+            return read_all(stream, str(path))[0]
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _from_bytes(data: bytes, name: str) -> list[Dump]:
+def _from_file(path: Path) -> list[Dump]:
+    try:
+        with path.open("rb") as stream:
+            return _from_stream(stream, str(path))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _from_stream(stream: BinaryIO, name: str) -> list[Dump]:
     shown = display_path(name)
-    return read_text(decode(data, shown), shown)
+    text, left_out = read_all(stream, shown)
+    dumps = read_text(text, shown)
+    if left_out:
+        for dump in dumps:
+            dump.warn(left_out)
+    return dumps
 
 
 def _from_argument(text: str) -> Dump:
@@ -144,6 +168,10 @@ def _from_argument(text: str) -> Dump:
     if found is not None:
         dump.reported = found
         dump.format = "error number or log line"
+    if dump.empty and AMD.search(text):
+        raise UsageError(
+            f"{text!r} is what AMD's VMRUN reports for a VMCB that it refuses; vmfuzz knows VM entries of Intel processors only"
+        )
     if dump.empty:
         raise UsageError(f"{text!r} is neither a file nor an outcome of a VM entry; expected a dump, or an error such as 0x80000021")
     return dump
@@ -161,7 +189,7 @@ def _narrow(dump: Dump, reported: str | None) -> None:
 
 def _add_encodings(dump: Dump, path: Path) -> None:
     before = len(dump.definitions)
-    collect(lines_of(mend(decode(_read(path), str(path)))), dump)
+    collect(lines_of(mend(_read(path))), dump)
     if len(dump.definitions) == before:
         raise UsageError(
             f"{path} has no list of encodings that vmfuzz can read; expected lines such as `GUEST_CS_SELECTOR = 0x802,` or `#define`"

@@ -23,10 +23,13 @@ _MSR_FIELDS: Final = "the VM-entry MSR-load area: its address (200AH), its count
 
 #: How to make each hypervisor print a VMCS.
 HOW_TO_DUMP: Final = (
-    ("Linux KVM", "echo Y | sudo tee /sys/module/kvm_intel/parameters/dump_invalid_vmcs; let it fail again; sudo dmesg"),
-    ("Xen", "xl dmesg (printed on failure; debug key v prints all: xl debug-keys v)"),
-    ("VirtualBox", 'VBox.log: the lines after "VT-x info" (HM error)'),
-    ("your own", "vmfuzz dump-code --c (or --rust) prints a function that prints every field"),
+    (
+        "Linux KVM: run this, let the entry fail again, then `sudo dmesg`",
+        "echo Y | sudo tee /sys/module/kvm_intel/parameters/dump_invalid_vmcs",
+    ),
+    ("Xen: printed when the entry fails (debug key v prints all)", "xl dmesg"),
+    ("VirtualBox: the lines of VBox.log around this", 'grep -A30 "VT-x info" VBox.log'),
+    ("Your own hypervisor: a function that prints every field (--rust for Rust)", "vmfuzz dump-code --c"),
 )
 
 #: VirtualBox's "HM error" numbers (of VirtualBox 6 and 7): last number of each group -> what the failed check is about.
@@ -63,6 +66,8 @@ def headline(reported: Reported) -> str:
     """One sentence: what the reported outcome is."""
     if reported.exit_reason is None and reported.error is None:
         return "VMfailInvalid: there was no current VMCS when VMLAUNCH or VMRESUME executed"
+    if reported.error == 0:
+        return "the hypervisor gave up and says no more (its error is 0 or not shown)"
     if reported.error is not None:
         return f"VM-instruction error {reported.error}: {INSTRUCTION_ERRORS.get(reported.error, 'not an error number of a VM entry')}"
     reason = reported.exit_reason or 0
@@ -80,6 +85,11 @@ def proves(reported: Reported) -> str:
         return "A check of the VM-execution, VM-exit or VM-entry controls failed. Guest state has not been looked at; host state may be wrong too."
     if reported.error == 8:
         return "A check of the host state failed. It does not prove that the controls are right: the order between the two is not defined."
+    if reported.error == 0:
+        return (
+            "That proves nothing yet. Either VMLAUNCH or VMRESUME failed without a number (VMfailInvalid: no current VMCS), or the guest ran and came "
+            "back with an exit that the hypervisor does not handle: the exit reason (4402H) and the VM-instruction error (4400H) tell."
+        )
     if reported.error is not None:
         return {
             4: "VMLAUNCH needs a VMCS in the clear state: execute VMCLEAR first, or VMRESUME if it has been launched.",
@@ -118,6 +128,8 @@ def collect_next(reported: Reported) -> str:
         return _CONTROL_FIELDS
     if reported.error == 8:
         return _HOST_FIELDS
+    if reported.error == 0:
+        return "exit reason (4402H), exit qualification (6400H), VM-instruction error (4400H), and all the fields of the VMCS"
     if reported.exit_reason is not None and reported.exit_reason & 0xFFFF == 34:
         return _MSR_FIELDS
     return _GUEST_FIELDS if reported.exit_reason is not None and not reported.entered else ""

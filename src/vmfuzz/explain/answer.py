@@ -181,7 +181,13 @@ def _undecided(result: Answer) -> None:
 def _mistakes(result: Answer) -> None:
     dump = result.dump
     failing = [name for finding in result.violated for name in finding.check.fields]
-    readers = [name for finding in result.undecided for name in finding.check.must.reads if name == "vmcs_link_pointer"]
+    # what looks wrong in a field of which no check can be decided for want of others is a suspect too
+    readers = [
+        name
+        for finding in result.undecided
+        for name in finding.check.must.reads
+        if name == "vmcs_link_pointer" or (name.startswith("guest_") and name.endswith(("_access_rights", "_limit")))
+    ]
     count = len([finding for finding in result.violated if finding.verdict is Verdict.VIOLATED])
     shift = shifted(dump, result.knowledge, count) if not result.encodings_are_the_cause else None
     if shift is not None:

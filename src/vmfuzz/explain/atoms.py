@@ -171,8 +171,9 @@ def edits(obstacle: Obstacle, evaluator: Evaluator, width: int) -> list[Edit]:
         low = value & ((1 << width) - 1)
         return [(first.args[0].args[0], low | (MASK64 & ~((1 << width) - 1) if low >> (width - 1) else 0))]
     if atom.op == "le" and wanted:
-        return _assign(first, evaluator.value(atom.args[1]).value, evaluator) + _assign(
-            atom.args[1], evaluator.value(first).value, evaluator
+        most = evaluator.value(atom.args[1]).value
+        return (
+            _assign(first, most, evaluator) + _assign(first, 0, evaluator) + _assign(atom.args[1], evaluator.value(first).value, evaluator)
         )
     return []
 

@@ -64,7 +64,14 @@ def _candidate(found: list[Definition], name: str, text: str, line: int) -> None
     if len(match.fields) != 1 or not name.isidentifier():
         return
     digits = re.sub(r"[_uUlL]", "", text)
-    value = int(digits[:-1], 16) if digits[-1] in "hH" else int(digits, 0) if not re.fullmatch(r"0\d+", digits) else int(digits, 8)
+    if digits[-1] in "hH":
+        value = int(digits[:-1], 16)
+    elif re.fullmatch(r"0[0-7]+", digits):
+        value = int(digits, 8)
+    elif re.fullmatch(r"0[xX][0-9a-fA-F]+|0|[1-9]\d*", digits):
+        value = int(digits, 0)
+    else:
+        return
     if value <= 0xFFFF:
         found.append(Definition(name, match.fields[0], value - (1 if match.high else 0), line))
 

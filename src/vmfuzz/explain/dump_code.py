@@ -24,12 +24,11 @@ _CONDITIONS: Final = {
 _C_HEAD: Final = """\
 /* Prints every VMCS field and VMX capability MSR as "name = 0x...", for `vmfuzz check`.
  * Call vmfuzz_dump_vmcs() in VMX root operation with the VMCS current: right after VMLAUNCH or VMRESUME failed, or in the exit handler.
- * Define VMFUZZ_PRINT before including this file to print with something other than printk. {count} fields. */
-#include <linux/kernel.h>
-#include <linux/types.h>
-
+ * For GCC, Clang and Microsoft's compiler. Outside of a Linux kernel module, define VMFUZZ_PRINT(name, value) before this text, for
+ * example as printf("%s = 0x%llx\\n", name, value). {count} fields. */
 #ifndef VMFUZZ_PRINT
-#define VMFUZZ_PRINT(name, value) printk(KERN_INFO "%s = 0x%llx\\n", name, (unsigned long long)(value))
+#include <linux/kernel.h>
+#define VMFUZZ_PRINT(name, value) printk(KERN_INFO "%s = 0x%llx\\n", name, value)
 #endif
 
 static const struct {{ unsigned short encoding; const char *name; }} vmfuzz_fields[] = {{
@@ -38,29 +37,50 @@ static const struct {{ unsigned short encoding; const char *name; }} vmfuzz_fiel
 _C_TAIL: Final = """\
 };
 
-static u64 vmfuzz_rdmsr(u32 number)
-{
-	u32 low, high;
+#ifdef _MSC_VER
+#include <intrin.h>
 
-	asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(number));
-	return (u64)high << 32 | low;
+static unsigned long long vmfuzz_rdmsr(unsigned int number)
+{
+	return __readmsr(number);
 }
 
 /* VMREAD; returns 0 where the processor does not have the field */
-static int vmfuzz_vmread(u64 encoding, u64 *value)
+static int vmfuzz_vmread(unsigned short encoding, unsigned long long *value)
 {
-	u8 failed;
+	size_t result = 0;
+	int failed = __vmx_vmread(encoding, &result);
 
-	asm volatile("vmread %[encoding], %[value]; setbe %[failed]"
-		: [value] "=r"(*value), [failed] "=qm"(failed) : [encoding] "r"(encoding) : "cc");
+	*value = result;
 	return !failed;
 }
+#else
+static unsigned long long vmfuzz_rdmsr(unsigned int number)
+{
+	unsigned int low, high;
+
+	__asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(number));
+	return (unsigned long long)high << 32 | low;
+}
+
+/* VMREAD; returns 0 where the processor does not have the field */
+static int vmfuzz_vmread(unsigned short encoding, unsigned long long *value)
+{
+	unsigned long which = encoding, result = 0;
+	unsigned char failed;
+
+	__asm__ volatile("vmread %[which], %[result]; setbe %[failed]"
+		: [result] "=r"(result), [failed] "=qm"(failed) : [which] "r"(which) : "cc");
+	*value = result;
+	return !failed;
+}
+#endif
 
 static void vmfuzz_dump_vmcs(void)
 {
-	u64 basic = vmfuzz_rdmsr(0x480), primary = vmfuzz_rdmsr(0x482), exits = vmfuzz_rdmsr(0x483);
-	u64 secondary = (primary >> 63) & 1 ? vmfuzz_rdmsr(0x48b) : 0;
-	u64 value;
+	unsigned long long basic = vmfuzz_rdmsr(0x480), primary = vmfuzz_rdmsr(0x482), exits = vmfuzz_rdmsr(0x483);
+	unsigned long long secondary = (primary >> 63) & 1 ? vmfuzz_rdmsr(0x48b) : 0;
+	unsigned long long value;
 	unsigned int i;
 
 	for (i = 0; i < sizeof(vmfuzz_fields) / sizeof(vmfuzz_fields[0]); i++)
@@ -78,17 +98,24 @@ const FIELDS: &[(u16, &str)] = &[
 _RUST_TAIL: Final = """\
 ];
 
+/// # Safety
+/// The processor must be at privilege level 0 and have the MSR.
 unsafe fn rdmsr(number: u32) -> u64 {
     let (low, high): (u32, u32);
-    asm!("rdmsr", in("ecx") number, out("eax") low, out("edx") high, options(nomem, nostack));
+    unsafe { asm!("rdmsr", in("ecx") number, out("eax") low, out("edx") high, options(nomem, nostack)) };
     u64::from(high) << 32 | u64::from(low)
 }
 
 /// VMREAD; `None` where the processor does not have the field.
+///
+/// # Safety
+/// The processor must be in VMX root operation with a current VMCS.
 unsafe fn vmread(encoding: u64) -> Option<u64> {
     let (value, failed): (u64, u8);
-    asm!("vmread {value}, {encoding}", "setbe {failed}",
-         value = out(reg) value, encoding = in(reg) encoding, failed = out(reg_byte) failed, options(nostack));
+    unsafe {
+        asm!("vmread {value}, {encoding}", "setbe {failed}",
+             value = out(reg) value, encoding = in(reg) encoding, failed = out(reg_byte) failed, options(nostack))
+    };
     (failed == 0).then_some(value)
 }
 
@@ -97,10 +124,11 @@ unsafe fn vmread(encoding: u64) -> Option<u64> {
 /// # Safety
 /// The processor must be in VMX root operation with the VMCS to be read current.
 pub unsafe fn dump_vmcs(mut print: impl FnMut(&str, u64)) {
-    let (basic, primary, exits) = (rdmsr(0x480), rdmsr(0x482), rdmsr(0x483));
-    let secondary = if (primary >> 63) & 1 == 1 { rdmsr(0x48b) } else { 0 };
+    let read = |number| unsafe { rdmsr(number) };
+    let (basic, primary, exits) = (read(0x480), read(0x482), read(0x483));
+    let secondary = if (primary >> 63) & 1 == 1 { read(0x48b) } else { 0 };
     for &(encoding, name) in FIELDS {
-        if let Some(value) = vmread(u64::from(encoding)) {
+        if let Some(value) = unsafe { vmread(u64::from(encoding)) } {
             print(name, value);
         }
     }
@@ -130,7 +158,7 @@ def rust_code(capabilities: Capabilities | None = None) -> str:
     msrs = ""
     for number, name in CAPABILITY_MSRS.items():
         condition = _CONDITIONS.get(number)
-        call = f'print("{name}", rdmsr(0x{number:x}));'
+        call = f'print("{name}", read(0x{number:x}));'
         msrs += f"    if {_rust_condition(condition)} {{\n        {call}\n    }}\n" if condition else f"    {call}\n"
     return _RUST_HEAD.format(count=len(fields)) + rows + _RUST_TAIL + msrs + "}\n"
 

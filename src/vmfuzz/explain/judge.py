@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Final
 
 from vmfuzz.arch.controls import Entry, Primary, Secondary
@@ -110,16 +111,61 @@ def untouched(dump: Dump) -> list[str]:
     ]
 
 
+#: What each check reads, so that a verdict can be kept for what it rests on: operands, capability facts.
+_RESTS_ON: Final = tuple(
+    (
+        tuple(sorted(check.must.reads | check.when.reads | check.known.reads | check.requires.reads)),
+        tuple(sorted(check.must.caps | check.when.caps | check.known.caps | check.requires.caps)),
+    )
+    for check in CHECKS
+)
+_MOST_KEPT: Final = 1 << 18
+#: the finding, and the same as one that cannot explain the reported outcome
+_kept: dict[tuple[object, ...], tuple[Finding, Finding]] = {}
+
+
+class Judging:
+    """Judges single checks in one state of knowledge. Verdicts are kept for what they rest on, because states hardly differ from each other."""
+
+    def __init__(self, values: Mapping[str, Partial], knowledge: Knowledge) -> None:
+        self._values = values
+        self._knowledge = knowledge
+        self._evaluators: tuple[list[Evaluator], Evaluator] | None = None
+
+    def finding(self, index: int, explains: bool = True) -> Finding:
+        """The verdict on the check with this index in CHECKS; `explains`: whether its violation can explain the reported outcome."""
+        operands, facts = _RESTS_ON[index]
+        values, known = self._values, self._knowledge.facts
+        key = (index, self._knowledge.widths, self._knowledge.exact, *map(values.get, operands), *map(known.get, facts))
+        found = _kept.get(key)
+        if found is None:
+            if len(_kept) >= _MOST_KEPT:
+                _kept.clear()
+            finding = judge_check(CHECKS[index], *self._both())
+            found = _kept[key] = finding, replace(finding, explains=False)
+        return found[not explains]
+
+    def _both(self) -> tuple[list[Evaluator], Evaluator]:
+        if self._evaluators is None:
+            get, knowledge = self._values.get, self._knowledge
+            strict = [Evaluator(get, knowledge.lookup(width, typical=False).get) for width in knowledge.widths]
+            self._evaluators = strict, Evaluator(get, knowledge.lookup(knowledge.widths[0], typical=True).get)
+        return self._evaluators
+
+
+@lru_cache(maxsize=256)
+def _explaining(reported: Reported) -> frozenset[int]:
+    return frozenset(index for index, check in enumerate(CHECKS) if may_explain(check, reported))
+
+
 def judge(dump: Dump, knowledge: Knowledge, values: Mapping[str, Partial] | None = None) -> Judged:
     """Judge every check for the dump's values (or for `values` in their place)."""
     values = operands_of(dump) if values is None else values
-    strict = [Evaluator(values.get, knowledge.lookup(width, typical=False).get) for width in knowledge.widths]
-    typical = Evaluator(values.get, knowledge.lookup(knowledge.widths[0], typical=True).get)
+    judging = Judging(values, knowledge)
+    explaining = None if dump.reported is None else _explaining(dump.reported)
     judged = Judged(values)
-    for check in CHECKS:
-        finding = judge_check(check, strict, typical)
-        explains = dump.reported is None or may_explain(check, dump.reported)
-        judged.findings.append(Finding(finding.check, finding.verdict, finding.missing, finding.facts, explains))
+    for index in range(len(CHECKS)):
+        judged.findings.append(judging.finding(index, explaining is None or index in explaining))
     _by_cases(judged, knowledge)
     return judged
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -15,6 +16,7 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import Dump, Reading
 from vmfuzz.explain.kvm_tables import (
     BESIDE,
+    CONTINUES,
     CONTROL,
     CR_PARTS,
     GROUPS,
@@ -62,7 +64,7 @@ _TOKEN: Final = re.compile(
     rf"|(?P<list>MSR (?:guest|host) auto(?:load|store)):"
     rf"|(?<![\w.])(?P<entry>\d+):\s*msr=(?P<msr>{_HEX})\s+value=(?P<msrvalue>{_HEX})"
     rf"|(?<![\w.-])(?P<key>{_alternatives(_KEYS)})"
-    rf"\s*=\s*(?P<value>(?![^\s,]+\s*=)[^\s,]+)?(?P<suffix>\s*\((?:effective|autoload)\))?"
+    rf"\s*=\s*(?P<value>(?![^\s,]+\s*=|Sysenter\b|\*\*\*)[^\s,]+)?(?P<suffix>\s*\((?:effective|autoload)\))?"
     rf"|(?<![\w.-])(?P<plain>CR0|CR4|{'|'.join(HOST_SELECTORS)})=(?P<plainvalue>\S+)"
 )
 _STARTS: Final = re.compile(
@@ -75,10 +77,10 @@ _STARTS: Final = re.compile(
     r"TSC (?:Offset|Multiplier) ?=|SVI\|RVI|TPR Threshold ?=|virt-APIC addr ?=|APIC-access addr ?=|PostedIntrVec ?=|EPT pointer ?=|CR3 target\d ?=|"
     r"PLE Gap=|Virtual processor ID ?=|VE info address|ve_info:|PreemptionTimer ?=|SM Base ?=|sel\s+attr\s+limit\s+base|VMfunc controls ?="
 )
-#: What a mail client may leave at the beginning of the line after a break.
-_CONTINUES: Final = re.compile(
-    r"(?:shadow|gh_mask|mask|base|limit|attr|sel)=|(?:0x)?[0-9a-fA-F]{4,16}(?:\s|,|$)|TRBase=|CR4=|CS:RIP=|PFECmatch=|SecondaryExec=|TertiaryExec=|"
-    r"ExitControls=|ilen=|errcode=|\(0x|PAT =|SSP|RIP =|RSP =|DR7 =|qualification=|Window=|virt-APIC|TPR|EPTP index|TSC Mult|value=|DebugExc"
+#: Lines that a dump of this format has, and lists of names and values too: alone they are no dump.
+_WEAK: Final = re.compile(
+    r"(?:CR3|RSP|RIP|RFLAGS|EFER|PAT|SSP|S_CET|PDPT[RE]\d|ExceptionBitmap|TSC (?:Offset|Multiplier)|TPR Threshold|EPT pointer|"
+    r"Virtual processor ID|CR3 target\d) ?=\s*[^\s=]+(?:\s+[<(][^=]*)?$"
 )
 
 
@@ -100,16 +102,23 @@ class Token:
 
 def is_dump_line(line: Line) -> bool:
     """Whether a line (without prefixes) begins like one of this format."""
-    return bool(_STARTS.match(line.text)) or bool(re.match(r"VMCS [0-9a-fA-Fx]+, last attempted", line.text))
+    return _is_dump_text(line.text)
+
+
+@lru_cache(maxsize=1 << 12)
+def _is_dump_text(text: str) -> bool:
+    return bool(_STARTS.match(text)) or bool(re.match(r"VMCS [0-9a-fA-Fx]+, last attempted", text))
 
 
 def split_lines(lines: list[Line]) -> tuple[list[list[Line]], list[Line]]:
     """(the lines of each dump in the text, all other lines)."""
     mine: list[Line] = []
     others: list[Line] = []
+    if all(_WEAK.match(line.text) for line in lines if is_dump_line(line)):
+        return [], lines
     for index, line in enumerate(lines):
         previous = mine and mine[-1] is lines[index - 1]
-        if is_dump_line(line) or (previous and _CONTINUES.match(line.text)):
+        if is_dump_line(line) or (previous and CONTINUES.match(line.text)):
             mine.append(line)
         else:
             others.append(line)
@@ -171,12 +180,15 @@ def _gaps(tokens: list[Token]) -> frozenset[int]:
     opened: dict[int, str] = {}
     for token in tokens:
         register = token.key.partition(" ")[0].lower()
+        ends = register in _AFTER_TR and token.section != HOST
+        if opened and token.line not in opened and (ends or (list(opened.values())[-1] == "cr0" and not token.opened)):
+            opened[token.line] = "end"  # CR4 stands right after CR0, and nothing of TR's after it
         if register in _ORDER and token.section == GUEST:
             opened.setdefault(token.opened if token.opened > 0 else token.line, register)
     return frozenset(
         line
         for (line, register), (_, after) in pairwise(opened.items())
-        if _ORDER.index(after) != (_ORDER.index(register) + 1) % len(_ORDER)
+        if register != "end" and _ORDER.index(after) != (_ORDER.index(register) + 1) % len(_ORDER)
     )
 
 
@@ -355,8 +367,9 @@ def _place(tokens: list[Token], dump: Dump) -> bool:
     return orderly
 
 
-#: The order in which KVM and Xen print the registers that have parts.
-_ORDER: Final = ("cr0", "cr4", "cs", "ds", "ss", "es", "fs", "gs", "gdtr", "ldtr", "idtr", "tr")
+#: The order in which KVM and Xen print the registers that have parts, with what stands between and after them.
+_ORDER: Final = ("cr0", "cr4", "cr3", "cs", "ds", "ss", "es", "fs", "gs", "gdtr", "ldtr", "idtr", "tr", "end")
+_AFTER_TR: Final = frozenset({"efer", "pat", "debugctl", "debugexceptions", "interruptibility", "preemptiontimer"})
 
 #: (ending of a shared token, field of the token right before it) -> section: the order in which the programs print.
 _FOLLOWS: Final = {
@@ -376,7 +389,7 @@ def _choices(before: str, after: str, token: Token, previous: Token | None) -> t
     if previous is not None and previous.line == token.line and previous.ending and previous.section in (GUEST, HOST):
         return (previous.section,)
     follows = _FOLLOWS.get((token.ending, previous.field)) if previous is not None else None
-    if follows:
+    if follows and after != CONTROL:
         return (follows,)
     if not before and not after:
         return ()

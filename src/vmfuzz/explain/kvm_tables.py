@@ -6,6 +6,7 @@ and host alike and say nothing without a neighbour that does.
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import Final
 
@@ -131,3 +132,8 @@ SEGMENT_PARTS: Final = MappingProxyType({"sel": "selector", "attr": "access_righ
 SEGMENT_KEYS: Final = ("CS", "DS", "SS", "ES", "FS", "GS", "LDTR", "TR", "GDTR", "IDTR")
 #: "CS=0010 SS=0018 ... TR=0040" of the host section.
 HOST_SELECTORS: Final = ("CS", "SS", "DS", "ES", "FS", "GS", "TR")
+#: What a mail client may leave at the beginning of the line after a break.
+CONTINUES: Final = re.compile(
+    r"(?:shadow|gh_mask|mask|base|limit|attr|sel)=|(?:0x)?[0-9a-fA-F]{4,16}(?:\s|,|$)|TRBase=|CR4=|CS:RIP=|PFECmatch=|SecondaryExec=|TertiaryExec=|"
+    r"ExitControls=|ilen=|errcode=|\(0x|PAT =|SSP|RIP =|RSP =|DR7 =|qualification=|Window=|virt-APIC|TPR|EPTP index|TSC Mult|value=|DebugExc"
+)

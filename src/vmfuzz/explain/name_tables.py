@@ -10,7 +10,7 @@ from typing import Final
 
 #: Spellings of one word: every word on the right is read as the one on the left; "-" stands for words that say nothing.
 _WORDS: Final = """
-ar         attr attrs attrib attribs attribute attributes rights accessrights arbyte arbytes
+ar         attr attrs attrib attribs attribute attributes rights right accessrights arbyte arbytes
 sel        selector selectors
 limit      lim limits lmt
 base       bases
@@ -32,7 +32,7 @@ len        length ilen
 instr      instruction insn inst
 addr       adr address addresses phys physaddr
 ptr        pointer ptrs
-exc        exception exceptions xcpt xcpts excp
+exc        exception exceptions xcpt xcpts excp except
 vec        vector
 count      cnt num
 mask       msk masks
@@ -47,6 +47,7 @@ posted     posting
 shadow     shadows
 vpid       vpids
 eptp       eptptr
+pdpte      pdptr pdptes pdptrs
 pdpte0     pdptr0
 pdpte1     pdptr1
 pdpte2     pdptr2
@@ -61,6 +62,12 @@ gdtr       gdt
 idtr       idt
 reason     reasons
 tsc        timestamp
+segment    segments seg
+errorcode  ec errcode
+pagefault  pf
+proc2      procbased2
+ve         virtxcpt
+-          k vms vmcs12 vmcs02 evmcs
 -          vmcs vmx vmcs16 vmcs32 vmcs64 vmcsn vmcs16bit 16bit 32bit 64bit natural nat width ia32 field fields full f
 -          the of for based exec execution vmexec x vm value val ro readonly n u16 u32 u64 enum bits bit
 """
@@ -97,9 +104,9 @@ pending dbg                 pendingdebug
 pending debug               pendingdebug
 pending db                  pendingdebug
 page fault                  pagefault
-pf ec                       pagefault error code
 extended page table         ept
 guest physical              guestphysical
+guest phys addr             guestphysical addr
 guest linear                guestlinear
 virtual processor           vpid
 virtual exception           ve
@@ -107,7 +114,23 @@ virtualization exception    ve
 virt exception              ve
 error code                  errorcode
 err code                    errorcode
-errcode                     errorcode
+i o                         io
+pdpte 0                     pdpte0
+pdpte 1                     pdpte1
+pdpte 2                     pdpte2
+pdpte 3                     pdpte3
+idt vec info                idtvectoring info
+idt vec errorcode           idtvectoring errorcode
+perf ctl                    perfglobal
+type attr                   ar
+es access                   es ar
+cs access                   cs ar
+ss access                   ss ar
+ds access                   ds ar
+fs access                   fs ar
+gs access                   gs ar
+ldtr access                 ldtr ar
+tr access                   tr ar
 exec ctl 2                  secondary ctl
 vmfunc                      vmfunction
 vm function                 vmfunction
@@ -159,7 +182,8 @@ idt vect                    idtvectoring
 #: What other programs call a field where the words differ from vmfuzz's own name. Area words (guest, host) are left out.
 _ALIASES: Final = """
 vpid                                     virtual processor id; virtual processor identifier; processor id
-posted_interrupt_notification_vector     posted intr nv; pi nv; posted intr vec; posted intr notify vector; pi notification vec; pinv
+posted_interrupt_notification_vector     posted intr nv; pi nv; posted intr notification; pir vec
+posted_interrupt_notification_vector     posted intr vec; posted intr notify vector; pi notification vec; pinv
 eptp_index                               ept index
 last_pid_pointer_index                   last pid ptr idx; last pid pointer
 guest_interrupt_status                   interrupt status; intr status
@@ -195,19 +219,21 @@ tsc_offset                               tsc off
 virtual_apic_address                     virtual apic page addr; vapic page addr; vapic addr; vapic; virtual apic page; vapic pageaddr
 virtual_apic_address                     virtual apic
 apic_access_address                      apic access; apicaccess addr; apic accessaddr; apic access page; apic accessaddr
-posted_interrupt_descriptor              pi desc addr; posted intr desc; pi desc; posted interrupt desc addr; pi descriptor addr
+posted_interrupt_descriptor              pi desc addr; posted intr desc; pi desc; posted interrupt desc addr; pi descriptor addr; pir desc
 vm_function_controls                     vm function ctl; function; vmfunc ctl; vm func controls; vm functions
 eptp                                     ept ptr; ept pointer
-eptp_list_address                        eptp list; ept list addr
-eoi_exit_bitmap_0                        eoi exit bitmap0; eoi bitmap 0; eoi bitmap0
-eoi_exit_bitmap_1                        eoi exit bitmap1; eoi bitmap 1; eoi bitmap1
-eoi_exit_bitmap_2                        eoi exit bitmap2; eoi bitmap 2; eoi bitmap2
-eoi_exit_bitmap_3                        eoi exit bitmap3; eoi bitmap 3; eoi bitmap3
+eptp_list_address                        eptp list; ept list addr; ept ptr list addr
+eoi_exit_bitmap_0                        eoi exit bitmap0; eoi bitmap 0; eoi bitmap0; eoi exit 0; eoi exit0
+eoi_exit_bitmap_1                        eoi exit bitmap1; eoi bitmap 1; eoi bitmap1; eoi exit 1; eoi exit1
+eoi_exit_bitmap_2                        eoi exit bitmap2; eoi bitmap 2; eoi bitmap2; eoi exit 2; eoi exit2
+eoi_exit_bitmap_3                        eoi exit bitmap3; eoi bitmap 3; eoi bitmap3; eoi exit 3; eoi exit3
 vmread_bitmap                            vmread bitmap addr; vmread bitmap ptr
 vmwrite_bitmap                           vmwrite bitmap addr; vmwrite bitmap ptr
-virtualization_exception_information     ve info; ve info addr; ve information address; virt exception info addr; virtualization exception info addr
+virtualization_exception_information     ve info; ve info addr; ve information address
+virtualization_exception_information     virt exception info addr; virtualization exception info addr; ve exc info addr
+pconfig_exiting_bitmap                   pconfig bitmap
 xss_exiting_bitmap                       xss exit bitmap; xss exit bitmap addr
-sub_page_permission_table_pointer        spptp; spp table ptr; spptp addr
+sub_page_permission_table_pointer        spptp; spp table ptr; spptp addr; sub page perm table ptr
 tsc_multiplier                           tsc mult
 low_pasid_directory                      pasid low dir; low pasid dir addr
 high_pasid_directory                     pasid high dir; high pasid dir addr
@@ -222,15 +248,19 @@ pin_based_controls                       pin; pin ctl; pinexec
 secondary_vm_exit_controls               secondary exit ctl; exit ctl 2; exit ctls2
 vm_exit_controls                         exit ctl; primary exit ctl; ctl exit; exit ctls
 vm_entry_controls                        entry ctl; ctl entry; entry ctls
-guest_physical_address                   guestphysical addr; guestphysical; gpa; guest phys addr
-guest_linear_address                     guestlinear addr; guestlinear; gla; linear addr
+guest_physical_address                   guestphysical addr; guestphysical; gpa; exit info guestphysical addr
+guest_linear_address                     guestlinear addr; guestlinear; gla; linear addr; exit guestlinear addr; exit info guestlinear addr
+io_rcx                                   exit info io ecx; exit info io rcx
+io_rsi                                   exit info io esi; exit info io rsi
+io_rdi                                   exit info io edi; exit info io rdi
+io_rip                                   exit info io eip; exit info io rip
 vmcs_link_pointer                        link; link ptr; link pointer address; vmcslink
 guest_ia32_debugctl                      debugctl
 guest_ia32_perf_global_ctrl              perfglobal; perfglobctl; perf global
 host_ia32_perf_global_ctrl               perfglobal; perfglobctl; perf global
 guest_ia32_bndcfgs                       bndcfgs; bndcfg
 exception_bitmap                         exc bitmap; execution bitmap; exceptionbitmap; xcpt bitmap
-page_fault_error_code_mask               pagefault error mask; pfecmask; pfec mask; pagefault err code mask; pf mask; pagefault error code mask
+page_fault_error_code_mask               pagefault error mask; pfecmask; pfec mask; pagefault err code mask; pf mask; pagefault errorcode mask
 page_fault_error_code_match              pagefault error match; pfecmatch; pfec match; pf match; pagefault error code match
 cr3_target_count                         cr3 target cnt; cr3 targets
 vm_entry_interruption_info               entry intr info; entry intr; entry int info; entry event; entry intr information field; entry injection info
@@ -249,7 +279,7 @@ vm_exit_instruction_info                 exit instr info; instr info; exit info 
 idt_vectoring_info                       idtvectoring info; idtvectoring; exit info idtvectoring; vectoring info; idtvectoring info field
 idt_vectoring_error_code                 idtvectoring errorcode; idtvectoring error; vectoring errorcode; exit info idt vectoring error code
 guest_interruptibility_state             interruptibility; interruptibility info; interruptibility state; intr state; int state; intr status state
-guest_activity_state                     activity; activity state; actv; act state
+guest_activity_state                     activity; activity state; actv; act state; activity info
 guest_smbase                             smbase; smbase addr
 guest_ia32_sysenter_cs                   sysentercs; sysenter cs
 host_ia32_sysenter_cs                    sysentercs; sysenter cs
@@ -262,7 +292,7 @@ cr0_guest_host_mask                      cr0 mask
 cr4_guest_host_mask                      cr4 mask
 cr0_read_shadow                          cr0 shadow
 cr4_read_shadow                          cr4 shadow
-cr3_target_value_0                       cr3 target 0; cr3 target0; cr3 target value0; cr3 target val0
+cr3_target_value_0                       cr3 target 0; cr3 target0; cr3 target value0; cr3 target val0; cr3 target base
 cr3_target_value_1                       cr3 target 1; cr3 target1; cr3 target value1; cr3 target val1
 cr3_target_value_2                       cr3 target 2; cr3 target2; cr3 target value2; cr3 target val2
 cr3_target_value_3                       cr3 target 3; cr3 target3; cr3 target value3; cr3 target val3
@@ -272,7 +302,7 @@ host_rsp                                 rsp; esp; sp
 guest_rip                                rip; eip; ip; pc; instruction pointer
 host_rip                                 rip; eip; ip; pc
 guest_rflags                             rflags; eflags; rfl
-guest_pending_debug_exceptions           pendingdebug exc; pendingdebug; debugexceptions; debug exc; pending debug
+guest_pending_debug_exceptions           pendingdebug exc; pendingdebug; debugexceptions; debug exc; pending debug; pending dbe
 guest_ia32_s_cet                         scet
 host_ia32_s_cet                          scet
 guest_ia32_interrupt_ssp_table_addr      isst; isst addr; interrupt ssp table addr; ssp table

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
@@ -44,6 +44,8 @@ NOTHING: Final = Match(())
 
 def split_words(label: str) -> list[str]:
     """The words of a label in small letters: at punctuation, underscores and changes of case."""
+    label = re.sub(r"\((?:16|32|64|natural)[^)]*\)?", "", label)
+    label = re.sub(r"exec(?:ution)?_?vmcs", "executive", label, flags=re.IGNORECASE)  # "exec" and "vmcs" alone say nothing
     spaced = re.sub(r"\bVM(?=[a-z])", "VM ", re.sub(r"[^0-9A-Za-z]+", " ", label))
     words = []
     for word in spaced.split():
@@ -62,7 +64,7 @@ def _phrases() -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     return sorted(((left, right) for left, right in found.items() if left), key=lambda pair: -len(pair[0]))
 
 
-@cache
+@lru_cache(maxsize=1 << 14)
 def normalise(label: str) -> tuple[str, ...]:
     """The words of a label after spellings and phrases have been unified, in the label's order."""
     words = _plain(split_words(label))
@@ -100,6 +102,7 @@ def _enter(index: _Index, label: str, name: str) -> None:
     index.setdefault(words, {}).setdefault(area, set()).add(name)
 
 
+@lru_cache(maxsize=1 << 14)
 def match_label(label: str, context: tuple[str, ...] = (), area: str = "") -> Match:
     """The fields that `label` may mean; `context` are words from headings above it, `area` the area in force ("guest", "host" or "").
 
@@ -143,7 +146,9 @@ def match_msr(label: str) -> int | None:
     """The number of the capability MSR that a label names ("IA32_VMX_BASIC", "MSR_IA32_VMX_CR0_FIXED0", "0x480"), or None."""
     label = label.strip()
     match = _MSR_NAME.search(label)
-    if match:
+    if match and (
+        match.group(0)[:1] in "mMiI" or not re.search(r"(?:CTLS|CONTROLS?)2?\s*$", match[1], re.IGNORECASE) or "TRUE" in match[1].upper()
+    ):
         return _MSR_BY_NAME.get(re.sub(r"[_ ]|CONTROLS?$", "", match[1].upper().replace("CONTROLS", "CTLS")))
     number = re.fullmatch(r"(?:msr\W*)?(?:0x)?0*(4[89][0-9a-f])h?", label, re.IGNORECASE)
     return int(number[1], 16) if number and int(number[1], 16) in CAPABILITY_MSRS else None

@@ -5,8 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
+_GROUPS: Final = r"(?:[_'`][0-9a-fA-F]+)*"
 #: A number, or what stands in the place of one, after a separator.
-NUMBER: Final = r"(?:-?0[xX][0-9a-fA-F][0-9a-fA-F_'`]*|[0-9][0-9a-fA-F_'`]*[hH]\b|-?[0-9a-fA-F][0-9a-fA-F_'`]*)"
+NUMBER: Final = (
+    rf"(?:-?0[xX][0-9a-fA-F]+{_GROUPS}(?:[uU]?[lL]{{1,2}}|[uU])?\b|"
+    rf"(?:[0-9][0-9a-fA-F]*|(?=[a-fA-F]*[0-9])[0-9a-fA-F]+|[0-9a-fA-F]{{8}}|[0-9a-fA-F]{{16}}|[fF]{{2,4}})[hH]\b|-?[0-9a-fA-F]+{_GROUPS})"
+)
+#: Decimal numbers that no program prints for a field in hexadecimal: all ones of 32 and of 64 bits, 80000021H, and what has 17 digits and more.
+_DECIMAL: Final = re.compile(r"[\s:=|,;(](?:4294967295|2147483681|18446744073709551615|[1-9]\d{16,19})(?![\w.])")
 _DIGITS: Final = re.compile(r"[0-9a-fA-F]+")
 #: Widths to which programs pad hexadecimal numbers with zeros.
 _PADDED: Final = (4, 5, 8, 16)
@@ -24,7 +30,7 @@ def read_number(text: str, hex_by_default: bool | None = None) -> int | None:
     body = text.lstrip("-")
     if re.fullmatch(r"0[xX][0-9a-fA-F]+", body):
         value: int | None = int(body, 16)
-    elif re.fullmatch(r"[0-9][0-9a-fA-F]*[hH]", body):
+    elif re.fullmatch(r"[0-9a-fA-F]+[hH]", body):
         value = int(body[:-1], 16)
     elif not _DIGITS.fullmatch(body):
         return None
@@ -51,8 +57,8 @@ def _bare(body: str, hex_by_default: bool | None) -> int | None:
 
 def bare_is_hex(text: str) -> bool | None:
     """What numbers without a mark mean in this text: decimal where hexadecimal ones carry 0x, hexadecimal where they do not."""
-    marked = len(re.findall(r"[:=]\s*0[xX][0-9a-fA-F]+", text))
-    unmarked = len(re.findall(r"[:=]\s*(?!0[xX])(?=[0-9a-fA-F]*[a-fA-F])(?=[0-9a-fA-F]*[0-9])[0-9a-fA-F]{2,16}\b", text))
+    marked = len(re.findall(r"[:=|,;\t]\s*0[xX][0-9a-fA-F]+", text))
+    unmarked = len(re.findall(r"[:=|,;\t]\s*(?!0[xX])(?=[0-9a-fA-F]*[a-fA-F])(?=[0-9a-fA-F]*[0-9])[0-9a-fA-F]{2,16}\b", text))
     if unmarked > marked:
         return True
-    return False if marked and not unmarked else None
+    return False if not unmarked and (marked or _DECIMAL.search(text)) else None

@@ -1,4 +1,4 @@
-"""Reads "name: value" text: printk dumps of hobby hypervisors, lists of encodings with values, tables, JSON fragments, write calls.
+"""Reads "name: value" text: printk dumps of hobby hypervisors, lists of encodings with values, tables, CSV, code fragments, write calls.
 
 A label may name its field alone (`GUEST_CS_AR_BYTES`), or with the help of what stands above it: a register with its parts in lines of their
 own ("rights", "lim", "base"), a heading ("host state", "sysenter msrs:"), the beginning of its line ("entry state: intr=...").
@@ -7,34 +7,39 @@ own ("rights", "lim", "base"), a heading ("host state", "sysenter msrs:"), the b
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
-from vmfuzz.explain.dump import Definition, Dump
-from vmfuzz.explain.names import PARTS, SEGMENTS, best_label, match_label, match_msr, normalise, uneven
+from vmfuzz.explain.dump import Definition
+from vmfuzz.explain.names import SEGMENTS, best_label, match_label, match_msr, normalise
 from vmfuzz.explain.numbers import NUMBER, read_number
 from vmfuzz.explain.plain_forms import (
+    ASSIGNED,
     CALL,
     CLOSES,
     CODE,
+    COMMENT,
     ENCODED,
     ENCODINGS_OF,
     FIELD_VALUE,
+    HAS_PAIR,
     LIST_OF_PARTS,
     MSR_LINE,
-    NAME_VALUE,
     NAMED_ENCODING,
     OPENS,
     PAIR,
     READ_CALL,
-    RIGHTS_BITS,
+    READ_FAILED,
+    SAME_IN_HEX,
+    SPACED,
 )
+from vmfuzz.explain.plain_store import PlainStore, half
 from vmfuzz.explain.text import Line
 
-_SYSENTER: Final = {"cs": "sysenter cs", "esp": "sysenter esp", "rsp": "sysenter esp", "eip": "sysenter eip", "rip": "sysenter eip"}
 _MAX_LABEL_WORDS: Final = 7
-#: Words that alone mean too many other things to be taken for a field.
-_TOO_COMMON: Final = frozenset({("proc",), ("entry", "error"), ("exit", "error"), ("function",), ("tpr",)})
+#: Fewer digits than this are not padding that shows a number to be hexadecimal.
+_PADDED: Final = 4
 
 
 def is_code(text: str) -> bool:
@@ -42,72 +47,54 @@ def is_code(text: str) -> bool:
     return bool(CODE.match(text)) and not OPENS.match(text) and not CLOSES.match(text)
 
 
-class PlainReader:
+def may_be_a_value(text: str) -> bool:
+    """Whether a line looks like program text, but would be a name with its value in a text that is no program."""
+    return bool(ASSIGNED.match(text) or COMMENT.match(text))
+
+
+@lru_cache(maxsize=1 << 12)
+def _tidy(text: str, source: bool) -> str:
+    """A line with paths (`vmcs::host::RIP`, `vmcs->guest_rip`) and calls that read (`vmread(0x802)`) in the form of a label."""
+    text = re.sub(r"(?<=\w)::(?=\w)", ".", text.strip().rstrip(","))
+    if not source and ASSIGNED.match(text):
+        text = text.rstrip(";").replace("->", ".")
+    return READ_CALL.sub(_what_is_read, text)
+
+
+def _what_is_read(match: re.Match[str]) -> str:
+    number = re.fullmatch(r"0[xX]([0-9a-fA-F]{1,4})", match[1])
+    return f"0x{int(number[1], 16):04x}" if number else match[1]
+
+
+class PlainReader(PlainStore):
     """Reads lines one after the other; knows the headings above and the register last named."""
-
-    def __init__(self, dump: Dump, hex_by_default: bool | None, named_only: bool = False, top_indent: int = 0) -> None:
-        """`named_only`: labels count only where they name guest or host themselves (the text has a dump of another format too).
-
-        `top_indent`: the indentation of the lines of the text that name a segment register.
-        """
-        self.top_indent = top_indent
-        self.dump = dump
-        self.hex_by_default = hex_by_default
-        self.named_only = named_only
-        self.by_place: list[str] = []  # fields whose label alone would not have named them
-        self.headless = False
-        self.disorder = 0  # how often a part came where none could be
-        self.last = ("", "", 0)  # the field stored last, its number as written, and its line
-        self.digits: dict[str, int] = {}  # last word of a label -> digits of its longest number
-        self.area = ""
-        self.register = ("", "")  # (area, register) that parts belong to
-        self.sysenter_indent = -1
-        self.heading: tuple[int, tuple[str, ...]] = (-1, ())  # indentation and words of the last heading
-        self.line = 0
 
     def read(self, line: Line, in_code: bool = False) -> None:
         """Read one line; of program text (`in_code`) only calls that write a field count."""
         self.line = line.number
         if self.sysenter_indent >= 0 and line.indent <= self.sysenter_indent:
             self.sysenter_indent = -1
-        text = READ_CALL.sub(r"\1", line.text.strip().rstrip(","))
+        text = _tidy(line.text, self.source)
         opens = OPENS.match(text)
+        comment = None if self.source else COMMENT.match(text)
+        self.after_failure, failed = READ_FAILED.search(text) is not None, self.after_failure
         if opens and not in_code:
-            self._heading(f"{opens['member'] or opens['type'].rpartition('::')[2]}:", line)
+            self._heading(f"{opens['member'] or opens['only'] or opens['type'].rpartition('.')[2]}:", line)
         elif CLOSES.match(text):
             self.register = ("", "")
         elif in_code:
             self._call(text)
-        elif text.startswith("|"):
-            self._cells([cell.strip(" `*") for cell in text.strip("|").split("|")])
-        elif self._special(text):
+        elif comment:
+            if match_label(comment["name"]).fields and not match_label(comment["name"]).assumed_guest:
+                self._store(comment["name"], comment["value"])
+        elif failed and not text[:1].isupper():
+            return  # what a program says of a VMREAD that failed
+        elif self._special(text) or self._separated(text):
             return
         elif CODE.match(text) or CALL.search(text):
             self._call(text)
-        elif text.count("\t") >= 2 or (text.count(",") == 2 and re.fullmatch(r"[\w:]+,\s*\w+,\s*\w+", text)):
-            self._cells([cell.strip() for cell in re.split(r"[\t,]", text) if cell.strip()])
         else:
             self._pairs(text, line)
-
-    def finish(self) -> None:
-        """Take back what was understood by its place, if places mean nothing here because the lines are not in their order."""
-        if not (self.disorder or (self.headless and uneven(self.by_place))) or not self.by_place:
-            return
-        taken = [name for name in dict.fromkeys(self.by_place) if self.dump.readings.pop(name, None) is not None]
-        self.dump.warn(
-            f"parts of registers stand where they cannot belong, so the lines are not in their order; {len(taken)} values that only their "
-            f"place names are not used ({', '.join(taken[:6])}{' ...' if len(taken) > 6 else ''})"
-        )
-
-    def drop_cut(self, end: Line) -> None:
-        """The text ends with `end` and has no line end there: if its number is shorter than its like, it has been cut."""
-        field, text, line = self.last
-        if line == end.number and text and end.text.rstrip().endswith(text) and len(text) < self.digits.get(field.rpartition("_")[2], 0):
-            if self.dump.readings.get(field) is not None and self.dump.readings[field].line == line:
-                del self.dump.readings[field]
-                self.dump.warn(f"line {line}: the text ends within {field} = {text}; the value is not used")
-        elif line == end.number and text and end.text.rstrip().endswith(text):
-            self.dump.warn(f"line {line}: the text ends with {field} = {text}; if it has been cut there, the value is wrong")
 
     # Forms of a whole line
 
@@ -128,39 +115,52 @@ class PlainReader:
         if match:
             self._list_of_parts(match)
             return True
-        match = FIELD_VALUE.search(text) or NAME_VALUE.match(text)
+        match = FIELD_VALUE.search(text)
         if match:
             self._store(match["name"], match["value"])
             return True
+        match = SPACED.match(text)
+        if match and self._spaced(match["name"], match["gap"], match["value"]):
+            return True
         return bool(re.match(r"[\w/]+\s*=\s*[^=]*$", text)) and "/" in text.partition("=")[0] and self._slashed(text)
 
+    def _spaced(self, name: str, gap: str, value: str) -> bool:
+        """`GUEST_CR0   0x80000031`: blanks in the place of a separator; a number must show that it is hexadecimal."""
+        marked = re.match(r"0[xX]|.*[hH]$", value) or (len(value) >= _PADDED and (self.hex_by_default or value.startswith("0")))
+        match = match_label(name, area=self.area)
+        if not marked or len(match.fields) != 1 or (match.assumed_guest and gap == " "):
+            return match_msr(name) is not None and self._store(name, value)
+        return self._store(name, value)
+
     def _encoded(self, match: re.Match[str], needs_name: bool) -> bool:
-        encoding, name = int(match["encoding"], 16), match["name"]
+        digits = match["encoding"] or ("" if needs_name else match["bare"])
+        encoding, name = int(digits, 16), match["name"]
         named = match_label(name) if name else None
         if needs_name and not (named and named.fields):
             return False
-        if not name and not needs_name and match["sep"].isspace() and "0x" not in match.group(0).lower():
+        if not name and not needs_name and match["sep"].isspace() and "0x" not in match.group(0).lower() and not self.encodings_first:
             return False
         field = BY_ENCODING.get(encoding & ~1)
         if field is None and not needs_name:
             return False
+        if named is not None and not named.fields and encoding < 0x800:
+            return False  # a small number before a name that means no field is no encoding
         value = read_number(match["value"], True if not needs_name else self.hex_by_default)
         if value is None:
             return False
-        if named and len(named.fields) == 1 and (field is None or named.fields[0] != field.name):
-            self.dump.definitions.append(Definition(name, named.fields[0], encoding, self.line))
-            if needs_name:  # the author believes in the name; what the encoding makes of it is judged apart
-                self._note_digits(named.fields[0], match["value"])
-                self._put(named.fields[0], value, name)
+        if named and len(named.fields) == 1:
+            if field is not None and named.fields[0] == field.name:
+                self.agreeing += 1
+                if needs_name:
+                    self.dump.definitions.append(Definition(name, named.fields[0], encoding, self.line))
+            elif len(digits) < 3 and encoding < 0x100:
+                return False  # a number in brackets that is no encoding
+            else:
+                self.disagreeing.append((name, named.fields[0], encoding, match["value"], value, self.line, needs_name))
                 return True
-            self.dump.warn(
-                f"line {self.line}: {encoding:04X}H is {field.name if field else 'no field'}, but the line says {name}; the encoding is believed"
-            )
-        elif named and len(named.fields) == 1 and needs_name:
-            self.dump.definitions.append(Definition(name, named.fields[0], encoding, self.line))
         if field is not None:
             self._note_digits(field.name, match["value"])
-            self._put(field.name, value << 32 if encoding & 1 else value, name or f"{encoding:04X}H", known=_half(encoding))
+            self._put(field.name, value << 32 if encoding & 1 else value, name or f"{encoding:04X}H", known=half(encoding))
         return True
 
     def _encodings_of(self, names: str, values: list[str]) -> None:
@@ -208,20 +208,43 @@ class PlainReader:
             for part, value in re.findall(rf"([A-Za-z]+)\s*[:=]?\s*({NUMBER})", match["rest"]):
                 self._store(part, value)
 
-    def _cells(self, cells: list[str]) -> None:
-        numbers = [(index, value) for index, cell in enumerate(cells) if (value := read_number(cell, None)) is not None]
-        label = next((cell for cell in cells if match_label(cell).fields or match_msr(cell) is not None), "")
-        if not label or not numbers:
-            return
+    def _separated(self, text: str) -> bool:
+        """A row of a table: cells between bars, tabs, semicolons or commas, of which one names a field and one is a number."""
+        if text.startswith("|"):
+            self._cells([cell.strip(" `*") for cell in text.strip("|").split("|")])
+            return True
+        for mark in ("|", "\t", ";", ","):
+            cells = [cell.strip(" `*\"'") for cell in text.split(mark)]
+            plain = [cell for cell in cells if cell]
+            if (
+                2 <= len(plain) <= 5
+                and all(re.fullmatch(r"[\w .()/-]+", cell) for cell in plain)
+                and any(_names_field(cell) for cell in plain)
+            ):
+                return self._cells(plain)
+        return False
+
+    def _cells(self, cells: list[str]) -> bool:
+        label = next((cell for cell in cells if _names_field(cell)), "")
+        numbers = [(cell, read_number(cell, self.hex_by_default)) for cell in cells if cell != label]
+        values = [(cell, value) for cell, value in numbers if value is not None]
+        if not label or not values:
+            return False
         fields = match_label(label).fields
-        encodings = [value for _, value in numbers if value & ~1 in BY_ENCODING] if len(numbers) > 1 else []
-        if encodings and len(fields) == 1:
-            self.dump.definitions.append(Definition(label, fields[0], encodings[0], self.line))
-            numbers = [(index, value) for index, value in numbers if value != encodings[0]] or numbers[-1:]
-        if len(numbers) > 1 and len({value for _, value in numbers}) > 1:
+        first = values[0][1]
+        if len(values) > 1 and len(fields) == 1 and first & ~1 in BY_ENCODING:
+            if first == FIELDS[fields[0]].encoding:
+                self.agreeing += 1
+                self.dump.definitions.append(Definition(label, fields[0], first, self.line))
+                values = values[1:]
+            elif first >= 0x800 and len(values) == 2:
+                cell, value = values[1]
+                self.disagreeing.append((label, fields[0], first, cell, value, self.line, True))
+                return True
+        if len({value for _, value in values}) > 1:
             self.dump.warn(f"line {self.line}: {label} stands with several numbers; which is the value cannot be told, so none is used")
-            return
-        self._store(label, hex(numbers[0][1]))
+            return True
+        return self._store(label, hex(values[0][1]))
 
     def _call(self, text: str) -> None:
         for match in CALL.finditer(text):
@@ -242,21 +265,24 @@ class PlainReader:
 
     def _pairs(self, text: str, line: Line) -> None:
         end, context, found = 0, tuple[str, ...](), False
-        for match in PAIR.finditer(text):
-            if match["bad"]:
-                if match_label(match["bad"]).fields:
-                    self.dump.warn(f"line {self.line}: {match['bad']} = {match['badvalue']} is not a number; the field counts as not given")
+        for start, stop, written, value, bad in _pairs_in(text):
+            if bad:
+                if match_label(bad).fields:
+                    self.dump.warn(f"line {self.line}: {bad} = {value} is not a number; the field counts as not given")
                 continue
-            before = text[end : match.start()].strip(" ,;()[]-")
+            before = text[end:start].strip(" ,;()[]-")
             if before.endswith(":") and len(before.split()) <= 4:
                 context = normalise(before)
-            end = match.end()
-            label = best_label(match["label"].strip(" ,;()[]\"'"), self.area)
+            end = stop
+            label = best_label(written.strip(" ,;()[]\"'"), self.area)
             if len(label.split()) > _MAX_LABEL_WORDS:
                 label = " ".join(label.split()[-_MAX_LABEL_WORDS:])
                 if not match_label(label).fields:
                     continue
-            found = self._store(label, match["value"], context, line) or found
+            again = SAME_IN_HEX.match(text, end)
+            if again and value.isdigit() and int(again[1], 16) in (int(value), int(value, 16)):
+                value = again[1]
+            found = self._store(label, value, context, line) or found
         if not found and end == 0:
             self._heading(text, line)
 
@@ -279,121 +305,20 @@ class PlainReader:
         if text.rstrip().endswith(":") and segment:
             self.register = (self.area or "guest", segment)
 
-    # Storing
 
-    def _store(self, label: str, text: str, context: tuple[str, ...] = (), line: Line | None = None) -> bool:
-        """Store one pair; returns whether the label was known."""
-        msr = match_msr(label)
-        if msr is not None:
-            self._msr(label, text, None)
-            return True
-        words = normalise(label)
-        field, assumed = self._resolve(label, words, context, line)
-        if field == "?":
-            return True
-        if not field:
-            return self._rights_bits(words, text) or self._unknown(label, text)
-        if field in ("exit_reason", "vm_instruction_error", "exit_qualification"):
-            value = read_number(text, self.hex_by_default if len(text) < 8 else True)
-        else:
-            value = read_number(text, self.hex_by_default)
-        if value is None:
-            self.dump.warn(
-                f"line {self.line}: {label} = {text} may be decimal or hexadecimal; it is not used (write 0x{text} or say which)"
-                if re.fullmatch(r"\d+", text)
-                else f"line {self.line}: {label} = {text} is not a number; {field} counts as not given"
-            )
-            return True
-        if words in (("esp",), ("eip",)) and value >> 32 and "sysenter" not in field:
-            self.dump.warn(f"line {self.line}: {label} = {text} is too wide for a 32-bit register; it may be SYSENTER's, so it is not used")
-            return True
-        self._note_digits(field, text)
-        high = match_label(label, context, self.area).high
-        self._put(field, value << 32 if high else value, label, assumed=assumed, known=_half(1) if high else (1 << 64) - 1)
-        parts = field.split("_")
-        if parts[0] in ("guest", "host") and parts[1] in SEGMENTS:
-            self.register = (parts[0], parts[1])
-        elif not context:
-            self.register = ("", "")  # parts follow their register at once
-        return True
-
-    def _note_digits(self, field: str, text: str) -> None:
-        kind = field.rpartition("_")[2]
-        self.last = field, text, self.line
-        self.digits[kind] = max(self.digits.get(kind, 0), len(text))
-
-    def _resolve(self, label: str, words: tuple[str, ...], context: tuple[str, ...], line: Line | None) -> tuple[str, str]:
-        """(field, what was assumed); "" if unknown, "?" if ambiguous and warned of."""
-        in_group = self.sysenter_indent >= 0 and line is not None and line.indent > self.sysenter_indent
-        if ("sysenter" in context or in_group) and words and words[-1] in _SYSENTER:
-            label = _SYSENTER[words[-1]]
-            self.by_place += match_label(label, context, self.area).fields
-        elif len(words) == 1 and words[0] in PARTS:
-            area, register = self.register
-            if not register or (register in ("gdtr", "idtr") and words[0] in ("ar", "sel")):
-                self.disorder += self.last[2] > 0
-                self.headless |= not self.last[2]  # the text may just have lost its head
-                self.dump.warn(f"line {self.line}: {label} without the name of a register above it; it is not used")
-                return "?", ""
-            matched = match_label(f"{area} {register} {words[0]}")
-            if not matched.fields:
-                return "", ""
-            own_base = register in ("gdtr", "idtr") and words[0] == "base" and matched.fields[0] in self.dump.readings
-            self.disorder += own_base and line is not None and matched.fields[0] not in self.by_place
-            if line is not None and matched.fields[0] in self.by_place:
-                self.disorder += matched.fields[0] in self.dump.readings
-            self.by_place.append(matched.fields[0])
-            return matched.fields[0], ""
-        match = match_label(label, context, self.area)
-        if len(match.fields) > 1:
-            self.dump.warn(f"line {self.line}: {label} may mean {' or '.join(match.fields)}; it is not used")
-            return "?", ""
-        if not match.fields or words in _TOO_COMMON:
-            return "", ""
-        if self.named_only and (match.assumed_guest or not set(words) & {"guest", "host", "entry", "exit"}):
-            return "", ""
-        if len(words) == 1 and words[0] in _SYSENTER:
-            if (
-                line is not None
-                and not in_group
-                and line.indent > self.top_indent
-                and (self.heading[0] not in range(line.indent) or "msr" in "".join(self.heading[1]))
-            ):
-                self.dump.warn(f"line {self.line}: {label} stands indented under nothing that says what it belongs to; it is not used")
-                return "?", ""
-            self.by_place.append(match.fields[0])
-        return match.fields[0], "no area named: read as guest state" if match.assumed_guest else ""
-
-    def _rights_bits(self, words: tuple[str, ...], text: str) -> bool:
-        area, register = self.register
-        if area != "guest" or register in ("", "gdtr", "idtr") or len(words) != 1 or words[0] not in RIGHTS_BITS:
-            return False
-        low, width = RIGHTS_BITS[words[0]]
-        self.last = f"guest_{register}_access_rights", text, self.line
-        value = read_number(text, True)
-        if value is None or value >> width:
-            return False
-        self._put(f"guest_{register}_access_rights", value << low, f"{register} {words[0]}", known=((1 << width) - 1) << low)
-        return True
-
-    def _unknown(self, label: str, text: str) -> bool:
-        if len(label.split()) <= 5 and text.lower().startswith("0x"):
-            self.dump.unread.append((label, self.line))
-        return False
-
-    def _msr(self, label: str, text: str, second: str | None) -> None:
-        number = match_msr(label)
-        value = read_number(text, True)
-        if number is None or value is None:
-            return
-        if second is not None:  # printed as allowed-0 / allowed-1
-            value = value & 0xFFFFFFFF | (int(second, 16) & 0xFFFFFFFF) << 32
-        self.dump.put_msr(number, value, self.line)
-
-    def _put(self, field: str, value: int, label: str, *, assumed: str = "", known: int = (1 << 64) - 1) -> None:
-        self.dump.put_named(field, value, label, self.line, assumed=assumed, known=known)
+@lru_cache(maxsize=1 << 12)
+def _pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
+    """The pairs of a line: (start, end, label, number as written, "" or the label of something that is no number)."""
+    if not HAS_PAIR.search(text):
+        return ()
+    return tuple(
+        (match.start(), match.end(), match["label"] or "", match["value"] or match["badvalue"], match["bad"] or "")
+        for match in PAIR.finditer(text)
+    )
 
 
-def _half(encoding: int) -> int:
-    """Which bits of a 64-bit field an access with this encoding covers: all, or 63:32 with the high encoding."""
-    return (1 << 64) - (1 << 32) if encoding & 1 else (1 << 64) - 1
+@lru_cache(maxsize=1 << 12)
+def _names_field(cell: str) -> bool:
+    """Whether a cell of a table names one field, or a capability MSR."""
+    match = match_label(cell)
+    return (len(match.fields) == 1 and bool(re.match(r"[A-Za-z_]", cell))) or match_msr(cell) is not None

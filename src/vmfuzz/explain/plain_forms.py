@@ -11,29 +11,42 @@ PAIR: Final = re.compile(
     rf"(?P<label>[A-Za-z_\"'0-9(][^=:|\n]*?)\s*(?:=>|->|:=|=|:(?!:))\s*[\"']?(?P<value>{NUMBER})(?P<end>[\"']?(?![\w.]))|"
     rf"(?P<bad>[A-Za-z_]\w*)\s*[:=]\s*(?P<badvalue>0x\w+)"
 )
+#: Whether there can be a pair at all: PAIR tries every place of a line of prose.
+HAS_PAIR: Final = re.compile(r"(?:>|[:=])\s*[\"']?-?[0-9a-fA-F]")
 CODE: Final = re.compile(
     r".*(?:[;{}\\]\s*$|\bprintk?f?\s*\(|\bunsigned\b|\btypedef\b|\bstruct\b|__asm__|->\w|\(long\)|\bif\s*\(|\bfor\s*\(|\breturn\b)|//|#\s*\w|\|\s*\(\("
 )
 #: How Rust ("{:#x?}") and others print the beginning of a structure: `cs: SegmentState {`, `GuestState {`.
 OPENS: Final = re.compile(
     r"(?!(?:struct|enum|union|typedef|static|const|impl|fn|pub|if|else|for|while|switch|do|return|unsafe|match|class|let|mod|use)\b)"
-    r"(?:(?P<member>\w+)\s*:\s*)?(?P<type>[A-Za-z_][\w:<>]*)\s*[{]$"
+    r"(?:(?:(?P<member>\w+)\s*[:=]\s*)?(?P<type>[A-Za-z_][\w:.<>]*)|(?P<only>[a-z_]\w*)\s*=)\s*[{]$"
 )
 CLOSES: Final = re.compile(r"[})\]]+,?$")
 #: `vmread(0x6800) = 0x...`, `vmread(GUEST_CR0): 0x...`: what is read stands for itself
 READ_CALL: Final = re.compile(
-    r"\b\w*(?:vm|vmcs|vmx)_?read\w*\s*(?:::<\w+>)?\(\s*([\w:]+)\s*\)(?=\s*(?:=>|->|[:=])\s*(?:0[xX])?[0-9a-fA-F]+\s*,?$)", re.IGNORECASE
+    r"\b\w*(?:vm|vmcs|vmx)_?read\w*\s*(?:::<\w+>)?\(\s*([\w:.]+)\s*\)(?=\s*(?:=>|->|[:=])\s*(?:0[xX])?[0-9a-fA-F]+\s*,?$)", re.IGNORECASE
 )
-CALL: Final = re.compile(r"\b\w*(?:vm_?write|vmcs_?write)\w*\s*\(\s*(?P<first>[\w:~-]+)\s*,\s*(?P<second>[\w:~-]+)\s*[,)]", re.IGNORECASE)
+READ_FAILED: Final = re.compile(r"vm_?read\b.*\bfail", re.IGNORECASE)
+CALL: Final = re.compile(r"\b\w*(?:vm_?write|vmcs_?write)\w*\s*\(\s*(?P<first>[\w:.~-]+)\s*,\s*(?P<second>[\w:.~-]+)\s*[,)]", re.IGNORECASE)
+#: `4802 GUEST_CS_LIMIT: ffff`, `0x4802 = 0xffff`, `4802H (GUEST_CS_LIMIT): FFFFH`
 ENCODED: Final = re.compile(
-    rf"(?:0[xX]0*)?(?P<encoding>[0-9a-fA-F]{{4}})(?P<h>[hH])?\s*(?:(?P<name>[A-Za-z_]\w*)\s*)?(?P<sep>[:=]+|\s)\s*(?P<value>{NUMBER})\s*$"
+    rf"(?:0[xX](?=[0-9a-fA-F]{{3,8}}\b)0*(?P<encoding>[0-9a-fA-F]{{1,4}})|(?P<bare>[0-9a-fA-F]{{4}})[hH]?\b)\s*(?:[(\[]?(?P<name>[A-Za-z_]\w*)[)\]]?\s*)?"
+    rf"(?P<sep>=>|->|[:=]+|\s)\s*(?P<value>{NUMBER})\s*$"
 )
 NAMED_ENCODING: Final = re.compile(
-    rf"(?P<name>[A-Za-z_][\w /-]*?)\s*[(\[]\s*(?:0x)?0*(?P<encoding>[0-9a-fA-F]{{3,4}})[hH]?\s*[)\]]\s*[:=]?\s*(?P<value>{NUMBER})(?!\w)"
+    rf"(?P<name>[A-Za-z_][\w ./-]*?)\s*[(\[]\s*(?:0[xX](?=[0-9a-fA-F]{{1,8}}\b)0*|0*(?=[0-9a-fA-F]{{3}}))(?P<encoding>[0-9a-fA-F]{{1,4}})[hH]?\s*[)\]]"
+    rf"\s*(?:=>|->|[:=])?\s*(?P<value>{NUMBER})(?!\w)"
 )
-NAME_VALUE: Final = re.compile(
-    r"(?P<name>[A-Z][A-Z0-9_]*_[A-Z0-9_]+|\d+\s+IA32_\w+)\s+(?P<value>0[xX][0-9a-fA-F]+)(?:\s*/\s*(?P<second>0[xX][0-9a-fA-F]+))?\s*$"
+#: `GUEST_CR0    0x80000031`, `GUEST_CR0 ...... 0x80000031`
+SPACED: Final = re.compile(
+    rf"[\[<]?(?P<name>[A-Za-z_][\w.>-]*(?: [A-Za-z][\w/-]*){{0,6}})[\]>]?(?P<gap>\s*\.{{2,}}\s*|\s+)(?P<value>{NUMBER})\s*$"
 )
+#: A line that only gives a value to a name, though it ends as a statement.
+ASSIGNED: Final = re.compile(rf"[A-Za-z_][\w.\[\]]*(?:->[\w.\[\]]+)*\s*[:=]\s*{NUMBER}\s*;$|[A-Za-z_]\w*(?:->\w+)+\s*=\s*{NUMBER}\s*$")
+#: A pair behind a mark of a comment.
+COMMENT: Final = re.compile(rf"(?:#+|//+|;+)\s*(?P<name>[A-Za-z_][\w .]*?)\s*[:=]\s*(?P<value>{NUMBER})\s*$")
+#: After a decimal number: the same in hexadecimal.
+SAME_IN_HEX: Final = re.compile(r"\s*[(\[/=]\s*(0[xX][0-9a-fA-F]+)")
 MSR_LINE: Final = re.compile(
     r"(?:(?:0x)?0*(?P<number>4[89][0-9a-fA-F])[hH]?\s+)?(?P<name>(?:MSR_)?IA32_VMX_\w+)\s*[:=]?\s+(?P<value>0[xX][0-9a-fA-F]+)(?:\s*/\s*(?P<second>0[xX][0-9a-fA-F]+))?"
 )

@@ -2,46 +2,64 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Final
 
-from vmfuzz.arch.fields import FIELDS
+from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.errors import UsageError, VmfuzzError
 from vmfuzz.explain import definitions, kvm, qemu, reported
 from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.json_text import as_lines, parsed
 from vmfuzz.explain.numbers import bare_is_hex
-from vmfuzz.explain.plain import PlainReader, is_code
+from vmfuzz.explain.plain import PlainReader, is_code, may_be_a_value
 from vmfuzz.explain.text import Line, lines_of, mend
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
 
-_MAX_BYTES: Final = 16 << 20
 #: Lines of a crash report of the guest that stand beside a dump: registers as the guest had them, in no form that says which field.
 _CRASH: Final = re.compile(
     r"R?IP: +[0-9a-f]{4}:|(?:RFLAGS|EFLAGS): [0-9a-f]+ +CONTEXT|CPU: +\d|r[a-d]x: [0-9a-f]+ +r|r[sd]i: |rbp: |r\d+: |"
     r"cr0: [0-9a-f]+ +cr4:|cr3: [0-9a-f]+ +cr2:|fsb: |ds: [0-9a-f]{4} +es: |----\[ Xen|RSP: [0-9a-f]{4}:|Code: |Call Trace|RAX: [0-9a-f]+ RBX"
 )
+#: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
+_BARE_ENCODING: Final = re.compile(r"([0-9a-fA-F]{4})\s+[0-9a-fA-F]{1,16}")
 _BARE_SEGMENT: Final = re.compile(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
 _KVM_SILENT: Final = re.compile(r"set kvm_intel\.dump_invalid_vmcs=1|dump_invalid_vmcs")
 
 
 def decode(data: bytes, name: str) -> str:
-    """Bytes as text; whatever is not UTF-8 is kept as replacement characters. Raises UsageError for what is no text at all."""
-    if len(data) > _MAX_BYTES:
+    """Bytes as text; whatever is not UTF-8 is kept as replacement characters. Raises UsageError, naming `name`, for what is no text at all."""
+    if not data.strip():
+        raise UsageError(f"{name} is empty: expected a VMCS dump, a log, or vmfuzz's JSON")
+    if data[:2] not in (b"\xff\xfe", b"\xfe\xff") and _is_binary(data):
         raise UsageError(
-            f"{name} has {len(data)} bytes: expected a dump or a log of at most {_MAX_BYTES}; cut out the part around the failure"
+            f"{name} is binary data: expected text. (The VMCS region in memory has a layout that Intel does not publish; read the fields with VMREAD, "
+            "`vmfuzz dump-code` prints a function for that.)"
         )
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16", "replace")
+    if len(data) > 8 and data[1::2][:2048].count(0) * 10 >= len(data[1::2][:2048]) * 9:
+        return data.decode("utf-16-le", "replace")  # what PowerShell's redirection writes, the mark lost
     return data.decode("utf-8", "replace")
+
+
+def _is_binary(data: bytes) -> bool:
+    """Whether most of the beginning is neither text nor what UTF-16 without a mark looks like."""
+    head = data[:4096]
+    if head[1::2].count(0) * 10 >= len(head[1::2]) * 9 or head[::2].count(0) * 10 >= len(head[::2]) * 9:
+        return not any(32 <= byte < 127 for byte in head)
+    odd = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
+    return odd * 10 > len(head)
 
 
 def read_text(text: str, name: str = "input") -> list[Dump]:
     """All dumps that a text holds, at least one; a text without anything that can be judged gives one empty dump."""
     text = text.lstrip("\ufeff")
-    as_json = _read_json(text, name)
-    if as_json is not None:
-        return as_json
+    data = parsed(text)
+    if data is not None:
+        as_json = _read_json(data, name)
+        if as_json is not None:
+            return as_json
+        text = as_lines(data)
     mended = mend(text)
     lines = [line for line in lines_of(mended) if not line.text.startswith(("# source:", "# note:"))]
     vmcs_parts, others = kvm.split_lines(lines)
@@ -84,11 +102,17 @@ def _read_plain(lines: list[Line], dump: Dump, named_only: bool, unfinished: Lin
     top = min((line.indent for line in kept if _BARE_SEGMENT.match(line.text)), default=0)
     reader = PlainReader(dump, bare_is_hex("\n".join(line.text for line in kept)), named_only, top)
     code = [is_code(line.text) for line in lines]
+    reader.source = any(code[index] and not may_be_a_value(line.text) for index, line in enumerate(lines))
+    if not reader.source:
+        code = [False] * len(lines)
+    bare = [match for line in kept if (match := _BARE_ENCODING.fullmatch(line.text))]
+    reader.encodings_first = len(bare) >= 5 and sum(int(match[1], 16) in BY_ENCODING for match in bare) * 10 >= len(bare) * 9
     for index, line in enumerate(lines):
         surrounded = 0 < index < len(lines) - 1 and code[index - 1] and code[index + 1]
         if line.number not in skip and not _CRASH.match(line.text):
             reader.read(line, in_code=surrounded)
     reader.finish()
+    reader.drop_head(lines)
     if unfinished is not None:
         reader.drop_cut(unfinished)
 
@@ -105,15 +129,8 @@ def _format(dump: Dump, vmcs: bool, xen: bool, from_qemu: bool, vbox: bool) -> s
     return "name and value lines"
 
 
-def _read_json(text: str, name: str) -> list[Dump] | None:
-    """Vmfuzz's own JSON (a VMCS, or any object that has one in it), and plain objects of field names and values; None if it is no JSON."""
-    stripped = text.strip()
-    if not stripped.startswith("{"):
-        return None
-    try:
-        data = json.loads(stripped)
-    except (ValueError, RecursionError):
-        return None
+def _read_json(data: object, name: str) -> list[Dump] | None:
+    """Vmfuzz's own JSON: a VMCS, or any object that has one in it; None if it is another."""
     found = _find_vmcs(data)
     if found is None:
         return None

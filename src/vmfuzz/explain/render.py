@@ -296,8 +296,8 @@ def _next(answer: Answer) -> str:
     if fields:
         lines.append(wrapped(f"Collect next: {fields}.", 2, 0))
         lines.append("How to have them printed:")
-        lines += [wrapped(f"{who}: {how}", 4, 2) for who, how in advice.HOW_TO_DUMP]
-        lines.append("Then: vmfuzz check FILE")
+        lines += [f"{wrapped(f'{who}:', 4, 2)}\n    {command}" for who, command in advice.HOW_TO_DUMP]
+        lines.append("Then give what was printed to `vmfuzz check FILE`.")
     return "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.atoms import edits, obstacles
 from vmfuzz.explain.infer import Knowledge
-from vmfuzz.explain.judge import Judged, Verdict, judge_check
+from vmfuzz.explain.judge import Judged, Judging, Verdict
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.partial import Evaluator, Partial
@@ -105,6 +105,8 @@ def _plain(changes: Mapping[str, int], start: Mapping[str, Partial]) -> float:
 def _price(name: str, value: int, start: Mapping[str, Partial]) -> float:
     have = start.get(name, Partial(0, 0))
     bits = ((have.value ^ value) & have.known).bit_count()
+    if name == "guest_activity_state" and value:
+        bits += 50  # to let the guest sleep is no repair that anybody wants
     return 1.0 + 0.01 * bits + _RELUCTANT.get(name, 0.0) + (0.5 if name in _CONTROL_FIELDS else 0.0)
 
 
@@ -142,8 +144,7 @@ def _failing_after(
     ignore: frozenset[str],
 ) -> frozenset[int]:
     values = {**start, **{key: Partial(new) for key, new in changes.items()}}
-    strict = [Evaluator(values.get, knowledge.lookup(width, typical=False).get) for width in knowledge.widths]
-    typical = Evaluator(values.get, knowledge.lookup(knowledge.widths[0], typical=True).get)
+    judging = Judging(values, knowledge)
     affected = _readers().get(name, ())
-    now = {index for index in affected if CHECKS[index].id not in ignore and judge_check(CHECKS[index], strict, typical).verdict in _BAD}
+    now = {index for index in affected if CHECKS[index].id not in ignore and judging.finding(index).verdict in _BAD}
     return (failing - frozenset(affected)) | now

@@ -11,7 +11,7 @@ from vmfuzz.explain.dump import Dump, Reported
 FAILED_ENTRY: Final = 1 << 31
 #: Basic exit reasons with which an entry can fail.
 FAILURE_REASONS: Final = (33, 34, 41)
-_VALUE: Final = r"(?P<value>-?(?:0[xX])?[0-9a-fA-F]{1,16})\b"
+_VALUE: Final = r"(?=-?[a-fA-F]*\d)(?P<value>-?(?:0[xX])?[0-9a-fA-F]{1,16}[hH]?)\b"
 
 #: How programs and people say that an entry failed, most reliable first: (pattern, what the number is).
 _PHRASES: Final = tuple(
@@ -20,6 +20,7 @@ _PHRASES: Final = tuple(
         (rf"(?:VMLAUNCH|VMRESUME) error:? *(?:code *=? *)?{_VALUE}", "error"),
         (rf"(?:KVM|AEHD|GVM|HAX|WHPX): entry failed,? *hardware error *{_VALUE}", "hardware"),
         (rf"hardware_entry_failure_reason\W+{_VALUE}", "hardware"),
+        (rf"(?:fail[ _-]?entry|hw run failure|KVM_EXIT_FAIL_ENTRY)[ :=(]+(?:signal[ :]+)?{_VALUE}", "hardware"),
         (rf"entry failed,? *hardware error *{_VALUE}", "hardware"),
         (rf"vm-?entry failure \(reason {_VALUE}\)", "reason"),
         (rf"failed vm-? ?entry \(exit reason {_VALUE}\)", "reason"),
@@ -28,10 +29,19 @@ _PHRASES: Final = tuple(
             rf"(?:VMLAUNCH|VMRESUME|vm-?entry|launch)\b[^\n]{{0,40}}\b(?:fail|error)[^\n=:]{{0,30}}\b(?:error|code|err)\b[ =:#]*{_VALUE}",
             "error",
         ),
+        (
+            rf"\b\w*(?:VMLAUNCH|VMRESUME|vm[ -]?entry)\b[^\n]{{0,40}}\bfail(?:ed|ure|s)?\b(?: with)?[ :,]+(?:ZF ?= ?1[ ,]+)?"
+            rf"(?:error|err|code)?[ :=#]*{_VALUE}",
+            "hardware",
+        ),
+        (rf"fail\w* to (?:execute |run )?(?:VMLAUNCH|VMRESUME|enter)[^\n]{{0,10}}\b(?:error|err|code)\b[ :=#]*{_VALUE}", "error"),
+        (rf"\bVM_?fail_?Valid\W*{_VALUE}", "error"),
+        (rf"\bvm_?(?:write|read|ptrld|clear)\b[^\n]{{0,30}}\bfail[^\n]{{0,20}}\b(?:error|code)\b[ :=#]*{_VALUE}", "error"),
         (rf"VM[ _-]*instruction[ _-]*error(?: field| number)?(?: is| was| of| as|[ =:(]+)+{_VALUE}", "error"),
         (rf"Failed at VM-?Entry,? *Code *= *{_VALUE}", "error"),
         (r"exit_reason\.raw\W+(?P<value>[0-9a-fA-F]{1,8})\b", "raw"),
         (rf"basic exit reason(?: is| was| of|[ =:(]+)+{_VALUE}", "basic"),
+        (rf"\bvm[ _-]?(?:entry|exit|enter)\b[^\n]{{0,30}}\breason\b[ :=(]+{_VALUE}", "reason"),
         (rf"exit[ _-]*reason(?: field| is| was| of| as| the| VMCS|[ =:(]+)+{_VALUE}", "reason"),
         (r"(?P<value>(?:0x)?8000_?00(?:21|22|29))\b", "reason"),
         (r"(?P<value>21474836(?:81|82|89)|-21474836(?:15|14|07))\b", "reason"),
@@ -39,13 +49,47 @@ _PHRASES: Final = tuple(
     )
 )
 _QUALIFICATION: Final = re.compile(r"qual(?:ification)?\b(?: field| is| was| as|[ =:(]+)*(?P<value>(?:0x)?[0-9a-fA-F]+)\b", re.IGNORECASE)
-_INVALID: Final = re.compile(r"\bVM_?fail_?Invalid\b", re.IGNORECASE)
+#: Outcomes in words, where no number is to be found: (pattern, exit reason, VM-instruction error, remark). Error 0: a failure without its number.
+_WORDS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), reason, error, remark)
+    for pattern, reason, error, remark in (
+        (r"VM[- ]?entry with invalid (?:VM[- ])?control", None, 7, ""),
+        (r"VM[- ]?entry with invalid host", None, 8, ""),
+        (r"VM[- ]?entry fail\w* due to invalid guest[- ]state", FAILED_ENTRY | 33, None, ""),
+        (r"VM[- ]?entry fail\w* due to MSR[- ]load", FAILED_ENTRY | 34, None, ""),
+        (r"WHvRunVpExitReasonInvalidVpRegisterValue", FAILED_ENTRY | 33, None, "the name that the Windows Hypervisor Platform has for it"),
+        (r"VERR_VMX_INVALID_GUEST_STATE", FAILED_ENTRY | 33, None, ""),
+        (r"VERR_VMX_UNABLE_TO_START_VM", None, 0, "VBox.log gives the VM-instruction error near this name"),
+        (r"hardware error (?:0x)?0+\b|hardware_entry_failure_reason\W+(?:0x)?0+\b|FailEntry\(0\b", None, 0, ""),
+        (
+            r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*1\b",
+            None,
+            0,
+            "1 from the compiler's intrinsic: there is a number",
+        ),
+        (r"\bVM_?fail_?Invalid\b|\bVM(?:LAUNCH|RESUME)\b[^\n]{0,40}\bCF ?[=:] ?1\b", None, None, ""),
+        (
+            r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*2\b",
+            None,
+            None,
+            "2 from the compiler's intrinsic",
+        ),
+    )
+)
+#: Names of the exit reason in programs; in a whole text they may be a list of constants, given alone they are meant.
+_NAMED: Final = re.compile(r"INVALID_?(?:GUEST)?_?STATE|invalid guest state", re.IGNORECASE)
+#: What AMD's VMRUN reports for a VMCB that it refuses.
+AMD: Final = re.compile(
+    r"VMEXIT_INVALID|\bVMRUN\b|(?:hardware error|exit code)\W+0xf{8}(?:f{8})?\b|^\s*(?:0xf{8}(?:f{8})?|-1)\s*$", re.IGNORECASE
+)
 _XEN_DETAIL: Final = re.compile(r"Invalid guest state \((\d+)\)|MSR loading \(entry (\d+)\)|MSR entry (\d+) loading", re.IGNORECASE)
 
 
 def to_unsigned(text: str, decimal: bool = False) -> int | None:
     """A number as an unsigned 32-bit value: 0x80000021, 80000021, -2147483615, 2147483681, 0xffffffff80000021; None if it is none."""
     body = text.strip().replace("_", "").lower()
+    if body.endswith("h"):
+        body = f"0x{body[:-1].removeprefix('0x')}"
     negative, body = body.startswith("-"), body.lstrip("-")
     if not re.fullmatch(r"(?:0x)?[0-9a-f]+", body):
         return None
@@ -69,6 +113,9 @@ def find(text: str, dump: Dump) -> None:
     reason = dump.readings.get("exit_reason")
     error = dump.readings.get("vm_instruction_error")
     qualification = dump.readings.get("exit_qualification")
+    if reason is not None and not possible(reason.value):
+        dump.warn(f"line {reason.line}: exit reason {reason.value:#x} is none that a processor reports; it is not used")
+        reason = None
     if said is not None and (said.error is not None or reason is None):
         dump.reported = said
         if said.exit_reason is not None and said.qualification is None and qualification is not None:
@@ -82,18 +129,34 @@ def find(text: str, dump: Dump) -> None:
         )
     elif error is not None and error.value:
         dump.reported = Reported(f"VM-instruction error {error.value} in the dump", error=error.value)
-    elif said is not None:
-        dump.reported = said
-    elif "VERR_VMX_INVALID_GUEST_STATE" in text:
-        dump.reported = Reported("VERR_VMX_INVALID_GUEST_STATE", FAILED_ENTRY | 33)
-    elif _INVALID.search(text):
-        dump.reported = Reported("VMfailInvalid")
+    else:
+        dump.reported = said or _in_words(text)
+    if dump.reported is None and AMD.search(text):
+        dump.warn("this looks like AMD's VMRUN (a VMCB); vmfuzz knows Intel's VMCS only")
+
+
+def possible(reason: int) -> bool:
+    """Whether a processor can report this exit reason: bit 31 comes only with the basic exit reasons of a failed entry."""
+    return not reason >> 31 & 1 or (reason & 0xFFFF in FAILURE_REASONS and not reason >> 16 & 0x7FFF)
+
+
+def _in_words(text: str) -> Reported | None:
+    for pattern, reason, error, remark in _WORDS:
+        match = pattern.search(text)
+        if match:
+            return Reported(" ".join(match.group(0).split()), reason, error, remark=remark)
+    return None
 
 
 def _said(text: str) -> Reported | None:
     for pattern, meaning in _PHRASES:
         for match in pattern.finditer(text):
             value = to_unsigned(match["value"])
+            odd = re.fullmatch(r"(?:0x)?f{8}000000(21|22|29)", match["value"], re.IGNORECASE)
+            if odd and meaning == "reason":
+                return Reported(
+                    " ".join(match.group(0).split()), FAILED_ENTRY | int(odd[1], 16), remark="the program printed its bits 63:31 wrongly"
+                )
             if meaning == "raw":
                 value = int(match["value"], 16)
             reported = _interpret(match, meaning, value, text) if value is not None else None
@@ -118,7 +181,7 @@ def _interpret(match: re.Match[str], meaning: str, value: int, text: str) -> Rep
         meaning = "reason" if value >> 31 else "error"
     if meaning == "error":
         if value >> 31:
-            return Reported(said, value, qualification=qualification, msr_entry=entry)
+            return Reported(said, value, qualification=qualification, msr_entry=entry) if possible(value) else None
         return Reported(said, error=value) if 0 < value < 64 else None
     if meaning == "basic" and value in FAILURE_REASONS:
         return Reported(said, FAILED_ENTRY | value, qualification=qualification, msr_entry=entry)
@@ -129,7 +192,7 @@ def _interpret(match: re.Match[str], meaning: str, value: int, text: str) -> Rep
             qualification=qualification,
             remark="bit 31 is not shown; exit reasons 33, 34 and 41 occur only with it",
         )
-    if value >> 31 or value < 256:
+    if (value >> 31 and possible(value)) or value < 256:
         return Reported(said, value, qualification=qualification, msr_entry=entry)
     return None
 
@@ -137,16 +200,21 @@ def _interpret(match: re.Match[str], meaning: str, value: int, text: str) -> Rep
 def from_words(words: str) -> Reported | None:
     """The outcome that a person means by a bare number or a log line; None where it is neither."""
     text = words.strip()
-    number = re.match(r"(?P<value>-?(?:0[xX])?[0-9a-fA-F_]+)\b(?P<rest>.*)$", text, re.DOTALL)
-    if not number or (number["rest"].strip() and not re.match(r"\W*(?:qual|\()", number["rest"].strip())):
-        return _said(text) or (Reported(text) if _INVALID.search(text) else None)
+    number = re.match(r"(?P<value>-?(?:0[xX])?[0-9a-fA-F_]+[hH]?)\b(?P<rest>.*)$", text, re.DOTALL)
+    if not number or (number["rest"].strip() and not re.match(r"\W*(?:qual|\(|[0-9]$|0x[0-9a-f]$)", number["rest"].strip())):
+        named = Reported(text, FAILED_ENTRY | 33) if _NAMED.search(text) else None
+        return _said(text) or _in_words(text) or named
     value = to_unsigned(number["value"])
     if value is None:
         return None
-    found = _QUALIFICATION.search(number["rest"])
+    found = _QUALIFICATION.search(number["rest"]) or re.fullmatch(r"[ ,/:;]*(?P<value>(?:0x)?[0-9a-f])", number["rest"])
     qualification = to_unsigned(found["value"]) if found else None
     if value >> 31:
-        return Reported(text, value, qualification=qualification)
+        return Reported(text, value, qualification=qualification) if possible(value) else None
+    if re.fullmatch(r"(?:0x)?80{3,6}2", number["value"].lower()):
+        return Reported(
+            text, FAILED_ENTRY | 33, remark="read as 0x80000021: the end seems to be missing (0x80000022 and 0x80000029 begin alike)"
+        )
     cut = re.fullmatch(r"(?:0x)?8(0+)(21|22|29)", number["value"].lower())
     if cut:
         return Reported(

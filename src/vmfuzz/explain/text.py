@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 _MONTH: Final = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
@@ -30,14 +31,25 @@ _PREFIXES: Final = tuple(
         r"\s*(?:(?:kernel|kvm_intel|kvm|kvm-intel):|\(intelhaxm\):?) ?",
         r"\s*haxm_\w+: ?",
         r"\s*\[[*+\-!#i]+\]",  # [**], [+]
-        r"\s*\[(?!0x)[A-Za-z][\w .:@/-]*\]",  # [VMX], [NoirVisor]
+        r"\s*\[(?!0x)[A-Za-z][\w .:@/-]*\](?!\s*[=:]?\s*(?:0[xX])?[0-9a-fA-F]+[hH]?\s*$)",  # [VMX], [NoirVisor], but not [GUEST_CR0] 0x...
         r"\s*(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR)\s+(?:[\w:]+: )?",
         r"\s*[-*•] (?=\S)",  # list item
     )
 )
+_LONGEST: Final = 4000
 _CALLER: Final = re.compile(r"^[^A-Za-z]*\[\s*\d+\.\d+\]\s*\[\s*([TC]\d+)\]")
 #: text/plain as mail transports it: "=3D" and soft line breaks
 _QUOTED: Final = re.compile(r"=(3D|20|C2=A0|09|\n)")
+#: Colours and other terminal sequences, also as loggers and pagers spell the escape character.
+_TERMINAL: Final = re.compile(r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07)")
+#: Tags of pages and of tables in them.
+_CELL: Final = re.compile(r"</t[dh]>\s*<t[dh][^>]*>", re.IGNORECASE)
+_TAG: Final = re.compile(
+    r"</?(?:pre|p|div|span|code|b|i|u|tt|font|a|li|ul|ol|table|tbody|thead|tr|td|th|em|strong|samp|kbd|blockquote|h\d|html|body)\b[^<>]*>",
+    re.IGNORECASE,
+)
+#: A structure on one line, as debuggers and Rust's "{:?}" print it: `$1 = {guest_cr0 = 0x80050033, ...}`, `State { cr0: 5, cs: Segment { ... } }`.
+_STRUCTURE: Final = re.compile(r"(?:^|[\s=>])(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()]*\}[,.\s]*$")
 _SPACES: Final = {ord("\u00a0"): " ", ord("\u202f"): " ", ord("\u2018"): "'", ord("\u2019"): "'", ord("\u201c"): '"', ord("\u201d"): '"'}
 
 
@@ -57,21 +69,40 @@ def mend(text: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "").translate(_SPACES)
     if "=3D" in text:
         text = _QUOTED.sub(lambda match: {"3D": "=", "20": " ", "09": "\t", "C2=A0": " "}.get(match[1], ""), text)
+    if "<" in text and _TAG.search(text):
+        text = _TAG.sub("", re.sub(r"<br ?/?>", "\n", _CELL.sub(" | ", text), flags=re.IGNORECASE))
     if "&" in text:
         text = html.unescape(text).translate(_SPACES)
+    if "[" in text or "]" in text:
+        text = _TERMINAL.sub("", text)
+    if "{" in text:
+        text = "\n".join(_unfolded(line) if "{" in line and "}" in line else line for line in text.split("\n"))
     return text
+
+
+def _unfolded(line: str) -> str:
+    """A structure on one line, spread over lines."""
+    if not _STRUCTURE.search(line):
+        return line
+    return re.sub(r"\s*(\}+),?\s*", r"\n\1\n", re.sub(r",\s+", ",\n", re.sub(r"\{\s*", "{\n", line)))
+
+
+@lru_cache(maxsize=1 << 13)
+def _read_line(raw: str) -> tuple[str, int, str]:
+    """(text without prefixes, indentation, who logged it)."""
+    body = strip_prefixes(raw[:_LONGEST])
+    expanded = body.expandtabs(8)
+    caller = _CALLER.match(raw)
+    return body.strip(), len(expanded) - len(expanded.lstrip()), caller[1] if caller else ""
 
 
 def lines_of(text: str) -> list[Line]:
     """The lines of a mended text without prefixes; empty lines are left out."""
     result = []
     for number, raw in enumerate(text.split("\n"), 1):
-        body = strip_prefixes(raw[:4000])
-        if body.strip():
-            expanded = body.expandtabs(8)
-            caller = _CALLER.match(raw)
-            indent = len(expanded) - len(expanded.lstrip())
-            result.append(Line(number, body.strip(), indent, caller[1] if caller else "", raw))
+        body, indent, caller = _read_line(raw)
+        if body:
+            result.append(Line(number, body, indent, caller, raw))
     return result
 
 

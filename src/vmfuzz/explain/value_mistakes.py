@@ -17,6 +17,8 @@ from vmfuzz.explain.atoms import shown, spoken
 from vmfuzz.explain.dump import ALL, Dump, Reading
 from vmfuzz.explain.mistakes import Mistake
 
+#: Words of which every bit may be meant: no longer suspected once the processor has accepted them.
+_FREE_TO_CHOOSE: Final = frozenset({"vm_entry_controls"})
 #: S = 0 with the types of an LDT and of task-state segments.
 _SYSTEM_TYPES: Final = (2, 1, 3, 9, 11)
 SEGMENTS: Final = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
@@ -29,7 +31,9 @@ def value_mistakes(dump: Dump, violated: Iterable[str]) -> list[Mistake]:
     for recogniser in _RECOGNISERS:
         for mistake in recogniser(dump):
             stops = mistake.stops and (mistake.field in stopping or not mistake.field)
-            found.append(replace(mistake, stops=stops))
+            passed = dump.reported is not None and dump.reported.exit_reason is not None
+            if stops or not passed or mistake.field not in _FREE_TO_CHOOSE:
+                found.append(replace(mistake, stops=stops))
     return found
 
 
@@ -49,7 +53,6 @@ def _copied_registers(dump: Dump) -> list[Mistake]:
         ("idtr_base", ("gdtr_base",)),
         ("cr4", ("cr0", "cr3")),
         ("cr3", ("cr0",)),
-        ("rip", ("rsp",)),
         ("tr_base", ("gdtr_base", "idtr_base")),
         ("gs_base", ("fs_base",)),
     )
@@ -57,7 +60,12 @@ def _copied_registers(dump: Dump) -> list[Mistake]:
         for name, others in pairs:
             value = _exact(readings, f"{area}_{name}")
             for other in others:
-                if value and value > 0xFF and value == _exact(readings, f"{area}_{other}"):
+                if (
+                    value
+                    and value > 0xFF
+                    and value == _exact(readings, f"{area}_{other}")
+                    and not _may_be_alike(readings, area, name, other, value)
+                ):
                     line = readings[f"{area}_{name}"].line
                     found.append(
                         Mistake(
@@ -71,6 +79,14 @@ def _copied_registers(dump: Dump) -> list[Mistake]:
                         )
                     )
     return found
+
+
+def _may_be_alike(readings: Mapping[str, Reading], area: str, name: str, other: str, value: int) -> bool:
+    """Whether the two registers may hold the same: FS and GS with one selector; CR3 where CR4 has VMXE only."""
+    if (name, other) == ("gs_base", "fs_base"):
+        selectors = {_exact(readings, f"{area}_{segment}_selector") for segment in ("fs", "gs")}
+        return len(selectors) == 1 and selectors != {0}
+    return (name, other) == ("cr4", "cr3") and not value & 0xFFF
 
 
 def _same_stack(dump: Dump) -> list[Mistake]:
@@ -159,11 +175,16 @@ def _limit_form(dump: Dump) -> list[Mistake]:
         granular = bool(rights & 0x8000)
         if (granular and limit <= 0xFFFFF and limit & 0xFFF != 0xFFF) or (granular and limit == 0xFFFFF):
             page = (limit << 12 | 0xFFF) & 0xFFFFFFFF
+            sure = (
+                "a limit in units of 4 KBytes"
+                if limit & 0xFFF != 0xFFF
+                else "1 MByte, or a limit in units of 4 KBytes as a descriptor has it"
+            )
             found.append(
                 Mistake(
-                    f"{spoken(name)} = {shown(name, limit)} with G (bit 15 of the access rights) = 1: a limit in units of 4 KBytes.",
+                    f"{spoken(name)} = {shown(name, limit)} with G (bit 15 of the access rights) = 1: {sure}.",
                     "The VMCS holds the limit in bytes, as LSL returns it; with G = 1 its low 12 bits are all 1.",
-                    f"write (limit << 12) | 0xfff, that is {shown(name, page)}",
+                    f"write (limit << 12) | 0xfff, that is {shown(name, page)}{'' if limit & 0xFFF != 0xFFF else ', unless 1 MByte is what you mean'}",
                     limit & 0xFFF != 0xFFF,
                     name,
                     readings[name].line,

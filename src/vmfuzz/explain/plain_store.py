@@ -1,0 +1,246 @@
+"""Where lines of names and values are kept: which field a label means at its place, what makes a place doubtful, what is taken back at the end."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Final
+
+from vmfuzz.arch.fields import BY_ENCODING, FIELDS
+from vmfuzz.explain.dump import Definition, Dump
+from vmfuzz.explain.names import PARTS, SEGMENTS, match_label, match_msr, normalise, uneven
+from vmfuzz.explain.numbers import read_number
+from vmfuzz.explain.plain_forms import RIGHTS_BITS
+from vmfuzz.explain.reported import to_unsigned
+from vmfuzz.explain.text import Line
+
+_SYSENTER: Final = {"cs": "sysenter cs", "esp": "sysenter esp", "rsp": "sysenter esp", "eip": "sysenter eip", "rip": "sysenter eip"}
+#: So many lines (numbers) that look alike are no accident.
+_ALIKE: Final = 4
+_AREA: Final = re.compile(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNORECASE)
+#: Words that alone mean too many other things to be taken for a field.
+_TOO_COMMON: Final = frozenset({("proc",), ("entry", "error"), ("exit", "error"), ("function",), ("tpr",)})
+
+
+class PlainStore:
+    """Keeps what has been read of lines of names and values in a dump, and the headings and registers by which a label is understood."""
+
+    def __init__(self, dump: Dump, hex_by_default: bool | None, named_only: bool = False, top_indent: int = 0) -> None:
+        """`named_only`: labels count only where they name guest or host themselves (the text has a dump of another format too).
+
+        `top_indent`: the indentation of the lines of the text that name a segment register.
+        """
+        self.top_indent = top_indent
+        self.dump = dump
+        self.hex_by_default = hex_by_default
+        self.named_only = named_only
+        self.by_place: list[str] = []  # fields whose label alone would not have named them
+        self.headless = False
+        self.disorder = 0  # how often a part came where none could be
+        self.last = ("", "", 0)  # the field stored last, its number as written, and its line
+        self.digits: dict[str, int] = {}  # last word of a label -> digits of its longest number
+        self.widths: dict[int, Counter[int]] = {}  # width of a field -> how often its numbers had so many digits
+        self.area = ""
+        self.register = ("", "")  # (area, register) that parts belong to
+        self.sysenter_indent = -1
+        self.heading: tuple[int, tuple[str, ...]] = (-1, ())  # indentation and words of the last heading
+        self.line = 0
+        self.source = False  # the text has program text in it
+        self.encodings_first = False  # lines of nothing but an encoding and a value are no accident in this text
+        self.after_failure = False  # the line before says that a VMREAD failed
+        self.agreeing = 0  # lines that give a name and the encoding that the field has
+        #: lines whose name and encoding are not of the same field: (name, its field, encoding, number as written, value, line, name first)
+        self.disagreeing: list[tuple[str, str, int, str, int, int, bool]] = []
+
+    def finish(self) -> None:
+        """Decide what only the whole text can decide: whether numbers beside names are encodings, and whether places mean anything."""
+        self._settle_encodings()
+        self._drop_misplaced()
+
+    def _settle_encodings(self) -> None:
+        last = self.last
+        for name, field, encoding, text, value, line, name_first in self.disagreeing:
+            self.line = line
+            if len(self.disagreeing) > self.agreeing:  # so many wrong encodings are no encodings
+                self.dump.warn(
+                    f"line {line}: {name} stands with {encoding:#x} and {text}; which is the value cannot be told, so none is used"
+                )
+                continue
+            self.dump.definitions.append(Definition(name, field, encoding, line))
+            if name_first:  # the author believes in the name; what the encoding makes of it is judged apart
+                self._note_digits(field, text)
+                self._put(field, value, name)
+                continue
+            target = BY_ENCODING[encoding & ~1].name
+            self.dump.warn(f"line {line}: {encoding:04X}H is {target}, but the line says {name}; the encoding is believed")
+            self._note_digits(target, text)
+            self._put(target, value << 32 if encoding & 1 else value, name, known=half(encoding))
+        if last[2] > self.last[2]:
+            self.last = last
+
+    def _drop_misplaced(self) -> None:
+        """Take back what was understood by its place, if places mean nothing here because the lines are not in their order."""
+        if not (self.disorder or (self.headless and uneven(self.by_place))) or not self.by_place:
+            return
+        taken = [name for name in dict.fromkeys(self.by_place) if self.dump.readings.pop(name, None) is not None]
+        self.dump.warn(
+            f"parts of registers stand where they cannot belong, so the lines are not in their order; {len(taken)} values that only their "
+            f"place names are not used ({', '.join(taken[:6])}{' ...' if len(taken) > 6 else ''})"
+        )
+
+    def drop_cut(self, end: Line) -> None:
+        """The text ends with `end` and has no line end there: if its number is shorter than its like, it has been cut."""
+        field, text, line = self.last
+        if line != end.number or not text or not end.text.rstrip().endswith(text):
+            return
+        usual = self.widths.get(FIELDS[field].width if field in FIELDS else 0, Counter())
+        usual[len(text)] -= 1  # its own
+        uniform = {count for count, times in usual.items() if times > 0}
+        alike = len(uniform) == 1 and sum(usual.values()) >= _ALIKE and len(text) < max(uniform)
+        reading = self.dump.readings.get(field)
+        if (alike or len(text) < self.digits.get(field.rpartition("_")[2], 0)) and reading is not None and reading.line == line:
+            for name in [
+                name for name, other in self.dump.readings.items() if other.line == line and (name == field or other.label == reading.label)
+            ]:
+                del self.dump.readings[name]
+            self.dump.warn(f"line {line}: the text ends within {field} = {text}; the value is not used")
+        else:
+            self.dump.warn(f"line {line}: the text ends with {field} = {text}; if it has been cut there, the value is wrong")
+
+    def drop_head(self, lines: list[Line]) -> None:
+        """A text may begin within a line: what its first line gives is not used if that line lacks what all that follow begin with."""
+        if len(lines) <= _ALIKE:
+            return
+        first = lines[0]
+        logged = [line.raw.strip() != line.text for line in lines]
+        lost = not logged[0] and sum(logged) * 5 >= len(lines[1:]) * 4
+        mine = {name: reading for name, reading in self.dump.readings.items() if reading.line == first.number}
+        others = [reading.label for reading in self.dump.readings.values() if reading.line != first.number]
+        named = sum(bool(_AREA.search(label)) for label in others) * 10 >= len(others) * 9 and len(others) >= _ALIKE
+        for name, reading in mine.items():
+            if lost or (named and not _AREA.search(reading.label) and name.startswith(("guest", "host"))):
+                del self.dump.readings[name]
+                self.dump.warn(
+                    f"line {first.number}: the text may begin within this line, so that {reading.label} = {reading.value:#x} is not used"
+                )
+
+    # Storing
+
+    def _store(self, label: str, text: str, context: tuple[str, ...] = (), line: Line | None = None) -> bool:
+        """Store one pair; returns whether the label was known."""
+        msr = match_msr(label)
+        if msr is not None:
+            self._msr(label, text, None)
+            return True
+        words = normalise(label)
+        field, assumed = self._resolve(label, words, context, line)
+        if field == "?":
+            return True
+        if not field:
+            return self._rights_bits(words, text) or self._unknown(label, text)
+        if field in ("exit_reason", "vm_instruction_error", "exit_qualification"):
+            value = read_number(text, self.hex_by_default if len(text) < 8 or self.hex_by_default is False else True)
+            value = to_unsigned(text) if value is None or (value >> 32 and field == "exit_reason") else value
+        else:
+            value = read_number(text, self.hex_by_default)
+        if value is None:
+            self.dump.warn(
+                f"line {self.line}: {label} = {text} may be decimal or hexadecimal; it is not used (write 0x{text} or say which)"
+                if re.fullmatch(r"\d+", text)
+                else f"line {self.line}: {label} = {text} is not a number; {field} counts as not given"
+            )
+            return True
+        if words in (("esp",), ("eip",)) and value >> 32 and "sysenter" not in field:
+            self.dump.warn(f"line {self.line}: {label} = {text} is too wide for a 32-bit register; it may be SYSENTER's, so it is not used")
+            return True
+        self._note_digits(field, text)
+        high = match_label(label, context, self.area).high
+        self._put(field, value << 32 if high else value, label, assumed=assumed, known=half(1) if high else (1 << 64) - 1)
+        parts = field.split("_")
+        if parts[0] in ("guest", "host") and parts[1] in SEGMENTS:
+            self.register = (parts[0], parts[1])
+        elif not context:
+            self.register = ("", "")  # parts follow their register at once
+        return True
+
+    def _note_digits(self, field: str, text: str) -> None:
+        kind = field.rpartition("_")[2]
+        self.widths.setdefault(FIELDS[field].width if field in FIELDS else 0, Counter())[len(text)] += 1
+        self.last = field, text, self.line
+        self.digits[kind] = max(self.digits.get(kind, 0), len(text))
+
+    def _resolve(self, label: str, words: tuple[str, ...], context: tuple[str, ...], line: Line | None) -> tuple[str, str]:
+        """(field, what was assumed); "" if unknown, "?" if ambiguous and warned of."""
+        in_group = self.sysenter_indent >= 0 and line is not None and line.indent > self.sysenter_indent
+        if ("sysenter" in context or in_group) and words and words[-1] in _SYSENTER:
+            label = _SYSENTER[words[-1]]
+            self.by_place += match_label(label, context, self.area).fields
+        elif len(words) == 1 and words[0] in PARTS:
+            area, register = self.register
+            if not register or (register in ("gdtr", "idtr") and words[0] in ("ar", "sel")):
+                self.disorder += self.last[2] > 0
+                self.headless |= not self.last[2]  # the text may just have lost its head
+                self.dump.warn(f"line {self.line}: {label} without the name of a register above it; it is not used")
+                return "?", ""
+            matched = match_label(f"{area} {register} {words[0]}")
+            if not matched.fields:
+                return "", ""
+            own_base = register in ("gdtr", "idtr") and words[0] == "base" and matched.fields[0] in self.dump.readings
+            self.disorder += own_base and line is not None and matched.fields[0] not in self.by_place
+            if line is not None and matched.fields[0] in self.by_place:
+                self.disorder += matched.fields[0] in self.dump.readings
+            self.by_place.append(matched.fields[0])
+            return matched.fields[0], ""
+        match = match_label(label, context, self.area)
+        if len(match.fields) > 1:
+            self.dump.warn(f"line {self.line}: {label} may mean {' or '.join(match.fields)}; it is not used")
+            return "?", ""
+        if not match.fields or words in _TOO_COMMON:
+            return "", ""
+        if self.named_only and (match.assumed_guest or not set(words) & {"guest", "host", "entry", "exit"}):
+            return "", ""
+        if len(words) == 1 and words[0] in _SYSENTER:
+            if (
+                line is not None
+                and not in_group
+                and line.indent > self.top_indent
+                and (self.heading[0] not in range(line.indent) or "msr" in "".join(self.heading[1]))
+            ):
+                self.dump.warn(f"line {self.line}: {label} stands indented under nothing that says what it belongs to; it is not used")
+                return "?", ""
+            self.by_place.append(match.fields[0])
+        return match.fields[0], "no area named: read as guest state" if match.assumed_guest else ""
+
+    def _rights_bits(self, words: tuple[str, ...], text: str) -> bool:
+        area, register = self.register
+        if area != "guest" or register in ("", "gdtr", "idtr") or len(words) != 1 or words[0] not in RIGHTS_BITS:
+            return False
+        low, width = RIGHTS_BITS[words[0]]
+        self.last = f"guest_{register}_access_rights", text, self.line
+        value = read_number(text, True)
+        if value is None or value >> width:
+            return False
+        self._put(f"guest_{register}_access_rights", value << low, f"{register} {words[0]}", known=((1 << width) - 1) << low)
+        return True
+
+    def _unknown(self, label: str, text: str) -> bool:
+        if len(label.split()) <= 5 and text.lower().startswith("0x"):
+            self.dump.unread.append((label, self.line))
+        return False
+
+    def _msr(self, label: str, text: str, second: str | None) -> None:
+        number = match_msr(label)
+        value = read_number(text, True)
+        if number is None or value is None:
+            return
+        if second is not None:  # printed as allowed-0 / allowed-1
+            value = value & 0xFFFFFFFF | (int(second, 16) & 0xFFFFFFFF) << 32
+        self.dump.put_msr(number, value, self.line)
+
+    def _put(self, field: str, value: int, label: str, *, assumed: str = "", known: int = (1 << 64) - 1) -> None:
+        self.dump.put_named(field, value, label, self.line, assumed=assumed, known=known)
+
+
+def half(encoding: int) -> int:
+    """Which bits of a 64-bit field an access with this encoding covers: all, or 63:32 with the high encoding."""
+    return (1 << 64) - (1 << 32) if encoding & 1 else (1 << 64) - 1

@@ -1,0 +1,214 @@
+"""Every field, in the shapes of lines that programs print and people paste: none is lost, none is read wrongly."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.errors import UsageError
+from vmfuzz.explain.answer import answer
+from vmfuzz.explain.large import read_all
+from vmfuzz.explain.names import match_label, match_msr
+from vmfuzz.explain.reading import read_text
+from vmfuzz.explain.reported import from_words
+
+KVM = (Path(__file__).parent / "bodies" / "kvm.txt").read_text(encoding="utf-8")
+VALUES = {name: reading.value for name, reading in read_text(KVM)[0].readings.items() if name in FIELDS}
+SPELLINGS = {
+    "own": str,
+    "capitals": str.upper,
+    "camel": lambda name: name.title().replace("_", ""),
+    "k": lambda name: "k" + name.title().replace("_", ""),
+}
+#: shape -> (field's encoding, its label, its value, hexadecimal digits of its width) as a line
+SHAPES = {
+    "equals": "{label} = {value:#x}",
+    "padded without mark": "{label}: {value:0{digits}x}",
+    "not padded, without mark": "{label}: {value:x}",
+    "H": "{label} : {value:0{digits}X}H",
+    "columns": "{label:<62}{value:#x}",
+    "dots": "{label} ........ {value:#x}",
+    "tab": "{label}\t{value:0{digits}x}",
+    "encoding first": "{encoding:04x} {label}: {value:x}",
+    "encoding in brackets": "{label} ({encoding:#06x}) = {value:#x}",
+    "encoding only": "{encoding:#010x}: {value:#018x}",
+    "encoding with H": "{encoding:04X}H ({label}): {value:X}H",
+    "bare encodings": "{encoding:04x} {value:016x}",
+    "arrow": "{encoding:#06x} => {value:#x}",
+    "CSV": "{label},{encoding:#06x},{value:#x}",
+    "CSV of two": '"{label}","{value:#x}"',
+    "semicolons": "{label};{value:#x}",
+    "bars": "| `{label}` | `{value:#x}` |",
+    "HTML": "<tr><td>{label}</td><td>{value:#x}</td></tr>",
+    "VMREAD of a name": "vmread({label}) = {value:#x}",
+    "VMREAD of an encoding": "vmread({encoding:#x}) = {value:#x}",
+    "comment": "  # {label} = {value:#x}",
+    "slashes": "// {label} = {value:#x}",
+    "statement": "{label}={value:#x};",
+    "brackets": "[{label}] {value:#x}",
+    "colours": "\x1b[1;32m{label}\x1b[0m: \x1b[33m{value:#x}\x1b[0m",
+    "decimal": "    {label}: {value},",
+    "decimal, then hexadecimal": "{label} = {value} ({value:#x})",
+    "hexadecimal, then decimal": "{label} = {value:#x} ({value})",
+    "suffix of C": "{label} = {value:#x}ULL",
+    "underscore": "{label} = {value:#_x}",
+    "quoted": "{label}: '{value:#x}'",
+    "DebugView": "00000024\t2.18095708\t[hv] {label} = {value:#x}\t",
+    "ACRN": "[326649175us][cpu=0][vm0:vcpu0][sev=1][seq=18626]:{label}: {value:#x}",
+    "Python's logging": "2024-01-01 10:10:10,123 - hv - INFO - {label} = {value:#x}",
+    "width": "{label} ({bits}-bit): {value:#x}",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_field_is_lost_and_none_is_wrong(shape, spelling):
+    text = "".join(
+        SHAPES[shape].format(
+            label=SPELLINGS[spelling](name),
+            encoding=FIELDS[name].encoding,
+            value=value,
+            digits=FIELDS[name].width // 4,
+            bits=FIELDS[name].width,
+        )
+        + "\n"
+        for name, value in VALUES.items()
+    )
+    (dump,) = read_text(text)
+    assert {name: reading.value for name, reading in dump.readings.items() if name in FIELDS} == VALUES, dump.warnings[:3]
+    assert answer(dump).causes == []
+
+
+NESTED = {"cr0": 0x80050033, "rip": 0x1000, "cs": {"selector": 16, "access_rights": 0xA09B, "limit": 0xFFFFFFFF, "base": 0}}
+READ = {
+    "guest_cr0": 0x80050033, "guest_rip": 0x1000, "guest_cs_selector": 16, "guest_cs_access_rights": 0xA09B, "guest_cs_limit": 0xFFFFFFFF,
+    "guest_cs_base": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"vmcs": {"guest": NESTED}}),
+        json.dumps({"guest": NESTED}, indent=2),
+        repr({"guest": NESTED}),
+        "\n".join(json.dumps({"name": name, "value": hex(value)}) for name, value in READ.items()),
+        json.dumps([{"field": name, "encoding": hex(FIELDS[name].encoding), "value": value} for name, value in READ.items()]),
+        "\n".join(json.dumps({"_PID": "1", "MESSAGE": f"hv: {name} = {value:#x}"}) for name, value in READ.items()),
+        "$1 = {cr0 = 0x80050033, rip = 0x1000, cs = {selector = 0x10, access_rights = 0xa09b, limit = 0xffffffff, base = 0x0}}\n",
+        "Guest { cr0: 2147811379, rip: 4096, cs: Segment { selector: 16, access_rights: 41115, limit: 4294967295, base: 0 } }\n",
+        "Guest { cr0: 80050033, rip: 1000, cs: Segment { selector: 10, access_rights: a09b, limit: ffffffff, base: 0 } }\n",
+    ],
+)
+def test_structures(text):
+    (dump,) = read_text(text)
+    assert {name: reading.value for name, reading in dump.readings.items()} == READ, dump.warnings
+
+
+def test_a_path_says_whose_register_it_is():
+    (dump,) = read_text("vmcs::host::RIP = 0x1000\nvmcs::guest::RIP = 0x2000\nvmcs->host_cr3 = 0x3000\n")
+    assert {name: reading.value for name, reading in dump.readings.items()} == {"host_rip": 0x1000, "guest_rip": 0x2000, "host_cr3": 0x3000}
+
+
+def test_plain_lines_that_also_stand_in_kvm_dumps_are_no_kvm_dump():
+    (dump,) = read_text("CR0 = 0x80050033\nCR3 = 0x1000\nCR4 = 0x2020\nRSP = 0x2000\nRIP = 0x3000\nRFLAGS = 0x2\n")
+    assert len(dump.readings) == 6
+
+
+def test_assignments_of_a_program_are_no_values():
+    (dump,) = read_text(
+        "PIN_BASED_VM_EXEC_CONTROL = 0x16\nint set(void) {\n    pin_ctls.val = 0;\n    entry_ctls.val = 0;\n    return 0;\n}\n"
+    )
+    assert {name: reading.value for name, reading in dump.readings.items()} == {"pin_based_controls": 0x16}
+
+
+@pytest.mark.parametrize("label", ["VMX_ENTRY_CONTROLS", "VMX_EXIT_CONTROLS"])
+def test_a_control_word_is_no_capability_msr(label):
+    assert match_msr(label) is None
+    assert match_label(label).fields == (f"vm_{label.split('_')[1].lower()}_controls",)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason", "error"),
+    [
+        ("80000021H", 0x80000021, None),
+        ("0x8000002", 0x80000021, None),
+        ("33 0", 0x80000021, None),
+        ("VM-entry failure exit reason: ffffffff00000021", 0x80000021, None),
+        ("Failed to enter VM, reason 33, code 0", 0x80000021, None),
+        ("VM entry failed: reason 0x21 qual 0x0", 0x80000021, None),
+        ("FailEntry(2147483681, 2)", 0x80000021, None),
+        ("EXIT_REASON_INVALID_GUEST_STATE", 0x80000021, None),
+        ("VM-entry failure due to MSR loading", 0x80000022, None),
+        ("unhandled vmexit: reason 0x30", 0x30, None),
+        ("VMLAUNCH failed. Instruction error = 7.", None, 7),
+        ("kvm: vm entry failed with error 0x7", None, 7),
+        ("vmlaunch failed with ZF=1, error 8", None, 8),
+        ("vm_instruction_error: VM entry with invalid host-state field(s)", None, 8),
+        ("vmwrite failed with error code 12", None, 12),
+        ("KVM: entry failed, hardware error 0x0", None, 0),
+        ("vmlaunch failed: CF=1 ZF=0", None, None),
+    ],
+)
+def test_outcomes_in_other_words(words, reason, error):
+    found = from_words(words)
+    assert found is not None
+    assert (found.exit_reason, found.error) == (reason, error)
+
+
+@pytest.mark.parametrize(
+    "words", ["0x80000030", "0xC0000005", "0xffffffff", "KVM: entry failed, hardware error 0xffffffff", "VM entry failed, a pity"]
+)
+def test_what_no_intel_processor_reports_is_no_outcome(words):
+    assert from_words(words) is None
+
+
+def test_a_large_log_is_searched_and_keeps_its_line_numbers():
+    noise = b"".join(b"[%12.6f] usb 1-1: new device number %d\n" % (index / 10, index) for index in range(40_000))
+    text, left_out = read_all(io.BytesIO(noise + KVM.encode() + noise), "log")
+    assert "only the" in left_out
+    (dump,) = read_text(text)
+    assert {name: reading.value for name, reading in dump.readings.items() if name in FIELDS} == VALUES
+    assert min(reading.line for reading in dump.readings.values()) > 40_000
+
+
+def test_what_has_no_end_is_refused():
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            return bytes(size)
+
+    with pytest.raises(UsageError, match="cut out the part"):
+        read_all(Endless(), "zero")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("data", "what"), [(b"", "is empty"), (b" \n", "is empty"), (bytes(range(1, 32)) * 40, "is binary data")])
+def test_what_is_no_text_is_said(data, what):
+    with pytest.raises(UsageError, match=what):
+        read_all(io.BytesIO(data), "file")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GUEST_RIP = 0x7c00\nGUEST_RSP = 0x7c00\n",  # a boot sector and its stack
+        "GUEST_FS_SELECTOR = 0x7c0\nGUEST_GS_SELECTOR = 0x7c0\nGUEST_FS_BASE = 0x7c00\nGUEST_GS_BASE = 0x7c00\n",
+        "GUEST_CR3 = 0x2000\nGUEST_CR4 = 0x2000\n",
+        "VM_ENTRY_CONTROLS = 0x2413fb\nVM_EXIT_CONTROLS = 0x36ffb\nexit reason 0x80000021\n",  # "load guest IA32_LBR_CTL" is bit 21
+        "#define GUEST_CS_LIMIT 0x4802\n#define GUEST_CS_LIMIT_VAL 0xffff\n#define GUEST_RSP 0x681c\n#define GUEST_STACK 0x8000\n",
+        "#define EPT_POINTER 0x201a\n#define EPT_POINTER_HIGH 0x201b\n#define TSC_OFFSET 0x2010\n#define TSC_OFFSET_HIGH 0x2011\n",
+        "GUEST_CS_SELECTOR,0x10,0x0\nGUEST_SS_SELECTOR,0x18,0x0\nGUEST_DS_SELECTOR,0x0,0x0\n",
+        "GUEST_DS_AR = 0x1c0f3\nGUEST_ES_AR = 0x1cf93\n",
+    ],
+)
+def test_what_may_be_meant_is_no_mistake(text):
+    found = answer(read_text(text)[0])
+    assert [mistake.what for mistake in [*found.causes, *found.remarks]] == []
+
+
+def test_rights_of_lar_are_the_cause_though_the_mode_is_not_shown():
+    found = answer(read_text("GUEST_CS_AR = 0x00af9b00\nexit reason 0x80000021\n")[0])
+    assert "not shifted right by 8" in found.causes[0].what
