@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 import click
 from click.core import ParameterSource
 
-from vmfuzz.campaign.corpus import to_json
+from vmfuzz.campaign.corpus import to_json, write_text
 from vmfuzz.campaign.jobs import run_jobs, shares_of
 from vmfuzz.campaign.loop import Campaign, Summary
 from vmfuzz.campaign.lost import LostBatch
@@ -104,6 +105,8 @@ def run(
     candidates. Exit code 0: processor and model agree on every candidate (known deviations of an emulator apart); 1: there are findings; 5:
     nothing was tested.
     """
+    if summary_file is not None:
+        _require_writable(summary_file)
     if not resume:
         options = _risk_options(executor, risk, yes, jobs)
     with _store(directory, resume, bisect_lost) as store:
@@ -127,8 +130,6 @@ def run(
                 save_finding(directory / FINDINGS, entry)
     lost = stored_lost(directory) if directory is not None else []
     data = _as_data(summary, triaged, lost)
-    if summary_file is not None:
-        _write(summary_file, data)
     if as_json:
         json.dump(data, sys.stdout, indent=1)
         click.echo()
@@ -136,6 +137,8 @@ def run(
         print_summary(summary)
         print_minimized(triaged, directory)
         print_lost(lost, directory)
+    if summary_file is not None:
+        write_text(summary_file, json.dumps(data, indent=1) + "\n")
     sys.exit(EXIT_FOUND if lost else _exit_code(summary))
 
 
@@ -206,11 +209,12 @@ def _store(directory: Path | None, resume: bool, bisect_lost: bool) -> Iterator[
         yield store
 
 
-def _write(path: Path, data: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write the summary to {path}: {error.strerror}") from None
+def _require_writable(path: Path) -> None:
+    """Raises UsageError where the summary could not be written after the run."""
+    place = next(parent for parent in path.absolute().parents if parent.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        why = "no right to write there" if place.is_dir() else f"{place} is no directory"
+        raise UsageError(f"cannot write the summary to {path}: {why}; name another file")
 
 
 def _exit_code(summary: Summary) -> int:
