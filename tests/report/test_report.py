@@ -21,7 +21,8 @@ from vmfuzz.model.known_deviations import DEVIATIONS
 from vmfuzz.report.data import Cell, Report, State, gather
 from vmfuzz.report.markdown import markdown
 from vmfuzz.report.minimal import Change, minimal_cases, shared_findings
-from vmfuzz.report.page import duration, page, short
+from vmfuzz.report.numbers import duration, short
+from vmfuzz.report.page import page
 from vmfuzz.report.pictures import grouped
 from vmfuzz.report.source import Source, load
 
@@ -294,6 +295,6 @@ def test_counts_are_short(value: int, said: str) -> None:
     assert short(value) == said
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(8.23, "8.2 s"), (333.4, "5 min 33 s"), (7500.0, "2 h 05 min")])
+@pytest.mark.parametrize(("seconds", "said"), [(8.23, "8.2 s"), (59.97, "1 min 00 s"), (333.4, "5 min 33 s"), (7500.0, "2 h 05 min")])
 def test_times_are_as_people_say_them(seconds: float, said: str) -> None:
     assert duration(seconds) == said
