@@ -97,7 +97,7 @@ def _panel(name: str, progress: Progress, now: float) -> RenderableType:
 
 
 def _small_panel(_name: str, progress: Progress, now: float) -> RenderableType:
-    return Group(Text(_line(progress, now).lstrip(), no_wrap=True, overflow="ellipsis"), "")
+    return Group(Text(" ".join(_line(progress, now).split()), no_wrap=True, overflow="ellipsis"), "")
 
 
 def _sections(tally: Tally) -> Table:
