@@ -1,4 +1,4 @@
-"""A campaign on each emulated CPU model, and the pages that come from it: docs/agreement.md, docs/checks.md, docs/report/.
+"""A campaign on each emulated CPU model, and the pages that come from it: docs/agreement.md, docs/checks.md, docs/report/, and their sum in README.md.
 
     python benchmarks/campaigns.py run STATE [-n 50M] [--side-by-side 2] [--cpu CPU ...]
     python benchmarks/campaigns.py pages
@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -138,6 +139,11 @@ def pages() -> None:
     summaries = published()
     write_text(DOCS / "agreement.md", agreement_page(summaries))
     write_text(DOCS / "checks.md", checks_page(summaries))
+    millions = sum(summary["candidates"] for summary in summaries) / 1e6
+    readme = ROOT / "README.md"
+    write_text(
+        readme, re.sub(r"a page of [\d,.]+ million candidates", f"a page of {millions:,.0f} million candidates", readme.read_text("utf-8"))
+    )
     files = [str(SUMMARIES / f"{cpu}.json") for cpu in CPU_MODELS]
     subprocess.run([*VMFUZZ, "report", *files, "--html", str(DOCS / "report" / "index.html")], check=True)
     print("wrote docs/agreement.md, docs/checks.md, docs/report/index.html")

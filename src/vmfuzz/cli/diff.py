@@ -194,8 +194,8 @@ def _print_difference(console: Output, pairing: Pairing, difference: Difference)
     base = pairing.trial.base(case.base)
     lines = [
         f"[bold]{difference.count:,} candidate{'s' if difference.count != 1 else ''}: {_DEPARTS[difference.judgement]}[/]",
-        f"  first   {escape(shape.first)} ({shape.first_verdict}) {escape(difference.first_message or '')}",
-        f"  second  {escape(shape.other)} ({shape.other_verdict}) {escape(difference.other_message or '')}",
+        f"  first   {escape(shape.first)} ({shape.first_verdict}) {escape(difference.first_message or '')}".rstrip(),
+        f"  second  {escape(shape.other)} ({shape.other_verdict}) {escape(difference.other_message or '')}".rstrip(),
         f"  allowed {escape(', '.join(shape.predicted))}",
         f"  checks violated: {', '.join(shape.checks) or 'none'}",
         f"  {'smallest' if difference.minimal else 'example, not reduced'}: base {case.base}",
