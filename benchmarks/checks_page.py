@@ -1,14 +1,13 @@
-"""Print docs/checks.md from the counts of the long campaign (benchmarks/agreement.py): what is no check here, and what was never seen deciding.
+"""docs/checks.md from the summaries of the campaigns on all emulated CPU models: what is no check here, and what was never seen deciding.
 
-python benchmarks/checks_page.py --directory DIR > docs/checks.md
+benchmarks/campaigns.py writes it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterable
+from typing import Any
 
 from vmfuzz.model.bochs_messages import checks_without_message
 from vmfuzz.model.check import Check
@@ -73,21 +72,20 @@ NEVER_ALONE = {
 
 
 class Seen:
-    """The counts of all steps of the long campaign, by check."""
+    """The counts of all campaigns, by check."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, summaries: Iterable[dict[str, Any]]) -> None:
         self.exists: set[str] = set()
         self.decided: Counter[str] = Counter()
         self.violated: Counter[str] = Counter()
         self.strict: Counter[str] = Counter()
         self.lenient: Counter[str] = Counter()
-        for path in sorted(directory.glob("*/*.json")):
-            step = json.loads(path.read_text(encoding="utf-8"))
-            for id, counts in step["checks"].items():
+        for summary in summaries:
+            for id, counts in summary["checks"].items():
                 self.exists.add(id)
                 self.decided[id] += counts["decided"]
                 self.violated[id] += counts["violated"]
-            for id, counts in step["readings"].items():
+            for id, counts in summary["readings"].items():
                 self.strict[id] += counts["strict"]
                 self.lenient[id] += counts["lenient"]
 
@@ -109,14 +107,15 @@ def reason_never_alone(check: Check, seen: Seen) -> str:
     return f"Bochs does not make it: deviation {deviation}" if deviation else "not seen yet"
 
 
-def page(seen: Seen) -> str:
-    """The page."""
+def checks_page(summaries: Iterable[dict[str, Any]]) -> str:
+    """The page; `summaries` has one summary of `vmfuzz run` for each CPU model."""
+    seen = Seen(summaries)
     lines = [
         "# The checks, and which of them were seen at work",
         "",
         f"The model declares {len(CHECKS)} checks; `vmfuzz checks` shows them. This page says what is *not* there and what was never seen deciding a VM",
         "entry, in the campaigns of [agreement.md](agreement.md). All processors are *emulated* (the 13 Intel models of Bochs 3.0).",
-        "It is written by `benchmarks/checks_page.py`.",
+        "It is written by `benchmarks/campaigns.py`.",
         "",
         "## Rows of the reference catalogue that are no checks here",
         "",
@@ -167,15 +166,4 @@ def page(seen: Seen) -> str:
         "model and have no message, because Bochs does not make them or the model only counts them as not modelled:",
         ", ".join(f"`{id}`" for id in checks_without_message() if id in seen.exists) + ".",
     ]
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--directory", type=Path, required=True)
-    print(page(Seen(parser.parse_args().directory)))
-
-
-if __name__ == "__main__":
-    main()
+    return "\n".join(lines) + "\n"

@@ -259,3 +259,14 @@ def test_fields_exist_where_a_control_of_theirs_may_be_1() -> None:
     assert not caps.has_field("shared_ept_pointer")  # SEAM operation is out of reach
     assert caps.has_field("guest_rip")
     assert {field.name for field in caps.fields} == {field.name for field in caps.fields if caps.has_field(field)}
+
+
+def test_microcode_is_kept_and_takes_no_part_in_comparisons() -> None:
+    plain = made_up()
+    patched = Capabilities(plain.name, plain.msrs, plain.cpuid, 0x2006A05)
+    assert patched == plain
+    assert hash(patched) == hash(plain)
+    assert "microcode" not in plain.to_json()
+    assert Capabilities.from_json(patched.to_json()).microcode == pickle.loads(pickle.dumps(patched)).microcode == 0x2006A05
+    with pytest.raises(UsageError, match="microcode"):
+        Capabilities.from_json({**plain.to_json(), "microcode": "new"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,13 @@ from click.testing import CliRunner
 from vmfuzz.campaign.ambiguity_cases import CHECKS_OF, LENIENT, STRICT, Witness, hypothetical, taken, witnesses
 from vmfuzz.cli.main import main
 from vmfuzz.model.ambiguities import AMBIGUITIES
+from vmfuzz.model.checks import BY_ID, NOT_APPLICABLE
+from vmfuzz.model.known_deviations import DEVIATIONS
 from vmfuzz.model.outcome_codes import ENTERED
 from vmfuzz.model.public_readings import PUBLIC_READINGS, SOURCES
+from vmfuzz.model.questions import PARTS, QUESTIONS
 
 ROOT = Path(__file__).parents[2]
-#: Telling its readings apart takes three control words at once.
-WITHOUT_CASE = {"apic-timer-rdtsc"}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def test_every_ambiguity_belongs_to_a_check_and_has_the_reading_of_every_impleme
 
 
 def test_every_ambiguity_has_a_case(made: list[Witness]) -> None:
-    assert {witness.ambiguity for witness in made} == set(AMBIGUITIES) - WITHOUT_CASE
+    assert {witness.ambiguity for witness in made} == set(AMBIGUITIES)
 
 
 def test_the_reading_alone_decides_the_case_and_both_accept_its_neighbour(made: list[Witness]) -> None:
@@ -73,3 +75,16 @@ def test_json_and_text_of_one_cpu_model() -> None:
     refused = CliRunner().invoke(main, ["ambiguities", "tigerlak"])
     assert refused.exit_code == 2
     assert "tigerlake" in refused.stderr
+
+
+def test_every_question_has_its_number_and_every_ambiguity_its_question() -> None:
+    numbers = [(each.number[0], int(each.number[1:])) for each in QUESTIONS]
+    assert {part for part, _ in numbers} == set(PARTS)
+    for part in PARTS:
+        assert [number for letter, number in numbers if letter == part] == list(range(1, sum(letter == part for letter, _ in numbers) + 1))
+    named = {name for each in QUESTIONS for name in re.findall(r"`([^`]+)`", each.decision)}
+    assert set(AMBIGUITIES) <= named
+    deviations = {deviation.id for deviation in DEVIATIONS}
+    ids = [*BY_ID, *NOT_APPLICABLE]
+    for name in named - set(AMBIGUITIES) - deviations:
+        assert any(id == name or id.startswith((f"{name}.", f"{name}-")) for id in ids), name

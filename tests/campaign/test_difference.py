@@ -76,6 +76,13 @@ def test_stored_corpora_are_compared_by_case_and_capabilities(tmp_path: Path) ->
     done = diff(str(CORPUS / "guest.pat"), str(tmp_path / "other"))
     assert done.exit_code == 1
     assert f"{len(changed.processors)} differ" in done.stdout
+    # the case is in both, but no two processors are alike
+    strangers = tuple(replace(processor, capabilities="0" * 16) for processor in changed.processors)
+    save(tmp_path / "other", replace(entry, results=(replace(entry.results[0], processors=strangers),)), path)
+    done = diff(str(path.parent), str(CORPUS / "guest.pat"))
+    assert "in both, but on processors whose capabilities are not the same: 1" in done.stdout
+    done = diff(str(CORPUS / "guest.pat"), str(CORPUS / "guest.efer.lma"))
+    assert f"only in {CORPUS / 'guest.pat'}: 1 entry\n  {entry.id} {entry.kind}: {', '.join(entry.checks)}" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from vmfuzz.arch.outcomes import Kind, Outcome, Outcomes
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, UnknownNameError, UsageError
-from vmfuzz.execute import abi, bochs_library, conformance, open_executor
+from vmfuzz.execute import abi, bochs_library, bochs_process, conformance, open_executor
 from vmfuzz.execute.bochs import BochsExecutor
 from vmfuzz.state.batch import VmcsBatch
 
@@ -172,6 +172,21 @@ def test_lost_exit_handler_costs_one_row() -> None:
         outcomes = executor.run(VmcsBatch(executor.known_good(), {"host_cr3": np.array([executor.arena.base], np.uint64)}))
     assert outcomes.kind[0] == Kind.EXECUTOR_CRASHED
     assert "the emulated processor shut down" in (outcomes.message_of(0) or "")
+
+
+def test_an_interrupted_batch_does_not_answer_for_the_next(own: BochsExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = own.known_good()
+    batch = [good, good.replace(guest_gs_access_rights=0)]
+    expected = [outcome.short() for outcome in own.run(batch)]
+
+    def interrupted(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bochs_process.select, "select", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            own.run([good] * 1000)
+    assert [outcome.short() for outcome in own.run(batch)] == expected
 
 
 def test_worker_dies_with_its_executor() -> None:

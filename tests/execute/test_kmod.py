@@ -224,3 +224,13 @@ def test_bold_has_to_be_meant(arguments: list[str], said: str) -> None:
     )
     assert done.returncode == 2
     assert said in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "revision"),
+    [("model name\t: x\nmicrocode\t: 0x2006a05\n", 0x2006A05), ("model name\t: x\n", None), ("microcode\t: unknown\n", None)],
+)
+def test_the_microcode_revision_is_what_the_kernel_says(tmp_path: Path, text: str, revision: int | None) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    assert kmod_device.microcode_revision(tmp_path / "cpuinfo") == revision
+    assert kmod_device.microcode_revision(tmp_path / "missing") is None

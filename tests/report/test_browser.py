@@ -91,6 +91,15 @@ def test_links_go_where_they_say(browser: Any, address: str) -> None:
         assert -1 <= target <= 900
 
 
+def test_a_finding_in_the_matrix_leads_to_its_case(browser: Any, address: str) -> None:
+    tab, _ = opened(browser, address)
+    row = tab.locator("#matrix tr.row", has_text="guest.gs.base").first
+    row.locator("td.finding a").click()
+    case = tab.locator(tab.evaluate("location.hash"))
+    assert "guest.gs.base" in case.inner_text()
+    assert -1 <= case.bounding_box()["y"] <= 900
+
+
 def luminance(colour: str) -> float:
     """Relative luminance of `rgb(r, g, b)`, by WCAG 2."""
     parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]

@@ -1,7 +1,9 @@
-"""The page in docs/report/ is what its stored summaries give, and covers every emulated CPU model."""
+"""docs/report/, docs/agreement.md and docs/checks.md are what the stored summaries give, and cover every emulated CPU model."""
 
 from __future__ import annotations
 
+import importlib
+import json
 import re
 from pathlib import Path
 
@@ -14,12 +16,12 @@ from vmfuzz.report.source import load
 
 PLACE = Path(__file__).parents[2] / "docs" / "report"
 FILES = [PLACE / "summaries" / f"{cpu}.json" for cpu in CPU_MODELS]
-AGAIN = "make it again: vmfuzz report docs/report/summaries/*.json --html docs/report/index.html"
+AGAIN = "make the pages again: python benchmarks/campaigns.py pages"
 
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    return gather([load(path) for path in sorted(FILES)])
+    return gather([load(path) for path in FILES])
 
 
 def without_pictures(text: str) -> list[str]:
@@ -31,6 +33,14 @@ def test_the_page_is_what_the_summaries_give(report: Report) -> None:
     stored = without_pictures((PLACE / "index.html").read_text(encoding="utf-8"))
     for old, new in zip(stored, without_pictures(page(report)), strict=True):
         assert old == new, AGAIN
+
+
+@pytest.mark.parametrize("name", ["agreement", "checks"])
+def test_the_text_pages_are_what_the_summaries_give(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PLACE.parents[1] / "benchmarks"))
+    write = getattr(importlib.import_module(f"{name}_page"), f"{name}_page")
+    summaries = [json.loads(path.read_text(encoding="utf-8")) for path in FILES]
+    assert (PLACE.parent / f"{name}.md").read_text(encoding="utf-8") == write(summaries), AGAIN
 
 
 def test_the_page_is_small_and_about_all_models(report: Report) -> None:

@@ -8,11 +8,17 @@ import re
 import pytest
 from rich.console import Console
 
+from vmfuzz.campaign.findings import Findings
 from vmfuzz.campaign.history import History
-from vmfuzz.campaign.loop import Campaign
-from vmfuzz.cli.progress import _panel
+from vmfuzz.campaign.loop import Campaign, Progress
+from vmfuzz.campaign.tally import Tally
+from vmfuzz.cli.progress import _panel, _Rate, _small_panel
 from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.model.checks import CHECKS
+from vmfuzz.model.predict import model_of
 from vmfuzz.model.sections import NUMBERS, SHORT_NAMES
+from vmfuzz.state.profiles import capabilities, known_good
 
 
 def test_the_panel_shows_every_section_in_80_columns_and_24_lines() -> None:
@@ -20,7 +26,7 @@ def test_the_panel_shows_every_section_in_80_columns_and_24_lines() -> None:
         campaign = Campaign(executor, 0)
         campaign.run(5_000)
     console = Console(width=80, height=24, file=io.StringIO(), force_terminal=True, color_system=None)
-    console.print(_panel(executor.name, campaign.progress))
+    console.print(_panel(executor.name, campaign.progress, 12_345.6))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     lines = text.splitlines()
     assert len(lines) <= 23
@@ -52,3 +58,29 @@ def test_a_history_stays_small_and_reaches_the_end(step: int) -> None:
     assert again.points == history.points
     again.add(total, 2 * total, 300, 1)
     assert again.points[-1] == (total, 2 * total, 300, 1)
+
+
+def test_findings_are_named_and_a_small_terminal_gets_one_line() -> None:
+    caps = capabilities("corei7_skylake_x")
+    executor = ModelExecutor(caps, known_good(caps), [check for check in CHECKS if check.id != "guest.gs.base"])
+    campaign = Campaign(executor, 0)
+    campaign.run(20_000)
+    shown = {}
+    for panel, width, height in ((_panel, 80, 24), (_small_panel, 40, 10)):
+        console = Console(width=width, height=height, file=io.StringIO(), force_terminal=True, color_system=None)
+        console.print(panel(executor.name, campaign.progress, 12_345.6))
+        shown[panel] = console.file.getvalue()  # type: ignore[attr-defined]
+        assert max(map(len, shown[panel].splitlines())) <= width
+        assert len(shown[panel].splitlines()) < height
+    assert "accepts what the model refuses: guest.gs.base" in shown[_panel]
+    assert "12,346/s now" in shown[_panel]
+    assert len(shown[_small_panel].splitlines()) == 2
+
+
+def test_the_present_rate_forgets_the_start() -> None:
+    progress, rate = Progress(10**6, Tally(model_of(capabilities("tigerlake"))), Findings()), _Rate()
+    for second in range(1, 21):
+        progress.seconds, progress.tally.candidates = second, max(0, second - 10) * 1000
+        now = rate.now(progress)
+    assert now == 1000
+    assert progress.rate == 500

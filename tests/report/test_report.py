@@ -20,7 +20,8 @@ from vmfuzz.model.checks import BY_ID, CHECKS
 from vmfuzz.model.known_deviations import DEVIATIONS
 from vmfuzz.report.data import Cell, Report, State, gather
 from vmfuzz.report.markdown import markdown
-from vmfuzz.report.minimal import minimal_cases
+from vmfuzz.report.minimal import Change, minimal_cases, shared_findings
+from vmfuzz.report.numbers import duration, short
 from vmfuzz.report.page import page
 from vmfuzz.report.pictures import grouped
 from vmfuzz.report.source import Source, load
@@ -256,3 +257,57 @@ def test_damaged_summaries_of_a_cluster_are_refused(summaries: object, words: st
     assert result.exit_code == 2
     assert words in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_the_same_finding_of_two_processors_is_shown_once(campaigns: Campaigns) -> None:
+    data = campaigns.data[2]
+    report = gather([Source("a", data), Source("b", {**data, "executor": "model twin"})])
+    alone, both = shared_findings(report.processors[:1]), shared_findings(report.processors)
+    assert len(alone) == len(both) >= len(LEFT_OUT)
+    for one, two in zip(alone, both, strict=True):
+        assert (two.case, two.count) == (one.case, 2 * one.count)
+        assert [processor.executor for processor, _ in two.seen] == [data["executor"], "model twin"]
+    assert page(report).count('class="case"') == markdown(report).count("\n### ") == len(both)
+
+
+def test_a_finding_says_what_is_required_and_in_which_bits_the_cases_differ(campaigns: Campaigns) -> None:
+    text = html.unescape(page(campaigns.report))
+    for id in LEFT_OUT:
+        assert f"<code>{id}</code>: {BY_ID[id].text}" in text
+    assert Change("guest_cr0", None, "0x80000031", "0x80000030").bits == "bit 0 (PE)"
+    assert Change("guest_cr0", None, "0x30", "0x80000030").bits == "bit 31 (PG)"
+    assert Change("guest_cr0", None, "0x0", "0xffff").bits == ""
+    assert Change("guest_cr0", None, None, "0x1").bits == ""
+    assert Change("guest_cr0", None, "0x1", "as in the base").bits == ""
+
+
+def test_the_case_in_the_page_can_be_replayed(campaigns: Campaigns, tmp_path: Path) -> None:
+    text = page(campaigns.report)
+    cases = [html.unescape(case) for case in re.findall(r"<pre>(.*?)</pre>", text, re.DOTALL)]
+    assert len(cases) >= len(LEFT_OUT)
+    path = tmp_path / "case.json"
+    path.write_text(cases[0], encoding="utf-8")
+    done = CliRunner().invoke(main, ["replay", str(path), "--executor", "none"])
+    assert done.exit_code == 0, done.output
+
+
+def test_the_microcode_is_shown_where_there_is_one(campaigns: Campaigns) -> None:
+    data = campaigns.data[0]
+    assert data["microcode"] is None
+    silicon = gather([Source("a", {**data, "executor": "kmod GenuineIntel 6-85-4", "microcode": "0x2006a05"})])
+    assert "microcode 0x2006a05" in page(silicon)
+    assert "microcode 0x2006a05" in markdown(silicon)
+    assert silicon.to_json()["processors"][0]["campaigns"][0]["microcode"] == "0x2006a05"
+    assert "Emulated processors have no microcode" in page(campaigns.report)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0, "0"), (9_999, "9,999"), (66_588, "66.6k"), (999_499, "999k"), (999_500, "1.00M"), (650_000_000, "650M")]
+)
+def test_counts_are_short(value: int, said: str) -> None:
+    assert short(value) == said
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(8.23, "8.2 s"), (59.97, "1 min 00 s"), (333.4, "5 min 33 s"), (7500.0, "2 h 05 min")])
+def test_times_are_as_people_say_them(seconds: float, said: str) -> None:
+    assert duration(seconds) == said

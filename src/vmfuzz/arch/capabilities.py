@@ -96,12 +96,14 @@ class Capabilities:
     """The capabilities of one processor or processor model.
 
     `msrs` maps the number of each capability MSR that exists to its value; `cpuid` maps (leaf, subleaf) to (EAX, EBX, ECX, EDX).
-    Where `cpuid` is empty (only the MSRs are known), answers that need it are the most permissive ones.
+    Where `cpuid` is empty (only the MSRs are known), answers that need it are the most permissive ones. `microcode` is the revision of a
+    processor that has one, as far as it is known; it changes what a processor does, not what it reports, and is left out of comparisons.
     """
 
     name: str
     msrs: Mapping[int, int]
     cpuid: Mapping[Leaf, Registers] = field(default_factory=dict)
+    microcode: int | None = None
 
     def __post_init__(self) -> None:
         missing = [number for number in range(0x480, 0x48B) if number not in self.msrs]
@@ -120,7 +122,7 @@ class Capabilities:
         return dict(self.msrs) == dict(other.msrs) and dict(self.cpuid) == dict(other.cpuid)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Capabilities, (self.name, dict(self.msrs), dict(self.cpuid))
+        return Capabilities, (self.name, dict(self.msrs), dict(self.cpuid), self.microcode)
 
     # Raw facts
 
@@ -323,6 +325,7 @@ class Capabilities:
             "cpuid": {
                 f"{leaf:x}.{subleaf:x}": [f"{register:#x}" for register in registers] for (leaf, subleaf), registers in self.cpuid.items()
             },
+            **({} if self.microcode is None else {"microcode": f"{self.microcode:#x}"}),
         }
 
     @classmethod
@@ -346,7 +349,8 @@ class Capabilities:
                 values[3],
             )
         numbers = {_parse_hex("MSR number", key): _parse_hex(f"MSR {key}H", value) for key, value in msrs.items()}
-        return cls(str(data.get("name", "unnamed")), numbers, leaves)
+        microcode = _parse_hex("microcode", data["microcode"]) if "microcode" in data else None
+        return cls(str(data.get("name", "unnamed")), numbers, leaves, microcode)
 
     @classmethod
     def load(cls, path: Path) -> Capabilities:

@@ -22,6 +22,7 @@ from vmfuzz.campaign.minimize import base_rank, cost_of
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.generate.bases import EVENTS, MODES
+from vmfuzz.generate.boundary import edits_of
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.outcome_codes import ENTERED
@@ -75,7 +76,8 @@ def witnesses(trial: Trial) -> Iterator[Witness]:
 def _names() -> set[str]:
     """Known-good states that differ from the simplest in one or two parts."""
     pairs = itertools.product(MODES, ("plain", "loads", "ept-features", "cr4-features"), ("nothing",))
-    return {"/".join(parts) for parts in itertools.chain(pairs, itertools.product(("64-bit",), ("plain",), EVENTS))}
+    others = itertools.chain(itertools.product(("64-bit",), ("plain",), EVENTS), [("64-bit", "virtual-interrupts", "nothing")])
+    return {"/".join(parts) for parts in itertools.chain(pairs, others)}
 
 
 def _witness(trial: Trial, number: int, compiled: CompiledCheck, names: list[str]) -> Witness | None:
@@ -84,7 +86,7 @@ def _witness(trial: Trial, number: int, compiled: CompiledCheck, names: list[str
         base = trial.base(name)
         if base is None:
             continue
-        mutations = sorted(_mutations(trial, base, keys, count), key=lambda mutation: (_cost(base, mutation), sorted(mutation)))
+        mutations = sorted(_mutations(trial, compiled, base, keys, count), key=lambda mutation: (_cost(base, mutation), sorted(mutation)))
         if not mutations:
             continue
         prediction = trial.predict(base, mutations).prediction
@@ -98,14 +100,27 @@ def _witness(trial: Trial, number: int, compiled: CompiledCheck, names: list[str
     return None
 
 
-def _mutations(trial: Trial, base: Vmcs, keys: list[str], count: int) -> Iterator[dict[str, int]]:
-    """Changes of `count` of the operands: single bits flipped, and the values at which some check changes its mind."""
+def _mutations(trial: Trial, compiled: CompiledCheck, base: Vmcs, keys: list[str], count: int) -> Iterator[dict[str, int]]:
+    """Changes of `count` of the operands: single bits flipped, and the values at which some check changes its mind.
+
+    With several operands the values at which this check does come first, also those of two of its conditions together.
+    """
     for chosen in itertools.combinations(keys, count):
         values = [_values(trial, base, key) for key in chosen]
         if count > 1:
-            values = [few[:_VALUES_IN_PAIRS] for few in values]
+            own = [_own_values(compiled, base, key) for key in chosen]
+            values = [list(dict.fromkeys([*mine, *few]))[:_VALUES_IN_PAIRS] for mine, few in zip(own, values, strict=True)]
         for each in itertools.product(*values):
             yield dict(zip(chosen, each, strict=True))
+
+
+def _own_values(compiled: CompiledCheck, base: Vmcs, key: str) -> list[int]:
+    here = base_value(base, key)
+    edits = edits_of(compiled.violated, key)
+    once = {here & keep | put for keep, put in edits}
+    return sorted(
+        (once | {value & keep | put for value in once for keep, put in edits}) - {here}, key=lambda value: cost_of(key, here, value)
+    )
 
 
 def _values(trial: Trial, base: Vmcs, key: str) -> list[int]:

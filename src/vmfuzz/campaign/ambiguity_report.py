@@ -17,6 +17,7 @@ from vmfuzz.execute.base import open_executor
 from vmfuzz.model.ambiguities import AMBIGUITIES, Ambiguity
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.public_readings import PUBLIC_READINGS, SOURCES
+from vmfuzz.model.questions import PARTS, QUESTIONS
 from vmfuzz.model.wording import format_operand
 
 #: The command that writes docs/ambiguities.md.
@@ -102,7 +103,9 @@ def markdown(places: Iterable[Place], cpus: Iterable[str], version: str, entries
         COMMAND,
         "```",
         "",
-        "and a test keeps it equal to what that prints. On a machine with VT-x and vmfuzz's kernel module, `vmfuzz run --executor kmod` counts which "
+        f"and a test keeps it equal to what that prints. Before the model was written, {len(QUESTIONS)} questions were asked of the text; "
+        "[how each was decided](#every-question-that-was-asked-of-the-text) stands at the end. On a "
+        "machine with VT-x and vmfuzz's kernel module, `vmfuzz run --executor kmod` counts which "
         "reading the real processor takes ([bare-metal.md](bare-metal.md)).",
         "",
         "| place | emulated CPU models | " + " | ".join(SOURCES) + " |",
@@ -119,9 +122,25 @@ def markdown(places: Iterable[Place], cpus: Iterable[str], version: str, entries
     ]
     for place in places:
         lines += _section(place, made, recorded.get(place.ambiguity.id, []))
+    lines += _asked()
     lines += ["", "## Sources", "", "Read for the tables above, as public snapshots of these versions:", ""]
     lines += [f"- {name}: {source}" for name, source in SOURCES.items()]
     return "\n".join(lines) + "\n"
+
+
+def _asked() -> list[str]:
+    """The table of all questions, with their parts as headings."""
+    lines = [
+        "",
+        "## Every question that was asked of the text",
+        "",
+        "Most are clear in the text and only easy to get wrong, which is where implementations differ; those that stay open are the places above. In "
+        "backquotes: checks (or how their ids begin), ambiguities and known deviations of Bochs.",
+    ]
+    for part, title in PARTS.items():
+        rows = [f"| {each.number} | {each.question} | {each.decision} |" for each in QUESTIONS if each.number.startswith(part)]
+        lines += ["", f"### {title}", "", "| number | question | decided |", "|---|---|---|", *rows]
+    return lines
 
 
 def _by_ambiguity(entries: Iterable[Entry]) -> dict[str, list[str]]:
@@ -168,8 +187,6 @@ def _section(place: Place, made: Trial, recorded: list[str]) -> list[str]:
     ]
     if recorded:
         lines[-1] += f" In the corpus, as recorded on each CPU model: {', '.join(recorded)}."
-    if not place.witnesses:
-        lines += ["", "No case: telling the readings apart takes more than two changes of a known-good state."]
     for witness in place.witnesses:
         lines += ["", *_case(witness, made), *_outcomes(place.taken.get(witness.check, []))]
     lines += ["", "| implementation | reading | where |", "|---|---|---|"]

@@ -62,6 +62,7 @@ class Summary:
             "executor": self.executor,
             "processor": progress.tally.model.capabilities.name,
             "version": executor_version(self.executor),
+            "microcode": None if (revision := progress.tally.model.capabilities.microcode) is None else f"{revision:#x}",
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "seed": self.seed,
             "stopped": self.stopped,

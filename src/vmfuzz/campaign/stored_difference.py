@@ -22,12 +22,19 @@ class StoredDifference:
 
 @dataclass(frozen=True)
 class Stored:
-    """What comparing two corpora gave: records compared, those that differ, and entries that only one has."""
+    """What comparing two corpora gave: records compared, those that differ, and entries that only one has.
+
+    `other_capabilities`: entries that both have, but on no two processors whose capabilities are equal. `ids_first`, `ids_second`: the entries
+    that only one has, by id.
+    """
 
     compared: int
     differences: tuple[StoredDifference, ...]
     only_first: int
     only_second: int
+    other_capabilities: int = 0
+    ids_first: tuple[str, ...] = ()
+    ids_second: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for machines; its keys are stable."""
@@ -45,10 +52,11 @@ def compare_stored(first: Iterable[Entry], second: Iterable[Entry]) -> Stored:
     An entry's id is made of its case, so that the same case has the same id wherever it was found.
     """
     here, there = ({entry.id: entry for entry in entries} for entries in (first, second))
-    compared = 0
+    compared = other_capabilities = 0
     differences: list[StoredDifference] = []
     for id in sorted(here.keys() & there.keys()):
         other = _records(there[id])
+        other_capabilities += other.keys().isdisjoint(_records(here[id]))
         for content, (result, processor) in sorted(_records(here[id]).items()):
             if content not in other:
                 continue
@@ -56,4 +64,5 @@ def compare_stored(first: Iterable[Entry], second: Iterable[Entry]) -> Stored:
             if other[content][0].actual != result.actual:
                 names = " | ".join(dict.fromkeys((processor.executor, other[content][1].executor)))
                 differences.append(StoredDifference(id, names, result.predicted, result.actual, other[content][0].actual))
-    return Stored(compared, tuple(differences), len(here.keys() - there.keys()), len(there.keys() - here.keys()))
+    mine, yours = tuple(sorted(here.keys() - there.keys())), tuple(sorted(there.keys() - here.keys()))
+    return Stored(compared, tuple(differences), len(mine), len(yours), other_capabilities, mine, yours)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,7 @@ from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.state.profiles import capabilities, known_good
 
 _MOST_NAMES: Final = 5
+_MOST_ONLY: Final = 8
 #: The side that does what the model says.
 MODEL: Final = "model"
 
@@ -127,25 +128,42 @@ def _progress(quiet: bool) -> Iterator[Callable[[Differences], None] | None]:
 
 def _stored(one: Path, two: Path, as_json: bool) -> None:
     """Compare what two corpora or campaigns recorded, and end."""
-    stored = compare_stored(_entries(one), _entries(two))
+    first, second = _entries(one), _entries(two)
+    stored = compare_stored(first, second)
     if as_json:
         json.dump(stored.to_json(), sys.stdout, indent=1)
         click.echo()
     else:
-        _print_stored(stored, one, two)
+        _print_stored(stored)
+        _print_only(one, stored.ids_first, first)
+        _print_only(two, stored.ids_second, second)
     sys.exit(EXIT_FOUND if stored.differences else EXIT_AGREEMENT if stored.compared else EXIT_NOTHING_TESTED)
 
 
-def _print_stored(stored: Stored, one: Path, two: Path) -> None:
+def _print_stored(stored: Stored) -> None:
     console = Output()
     for each in stored.differences:
         console.print(f"[bold]{each.entry}[/] on {escape(each.processor)}: {escape(each.first)} | {escape(each.second)}", soft_wrap=True)
     console.print(
         f"{stored.compared} records of the same case on the same capabilities compared: {len(stored.differences)} differ", soft_wrap=True
     )
-    console.print(
-        f"only in {escape(str(one))}: {stored.only_first} entries; only in {escape(str(two))}: {stored.only_second}", soft_wrap=True
-    )
+    if stored.other_capabilities:
+        console.print(
+            f"in both, but on processors whose capabilities are not the same: {stored.other_capabilities}; "
+            "`vmfuzz diff FIRST SECOND --corpus DIRECTORY` runs entries on two processors",
+            soft_wrap=True,
+        )
+
+
+def _print_only(place: Path, ids: Sequence[str], entries: Sequence[Entry]) -> None:
+    """The entries that only one of the two has, the first few in words."""
+    console, named = Output(), {entry.id: entry for entry in entries}
+    console.print(f"only in {escape(str(place))}: {len(ids)} entr{'y' if len(ids) == 1 else 'ies'}", soft_wrap=True)
+    for id in ids[:_MOST_ONLY]:
+        entry = named[id]
+        console.print(f"  {id} {escape(entry.kind)}: {escape(', '.join(entry.checks) or entry.main_result.actual)}", soft_wrap=True)
+    if len(ids) > _MOST_ONLY:
+        console.print(f"  ... and {len(ids) - _MOST_ONLY} more (--json has all)")
 
 
 def _show(pairing: Pairing, as_json: bool) -> None:
@@ -194,8 +212,8 @@ def _print_difference(console: Output, pairing: Pairing, difference: Difference)
     base = pairing.trial.base(case.base)
     lines = [
         f"[bold]{difference.count:,} candidate{'s' if difference.count != 1 else ''}: {_DEPARTS[difference.judgement]}[/]",
-        f"  first   {escape(shape.first)} ({shape.first_verdict}) {escape(difference.first_message or '')}",
-        f"  second  {escape(shape.other)} ({shape.other_verdict}) {escape(difference.other_message or '')}",
+        f"  first   {escape(shape.first)} ({shape.first_verdict}) {escape(difference.first_message or '')}".rstrip(),
+        f"  second  {escape(shape.other)} ({shape.other_verdict}) {escape(difference.other_message or '')}".rstrip(),
         f"  allowed {escape(', '.join(shape.predicted))}",
         f"  checks violated: {', '.join(shape.checks) or 'none'}",
         f"  {'smallest' if difference.minimal else 'example, not reduced'}: base {case.base}",

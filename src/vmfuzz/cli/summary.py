@@ -44,11 +44,11 @@ def print_summary(summary: Summary, minimized: Collection[str] = ()) -> None:
     console.print(f"checks seen deciding alone: {decided} of the {existing} that exist on this processor")
     if tally.named:
         other = f"; another one for {tally.other_check.total():,}" if tally.other_check else ""
-        console.print(f"the executor names a check that the model finds violated too for {tally.named.total():,} failures{other}")
+        console.print(f"the executor names a check that is violated too for {tally.named.total():,} failures{other}")
     for name, (strict, lenient) in _readings(summary).items():
         console.print(f"ambiguity {name}: read strictly {strict:,} times, leniently {lenient:,} times")
     for name, count in tally.by_deviation.most_common():
-        console.print(f"known deviation {name}: {count:,} candidates")
+        console.print(f"known deviation {name}: {count:,} candidate{'s' if count != 1 else ''}")
     _print_findings(console, summary, minimized)
 
 

@@ -94,6 +94,8 @@ class BochsProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=self._stderr,
                 stderr=self._stderr,
+                # Ctrl-C in a terminal goes to the whole group; the worker ends when this process says so, or ends
+                process_group=0,
             )
         except OSError as error:
             raise ExecutorError(f"cannot start the worker process ({self._library.python}): {error.strerror}") from None
@@ -118,6 +120,14 @@ class BochsProcess:
             os.write(self._command, b"r")
         except BrokenPipeError:
             raise WorkerDied(self._obituary()) from None
+        try:
+            self._await_reply(start_seconds)
+        except KeyboardInterrupt:
+            # the worker still owes this answer, which the next request would take for its own
+            self.restart()
+            raise
+
+    def _await_reply(self, start_seconds: float) -> None:
         row, deadline = int(self.request["current_row"]), time.monotonic() + start_seconds
         while not select.select([self._reply], [], [], _POLL_SECONDS)[0]:
             now = int(self.request["current_row"])

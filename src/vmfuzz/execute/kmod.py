@@ -19,7 +19,7 @@ from vmfuzz.execute.abi import names_of
 from vmfuzz.execute.containment_kmod import BOLD, RULES, SAFE, KmodContainment
 from vmfuzz.execute.family import Arena, Family, pairs
 from vmfuzz.execute.kmod_abi import kmod_constants, kmod_dtype, kmod_struct
-from vmfuzz.execute.kmod_device import AgentDevice, Device, LocalDevice, error_text
+from vmfuzz.execute.kmod_device import AgentDevice, Device, LocalDevice, error_text, microcode_revision
 from vmfuzz.execute.kmod_journal import Journal
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
@@ -156,7 +156,7 @@ class KmodExecutor:
             for leaf in info["cpuid"][: int(info["cpuid_count"])]
         }
         known = {number: value for number, value in self._msrs.items() if number in CAPABILITY_MSRS}
-        return Capabilities(_processor_name(cpuid), known, cpuid)
+        return Capabilities(_processor_name(cpuid), known, cpuid, microcode_revision() if self._device.local else None)
 
     def _capture(self) -> Vmcs:
         answer = self._facts("IOC_CAPTURE", "capture")

@@ -54,6 +54,19 @@ def cpu_has_vmx() -> bool:
     return "vmx" in next((line for line in flags.splitlines() if line.startswith("flags")), "").split()
 
 
+def microcode_revision(cpuinfo: Path = Path("/proc/cpuinfo")) -> int | None:
+    """The revision of this machine's microcode, None where the kernel does not say."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    value = next((line.partition(":")[2] for line in lines if line.startswith("microcode")), "")
+    try:
+        return int(value, 16)
+    except ValueError:
+        return None
+
+
 def why_not_open(error: OSError) -> str:
     """What is wrong and what to do when /dev/vmfuzz cannot be opened."""
     if isinstance(error, FileNotFoundError):

@@ -218,7 +218,10 @@ def _processor_json(processor: Processor) -> dict[str, Any]:
         "verdicts": processor.total("verdicts"),
         "outcomes": processor.total("outcomes"),
         "campaigns": [
-            {"source": source.name, **{key: source.data.get(key) for key in ("seed", "date", "candidates", "seconds", "history")}}
+            {
+                "source": source.name,
+                **{key: source.data.get(key) for key in ("seed", "date", "microcode", "candidates", "seconds", "history")},
+            }
             for source in processor.campaigns
         ],
         "findings": processor.listed("findings"),

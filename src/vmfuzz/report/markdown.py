@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.sections import NUMBERS, SHORT_NAMES
 from vmfuzz.report.data import Report, State
-from vmfuzz.report.minimal import Minimal, minimal_cases
+from vmfuzz.report.minimal import Shared, shared_findings
 
 #: States that the list of checks does not repeat: what is as expected.
 _PLAIN: Final = (State.AGREES, State.ABSENT)
@@ -35,8 +36,7 @@ def markdown(report: Report) -> str:
         ["check", "section", *names], [[f"`{row.id}`", _number(row.section), *(c.state.symbol for c in row.cells)] for row in others]
     )
     lines += ["", "## Findings", ""]
-    cases = [(processor.name, case) for processor in report.processors for case in minimal_cases(processor)]
-    lines += [line for name, case in cases for line in _finding(name, case)] or ["None."]
+    lines += [line for shared in shared_findings(report.processors) for line in _finding(shared)] or ["None."]
     deviations = [[f"`{deviation.id}`", deviation.title, *map(_count, counts)] for deviation, counts in report.deviations()]
     lines += ["", "## Known deviations that were met (candidates)", ""]
     lines += _table(["deviation", "what", *names], deviations) if deviations else ["None."]
@@ -53,20 +53,26 @@ def _ran(report: Report) -> list[str]:
         verdicts = processor.total("verdicts")
         seeds = ", ".join(str(source.data["seed"]) for source in processor.campaigns)
         counts = (verdicts[name] for name in ("agrees", "not_modelled", "deviation", "mismatch", "refused"))
-        rows.append([processor.name, processor.version, seeds, f"{processor.candidates:,}", *(f"{count:,}" for count in counts)])
+        revisions = dict.fromkeys(source.data.get("microcode") for source in processor.campaigns)
+        version = ", ".join([processor.version, *(f"microcode {revision}" for revision in revisions if revision)])
+        rows.append([processor.name, version, seeds, f"{processor.candidates:,}", *(f"{count:,}" for count in counts)])
     return _table(heads, rows)
 
 
-def _finding(name: str, case: Minimal) -> Iterable[str]:
-    yield f"### {_cell(case.kind)} on {_cell(name)} (`{case.id}`)"
+def _finding(shared: Shared) -> Iterable[str]:
+    case = shared.case
+    yield f"### {_cell(case.kind)}: {_cell(', '.join(case.checks) or case.actual)} (`{case.id}`)"
     yield ""
-    message = f" ({_cell(case.message)})" if case.message else ""
-    checks = f" Violated: {', '.join(f'`{id}`' for id in case.checks)}." if case.checks else ""
-    yield f"Model: {' or '.join(case.predicted)}. Processor: **{case.actual}**{message}. Seen {case.count:,} times.{checks}"
-    yield f"Base `{case.base}`; nearest case without it: {case.agreeing}."
+    seen = ", ".join(f"{_cell(processor.name)} {times:,}×" for processor, times in shared.seen)
+    seen += f", together with {case.alike} other case{'s' if case.alike > 1 else ''} that show the same" if case.alike else ""
+    message = f" The processor says: {_cell(case.message)}." if case.message else ""
+    yield f"Seen on {seen}. All other fields are as in the known-good state `{case.base}`; nearest case: {case.agreeing}.{message}"
     yield ""
+    violated = [f"- `{id}`: {_cell(BY_ID[id].text)} ({BY_ID[id].section.title})" for id in case.checks if id in BY_ID]
+    yield from [*violated, ""] if violated else []
     changes = [[f"`{each.operand}`", each.here, each.agreeing or "as in the base"] for each in case.changes]
-    yield from _table(["operand", "this case", "nearest case without it"], changes)
+    outcomes = [["the model allows", " or ".join(case.predicted), case.near], ["the processor", f"**{case.actual}**", case.near]]
+    yield from _table(["operand", "this case", "nearest case that agrees"], [*changes, *outcomes])
     yield ""
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
+from vmfuzz.model.wording import bit_name
 from vmfuzz.report.data import Processor
+
+#: Of the bits in which two values differ, so many are named.
+_BITS_NAMED: Final = 4
 
 
 @dataclass(frozen=True)
@@ -23,10 +28,26 @@ class Change:
         """Whether the agreeing case differs from this one here."""
         return self.agreeing is not None and self.agreeing != self.here
 
+    @property
+    def bits(self) -> str:
+        """The bits in which the two differ, with their names where the SDM has some; "" where they are many or the values are no numbers."""
+        try:
+            apart = int(self.here, 0) ^ int(self.agreeing or "", 0)
+        except ValueError:
+            return ""
+        numbers = [number for number in range(64) if apart >> number & 1]
+        if not 0 < len(numbers) <= _BITS_NAMED:
+            return ""
+        named = [f"{number} ({name})" if (name := bit_name(self.operand, number)) else str(number) for number in reversed(numbers)]
+        return f"bit{'s' if len(named) > 1 else ''} {', '.join(named)}"
+
 
 @dataclass(frozen=True)
 class Minimal:
-    """One finding; `agreeing` says in words what the nearest agreeing case is and does."""
+    """One finding; `agreeing` says in words what the nearest agreeing case is, `near` what happens there. `entry`: it as a corpus entry.
+
+    `count`: candidates with this finding's signature, which it shares with `alike` other cases.
+    """
 
     id: str
     kind: str
@@ -38,7 +59,43 @@ class Minimal:
     count: int
     minimized: bool
     agreeing: str
+    near: str
     changes: tuple[Change, ...]
+    entry: Mapping[str, Any] | None = None
+    alike: int = 0
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A finding and the processors that have it: (processor, times seen), the one whose case is shown first."""
+
+    case: Minimal
+    seen: tuple[tuple[Processor, int], ...]
+
+    @property
+    def count(self) -> int:
+        """How often it was seen on all of them."""
+        return sum(count for _, count in self.seen)
+
+
+def shared_findings(processors: Sequence[Processor]) -> list[Shared]:
+    """The findings of all processors; those with the same checks, outcomes and operands are one. The most widely met first."""
+    found: dict[tuple[object, ...], list[tuple[Processor, Minimal]]] = {}
+    for processor in processors:
+        for case in minimal_cases(processor):
+            operands = tuple(change.operand for change in case.changes)
+            found.setdefault((case.kind, case.checks, case.predicted, case.actual, case.message, operands), []).append((processor, case))
+    several = [Shared(same[0][1], _seen(same)) for same in found.values()]
+    # where checks are named the cause is too
+    return sorted(several, key=lambda each: (-len(each.seen), not each.case.checks, -each.count, each.case.checks))
+
+
+def _seen(same: Sequence[tuple[Processor, Minimal]]) -> tuple[tuple[Processor, int], ...]:
+    counts: dict[str, tuple[Processor, int]] = {}
+    for processor, case in same:
+        # two cases of one processor come from the same candidates
+        counts.setdefault(f"{processor.executor} {processor.version}", (processor, case.count))
+    return tuple(counts.values())
 
 
 def minimal_cases(processor: Processor) -> list[Minimal]:
@@ -53,6 +110,8 @@ def minimal_cases(processor: Processor) -> list[Minimal]:
     counts = {_cause(item): int(item.get("count", 0)) for item in findings}
     cases = [_minimized(item, counts.get(_cause(item), 0), bases) for item in processor.listed("minimized")]
     done = {(case.kind, case.checks) for case in cases}
+    together = Counter((case.kind, case.checks) for case in cases)
+    cases = [replace(case, alike=together[case.kind, case.checks] - 1) for case in cases]
     # a finding of another kind with the same checks was reduced to the same cause
     causes = {case.checks for case in cases if case.checks}
     return cases + [_as_found(item) for item in findings if _cause(item) not in done and tuple(item["checks"]) not in causes]
@@ -73,7 +132,7 @@ def _minimized(entry: Mapping[str, Any], count: int, bases: Mapping[tuple[str, s
         changes.append(Change(operand, bases.get((entry["base"], operand)), agreeing, here))
     if near and near["operand"] not in values:
         changes.append(Change(near["operand"], None, near["value"], "as in the base"))
-    words = f"one value apart: {near['actual']}" if near else "none is recorded; the base agrees"
+    words = "one value apart" if near else "none is recorded"
     return Minimal(
         str(entry["id"]),
         str(entry.get("kind")),
@@ -85,7 +144,9 @@ def _minimized(entry: Mapping[str, Any], count: int, bases: Mapping[tuple[str, s
         count or sum(int(each.get("seen", 1)) for each in result["processors"]),
         bool(entry.get("minimized")),
         words,
+        str(near["actual"]) if near else "",
         tuple(changes),
+        entry,
     )
 
 
@@ -102,6 +163,7 @@ def _as_found(finding: Mapping[str, Any]) -> Minimal:
         str(finding.get("base", "")),
         int(finding.get("count", 0)),
         False,
-        "the base, which enters",
+        "the base",
+        "enters",
         tuple(Change(name, base, base, str(here)) for name, (base, here) in pairs.items()),
     )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from importlib import resources
 from typing import Any, Final
 
-from vmfuzz.arch.fields import FIELDS
 from vmfuzz.errors import EnvironmentUnusable
+from vmfuzz.model.ambiguities import AMBIGUITIES
+from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.sections import NUMBERS, SHORT_NAMES
 from vmfuzz.report import pictures
 from vmfuzz.report.data import Processor, Report, State
-from vmfuzz.report.minimal import Minimal, minimal_cases
+from vmfuzz.report.minimal import shared_findings
+from vmfuzz.report.numbers import duration, short
 
 _TEMPLATE: Final = "page.html"
+_VERDICTS: Final = ("agrees", "not_modelled", "mismatch", "deviation", "refused")
 
 
 def page(report: Report) -> str:
@@ -23,20 +27,27 @@ def page(report: Report) -> str:
     except ImportError as error:
         raise EnvironmentUnusable(f"the page needs {error.name}; install it with: pip install 'vmfuzz[report]'") from None
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = lambda value: f"{value:,}"
+    environment.filters.update(
+        number=lambda value: f"{value:,}", short=short, duration=duration, pretty=lambda value: json.dumps(value, indent=1)
+    )
     template = environment.from_string(resources.files("vmfuzz.report").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
     coverage = pictures.coverage(report.processors)
+    runs = [run for processor in report.processors for run in _runs(processor)]
+    findings = shared_findings(report.processors)
     return template.render(
         report=report,
         processors=report.processors,
         State=State,
-        runs=[run for processor in report.processors for run in _runs(processor)],
+        runs=runs,
+        totals={key: sum(run[key] for run in runs) for key in ("candidates", "seconds", "executed", "allowed", *_VERDICTS)},
         sections=report.sections,
         by_section=report.by_section(),
-        short=SHORT_NAMES,
+        short_names=SHORT_NAMES,
         numbers=NUMBERS,
-        findings=_findings(report),
-        fields=FIELDS,
+        findings=findings,
+        finding_of={id: shared.case.id for shared in reversed(findings) for id in shared.case.checks},
+        checks=BY_ID,
+        ambiguities=AMBIGUITIES,
         outcomes=Markup(pictures.outcomes(report.processors)),
         outcome_table=_outcome_table(report),
         coverage=Markup(coverage) if coverage else None,
@@ -49,8 +60,7 @@ def _runs(processor: Processor) -> list[dict[str, Any]]:
     lines = []
     for source in processor.campaigns:
         data = source.data
-        executed = max(1, int(data["executed"]))
-        verdicts = {name: int(data["verdicts"].get(name, 0)) for name in ("agrees", "not_modelled", "mismatch", "deviation", "refused")}
+        verdicts = {name: int(data["verdicts"].get(name, 0)) for name in _VERDICTS}
         checks = data["checks"].values()
         lines.append(
             {
@@ -59,9 +69,12 @@ def _runs(processor: Processor) -> list[dict[str, Any]]:
                 "date": data.get("date", ""),
                 "seed": data["seed"],
                 "candidates": data["candidates"],
+                "microcode": data.get("microcode"),
+                "seconds": data["seconds"],
                 "rate": round(data["candidates"] / data["seconds"]) if data["seconds"] else 0,
                 "stopped": bool(data.get("stopped")),
-                "agreement": 100 * (verdicts["agrees"] + verdicts["not_modelled"]) / executed,
+                "executed": data["executed"],
+                "allowed": verdicts["agrees"] + verdicts["not_modelled"],
                 "decided": sum(1 for counts in checks if counts["decided"]),
                 "checks": len(checks),
                 "findings": len(data["findings"]),
@@ -69,10 +82,6 @@ def _runs(processor: Processor) -> list[dict[str, Any]]:
             }
         )
     return lines
-
-
-def _findings(report: Report) -> list[tuple[Processor, Minimal]]:
-    return [(processor, case) for processor in report.processors for case in minimal_cases(processor)]
 
 
 def _outcome_table(report: Report) -> list[tuple[str, list[int]]]:

@@ -1,0 +1,81 @@
+"""docs/agreement.md from the summaries of the campaigns on all emulated CPU models; benchmarks/campaigns.py writes it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+#: The verdicts of the table, in its order.
+VERDICTS: Final = ("agrees", "not_modelled", "deviation", "refused", "mismatch", "executor_crashed")
+EXPLAINED: Final = """\
+- *agrees*: the outcome is in the set that the model allows; where a first exit is certain, it is that one; and the VM-entry
+  interruption-information field is left as the SDM says.
+- *not modelled*: allowed, but it rests on something the model does not know (memory that the case does not describe, MSRs whose WRMSR is not
+  modelled).
+- *deviation*: a mismatch that a known deviation of Bochs explains; `src/vmfuzz/model/bochs_deviations.py` has each with its reasons and with the
+  place in Bochs' source that does it.
+- *refused*: containment did not let the candidate run.
+- *mismatch*: not explained. There must be none.
+"""
+
+
+def agreement_page(summaries: Sequence[dict[str, Any]]) -> str:
+    """The page; `summaries` has one summary of `vmfuzz run` for each CPU model."""
+    total = sum(summary["candidates"] for summary in summaries)
+    each = sorted({summary["candidates"] for summary in summaries})
+    named = sum(summary["same_check_named"] for summary in summaries)
+    others = sum(sum(summary["other_check_named"].values()) for summary in summaries)
+    mismatches = sum(summary["verdicts"]["mismatch"] for summary in summaries)
+    versions = ", ".join(sorted({summary["version"] for summary in summaries}))
+    dates = sorted({summary["date"] for summary in summaries})
+    sizes = f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
+    seeds = sorted({summary["seed"] for summary in summaries})
+    sown = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+    lines = [
+        f"# Model against {len(summaries)} emulated CPUs",
+        "",
+        f"{total:,} candidates, {mismatches:,} unexplained mismatches. All processors here are *emulated*: the Intel CPU models with VMX of the Bochs",
+        f"emulator ({versions}). Agreement with an emulator says that two readings of the manual agree, no more; nothing on this page was",
+        "run on silicon. [The report](report/index.html) shows the same campaigns check by check.",
+        "",
+        "Made with",
+        "",
+        "```sh",
+        f"python benchmarks/campaigns.py run STATE -n {each[-1]}",
+        "```",
+        "",
+        f"on {' to '.join(dict.fromkeys((dates[0], dates[-1])))}: one campaign of {sizes} candidates on each model, {sown}.",
+        "`vmfuzz run --cpu CPU -n N --seed S` runs the same candidates again.",
+        "",
+        f"| CPU model (emulated) | candidates | {' | '.join(name.replace('_', ' ') for name in VERDICTS)} | checks seen deciding alone |",
+        "|---|" + "---:|" * (len(VERDICTS) + 2),
+        *map(_model, summaries),
+        "",
+        EXPLAINED,
+        f"Where Bochs fails an entry it also says which of its own tests failed. For {named:,} failures in agreement that is a check that the model finds",
+        f"violated too; for {others:,} it is another one.",
+        "",
+        "| known deviation | candidates | CPU models |",
+        "|---|---:|---:|",
+        *_deviations(summaries),
+        "",
+        "[checks.md](checks.md) lists the checks that were never seen deciding alone, with the reason, and which readings of the SDM's ambiguities the",
+        "emulated CPUs take.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _model(summary: dict[str, Any]) -> str:
+    verdicts = " | ".join(f"{summary['verdicts'][name]:,}" for name in VERDICTS)
+    decided = sum(1 for counts in summary["checks"].values() if counts["decided"])
+    return f"| {summary['processor']} | {summary['candidates']:,} | {verdicts} | {decided} of {len(summary['checks'])} |"
+
+
+def _deviations(summaries: Sequence[dict[str, Any]]) -> list[str]:
+    counts = Counter[str]()
+    models = Counter[str]()
+    for summary in summaries:
+        counts.update(summary["deviations"])
+        models.update(name for name, count in summary["deviations"].items() if count)
+    return [f"| {name} | {count:,} | {models[name]} |" for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
