@@ -106,13 +106,17 @@ def own(tmp_path: Path) -> Iterator[Cluster]:
         cluster.close()
 
 
+#: What becomes of findings after the run: not a matter of which worker ran what.
+SETTLED = ("minimized", "unstable", "explained", "not_kept", "not_minimized")
+
+
 def vmfuzz(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments), catch_exceptions=False)
 
 
 def counts(data: dict[str, Any]) -> dict[str, Any]:
     """What the same seed and pieces have to give again."""
-    times = ("seconds", "executor_seconds", "candidates_per_second", "history", "date", "minimized", "unstable", "jobs", "missing", "lost")
+    times = ("seconds", "executor_seconds", "candidates_per_second", "history", "date", "jobs", "missing", "lost", *SETTLED)
     return {key: value for key, value in data.items() if key not in times}
 
 

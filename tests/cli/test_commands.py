@@ -229,7 +229,7 @@ def test_checks_shows_condition_and_boundary_values() -> None:
     assert BY_ID["guest.gs.p"].text in shown
     assert "must guest_gs_access_rights.P = 1" in shown
     assert "guest_gs_access_rights.UNUSABLE = 0" in shown
-    assert "boundary guest_gs_access_rights: 00000000H, 00000080H" in shown
+    assert "boundary guest_gs_access_rights: 00000000H, 00000040H, 00000080H, 00000100H" in shown
     assert "80000021H" in shown
 
 

@@ -21,7 +21,8 @@ from vmfuzz.campaign.case import Case, base_value, width_of
 from vmfuzz.campaign.minimize import base_rank, cost_of
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.execute.model_executor import ModelExecutor
-from vmfuzz.generate.bases import EVENTS, MODES
+from vmfuzz.generate.bases import MODES
+from vmfuzz.generate.events import EVENTS
 from vmfuzz.generate.boundary import edits_of
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.checks import CHECKS

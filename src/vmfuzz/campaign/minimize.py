@@ -26,7 +26,8 @@ from vmfuzz.campaign.compare import Comparison, Verdict
 from vmfuzz.campaign.findings import ACCEPTS, CRASH, OTHER_FAILURE, REFUSES, cause_of_crash, signature_of
 from vmfuzz.campaign.trial import Goal, Trial
 from vmfuzz.errors import UsageError
-from vmfuzz.generate.bases import EVENTS, FEATURES, MODES
+from vmfuzz.generate.bases import FEATURES, MODES
+from vmfuzz.generate.events import EVENTS
 from vmfuzz.model.outcome_codes import ENTERED
 from vmfuzz.state.vmcs import Vmcs
 

@@ -6,20 +6,19 @@ the processor lacks what it needs. The model confirms that a composed state may 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.controls import Control, Entry, Exit, Pin, Primary, Secondary, VmFunction, word_of
-from vmfuzz.arch.registers import ACTIVITY, CR0, CR4, EVENT, RFLAGS
+from vmfuzz.arch.registers import CR0, CR4, RFLAGS
 from vmfuzz.errors import UnknownNameError
+from vmfuzz.generate.events import EVENTS, Part
 from vmfuzz.model.checks.msr_load import IA32_EFER, IA32_KERNEL_GS_BASE, IA32_PAT
 from vmfuzz.model.predict import Model
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
-
-Part = Callable[[Vmcs, Capabilities], Vmcs | None]
 
 _DATA_SEGMENTS: Final = ("ss", "ds", "es", "fs", "gs")
 _SIX: Final = ("cs", *_DATA_SEGMENTS)
@@ -234,8 +233,9 @@ def _virtual_interrupts(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
 
 
 def _posted_interrupts(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    """Posted, where the processor has that."""
     delivering = _virtual_interrupts(vmcs, caps)
-    return delivering and set_controls(delivering, caps, Pin.PROCESS_POSTED_INTERRUPTS, Exit.ACKNOWLEDGE_INTERRUPT_ON_EXIT)
+    return delivering and (set_controls(delivering, caps, Pin.PROCESS_POSTED_INTERRUPTS, Exit.ACKNOWLEDGE_INTERRUPT_ON_EXIT) or delivering)
 
 
 def _nmis(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
@@ -291,8 +291,8 @@ FEATURES: Final[Mapping[str, Part]] = MappingProxyType(
         "no-ept": _no_ept,
         "tpr-shadow": _tpr_shadow,
         "apic-accesses": _apic_accesses,
-        "virtual-interrupts": _virtual_interrupts,
-        "posted-interrupts": _posted_interrupts,
+        "virtual-interrupts-unposted": _virtual_interrupts,
+        "virtual-interrupts": _posted_interrupts,
         "virtual-nmis": _nmis,
         "link-pointer": _linked,
         "shadowing": _shadowing,
@@ -303,64 +303,6 @@ FEATURES: Final[Mapping[str, Part]] = MappingProxyType(
         "save-timer": _save_timer,
         "pdptes": _no_ept_pdptes,
         "cr4-features": _cet_pks,
-    }
-)
-
-# Events
-
-
-def _inject(kind: EVENT, vector: int, error_code: int | None = None) -> Part:
-    info = 1 << 31 | kind << 8 | vector | (1 << 11 if error_code is not None else 0)
-
-    def part(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
-        rflags = vmcs["guest_rflags"] | (1 << RFLAGS.IF if kind is EVENT.EXTERNAL_INTERRUPT else 0)
-        software = kind in (EVENT.SOFTWARE_INTERRUPT, EVENT.SOFTWARE_EXCEPTION, EVENT.PRIVILEGED_SOFTWARE_EXCEPTION)
-        return vmcs.replace(
-            vm_entry_interruption_info=info,
-            vm_entry_exception_error_code=error_code or 0,
-            vm_entry_instruction_length=1 if software else 0,
-            guest_rflags=rflags,
-        )
-
-    return part
-
-
-def _state(activity: ACTIVITY = ACTIVITY.ACTIVE, interruptibility: int = 0, rflags: int = 0, pending: int = 0) -> Part:
-    def part(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
-        if not caps.activity_states >> activity & 1:
-            return None
-        return vmcs.replace(
-            guest_activity_state=activity,
-            guest_interruptibility_state=interruptibility,
-            guest_rflags=vmcs["guest_rflags"] | rflags,
-            guest_pending_debug_exceptions=pending,
-        )
-
-    return part
-
-
-_IF: Final = 1 << RFLAGS.IF
-_TF: Final = 1 << RFLAGS.TF
-
-EVENTS: Final[Mapping[str, Part]] = MappingProxyType(
-    {
-        "nothing": _captured,
-        "external-interrupt": _inject(EVENT.EXTERNAL_INTERRUPT, 0x20),
-        "nmi": _inject(EVENT.NMI, 2),
-        "debug-exception": _inject(EVENT.HARDWARE_EXCEPTION, 1),
-        "general-protection": _inject(EVENT.HARDWARE_EXCEPTION, 13, 0),
-        "machine-check": _inject(EVENT.HARDWARE_EXCEPTION, 18),
-        "software-interrupt": _inject(EVENT.SOFTWARE_INTERRUPT, 0x80),
-        "software-exception": _inject(EVENT.SOFTWARE_EXCEPTION, 3),
-        "privileged-software-exception": _inject(EVENT.PRIVILEGED_SOFTWARE_EXCEPTION, 1),
-        "monitor-trap-flag": _inject(EVENT.OTHER_EVENT, 0),
-        "hlt": _state(ACTIVITY.HLT),
-        "shutdown": _state(ACTIVITY.SHUTDOWN),
-        "blocking-by-sti": _state(interruptibility=1, rflags=_IF),
-        "blocking-by-mov-ss": _state(interruptibility=2),
-        "single-step": _state(interruptibility=1, rflags=_IF | _TF, pending=1 << 14),
-        "pending-breakpoint": _state(pending=1 << 12 | 1),
-        "trap-flag": _state(rflags=_TF),
     }
 )
 
