@@ -54,7 +54,7 @@ def agreement_page(summaries: Sequence[dict[str, Any]]) -> str:
         "",
         EXPLAINED,
         f"Where Bochs fails an entry it also says which of its own tests failed. For {named:,} failures in agreement that is a check that the model finds",
-        f"violated too; for {others:,} it is another one.",
+        f"violated too; for {others:,} it is another one{_messages(summaries)}.",
         "",
         "| known deviation | candidates | CPU models |",
         "|---|---:|---:|",
@@ -64,6 +64,15 @@ def agreement_page(summaries: Sequence[dict[str, Any]]) -> str:
         "emulated CPUs take.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _messages(summaries: list[dict[str, Any]]) -> str:
+    """The messages that name another check, with the number of models that gave them: there a test in which Bochs departs fails beside another."""
+    models = Counter(message for summary in summaries for message in summary["other_check_named"])
+    if not models:
+        return ""
+    texts = [f'"{message.split(": VMCS ")[-1]}" ({count})' for message, count in sorted(models.items())]
+    return ", by tests in which Bochs departs (below) that fail beside it (in brackets on how many models): " + ", ".join(texts)
 
 
 def _model(summary: dict[str, Any]) -> str:

@@ -1,14 +1,19 @@
-"""Where the time goes, measured in one run: executor alone, generation alone, prediction alone, end to end, one candidate a draw.
+"""Where the time goes, measured in one run: executor alone, generation alone, prediction alone, end to end, one candidate a draw; and two jobs.
 
-    python benchmarks/throughput.py [--families 64] [--iterations 3000000] [CPU ...]
+    python benchmarks/throughput.py [--families 64] [--iterations 6000000] [CPU ...]
 
-The same families are used for all parts but "end to end", which is a campaign from its start. Prints candidates a second and each part's ratio to the
-executor alone.
+All but the jobs run on one core, the emulated CPU's process too. The same families are used for all parts but "end to end", which is a campaign from its
+start, and "two jobs", which is one of twice the size with --jobs 2 on all cores. Prints candidates a second and each part's ratio to the executor alone,
+for two jobs to the campaign on one core.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -57,19 +62,44 @@ def measure(cpu: str, families: int, iterations: int) -> dict[str, float]:
         return rates
 
 
+def jobs_rate(cpu: str, iterations: int) -> float:
+    """Candidates a second of `vmfuzz run --jobs 2`, as it says itself."""
+    command = [
+        sys.executable,
+        "-c",
+        "from vmfuzz.cli.main import main; main()",
+        "run",
+        "--jobs",
+        "2",
+        "--cpu",
+        cpu,
+        "-n",
+        str(iterations),
+        "--json",
+    ]
+    return float(
+        json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)["candidates_per_second"]
+    )
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--families", type=int, default=64, help="families that executor and prediction are measured with")
-    parser.add_argument("--iterations", type=int, default=3_000_000, help="candidates of the campaign that is measured end to end")
+    parser.add_argument("--iterations", type=int, default=6_000_000, help="candidates of the campaign that is measured end to end")
     parser.add_argument("cpus", nargs="*", metavar="CPU", help="default: corei7_skylake_x")
     arguments = parser.parse_args()
+    cores = os.sched_getaffinity(0)
     for cpu in arguments.cpus or ["corei7_skylake_x"]:
+        os.sched_setaffinity(0, {min(cores)})
         rates = measure(cpu, arguments.families, arguments.iterations)
+        os.sched_setaffinity(0, cores)
+        two = jobs_rate(cpu, 2 * arguments.iterations)
         alone = rates["executor alone"]
         print(cpu)
         for name, value in rates.items():
             print(f"  {name:22} {value:12,.0f}/s  {value / alone:8.1%} of the executor alone")
+        print(f"  {'two jobs':22} {two:12,.0f}/s  {two / rates['end to end']:8.2f} times end to end on one core")
 
 
 if __name__ == "__main__":

@@ -14,12 +14,10 @@
 #include <linux/smp.h>
 #include <linux/string.h>
 #include <asm/asm.h>
-#include <asm/cpufeature.h>
 #include <asm/desc.h>
 #include <asm/processor.h>
 #include <asm/segment.h>
 #include <asm/sync_core.h>
-#include <asm/tlbflush.h>
 
 #include "vmfuzz.h"
 
@@ -54,7 +52,7 @@ enum {
 	IA32_KERNEL_GS_BASE = 0xc0000102,
 };
 
-/* Own accessors: the kernel's have changed names between the versions this module is for. An MSR that does not exist reads as 0. */
+/* Own accessors: the kernel's have changed names and headers between the versions this module is for. An MSR that does not exist reads as 0. */
 static u64 msr_read(u32 msr)
 {
 	u32 low = 0, high = 0;
@@ -77,13 +75,18 @@ static void cr4_write(u64 value)
 	asm volatile("mov %0, %%cr4" : : "r"(value) : "memory");
 }
 
+/* Register `reg` (0 EAX ...) of subleaf 0. */
+static u32 leaf(u32 number, unsigned int reg)
+{
+	u32 r[4];
+
+	asm volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(number), "c"(0));
+	return r[reg];
+}
+
 static u32 leaf7(unsigned int reg)
 {
-	u32 r[4] = { 0 };
-
-	if (cpuid_eax(0) >= 7)
-		cpuid_count(7, 0, &r[0], &r[1], &r[2], &r[3]);
-	return r[reg];
+	return leaf(0, 0) >= 7 ? leaf(7, reg) : 0;
 }
 
 static bool has_cet(void)
@@ -269,7 +272,7 @@ static int check_processor(void)
 {
 	u64 control;
 
-	if (!(cpuid_ecx(1) >> 5 & 1)) {
+	if (!(leaf(1, 2) >> 5 & 1)) {
 		pr_info_once("vmfuzz: this processor has no VMX (CPUID.1:ECX[5]), or a hypervisor hides it\n");
 		return -ENODEV;
 	}
@@ -714,7 +717,7 @@ static void set_limits(struct vmfuzz_machine *m)
 	struct vmfuzz_limits *l = &m->limits;
 	struct vmfuzz_request *r = m->request;
 	bool exact = probed(r, IA32_VMX_BASIC) >> 55 & 1;
-	u32 i, j, widths = cpuid_eax(0x80000008);
+	u32 i, j, widths = leaf(0x80000008, 0);
 
 	memset(l, 0, sizeof(*l));
 	l->physical_bits = widths & 0xff;

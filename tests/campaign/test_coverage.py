@@ -64,3 +64,27 @@ def test_boundary_values_that_ran_are_known_and_survive_the_store() -> None:
     empty = Coverage(MODEL)
     empty.merge(coverage)
     assert (empty.boundaries == coverage.boundaries).all()
+
+
+def shown(coverage: Coverage, check: str) -> set[str]:
+    return {
+        f"{error.kind}: {error.what}"
+        for error, flag in zip(coverage.goals.errors, coverage.errors, strict=True)
+        if flag and MODEL.compiled[error.check].check.id == check
+    }
+
+
+def test_a_forgotten_part_of_a_condition_would_show_where_only_that_part_does_not_hold() -> None:
+    rights = GOOD["guest_gs_access_rights"]
+    forgotten = "gate dropped: guest_gs_access_rights.UNUSABLE = 0"
+    assert forgotten in shown(seen(GOOD.replace(guest_gs_access_rights=rights & ~0x10 | 1 << 16)), "guest.gs.s")
+    assert forgotten not in shown(seen(GOOD.replace(guest_gs_access_rights=rights & ~0x10)), "guest.gs.s")
+
+
+def test_what_is_left_to_look_for_is_what_was_not_seen() -> None:
+    coverage = seen(GOOD.replace(guest_gs_access_rights=GOOD["guest_gs_access_rights"] & ~0x10))
+    left = {goal.number for goal in coverage.unseen_goals()}
+    found = np.concatenate([coverage.atoms.ravel(), coverage.errors])
+    assert found.any()
+    assert not left & set(np.flatnonzero(found).tolist())
+    assert len(left) + int(found.sum()) <= len(coverage.goals.all)

@@ -22,7 +22,8 @@ from vmfuzz.campaign.minimize import BITWISE, base_rank, cost_of
 from vmfuzz.campaign.triage import Triage, triage
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.execute.model_executor import ModelExecutor
-from vmfuzz.generate.bases import EVENTS, FEATURES, MODES
+from vmfuzz.generate.bases import FEATURES, MODES
+from vmfuzz.generate.events import EVENTS
 from vmfuzz.generate.solve import Formulas
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import BY_ID, CHECKS

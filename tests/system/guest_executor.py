@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from machine import CLOSE, Machine
+from without_panics import WithoutPanics
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.execute.bochs import BochsExecutor
 from vmfuzz.execute.kmod import KmodExecutor
-from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -33,8 +33,8 @@ class MailboxDevice:
         self.machine.request(CLOSE, b"")
 
 
-class GuestExecutor(KmodExecutor):
-    """Reports itself as the emulator that it runs on (Debian 12's Bochs), whose deviations are known."""
+class GuestExecutor(WithoutPanics):
+    """Reports itself as the emulator that it runs on (Debian 12's Bochs), whose deviations are known; on this machine as what it is."""
 
     def __init__(self, machine: Machine, **options: str) -> None:
         self.machine = machine
@@ -45,32 +45,7 @@ class GuestExecutor(KmodExecutor):
         return f"bochs-2.7 {self.machine.cpu}" if self.machine.emulator else super().name
 
     def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
-        """Without what ends Bochs 2.7 with a panic; those rows are NOT_RUN.
-
-        That is the injection of "other" events (type 7), and a guest without protection whose IA32_EFER.LMA is or stays 1: because IA32_EFER
-        is not loaded, or with "IA-32e mode guest", which Bochs accepts without paging.
-        """
-        if not isinstance(batch, VmcsBatch) or not self.machine.emulator:
-            return super().run(batch)
-
-        def values(name: str) -> npt.NDArray[np.uint64]:
-            return np.broadcast_to(OperandValues(batch)(name), (len(batch),)).astype(np.uint64)
-
-        other_event = values("vm_entry_interruption_info") & np.uint64(0x80000700) == np.uint64(0x80000700)
-        entry = values("vm_entry_controls")
-        long_mode = (entry & np.uint64(1 << 15) == 0) | (entry & np.uint64(1 << 9) != 0)
-        unprotected = values("guest_cr0") & np.uint64(1) == 0
-        rows = np.flatnonzero(~(other_event | long_mode & unprotected))
-        if len(rows) == len(batch):
-            return super().run(batch)
-        outcomes = Outcomes.empty(len(batch))
-        if not len(rows):
-            return outcomes
-        some = super().run(batch.take(rows))
-        for name in ("kind", "number", "raw_reason", "qualification", "entry_interruption_info", "encoding", "message"):
-            getattr(outcomes, name)[rows] = getattr(some, name)
-        outcomes.messages = some.messages
-        return outcomes
+        return super().run(batch) if self.machine.emulator else KmodExecutor.run(self, batch)
 
 
 def translate(batch: VmcsBatch, guest: KmodExecutor, here: BochsExecutor) -> VmcsBatch:

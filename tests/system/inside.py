@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from without_panics import put_in_place
+
 from vmfuzz.cli.main import main
 
 COMMANDS, ANSWER, OUTPUT = Path("/tmp/commands"), Path("/tmp/answer"), Path("/tmp/output")
@@ -54,8 +56,10 @@ def answer(what: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    for name in ("cli.doctor", "cli.run", "cli.progress", "execute.kmod", "execute.bochs", "execute.availability"):
+    for name in ("cli.doctor", "cli.run", "cli.progress", "execute.bochs", "execute.availability"):
         importlib.import_module(f"vmfuzz.{name}")
+    if "panics" in sys.argv:
+        put_in_place()
     os.mkfifo(COMMANDS)
     answer({"ready": True})
     while True:

@@ -6,6 +6,7 @@ read and write while the machine runs (guest.c has the other side).
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import lzma
 import os
@@ -17,7 +18,9 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import tty
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -68,7 +71,7 @@ boot: cdrom
 com1: enabled=1, mode=file, dev={serial}
 clock: sync=none
 log: {log}
-panic: action={panic}
+panic: action=fatal
 error: action=ignore
 info: action=ignore
 """
@@ -177,8 +180,7 @@ def _with_dependencies(folder: Path, names: tuple[str, ...]) -> list[Path]:
 class Machine:
     """One machine: built and booted by `start`, asked through `request` and `shell`, ended by `close`.
 
-    `second_disk`: an ext4 image that is mounted on /root; the machine has more memory then. `panic`: what Bochs does when it gives up
-    (fatal, report). `kernel`: one of `kernels`, the first of them otherwise.
+    `second_disk`: an ext4 image that is mounted on /root; the machine has more memory then. `kernel`: one of `kernels`, the first of them otherwise.
     """
 
     def __init__(
@@ -189,11 +191,10 @@ class Machine:
         count: int = 1,
         arguments: str = "nopti mitigations=off",
         second_disk: Path | None = None,
-        panic: str = "fatal",
         kernel: Path | None = None,
     ) -> None:
         self.emulator, self.cpu, self.count, self.arguments = emulator, cpu, count, arguments
-        self.second_disk, self.panic, self.kernel = second_disk, panic, kernel or kernels()[0]
+        self.second_disk, self.kernel = second_disk, kernel or kernels()[0]
         self.memory = 256 if second_disk is None else 1024
         self._temporary = tempfile.TemporaryDirectory(prefix="vmfuzz-machine-")
         self.folder = Path(self._temporary.name)
@@ -210,6 +211,7 @@ class Machine:
         self._file = os.open(self.disk, os.O_RDWR)
         image = _image(self.kernel)
         if self.emulator == "bochs":
+            threading.Thread(target=self._drain_screen, daemon=True).start()
             self._boot(self._bochs(image), _BOOT_SECONDS)
         elif not (kvm_works() and self._boots(self._qemu(image, kvm=True))):
             self._boot(self._qemu(image, kvm=False), _BOOT_SECONDS)
@@ -219,6 +221,22 @@ class Machine:
         with (self.folder / "screen.log").open("wb") as screen:
             self._process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen)
         self.shell("true", seconds)
+
+    def _drain_screen(self) -> None:
+        """Bochs draws the machine's text screen into a terminal of its own. Once that is full of what nobody reads, the machine stops."""
+        screen = self.folder / "screen.log"
+        for _ in range(int(_BOOT_SECONDS * 10)):
+            found = re.search(r'connected to screen "(/dev/pts/\d+)"', screen.read_text(errors="replace")) if screen.exists() else None
+            if found:
+                break
+            time.sleep(0.1)
+        else:
+            return
+        with contextlib.suppress(OSError):  # EIO once Bochs has ended
+            terminal = os.open(found[1], os.O_RDONLY | os.O_NOCTTY)
+            tty.setraw(terminal)
+            while os.read(terminal, 1 << 16):
+                continue
 
     def _boots(self, command: list[str]) -> bool:
         """Whether it does within a time in which a virtual machine of KVM does: where KVM is nested in something, it may hang."""
@@ -271,7 +289,7 @@ class Machine:
             cylinders = self.second_disk.stat().st_size // _CYLINDER_BYTES
             second = f"ata0-slave: type=disk, path={self.second_disk}, mode=flat, cylinders={cylinders}, heads=16, spt=63"
         settings = {"cpu": self.cpu, "count": self.count, "disk": self.disk, "cylinders": _CYLINDERS, "memory": self.memory}
-        settings |= {"second_disk": second, "panic": self.panic}
+        settings["second_disk"] = second
         paths = {"iso": self.folder / "boot.iso", "serial": self.serial, "log": self.folder / "bochs.log"}
         (self.folder / "bochsrc").write_text(_BOCHSRC.format(**settings, **paths))
         (self.folder / "debugger.rc").write_text("c\nquit\n")

@@ -33,8 +33,7 @@ def without_vmx(root: Path) -> Iterator[Vmfuzz]:
 
 @pytest.fixture(scope="module")
 def with_vmx(root: Path) -> Iterator[Vmfuzz]:
-    """Bochs goes on after a panic: the candidates that cause one are not kept away from it here."""
-    with Machine("bochs", second_disk=root, panic="ignore") as machine:
+    with Machine("bochs", second_disk=root) as machine:
         yield Vmfuzz(machine.start())
 
 

@@ -22,8 +22,8 @@ from vmfuzz.campaign.minimize import base_rank, cost_of
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.generate.bases import MODES
-from vmfuzz.generate.events import EVENTS
 from vmfuzz.generate.boundary import edits_of
+from vmfuzz.generate.events import EVENTS
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.outcome_codes import ENTERED

@@ -51,7 +51,9 @@ def coverage(directory: Path | None, iterations: int, cpu: str | None, seed: int
 
     Looks at the campaign in DIRECTORY (vmfuzz run --directory DIRECTORY), or runs one. A check decides where it alone is violated and the
     processor fails the entry; an atom (a comparison or a bit of a check's condition) decides where the check's truth hangs on it and the
-    outcome on the check, once violated and once satisfied; a boundary value is one that the check's constants give a field.
+    outcome on the check, once violated and once satisfied; a boundary value is one that the check's constants give a field. A small error is a
+    part of a check's condition forgotten, or a constant or the position of a bit off by one: it would have shown where a processor with that error
+    had done what the manual forbids. Many can never show, since other checks fail the entry alike.
     """
     tally = _stored(directory) if directory is not None else _run(iterations, cpu, seed, as_json)
     if as_json:
@@ -95,6 +97,13 @@ def _never_tried(seen: Coverage) -> list[tuple[str, str, str]]:
     return rows
 
 
+def _never_shown(seen: Coverage) -> list[tuple[str, str]]:
+    """(check, error) of small errors that no candidate would have shown."""
+    compiled = seen.model.compiled
+    rows = zip(seen.goals.errors, seen.errors, strict=True)
+    return [(compiled[error.check].check.id, f"{error.kind}: {error.what}") for error, shown in rows if not shown]
+
+
 def _value(name: str, keep: int, to: int) -> str:
     full = (1 << operand_width(name)) - 1
     changed = full & ~keep
@@ -124,6 +133,8 @@ def _as_json(tally: Tally) -> dict[str, Any]:
         "candidates": tally.candidates,
         "sections": {title: vars(row) for title, row in _sections(tally).items()},
         "pairs_of_checks": int(tally.coverage.pairs.sum() - tally.coverage.pairs.trace()) // 2,
+        "small_errors": len(tally.coverage.errors),
+        "never_shown": [list(row) for row in _never_shown(tally.coverage)],
         "never_decided": [list(row) for row in _never_decided(tally.coverage)],
         "never_tried": [list(row) for row in _never_tried(tally.coverage)],
     }
@@ -144,10 +155,13 @@ def _print(tally: Tally, listed: bool) -> None:
     console.print(table)
     pairs = int(seen.pairs.sum() - seen.pairs.trace()) // 2
     console.print(f"pairs of checks seen violated by one candidate (of a sample): {pairs:,}")
+    console.print(f"small errors of a processor that would have shown: {int(seen.errors.sum()):,} of {len(seen.errors):,}")
     decided, tried = _never_decided(seen), _never_tried(seen)
     if listed:
         for id, atom, way in decided:
             console.print(f"never decided that {id} is {way}: {escape(atom)}", highlight=False)
+        for id, error in _never_shown(seen):
+            console.print(f"never would have shown in {id}: {escape(error)}", highlight=False)
         for id, name, value in tried:
             console.print(f"never tried for {id}: {name} = {value}", highlight=False)
     elif decided or tried:

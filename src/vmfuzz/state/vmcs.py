@@ -26,6 +26,19 @@ def _require(name: str, value: int) -> int:
     return value
 
 
+def _checked(values: Mapping[str, int]) -> dict[str, int]:
+    return {name: _require(name, value) for name, value in values.items()}
+
+
+def _checked_memory(memory: Mapping[int, int]) -> dict[int, int]:
+    for address, word in memory.items():
+        if address % 8 or not 0 <= address < 1 << 64:
+            raise FieldValueError(f"memory address {address:#x}: expected a physical address divisible by 8")
+        if not 0 <= word < 1 << 64:
+            raise FieldValueError(f"memory word at {address:#x} = {word:#x}: expected a 64-bit value")
+    return dict(sorted(memory.items()))
+
+
 class Vmcs(Mapping[str, int]):
     """An immutable VMCS: a mapping of field names to values for the fields that have been written.
 
@@ -38,14 +51,16 @@ class Vmcs(Mapping[str, int]):
     __slots__ = ("_hash", "_values", "memory")
 
     def __init__(self, values: Mapping[str, int] | None = None, memory: Mapping[int, int] | None = None) -> None:
-        self._values = MappingProxyType({name: _require(name, value) for name, value in (values or {}).items()})
-        for address, word in (memory or {}).items():
-            if address % 8 or not 0 <= address < 1 << 64:
-                raise FieldValueError(f"memory address {address:#x}: expected a physical address divisible by 8")
-            if not 0 <= word < 1 << 64:
-                raise FieldValueError(f"memory word at {address:#x} = {word:#x}: expected a 64-bit value")
-        self.memory = MappingProxyType(dict(sorted((memory or {}).items())))
+        self._values = MappingProxyType(_checked(values or {}))
+        self.memory = MappingProxyType(_checked_memory(memory or {}))
         self._hash: int | None = None
+
+    @classmethod
+    def _made(cls, values: dict[str, int], memory: MappingProxyType[int, int]) -> Vmcs:
+        """The VMCS of values and memory that have been checked."""
+        vmcs = cls.__new__(cls)
+        vmcs._values, vmcs.memory, vmcs._hash = MappingProxyType(values), memory, None
+        return vmcs
 
     def __getitem__(self, name: str) -> int:
         try:
@@ -93,17 +108,17 @@ class Vmcs(Mapping[str, int]):
 
     def replace(self, **values: int) -> Vmcs:
         """A copy with these fields (or live conditions) written. Raises UnknownNameError, FieldValueError."""
-        return Vmcs({**self._values, **values}, self.memory)
+        return self._made({**self._values, **_checked(values)}, self.memory)
 
     def without(self, *names: str) -> Vmcs:
         """A copy in which these fields have never been written."""
         for name in names:
             self.get(name)
-        return Vmcs({name: value for name, value in self._values.items() if name not in names}, self.memory)
+        return self._made({name: value for name, value in self._values.items() if name not in names}, self.memory)
 
     def with_memory(self, words: Mapping[int, int]) -> Vmcs:
         """A copy in which these words of memory (address -> 64-bit word) are set."""
-        return Vmcs(self._values, {**self.memory, **words})
+        return self._made(dict(self._values), MappingProxyType(_checked_memory({**self.memory, **words})))
 
     def differences(self, other: Vmcs) -> dict[str, tuple[int | None, int | None]]:
         """Fields and live conditions whose values differ: name -> (value here, value there); None where never written."""
