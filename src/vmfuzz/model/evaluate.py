@@ -6,7 +6,7 @@ or a bool array. Mixed evaluation is what makes batches cheap: only what reads a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +18,8 @@ from vmfuzz.model.expr import FALSE, MASK64, TRUE, Bits, Cond, Node, all_of, any
 Value = int | npt.NDArray[np.uint64]
 Truth = bool | npt.NDArray[np.bool_]
 Memo = dict[int, Any]
+Operands = Callable[[str], Value]
+_Run = Callable[[Operands, Memo], Any]
 
 
 def _slice(value: Value, high: int, low: int) -> Value:
@@ -59,63 +61,116 @@ _LEAF_OPS: Final[Mapping[str, Callable[..., Any]]] = {
     "one_of": _one_of,
 }
 
+#: How to evaluate each node that has been evaluated, by its serial.
+_RUNS: Final[dict[int, _Run]] = {}
 
-def evaluate(node: Node, operands: Callable[[str], Value], memo: Memo) -> Any:
+
+def evaluate(node: Node, operands: Operands, memo: Memo) -> Any:
     """The value or truth of `node`.
 
     `operands` gives the value of each operand by name (an int below 2^64 or a uint64 array of shape (n,)); capabilities must have been
-    folded in (`fold`). `memo` holds what has been computed for these operands; pass the same dict for all conditions of a batch.
+    folded in (`fold`), else ModelError. `memo` holds what has been computed for these operands; pass the same dict for all conditions of a batch.
     """
-    serial = node.serial
-    if serial in memo:
-        return memo[serial]
-    op, args = node.op, node.args
-    result: Any
-    if op == "const":
-        return args[0]
+    return _run_of(node)(operands, memo)
+
+
+def _run_of(node: Node) -> _Run:
+    run = _RUNS.get(node.serial)
+    if run is None:
+        run = _RUNS[node.serial] = _prepare(node)
+    return run
+
+
+def _prepare(node: Node) -> _Run:
+    """A function that evaluates this node: what to do and with which parts is looked up once, for a campaign evaluates each node many thousand times."""
+    op, args, serial = node.op, node.args, node.serial
+    if op in ("true", "false", "const"):
+        constant = args[0] if op == "const" else op == "true"
+        return lambda _operands, _memo: constant
     if op == "operand":
-        result = operands(args[0])
-    elif op == "all":
-        result = _all(args, operands, memo)
-    elif op == "any":
-        result = _any(args, operands, memo)
-    elif op == "not":
-        inner = evaluate(args[0], operands, memo)
-        result = (not inner) if isinstance(inner, bool) else ~inner
-    elif op in ("true", "false"):
-        return op == "true"
-    elif op == "cap":
+        return _operand(args[0])
+    if op == "cap":
         raise ModelError(f"capability {args[0]} has not been folded in")
-    else:
-        result = _LEAF_OPS[op](*(evaluate(arg, operands, memo) if isinstance(arg, Node) else arg for arg in args))
-    memo[serial] = result
-    return result
+    parts = [_run_of(child) for child in node.children]
+    if op == "all":
+        return _all(serial, parts)
+    if op == "any":
+        return _any(serial, parts)
+    if op == "not":
+        return _negation(serial, parts[0])
+    rest = tuple(arg for arg in args if not isinstance(arg, Node))
+    return _leaf(serial, _LEAF_OPS[op], parts, rest)
 
 
-def _all(conditions: tuple[Cond, ...], operands: Callable[[str], Value], memo: Memo) -> Truth:
+def _operand(name: str) -> _Run:
+    return lambda operands, _memo: operands(name)
+
+
+def _leaf(serial: int, work: Callable[..., Any], parts: Sequence[_Run], rest: tuple[Any, ...]) -> _Run:
+    """An operation on values; its nodes come before its other arguments."""
+    left, right = parts[0], parts[1] if len(parts) > 1 else None
+
+    def run(operands: Operands, memo: Memo) -> Any:
+        result = memo.get(serial)
+        if result is None:
+            value = left(operands, memo)
+            result = work(value, *rest) if right is None else work(value, right(operands, memo))
+            memo[serial] = result
+        return result
+
+    return run
+
+
+def _negation(serial: int, part: _Run) -> _Run:
+    def run(operands: Operands, memo: Memo) -> Truth:
+        result: Truth | None = memo.get(serial)
+        if result is None:
+            inner = part(operands, memo)
+            result = (not inner) if isinstance(inner, bool) else ~inner
+            memo[serial] = result
+        return result
+
+    return run
+
+
+def _all(serial: int, parts: Sequence[_Run]) -> _Run:
     """Conjunction; a scalar False settles it without evaluating the rest."""
-    result: Truth = True
-    for condition in conditions:
-        truth = evaluate(condition, operands, memo)
-        if isinstance(truth, bool):
-            if not truth:
-                return False
-        else:
-            result = truth if result is True else result & truth
-    return result
+
+    def run(operands: Operands, memo: Memo) -> Truth:
+        result: Truth | None = memo.get(serial)
+        if result is None:
+            result = True
+            for part in parts:
+                truth = part(operands, memo)
+                if truth is False:
+                    result = False
+                    break
+                if truth is not True:
+                    result = truth if result is True else result & truth
+            memo[serial] = result
+        return result
+
+    return run
 
 
-def _any(conditions: tuple[Cond, ...], operands: Callable[[str], Value], memo: Memo) -> Truth:
+def _any(serial: int, parts: Sequence[_Run]) -> _Run:
     """Disjunction; a scalar True settles it without evaluating the rest."""
-    result: Truth = False
-    for condition in conditions:
-        truth = evaluate(condition, operands, memo)
-        if isinstance(truth, bool):
-            if truth:
-                return True
-        else:
-            result = truth if result is False else result | truth
-    return result
+
+    def run(operands: Operands, memo: Memo) -> Truth:
+        result: Truth | None = memo.get(serial)
+        if result is None:
+            result = False
+            for part in parts:
+                truth = part(operands, memo)
+                if truth is True:
+                    result = True
+                    break
+                if truth is not False:
+                    result = truth if result is False else result | truth
+            memo[serial] = result
+        return result
+
+    return run
 
 
 def fold(node: Node, capability: Callable[[str], int], memo: dict[int, Node]) -> Any:
