@@ -1,58 +1,158 @@
-"""Which atoms an ordinary run decides, and why it does not decide the others.
+"""Which atoms an ordinary run decides, and why it does not decide the others: docs/atoms.md.
 
-    python benchmarks/atoms.py [--millions 5] [--seed 1] [CPU ...]
+    python benchmarks/atoms.py run STATE [--millions 5] [--seed 1] [CPU ...]
+    python benchmarks/atoms.py page STATE
 
-Prints, for each CPU model, how many ways of atoms (decides that its check is violated, or satisfied) were seen within so many candidates, how many of
-the rest the solver proves impossible, and a list of what remains, each with what its case (of `vmfuzz suite`) does on the emulated CPU. Needs the extra
-`solver`.
+`run` makes a campaign on each CPU model (default: all) and asks the solver about each way of an atom (decides that its check is violated, or satisfied)
+that was not seen. What comes of a model is kept in STATE as one file; a model whose file is there is not run again. `page` writes docs/atoms.md from
+the files. Needs the extra `solver`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
 
+from vmfuzz.campaign.corpus import write_text
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.campaign.suite import UNREACHABLE, Suite
+from vmfuzz.campaign.suite import Suite
 from vmfuzz.campaign.trial import Trial
+from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.model.atoms import Atom
+
+PAGE: Final = Path(__file__).parents[1] / "docs" / "atoms.md"
+IMPOSSIBLE: Final = "impossible"
+#: Why a way is not seen: what its case does on the processor, in the words of the page; "agrees" is a state that generation should have found.
+REASONS: Final = {
+    "deviation": "its case is a known deviation of the emulated CPU, which cannot agree with the model there",
+    "refused by containment": "its case is one that containment refuses",
+    "not modelled": "its case rests on something the model does not know",
+    "no case": "the solver does not prove it impossible, and finds no case either",
+    "agrees": "there is a case on which processor and model agree: this run did not meet it",
+    "mismatch": "its case is a mismatch",
+}
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--millions", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("cpus", nargs="*", metavar="CPU", help="default: corei7_skylake_x")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="campaigns and proofs")
+    page = commands.add_parser("page", help="docs/atoms.md")
+    for command in (run, page):
+        command.add_argument("state", type=Path, metavar="STATE", help="directory for one file a CPU model")
+    run.add_argument("--millions", type=int, default=5)
+    run.add_argument("--seed", type=int, default=1)
+    run.add_argument("cpus", nargs="*", metavar="CPU", help="default: all")
     arguments = parser.parse_args()
-    for cpu in arguments.cpus or ["corei7_skylake_x"]:
-        report(cpu, arguments.millions, arguments.seed)
+    if arguments.command == "page":
+        write_text(
+            PAGE,
+            page_of([json.loads(path.read_text(encoding="utf-8")) for path in (arguments.state / f"{cpu}.json" for cpu in CPU_MODELS)]),
+        )
+        return
+    arguments.state.mkdir(parents=True, exist_ok=True)
+    for cpu in arguments.cpus or CPU_MODELS:
+        path = arguments.state / f"{cpu}.json"
+        if not path.exists():
+            result = ways_of(cpu, arguments.millions, arguments.seed)
+            write_text(path, json.dumps(result, indent=1))
+            print(f"{cpu}: {result['seen']} of {result['ways']} seen, {len(result['unseen'])} not", flush=True)
 
 
-def report(cpu: str, millions: int, seed: int) -> None:
-    """Run, ask the solver, print."""
+def ways_of(cpu: str, millions: int, seed: int) -> dict[str, Any]:
+    """Run the campaign, ask the solver about what was not seen."""
     with open_executor("bochs", cpu=cpu) as executor:
         campaign = Campaign(executor, seed)
         campaign.run(millions * 1_000_000)
         coverage = campaign.progress.tally.coverage
         trial = Trial(executor, campaign.model, campaign.generator)
-        maker = Suite(trial)
-        impossible, left = 0, []
-        for atom, way in coverage.unseen():
-            pair = maker.pair(atom)
-            word = "violated" if way else "satisfied"
-            if pair.status == UNREACHABLE and word in pair.proof:
-                impossible += 1
-                continue
-            case = pair.violated if way else pair.satisfied
-            does = (
-                trial.observe(case).comparison if case is not None else "no case: the other way is impossible" if pair.proof else "no case"
-            )
-            left.append((campaign.model.compiled[atom.check].check.id, str(atom), word, does))
-        seen, total = int(coverage.atoms.sum()), coverage.atoms.size
-        print(f"{cpu}, seed {seed}, {millions} million candidates: {seen} of {total} ways of atoms seen deciding,")
-        print(f"{impossible} proven impossible, {len(left)} left:")
-        for id, text, word, does in left:
-            print(f"- {id} {word} by {text}: its case: {does}")
+        suite = Suite(trial)
+        unseen = []
+        for atom, violated in coverage.unseen():
+            try:
+                case = None if suite.proven_impossible(atom, violated) else suite.case(atom, violated)
+                why = (
+                    IMPOSSIBLE if suite.proven_impossible(atom, violated) else "no case" if case is None else trial.observe(case).comparison
+                )
+            except EnvironmentUnusable as error:
+                why = f"no case: {error}"
+            check = campaign.model.compiled[atom.check].check.id
+            unseen.append({"check": check, "atom": str(atom), "way": "violated" if violated else "satisfied", "why": why})
+        return {
+            "cpu": cpu,
+            "seed": seed,
+            "candidates": campaign.progress.tally.candidates,
+            "ways": coverage.atoms.size,
+            "seen": int(coverage.atoms.sum()),
+            "unseen": unseen,
+        }
+
+
+def why_not(suite: Suite, trial: Trial, atom: Atom, violated: bool) -> str:
+    """IMPOSSIBLE where that is proven, else what a case does."""
+    if suite.proven_impossible(atom, violated):
+        return IMPOSSIBLE
+    case = suite.case(atom, violated)
+    return "no case" if case is None else trial.observe(case).comparison
+
+
+def reason(why: str) -> str:
+    """The key of REASONS that an observation falls under."""
+    return next((key for key in REASONS if why.startswith(key)), why)
+
+
+def page_of(results: Sequence[dict[str, Any]]) -> str:
+    """docs/atoms.md."""
+    kinds = [kind for kind in REASONS if any(reason(each["why"]) == kind for result in results for each in result["unseen"])]
+    candidates = results[0]["candidates"]
+    lines = [
+        "# Atoms that a run does not decide",
+        "",
+        f"A campaign of {candidates:,} candidates (seed {results[0]['seed']}) on each emulated CPU model. An atom is one comparison in",
+        "the condition of a check; it *decides* in a candidate where turning it round turns the check round, no other check has a say,",
+        "and processor and model agree on the outcome. Each atom can decide two ways: that its check is violated, and that it is",
+        "satisfied. What no candidate showed was given to the solver (z3): either it proves that there is no such state on this",
+        "processor, or its case was run.",
+        "",
+        "Made with `python benchmarks/atoms.py run STATE`, then `python benchmarks/atoms.py page STATE`.",
+        "",
+        f"| CPU model (emulated) | ways | seen | proven impossible | {' | '.join(kinds)} |",
+        "|---|" + "---:|" * (3 + len(kinds)),
+    ]
+    for result in results:
+        found = [reason(each["why"]) for each in result["unseen"]]
+        counts = [found.count(kind) for kind in (IMPOSSIBLE, *kinds)]
+        lines.append(f"| {result['cpu']} | {result['ways']:,} | {result['seen']:,} | {' | '.join(map(str, counts))} |")
+    lines += [
+        "",
+        *(f"- *{kind}*: {REASONS[kind]}." for kind in kinds),
+        "",
+        "## Ways that no run showed and no proof excludes",
+        "",
+        *_left(results),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _left(results: Sequence[dict[str, Any]]) -> list[str]:
+    """A table of all that is left, with the models it is left on."""
+    left: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    for result in results:
+        for each in result["unseen"]:
+            if each["why"] != IMPOSSIBLE:
+                left[each["check"], each["way"], each["atom"], each["why"]].append(result["cpu"])
+    lines = ["| check | way | atom | why | CPU models |", "|---|---|---|---|---|"]
+    for (check, way, atom, why), cpus in sorted(left.items()):
+        where = "all" if len(cpus) == len(results) else ", ".join(cpus) if len(cpus) <= 3 else f"{len(cpus)}"
+        lines.append(f"| `{check}` | {way} | `{atom}` | {why} | {where} |")
+    return lines
 
 
 if __name__ == "__main__":

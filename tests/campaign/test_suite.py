@@ -90,3 +90,14 @@ def test_the_command_writes_a_corpus_that_replays(tmp_path: Path) -> None:
     unknown = CliRunner().invoke(main, ["suite", "guest.gs.t"])
     assert unknown.exit_code == 2
     assert "guest.gs.t" in unknown.stderr
+
+
+def test_a_way_has_a_case_also_where_the_other_way_is_impossible(trial: Trial) -> None:
+    # a processor that is never in SMM: "entry to SMM" outside SMM can be violated, and live_smm = 0 never makes the check satisfied
+    maker = Suite(trial)
+    (atom,) = (atom for atom in maker.atoms(["ctl.entry.smm.outside.entry"]) if "live_smm" in str(atom))
+    assert maker.proven_impossible(atom, violated=False)
+    assert not maker.proven_impossible(atom, violated=True)
+    case = maker.case(atom, violated=True)
+    assert case is not None
+    assert "ctl.entry.smm.outside.entry" in trial.observe(case).violated

@@ -74,9 +74,7 @@ class Suite:
         """The pair of an atom, or why there is none."""
         id, text = self._trial.model.compiled[atom.check].check.id, str(atom)
         try:
-            proof = tuple(
-                word for word, way in (("violated", True), ("satisfied", False)) if not self._solver.possible(atom.goal(way), atom.check)
-            )
+            proof = tuple(word for word, way in (("violated", True), ("satisfied", False)) if self.proven_impossible(atom, way))
             if proof:
                 return Pair(id, text, UNREACHABLE, proof=proof)
             best = Pair(id, text, NOT_FOUND)
@@ -87,6 +85,21 @@ class Suite:
         except EnvironmentUnusable as error:
             return Pair(id, text, f"{NOT_FOUND}: {error}")
         return best
+
+    def proven_impossible(self, atom: Atom, violated: bool) -> bool:
+        """Whether the solver proves that the atom never decides this way. Raises EnvironmentUnusable where the solver gives up."""
+        return not self._solver.possible(atom.goal(violated), atom.check)
+
+    def case(self, atom: Atom, violated: bool) -> Case | None:
+        """A case in which the atom decides this way, whatever may be of the other way; None where none was found."""
+        for name in self._bases(atom.check):
+            base = self._generator.bases.get(name)
+            if base is not None:
+                patch = self._solver.state(atom.goal(violated), atom.check, ground_of(base, self._generator.can_vary))
+                case = self._confirmed(name, patch, atom, violated)
+                if case is not None:
+                    return case
+        return None
 
     def _pairs(self, id: str, atom: Atom) -> Iterator[Pair]:
         """What was found from each base: a pair, or the first of two cases."""
