@@ -15,6 +15,9 @@ from vmfuzz.arch.outcomes import Kind, Outcome, Outcomes
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, UnknownNameError, UsageError
 from vmfuzz.execute import abi, bochs_library, bochs_process, conformance, open_executor
 from vmfuzz.execute.bochs import BochsExecutor
+from vmfuzz.generate.families import generator_of
+from vmfuzz.generate.reach import memory_word
+from vmfuzz.model.predict import model_of
 from vmfuzz.state.batch import VmcsBatch
 
 Families = Callable[..., Iterator[VmcsBatch]]
@@ -108,6 +111,20 @@ def test_memory_operands(bochs: BochsExecutor) -> None:
 def test_memory_outside_the_arena(bochs: BochsExecutor) -> None:
     with pytest.raises(UsageError, match=r"memory at 0x8: this executor can set memory only in its arena, 0x10000000 to"):
         bochs.run([bochs.known_good().with_memory({8: 1})])
+
+
+def test_a_fetch_from_where_no_memory_is_costs_no_worker() -> None:
+    """With blocking by MOV SS Bochs fetches the guest's first instruction though the timer has expired; page tables that lead out of the arena map
+    that instruction to nothing.
+    """
+    with BochsExecutor("corei7_sandy_bridge_2600k") as executor:
+        base = generator_of(model_of(executor.capabilities()), executor.known_good()).bases.get("32-bit/pdptes/blocking-by-mov-ss")
+        assert base is not None
+        where = memory_word(base, "memory_pdpte0")
+        assert where is not None
+        outcomes = executor.run([base, base.with_memory({where: 0x5001}), base])
+    assert [outcomes[row].kind for row in range(3)] == [Kind.EXIT] * 3
+    assert outcomes[1].number == 0
 
 
 def test_read_only_field_cannot_be_written(bochs: BochsExecutor) -> None:

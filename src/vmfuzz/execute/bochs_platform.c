@@ -27,6 +27,9 @@
 #define ARENA_BYTES (VMFUZZ_ARENA_PAGES * VMFUZZ_PAGE)
 #define PAGE_LARGE 0x200000ull
 
+/* Access to memory, in Bochs' numbers. */
+#define BOCHS_EXECUTE 2
+
 #define TABLE_ROOT (VMFUZZ_EMU_TABLES + 0x0)
 #define TABLE_DIRECTORY (VMFUZZ_EMU_TABLES + 0x1000)
 #define TABLE_GDT (VMFUZZ_EMU_TABLES + 0x2000)
@@ -122,9 +125,17 @@ static inline uint8_t *host_address(uint64_t pa)
 	return NULL;
 }
 
-void *mem_guest_to_host(uint32_t id, uint64_t pa, uint32_t rw)
+/* What an instruction is fetched from where there is no memory: Bochs would read through the null pointer. */
+static uint8_t nothing[VMFUZZ_PAGE];
+
+void *mem_guest_to_host(uint32_t id, uint64_t pa, uint32_t access)
 {
-	return host_address(pa);
+	uint8_t *at = host_address(pa);
+
+	if (at || access != BOCHS_EXECUTE)
+		return at;
+	memset(nothing, 0xff, sizeof(nothing));
+	return nothing;
 }
 
 void mem_read_phy(uint32_t id, uint64_t pa, uint32_t size, void *to)
