@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 _GROUPS: Final = r"(?:[_'`][0-9a-fA-F]+)*"
@@ -18,6 +19,7 @@ _DIGITS: Final = re.compile(r"[0-9a-fA-F]+")
 _PADDED: Final = (4, 5, 8, 16)
 
 
+@lru_cache(maxsize=1 << 14)
 def read_number(text: str, hex_by_default: bool | None = None) -> int | None:
     """The number that `text` is, None where it is none or where it is not certain to be hexadecimal or decimal.
 

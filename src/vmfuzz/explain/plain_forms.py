@@ -56,6 +56,8 @@ LIST_OF_PARTS: Final = re.compile(
     rf"(?P<label>[A-Za-z_][\w/]*)\s*=\s*(?P<value>{NUMBER}),\s*(?P<rest>(?:(?:base|limit|ar|rights|sel|attr)\w*\s*[:=]?\s*{NUMBER}[,\s]*)+)$",
     re.IGNORECASE,
 )
+#: `GUEST_DS_BASE/LIMIT/AR = 0 / 0xFFFFFFFF / 0xC093`
+SLASHED: Final = re.compile(r"(?=[^=]*/)[\w/]+\s*=\s*[^=]*$")
 #: Single bits and spans of the access rights, as some programs print them: word -> (lowest bit, width).
 RIGHTS_BITS: Final = {
     "type": (0, 4), "s": (4, 1), "dpl": (5, 2), "p": (7, 1), "present": (7, 1), "avl": (12, 1), "l": (13, 1), "db": (14, 1), "g": (15, 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
@@ -96,6 +97,11 @@ def _vmcs_dump(part: list[Line], name: str, last: Line | None) -> Dump:
     return dump
 
 
+@lru_cache(maxsize=1 << 13)
+def _is_of_a_crash(text: str) -> bool:
+    return _CRASH.match(text) is not None
+
+
 def _read_plain(lines: list[Line], dump: Dump, named_only: bool, unfinished: Line | None) -> None:
     skip = definitions.collect(lines, dump)
     kept = [line for line in lines if line.number not in skip]
@@ -109,7 +115,7 @@ def _read_plain(lines: list[Line], dump: Dump, named_only: bool, unfinished: Lin
     reader.encodings_first = len(bare) >= 5 and sum(int(match[1], 16) in BY_ENCODING for match in bare) * 10 >= len(bare) * 9
     for index, line in enumerate(lines):
         surrounded = 0 < index < len(lines) - 1 and code[index - 1] and code[index + 1]
-        if line.number not in skip and not _CRASH.match(line.text):
+        if line.number not in skip and not _is_of_a_crash(line.text):
             reader.read(line, in_code=surrounded)
     reader.finish()
     reader.drop_head(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from vmfuzz.arch.outcomes import INSTRUCTION_ERRORS
@@ -48,6 +49,10 @@ _PHRASES: Final = tuple(
         (r"\breason (?P<value>33|34|41)\b", "basic"),
     )
 )
+#: A word or number of which every phrase has at least one.
+_TELLING: Final = re.compile("error|fail|reason|8000|2147483", re.IGNORECASE)
+#: The phrases that may reach over the end of a line.
+_OVER_LINES: Final = frozenset(index for index, (pattern, _) in enumerate(_PHRASES) if r"\W" in pattern.pattern)
 _QUALIFICATION: Final = re.compile(r"qual(?:ification)?\b(?: field| is| was| as|[ =:(]+)*(?P<value>(?:0x)?[0-9a-fA-F]+)\b", re.IGNORECASE)
 #: Outcomes in words, where no number is to be found: (pattern, exit reason, VM-instruction error, remark). Error 0: a failure without its number.
 _WORDS: Final = tuple(
@@ -148,8 +153,18 @@ def _in_words(text: str) -> Reported | None:
     return None
 
 
+@lru_cache(maxsize=1 << 13)
+def _phrases_in(line: str) -> frozenset[int]:
+    """Which of the phrases a line may hold (one whose number stands on the next line is held by the line with its words)."""
+    if not _TELLING.search(line):
+        return frozenset()
+    return frozenset(index for index, (pattern, _) in enumerate(_PHRASES) if index in _OVER_LINES or pattern.search(line))
+
+
 def _said(text: str) -> Reported | None:
-    for pattern, meaning in _PHRASES:
+    present = {index for line in text.split("\n") for index in _phrases_in(line)}
+    for index in sorted(present):
+        pattern, meaning = _PHRASES[index]
         for match in pattern.finditer(text):
             value = to_unsigned(match["value"])
             odd = re.fullmatch(r"(?:0x)?f{8}000000(21|22|29)", match["value"], re.IGNORECASE)
