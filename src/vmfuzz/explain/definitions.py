@@ -77,17 +77,20 @@ def _candidate(found: list[Definition], name: str, text: str, line: int) -> None
     match = match_label(name)
     if len(match.fields) != 1 or not name.isidentifier():
         return
+    value = _constant(text)
+    if value is not None and value <= 0xFFFF:
+        found.append(Definition(name, match.fields[0], value - (1 if match.high else 0), line))
+
+
+@lru_cache(maxsize=1 << 12)
+def _constant(text: str) -> int | None:
+    """The number that a constant of program text is."""
     digits = re.sub(r"[_uUlL]", "", text)
     if digits[-1] in "hH":
-        value = int(digits[:-1], 16)
-    elif re.fullmatch(r"0[0-7]+", digits):
-        value = int(digits, 8)
-    elif re.fullmatch(r"0[xX][0-9a-fA-F]+|0|[1-9]\d*", digits):
-        value = int(digits, 0)
-    else:
-        return
-    if value <= 0xFFFF:
-        found.append(Definition(name, match.fields[0], value - (1 if match.high else 0), line))
+        return int(digits[:-1], 16)
+    if re.fullmatch(r"0[0-7]+", digits):
+        return int(digits, 8)
+    return int(digits, 0) if re.fullmatch(r"0[xX][0-9a-fA-F]+|0|[1-9]\d*", digits) else None
 
 
 def _right(definition: Definition) -> bool:

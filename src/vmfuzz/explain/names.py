@@ -142,6 +142,7 @@ def _choose(by_area: dict[str, set[str]], area: str, explicit: bool) -> Match:
     return Match(tuple(sorted(by_area["guest"])), assumed_guest=True)
 
 
+@lru_cache(maxsize=1 << 14)
 def match_msr(label: str) -> int | None:
     """The number of the capability MSR that a label names ("IA32_VMX_BASIC", "MSR_IA32_VMX_CR0_FIXED0", "0x480"), or None."""
     label = label.strip()

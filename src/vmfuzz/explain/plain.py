@@ -40,6 +40,9 @@ from vmfuzz.explain.plain_store import PlainStore, half
 from vmfuzz.explain.text import Line
 
 _MAX_LABEL_WORDS: Final = 7
+_ALL_ONES: Final = re.compile(r"(?:-1|~0)[uUlL]*")
+_CONSTANT: Final = re.compile(r"0[xX][0-9a-fA-F]+[uUlL]*|\d+")
+_ENCODING: Final = re.compile(r"0[xX]0*([0-9a-fA-F]{3,4})")
 #: Fewer digits than this are not padding that shows a number to be hexadecimal.
 _PADDED: Final = 4
 
@@ -247,13 +250,13 @@ class PlainReader(PlainStore):
         return self._store(label, hex(values[0][1]))
 
     def _call(self, text: str) -> None:
-        for match in CALL.finditer(text) if "(" in text else ():
-            for name, value in ((match["first"], match["second"]), (match["second"], match["first"])):
-                if re.fullmatch(r"(?:-1|~0)[uUlL]*", value) and match_label(name).fields:
+        for first, second in _calls_in(text):
+            for name, value in ((first, second), (second, first)):
+                if _ALL_ONES.fullmatch(value) and match_label(name).fields:
                     value = hex(FIELDS[match_label(name).fields[0]].mask)
-                if not re.fullmatch(r"0[xX][0-9a-fA-F]+[uUlL]*|\d+", value):
+                if not _CONSTANT.fullmatch(value):
                     continue
-                encoded = re.fullmatch(r"0[xX]0*([0-9a-fA-F]{3,4})", name)
+                encoded = _ENCODING.fullmatch(name)
                 if encoded and int(encoded[1], 16) in BY_ENCODING:
                     self._put(BY_ENCODING[int(encoded[1], 16)].name, int(value.rstrip("uUlL"), 0), name)
                     break
@@ -319,6 +322,12 @@ def _outline(raw: str, source: bool) -> _Outline:
         READ_FAILED.search(text) is not None,
         CODE.match(text) is not None or CALL.search(text) is not None,
     )
+
+
+@lru_cache(maxsize=1 << 13)
+def _calls_in(text: str) -> tuple[tuple[str, str], ...]:
+    """The arguments of calls that write a field."""
+    return tuple((match["first"], match["second"]) for match in CALL.finditer(text)) if "(" in text else ()
 
 
 @lru_cache(maxsize=1 << 13)

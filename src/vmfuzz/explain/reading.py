@@ -24,7 +24,8 @@ _CRASH: Final = re.compile(
 #: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
 _BARE_ENCODING: Final = re.compile(r"([0-9a-fA-F]{4})\s+[0-9a-fA-F]{1,16}")
 _BARE_SEGMENT: Final = re.compile(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
-_KVM_SILENT: Final = re.compile(r"set kvm_intel\.dump_invalid_vmcs=1|dump_invalid_vmcs")
+_KVM_SILENT: Final = "dump_invalid_vmcs"
+_AMD: Final = ("VMCB Control", "VMCB State Save", "vmcb_", "SVM: ")
 
 
 def decode(data: bytes, name: str) -> str:
@@ -80,9 +81,9 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
         prose = "\n".join(line.text for line in rest) + "\n" + "\n".join(line.text for line in [*qemu_lines, *vbox_lines])
         reported.find(prose, dump)
         dump.format = _format(dump, bool(vmcs_parts), "(XEN)" in mended or "VMCS Area" in mended, bool(qemu_lines), bool(vbox_lines))
-        if re.search(r"VMCB (?:Control|State Save)|vmcb_|SVM: ", mended) and not dump.readings:
+        if not dump.readings and any(words in mended for words in _AMD):
             dump.warn("this looks like a dump of an AMD processor (a VMCB); vmfuzz knows Intel's VMCS only")
-        if _KVM_SILENT.search(mended) and not vmcs_parts:
+        if _KVM_SILENT in mended and not vmcs_parts:
             dump.warn("KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
     return dumps
 
@@ -106,7 +107,7 @@ def _read_plain(lines: list[Line], dump: Dump, named_only: bool, unfinished: Lin
     skip = definitions.collect(lines, dump)
     kept = [line for line in lines if line.number not in skip]
     top = min((line.indent for line in kept if _BARE_SEGMENT.match(line.text)), default=0)
-    reader = PlainReader(dump, bare_is_hex("\n".join(line.text for line in kept)), named_only, top)
+    reader = PlainReader(dump, bare_is_hex(line.text for line in kept), named_only, top)
     code = [is_code(line.text) for line in lines]
     reader.source = any(code[index] and not may_be_a_value(line.text) for index, line in enumerate(lines))
     if not reader.source:
