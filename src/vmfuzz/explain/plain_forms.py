@@ -53,7 +53,7 @@ MSR_LINE: Final = re.compile(
 FIELD_VALUE: Final = re.compile(rf"\bfield\s*=\s*\"?(?P<name>\w+)\"?[ ,]+value\s*=\s*\"?(?P<value>{NUMBER})")
 ENCODINGS_OF: Final = re.compile(r"(?P<names>[\w/]+)\s+encodings?\s*[:=]\s*(?P<values>(?:0x[0-9a-fA-F]+[,\s]*)+)$")
 LIST_OF_PARTS: Final = re.compile(
-    rf"(?P<label>[A-Za-z_][\w/]*)\s*=\s*(?P<value>{NUMBER}),\s*(?P<rest>(?:(?:base|limit|ar|rights|sel|attr)\w*\s*[:=]?\s*{NUMBER}[,\s]*)+)$",
+    rf"(?P<label>[A-Za-z_][\w/]*)\s*=\s*(?P<value>{NUMBER}),\s*(?P<rest>(?>(?:base|limit|ar|rights|sel|attr)[A-Za-z_]*(?:\s*[:=]\s*|\s+){NUMBER}(?!\w)[,\s]*)+)$",
     re.IGNORECASE,
 )
 #: `GUEST_DS_BASE/LIMIT/AR = 0 / 0xFFFFFFFF / 0xC093`

@@ -45,12 +45,12 @@ _PHRASES: Final = tuple(
         ),
         (("fail", "valid"), rf"\bVM_?fail_?Valid\W*{_VALUE}", "error"),
         (("vm", "fail"), rf"\bvm_?(?:write|read|ptrld|clear)\b[^\n]{{0,30}}\bfail[^\n]{{0,20}}\b(?:error|code)\b[ :=#]*{_VALUE}", "error"),
-        (("instruction", "error"), rf"VM[ _-]*instruction[ _-]*error(?: field| number)?(?: is| was| of| as|[ =:(]+)+{_VALUE}", "error"),
+        (("instruction", "error"), rf"VM[ _-]*instruction[ _-]*error(?: field| number)?(?: is| was| of| as|[ =:(])+{_VALUE}", "error"),
         (("failed at vm",), rf"Failed at VM-?Entry,? *Code *= *{_VALUE}", "error"),
         (("exit_reason.raw",), r"exit_reason\.raw\W+(?P<value>[0-9a-fA-F]{1,8})\b", "raw"),
-        (("basic exit reason",), rf"basic exit reason(?: is| was| of|[ =:(]+)+{_VALUE}", "basic"),
+        (("basic exit reason",), rf"basic exit reason(?: is| was| of|[ =:(])+{_VALUE}", "basic"),
         (("vm", "reason"), rf"\bvm[ _-]?(?:entry|exit|enter)\b[^\n]{{0,30}}\breason\b[ :=(]+{_VALUE}", "reason"),
-        (("exit", "reason"), rf"exit[ _-]*reason(?: field| is| was| of| as| the| VMCS|[ =:(]+)+{_VALUE}", "reason"),
+        (("exit", "reason"), rf"exit[ _-]*reason(?: field| is| was| of| as| the| VMCS|[ =:(])+{_VALUE}", "reason"),
         (("8000",), r"(?P<value>(?:0x)?8000_?00(?:21|22|29))\b", "reason"),
         (("2147483",), r"(?P<value>21474836(?:81|82|89)|-21474836(?:15|14|07))\b", "reason"),
         (("reason ",), r"\breason (?P<value>33|34|41)\b", "basic"),
@@ -65,7 +65,7 @@ _OVER_LINES: Final = {
     for index, (pattern, _, _) in enumerate(_PHRASES)
     if r"\W" in pattern.pattern
 }
-_QUALIFICATION: Final = re.compile(r"qual(?:ification)?\b(?: field| is| was| as|[ =:(]+)*(?P<value>(?:0x)?[0-9a-fA-F]+)\b", re.IGNORECASE)
+_QUALIFICATION: Final = re.compile(r"qual(?:ification)?\b(?: field| is| was| as|[ =:(])*(?P<value>(?:0x)?[0-9a-fA-F]+)\b", re.IGNORECASE)
 #: Outcomes in words, where no number is to be found: (pattern, exit reason, VM-instruction error, remark). Error 0: a failure without its number.
 _WORDS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), reason, error, remark)
