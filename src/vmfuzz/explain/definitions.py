@@ -47,10 +47,7 @@ def collect(lines: list[Line], dump: Dump) -> set[int]:
         if in_enum and "}" in line.text:
             in_enum = False
     dump.zeroed = dump.zeroed or any(_says_zeroed(line.raw) for line in lines)
-    right = sum(_right(definition) for definition in perhaps)
-    kept = sure if sum(map(_right, sure)) * 2 >= len(sure) else []
-    if perhaps and right * 2 >= len(perhaps):
-        kept = kept + perhaps
+    kept = next((found for found in (sure + perhaps, sure, perhaps) if _mostly_right(found)), [])
     dump.definitions += kept
     _collect_writes(lines, dump)
     return {definition.line for definition in kept}
@@ -91,6 +88,11 @@ def _constant(text: str) -> int | None:
     if re.fullmatch(r"0[0-7]+", digits):
         return int(digits, 8)
     return int(digits, 0) if re.fullmatch(r"0[xX][0-9a-fA-F]+|0|[1-9]\d*", digits) else None
+
+
+def _mostly_right(found: list[Definition]) -> bool:
+    """Whether these are encodings, of which some may be wrong, and not numbers of another kind."""
+    return sum(map(_right, found)) * 2 >= len(found)
 
 
 def _right(definition: Definition) -> bool:

@@ -15,7 +15,7 @@ from vmfuzz.explain.dump import Dump, Reading
 from vmfuzz.explain.kvm_order import gaps, in_print_order, times_rise
 from vmfuzz.explain.kvm_tables import CONTINUES, CONTROL, GUEST, HOST, SECTIONS
 from vmfuzz.explain.kvm_tokens import STARTS, Token, tokens_of
-from vmfuzz.explain.text import Line
+from vmfuzz.explain.text import Ends, Line
 
 _HEX: Final = re.compile(r"(?:0x)?[0-9a-fA-F]+")
 _VMCS: Final = re.compile(r"VMCS [0-9a-fA-Fx]+, last attempted")
@@ -68,12 +68,15 @@ def _split_at_heading(lines: list[Line]) -> list[list[Line]]:
     return [dump for dump in dumps if dump]
 
 
-def parse(lines: list[Line], dump: Dump, unfinished: bool = False) -> None:
-    """Read the lines of one dump into `dump`. `unfinished`: the text ends with the last of them and has no line end there."""
-    tokens, astray = tokens_of(lines, dump, unfinished)
+def parse(lines: list[Line], dump: Dump, ends: Ends) -> None:
+    """Read the lines of one dump into `dump`; `ends`: the lines of the text that may not be whole."""
+    tokens, astray = tokens_of(lines, dump, bool(lines) and lines[-1] is ends.unfinished)
     orderly = _place(tokens, dump) and not astray and in_print_order(tokens) and times_rise(lines)
     missing = gaps(tokens)
     for token in tokens:
+        if ends.torn is not None and token.line == ends.torn.number:
+            dump.warn(f"line {token.line}: the text may begin within this line, so that {token.key} = {token.value} is not used")
+            continue
         if token.cut:
             dump.warn(f"line {token.line}: the text ends within {token.key} = {token.value}; the value is not used")
             continue
@@ -164,7 +167,8 @@ def _choices(before: str, after: str, token: Token, previous: Token | None) -> t
         if previous.ending and previous.section in (GUEST, HOST):
             return (previous.section,)
     follows = _FOLLOWS.get((token.ending, previous.field)) if previous is not None else None
-    if follows and after != CONTROL:
+    # between EFER and the control state stands more of its section, unless lines are lost: then this one may be the other section's
+    if follows and after != CONTROL and (after != f"*{CONTROL}" or token.ending.startswith("ia32_sysenter")):
         return (follows,)
     if not before and not after:
         return ()

@@ -30,7 +30,7 @@ READ_FAILED: Final = re.compile(r"vm_?read\b.*\bfail", re.IGNORECASE)
 CALL: Final = re.compile(r"\b\w*(?:vm_?write|vmcs_?write)\w*\s*\(\s*(?P<first>[\w:.~-]+)\s*,\s*(?P<second>[\w:.~-]+)\s*[,)]", re.IGNORECASE)
 #: `4802 GUEST_CS_LIMIT: ffff`, `0x4802 = 0xffff`, `4802H (GUEST_CS_LIMIT): FFFFH`
 ENCODED: Final = re.compile(
-    rf"(?:0[xX](?=[0-9a-fA-F]{{3,8}}\b)0*(?P<encoding>[0-9a-fA-F]{{1,4}})|(?P<bare>[0-9a-fA-F]{{4}})[hH]?\b)\s*(?:[(\[]?(?P<name>[A-Za-z_]\w*)[)\]]?\s*)?"
+    rf"(?:0[xX](?=[0-9a-fA-F]{{3,8}}\b)0*(?P<encoding>[0-9a-fA-F]{{1,4}})|(?P<bare>[0-9a-fA-F]{{4}})[hH]?\b)\s*(?:[(\[]?(?P<name>(?![0-9a-fA-F]+\b)[A-Za-z_]\w*)[)\]]?\s*)?"
     rf"(?P<sep>=>|->|[:=]+|\s)\s*(?P<value>{NUMBER})\s*$"
 )
 NAMED_ENCODING: Final = re.compile(

@@ -6,18 +6,21 @@ import re
 from collections import Counter
 from typing import Final
 
+from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import Definition, Dump
 from vmfuzz.explain.names import PARTS, SEGMENTS, match_label, match_msr, normalise, uneven
 from vmfuzz.explain.numbers import read_number
 from vmfuzz.explain.plain_forms import RIGHTS_BITS
 from vmfuzz.explain.reported import to_unsigned
-from vmfuzz.explain.text import Line
+from vmfuzz.explain.text import Ends, Line
 
 _SYSENTER: Final = {"cs": "sysenter cs", "esp": "sysenter esp", "rsp": "sysenter esp", "eip": "sysenter eip", "rip": "sysenter eip"}
 #: So many lines (numbers) that look alike are no accident.
 _ALIKE: Final = 4
 _AREA: Final = re.compile(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNORECASE)
+#: Fields that people write above a dump, in words that are no others' end.
+_OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
 #: Words that alone mean too many other things to be taken for a field.
 _TOO_COMMON: Final = frozenset({("proc",), ("entry", "error"), ("exit", "error"), ("function",), ("tpr",)})
 
@@ -93,6 +96,11 @@ class PlainStore:
         field, text, line = self.last
         if line != end.number or not text or not end.text.rstrip().endswith(text):
             return
+        number = match_msr(field)
+        if number is not None:
+            del self.dump.msrs[number]
+            self.dump.warn(f"line {line}: the text ends with {field} = {text}, which may have been cut there; the value is not used")
+            return
         usual = self.widths.get(FIELDS[field].width if field in FIELDS else 0, Counter())
         usual[len(text)] -= 1  # its own
         uniform = {count for count, times in usual.items() if times > 0}
@@ -107,18 +115,16 @@ class PlainStore:
         else:
             self.dump.warn(f"line {line}: the text ends with {field} = {text}; if it has been cut there, the value is wrong")
 
-    def drop_head(self, lines: list[Line]) -> None:
+    def drop_head(self, lines: list[Line], ends: Ends) -> None:
         """A text may begin within a line: what its first line gives is not used if that line lacks what all that follow begin with."""
-        if len(lines) <= _ALIKE:
+        if not lines:
             return
         first = lines[0]
-        logged = [line.raw.strip() != line.text for line in lines]
-        lost = not logged[0] and sum(logged) * 5 >= len(lines[1:]) * 4
-        mine = {name: reading for name, reading in self.dump.readings.items() if reading.line == first.number}
+        mine = {name: reading for name, reading in self.dump.readings.items() if reading.line == first.number and name not in _OUTCOME}
         others = [reading.label for reading in self.dump.readings.values() if reading.line != first.number]
-        named = sum(bool(_AREA.search(label)) for label in others) * 10 >= len(others) * 9 and len(others) >= _ALIKE
+        named = len(lines) > _ALIKE and sum(bool(_AREA.search(label)) for label in others) * 10 >= len(others) * 9 and len(others) >= _ALIKE
         for name, reading in mine.items():
-            if lost or (named and not _AREA.search(reading.label) and name.startswith(("guest", "host"))):
+            if first is ends.torn or (named and not _AREA.search(reading.label) and name.startswith(("guest", "host"))):
                 del self.dump.readings[name]
                 self.dump.warn(
                     f"line {first.number}: the text may begin within this line, so that {reading.label} = {reading.value:#x} is not used"
@@ -138,7 +144,7 @@ class PlainStore:
             return True
         if not field:
             return self._rights_bits(words, text) or self._unknown(label, text)
-        if field in ("exit_reason", "vm_instruction_error", "exit_qualification"):
+        if field in _OUTCOME:
             value = read_number(text, self.hex_by_default if len(text) < 8 or self.hex_by_default is False else True)
             value = to_unsigned(text) if value is None or (value >> 32 and field == "exit_reason") else value
         else:
@@ -236,6 +242,7 @@ class PlainStore:
         if second is not None:  # printed as allowed-0 / allowed-1
             value = value & 0xFFFFFFFF | (int(second, 16) & 0xFFFFFFFF) << 32
         self.dump.put_msr(number, value, self.line)
+        self.last = CAPABILITY_MSRS[number], text, self.line
 
     def _put(self, field: str, value: int, label: str, *, assumed: str = "", known: int = (1 << 64) - 1) -> None:
         self.dump.put_named(field, value, label, self.line, assumed=assumed, known=known)

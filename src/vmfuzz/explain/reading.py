@@ -13,7 +13,7 @@ from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.json_text import as_lines, parsed
 from vmfuzz.explain.numbers import bare_is_hex
 from vmfuzz.explain.plain import PlainReader, is_code, may_be_a_value
-from vmfuzz.explain.text import Line, lines_of, mend
+from vmfuzz.explain.text import Ends, Line, begins_within, lines_of, mend
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
 
 #: Lines of a crash report of the guest that stand beside a dump: registers as the guest had them, in no form that says which field.
@@ -70,14 +70,14 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
     vbox_lines = [line for line in others if qemu.is_vbox_line(line)]
     taken = {line.number for line in [*qemu_lines, *vbox_lines]}
     rest = [line for line in others if line.number not in taken]
-    last = lines[-1] if lines and not mended.endswith("\n") else None
-    dumps = [_vmcs_dump(part, name, last) for part in vmcs_parts] or [Dump(name)]
+    ends = Ends(begins_within(lines), lines[-1] if lines and not mended.endswith("\n") else None)
+    dumps = [_vmcs_dump(part, name, ends) for part in vmcs_parts] or [Dump(name)]
     for index, dump in enumerate(dumps):
         if len(dumps) > 1:
             dump.name = f"{name}, dump {index + 1} of {len(dumps)}"
         qemu.parse_qemu(qemu_lines, dump, beside_only=bool(vmcs_parts))
         qemu.parse_vbox(vbox_lines, dump)
-        _read_plain(rest, dump, bool(vmcs_parts), last)
+        _read_plain(rest, dump, bool(vmcs_parts), ends)
         prose = "\n".join(line.text for line in rest) + "\n" + "\n".join(line.text for line in [*qemu_lines, *vbox_lines])
         reported.find(prose, dump)
         dump.format = _format(dump, bool(vmcs_parts), "(XEN)" in mended or "VMCS Area" in mended, bool(qemu_lines), bool(vbox_lines))
@@ -92,9 +92,9 @@ def _substantial(part: list[Line]) -> bool:
     return len(part) > 1
 
 
-def _vmcs_dump(part: list[Line], name: str, last: Line | None) -> Dump:
+def _vmcs_dump(part: list[Line], name: str, ends: Ends) -> Dump:
     dump = Dump(name)
-    kvm.parse(part, dump, unfinished=bool(part) and part[-1] is last)
+    kvm.parse(part, dump, ends)
     return dump
 
 
@@ -103,7 +103,7 @@ def _is_of_a_crash(text: str) -> bool:
     return _CRASH.match(text) is not None
 
 
-def _read_plain(lines: list[Line], dump: Dump, named_only: bool, unfinished: Line | None) -> None:
+def _read_plain(lines: list[Line], dump: Dump, named_only: bool, ends: Ends) -> None:
     skip = definitions.collect(lines, dump)
     kept = [line for line in lines if line.number not in skip]
     top = min((line.indent for line in kept if _BARE_SEGMENT.match(line.text)), default=0)
@@ -119,9 +119,9 @@ def _read_plain(lines: list[Line], dump: Dump, named_only: bool, unfinished: Lin
         if line.number not in skip and not _is_of_a_crash(line.text):
             reader.read(line, in_code=surrounded)
     reader.finish()
-    reader.drop_head(lines)
-    if unfinished is not None:
-        reader.drop_cut(unfinished)
+    reader.drop_head(lines, ends)
+    if ends.unfinished is not None:
+        reader.drop_cut(ends.unfinished)
 
 
 def _format(dump: Dump, vmcs: bool, xen: bool, from_qemu: bool, vbox: bool) -> str:

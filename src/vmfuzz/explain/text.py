@@ -37,6 +37,8 @@ _PREFIXES: Final = tuple(
     )
 )
 _LONGEST: Final = 4000
+#: Fewer lines than this show no habit.
+_ENOUGH: Final = 4
 _CALLER: Final = re.compile(r"^[^A-Za-z]*\[\s*\d+\.\d+\]\s*\[\s*([TC]\d+)\]")
 #: text/plain as mail transports it: "=3D" and soft line breaks
 _QUOTED: Final = re.compile(r"=(3D|20|C2=A0|09|\n)")
@@ -111,6 +113,30 @@ def lines_of(text: str) -> list[Line]:
         if body:
             result.append(Line(number, body, indent, caller, raw))
     return result
+
+
+#: First lines that are the end of a line: of one with "LDTR:" or "IDTR:", and of one with several numbers.
+_END_OF_NAME: Final = re.compile(r"TR:")
+_NUMBERS: Final = re.compile(r"[0-9a-fA-F]+(?:[ :]+[0-9a-fA-F]+)+$")
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The lines of a text that may not be whole: the first, if the text seems to begin within it, and the last, if it has no line end."""
+
+    torn: Line | None = None
+    unfinished: Line | None = None
+
+
+def begins_within(lines: list[Line]) -> Line | None:
+    """The first line of a text if it seems to have lost its beginning: the prefix that most others have, or most of its name."""
+    if len(lines) < 2:
+        return None
+    first, *others = lines
+    logged = sum(line.raw.strip() != line.text for line in others)
+    lost = first.raw.strip() == first.text and len(others) >= _ENOUGH and logged * 5 >= len(others) * 4
+    numbers = _NUMBERS.match(first.text) and not any(_NUMBERS.match(line.text) for line in others)
+    return first if lost or numbers or _END_OF_NAME.match(first.text) else None
 
 
 def strip_prefixes(line: str) -> str:
