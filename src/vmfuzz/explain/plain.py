@@ -43,6 +43,8 @@ _MAX_LABEL_WORDS: Final = 7
 _ALL_ONES: Final = re.compile(r"(?:-1|~0)[uUlL]*")
 _CONSTANT: Final = re.compile(r"0[xX][0-9a-fA-F]+[uUlL]*|\d+")
 _ENCODING: Final = re.compile(r"0[xX]0*([0-9a-fA-F]{3,4})")
+#: A word of letters a to f is a number only where it is long.
+_SURE_NUMBER: Final = re.compile(r".*\d|.{4}")
 #: Fewer digits than this are not padding that shows a number to be hexadecimal.
 _PADDED: Final = 4
 
@@ -229,7 +231,7 @@ class PlainReader(PlainStore):
 
     def _cells(self, cells: Sequence[str]) -> bool:
         label = next((cell for cell in cells if _names_field(cell)), "")
-        numbers = [(cell, read_number(cell, self.hex_by_default)) for cell in cells if cell != label]
+        numbers = [(cell, read_number(cell, self.hex_by_default)) for cell in cells if cell != label and _SURE_NUMBER.match(cell)]
         values = [(cell, value) for cell, value in numbers if value is not None]
         if not label or not values:
             return False
@@ -247,7 +249,7 @@ class PlainReader(PlainStore):
         if len({value for _, value in values}) > 1:
             self.dump.warn(f"line {self.line}: {label} stands with several numbers; which is the value cannot be told, so none is used")
             return True
-        return self._store(label, hex(values[0][1]))
+        return self._store(label, values[0][0])
 
     def _call(self, text: str) -> None:
         for first, second in _calls_in(text):
@@ -351,7 +353,12 @@ def _row(text: str) -> tuple[str, ...]:
     """The cells of a row of a table that has no bar at its beginning; () if the line is none."""
     for mark in ("|", "\t", ";", ","):
         cells = tuple(cell for part in text.split(mark) if (cell := part.strip(" `*\"'")))
-        if 2 <= len(cells) <= 5 and all(re.fullmatch(r"[\w .()/-]+", cell) for cell in cells) and any(_names_field(cell) for cell in cells):
+        if (
+            2 <= len(cells) <= 5
+            and all(re.fullmatch(r"[\w .()/-]+", cell) for cell in cells)
+            and any(_names_field(cell) for cell in cells)
+            and text.count("(") == text.count(")")
+        ):
             return cells
     return ()
 
