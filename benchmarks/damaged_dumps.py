@@ -13,7 +13,8 @@ named: read as guest state"). Of confidently wrong fields these leave no trace i
 
     own line      bytes were changed within the lines that the value is read from (itself, at most the four before it and the one after it): another
                   digit or letter there is another number or name
-    like lines    two lines were exchanged that differ in their numbers only
+    like lines    two lines were exchanged that differ in their numbers only, or in these and the name of a register whose parts stand on lines of
+                  their own below ("ss: 0x18", "ds: 0x0"; no order of registers is common to all programs)
 
 and, apart too although something was said, wrong fields that only the remark about an assumption covers. All others are errors of the reader. They
 and all exceptions are appended to the state file's `.jsonl`. Without FILE: the real dumps of the specification where it lies beside the repository,
@@ -42,6 +43,7 @@ from vmfuzz.explain.text import mend
 KINDS = ("cut", "head", "shuffle", "swap", "drop", "double", "bytes")
 #: Kinds of which a sample has so few that most come up again.
 _FEW: Final = frozenset({"cut", "head", "swap", "swap of like lines", "double"})
+_REGISTER: Final = re.compile(r"\b(?:[c-gs]s|ldtr|tr|gdtr|idtr): *0x[0-9a-f]+$")
 ROOT = Path(__file__).resolve().parents[1]
 #: A value may come from so many lines and the one after them: a register's name and its parts, a line that a mail program broke.
 _REACH: Final = 4
@@ -95,8 +97,12 @@ def damaged(text: str, rng: random.Random) -> tuple[str, str]:
 
 
 def alike(one: str, other: str) -> bool:
-    """Whether two lines differ in their numbers only: to exchange such lines is to exchange numbers, which leaves no trace."""
-    return re.sub(r"\b(?:0x)?[0-9a-fA-F]+\b|\d+", "#", one) == re.sub(r"\b(?:0x)?[0-9a-fA-F]+\b|\d+", "#", other)
+    """Whether two lines differ in their numbers only, or are of nothing but a register and a number: their exchange leaves no trace."""
+    return _numbers_out(one) == _numbers_out(other) or bool(_REGISTER.search(one) and _REGISTER.sub("", one) == _REGISTER.sub("", other))
+
+
+def _numbers_out(line: str) -> str:
+    return re.sub(r"\b(?:0x)?[0-9a-fA-F]+\b|\d+", "#", line)
 
 
 def wrong_fields(dump: Dump, whole: Dump, broken: str, whole_lines: frozenset[str], kind: str) -> list[tuple[str, str]]:
@@ -108,6 +114,8 @@ def wrong_fields(dump: Dump, whole: Dump, broken: str, whole_lines: frozenset[st
         known = reading.known & (original.known if original else ALL)
         if original is not None and not (original.value ^ reading.value) & known:
             continue
+        if name == "exit_reason" and whole.reported is not None and whole.reported.exit_reason == reading.value:
+            continue  # told in other words
         if any(warning.startswith(f"line {reading.line}:") for warning in dump.warnings):
             continue
         lines = lines or mend(broken.lstrip("\ufeff")).split("\n")

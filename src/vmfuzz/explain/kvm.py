@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Final
 
 from vmfuzz.explain.dump import Dump, Reading
-from vmfuzz.explain.kvm_order import gaps, in_print_order, times_rise
+from vmfuzz.explain.kvm_order import gaps, in_print_order, pairs_match, shared_keys_agree, times_rise
 from vmfuzz.explain.kvm_tables import CONTINUES, CONTROL, GUEST, HOST, SECTIONS
 from vmfuzz.explain.kvm_tokens import STARTS, Token, tokens_of
 from vmfuzz.explain.text import Ends, Line
@@ -71,7 +71,7 @@ def _split_at_heading(lines: list[Line]) -> list[list[Line]]:
 def parse(lines: list[Line], dump: Dump, ends: Ends) -> None:
     """Read the lines of one dump into `dump`; `ends`: the lines of the text that may not be whole."""
     tokens, astray = tokens_of(lines, dump, bool(lines) and lines[-1] is ends.unfinished)
-    orderly = _place(tokens, dump) and not astray and in_print_order(tokens) and times_rise(lines)
+    orderly = _place(tokens, dump) and not astray and in_print_order(tokens) and pairs_match(tokens) and times_rise(lines)
     missing = gaps(tokens)
     for token in tokens:
         if ends.torn is not None and token.line == ends.torn.number:
@@ -140,6 +140,14 @@ def _place(tokens: list[Token], dump: Dump) -> bool:
                 f"line {token.line}: {token.key} = {token.value} may be the guest's or the host's; "
                 "the lines around it do not tell, so it is not used"
             )
+    if not shared_keys_agree(tokens):
+        orderly = False
+        for token in tokens:
+            if token.ending and token.section and token.ending not in ("rip", "rsp"):
+                dump.warn(
+                    f"line {token.line}: {token.key} = {token.value} may be the guest's or the host's, of which one has two; it is not used"
+                )
+                token.section, token.ending = "", ""
     for token in tokens:
         if token.section.startswith("*"):
             token.section = ""

@@ -53,6 +53,23 @@ def in_print_order(tokens: list[Token]) -> bool:
     return all(first <= second for first, second in pairwise(ranks))
 
 
+def pairs_match(tokens: list[Token]) -> bool:
+    """Whether RSP and RIP are printed as in their section: Xen's copies stand behind both of the guest's, and never behind the host's RSP."""
+    return all(
+        first.copied == second.copied if first.ending == "rsp" else not second.copied
+        for first, second in pairwise(tokens)
+        if first.line == second.line and {first.ending, second.ending} == {"rip", "rsp"}
+    )
+
+
+def shared_keys_agree(tokens: list[Token]) -> bool:
+    """Whether no key that guest and host share gives two values for one section: if it does, a line stands in the wrong one."""
+    seen: dict[tuple[str, str], str] = {}
+    return all(
+        seen.setdefault((token.section, token.ending), token.value) == token.value for token in tokens if token.ending and token.section
+    )
+
+
 def times_rise(lines: list[Line]) -> bool:
     """Whether the times that the kernel's log puts before its lines never fall."""
     times = [(int(found[1]), found[2]) for line in lines if (found := _TIME.search(line.raw, 0, 80))]

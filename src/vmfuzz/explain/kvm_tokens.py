@@ -90,6 +90,8 @@ class Token:
     ending: str = ""
     #: the line on which the register or group that the key belongs to was opened (0: the key stands for itself)
     opened: int = 0
+    #: Xen's own copy of the register stands behind the value, in brackets
+    copied: bool = False
     #: the text ends with this value, and it has fewer digits than the programs print
     cut: bool = False
 
@@ -217,11 +219,13 @@ def tokens_of(lines: list[Line], dump: Dump, unfinished: bool) -> tuple[list[Tok
         if found is None:
             break
         end = found.end()
+        copied = joined.startswith("(0x", end + 1)
         before = len(scanner.tokens)
         scanner.match(found)
-        if "\n" in found.group(0).strip():
-            for token in scanner.tokens[before:]:
-                token.opened = token.opened or -1
+        wrapped = "\n" in found[0].strip()
+        for token in scanner.tokens[before:] if wrapped or copied else ():
+            token.copied = copied
+            token.opened = token.opened or -wrapped
     _note_cut(scanner.tokens, joined, unfinished)
     return scanner.tokens, astray
 

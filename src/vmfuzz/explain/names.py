@@ -182,3 +182,36 @@ def uneven(names: Iterable[str]) -> bool:
     found = list(parts.values())
     whole = {"access_rights", "limit", "base"}
     return len({frozenset(part) for part in (found[:-1] if len(found) > 2 else found)}) > 1 or (len(found) == 1 and found[0] != whole)
+
+
+#: The orders in which the manual and programs list the segment registers.
+_ORDERS: Final = tuple(
+    tuple(order.split())
+    for order in (
+        "es cs ss ds fs gs",
+        "cs ds ss es fs gs",
+        "cs ss ds es fs gs",
+        "cs ds es fs gs ss",
+        "cs ds es ss fs gs",
+        "cs es ss ds fs gs",
+    )
+)
+
+
+def usual_order(names: Iterable[str]) -> bool:
+    """Whether the segment registers among these fields, of guest and host each, stand together and in an order in which they are often listed."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        area, register, _ = [*name.split("_", 2), "", ""][:3]
+        if register in SEGMENTS:
+            found.setdefault(area, []).append(register)
+    return all(_in_usual_order(list(dict.fromkeys(registers))) for registers in found.values())
+
+
+def _in_usual_order(registers: list[str]) -> bool:
+    segments = [register for register in registers if register in _ORDERS[0]]
+    if not segments:
+        return True
+    first = registers.index(segments[0])
+    together = registers[first : first + len(segments)] == segments
+    return together and any([register for register in order if register in segments] == segments for order in _ORDERS)

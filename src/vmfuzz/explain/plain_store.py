@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from typing import Final
 
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import Definition, Dump
-from vmfuzz.explain.names import PARTS, SEGMENTS, match_label, match_msr, normalise, uneven
+from vmfuzz.explain.names import PARTS, SEGMENTS, match_label, match_msr, normalise, uneven, usual_order
 from vmfuzz.explain.numbers import read_number
 from vmfuzz.explain.plain_forms import RIGHTS_BITS
 from vmfuzz.explain.reported import to_unsigned
@@ -21,6 +22,7 @@ _ALIKE: Final = 4
 _AREA: Final = re.compile(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNORECASE)
 #: Fields that people write above a dump, in words that are no others' end.
 _OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
+_BY_PLACE: Final = "no register named on the line: read as part of the one above"
 #: Words that alone mean too many other things to be taken for a field.
 _TOO_COMMON: Final = frozenset({("proc",), ("entry", "error"), ("exit", "error"), ("function",), ("tpr",)})
 
@@ -84,12 +86,20 @@ class PlainStore:
     def _drop_misplaced(self) -> None:
         """Take back what was understood by its place, if places mean nothing here because the lines are not in their order."""
         if not (self.disorder or (self.headless and uneven(self.by_place))) or not self.by_place:
+            if not usual_order(self.by_place):
+                self._doubt_places()
             return
         taken = [name for name in dict.fromkeys(self.by_place) if self.dump.readings.pop(name, None) is not None]
         self.dump.warn(
             f"parts of registers stand where they cannot belong, so the lines are not in their order; {len(taken)} values that only their "
             f"place names are not used ({', '.join(taken[:6])}{' ...' if len(taken) > 6 else ''})"
         )
+
+    def _doubt_places(self) -> None:
+        for name in dict.fromkeys(self.by_place):
+            reading = self.dump.readings.get(name)
+            if reading is not None and not reading.assumed and "sysenter" not in name:
+                self.dump.readings[name] = replace(reading, assumed=_BY_PLACE)
 
     def drop_cut(self, end: Line) -> None:
         """The text ends with `end` and has no line end there: if its number is shorter than its like, it has been cut."""
