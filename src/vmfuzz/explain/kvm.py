@@ -7,6 +7,7 @@ placed by its neighbours, and where they leave a choice it is not placed at all 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final
@@ -127,12 +128,17 @@ def _place(tokens: list[Token], dump: Dump) -> bool:
     marks = [(index, token.section) for index, token in enumerate(tokens) if token.section and token.section != "beside"]
     order = [SECTIONS.index(section.lstrip("*")) for _, section in marks]
     orderly = order == sorted(order)
+    lines: dict[int, list[str]] = {}
+    for token in tokens:
+        lines.setdefault(token.line, []).append(f"{token.key}={token.value}")
+    times = Counter(map(tuple, lines.values()))
+    doubled = frozenset(number for number, texts in lines.items() if times[tuple(texts)] > 1)
     for index, token in enumerate(tokens):
         if token.section:
             continue
         before = next((section for at, section in reversed(marks) if at < index), "")
         after = next((section for at, section in marks if at > index), "")
-        choice = _choices(before.lstrip("*"), after, token, tokens[index - 1] if index else None) if orderly else ()
+        choice = _choices(before.lstrip("*"), after, token, tokens[index - 1] if index else None, token.line in doubled) if orderly else ()
         if len(choice) == 1:
             token.section = choice[0]
         else:
@@ -164,8 +170,11 @@ _FOLLOWS: Final = {
 }
 
 
-def _choices(before: str, after: str, token: Token, previous: Token | None) -> tuple[str, ...]:
-    """The sections that a shared token may be in, between a token of section `before` and one of `after` ("" at the ends)."""
+def _choices(before: str, after: str, token: Token, previous: Token | None, doubled: bool) -> tuple[str, ...]:
+    """The sections that a shared token may be in, between a token of section `before` and one of `after` ("" at the ends).
+
+    `doubled`: its whole line stands in the dump twice.
+    """
     if before == CONTROL:
         # a variant prints the host's CET state after everything else
         return (HOST,) if token.ending in ("ia32_s_cet", "ssp", "ia32_interrupt_ssp_table_addr") else ()
@@ -178,8 +187,8 @@ def _choices(before: str, after: str, token: Token, previous: Token | None) -> t
     # between EFER and the control state stands more of its section, unless lines are lost: then this one may be the other section's
     if follows and after != CONTROL and (after != f"*{CONTROL}" or token.ending.startswith("ia32_sysenter")):
         return (follows,)
-    if not before and not after:
-        return ()
+    if (not before and not after) or (doubled and token.ending.startswith("ia32_sysenter")):
+        return ()  # (where both print the same, each stands behind its own neighbour)
     first = SECTIONS.index(before) if before else 0
     last = SECTIONS.index(after.lstrip("*")) - after.startswith("*") if after else first
     return tuple(section for section in (GUEST, HOST) if first <= SECTIONS.index(section) <= last)

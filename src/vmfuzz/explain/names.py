@@ -215,3 +215,14 @@ def _in_usual_order(registers: list[str]) -> bool:
     first = registers.index(segments[0])
     together = registers[first : first + len(segments)] == segments
     return together and any([register for register in order if register in segments] == segments for order in _ORDERS)
+
+
+def complete(names: Iterable[str]) -> bool:
+    """Whether these are the same parts of all segment registers, of both or none of LDTR and TR, and of both or none of GDTR and IDTR."""
+    parts: dict[str, set[str]] = {}
+    for name in names:
+        area, register, part = [*name.split("_", 2), "", ""][:3]
+        if area == "guest" and register in SEGMENTS and part != "selector":
+            parts.setdefault(register, set()).add(part)
+    groups = [SEGMENTS[:6], SEGMENTS[6:8], SEGMENTS[8:]]
+    return not parts or all(len({frozenset(parts.get(register, ())) for register in group}) == 1 for group in groups)

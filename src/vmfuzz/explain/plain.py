@@ -308,7 +308,7 @@ class PlainReader(PlainStore):
             self.sysenter_indent = line.indent
         segment = next((word for word in words if word in SEGMENTS), "")
         if text.rstrip().endswith(":") and segment:
-            self.register = (self.area or "guest", segment)
+            self.register, self.register_line = (self.area or "guest", segment), self.line
 
 
 @lru_cache(maxsize=1 << 13)

@@ -10,7 +10,7 @@ from typing import Final
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import Definition, Dump
-from vmfuzz.explain.names import PARTS, SEGMENTS, match_label, match_msr, normalise, uneven, usual_order
+from vmfuzz.explain.names import PARTS, SEGMENTS, complete, match_label, match_msr, normalise, uneven, usual_order
 from vmfuzz.explain.numbers import read_number
 from vmfuzz.explain.plain_forms import RIGHTS_BITS
 from vmfuzz.explain.reported import to_unsigned
@@ -22,6 +22,7 @@ _ALIKE: Final = 4
 _AREA: Final = re.compile(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNORECASE)
 #: Fields that people write above a dump, in words that are no others' end.
 _OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
+_PARTS: Final = frozenset((part,) for part in PARTS)
 _BY_PLACE: Final = "no register named on the line: read as part of the one above"
 #: Words that alone mean too many other things to be taken for a field.
 _TOO_COMMON: Final = frozenset({("proc",), ("entry", "error"), ("exit", "error"), ("function",), ("tpr",)})
@@ -40,6 +41,8 @@ class PlainStore:
         self.hex_by_default = hex_by_default
         self.named_only = named_only
         self.by_place: list[str] = []  # fields whose label alone would not have named them
+        self.below: list[str] = []  # those of them that stand on another line than their register
+        self.register_line = 0
         self.headless = False
         self.disorder = 0  # how often a part came where none could be
         self.last = ("", "", 0)  # the field stored last, its number as written, and its line
@@ -86,7 +89,7 @@ class PlainStore:
     def _drop_misplaced(self) -> None:
         """Take back what was understood by its place, if places mean nothing here because the lines are not in their order."""
         if not (self.disorder or (self.headless and uneven(self.by_place))) or not self.by_place:
-            if not usual_order(self.by_place):
+            if not (usual_order(self.below) and complete(self.below)):
                 self._doubt_places()
             return
         taken = [name for name in dict.fromkeys(self.by_place) if self.dump.readings.pop(name, None) is not None]
@@ -96,20 +99,22 @@ class PlainStore:
         )
 
     def _doubt_places(self) -> None:
-        for name in dict.fromkeys(self.by_place):
+        for name in dict.fromkeys(self.below):
             reading = self.dump.readings.get(name)
-            if reading is not None and not reading.assumed and "sysenter" not in name:
+            if reading is not None and not reading.assumed:
                 self.dump.readings[name] = replace(reading, assumed=_BY_PLACE)
 
     def drop_cut(self, end: Line) -> None:
         """The text ends with `end` and has no line end there: if its number is shorter than its like, it has been cut."""
         field, text, line = self.last
-        if line != end.number or not text or not end.text.rstrip().endswith(text):
+        if line != end.number or not text:
             return
         number = match_msr(field)
         if number is not None:
-            del self.dump.msrs[number]
+            self.dump.msrs.pop(number, None)
             self.dump.warn(f"line {line}: the text ends with {field} = {text}, which may have been cut there; the value is not used")
+            return
+        if not end.text.rstrip().endswith(text):
             return
         usual = self.widths.get(FIELDS[field].width if field in FIELDS else 0, Counter())
         usual[len(text)] -= 1  # its own
@@ -175,6 +180,8 @@ class PlainStore:
         parts = field.split("_")
         if parts[0] in ("guest", "host") and parts[1] in SEGMENTS:
             self.register = (parts[0], parts[1])
+            if words not in _PARTS:
+                self.register_line = self.line
         elif not context:
             self.register = ("", "")  # parts follow their register at once
         return True
@@ -206,6 +213,8 @@ class PlainStore:
             if line is not None and matched.fields[0] in self.by_place:
                 self.disorder += matched.fields[0] in self.dump.readings
             self.by_place.append(matched.fields[0])
+            if self.register_line != self.line:
+                self.below.append(matched.fields[0])
             return matched.fields[0], ""
         match = match_label(label, context, self.area)
         if len(match.fields) > 1:

@@ -38,7 +38,7 @@ _PREFIXES: Final = tuple(
 )
 _LONGEST: Final = 4000
 #: Fewer lines than this show no habit.
-_ENOUGH: Final = 4
+_ENOUGH: Final = 2
 _CALLER: Final = re.compile(r"^[^A-Za-z]*\[\s*\d+\.\d+\]\s*\[\s*([TC]\d+)\]")
 #: text/plain as mail transports it: "=3D" and soft line breaks
 _QUOTED: Final = re.compile(r"=(3D|20|C2=A0|09|\n)")
@@ -115,8 +115,8 @@ def lines_of(text: str) -> list[Line]:
     return result
 
 
-#: First lines that are the end of a line: of one with "LDTR:" or "IDTR:", and of one with several numbers.
-_END_OF_NAME: Final = re.compile(r"TR:")
+#: First lines that are the end of a line: of one with "LDTR:" or "IDTR Limit:", and of one with several numbers.
+_END_OF_NAME: Final = re.compile(r"TR\b", re.IGNORECASE)
 _NUMBERS: Final = re.compile(r"[0-9a-fA-F]+(?:[ :]+[0-9a-fA-F]+)+$")
 
 
