@@ -12,7 +12,7 @@ both readings call known. It is *confidently* wrong unless a warning names its l
 named: read as guest state"). Of confidently wrong fields these leave no trace in the text, and are counted apart, by reason:
 
     own line      bytes were changed within the lines that the value is read from (itself, at most the four before it and the one after it): another
-                  digit or letter there is another number or name
+                  digit or letter there is another number or name (what is no character at all is seen, and the line not used)
     like lines    two lines were exchanged that differ in their numbers only, or in these and the name of a register whose parts stand on lines of
                   their own below ("ss: 0x18", "ds: 0x0"; no order of registers is common to all programs)
 
@@ -128,8 +128,11 @@ def wrong_fields(dump: Dump, whole: Dump, broken: str, whole_lines: frozenset[st
             reason = LIKE_LINES if kind == "swap of like lines" else ERROR
         found.append((reason, f"{name} = {reading.value:#x} from {lines[reading.line - 1 : reading.line]}"))
     for number, value in dump.msrs.items():
-        if whole.msrs.get(number) != value:
-            reason = OWN_LINE if kind == "bytes" else ERROR
+        line = dump.msr_lines[number]
+        if whole.msrs.get(number) != value and not any(warning.startswith(f"line {line}:") for warning in dump.warnings):
+            lines = lines or mend(broken.lstrip("\ufeff")).split("\n")
+            own = kind == "bytes" and not whole_lines.issuperset(lines[line - 1 : line])
+            reason = OWN_LINE if own else LIKE_LINES if kind == "swap of like lines" else ERROR
             found.append((reason, f"{CAPABILITY_MSRS[number]} = {value:#x}"))
     return found
 

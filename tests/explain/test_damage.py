@@ -202,3 +202,23 @@ def test_parts_below_their_register_are_doubted_where_registers_seem_moved_or_lo
     text = "".join(f"{register}: 0x10\n   rights: 0xc093\n   lim: 0xffffffff\n   base: 0x0\n" for register in order.split())
     readings = read_text(text)[0].readings
     assert {bool(readings[f"guest_{register}_access_rights"].assumed) for register in order.split()} == {doubted}
+
+
+@pytest.mark.parametrize("damage", ["\ufffd", "\x03", "\x85"])
+def test_lines_with_characters_that_are_no_text_are_not_used(damage):
+    lines = ["GUEST_CR0 = 0x80050033", f"GUEST_CR4 = 0x26{damage}e0", f"IA32_VMX_BASIC = 0xda04{damage}0000000004", "GUEST_RIP = 0x1000"]
+    dump = read_text("\n".join(lines) + "\n")[0]
+    assert list(dump.readings) == ["guest_cr0", "guest_rip"]
+    assert dump.msrs == {}
+    assert sum(warning.startswith(("line 2: there are", "line 3: there are")) for warning in dump.warnings) == 2
+
+
+def test_a_log_in_which_every_line_has_a_control_character_is_used():
+    text = "".join(f"\x1b(B{name} = 0x1000 \x02\n" for name in ("GUEST_CR0", "GUEST_CR4", "GUEST_RIP"))
+    assert list(read_text(text)[0].readings) == ["guest_cr0", "guest_cr4", "guest_rip"]
+
+
+def test_a_number_that_breaks_off_within_a_word_is_none():
+    dump = read_text("GUEST_CR0 = 0x00!0c093\nGUEST_CR4 = 0x26e0\n")[0]
+    assert list(dump.readings) == ["guest_cr4"]
+    assert dump.warnings == ["line 1: GUEST_CR0 = 0x00 is not a number; the field counts as not given"]

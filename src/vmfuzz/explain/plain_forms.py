@@ -8,7 +8,7 @@ from typing import Final
 from vmfuzz.explain.numbers import NUMBER
 
 PAIR: Final = re.compile(
-    rf"(?P<label>[A-Za-z_\"'0-9(][^=:|\n]*?)\s*(?:=>|->|:=|=|:(?!:))\s*[\"']?(?P<value>{NUMBER})(?P<end>[\"']?(?![\w.]))|"
+    rf"(?P<label>[A-Za-z_\"'0-9(][^=:|\n]*?)\s*(?:=>|->|:=|=|:(?!:))\s*[\"']?(?P<value>{NUMBER})(?P<end>[\"']?(?![\w.]|[!#$%@^~?`\\+&]\w))|"
     rf"(?P<bad>[A-Za-z_]\w*)\s*[:=]\s*(?P<badvalue>0x\w+)"
 )
 #: Whether there can be a pair at all: PAIR tries every place of a line of prose.

@@ -13,7 +13,7 @@ from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.json_text import as_lines, parsed
 from vmfuzz.explain.numbers import bare_is_hex
 from vmfuzz.explain.plain import PlainReader, is_code, may_be_a_value
-from vmfuzz.explain.text import Ends, Line, begins_within, lines_of, mend
+from vmfuzz.explain.text import Ends, Line, begins_within, garbled, lines_of, mend
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
 
 #: Lines of a crash report of the guest that stand beside a dump: registers as the guest had them, in no form that says which field.
@@ -78,6 +78,7 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
         qemu.parse_qemu(qemu_lines, dump, beside_only=bool(vmcs_parts))
         qemu.parse_vbox(vbox_lines, dump)
         _read_plain(rest, dump, bool(vmcs_parts), ends)
+        _drop_garbled(dump, garbled(lines))
         prose = "\n".join(line.text for line in rest) + "\n" + "\n".join(line.text for line in [*qemu_lines, *vbox_lines])
         reported.find(prose, dump)
         dump.format = _format(dump, bool(vmcs_parts), "(XEN)" in mended or "VMCS Area" in mended, bool(qemu_lines), bool(vbox_lines))
@@ -90,6 +91,20 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
 
 def _substantial(part: list[Line]) -> bool:
     return len(part) > 1
+
+
+def _drop_garbled(dump: Dump, numbers: frozenset[int]) -> None:
+    if not numbers:
+        return
+    for number in [number for number, line in dump.msr_lines.items() if line in numbers and number in dump.msrs]:
+        dump.warn(f"line {dump.msr_lines[number]}: there are characters in it that are no text, so that its capability MSR is not used")
+        del dump.msrs[number]
+    for name, reading in list(dump.readings.items()):
+        if reading.line in numbers:
+            del dump.readings[name]
+            dump.warn(
+                f"line {reading.line}: there are characters in it that are no text, so that {reading.label} = {reading.value:#x} is not used"
+            )
 
 
 def _vmcs_dump(part: list[Line], name: str, ends: Ends) -> Dump:

@@ -39,11 +39,13 @@ _PREFIXES: Final = tuple(
 _LONGEST: Final = 4000
 #: Fewer lines than this show no habit.
 _ENOUGH: Final = 2
+#: Control characters, and what stands for bytes that are no UTF-8.
+_NO_TEXT: Final = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
 _CALLER: Final = re.compile(r"^[^A-Za-z]*\[\s*\d+\.\d+\]\s*\[\s*([TC]\d+)\]")
 #: text/plain as mail transports it: "=3D" and soft line breaks
 _QUOTED: Final = re.compile(r"=(3D|20|C2=A0|09|\n)")
 #: Colours and other terminal sequences, also as loggers and pagers spell the escape character.
-_TERMINAL: Final = re.compile(r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07)")
+_TERMINAL: Final = re.compile(r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07|\([0AB])")
 #: Tags of pages and of tables in them.
 _CELL: Final = re.compile(r"</t[dh]>\s*<t[dh][^>]*>", re.IGNORECASE)
 _TAG: Final = re.compile(
@@ -77,7 +79,7 @@ def mend(text: str) -> str:
         text = _TAG.sub("", re.sub(r"<br ?/?>", "\n", _CELL.sub(" | ", text), flags=re.IGNORECASE))
     if "&" in text:
         text = _plain_spaces(html.unescape(text))
-    if "[" in text or "]" in text:
+    if "[" in text or "]" in text or "\x1b" in text:
         text = _TERMINAL.sub("", text)
     if "{" in text:
         text = "\n".join(_unfolded(line) if "{" in line and "}" in line else line for line in text.split("\n"))
@@ -118,6 +120,12 @@ def lines_of(text: str) -> list[Line]:
 #: First lines that are the end of a line: of one with "LDTR:" or "IDTR Limit:", and of one with several numbers.
 _END_OF_NAME: Final = re.compile(r"TR\b", re.IGNORECASE)
 _NUMBERS: Final = re.compile(r"[0-9a-fA-F]+(?:[ :]+[0-9a-fA-F]+)+$")
+
+
+def garbled(lines: list[Line]) -> frozenset[int]:
+    """The numbers of lines with characters that no program prints; none where nearly all lines have some, as logs of terminals do."""
+    found = frozenset(line.number for line in lines if not line.raw.isascii() or not line.raw.isprintable() if _NO_TEXT.search(line.raw))
+    return found if len(found) * 4 <= len(lines) * 3 else frozenset()
 
 
 @dataclass(frozen=True)
