@@ -222,3 +222,8 @@ def test_a_number_that_breaks_off_within_a_word_is_none():
     dump = read_text("GUEST_CR0 = 0x00!0c093\nGUEST_CR4 = 0x26e0\n")[0]
     assert list(dump.readings) == ["guest_cr4"]
     assert dump.warnings == ["line 1: GUEST_CR0 = 0x00 is not a number; the field counts as not given"]
+
+
+def test_a_field_that_lost_its_value_is_no_heading():
+    dump = read_text("host rip: 0x2000\nhost rsp:\n0xffff98665b0c6000\nrflags: 0x246\nidtr: 0x1000\ntr: 0x40\n")[0]
+    assert set(dump.readings) == {"host_rip", "guest_rflags", "guest_idtr_base", "guest_tr_selector"}

@@ -297,7 +297,8 @@ class PlainReader(PlainStore):
             return
         marked = text.rstrip().endswith(":") or text.startswith(("*", "=", "-", "#")) or "state" in words
         areas = {word for word in words if word in ("guest", "host")}
-        if marked and len(areas) == 1:
+        alone = len(match_label(" ".join(words)).fields) == 1 and not any(word in SEGMENTS for word in words)
+        if marked and len(areas) == 1 and not alone:  # (a field's name whose value is on the next line is no heading)
             self.area = areas.pop()
             self.register = ("", "")
         elif marked and "ctl" in words:
