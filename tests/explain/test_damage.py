@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
+import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from vmfuzz.explain.answer import answer
 from vmfuzz.explain.reading import decode, read_text
 from vmfuzz.explain.render import render
 
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "damaged_dumps.py"
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.txt"))
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in SAMPLES}
 
@@ -85,3 +89,141 @@ def test_lines_left_out_give_no_wrong_field(data):
     text = "\n".join(line for line, kept in zip(lines, keep, strict=True) if kept) + "\n"
     for dump in read_text(text):
         assert {field for field, reading in dump.readings.items() if whole[field].value != reading.value} == set()
+
+
+@cache
+def script():
+    """benchmarks/damaged_dumps.py as a module: the same damages, and the same notion of a wrong field."""
+    spec = importlib.util.spec_from_file_location("damaged_dumps", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def damaged_sample(path):
+    return script().Sample(path, 0, {})
+
+
+@given(data=st.data(), number=st.integers(0, 1 << 32))
+@settings(max_examples=200, deadline=None)
+def test_no_damage_gives_a_traceback_or_a_wrong_field(data, number):
+    """A bounded number of what the script does 100,000 times."""
+    sample = damaged_sample(data.draw(st.sampled_from(script().samples())))
+    kind, text = sample.case(number)
+    wrong = [what for reason, what in sample.read(text, kind, judged=number % 10 == 0) if reason in ("error", "exception")]
+    assert wrong == [], f"{sample.name}:{number}, {kind}"
+
+
+@pytest.mark.parametrize("name", ["kvm", "xen"])
+def test_every_cut_and_every_lost_head(name):
+    sample = damaged_sample(SAMPLES[0].parent / f"{name}.txt")
+    for place in range(0, len(sample.text), 13):
+        for kind, text in (("cut", sample.text[:place]), ("head", sample.text[place:])):
+            assert [what for reason, what in sample.read(text, kind, judged=False) if reason != "own line"] == [], (kind, place)
+
+
+def test_what_counts_as_a_wrong_field():
+    """The script finds an error that is one: the notion must not be empty."""
+    whole = read_text("GUEST_CR0 = 0x80050033\nGUEST_CR4 = 0x26e0\n")[0]
+    other = read_text("GUEST_CR0 = 0x80050031\nGUEST_CR4 = 0x26e0\nGUEST_RIP = 0x1000\n")[0]
+    text = "GUEST_CR0 = 0x80050031\nGUEST_CR4 = 0x26e0\nGUEST_RIP = 0x1000\n"
+    lines = frozenset(text.split("\n"))
+    found = script().wrong_fields(other, whole, text, lines, "shuffle")
+    assert [(reason, what.split(" = ")[0]) for reason, what in found] == [("error", "guest_cr0"), ("error", "guest_rip")]
+    assert {reason for reason, _ in script().wrong_fields(other, whole, text, frozenset(), "bytes")} == {"own line"}
+    assert {reason for reason, _ in script().wrong_fields(other, whole, text, lines, "swap of like lines")} == {"like lines"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "EXIT_REASON =" + " " * 200 + "x",
+        "VM instruction error" + " (" * 200 + "x",
+        "qualification" + " =" * 200 + "x",
+        "GUEST_CS = 0x10, " + "base12345678 " * 100 + "!",
+        "GUEST_CS = 0x10, " + "limit 12345678h " * 100 + "!",
+        "GUEST_CR0 " + ". " * 1000 + "x",
+        "CS:" + " 00" * 1000,
+        "CONST const " + "a " * 500 + "!",
+        "a->" * 500 + "=1;",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_no_line_takes_long(text):
+    """Patterns that try every way to divide a line would take hours for these."""
+    began = time.process_time()
+    everything(text + "\n")
+    assert time.process_time() - began < 5
+
+
+RFLAGS = "RFLAGS=0x00000002         DR7 = 0x0000000000000400"
+RSP = "RSP = 0x0000000000001000  RIP ="
+XEN_RSP = "RSP = 0x0000000000001000 (0x0000000000001000)  RIP ="
+DEBUG = "DebugCtl = 0x0000000000000000  DebugExceptions ="
+
+
+@pytest.mark.parametrize(
+    ("lines", "lost"),
+    [
+        ((XEN_RSP, "0xffff83009c057f70", RFLAGS), "guest_rip"),  # Xen prints a copy of the guest's RIP behind it: this is the host's
+        ((RSP, "0x0000000000000001", "0x0000000000008000", RFLAGS), "guest_rip"),  # a value for which no key waits
+        ((RFLAGS, RSP, "0x0000000000008000"), "guest_rip"),  # RFLAGS stands before RSP
+        ((f"[ 7.000002] {RFLAGS}", f"[ 7.000001] {DEBUG}", "0x0000000000001000"), "guest_pending_debug_exceptions"),  # log times fall
+    ],
+)
+def test_values_on_lines_of_their_own_need_lines_in_order(lines, lost):
+    heading = "CR0: actual=0x0000000080050033, shadow=0x0000000080050033, gh_mask=ffffffffffffffff"
+    dump = read_text("\n".join(("*** Guest State ***", heading, *lines)) + "\n")[0]
+    assert lost not in dump.readings
+    assert dump.readings["guest_rflags"].value == 2
+    assert any("it is not used" in warning for warning in dump.warnings)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "TR:   limit=0x0000007f, base=0x0000000000001000",
+        "TR Limit: 0x57  Base: 0xFFFFF80012340000",
+        "2000 ffffffff 00809300",
+        "0000:0000000000000000",
+    ],
+)
+def test_first_lines_that_are_the_end_of_a_line(first):
+    text = f"{first}\nRFLAGS=0x00000002         DR7 = 0x0000000000000400\n*** Control State ***\n"
+    assert [name for name, reading in read_text(text)[0].readings.items() if reading.line == 1] == []
+
+
+@pytest.mark.parametrize(
+    ("order", "doubted"),
+    [("cs ss ds es fs gs", False), ("es cs ss ds fs gs", False), ("cs fs ds es ss gs", True), ("cs ss es fs gs", True)],
+)
+def test_parts_below_their_register_are_doubted_where_registers_seem_moved_or_lost(order, doubted):
+    text = "".join(f"{register}: 0x10\n   rights: 0xc093\n   lim: 0xffffffff\n   base: 0x0\n" for register in order.split())
+    readings = read_text(text)[0].readings
+    assert {bool(readings[f"guest_{register}_access_rights"].assumed) for register in order.split()} == {doubted}
+
+
+@pytest.mark.parametrize("damage", ["\ufffd", "\x03", "\x85"])
+def test_lines_with_characters_that_are_no_text_are_not_used(damage):
+    lines = ["GUEST_CR0 = 0x80050033", f"GUEST_CR4 = 0x26{damage}e0", f"IA32_VMX_BASIC = 0xda04{damage}0000000004", "GUEST_RIP = 0x1000"]
+    dump = read_text("\n".join(lines) + "\n")[0]
+    assert list(dump.readings) == ["guest_cr0", "guest_rip"]
+    assert dump.msrs == {}
+    assert sum(warning.startswith(("line 2: there are", "line 3: there are")) for warning in dump.warnings) == 2
+
+
+def test_a_log_in_which_every_line_has_a_control_character_is_used():
+    text = "".join(f"\x1b(B{name} = 0x1000 \x02\n" for name in ("GUEST_CR0", "GUEST_CR4", "GUEST_RIP"))
+    assert list(read_text(text)[0].readings) == ["guest_cr0", "guest_cr4", "guest_rip"]
+
+
+def test_a_number_that_breaks_off_within_a_word_is_none():
+    dump = read_text("GUEST_CR0 = 0x00!0c093\nGUEST_CR4 = 0x26e0\n")[0]
+    assert list(dump.readings) == ["guest_cr4"]
+    assert dump.warnings == ["line 1: GUEST_CR0 = 0x00 is not a number; the field counts as not given"]
+
+
+def test_a_field_that_lost_its_value_is_no_heading():
+    dump = read_text("host rip: 0x2000\nhost rsp:\n0xffff98665b0c6000\nrflags: 0x246\nidtr: 0x1000\ntr: 0x40\n")[0]
+    assert set(dump.readings) == {"host_rip", "guest_rflags", "guest_idtr_base", "guest_tr_selector"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
@@ -23,6 +24,7 @@ _ENUMERATOR: Final = re.compile(rf"(?P<name>[A-Za-z_]\w*)\s*=\s*{_NUMBER}\s*(?P<
 _WRITE_CALL: Final = re.compile(
     r"\b\w*(?:vm_?write|vmcs_?write|vmx_?write|vmcs_set|setfield)\w*\s*(?:::<\w+>)?\(([^;]*?)\)\s*(?:;|\?|$)", re.IGNORECASE
 )
+_ENUM: Final = re.compile(r"\benum\b[^;]*\{?\s*$")
 _ZEROED: Final = re.compile(
     r"zero(?:ed)? (?:it )?out|zeroed|get_zeroed_page|__GFP_ZERO|kzalloc|calloc|alloc_zeroed|implicitly (?:initiali[sz]ed|set) to zero|"
     r"memset\([^;]*,\s*0\s*,|RtlZeroMemory|bzero",
@@ -36,44 +38,61 @@ def collect(lines: list[Line], dump: Dump) -> set[int]:
     perhaps: list[Definition] = []
     in_enum = False
     for line in lines:
-        text = line.text
-        if re.search(r"\benum\b[^;]*\{?\s*$", text):
-            in_enum = True
-        constant = _CONSTANT.match(text)
-        enumerator = None if constant else _ENUMERATOR.match(text)
+        opens, constant, enumerator = _shapes(line.text)
+        in_enum = in_enum or opens
         if constant:
-            name = constant["name1"] or constant["name2"] or constant["name3"]
-            _candidate(sure, name, constant["value"] or constant["value2"] or constant["value3"], line.number)
-        elif enumerator and (enumerator["end"] or in_enum):
-            _candidate(sure if in_enum else perhaps, enumerator["name"], enumerator["value"], line.number)
-        if in_enum and "}" in text:
+            _candidate(sure, *constant, line.number)
+        elif enumerator and (enumerator[2] or in_enum):
+            _candidate(sure if in_enum else perhaps, *enumerator[:2], line.number)
+        if in_enum and "}" in line.text:
             in_enum = False
-        if _ZEROED.search(line.raw):
-            dump.zeroed = True
-    right = sum(_right(definition) for definition in perhaps)
-    kept = sure if sum(map(_right, sure)) * 2 >= len(sure) else []
-    if perhaps and right * 2 >= len(perhaps):
-        kept = kept + perhaps
+    dump.zeroed = dump.zeroed or any(_says_zeroed(line.raw) for line in lines)
+    kept = next((found for found in (sure + perhaps, sure, perhaps) if _mostly_right(found)), [])
     dump.definitions += kept
     _collect_writes(lines, dump)
     return {definition.line for definition in kept}
+
+
+@lru_cache(maxsize=1 << 13)
+def _shapes(text: str) -> tuple[bool, tuple[str, str] | None, tuple[str, str, str] | None]:
+    """(whether an enumeration begins, the constant defined: name and number, the enumerator: name, number and what ends it)."""
+    opens = "enum" in text and _ENUM.search(text) is not None
+    constant = _CONSTANT.match(text)
+    if constant:
+        name = constant["name1"] or constant["name2"] or constant["name3"]
+        return opens, (name, constant["value"] or constant["value2"] or constant["value3"]), None
+    enumerator = _ENUMERATOR.match(text)
+    return opens, None, (enumerator["name"], enumerator["value"], enumerator["end"]) if enumerator else None
+
+
+@lru_cache(maxsize=1 << 13)
+def _says_zeroed(raw: str) -> bool:
+    return _ZEROED.search(raw) is not None
 
 
 def _candidate(found: list[Definition], name: str, text: str, line: int) -> None:
     match = match_label(name)
     if len(match.fields) != 1 or not name.isidentifier():
         return
+    value = _constant(text)
+    if value is not None and value <= 0xFFFF:
+        found.append(Definition(name, match.fields[0], value - (1 if match.high else 0), line))
+
+
+@lru_cache(maxsize=1 << 12)
+def _constant(text: str) -> int | None:
+    """The number that a constant of program text is."""
     digits = re.sub(r"[_uUlL]", "", text)
     if digits[-1] in "hH":
-        value = int(digits[:-1], 16)
-    elif re.fullmatch(r"0[0-7]+", digits):
-        value = int(digits, 8)
-    elif re.fullmatch(r"0[xX][0-9a-fA-F]+|0|[1-9]\d*", digits):
-        value = int(digits, 0)
-    else:
-        return
-    if value <= 0xFFFF:
-        found.append(Definition(name, match.fields[0], value - (1 if match.high else 0), line))
+        return int(digits[:-1], 16)
+    if re.fullmatch(r"0[0-7]+", digits):
+        return int(digits, 8)
+    return int(digits, 0) if re.fullmatch(r"0[xX][0-9a-fA-F]+|0|[1-9]\d*", digits) else None
+
+
+def _mostly_right(found: list[Definition]) -> bool:
+    """Whether these are encodings, of which some may be wrong, and not numbers of another kind."""
+    return sum(map(_right, found)) * 2 >= len(found)
 
 
 def _right(definition: Definition) -> bool:
@@ -86,10 +105,17 @@ def _collect_writes(lines: list[Line], dump: Dump) -> None:
         return
     names = {definition.name for definition in dump.definitions}
     for line in lines:
-        for call in _WRITE_CALL.finditer(line.text):
-            for word in re.findall(r"[A-Za-z_]\w*", call[1]):
-                if word in names:
-                    dump.written.setdefault(word, line.number)
+        for word in _handed_over(line.text):
+            if word in names:
+                dump.written.setdefault(word, line.number)
+
+
+@lru_cache(maxsize=1 << 13)
+def _handed_over(text: str) -> tuple[str, ...]:
+    """The words in the arguments of calls that write fields."""
+    if "(" not in text:
+        return ()
+    return tuple(word for call in _WRITE_CALL.finditer(text) for word in re.findall(r"[A-Za-z_]\w*", call[1]))
 
 
 def wrong(dump: Dump) -> list[Definition]:

@@ -74,6 +74,8 @@ class Dump:
     format: str = "unknown"
     readings: dict[str, Reading] = field(default_factory=dict)
     msrs: dict[int, int] = field(default_factory=dict)
+    #: on which line each capability MSR stands
+    msr_lines: dict[int, int] = field(default_factory=dict)
     reported: Reported | None = None
     warnings: list[str] = field(default_factory=list)
     definitions: list[Definition] = field(default_factory=list)
@@ -135,7 +137,7 @@ class Dump:
         name = CAPABILITY_MSRS[number]
         if value >> 64:
             self.warn(f"line {line}: {name} = {value:#x} is wider than 64 bits; the value is not used")
-        elif self.msrs.setdefault(number, value) != value:
+        elif self.msr_lines.setdefault(number, line) and self.msrs.setdefault(number, value) != value:
             self.warn(f"line {line}: {name} = {value:#x}, but {self.msrs[number]:#x} was given before; the first is used")
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 _GROUPS: Final = r"(?:[_'`][0-9a-fA-F]+)*"
@@ -13,11 +15,14 @@ NUMBER: Final = (
 )
 #: Decimal numbers that no program prints for a field in hexadecimal: all ones of 32 and of 64 bits, 80000021H, and what has 17 digits and more.
 _DECIMAL: Final = re.compile(r"[\s:=|,;(](?:4294967295|2147483681|18446744073709551615|[1-9]\d{16,19})(?![\w.])")
+_MARKED: Final = re.compile(r"[:=|,;\t]\s*0[xX][0-9a-fA-F]+")
+_UNMARKED: Final = re.compile(r"[:=|,;\t]\s*(?!0[xX])(?=[0-9a-fA-F]*[a-fA-F])(?=[0-9a-fA-F]*[0-9])[0-9a-fA-F]{2,16}\b")
 _DIGITS: Final = re.compile(r"[0-9a-fA-F]+")
 #: Widths to which programs pad hexadecimal numbers with zeros.
 _PADDED: Final = (4, 5, 8, 16)
 
 
+@lru_cache(maxsize=1 << 14)
 def read_number(text: str, hex_by_default: bool | None = None) -> int | None:
     """The number that `text` is, None where it is none or where it is not certain to be hexadecimal or decimal.
 
@@ -55,10 +60,16 @@ def _bare(body: str, hex_by_default: bool | None) -> int | None:
     return int(body, 16 if hex_by_default else 10)
 
 
-def bare_is_hex(text: str) -> bool | None:
-    """What numbers without a mark mean in this text: decimal where hexadecimal ones carry 0x, hexadecimal where they do not."""
-    marked = len(re.findall(r"[:=|,;\t]\s*0[xX][0-9a-fA-F]+", text))
-    unmarked = len(re.findall(r"[:=|,;\t]\s*(?!0[xX])(?=[0-9a-fA-F]*[a-fA-F])(?=[0-9a-fA-F]*[0-9])[0-9a-fA-F]{2,16}\b", text))
+def bare_is_hex(lines: Iterable[str]) -> bool | None:
+    """What numbers without a mark mean in these lines: decimal where hexadecimal ones carry 0x, hexadecimal where they do not."""
+    kinds = [_numbers_in(line) for line in lines]
+    marked, unmarked = sum(kind[0] for kind in kinds), sum(kind[1] for kind in kinds)
     if unmarked > marked:
         return True
-    return False if not unmarked and (marked or _DECIMAL.search(text)) else None
+    return False if not unmarked and (marked or any(kind[2] for kind in kinds)) else None
+
+
+@lru_cache(maxsize=1 << 13)
+def _numbers_in(line: str) -> tuple[int, int, bool]:
+    """(how many hexadecimal numbers with 0x, how many without, whether there is one that no program prints for a field in hexadecimal)."""
+    return len(_MARKED.findall(line)), len(_UNMARKED.findall(line)), _DECIMAL.search(line) is not None

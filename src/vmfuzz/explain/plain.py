@@ -7,8 +7,9 @@ own ("rights", "lim", "base"), a heading ("host state", "sysenter msrs:"), the b
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import Definition
@@ -32,27 +33,34 @@ from vmfuzz.explain.plain_forms import (
     READ_CALL,
     READ_FAILED,
     SAME_IN_HEX,
+    SLASHED,
     SPACED,
 )
 from vmfuzz.explain.plain_store import PlainStore, half
 from vmfuzz.explain.text import Line
 
 _MAX_LABEL_WORDS: Final = 7
+_ALL_ONES: Final = re.compile(r"(?:-1|~0)[uUlL]*")
+_CONSTANT: Final = re.compile(r"0[xX][0-9a-fA-F]+[uUlL]*|\d+")
+_ENCODING: Final = re.compile(r"0[xX]0*([0-9a-fA-F]{3,4})")
+#: A word of letters a to f is a number only where it is long.
+_SURE_NUMBER: Final = re.compile(r".*\d|.{4}")
 #: Fewer digits than this are not padding that shows a number to be hexadecimal.
 _PADDED: Final = 4
 
 
+@lru_cache(maxsize=1 << 13)
 def is_code(text: str) -> bool:
     """Whether a line is of program text, so that its assignments are no values of a dump."""
     return bool(CODE.match(text)) and not OPENS.match(text) and not CLOSES.match(text)
 
 
+@lru_cache(maxsize=1 << 13)
 def may_be_a_value(text: str) -> bool:
     """Whether a line looks like program text, but would be a name with its value in a text that is no program."""
     return bool(ASSIGNED.match(text) or COMMENT.match(text))
 
 
-@lru_cache(maxsize=1 << 12)
 def _tidy(text: str, source: bool) -> str:
     """A line with paths (`vmcs::host::RIP`, `vmcs->guest_rip`) and calls that read (`vmread(0x802)`) in the form of a label."""
     text = re.sub(r"(?<=\w)::(?=\w)", ".", text.strip().rstrip(","))
@@ -66,6 +74,17 @@ def _what_is_read(match: re.Match[str]) -> str:
     return f"0x{int(number[1], 16):04x}" if number else match[1]
 
 
+class _Outline(NamedTuple):
+    """What kind of line a line is, whatever stands above it."""
+
+    text: str  # tidy
+    opens: str  # the heading of the structure that begins here
+    closes: bool
+    comment: tuple[str, str] | None  # name and value behind a mark of a comment
+    fails: bool  # says that a VMREAD failed
+    code: bool
+
+
 class PlainReader(PlainStore):
     """Reads lines one after the other; knows the headings above and the register last named."""
 
@@ -74,24 +93,22 @@ class PlainReader(PlainStore):
         self.line = line.number
         if self.sysenter_indent >= 0 and line.indent <= self.sysenter_indent:
             self.sysenter_indent = -1
-        text = _tidy(line.text, self.source)
-        opens = OPENS.match(text)
-        comment = None if self.source else COMMENT.match(text)
-        self.after_failure, failed = READ_FAILED.search(text) is not None, self.after_failure
+        text, opens, closes, comment, fails, code = _outline(line.text, self.source)
+        self.after_failure, failed = fails, self.after_failure
         if opens and not in_code:
-            self._heading(f"{opens['member'] or opens['only'] or opens['type'].rpartition('.')[2]}:", line)
-        elif CLOSES.match(text):
+            self._heading(opens, line)
+        elif closes:
             self.register = ("", "")
         elif in_code:
             self._call(text)
         elif comment:
-            if match_label(comment["name"]).fields and not match_label(comment["name"]).assumed_guest:
-                self._store(comment["name"], comment["value"])
+            if match_label(comment[0]).fields and not match_label(comment[0]).assumed_guest:
+                self._store(*comment)
         elif failed and not text[:1].isupper():
             return  # what a program says of a VMREAD that failed
         elif self._special(text) or self._separated(text):
             return
-        elif CODE.match(text) or CALL.search(text):
+        elif code:
             self._call(text)
         else:
             self._pairs(text, line)
@@ -99,30 +116,26 @@ class PlainReader(PlainStore):
     # Forms of a whole line
 
     def _special(self, text: str) -> bool:
-        match = ENCODINGS_OF.match(text)
-        if match:
-            self._encodings_of(match["names"], re.findall(r"0x[0-9a-fA-F]+", match["values"]))
-            return True
-        match = MSR_LINE.match(text)
-        if match:
-            self._msr(match["name"], match["value"], match["second"])
-            return True
-        for pattern in (NAMED_ENCODING, ENCODED):
-            match = pattern.match(text)
-            if match and self._encoded(match, needs_name=pattern is NAMED_ENCODING):
+        for match in _whole_line_forms(text):
+            if match.re is ENCODINGS_OF:
+                self._encodings_of(match["names"], re.findall(r"0x[0-9a-fA-F]+", match["values"]))
                 return True
-        match = LIST_OF_PARTS.match(text)
-        if match:
-            self._list_of_parts(match)
-            return True
-        match = FIELD_VALUE.search(text)
-        if match:
-            self._store(match["name"], match["value"])
-            return True
-        match = SPACED.match(text)
-        if match and self._spaced(match["name"], match["gap"], match["value"]):
-            return True
-        return bool(re.match(r"[\w/]+\s*=\s*[^=]*$", text)) and "/" in text.partition("=")[0] and self._slashed(text)
+            if match.re is MSR_LINE:
+                self._msr(match["name"], match["value"], match["second"])
+                return True
+            if match.re in (NAMED_ENCODING, ENCODED) and self._encoded(match, needs_name=match.re is NAMED_ENCODING):
+                return True
+            if match.re is LIST_OF_PARTS:
+                self._list_of_parts(match)
+                return True
+            if match.re is FIELD_VALUE:
+                self._store(match["name"], match["value"])
+                return True
+            if match.re is SPACED and self._spaced(match["name"], match["gap"], match["value"]):
+                return True
+            if match.re is SLASHED and self._slashed(text):
+                return True
+        return False
 
     def _spaced(self, name: str, gap: str, value: str) -> bool:
         """`GUEST_CR0   0x80000031`: blanks in the place of a separator; a number must show that it is hexadecimal."""
@@ -213,20 +226,12 @@ class PlainReader(PlainStore):
         if text.startswith("|"):
             self._cells([cell.strip(" `*") for cell in text.strip("|").split("|")])
             return True
-        for mark in ("|", "\t", ";", ","):
-            cells = [cell.strip(" `*\"'") for cell in text.split(mark)]
-            plain = [cell for cell in cells if cell]
-            if (
-                2 <= len(plain) <= 5
-                and all(re.fullmatch(r"[\w .()/-]+", cell) for cell in plain)
-                and any(_names_field(cell) for cell in plain)
-            ):
-                return self._cells(plain)
-        return False
+        cells = _row(text)
+        return bool(cells) and self._cells(cells)
 
-    def _cells(self, cells: list[str]) -> bool:
+    def _cells(self, cells: Sequence[str]) -> bool:
         label = next((cell for cell in cells if _names_field(cell)), "")
-        numbers = [(cell, read_number(cell, self.hex_by_default)) for cell in cells if cell != label]
+        numbers = [(cell, read_number(cell, self.hex_by_default)) for cell in cells if cell != label and _SURE_NUMBER.match(cell)]
         values = [(cell, value) for cell, value in numbers if value is not None]
         if not label or not values:
             return False
@@ -244,16 +249,16 @@ class PlainReader(PlainStore):
         if len({value for _, value in values}) > 1:
             self.dump.warn(f"line {self.line}: {label} stands with several numbers; which is the value cannot be told, so none is used")
             return True
-        return self._store(label, hex(values[0][1]))
+        return self._store(label, values[0][0])
 
     def _call(self, text: str) -> None:
-        for match in CALL.finditer(text):
-            for name, value in ((match["first"], match["second"]), (match["second"], match["first"])):
-                if re.fullmatch(r"(?:-1|~0)[uUlL]*", value) and match_label(name).fields:
+        for first, second in _calls_in(text):
+            for name, value in ((first, second), (second, first)):
+                if _ALL_ONES.fullmatch(value) and match_label(name).fields:
                     value = hex(FIELDS[match_label(name).fields[0]].mask)
-                if not re.fullmatch(r"0[xX][0-9a-fA-F]+[uUlL]*|\d+", value):
+                if not _CONSTANT.fullmatch(value):
                     continue
-                encoded = re.fullmatch(r"0[xX]0*([0-9a-fA-F]{3,4})", name)
+                encoded = _ENCODING.fullmatch(name)
                 if encoded and int(encoded[1], 16) in BY_ENCODING:
                     self._put(BY_ENCODING[int(encoded[1], 16)].name, int(value.rstrip("uUlL"), 0), name)
                     break
@@ -292,7 +297,8 @@ class PlainReader(PlainStore):
             return
         marked = text.rstrip().endswith(":") or text.startswith(("*", "=", "-", "#")) or "state" in words
         areas = {word for word in words if word in ("guest", "host")}
-        if marked and len(areas) == 1:
+        alone = len(match_label(" ".join(words)).fields) == 1 and not any(word in SEGMENTS for word in words)
+        if marked and len(areas) == 1 and not alone:  # (a field's name whose value is on the next line is no heading)
             self.area = areas.pop()
             self.register = ("", "")
         elif marked and "ctl" in words:
@@ -303,10 +309,62 @@ class PlainReader(PlainStore):
             self.sysenter_indent = line.indent
         segment = next((word for word in words if word in SEGMENTS), "")
         if text.rstrip().endswith(":") and segment:
-            self.register = (self.area or "guest", segment)
+            self.register, self.register_line = (self.area or "guest", segment), self.line
 
 
-@lru_cache(maxsize=1 << 12)
+@lru_cache(maxsize=1 << 13)
+def _outline(raw: str, source: bool) -> _Outline:
+    text = _tidy(raw, source)
+    opens = OPENS.match(text)
+    comment = None if source else COMMENT.match(text)
+    return _Outline(
+        text,
+        f"{opens['member'] or opens['only'] or opens['type'].rpartition('.')[2]}:" if opens else "",
+        CLOSES.match(text) is not None,
+        (comment["name"], comment["value"]) if comment else None,
+        READ_FAILED.search(text) is not None,
+        CODE.match(text) is not None or CALL.search(text) is not None,
+    )
+
+
+@lru_cache(maxsize=1 << 13)
+def _calls_in(text: str) -> tuple[tuple[str, str], ...]:
+    """The arguments of calls that write a field."""
+    return tuple((match["first"], match["second"]) for match in CALL.finditer(text)) if "(" in text else ()
+
+
+@lru_cache(maxsize=1 << 13)
+def _whole_line_forms(text: str) -> tuple[re.Match[str], ...]:
+    """How a line may be read as a whole, likeliest first."""
+    found = (
+        ENCODINGS_OF.match(text),
+        MSR_LINE.match(text),
+        NAMED_ENCODING.match(text),
+        ENCODED.match(text),
+        LIST_OF_PARTS.match(text),
+        FIELD_VALUE.search(text),
+        SPACED.match(text),
+        SLASHED.match(text),
+    )
+    return tuple(match for match in found if match)
+
+
+@lru_cache(maxsize=1 << 13)
+def _row(text: str) -> tuple[str, ...]:
+    """The cells of a row of a table that has no bar at its beginning; () if the line is none."""
+    for mark in ("|", "\t", ";", ","):
+        cells = tuple(cell for part in text.split(mark) if (cell := part.strip(" `*\"'")))
+        if (
+            2 <= len(cells) <= 5
+            and all(re.fullmatch(r"[\w .()/-]+", cell) for cell in cells)
+            and any(_names_field(cell) for cell in cells)
+            and text.count("(") == text.count(")")
+        ):
+            return cells
+    return ()
+
+
+@lru_cache(maxsize=1 << 13)
 def _pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
     """The pairs of a line: (start, end, label, number as written, "" or the label of something that is no number)."""
     if not HAS_PAIR.search(text):
@@ -317,7 +375,7 @@ def _pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
     )
 
 
-@lru_cache(maxsize=1 << 12)
+@lru_cache(maxsize=1 << 13)
 def _names_field(cell: str) -> bool:
     """Whether a cell of a table names one field, or a capability MSR."""
     match = match_label(cell)

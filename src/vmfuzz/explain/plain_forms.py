@@ -8,7 +8,7 @@ from typing import Final
 from vmfuzz.explain.numbers import NUMBER
 
 PAIR: Final = re.compile(
-    rf"(?P<label>[A-Za-z_\"'0-9(][^=:|\n]*?)\s*(?:=>|->|:=|=|:(?!:))\s*[\"']?(?P<value>{NUMBER})(?P<end>[\"']?(?![\w.]))|"
+    rf"(?P<label>[A-Za-z_\"'0-9(][^=:|\n]*?)\s*(?:=>|->|:=|=|:(?!:))\s*[\"']?(?P<value>{NUMBER})(?P<end>[\"']?(?![\w.]|[!#$%@^~?`\\+&]\w))|"
     rf"(?P<bad>[A-Za-z_]\w*)\s*[:=]\s*(?P<badvalue>0x\w+)"
 )
 #: Whether there can be a pair at all: PAIR tries every place of a line of prose.
@@ -30,7 +30,7 @@ READ_FAILED: Final = re.compile(r"vm_?read\b.*\bfail", re.IGNORECASE)
 CALL: Final = re.compile(r"\b\w*(?:vm_?write|vmcs_?write)\w*\s*\(\s*(?P<first>[\w:.~-]+)\s*,\s*(?P<second>[\w:.~-]+)\s*[,)]", re.IGNORECASE)
 #: `4802 GUEST_CS_LIMIT: ffff`, `0x4802 = 0xffff`, `4802H (GUEST_CS_LIMIT): FFFFH`
 ENCODED: Final = re.compile(
-    rf"(?:0[xX](?=[0-9a-fA-F]{{3,8}}\b)0*(?P<encoding>[0-9a-fA-F]{{1,4}})|(?P<bare>[0-9a-fA-F]{{4}})[hH]?\b)\s*(?:[(\[]?(?P<name>[A-Za-z_]\w*)[)\]]?\s*)?"
+    rf"(?:0[xX](?=[0-9a-fA-F]{{3,8}}\b)0*(?P<encoding>[0-9a-fA-F]{{1,4}})|(?P<bare>[0-9a-fA-F]{{4}})[hH]?\b)\s*(?:[(\[]?(?P<name>(?![0-9a-fA-F]+\b)[A-Za-z_]\w*)[)\]]?\s*)?"
     rf"(?P<sep>=>|->|[:=]+|\s)\s*(?P<value>{NUMBER})\s*$"
 )
 NAMED_ENCODING: Final = re.compile(
@@ -53,9 +53,11 @@ MSR_LINE: Final = re.compile(
 FIELD_VALUE: Final = re.compile(rf"\bfield\s*=\s*\"?(?P<name>\w+)\"?[ ,]+value\s*=\s*\"?(?P<value>{NUMBER})")
 ENCODINGS_OF: Final = re.compile(r"(?P<names>[\w/]+)\s+encodings?\s*[:=]\s*(?P<values>(?:0x[0-9a-fA-F]+[,\s]*)+)$")
 LIST_OF_PARTS: Final = re.compile(
-    rf"(?P<label>[A-Za-z_][\w/]*)\s*=\s*(?P<value>{NUMBER}),\s*(?P<rest>(?:(?:base|limit|ar|rights|sel|attr)\w*\s*[:=]?\s*{NUMBER}[,\s]*)+)$",
+    rf"(?P<label>[A-Za-z_][\w/]*)\s*=\s*(?P<value>{NUMBER}),\s*(?P<rest>(?>(?:base|limit|ar|rights|sel|attr)[A-Za-z_]*(?:\s*[:=]\s*|\s+){NUMBER}(?!\w)[,\s]*)+)$",
     re.IGNORECASE,
 )
+#: `GUEST_DS_BASE/LIMIT/AR = 0 / 0xFFFFFFFF / 0xC093`
+SLASHED: Final = re.compile(r"(?=[^=]*/)[\w/]+\s*=\s*[^=]*$")
 #: Single bits and spans of the access rights, as some programs print them: word -> (lowest bit, width).
 RIGHTS_BITS: Final = {
     "type": (0, 4), "s": (4, 1), "dpl": (5, 2), "p": (7, 1), "present": (7, 1), "avl": (12, 1), "l": (13, 1), "db": (14, 1), "g": (15, 1),

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from typing import Final
 
+from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import Definition, Dump
-from vmfuzz.explain.names import PARTS, SEGMENTS, match_label, match_msr, normalise, uneven
+from vmfuzz.explain.names import PARTS, SEGMENTS, complete, match_label, match_msr, normalise, uneven, usual_order
 from vmfuzz.explain.numbers import read_number
 from vmfuzz.explain.plain_forms import RIGHTS_BITS
 from vmfuzz.explain.reported import to_unsigned
-from vmfuzz.explain.text import Line
+from vmfuzz.explain.text import Ends, Line
 
 _SYSENTER: Final = {"cs": "sysenter cs", "esp": "sysenter esp", "rsp": "sysenter esp", "eip": "sysenter eip", "rip": "sysenter eip"}
 #: So many lines (numbers) that look alike are no accident.
 _ALIKE: Final = 4
 _AREA: Final = re.compile(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNORECASE)
+#: Fields that people write above a dump, in words that are no others' end.
+_OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
+_PARTS: Final = frozenset((part,) for part in PARTS)
+_BY_PLACE: Final = "no register named on the line: read as part of the one above"
 #: Words that alone mean too many other things to be taken for a field.
 _TOO_COMMON: Final = frozenset({("proc",), ("entry", "error"), ("exit", "error"), ("function",), ("tpr",)})
 
@@ -35,6 +41,8 @@ class PlainStore:
         self.hex_by_default = hex_by_default
         self.named_only = named_only
         self.by_place: list[str] = []  # fields whose label alone would not have named them
+        self.below: list[str] = []  # those of them that stand on another line than their register
+        self.register_line = 0
         self.headless = False
         self.disorder = 0  # how often a part came where none could be
         self.last = ("", "", 0)  # the field stored last, its number as written, and its line
@@ -81,6 +89,8 @@ class PlainStore:
     def _drop_misplaced(self) -> None:
         """Take back what was understood by its place, if places mean nothing here because the lines are not in their order."""
         if not (self.disorder or (self.headless and uneven(self.by_place))) or not self.by_place:
+            if not (usual_order(self.below) and complete(self.below)):
+                self._doubt_places()
             return
         taken = [name for name in dict.fromkeys(self.by_place) if self.dump.readings.pop(name, None) is not None]
         self.dump.warn(
@@ -88,10 +98,23 @@ class PlainStore:
             f"place names are not used ({', '.join(taken[:6])}{' ...' if len(taken) > 6 else ''})"
         )
 
+    def _doubt_places(self) -> None:
+        for name in dict.fromkeys(self.below):
+            reading = self.dump.readings.get(name)
+            if reading is not None and not reading.assumed:
+                self.dump.readings[name] = replace(reading, assumed=_BY_PLACE)
+
     def drop_cut(self, end: Line) -> None:
         """The text ends with `end` and has no line end there: if its number is shorter than its like, it has been cut."""
         field, text, line = self.last
-        if line != end.number or not text or not end.text.rstrip().endswith(text):
+        if line != end.number or not text:
+            return
+        number = match_msr(field)
+        if number is not None:
+            self.dump.msrs.pop(number, None)
+            self.dump.warn(f"line {line}: the text ends with {field} = {text}, which may have been cut there; the value is not used")
+            return
+        if not end.text.rstrip().endswith(text):
             return
         usual = self.widths.get(FIELDS[field].width if field in FIELDS else 0, Counter())
         usual[len(text)] -= 1  # its own
@@ -107,18 +130,16 @@ class PlainStore:
         else:
             self.dump.warn(f"line {line}: the text ends with {field} = {text}; if it has been cut there, the value is wrong")
 
-    def drop_head(self, lines: list[Line]) -> None:
+    def drop_head(self, lines: list[Line], ends: Ends) -> None:
         """A text may begin within a line: what its first line gives is not used if that line lacks what all that follow begin with."""
-        if len(lines) <= _ALIKE:
+        if not lines:
             return
         first = lines[0]
-        logged = [line.raw.strip() != line.text for line in lines]
-        lost = not logged[0] and sum(logged) * 5 >= len(lines[1:]) * 4
-        mine = {name: reading for name, reading in self.dump.readings.items() if reading.line == first.number}
+        mine = {name: reading for name, reading in self.dump.readings.items() if reading.line == first.number and name not in _OUTCOME}
         others = [reading.label for reading in self.dump.readings.values() if reading.line != first.number]
-        named = sum(bool(_AREA.search(label)) for label in others) * 10 >= len(others) * 9 and len(others) >= _ALIKE
+        named = len(lines) > _ALIKE and sum(bool(_AREA.search(label)) for label in others) * 10 >= len(others) * 9 and len(others) >= _ALIKE
         for name, reading in mine.items():
-            if lost or (named and not _AREA.search(reading.label) and name.startswith(("guest", "host"))):
+            if first is ends.torn or (named and not _AREA.search(reading.label) and name.startswith(("guest", "host"))):
                 del self.dump.readings[name]
                 self.dump.warn(
                     f"line {first.number}: the text may begin within this line, so that {reading.label} = {reading.value:#x} is not used"
@@ -138,7 +159,7 @@ class PlainStore:
             return True
         if not field:
             return self._rights_bits(words, text) or self._unknown(label, text)
-        if field in ("exit_reason", "vm_instruction_error", "exit_qualification"):
+        if field in _OUTCOME:
             value = read_number(text, self.hex_by_default if len(text) < 8 or self.hex_by_default is False else True)
             value = to_unsigned(text) if value is None or (value >> 32 and field == "exit_reason") else value
         else:
@@ -159,6 +180,8 @@ class PlainStore:
         parts = field.split("_")
         if parts[0] in ("guest", "host") and parts[1] in SEGMENTS:
             self.register = (parts[0], parts[1])
+            if words not in _PARTS:
+                self.register_line = self.line
         elif not context:
             self.register = ("", "")  # parts follow their register at once
         return True
@@ -190,6 +213,8 @@ class PlainStore:
             if line is not None and matched.fields[0] in self.by_place:
                 self.disorder += matched.fields[0] in self.dump.readings
             self.by_place.append(matched.fields[0])
+            if self.register_line != self.line:
+                self.below.append(matched.fields[0])
             return matched.fields[0], ""
         match = match_label(label, context, self.area)
         if len(match.fields) > 1:
@@ -236,6 +261,7 @@ class PlainStore:
         if second is not None:  # printed as allowed-0 / allowed-1
             value = value & 0xFFFFFFFF | (int(second, 16) & 0xFFFFFFFF) << 32
         self.dump.put_msr(number, value, self.line)
+        self.last = CAPABILITY_MSRS[number], text, self.line
 
     def _put(self, field: str, value: int, label: str, *, assumed: str = "", known: int = (1 << 64) - 1) -> None:
         self.dump.put_named(field, value, label, self.line, assumed=assumed, known=known)

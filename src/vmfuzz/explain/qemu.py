@@ -6,6 +6,7 @@ Both show registers as the guest sees them, not the VMCS: no controls, no interr
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from vmfuzz.explain.dump import ALL, Dump, Reading
@@ -38,12 +39,22 @@ _VBOX_SEEN: Final = "VirtualBox shows the guest's registers, not the VMCS"
 
 def is_qemu_line(line: Line) -> bool:
     """Whether a line belongs to QEMU's register dump or the advice above it."""
-    return bool(_STARTS.match(line.text) or _ADVICE.match(line.text))
+    return _is_qemu_text(line.text)
+
+
+@lru_cache(maxsize=1 << 13)
+def _is_qemu_text(text: str) -> bool:
+    return bool(_STARTS.match(text) or _ADVICE.match(text))
 
 
 def is_vbox_line(line: Line) -> bool:
     """Whether a line is one of VirtualBox's log that says something about the guest's state."""
-    return bool(_VBOX_LINE.search(line.text))
+    return _is_vbox_text(line.text)
+
+
+@lru_cache(maxsize=1 << 13)
+def _is_vbox_text(text: str) -> bool:
+    return _VBOX_LINE.search(text) is not None
 
 
 def parse_qemu(lines: list[Line], dump: Dump, beside_only: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
@@ -12,7 +13,7 @@ from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.json_text import as_lines, parsed
 from vmfuzz.explain.numbers import bare_is_hex
 from vmfuzz.explain.plain import PlainReader, is_code, may_be_a_value
-from vmfuzz.explain.text import Line, lines_of, mend
+from vmfuzz.explain.text import Ends, Line, begins_within, garbled, lines_of, mend
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
 
 #: Lines of a crash report of the guest that stand beside a dump: registers as the guest had them, in no form that says which field.
@@ -23,7 +24,8 @@ _CRASH: Final = re.compile(
 #: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
 _BARE_ENCODING: Final = re.compile(r"([0-9a-fA-F]{4})\s+[0-9a-fA-F]{1,16}")
 _BARE_SEGMENT: Final = re.compile(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
-_KVM_SILENT: Final = re.compile(r"set kvm_intel\.dump_invalid_vmcs=1|dump_invalid_vmcs")
+_KVM_SILENT: Final = "dump_invalid_vmcs"
+_AMD: Final = ("VMCB Control", "VMCB State Save", "vmcb_", "SVM: ")
 
 
 def decode(data: bytes, name: str) -> str:
@@ -68,20 +70,21 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
     vbox_lines = [line for line in others if qemu.is_vbox_line(line)]
     taken = {line.number for line in [*qemu_lines, *vbox_lines]}
     rest = [line for line in others if line.number not in taken]
-    last = lines[-1] if lines and not mended.endswith("\n") else None
-    dumps = [_vmcs_dump(part, name, last) for part in vmcs_parts] or [Dump(name)]
+    ends = Ends(begins_within(lines), lines[-1] if lines and not mended.endswith("\n") else None)
+    dumps = [_vmcs_dump(part, name, ends) for part in vmcs_parts] or [Dump(name)]
     for index, dump in enumerate(dumps):
         if len(dumps) > 1:
             dump.name = f"{name}, dump {index + 1} of {len(dumps)}"
         qemu.parse_qemu(qemu_lines, dump, beside_only=bool(vmcs_parts))
         qemu.parse_vbox(vbox_lines, dump)
-        _read_plain(rest, dump, bool(vmcs_parts), last)
+        _read_plain(rest, dump, bool(vmcs_parts), ends)
+        _drop_garbled(dump, garbled(lines))
         prose = "\n".join(line.text for line in rest) + "\n" + "\n".join(line.text for line in [*qemu_lines, *vbox_lines])
         reported.find(prose, dump)
         dump.format = _format(dump, bool(vmcs_parts), "(XEN)" in mended or "VMCS Area" in mended, bool(qemu_lines), bool(vbox_lines))
-        if re.search(r"VMCB (?:Control|State Save)|vmcb_|SVM: ", mended) and not dump.readings:
+        if not dump.readings and any(words in mended for words in _AMD):
             dump.warn("this looks like a dump of an AMD processor (a VMCB); vmfuzz knows Intel's VMCS only")
-        if _KVM_SILENT.search(mended) and not vmcs_parts:
+        if _KVM_SILENT in mended and not vmcs_parts:
             dump.warn("KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
     return dumps
 
@@ -90,17 +93,36 @@ def _substantial(part: list[Line]) -> bool:
     return len(part) > 1
 
 
-def _vmcs_dump(part: list[Line], name: str, last: Line | None) -> Dump:
+def _drop_garbled(dump: Dump, numbers: frozenset[int]) -> None:
+    if not numbers:
+        return
+    for number in [number for number, line in dump.msr_lines.items() if line in numbers and number in dump.msrs]:
+        dump.warn(f"line {dump.msr_lines[number]}: there are characters in it that are no text, so that its capability MSR is not used")
+        del dump.msrs[number]
+    for name, reading in list(dump.readings.items()):
+        if reading.line in numbers:
+            del dump.readings[name]
+            dump.warn(
+                f"line {reading.line}: there are characters in it that are no text, so that {reading.label} = {reading.value:#x} is not used"
+            )
+
+
+def _vmcs_dump(part: list[Line], name: str, ends: Ends) -> Dump:
     dump = Dump(name)
-    kvm.parse(part, dump, unfinished=bool(part) and part[-1] is last)
+    kvm.parse(part, dump, ends)
     return dump
 
 
-def _read_plain(lines: list[Line], dump: Dump, named_only: bool, unfinished: Line | None) -> None:
+@lru_cache(maxsize=1 << 13)
+def _is_of_a_crash(text: str) -> bool:
+    return _CRASH.match(text) is not None
+
+
+def _read_plain(lines: list[Line], dump: Dump, named_only: bool, ends: Ends) -> None:
     skip = definitions.collect(lines, dump)
     kept = [line for line in lines if line.number not in skip]
     top = min((line.indent for line in kept if _BARE_SEGMENT.match(line.text)), default=0)
-    reader = PlainReader(dump, bare_is_hex("\n".join(line.text for line in kept)), named_only, top)
+    reader = PlainReader(dump, bare_is_hex(line.text for line in kept), named_only, top)
     code = [is_code(line.text) for line in lines]
     reader.source = any(code[index] and not may_be_a_value(line.text) for index, line in enumerate(lines))
     if not reader.source:
@@ -109,12 +131,12 @@ def _read_plain(lines: list[Line], dump: Dump, named_only: bool, unfinished: Lin
     reader.encodings_first = len(bare) >= 5 and sum(int(match[1], 16) in BY_ENCODING for match in bare) * 10 >= len(bare) * 9
     for index, line in enumerate(lines):
         surrounded = 0 < index < len(lines) - 1 and code[index - 1] and code[index + 1]
-        if line.number not in skip and not _CRASH.match(line.text):
+        if line.number not in skip and not _is_of_a_crash(line.text):
             reader.read(line, in_code=surrounded)
     reader.finish()
-    reader.drop_head(lines)
-    if unfinished is not None:
-        reader.drop_cut(unfinished)
+    reader.drop_head(lines, ends)
+    if ends.unfinished is not None:
+        reader.drop_cut(ends.unfinished)
 
 
 def _format(dump: Dump, vmcs: bool, xen: bool, from_qemu: bool, vbox: bool) -> str:

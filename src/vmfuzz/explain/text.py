@@ -37,11 +37,15 @@ _PREFIXES: Final = tuple(
     )
 )
 _LONGEST: Final = 4000
+#: Fewer lines than this show no habit.
+_ENOUGH: Final = 2
+#: Control characters, and what stands for bytes that are no UTF-8.
+_NO_TEXT: Final = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
 _CALLER: Final = re.compile(r"^[^A-Za-z]*\[\s*\d+\.\d+\]\s*\[\s*([TC]\d+)\]")
 #: text/plain as mail transports it: "=3D" and soft line breaks
 _QUOTED: Final = re.compile(r"=(3D|20|C2=A0|09|\n)")
 #: Colours and other terminal sequences, also as loggers and pagers spell the escape character.
-_TERMINAL: Final = re.compile(r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07)")
+_TERMINAL: Final = re.compile(r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07|\([0AB])")
 #: Tags of pages and of tables in them.
 _CELL: Final = re.compile(r"</t[dh]>\s*<t[dh][^>]*>", re.IGNORECASE)
 _TAG: Final = re.compile(
@@ -50,7 +54,8 @@ _TAG: Final = re.compile(
 )
 #: A structure on one line, as debuggers and Rust's "{:?}" print it: `$1 = {guest_cr0 = 0x80050033, ...}`, `State { cr0: 5, cs: Segment { ... } }`.
 _STRUCTURE: Final = re.compile(r"(?:^|[\s=>])(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()]*\}[,.\s]*$")
-_SPACES: Final = {ord("\u00a0"): " ", ord("\u202f"): " ", ord("\u2018"): "'", ord("\u2019"): "'", ord("\u201c"): '"', ord("\u201d"): '"'}
+_SPACES: Final = {"\u00a0": " ", "\u202f": " ", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
+_SPACE: Final = re.compile(f"[{''.join(_SPACES)}]")
 
 
 @dataclass(frozen=True)
@@ -66,18 +71,24 @@ class Line:
 
 def mend(text: str) -> str:
     """The text with line ends, no-break spaces, quoted-printable and HTML escapes mended."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "").translate(_SPACES)
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
+    text = _plain_spaces(text)
     if "=3D" in text:
         text = _QUOTED.sub(lambda match: {"3D": "=", "20": " ", "09": "\t", "C2=A0": " "}.get(match[1], ""), text)
     if "<" in text and _TAG.search(text):
         text = _TAG.sub("", re.sub(r"<br ?/?>", "\n", _CELL.sub(" | ", text), flags=re.IGNORECASE))
     if "&" in text:
-        text = html.unescape(text).translate(_SPACES)
-    if "[" in text or "]" in text:
+        text = _plain_spaces(html.unescape(text))
+    if "[" in text or "]" in text or "\x1b" in text:
         text = _TERMINAL.sub("", text)
     if "{" in text:
         text = "\n".join(_unfolded(line) if "{" in line and "}" in line else line for line in text.split("\n"))
     return text
+
+
+def _plain_spaces(text: str) -> str:
+    """The text with the blanks and quotation marks of ASCII (`str.translate` takes ten times as long)."""
+    return text if text.isascii() else _SPACE.sub(lambda match: _SPACES[match[0]], text)
 
 
 def _unfolded(line: str) -> str:
@@ -104,6 +115,36 @@ def lines_of(text: str) -> list[Line]:
         if body:
             result.append(Line(number, body, indent, caller, raw))
     return result
+
+
+#: First lines that are the end of a line: of one with "LDTR:" or "IDTR Limit:", and of one with several numbers.
+_END_OF_NAME: Final = re.compile(r"TR\b", re.IGNORECASE)
+_NUMBERS: Final = re.compile(r"[0-9a-fA-F]+(?:[ :]+[0-9a-fA-F]+)+$")
+
+
+def garbled(lines: list[Line]) -> frozenset[int]:
+    """The numbers of lines with characters that no program prints; none where nearly all lines have some, as logs of terminals do."""
+    found = frozenset(line.number for line in lines if not line.raw.isascii() or not line.raw.isprintable() if _NO_TEXT.search(line.raw))
+    return found if len(found) * 4 <= len(lines) * 3 else frozenset()
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The lines of a text that may not be whole: the first, if the text seems to begin within it, and the last, if it has no line end."""
+
+    torn: Line | None = None
+    unfinished: Line | None = None
+
+
+def begins_within(lines: list[Line]) -> Line | None:
+    """The first line of a text if it seems to have lost its beginning: the prefix that most others have, or most of its name."""
+    if len(lines) < 2:
+        return None
+    first, *others = lines
+    logged = sum(line.raw.strip() != line.text for line in others)
+    lost = first.raw.strip() == first.text and len(others) >= _ENOUGH and logged * 5 >= len(others) * 4
+    numbers = _NUMBERS.match(first.text) and not any(_NUMBERS.match(line.text) for line in others)
+    return first if lost or numbers or _END_OF_NAME.match(first.text) else None
 
 
 def strip_prefixes(line: str) -> str:
