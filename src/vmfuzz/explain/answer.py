@@ -99,7 +99,7 @@ class Answer:
     @property
     def exit_code(self) -> int:
         """0: nothing wrong was found; 1: a check fails, or a failed entry is reported; 2: nothing could be read."""
-        if self.dump.empty:
+        if self.dump.empty or self.dump.foreign:
             return 2
         if self.violated or self.contradicted or any(mistake.stops for mistake in self.causes):
             return 1

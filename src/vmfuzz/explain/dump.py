@@ -85,6 +85,8 @@ class Dump:
     unread: list[tuple[str, int]] = field(default_factory=list)
     #: whether the source or its author says that the region was zeroed before it was written
     zeroed: bool = False
+    #: why this text is not for vmfuzz, as a sentence without its end: a dump of another architecture
+    foreign: str = ""
     #: VirtualBox's own word on the failed check (its "HM error" number)
     hm_error: int | None = None
     memory: dict[int, int] = field(default_factory=dict)

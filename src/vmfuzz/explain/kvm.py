@@ -30,6 +30,7 @@ from vmfuzz.explain.kvm_tables import (
     SEGMENT_PARTS,
     SHARED,
 )
+from vmfuzz.explain.kvm_head import without_head
 from vmfuzz.explain.text import Line
 
 
@@ -138,7 +139,7 @@ def _split_at_heading(lines: list[Line]) -> list[list[Line]]:
                 dumps.append([])
             seen = True
         dumps[-1].append(line)
-    return [dump for dump in dumps if dump]
+    return [part for dump in dumps for part in without_head(dump) if part]
 
 
 def parse(lines: list[Line], dump: Dump, unfinished: bool = False) -> None:

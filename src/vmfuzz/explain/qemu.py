@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 from vmfuzz.explain.dump import ALL, Dump, Reading
+from vmfuzz.explain.sregs import put_mode
 from vmfuzz.explain.text import Line
 
 _SEGMENT: Final = re.compile(
@@ -70,6 +71,11 @@ def parse_qemu(lines: list[Line], dump: Dump, beside_only: bool) -> None:
             reading = dump.beside.get(f"QEMU {name}")
             if reading:
                 _note(dump, field, reading.value, name, reading.line, beside_only, _LOW if name[0] == "E" and name != "EFL" else ALL)
+
+
+    efer = dump.beside.get("QEMU EFER")
+    if efer is not None and not beside_only:
+        put_mode(dump, efer.value, "EFER", efer.line)
 
 
 _LOW: Final = ALL & ~(0xFFFFFFFF << 32)

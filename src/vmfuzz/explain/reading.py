@@ -7,7 +7,7 @@ from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.errors import UsageError, VmfuzzError
-from vmfuzz.explain import definitions, kvm, qemu, reported
+from vmfuzz.explain import amd, definitions, kvm, qemu, reported, sregs
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.json_text import as_lines, parsed
 from vmfuzz.explain.numbers import bare_is_hex
@@ -75,12 +75,14 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
             dump.name = f"{name}, dump {index + 1} of {len(dumps)}"
         qemu.parse_qemu(qemu_lines, dump, beside_only=bool(vmcs_parts))
         qemu.parse_vbox(vbox_lines, dump)
-        _read_plain(rest, dump, bool(vmcs_parts), last)
+        vmcb = not vmcs_parts and amd.is_vmcb(mended)
+        if not vmcb:
+            _read_plain(rest, dump, bool(vmcs_parts), last)
         prose = "\n".join(line.text for line in rest) + "\n" + "\n".join(line.text for line in [*qemu_lines, *vbox_lines])
         reported.find(prose, dump)
         dump.format = _format(dump, bool(vmcs_parts), "(XEN)" in mended or "VMCS Area" in mended, bool(qemu_lines), bool(vbox_lines))
-        if re.search(r"VMCB (?:Control|State Save)|vmcb_|SVM: ", mended) and not dump.readings:
-            dump.warn("this looks like a dump of an AMD processor (a VMCB); vmfuzz knows Intel's VMCS only")
+        if not vmcs_parts:
+            amd.set_foreign(dump, vmcb, mended)
         if _KVM_SILENT.search(mended) and not vmcs_parts:
             dump.warn("KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
     return dumps
@@ -98,6 +100,9 @@ def _vmcs_dump(part: list[Line], name: str, last: Line | None) -> Dump:
 
 def _read_plain(lines: list[Line], dump: Dump, named_only: bool, unfinished: Line | None) -> None:
     skip = definitions.collect(lines, dump)
+    userspace = not named_only and any(sregs.MARK.search(line.text) for line in lines)
+    if userspace:
+        skip = skip | sregs.parse_sregs([line for line in lines if line.number not in skip], dump)
     kept = [line for line in lines if line.number not in skip]
     top = min((line.indent for line in kept if _BARE_SEGMENT.match(line.text)), default=0)
     reader = PlainReader(dump, bare_is_hex("\n".join(line.text for line in kept)), named_only, top)
@@ -113,6 +118,8 @@ def _read_plain(lines: list[Line], dump: Dump, named_only: bool, unfinished: Lin
             reader.read(line, in_code=surrounded)
     reader.finish()
     reader.drop_head(lines)
+    if userspace:
+        sregs.set_aside(dump)
     if unfinished is not None:
         reader.drop_cut(unfinished)
 

@@ -60,6 +60,8 @@ def _opening(answer: Answer, verified: str) -> str:
 
 def _verdict(answer: Answer) -> str:
     reported = answer.dump.reported
+    if answer.dump.foreign:
+        return f"{answer.dump.foreign}."
     if answer.dump.empty:
         return "Nothing that vmfuzz can read: no VMCS field, no capability MSR, no outcome of a VM entry."
     if answer.entered and reported is not None:
@@ -313,6 +315,8 @@ def _warnings(answer: Answer) -> str:
 
 def _read(answer: Answer) -> str:
     dump = answer.dump
+    if dump.foreign:
+        return ""
     if dump.empty:
         return wrapped("Give a VMCS dump (Linux KVM, Xen, QEMU, VirtualBox, lines of name and value, vmfuzz JSON), or an error number.", 0)
     lines = [wrapped(f"Read from {dump.name}: {dump.format}, {len(dump.readings)} fields, {len(dump.msrs)} capability MSRs.", 2, 0)]
