@@ -10,6 +10,7 @@ from vmfuzz.errors import UsageError, VmfuzzError
 from vmfuzz.explain import amd, definitions, kvm, qemu, reported, sregs
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.json_text import as_lines, parsed
+from vmfuzz.explain.monitors import read_monitors
 from vmfuzz.explain.numbers import bare_is_hex
 from vmfuzz.explain.plain import PlainReader, is_code, may_be_a_value
 from vmfuzz.explain.text import Line, lines_of, mend
@@ -99,6 +100,8 @@ def _vmcs_dump(part: list[Line], name: str, last: Line | None) -> Dump:
 
 
 def _read_plain(lines: list[Line], dump: Dump, named_only: bool, unfinished: Line | None) -> None:
+    if not named_only:
+        lines = read_monitors(lines, dump)
     skip = definitions.collect(lines, dump)
     userspace = not named_only and any(sregs.MARK.search(line.text) for line in lines)
     if userspace:
