@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import Final
 
@@ -100,15 +101,34 @@ def _cause(answer: Answer) -> list[str]:
         explaining = [finding for finding in answer.violated if finding.explains]
         if not explaining:
             lines += _open_cause(answer)
-        for finding in (explaining or answer.violated)[:3]:
+        groups = _grouped(explaining or answer.violated)
+        for group in groups[:3]:
             head = "Cause" if explaining else "A later check fails too"
-            lines.append(wrapped(f"{head}: {'; '.join(_faults(answer, finding))}{_because(finding)}.", 2, 0))
-        more = len(explaining or answer.violated) - 3
+            faults = list(dict.fromkeys("; ".join(_faults(answer, finding)) + _because(finding) for finding in group))
+            lines.append(wrapped(f"{head}: {'; '.join(_without_repetition(faults))}.", 2, 0))
+        more = len(explaining or answer.violated) - sum(map(len, groups[:3]))
         if more > 0:
             lines.append(f"  and {more} more, below.")
     elif not answer.causes and not answer.violated and answer.dump.reported is not None and not answer.entered and answer.dump.readings:
         lines += ["", *_open_cause(answer)]
     return lines
+
+
+def _grouped(findings: list[Finding]) -> list[list[Finding]]:
+    """The findings, those that are about the same fields together."""
+    groups: dict[frozenset[str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.check.must.reads, []).append(finding)
+    return list(groups.values())
+
+
+def _without_repetition(faults: list[str]) -> list[str]:
+    """Faults of one field; its name, where all begin with it, is said once."""
+    start = re.match(r".*?(?= bits? )", faults[0])
+    name = start[0] if start else ""
+    if not name or not all(fault.startswith(f"{name} bit") for fault in faults):
+        return faults
+    return [faults[0], *(fault[len(name) + 1 :] for fault in faults[1:])]
 
 
 def _open_cause(answer: Answer) -> list[str]:
@@ -124,7 +144,12 @@ def _because(finding: Finding) -> str:
     """The part of the premise that lies in other fields than the fault, where that is what a person would look at."""
     own = finding.check.must.reads
     when = finding.check.when
-    parts = [part for part in (when.args if when.op == "all" else (when,)) if part.op in ("bit", "one_of", "eq") and not part.reads & own]
+    parts = [
+        part
+        for part in (when.args if when.op == "all" else (when,))
+        if (part.op in ("bit", "one_of", "eq") or (part.op == "not" and part.args[0].op == "bit"))
+        and (not part.reads & own or all(name.endswith("_controls") for name in part.reads))
+    ]
     words = [text for part in parts for text in premises(part) if "activate" not in text]
     return f", because {' and '.join(words)}" if words else ""
 

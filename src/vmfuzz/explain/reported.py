@@ -59,7 +59,12 @@ _WORDS: Final = tuple(
         (r"VM[- ]?entry with invalid host", None, 8, ""),
         (r"VM[- ]?entry fail\w* due to invalid guest[- ]state", FAILED_ENTRY | 33, None, ""),
         (r"VM[- ]?entry fail\w* due to MSR[- ]load", FAILED_ENTRY | 34, None, ""),
-        (r"\bINVALID_STATE\s+FAILED_VMENTRY\b|\bkvm_(?:nested_vm)?exit:[^:]{0,60}\breason\s+INVALID_STATE\b", FAILED_ENTRY | 33, None, _TRACED),
+        (
+            r"\bINVALID_STATE\s+FAILED_VMENTRY\b|\bkvm_(?:nested_vm)?exit:[^:]{0,60}\breason\s+INVALID_STATE\b",
+            FAILED_ENTRY | 33,
+            None,
+            _TRACED,
+        ),
         (r"\bMSR_LOAD_FAIL\s+FAILED_VMENTRY\b", FAILED_ENTRY | 34, None, _TRACED),
         (r"\bMCE_DURING_VMENTRY\s+FAILED_VMENTRY\b", FAILED_ENTRY | 41, None, _TRACED),
         (r"WHvRunVpExitReasonInvalidVpRegisterValue", FAILED_ENTRY | 33, None, "the name that the Windows Hypervisor Platform has for it"),

@@ -113,7 +113,7 @@ def _segment(name: str, members: dict[str, int], line: int, dump: Dump) -> None:
         known &= ~(may_be_set & ~rights)
         if may_be_set == _ACCESSED and not rights & _ACCESSED:
             dump.warn(
-                f"line {line}: {name} has type {rights & 0xF}, which is not \"accessed\" (bit 0 is 0). Where the processor has unrestricted guest, KVM "
+                f'line {line}: {name} has type {rights & 0xF}, which is not "accessed" (bit 0 is 0). Where the processor has unrestricted guest, KVM '
                 f"sets that bit; elsewhere the entry fails. Give {name} type {rights & 0xF | 1}"
             )
     dump.put(f"guest_{register}_access_rights", rights & known, f"{name}'s bits", line, assumed=_SEEN, known=known)

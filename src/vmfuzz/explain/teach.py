@@ -96,6 +96,12 @@ def _premise(part: Cond) -> str:
     return describe(part)
 
 
+def _activates(condition: Cond) -> bool:
+    """Whether a condition is about a control that activates a control word."""
+    bit = condition.args[0] if condition.op == "not" else condition
+    return bit.op == "bit" and bit.args[0].op == "operand" and bit_name(bit.args[0].args[0], bit.args[1]).strip('"').startswith("activate")
+
+
 def _slice_words(bits: Bits) -> str:
     name = spoken(bits.args[0].args[0]) if bits.args[0].op == "operand" else describe(bits.args[0])
     return f"{name} bits {bits.args[1]}:{bits.args[2]}"
@@ -107,6 +113,11 @@ def fault_lines(condition: Cond, evaluator: Evaluator) -> list[str]:
         return []
     if condition.op == "all":
         return list(dict.fromkeys(line for part in condition.args for line in fault_lines(part, evaluator)))
+    if condition.op == "not" and condition.args[0].op == "all":
+        # a control and those that activate its word: that the control be 0 is what the check is about
+        parts = [~part for part in condition.args[0].args]
+        own = [part for part in parts if not _activates(part)] or parts
+        return ["; or: ".join(dict.fromkeys(line for part in own for line in fault_lines(part, evaluator)))]
     if condition.op != "any":
         return list(dict.fromkeys(in_words(obstacle, evaluator) for obstacle in obstacles(condition, True, evaluator)))
     # an exemption by fields that the text does not show is no help to anybody who has another way
