@@ -18,7 +18,10 @@ _SVME: Final = 1 << 12
 _IS_VMCB: Final = (
     "This is a dump of an AMD processor (a VMCB, which VMRUN checks). vmfuzz knows the VM entries of Intel processors (a VMCS) only"
 )
-_IS_SVME: Final = "IA32_EFER bit 12 (SVME) is 1, which only AMD processors have: this guest runs under SVM. vmfuzz knows the VM entries of Intel processors only"
+_IS_SVME: Final = (
+    "IA32_EFER bit 12 (SVME) is 1, which only AMD processors have: this guest runs under SVM. vmfuzz knows the VM entries of Intel "
+    "processors only"
+)
 
 
 def is_vmcb(text: str) -> bool:

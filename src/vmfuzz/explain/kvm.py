@@ -14,6 +14,7 @@ from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import Dump, Reading
+from vmfuzz.explain.kvm_head import without_head
 from vmfuzz.explain.kvm_tables import (
     BESIDE,
     CONTINUES,
@@ -30,7 +31,6 @@ from vmfuzz.explain.kvm_tables import (
     SEGMENT_PARTS,
     SHARED,
 )
-from vmfuzz.explain.kvm_head import without_head
 from vmfuzz.explain.text import Line
 
 

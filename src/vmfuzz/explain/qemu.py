@@ -126,9 +126,9 @@ def parse_vbox(lines: list[Line], dump: Dump) -> None:
         error = re.match(r"HM error +=\s*(?:0x([0-9a-fA-F]+))?\s*\(?(\d+)?\)?", line.text)
         if error and (error[1] or error[2]):
             dump.hm_error = (int(error[1], 16) if error[1] else int(error[2])) or None  # 0: VirtualBox has noted none
-        field = _VBOX_FIELD.match(line.text)
-        if field and field["name"] in _VBOX_FIELDS:
-            dump.put(_VBOX_FIELDS[field["name"]], int(field["value"], 16), field["name"], line.number)
+        logged = _VBOX_FIELD.match(line.text)
+        if logged and logged["name"] in _VBOX_FIELDS:
+            dump.put(_VBOX_FIELDS[logged["name"]], int(logged["value"], 16), logged["name"], line.number)
         for match in _VBOX_SEGMENT.finditer(line.text):
             for part, field in (("sel", "selector"), ("base", "base"), ("limit", "limit"), ("flags", "access_rights")):
                 label = f"{match['name']} {part}"

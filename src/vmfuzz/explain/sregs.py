@@ -67,11 +67,10 @@ def parse_sregs(lines: Sequence[Line], dump: Dump) -> frozenset[int]:
                 dump.put(f"guest_{name}", value, name, _line_at(starts, match.start()), assumed=_SEEN)
         taken.append(match.span())
     for match in _CONTROL.finditer(text, segments[0].start()) if segments else ():
-        line = _line_at(starts, match.start())
-        value = int(match["value"], 0)
-        dump.beside.setdefault(f"KVM {match['name']}", Reading(value, match["name"], line))
+        number, value = _line_at(starts, match.start()), int(match["value"], 0)
+        dump.beside.setdefault(f"KVM {match['name']}", Reading(value, match["name"], number))
         if match["name"] == "efer":
-            put_mode(dump, value, "efer", line)
+            put_mode(dump, value, "efer", number)
         taken.append(match.span())
     return frozenset(number for start, end in taken for number in _lines_between(starts, start, end))
 

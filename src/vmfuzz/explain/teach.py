@@ -99,7 +99,7 @@ def _premise(part: Cond) -> str:
 def _activates(condition: Cond) -> bool:
     """Whether a condition is about a control that activates a control word."""
     bit = condition.args[0] if condition.op == "not" else condition
-    return bit.op == "bit" and bit.args[0].op == "operand" and bit_name(bit.args[0].args[0], bit.args[1]).strip('"').startswith("activate")
+    return bit.op == "bit" and bit.args[0].op == "operand" and (bit_name(bit.args[0].args[0], bit.args[1]) or "").startswith('"activate')
 
 
 def _slice_words(bits: Bits) -> str:
