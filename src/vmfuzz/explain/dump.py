@@ -88,6 +88,8 @@ class Dump:
     zeroed: bool = False
     #: why this text is not for vmfuzz, as a sentence without its end: a dump of another architecture
     foreign: str = ""
+    #: what to know where hypervisors are nested, if they are
+    nested: str = ""
     #: what Bochs says of the failure: line, message, the checks that it stands for
     said: list[tuple[int, str, tuple[Check, ...]]] = field(default_factory=list)
     #: the entry of the MSR-load area that Xen shows as refused: line, MSR, value

@@ -7,7 +7,7 @@ from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.errors import UsageError, VmfuzzError
-from vmfuzz.explain import amd, definitions, kvm, programs, qemu, reported, sregs
+from vmfuzz.explain import amd, definitions, kvm, nested, programs, qemu, reported, sregs
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.json_text import as_lines, parsed
 from vmfuzz.explain.monitors import read_monitors
@@ -82,6 +82,7 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
         prose = "\n".join(line.text for line in rest) + "\n" + "\n".join(line.text for line in [*qemu_lines, *vbox_lines])
         reported.find(prose, dump)
         programs.find(rest, dump)
+        dump.nested = nested.note(mended, dump)
         dump.format = _format(dump, bool(vmcs_parts), "(XEN)" in mended or "VMCS Area" in mended, bool(qemu_lines), bool(vbox_lines))
         if not vmcs_parts:
             amd.set_foreign(dump, vmcb, mended)

@@ -8,11 +8,12 @@ from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain import advice
-from vmfuzz.explain.answer import Answer, fact_words
+from vmfuzz.explain.answer import Answer, fact_source, fact_words
 from vmfuzz.explain.atoms import shown, spoken
 from vmfuzz.explain.judge import Finding, Verdict, assumed_readings
 from vmfuzz.explain.mistakes import Mistake
 from vmfuzz.explain.repair import Repair
+from vmfuzz.explain.suspects import suspicions
 from vmfuzz.explain.teach import fault_lines, premises, why
 from vmfuzz.model.partial import UNKNOWN, Evaluator
 from vmfuzz.model.wording import bit_name
@@ -36,6 +37,8 @@ def render(answer: Answer, explain: bool = False, verified: str = "") -> str:
     blocks.append(_remarks(answer))
     blocks.append(_undecided(answer))
     blocks.append(_next(answer))
+    if answer.dump.nested and not answer.entered:
+        blocks.append(wrapped(f"Nested: {answer.dump.nested}", 2, 0))
     blocks.append(_warnings(answer))
     blocks.append(_read(answer))
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -79,10 +82,12 @@ def _verdict(answer: Answer) -> str:
         return "The text has a mistake that can make the VM entry fail."
     if not answer.dump.readings:
         return "No VMCS field with a value was found, so there is nothing to judge."
-    return (
-        f"No check is violated by the {len(answer.dump.readings)} fields in this text. Whether they reached the VMCS it cannot show: read them back "
-        "with VMREAD."
-    )
+    none = f"No check is violated by the {len(answer.dump.readings)} fields in this text."
+    if answer.dump.format.endswith("VMCS dump") and "exit_reason" not in answer.dump.readings:
+        return f"{none} The dump is not whole: its end, with the controls and the exit reason, is missing. Give all of it."
+    if answer.dump.format.endswith("VMCS dump"):
+        return none
+    return f"{none} Whether they reached the VMCS it cannot show: read them back with VMREAD."
 
 
 def _first_stage(findings: list[Finding]) -> list[Finding]:
@@ -137,7 +142,10 @@ def _open_cause(answer: Answer) -> list[str]:
     fields = ", ".join(f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in names)
     missing = f"fields that decide are missing, first of all {fields}" if fields else "what decides is not in it"
     fault = "no check that ends in the reported outcome" if answer.violated else "no check"
-    return [wrapped(f"Cause: not decidable from this text. What it shows violates {fault}; {missing}.", 2, 0)]
+    lines = [wrapped(f"Cause: not decidable from this text. What it shows violates {fault}; {missing}.", 2, 0)]
+    certain = Evaluator(answer.state.values.get, answer.knowledge.lookup(answer.knowledge.widths[0], typical=False).get)
+    sources = {fact: fact_source(fact) for finding in answer.undecided for fact in finding.facts}
+    return lines + [wrapped(f"Suspect: {text}.", 2, 0) for text in suspicions(answer.undecided, _evaluator(answer), certain, sources)]
 
 
 def _because(finding: Finding) -> str:
@@ -302,7 +310,8 @@ def _undecided(answer: Answer) -> str:
     fields = answer.missing_fields()
     names = [f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name, _ in fields if name in FIELDS]
     memory = any(name.startswith("memory_") for name, _ in fields)
-    lines = [f"Not judged ({len(answer.undecided)} checks, for want of what the text does not show):"]
+    number = f"{len(answer.undecided)} check{'s' if len(answer.undecided) > 1 else ''}"
+    lines = [f"Not judged ({number}, for want of what the text does not show):"]
     if names:
         rest = f" and {len(names) - _MANY_FIELDS} more" if len(names) > _MANY_FIELDS else ""
         lines.append(wrapped("Fields: " + ", ".join(names[:_MANY_FIELDS]) + rest + ".", 10, 2))
