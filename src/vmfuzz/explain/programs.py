@@ -29,7 +29,7 @@ _SHOWN_CHECKS: Final = 3
 @cache
 def _messages() -> tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]:
     found = []
-    for message, ids in sorted(MESSAGES.items(), key=lambda item: -len(item[0])):
+    for message, ids in sorted(MESSAGES.items(), key=lambda item: ("%" in item[0], -len(item[0]))):
         parts, end = "", 0
         for match in _FORMAT.finditer(message):
             printed = _PRINTED[match[0]]

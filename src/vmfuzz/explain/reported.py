@@ -169,6 +169,8 @@ def _in_words(text: str) -> Reported | None:
 
 
 def _said(text: str) -> Reported | None:
+    """The outcome that a text names: the first failure; an exit of a guest that ran only where none failed (a log has many of those)."""
+    ran: Reported | None = None
     for pattern, meaning in _PHRASES:
         for match in pattern.finditer(text):
             value = to_unsigned(match["value"])
@@ -180,9 +182,10 @@ def _said(text: str) -> Reported | None:
             if meaning == "raw":
                 value = int(match["value"], 16)
             reported = _interpret(match, meaning, value, text) if value is not None else None
-            if reported is not None:
+            if reported is not None and not reported.entered:
                 return reported
-    return None
+            ran = ran or reported
+    return ran
 
 
 def _interpret(match: re.Match[str], meaning: str, value: int, text: str) -> Reported | None:
