@@ -10,7 +10,9 @@ from vmfuzz.explain.answer import Answer, answer
 from vmfuzz.explain.programs import named_checks
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.render import render
+from vmfuzz.explain.teach import why
 from vmfuzz.model.bochs_messages import MESSAGES, checks_named
+from vmfuzz.model.checks import BY_ID, CHECKS
 
 KVM = (Path(__file__).parent / "bodies" / "kvm.txt").read_text(encoding="utf-8")
 FIELDS_OF_KVM = 104
@@ -375,3 +377,35 @@ def test_nested_guests_get_a_word_on_whose_vmcs_it_is(text: str) -> None:
 
 def test_no_word_on_nesting_where_nothing_speaks_of_it() -> None:
     assert "Nested" not in render(answered(KVM))
+
+
+# --explain
+
+
+@pytest.mark.parametrize(
+    ("check", "word"),
+    [
+        ("guest.ssp.align", "shadow stack"),
+        ("guest.ss.dpl.zero", "CPL"),
+        ("guest.pat", "memory types"),
+        ("host.base.gs", "canonical"),
+        ("guest.sysenter.esp", "canonical"),
+        ("guest.gdtr.limit", "16 bits"),
+        ("guest.dr7", "load debug controls"),
+        ("guest.pdbg.bs.must1", "BTF = 0"),
+        ("guest.fred.config.reserved", "reserved bits"),
+        ("ctl.ug.needs-ept", "rest on another"),
+        ("ctl.vapic.align", "physical address"),
+        ("ctl.entry.msrload.last", "16 bytes"),
+        ("ctl.eptp.walk", "guest-physical"),
+        ("guest.efer.lme", "CR0.PG = 1"),
+    ],
+)
+def test_the_reason_is_about_the_check(check: str, word: str) -> None:
+    assert word in why(BY_ID[check])
+
+
+def test_few_checks_have_only_the_general_reason_of_their_stage() -> None:
+    general = {why(BY_ID["ctl.x2apic.vs-apicaccess"]), why(BY_ID["host.cr3.reserved"])}
+    assert sum(why(check) in general for check in CHECKS) < len(CHECKS) / 8
+    assert all(len(why(check)) > 60 for check in CHECKS)
