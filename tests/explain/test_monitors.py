@@ -399,6 +399,10 @@ def test_no_word_on_nesting_where_nothing_speaks_of_it() -> None:
         ("ctl.entry.msrload.last", "16 bytes"),
         ("ctl.eptp.walk", "guest-physical"),
         ("guest.efer.lme", "CR0.PG = 1"),
+        ("host.efer.lma", "host address-space size"),
+        ("guest.cr0.fixed.ones", "NW and CD"),
+        ("guest.cr4.fixed.ones", "VMXE"),
+        ("guest.cr3.reserved", "Bit 63"),
     ],
 )
 def test_the_reason_is_about_the_check(check: str, word: str) -> None:

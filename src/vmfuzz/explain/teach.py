@@ -60,6 +60,13 @@ _WHY: Final = {
     "host.base": _CANONICAL,
     "host.sysenter": _CANONICAL,
     "host.pat": _PAT,
+    "host.efer": 'With the VM-exit control "load IA32_EFER", EFER is loaded from its field: no reserved bits, and LMA and LME both as "host '
+    'address-space size" says.',
+    "guest.cr0": "In VMX operation some bits of CR0 and CR4 are fixed (IA32_VMX_CR0_FIXED0/1, IA32_VMX_CR4_FIXED0/1). The guest's registers "
+    'are real registers once loaded, so the same holds for them, whatever the guest sees through read shadows. With "unrestricted guest" PE and '
+    "PG are free (but PG needs PE); NW and CD are never checked.",
+    "guest.cr4": "In VMX operation some bits of CR0 and CR4 are fixed (IA32_VMX_CR4_FIXED0/1); VMXE (bit 13) is one that must be 1 in the "
+    "guest's CR4 field too. Hide it from the guest with the CR4 guest/host mask and read shadow.",
     "guest.ia32e": 'A 64-bit guest needs paging with PAE; the VM-entry control "IA-32e mode guest" decides, not what the guest\'s EFER says.',
     "guest.efer": 'With the VM-entry control "load IA32_EFER" the guest\'s EFER is loaded from its field: no reserved bits, LMA (bit 10) equal to the '
     'control "IA-32e mode guest", and LME (bit 8) equal to LMA where the guest has paging (CR0.PG = 1).',
@@ -69,6 +76,16 @@ _WHY: Final = {
     "guest.gdtr": _TABLES,
     "guest.idtr": _TABLES,
     "guest.pat": _PAT,
+    **dict.fromkeys(
+        (f"guest.{name}" for name in ("perfglobal", "bndcfgs", "rtit", "pkrs", "uinv", "lbrctl", "speccontrol", "cet", "fred")),
+        "This register is loaded from its field only where its own VM-entry control is 1, and the field must then hold what an instruction (WRMSR, for "
+        "most) could have put into the register: no reserved bits, and canonical addresses. Which bits are reserved, CPUID and the processor's "
+        "manual say.",
+    ),
+    "guest.ssp": "SSP points to the shadow stack: it must be aligned to 4 bytes, and an address that the guest's mode can have. The field counts only "
+    'with the VM-entry control "load CET state".',
+    "guest.cr3": "CR3 holds a physical address: bits beyond the processor's physical-address width must be 0. Bit 63 of a MOV to CR3 (no "
+    "TLB flush) is no bit of the register.",
     "guest.v86": "In virtual-8086 mode a segment is what its selector says: base = selector * 16, limit FFFFH, access rights F3H.",
     "guest.cs": "The segment registers are loaded from four fields each (selector, base, limit, access rights), without reading a descriptor. "
     "The checks make sure that they hold what loading a descriptor could have put there.",
