@@ -413,3 +413,9 @@ def test_few_checks_have_only_the_general_reason_of_their_stage() -> None:
     general = {why(BY_ID["ctl.x2apic.vs-apicaccess"]), why(BY_ID["host.cr3.reserved"])}
     assert sum(why(check) in general for check in CHECKS) < len(CHECKS) / 8
     assert all(len(why(check)) > 60 for check in CHECKS)
+
+
+def test_a_whole_dump_that_violates_nothing_is_not_asked_for_again() -> None:
+    shown = " ".join(render(answered(KVM.replace("EFER= 0x0000000000000d01", "EFER= 0x0000000000000501", 1))).split())
+    assert "it leaves none open that could end so" in shown
+    assert "Collect next" not in shown

@@ -140,9 +140,14 @@ def _open_cause(answer: Answer) -> list[str]:
     """That the text does not show what the reported outcome comes from, and which fields would."""
     names = [name for name, _ in answer.missing_fields() if name in FIELDS][:4]
     fields = ", ".join(f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in names)
-    missing = f"fields that decide are missing, first of all {fields}" if fields else "what decides is not in it"
+    missing = f"; fields that decide are missing, first of all {fields}" if fields else "; what decides is not in it"
+    if not answer.undecided and not answer.violated:
+        missing = (
+            ", and it leaves none open that could end so. Then the VMCS held something else when it was entered (the dump was made later, or is another "
+            "one's), or what refused it was not the processor but a hypervisor below (nested virtualization)"
+        )
     fault = "no check that ends in the reported outcome" if answer.violated else "no check"
-    lines = [wrapped(f"Cause: not decidable from this text. What it shows violates {fault}; {missing}.", 2, 0)]
+    lines = [wrapped(f"Cause: not decidable from this text. What it shows violates {fault}{missing}.", 2, 0)]
     certain = Evaluator(answer.state.values.get, answer.knowledge.lookup(answer.knowledge.widths[0], typical=False).get)
     sources = {fact: fact_source(fact) for finding in answer.undecided for fact in finding.facts}
     return lines + [wrapped(f"Suspect: {text}.", 2, 0) for text in suspicions(answer.undecided, _evaluator(answer), certain, sources)]
@@ -155,8 +160,8 @@ def _because(finding: Finding) -> str:
     parts = [
         part
         for part in (when.args if when.op == "all" else (when,))
-        if (part.op in ("bit", "one_of", "eq") or (part.op == "not" and part.args[0].op == "bit"))
-        and (not part.reads & own or all(name.endswith("_controls") for name in part.reads))
+        if (part.op in ("bit", "one_of", "eq") and not part.reads & own)
+        or ((part.args[0].op if part.op == "not" else part.op) == "bit" and all(name.endswith("_controls") for name in part.reads))
     ]
     words = [text for part in parts for text in premises(part) if "activate" not in text]
     return f", because {' and '.join(words)}" if words else ""
@@ -327,6 +332,8 @@ def _next(answer: Answer) -> str:
     reported = answer.dump.reported
     if reported is None or answer.entered or answer.causes or any(finding.explains for finding in answer.violated):
         return ""
+    if answer.dump.readings and not answer.undecided and reported.error != 0:
+        return ""  # everything that decides has been given
     fields = advice.collect_next(reported)
     lines = []
     if fields:
