@@ -49,6 +49,11 @@ class UnknownNameError(UsageError):
         else:
             hint = f"{len(choices)} are known, for example {', '.join(choices[:3])}"
         super().__init__(f"unknown {what} {name!r}; {hint}")
+        self._made_of = (what, name, tuple(choices))
+
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, tuple[str, ...]]]:
+        """How to make it again in another process (`vmfuzz run --jobs`): from what it was made of, not from its sentence."""
+        return type(self), self._made_of
 
 
 class FieldValueError(UsageError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from vmfuzz.campaign.jobs import merge, run_jobs, run_share, shares_of
 from vmfuzz.campaign.loop import Campaign, Progress, Summary
 from vmfuzz.campaign.store import Store
-from vmfuzz.errors import ExecutorError, UsageError
+from vmfuzz.errors import ExecutorError, UnknownNameError, UsageError, VmfuzzError
 from vmfuzz.execute.base import open_executor
 
 CPU = "corei7_skylake_x"
@@ -96,3 +97,18 @@ def test_ctrl_c_ends_all_jobs_with_what_they_have() -> None:
         summary = run_jobs(Campaign(executor, 3), shares_of("bochs", CPU, 3, 50_000_000, 2), interrupt)
     assert summary.stopped
     assert 0 < summary.progress.tally.candidates < 50_000_000
+
+
+def test_an_unknown_name_in_a_job_is_the_same_error_here() -> None:
+    with open_executor("bochs", cpu=CPU) as executor, pytest.raises(UnknownNameError) as raised:
+        run_jobs(Campaign(executor, 1), shares_of("bochs", "pentium", 1, 1000, 2))
+    assert str(raised.value).startswith("unknown CPU model 'pentium'; known: arrow_lake, ")
+
+
+@pytest.mark.parametrize(
+    "error", [UnknownNameError("field", "guest_cr5", ["guest_cr3", "guest_cr4"]), ExecutorError("gone"), UsageError("no")]
+)
+def test_errors_cross_from_process_to_process(error: VmfuzzError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert (str(again), again.exit_code) == (str(error), error.exit_code)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,14 @@ from click.testing import CliRunner, Result
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import FIELDS
+from vmfuzz.arch.outcomes import Outcomes
 from vmfuzz.cli.main import COMMANDS, main
+from vmfuzz.errors import ExecutorError
+from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.model.checks import BY_ID, CHECKS
-from vmfuzz.state.profiles import capabilities, profile_names
+from vmfuzz.state.batch import VmcsBatch
+from vmfuzz.state.profiles import capabilities, known_good, profile_names
+from vmfuzz.state.vmcs import Vmcs
 
 
 def vmfuzz(*arguments: str) -> Result:
@@ -57,6 +64,7 @@ KEYS = {
     "executor",
     "seed",
     "stopped",
+    "error",
     "wanted",
     "seconds",
     "executor_seconds",
@@ -71,6 +79,47 @@ KEYS = {
     "readings",
     "findings",
 }
+
+
+CAPS = capabilities("corei7_skylake_x")
+
+
+class Breaks(ModelExecutor):
+    """Cannot go on with the third batch."""
+
+    runs = 0
+
+    def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
+        self.runs += 1
+        if self.runs == 3:
+            raise ExecutorError("the machine is gone")
+        return super().run(batch)
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["for people", "for machines"])
+def test_what_ran_before_an_executor_broke_is_told_before_the_error(as_json: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Breaks(CAPS, known_good(CAPS))
+    monkeypatch.setattr("vmfuzz.cli.run.open_executor", lambda *_args, **_options: nullcontext(broken))
+    result = vmfuzz("run", "--iterations", "1000000", *(["--json"] if as_json else []))
+    assert result.exit_code == 3
+    assert result.stderr.strip().splitlines()[-1] == "vmfuzz: the machine is gone"
+    if as_json:
+        data = json.loads(result.stdout)
+        assert data["error"] == "the machine is gone"
+        assert data["stopped"] is True
+        assert 0 < data["candidates"] < 1_000_000
+    else:
+        assert result.stdout.startswith("ended by an error after ")
+        assert "processor and model agree" in result.stdout
+
+
+def test_an_executor_that_breaks_at_once_gives_its_error_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Breaks(CAPS, known_good(CAPS))
+    broken.runs = 2
+    monkeypatch.setattr("vmfuzz.cli.run.open_executor", lambda *_args, **_options: nullcontext(broken))
+    result = vmfuzz("run", "--iterations", "1000000")
+    assert result.exit_code == 3
+    assert result.stdout == ""
 
 
 def test_run_prints_a_summary_and_says_by_its_exit_code_whether_it_found_something() -> None:

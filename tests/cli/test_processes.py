@@ -132,6 +132,45 @@ def test_a_reader_that_goes_away_is_not_something_found(arguments: list[str]) ->
     assert with_closed_output(*arguments)[0] == 0
 
 
+needs_full_device = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
+
+
+@needs_full_device
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *READABLE,
+        *FOR_MACHINES,
+        ["--help"],
+        ["--version"],
+        ["checks", "--help"],
+        ["check", "0x80000021"],
+        ["dump-code", "--c"],
+        ["doctor"],
+        ["run", "--iterations", "1000"],
+        ["run", "--iterations", "1000", "--json"],
+        ["coverage", "--iterations", "1000"],
+        ["suite", "guest.gs.s"],
+    ],
+    ids=" ".join,
+)
+def test_a_full_disk_gives_one_sentence_and_exit_code_3(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        process = start(*arguments, stdout=full.fileno())
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 3
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith("vmfuzz: cannot write standard output: No space left on device; ")
+    assert "Traceback" not in errors
+    assert "Exception ignored" not in errors
+
+
+@needs_full_device
+def test_nothing_at_all_can_be_written() -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        assert subprocess.run([*COMMAND, "checks"], stdout=full, stderr=full, check=False, timeout=60).returncode == 3
+
+
 def test_bad_input_gives_one_sentence_and_exit_code_2() -> None:
     process = start("run", "--cpu", "pentium")
     output, errors = process.communicate(timeout=20)

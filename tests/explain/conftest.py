@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.reading import read_text
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # printers.py
 SPECIFICATION = Path(__file__).resolve().parents[3] / "shared" / "spec"
 
 

@@ -122,7 +122,7 @@ def merge(campaign: Campaign, wanted: int, results: Iterable[dict[str, Any]], se
     progress.history = campaign.progress.history
     progress.note()
     campaign.progress = progress
-    return Summary(campaign.executor.name, campaign.seed, progress, stopped, tuple(sorted(campaign.bases_used)))
+    return campaign.summary(stopped)
 
 
 def _merge_finding(findings: Findings, new: Finding) -> None:
@@ -145,7 +145,8 @@ def run_jobs(
 
     `store` is that of the whole campaign; each share has one of its own below its directory, from which it goes on.
 
-    KeyboardInterrupt ends all of them with what they have. Raises ExecutorError, naming the job, when one of the processes dies.
+    KeyboardInterrupt ends all of them with what they have. Raises ExecutorError, naming the job, when one of the processes dies, and any
+    VmfuzzError of a job; `campaign` then has what the jobs have reported.
     """
     context = multiprocessing.get_context("spawn")
     channel: Any = context.Queue()
@@ -172,6 +173,9 @@ def run_jobs(
             campaign.progress.findings.touched.update(campaign.progress.findings.by_id)
             store.ends(campaign, 0)
         return summary
+    except VmfuzzError:
+        merge(campaign, wanted, latest.values())
+        raise
     finally:
         for worker in workers:
             worker.kill() if len(done) < len(shares) else worker.join()

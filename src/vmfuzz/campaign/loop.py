@@ -53,6 +53,8 @@ class Summary:
     progress: Progress
     stopped: bool
     bases: tuple[str, ...]
+    #: why the campaign could not go on, if it could not
+    error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for machines; its keys are stable."""
@@ -66,6 +68,7 @@ class Summary:
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "seed": self.seed,
             "stopped": self.stopped,
+            "error": self.error,
             "wanted": progress.wanted,
             "seconds": round(progress.seconds, 3),
             "executor_seconds": round(progress.executor_seconds, 3),
@@ -118,7 +121,11 @@ class Campaign:
             if store is not None and not self._executing:
                 store.breaks_off()
         progress.seconds = time.perf_counter() - start
-        return Summary(self.executor.name, self.seed, progress, stopped, tuple(sorted(self.bases_used)))
+        return self.summary(stopped)
+
+    def summary(self, stopped: bool, error: str | None = None) -> Summary:
+        """The result so far; `error` says why the campaign could not go on."""
+        return Summary(self.executor.name, self.seed, self.progress, stopped, tuple(sorted(self.bases_used)), error)
 
     def _chunk(
         self, position: Position, iterations: int, start: float, on_progress: Callable[[Progress], None] | None, store: Store | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from importlib import import_module
@@ -10,7 +11,7 @@ from typing import Any, Final
 import click
 
 from vmfuzz import __version__
-from vmfuzz.errors import VmfuzzError
+from vmfuzz.errors import EXIT_ENVIRONMENT, VmfuzzError
 
 #: Commands by name: module and function; a module is imported only when its command is used or listed.
 COMMANDS: Final = {
@@ -58,9 +59,32 @@ class Commands(click.Group):
             click.echo(f"vmfuzz: {error}", err=True)
             ctx.exit(error.exit_code)
         except BrokenPipeError:
-            # the reader of our output is gone (`vmfuzz checks | head`): nothing is left to say, not even at shutdown
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _silence()
             ctx.exit(0)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As click's; standard output that cannot be written (a full disk) ends the command with one sentence and exit code 3."""
+        try:
+            try:
+                return super().main(*args, **kwargs)
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # what fails at the interpreter's end would be reported by the interpreter
+        except BrokenPipeError:
+            _silence()
+            sys.exit(0)
+        except OSError as error:
+            what = "standard output" if error.filename is None else repr(error.filename)
+            with contextlib.suppress(OSError):
+                click.echo(f"vmfuzz: cannot write {what}: {error.strerror or error}; what the command had to say is not complete", err=True)
+            _silence()
+            sys.exit(EXIT_ENVIRONMENT)
+
+
+def _silence() -> None:
+    """Nobody takes our output (`vmfuzz checks | head`, a full disk): nothing is left to say, not even at the interpreter's end."""
+    with contextlib.suppress(OSError, ValueError):  # standard output need not be a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

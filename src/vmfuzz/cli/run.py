@@ -15,8 +15,8 @@ from click.core import ParameterSource
 
 from vmfuzz.campaign.cluster_store import is_cluster_directory
 from vmfuzz.campaign.corpus import require_writable, to_json, write_text
-from vmfuzz.campaign.jobs import run_jobs, shares_of
-from vmfuzz.campaign.loop import Campaign, Summary
+from vmfuzz.campaign.jobs import Share, run_jobs, shares_of
+from vmfuzz.campaign.loop import Campaign, Progress, Summary
 from vmfuzz.campaign.lost import LostBatch
 from vmfuzz.campaign.lost import bisect_lost as narrow
 from vmfuzz.campaign.store import Store, has_campaign, stored_lost
@@ -132,12 +132,11 @@ def run(
             if bisect_lost:
                 _bisect(campaign, store, jobs)
             with progress_display(opened.name, iterations, quiet=as_json) as on_progress:
-                if jobs == 1:
-                    summary = campaign.run(iterations, on_progress, store)
-                else:
-                    summary = run_jobs(campaign, shares_of(executor, cpu, seed, iterations, jobs, directory), on_progress, store)
+                shares = shares_of(executor, cpu, seed, iterations, jobs, directory) if jobs > 1 else []
+                summary, failure = _ran(campaign, lambda: _go(campaign, iterations, shares, on_progress, store))
             triaged = Triage()
-            failure = _failure_of(lambda: settle(campaign, minimize_seconds, triaged, directory, quiet=as_json))
+            if failure is None:
+                failure = _failure_of(lambda: settle(campaign, minimize_seconds, triaged, directory, quiet=as_json))
     lost = stored_lost(directory) if directory is not None else []
     failure = _failure_of(lambda: put_out(as_data(summary, triaged, lost), as_json, summary_file)) or failure
     if not as_json:
@@ -147,6 +146,21 @@ def run(
     if failure is not None:
         raise failure
     sys.exit(EXIT_FOUND if lost else exit_code(summary))
+
+
+def _go(campaign: Campaign, iterations: int, shares: list[Share], on_progress: Callable[[Progress], None], store: Store | None) -> Summary:
+    """Run the campaign, in this process or its shares in one each."""
+    return run_jobs(campaign, shares, on_progress, store) if shares else campaign.run(iterations, on_progress, store)
+
+
+def _ran(campaign: Campaign, step: Callable[[], Summary]) -> tuple[Summary, VmfuzzError | None]:
+    """What a campaign gives, also where an error ended it: what ran has to be told. Raises the error where nothing ran."""
+    try:
+        return step(), None
+    except VmfuzzError as error:
+        if not campaign.progress.tally.candidates:
+            raise
+        return campaign.summary(stopped=True, error=str(error)), error
 
 
 def _failure_of(step: Callable[[], None]) -> VmfuzzError | None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import FIELDS
+from vmfuzz.explain import programs
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.infer import Knowledge, from_capabilities, infer
 from vmfuzz.explain.judge import Finding, Judged, Verdict, as_encoded, judge, may_explain, proven_passed
@@ -99,7 +100,7 @@ class Answer:
     @property
     def exit_code(self) -> int:
         """0: nothing wrong was found; 1: a check fails, or a failed entry is reported; 2: nothing could be read."""
-        if self.dump.empty:
+        if self.dump.empty or self.dump.foreign:
             return 2
         if self.violated or self.contradicted or any(mistake.stops for mistake in self.causes):
             return 1
@@ -130,6 +131,8 @@ def answer(dump: Dump, capabilities: Capabilities | None = None) -> Answer:
     else:
         result.causes = [*encoding_mistakes(dump, frozenset(item.field for item in used_wrong_definitions(dump)))]
     _undecided(result)
+    if not result.entered:
+        result.causes += programs.causes(dump, frozenset(finding.check.id for finding in result.violated))
     _mistakes(result)
     if result.violated and not result.encodings_are_the_cause:
         ignored = frozenset(finding.check.id for finding in result.contradicted)

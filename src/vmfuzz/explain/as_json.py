@@ -57,6 +57,8 @@ def to_json(answer: Answer) -> dict[str, Any]:
         "beside": {name: hex(reading.value) for name, reading in dump.beside.items()},
         "capability_msrs": {CAPABILITY_MSRS[number]: hex(value) for number, value in sorted(dump.msrs.items())},
         "notes": answer.knowledge.notes,
+        "nested": dump.nested or None,
+        "foreign": dump.foreign or None,
         "warnings": dump.warnings,
         "labels_without_field": [{"label": label, "line": line} for label, line in dump.unread],
     }

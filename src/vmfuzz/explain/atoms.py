@@ -75,8 +75,10 @@ def in_words(obstacle: Obstacle, evaluator: Evaluator) -> str:
     if atom.op == "bit":
         is_now = evaluator.value(first).value >> atom.args[1] & 1
         return f"{_bit(first, atom.args[1])} is {is_now}, but must be {int(wanted)}"
-    if atom.op == "eq" and first.op == "and" and wanted:
+    if atom.op == "eq" and first.op in ("and", "or") and wanted:
         bits = _wrong_bits(atom, evaluator)
+        if bits and first.op == "or":
+            return f"{_names(first, bits)} {'are' if bits & (bits - 1) else 'is'} 1, which this processor does not allow"
         if bits:
             names = _names(first, bits)
             plural = bits & (bits - 1)
@@ -129,9 +131,11 @@ def _span(bits: Bits) -> str:
 
 
 def _wrong_bits(atom: Cond, evaluator: Evaluator) -> int:
-    """For (value AND mask) = 0 or = mask: the bits of the value that are wrong."""
+    """For (value AND mask) = 0 or = mask, and for (value OR mask) = mask: the bits of the value that are wrong."""
     left, right = atom.args
     value, mask = (evaluator.value(part) for part in left.args)
+    if left.op == "or":
+        return int(value.value & ~mask.value & mask.known) if left.args[1] is right else 0
     if right.op == "const" and right.args[0] == 0:
         return int(value.value & mask.value)
     if any(part is right for part in left.args):
@@ -180,13 +184,16 @@ def edits(obstacle: Obstacle, evaluator: Evaluator, width: int) -> list[Edit]:
 
 def _edit_equal(atom: Cond, wanted: bool, evaluator: Evaluator) -> list[Edit]:
     left, right = atom.args
-    if left.op == "and":
+    if left.op == "and" or (left.op == "or" and _wrong_bits(atom, evaluator)):
         target = next((part for part in left.args if part.reads), None)
         if target is None or not wanted:
             return []
         return _assign(target, evaluator.value(target).value ^ _wrong_bits(atom, evaluator), evaluator)
     if not wanted:
-        return _assign(left, evaluator.value(left).value ^ 1, evaluator)
+        now = evaluator.value(left).value
+        return _assign(left, now ^ 1, evaluator) + _assign(
+            left, now ^ 8, evaluator
+        )  # of a selector, bit 3 is the first that is not RPL or TI
     return _assign(left, evaluator.value(right).value, evaluator) + _assign(right, evaluator.value(left).value, evaluator)
 
 

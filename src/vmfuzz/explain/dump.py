@@ -13,6 +13,7 @@ from typing import Final
 
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import FIELDS
+from vmfuzz.model.check import Check
 from vmfuzz.model.operands import operand_width
 from vmfuzz.model.partial import Partial
 
@@ -87,6 +88,14 @@ class Dump:
     unread: list[tuple[str, int]] = field(default_factory=list)
     #: whether the source or its author says that the region was zeroed before it was written
     zeroed: bool = False
+    #: why this text is not for vmfuzz, as a sentence without its end: a dump of another architecture
+    foreign: str = ""
+    #: what to know where hypervisors are nested, if they are
+    nested: str = ""
+    #: what Bochs says of the failure: line, message, the checks that it stands for
+    said: list[tuple[int, str, tuple[Check, ...]]] = field(default_factory=list)
+    #: the entry of the MSR-load area that Xen shows as refused: line, MSR, value
+    refused_msr: tuple[int, int, int] | None = None
     #: VirtualBox's own word on the failed check (its "HM error" number)
     hm_error: int | None = None
     memory: dict[int, int] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from typing import Final
 from vmfuzz.arch.controls import Entry, Primary, Secondary
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcome
+from vmfuzz.arch.registers import RFLAGS
 from vmfuzz.explain.dump import Dump, Reading, Reported
 from vmfuzz.explain.infer import WIDTH_FACTS, Knowledge
 from vmfuzz.model.check import Check, Stage
@@ -68,6 +69,8 @@ _LONG_MODE: Final = 0x500
 _PRIMARY: Final = "primary_processor_based_controls"
 _SECONDARY: Final = "secondary_processor_based_controls"
 _ENTRY: Final = "vm_entry_controls"
+_RFLAGS: Final = "guest_rflags"
+_VM: Final = int(RFLAGS.VM)
 _IA32E: Final = int(Entry.IA32E_MODE_GUEST)
 _ACTIVATE: Final = int(Primary.ACTIVATE_SECONDARY_CONTROLS)
 _UNRESTRICTED: Final = int(Secondary.UNRESTRICTED_GUEST)
@@ -178,6 +181,9 @@ def _by_cases(judged: Judged, knowledge: Knowledge) -> None:
     if not off and not secondary.known >> _UNRESTRICTED & 1:
         active = {_PRIMARY: _with(primary, _ACTIVATE, 1), _SECONDARY: _with(secondary, _UNRESTRICTED, 1)}
         _decide(judged, knowledge, _SECONDARY, {_SECONDARY: _with(secondary, _UNRESTRICTED, 0)}, active)
+    rflags = values.get(_RFLAGS, UNKNOWN)
+    if not rflags.known >> _VM & 1:
+        _decide(judged, knowledge, _RFLAGS, {_RFLAGS: _with(rflags, _VM, 0)}, {_RFLAGS: _with(rflags, _VM, 1)})
     if not entry.known >> _IA32E & 1:
         _decide(judged, knowledge, _ENTRY, {_ENTRY: _with(entry, _IA32E, 0)}, {_ENTRY: _with(entry, _IA32E, 1)})
 

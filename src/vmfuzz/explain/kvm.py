@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Final
 
 from vmfuzz.explain.dump import Dump, Reading
+from vmfuzz.explain.kvm_head import without_head
 from vmfuzz.explain.kvm_order import gaps, in_print_order, pairs_match, shared_keys_agree, times_rise
 from vmfuzz.explain.kvm_tables import CONTINUES, CONTROL, GUEST, HOST, SECTIONS
 from vmfuzz.explain.kvm_tokens import STARTS, Token, tokens_of
@@ -66,7 +67,7 @@ def _split_at_heading(lines: list[Line]) -> list[list[Line]]:
                 dumps.append([])
             seen = True
         dumps[-1].append(line)
-    return [dump for dump in dumps if dump]
+    return [part for dump in dumps for part in without_head(dump) if part]
 
 
 def parse(lines: list[Line], dump: Dump, ends: Ends) -> None:

@@ -40,6 +40,7 @@ class PlainStore:
         self.dump = dump
         self.hex_by_default = hex_by_default
         self.named_only = named_only
+        self.taken = frozenset(dump.readings) if named_only else frozenset[str]()  # the dump beside is sure of these
         self.by_place: list[str] = []  # fields whose label alone would not have named them
         self.below: list[str] = []  # those of them that stand on another line than their register
         self.register_line = 0
@@ -264,7 +265,8 @@ class PlainStore:
         self.last = CAPABILITY_MSRS[number], text, self.line
 
     def _put(self, field: str, value: int, label: str, *, assumed: str = "", known: int = (1 << 64) - 1) -> None:
-        self.dump.put_named(field, value, label, self.line, assumed=assumed, known=known)
+        if field not in self.taken:
+            self.dump.put_named(field, value, label, self.line, assumed=assumed, known=known)
 
 
 def half(encoding: int) -> int:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from vmfuzz.explain.dump import ALL, Dump, Reading
+from vmfuzz.explain.sregs import put_mode
 from vmfuzz.explain.text import Line
 
 _SEGMENT: Final = re.compile(
@@ -31,8 +32,20 @@ _VBOX_SEGMENT: Final = re.compile(
     r"\b(?P<name>[cdsefg]s|tr|ldtr)=\{(?P<sel>[0-9a-f]{4}) base=(?P<base>[0-9a-f]+) limit=(?P<limit>[0-9a-f]+) flags=(?P<flags>[0-9a-f]+)\}"
 )
 _VBOX_LINE: Final = re.compile(
-    r"HM error +=|rcLastExitToR3|VT-x info|Real-on-v86|Attr [CDSEFG]S +=|EFlags +=|Guest VMCS active|.*=\{[0-9a-f]{4} base="
+    r"(?:HM: )?CPU\[\d+\] |HM error +=|rcLastExitToR3|VT-x info|Real-on-v86|Attr [CDSEFG]S +=|EFlags +=|Guest VMCS active|.*=\{[0-9a-f]{4} base="
 )
+#: `HM: CPU[0] PinCtls              0x16`: what VirtualBox logs of a VMCS whose controls the processor refused.
+_VBOX_FIELD: Final = re.compile(r"(?:HM: )?CPU\[\d+\] (?P<name>[A-Z][\w ]*?)\s+(?P<value>0x[0-9a-fA-F]+)\b")
+_VBOX_FIELDS: Final = {
+    "PinCtls": "pin_based_controls",
+    "ProcCtls": "primary_processor_based_controls",
+    "ProcCtls2": "secondary_processor_based_controls",
+    "ProcCtls3": "tertiary_processor_based_controls",
+    "EntryCtls": "vm_entry_controls",
+    "ExitCtls": "vm_exit_controls",
+    "Instruction error": "vm_instruction_error",
+    "Exit reason": "exit_reason",
+}
 _SEEN: Final = "QEMU shows the guest's registers, not the VMCS"
 _VBOX_SEEN: Final = "VirtualBox shows the guest's registers, not the VMCS"
 
@@ -82,6 +95,10 @@ def parse_qemu(lines: list[Line], dump: Dump, beside_only: bool) -> None:
             if reading:
                 _note(dump, field, reading.value, name, reading.line, beside_only, _LOW if name[0] == "E" and name != "EFL" else ALL)
 
+    efer = dump.beside.get("QEMU EFER")
+    if efer is not None and not beside_only:
+        put_mode(dump, efer.value, "EFER", efer.line)
+
 
 _LOW: Final = ALL & ~(0xFFFFFFFF << 32)
 
@@ -119,7 +136,10 @@ def parse_vbox(lines: list[Line], dump: Dump) -> None:
     for line in lines:
         error = re.match(r"HM error +=\s*(?:0x([0-9a-fA-F]+))?\s*\(?(\d+)?\)?", line.text)
         if error and (error[1] or error[2]):
-            dump.hm_error = int(error[1], 16) if error[1] else int(error[2])
+            dump.hm_error = (int(error[1], 16) if error[1] else int(error[2])) or None  # 0: VirtualBox has noted none
+        logged = _VBOX_FIELD.match(line.text)
+        if logged and logged["name"] in _VBOX_FIELDS:
+            dump.put(_VBOX_FIELDS[logged["name"]], int(logged["value"], 16), logged["name"], line.number)
         for match in _VBOX_SEGMENT.finditer(line.text):
             for part, field in (("sel", "selector"), ("base", "base"), ("limit", "limit"), ("flags", "access_rights")):
                 label = f"{match['name']} {part}"

@@ -8,9 +8,10 @@ from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.errors import UsageError, VmfuzzError
-from vmfuzz.explain import definitions, kvm, qemu, reported
+from vmfuzz.explain import amd, definitions, kvm, nested, programs, qemu, reported, sregs
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.json_text import as_lines, parsed
+from vmfuzz.explain.monitors import read_monitors
 from vmfuzz.explain.numbers import bare_is_hex
 from vmfuzz.explain.plain import PlainReader, is_code, may_be_a_value
 from vmfuzz.explain.text import Ends, Line, begins_within, garbled, lines_of, mend
@@ -25,7 +26,6 @@ _CRASH: Final = re.compile(
 _BARE_ENCODING: Final = re.compile(r"([0-9a-fA-F]{4})\s+[0-9a-fA-F]{1,16}")
 _BARE_SEGMENT: Final = re.compile(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
 _KVM_SILENT: Final = "dump_invalid_vmcs"
-_AMD: Final = ("VMCB Control", "VMCB State Save", "vmcb_", "SVM: ")
 
 
 def decode(data: bytes, name: str) -> str:
@@ -77,13 +77,17 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
             dump.name = f"{name}, dump {index + 1} of {len(dumps)}"
         qemu.parse_qemu(qemu_lines, dump, beside_only=bool(vmcs_parts))
         qemu.parse_vbox(vbox_lines, dump)
-        _read_plain(rest, dump, bool(vmcs_parts), ends)
+        vmcb = not vmcs_parts and amd.is_vmcb(mended)
+        if not vmcb:
+            _read_plain(rest, dump, bool(vmcs_parts), ends)
         _drop_garbled(dump, garbled(lines))
         prose = "\n".join(line.text for line in rest) + "\n" + "\n".join(line.text for line in [*qemu_lines, *vbox_lines])
         reported.find(prose, dump)
+        programs.find(rest, dump)
+        dump.nested = nested.note(mended, dump)
         dump.format = _format(dump, bool(vmcs_parts), "(XEN)" in mended or "VMCS Area" in mended, bool(qemu_lines), bool(vbox_lines))
-        if not dump.readings and any(words in mended for words in _AMD):
-            dump.warn("this looks like a dump of an AMD processor (a VMCB); vmfuzz knows Intel's VMCS only")
+        if not vmcs_parts:
+            amd.set_foreign(dump, vmcb, mended)
         if _KVM_SILENT in mended and not vmcs_parts:
             dump.warn("KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
     return dumps
@@ -119,7 +123,12 @@ def _is_of_a_crash(text: str) -> bool:
 
 
 def _read_plain(lines: list[Line], dump: Dump, named_only: bool, ends: Ends) -> None:
+    if not named_only:
+        lines = read_monitors(lines, dump)
     skip = definitions.collect(lines, dump)
+    userspace = not named_only and any(sregs.MARK.search(line.text) for line in lines)
+    if userspace:
+        skip = skip | sregs.parse_sregs([line for line in lines if line.number not in skip], dump)
     kept = [line for line in lines if line.number not in skip]
     top = min((line.indent for line in kept if _BARE_SEGMENT.match(line.text)), default=0)
     reader = PlainReader(dump, bare_is_hex(line.text for line in kept), named_only, top)
@@ -135,6 +144,8 @@ def _read_plain(lines: list[Line], dump: Dump, named_only: bool, ends: Ends) -> 
             reader.read(line, in_code=surrounded)
     reader.finish()
     reader.drop_head(lines, ends)
+    if userspace:
+        sregs.set_aside(dump)
     if ends.unfinished is not None:
         reader.drop_cut(ends.unfinished)
 

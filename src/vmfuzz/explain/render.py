@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain import advice
-from vmfuzz.explain.answer import Answer, fact_words
+from vmfuzz.explain.answer import Answer, fact_source, fact_words
 from vmfuzz.explain.atoms import shown, spoken
 from vmfuzz.explain.judge import Finding, Verdict, assumed_readings
 from vmfuzz.explain.mistakes import Mistake
 from vmfuzz.explain.repair import Repair
+from vmfuzz.explain.suspects import suspicions
 from vmfuzz.explain.teach import fault_lines, premises, why
 from vmfuzz.model.partial import UNKNOWN, Evaluator
 from vmfuzz.model.wording import bit_name
@@ -35,6 +37,8 @@ def render(answer: Answer, explain: bool = False, verified: str = "") -> str:
     blocks.append(_remarks(answer))
     blocks.append(_undecided(answer))
     blocks.append(_next(answer))
+    if answer.dump.nested and not answer.entered:
+        blocks.append(wrapped(f"Nested: {answer.dump.nested}", 2, 0))
     blocks.append(_warnings(answer))
     blocks.append(_read(answer))
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -60,6 +64,8 @@ def _opening(answer: Answer, verified: str) -> str:
 
 def _verdict(answer: Answer) -> str:
     reported = answer.dump.reported
+    if answer.dump.foreign:
+        return f"{answer.dump.foreign}."
     if answer.dump.empty:
         return "Nothing that vmfuzz can read: no VMCS field, no capability MSR, no outcome of a VM entry."
     if answer.entered and reported is not None:
@@ -76,10 +82,12 @@ def _verdict(answer: Answer) -> str:
         return "The text has a mistake that can make the VM entry fail."
     if not answer.dump.readings:
         return "No VMCS field with a value was found, so there is nothing to judge."
-    return (
-        f"No check is violated by the {len(answer.dump.readings)} fields in this text. Whether they reached the VMCS it cannot show: read them back "
-        "with VMREAD."
-    )
+    none = f"No check is violated by the {len(answer.dump.readings)} fields in this text."
+    if answer.dump.format.endswith("VMCS dump") and "exit_reason" not in answer.dump.readings:
+        return f"{none} The dump is not whole: its end, with the controls and the exit reason, is missing. Give all of it."
+    if answer.dump.format.endswith("VMCS dump"):
+        return none
+    return f"{none} Whether they reached the VMCS it cannot show: read them back with VMREAD."
 
 
 def _first_stage(findings: list[Finding]) -> list[Finding]:
@@ -98,10 +106,12 @@ def _cause(answer: Answer) -> list[str]:
         explaining = [finding for finding in answer.violated if finding.explains]
         if not explaining:
             lines += _open_cause(answer)
-        for finding in (explaining or answer.violated)[:3]:
+        groups = _grouped(explaining or answer.violated)
+        for group in groups[:3]:
             head = "Cause" if explaining else "A later check fails too"
-            lines.append(wrapped(f"{head}: {'; '.join(_faults(answer, finding))}{_because(finding)}.", 2, 0))
-        more = len(explaining or answer.violated) - 3
+            faults = list(dict.fromkeys("; ".join(_faults(answer, finding)) + _because(finding) for finding in group))
+            lines.append(wrapped(f"{head}: {'; '.join(_without_repetition(faults))}.", 2, 0))
+        more = len(explaining or answer.violated) - sum(map(len, groups[:3]))
         if more > 0:
             lines.append(f"  and {more} more, below.")
     elif not answer.causes and not answer.violated and answer.dump.reported is not None and not answer.entered and answer.dump.readings:
@@ -109,20 +119,50 @@ def _cause(answer: Answer) -> list[str]:
     return lines
 
 
+def _grouped(findings: list[Finding]) -> list[list[Finding]]:
+    """The findings, those that are about the same fields together."""
+    groups: dict[frozenset[str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.check.must.reads, []).append(finding)
+    return list(groups.values())
+
+
+def _without_repetition(faults: list[str]) -> list[str]:
+    """Faults of one field; its name, where all begin with it, is said once."""
+    start = re.match(r".*?(?= bits? )", faults[0])
+    name = start[0] if start else ""
+    if not name or not all(fault.startswith(f"{name} bit") for fault in faults):
+        return faults
+    return [faults[0], *(fault[len(name) + 1 :] for fault in faults[1:])]
+
+
 def _open_cause(answer: Answer) -> list[str]:
     """That the text does not show what the reported outcome comes from, and which fields would."""
     names = [name for name, _ in answer.missing_fields() if name in FIELDS][:4]
     fields = ", ".join(f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in names)
-    missing = f"fields that decide are missing, first of all {fields}" if fields else "what decides is not in it"
+    missing = f"; fields that decide are missing, first of all {fields}" if fields else "; what decides is not in it"
+    if not answer.undecided and not answer.violated:
+        missing = (
+            ", and it leaves none open that could end so. Then the VMCS held something else when it was entered (the dump was made later, or is another "
+            "one's), or what refused it was not the processor but a hypervisor below (nested virtualization)"
+        )
     fault = "no check that ends in the reported outcome" if answer.violated else "no check"
-    return [wrapped(f"Cause: not decidable from this text. What it shows violates {fault}; {missing}.", 2, 0)]
+    lines = [wrapped(f"Cause: not decidable from this text. What it shows violates {fault}{missing}.", 2, 0)]
+    certain = Evaluator(answer.state.values.get, answer.knowledge.lookup(answer.knowledge.widths[0], typical=False).get)
+    sources = {fact: fact_source(fact) for finding in answer.undecided for fact in finding.facts}
+    return lines + [wrapped(f"Suspect: {text}.", 2, 0) for text in suspicions(answer.undecided, _evaluator(answer), certain, sources)]
 
 
 def _because(finding: Finding) -> str:
     """The part of the premise that lies in other fields than the fault, where that is what a person would look at."""
     own = finding.check.must.reads
     when = finding.check.when
-    parts = [part for part in (when.args if when.op == "all" else (when,)) if part.op in ("bit", "one_of", "eq") and not part.reads & own]
+    parts = [
+        part
+        for part in (when.args if when.op == "all" else (when,))
+        if (part.op in ("bit", "one_of", "eq") and not part.reads & own)
+        or ((part.args[0].op if part.op == "not" else part.op) == "bit" and all(name.endswith("_controls") for name in part.reads))
+    ]
     words = [text for part in parts for text in premises(part) if "activate" not in text]
     return f", because {' and '.join(words)}" if words else ""
 
@@ -275,7 +315,8 @@ def _undecided(answer: Answer) -> str:
     fields = answer.missing_fields()
     names = [f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name, _ in fields if name in FIELDS]
     memory = any(name.startswith("memory_") for name, _ in fields)
-    lines = [f"Not judged ({len(answer.undecided)} checks, for want of what the text does not show):"]
+    number = f"{len(answer.undecided)} check{'s' if len(answer.undecided) > 1 else ''}"
+    lines = [f"Not judged ({number}, for want of what the text does not show):"]
     if names:
         rest = f" and {len(names) - _MANY_FIELDS} more" if len(names) > _MANY_FIELDS else ""
         lines.append(wrapped("Fields: " + ", ".join(names[:_MANY_FIELDS]) + rest + ".", 10, 2))
@@ -291,6 +332,8 @@ def _next(answer: Answer) -> str:
     reported = answer.dump.reported
     if reported is None or answer.entered or answer.causes or any(finding.explains for finding in answer.violated):
         return ""
+    if answer.dump.readings and not answer.undecided and reported.error != 0:
+        return ""  # everything that decides has been given
     fields = advice.collect_next(reported)
     lines = []
     if fields:
@@ -313,6 +356,8 @@ def _warnings(answer: Answer) -> str:
 
 def _read(answer: Answer) -> str:
     dump = answer.dump
+    if dump.foreign:
+        return ""
     if dump.empty:
         return wrapped("Give a VMCS dump (Linux KVM, Xen, QEMU, VirtualBox, lines of name and value, vmfuzz JSON), or an error number.", 0)
     lines = [wrapped(f"Read from {dump.name}: {dump.format}, {len(dump.readings)} fields, {len(dump.msrs)} capability MSRs.", 2, 0)]

@@ -90,7 +90,35 @@ def find_repairs(judged: Judged, knowledge: Knowledge, ignore: frozenset[str] = 
             still = _failing_after(after, name, failing, start, knowledge, ignore)
             price = sum(_price(field, new, start) for field, new in after.items()) + extra + (cost - _plain(changes, start))
             heapq.heappush(queue, (price, next(counter), after, still))
-    return found
+    return found or _straight(bad, start, knowledge, ignore, judged)
+
+
+#: So many edits a way without turning back takes at most.
+_MOST_EDITS: Final = 40
+
+
+def _straight(
+    bad: frozenset[int], start: Mapping[str, Partial], knowledge: Knowledge, ignore: frozenset[str], judged: Judged
+) -> list[Repair]:
+    """Where so much is wrong that the search ends without a result: the edit that leaves least wrong, again and again."""
+    changes: dict[str, int] = {}
+    failing = bad
+    for _ in range(_MOST_EDITS):
+        if not failing:
+            undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in judged.findings)
+            return [Repair(tuple(_change(name, value, start) for name, value in sorted(changes.items())), undecided)]
+        values = {**start, **{key: Partial(new) for key, new in changes.items()}}
+        ways = []
+        for name, value, extra in _moves(CHECKS[min(failing)], values, knowledge):
+            after = {**changes, name: value}
+            still = _failing_after(after, name, failing, start, knowledge, ignore)
+            if min(failing) not in still:
+                ways.append((len(still), _plain(after, start) + extra, name, value, still))
+        if not ways:
+            return []
+        _, _, name, value, failing = min(ways)
+        changes[name] = value
+    return []
 
 
 def _change(name: str, value: int, start: Mapping[str, Partial]) -> Change:
@@ -126,7 +154,13 @@ def _moves(check: Check, values: Mapping[str, Partial], knowledge: Knowledge) ->
 
 def _may_end_premise(name: str, check: Check) -> bool:
     """Whether making the premise false by this field is a sensible repair: a segment marked unusable, an event not injected, a control off."""
-    return name in check.must.reads or name in ("vm_entry_interruption_info", "guest_interruptibility_state") or name in _CONTROL_FIELDS
+    # a limit that neither fits G = 0 nor G = 1 has to change itself
+    return (
+        name in check.must.reads
+        or name.endswith("_limit")
+        or name in ("vm_entry_interruption_info", "guest_interruptibility_state")
+        or name in _CONTROL_FIELDS
+    )
 
 
 def _given(name: str, values: Mapping[str, Partial]) -> bool:

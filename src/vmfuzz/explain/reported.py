@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import INSTRUCTION_ERRORS
 from vmfuzz.explain.dump import Dump, Reported
 
@@ -66,17 +67,27 @@ _OVER_LINES: Final = {
     if r"\W" in pattern.pattern
 }
 _QUALIFICATION: Final = re.compile(r"qual(?:ification)?\b(?: field| is| was| as|[ =:(])*(?P<value>(?:0x)?[0-9a-fA-F]+)\b", re.IGNORECASE)
+_TRACED: Final = "the name that Linux's trace events have for it"
 #: Outcomes in words, where no number is to be found: (pattern, exit reason, VM-instruction error, remark). Error 0: a failure without its number.
 _WORDS: Final = tuple(
-    (re.compile(pattern, re.IGNORECASE), reason, error, remark)
+    (re.compile(pattern, re.IGNORECASE | re.MULTILINE), reason, error, remark)
     for pattern, reason, error, remark in (
         (r"VM[- ]?entry with invalid (?:VM[- ])?control", None, 7, ""),
         (r"VM[- ]?entry with invalid host", None, 8, ""),
         (r"VM[- ]?entry fail\w* due to invalid guest[- ]state", FAILED_ENTRY | 33, None, ""),
         (r"VM[- ]?entry fail\w* due to MSR[- ]load", FAILED_ENTRY | 34, None, ""),
+        (
+            r"\bINVALID_STATE\s+FAILED_VMENTRY\b|\bkvm_(?:nested_vm)?exit:[^:]{0,60}\breason\s+INVALID_STATE\b",
+            FAILED_ENTRY | 33,
+            None,
+            _TRACED,
+        ),
+        (r"\bMSR_LOAD_FAIL\s+FAILED_VMENTRY\b", FAILED_ENTRY | 34, None, _TRACED),
+        (r"\bMCE_DURING_VMENTRY\s+FAILED_VMENTRY\b", FAILED_ENTRY | 41, None, _TRACED),
         (r"WHvRunVpExitReasonInvalidVpRegisterValue", FAILED_ENTRY | 33, None, "the name that the Windows Hypervisor Platform has for it"),
         (r"VERR_VMX_INVALID_GUEST_STATE", FAILED_ENTRY | 33, None, ""),
         (r"VERR_VMX_UNABLE_TO_START_VM", None, 0, "VBox.log gives the VM-instruction error near this name"),
+        (r"^\W*(?:\w+: *)?\w*EXIT_REASON_(?:ERROR_)?INVALID_(?:GUEST_)?STATE\W*$", FAILED_ENTRY | 33, None, ""),
         (r"hardware error (?:0x)?0+\b|hardware_entry_failure_reason\W+(?:0x)?0+\b|FailEntry\(0\b", None, 0, ""),
         (
             r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*1\b",
@@ -93,6 +104,8 @@ _WORDS: Final = tuple(
         ),
     )
 )
+#: An entry failed, and the program does not say with which number: its registers may still show why.
+_NO_NUMBER: Final = re.compile(r"\bKVM_EXIT_FAIL_ENTRY\b")
 #: Names of the exit reason in programs; in a whole text they may be a list of constants, given alone they are meant.
 _NAMED: Final = re.compile(r"INVALID_?(?:GUEST)?_?STATE|invalid guest state", re.IGNORECASE)
 #: What AMD's VMRUN reports for a VMCB that it refuses.
@@ -130,6 +143,11 @@ def find(text: str, dump: Dump) -> None:
     reason = dump.readings.get("exit_reason")
     error = dump.readings.get("vm_instruction_error")
     qualification = dump.readings.get("exit_qualification")
+    # of what the text contradicts itself on only some bits are known
+    reason, error, qualification = (
+        reading if reading is not None and reading.partial.within(FIELDS[name].width).exact else None
+        for name, reading in (("exit_reason", reason), ("vm_instruction_error", error), ("exit_qualification", qualification))
+    )
     if reason is not None and not possible(reason.value):
         dump.warn(f"line {reason.line}: exit reason {reason.value:#x} is none that a processor reports; it is not used")
         reason = None
@@ -148,6 +166,8 @@ def find(text: str, dump: Dump) -> None:
         dump.reported = Reported(f"VM-instruction error {error.value} in the dump", error=error.value)
     else:
         dump.reported = said or _in_words(text)
+    if dump.reported is None and not dump.readings and _NO_NUMBER.search(text):
+        dump.reported = Reported("KVM_EXIT_FAIL_ENTRY", error=0)
     if dump.reported is None and AMD.search(text):
         dump.warn("this looks like AMD's VMRUN (a VMCB); vmfuzz knows Intel's VMCS only")
 
@@ -189,6 +209,8 @@ def _spots(text: str) -> list[tuple[re.Pattern[str], str, int, int]]:
 
 
 def _said(text: str) -> Reported | None:
+    """The outcome that a text names: the first failure; an exit of a guest that ran only where none failed (a log has many of those)."""
+    ran: Reported | None = None
     for pattern, meaning, begin, end in _spots(text):
         for match in pattern.finditer(text, begin, end):
             value = to_unsigned(match["value"])
@@ -200,9 +222,10 @@ def _said(text: str) -> Reported | None:
             if meaning == "raw":
                 value = int(match["value"], 16)
             reported = _interpret(match, meaning, value, text) if value is not None else None
-            if reported is not None:
+            if reported is not None and not reported.entered:
                 return reported
-    return None
+            ran = ran or reported
+    return ran
 
 
 def _interpret(match: re.Match[str], meaning: str, value: int, text: str) -> Reported | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -34,6 +35,7 @@ _PREFIXES: Final = tuple(
         r"\s*\[(?!0x)[A-Za-z][\w .:@/-]*\](?!\s*[=:]?\s*(?:0[xX])?[0-9a-fA-F]+[hH]?\s*$)",  # [VMX], [NoirVisor], but not [GUEST_CR0] 0x...
         r"\s*(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR)\s+(?:[\w:]+: )?",
         r"\s*[-*•] (?=\S)",  # list item
+        r"\s*(?:\[\+0x[0-9a-fA-F]+\]|\+0x[0-9a-fA-F]{3,4}) +",  # WinDbg's dx and dt
     )
 )
 _LONGEST: Final = 4000
@@ -54,6 +56,16 @@ _TAG: Final = re.compile(
 )
 #: A structure on one line, as debuggers and Rust's "{:?}" print it: `$1 = {guest_cr0 = 0x80050033, ...}`, `State { cr0: 5, cs: Segment { ... } }`.
 _STRUCTURE: Final = re.compile(r"(?:^|[\s=>])(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()]*\}[,.\s]*$")
+#: What WinDbg's dx says behind a value.
+_TYPE: Final = re.compile(r"\s*\[Type: [^\]]*\]$", re.MULTILINE)
+#: A name before all lines of a program ("ksm: CPU 0: dump_vmcs: "), and words that make such a name a part of the label.
+_OWN_PREFIX: Final = re.compile(r"(?:[^\s:=][^:=\n]{0,30}:[ \t]){1,4}")
+_MEANS: Final = re.compile(
+    r"\b(?:guest|host|ctrl|controls?|entry|exit|sysenter|state|reason|error|qual\w*|[c-gs]s|ldtr?|tr|[gi]dtr?|e?[re]?(?:flags|[is]p)|cr\d|msrs?)\b|_",
+    re.IGNORECASE,
+)
+#: So many lines, and so great a part of all, have a program's own prefix.
+_PREFIXED, _PART = 5, 3
 _SPACES: Final = {"\u00a0": " ", "\u202f": " ", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
 _SPACE: Final = re.compile(f"[{''.join(_SPACES)}]")
 
@@ -81,6 +93,8 @@ def mend(text: str) -> str:
         text = _plain_spaces(html.unescape(text))
     if "[" in text or "]" in text or "\x1b" in text:
         text = _TERMINAL.sub("", text)
+    if "[Type:" in text:
+        text = _TYPE.sub("", text)
     if "{" in text:
         text = "\n".join(_unfolded(line) if "{" in line and "}" in line else line for line in text.split("\n"))
     return text
@@ -114,7 +128,28 @@ def lines_of(text: str) -> list[Line]:
         body, indent, caller = _read_line(raw)
         if body:
             result.append(Line(number, body, indent, caller, raw))
-    return result
+    return _without_own_prefix(result)
+
+
+def _without_own_prefix(lines: list[Line]) -> list[Line]:
+    """The lines without the name that a program puts before each of its own, if it means nothing here."""
+    counts: Counter[str] = Counter()
+    for line in lines:
+        match = _OWN_PREFIX.match(line.text)
+        places = [found.end() for found in re.finditer(r":[ \t]", match.group(0))] if match else ()
+        counts.update(line.text[:place] for place in places)
+    own = [
+        prefix for prefix, count in counts.items() if count >= max(_PREFIXED, len(lines) // _PART) and not _MEANS.search(_spoken(prefix))
+    ]
+    if not own:
+        return lines
+    longest = max(own, key=len)
+    return [replace(line, text=line.text[len(longest) :].strip()) if line.text.startswith(longest) else line for line in lines]
+
+
+def _spoken(prefix: str) -> str:
+    """A prefix without the names of functions and files in it, which say nothing of what follows."""
+    return re.sub(r"\b(?:dump|print|show|log)_\w+|\b\w+\.(?:c|cc|cpp|rs|h)\b|\w+\(\)", "", prefix)
 
 
 #: First lines that are the end of a line: of one with "LDTR:" or "IDTR Limit:", and of one with several numbers.

@@ -1,0 +1,44 @@
+"""Recognises dumps of AMD's SVM, which looks like VMX to those who meet it first: a VMCB is no VMCS, and its checks are others."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from vmfuzz.explain.dump import Dump
+
+#: Lines that only a VMCB's dump has (Linux KVM's dump_vmcb, Xen's svm_vmcb_dump), and what AMD's own instruction is called there.
+_VMCB: Final = re.compile(
+    r"\bVMCB (?:Control Area|State Save Area)|^\s*(?:\[[^\]]*\] *)?kvm_amd: |last attempted VMRUN|\bvmcb\w*\s*(?:@|->|paddr)|^exitcode = 0x|"
+    r"\bnested_cr3:|\bintercepts: +[0-9a-f]{8}",
+    re.MULTILINE,
+)
+#: IA32_EFER.SVME: set while AMD's processors run guests, reserved on Intel's.
+_SVME: Final = 1 << 12
+_IS_VMCB: Final = (
+    "This is a dump of an AMD processor (a VMCB, which VMRUN checks). vmfuzz knows the VM entries of Intel processors (a VMCS) only"
+)
+_IS_SVME: Final = (
+    "IA32_EFER bit 12 (SVME) is 1, which only AMD processors have: this guest runs under SVM. vmfuzz knows the VM entries of Intel "
+    "processors only"
+)
+
+
+def is_vmcb(text: str) -> bool:
+    """Whether a text is, or has in it, the dump of a VMCB."""
+    return bool(_VMCB.search(text))
+
+
+def set_foreign(dump: Dump, vmcb: bool, text: str) -> None:
+    """Mark the dump as one that vmfuzz cannot judge, with the reason, if `vmcb` or what it gives says so; warn of less certain marks."""
+    efer = [
+        reading for name, reading in [*dump.readings.items(), *dump.beside.items()] if name.lower().endswith(("guest_ia32_efer", " efer"))
+    ]
+    if vmcb:
+        dump.foreign = _IS_VMCB
+        dump.warnings.clear()
+    elif any(reading.value & _SVME for reading in efer) and not any(name.endswith("_controls") for name in dump.readings):
+        dump.foreign = _IS_SVME
+        dump.readings.clear()
+    elif "AuthenticAMD" in text:
+        dump.warn("the text names AMD as the processor's vendor (AuthenticAMD); what follows holds for Intel processors only")

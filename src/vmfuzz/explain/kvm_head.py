@@ -1,0 +1,17 @@
+"""What stands before the first heading of a KVM or Xen dump in a log, and whether it belongs to it."""
+
+from __future__ import annotations
+
+import re
+
+from vmfuzz.explain.text import Line
+
+
+def without_head(lines: list[Line]) -> list[list[Line]]:
+    """A dump, and apart from it what stands before its first heading if that comes again behind it: it is of another dump, or of none."""
+    first = next((index for index, line in enumerate(lines) if re.match(r"\*\*\* ?Guest State", line.text)), 0)
+    keys = [re.split(r"[=:(]", line.text, maxsplit=1)[0].strip() for line in lines]
+    again = set(keys[first:])
+    if first and all(key in again or key.startswith("VMCS ") for key in keys[:first]) and any(key in again for key in keys[:first]):
+        return [lines[:first], lines[first:]]
+    return [lines]

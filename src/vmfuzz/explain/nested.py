@@ -1,0 +1,41 @@
+"""What a person has to know of a failed entry where hypervisors are nested: whose VMCS a dump shows, and who has checked it."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from vmfuzz.arch.registers import CR4
+from vmfuzz.explain.dump import Dump
+
+_WORDS: Final = re.compile(
+    r"\bvmcs(?:12|02)\b|\bkvm_nested_\w+|\bvvmx\b|\bnested (?:vm|kvm|guest|virt|hypervisor|entry)|\bL2 (?:guest|vm|vcpu)\b", re.IGNORECASE
+)
+_VIRTUAL_HOST: Final = re.compile(
+    r"Hypervisor detected: \w+|Hardware name: (?:QEMU|Google|VMware|Microsoft Corporation Virtual|Amazon EC2)", re.IGNORECASE
+)
+_SHADOWING: Final = 1 << 14
+_WHOSE: Final = (
+    "L0's KVM prints vmcs02, the VMCS in which it really runs L2: guest state from L1's VMCS (vmcs12), host state its own, controls from both. A dump "
+    "made in L1 shows vmcs12."
+)
+_WHO: Final = (
+    "Who checks an entry of L1: of controls and host state (errors 7 and 8) and of some guest state L0's software, which need not do all that a "
+    "processor does; of the rest of the guest state the processor, in vmcs02. L0 says which of its own checks failed: enable the trace event "
+    "kvm:kvm_nested_vmenter_failed there and read /sys/kernel/tracing/trace. (kvm_intel.nested=N on L0 takes VMX away from L1.)"
+)
+
+
+def note(text: str, dump: Dump) -> str:
+    """What to know of nesting, "" where neither the text nor the fields speak of it."""
+    shadow = dump.readings.get("cr4_read_shadow")
+    secondary = dump.readings.get("secondary_processor_based_controls")
+    if _WORDS.search(text):
+        first = "The text speaks of nested virtualization."
+    elif _VIRTUAL_HOST.search(text):
+        first = "The machine that printed this is itself a guest (L1)."
+    elif (shadow is not None and shadow.value >> CR4.VMXE & 1) or (secondary is not None and secondary.value & _SHADOWING):
+        first = "This guest is prepared to run guests of its own (L1): its CR4 has VMXE, or VMCS shadowing is on."
+    else:
+        return ""
+    return f"{first} {_WHOSE} {_WHO}"

@@ -1,0 +1,102 @@
+"""What a program itself says of the failure in its log: Bochs names the check that failed, Xen shows the entry of the MSR-load area."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from functools import cache
+from typing import Final
+
+from vmfuzz.arch.outcomes import Kind
+from vmfuzz.explain.dump import Dump, Reported
+from vmfuzz.explain.mistakes import Mistake
+from vmfuzz.explain.text import Line
+from vmfuzz.model.bochs_messages import MESSAGES
+from vmfuzz.model.check import Check
+from vmfuzz.model.checks import CHECKS
+
+_ENTRY_FAILED: Final = 1 << 31
+#: A conversion of a format string -> what it prints; `%s` prints the name of a segment register.
+_PRINTED: Final = {"%s": r"(?P<name>\w+)", "%d": r"-?\d+", "%x": "[0-9a-f]+", "%lx": "[0-9a-f]+", "%08x": "[0-9a-f]+"}
+_FORMAT: Final = re.compile(r"%(?:08x|lx|[sdx])")
+_BOCHS: Final = re.compile(r"VMENTER FAIL|VMFAIL|VMX LoadMSRs")
+#: Xen's line on the MSR that could not be loaded.
+_XEN_MSR: Final = re.compile(r"msr (?P<number>[0-9a-f]{8}) val (?P<value>[0-9a-f]{1,16}) \(mbz", re.IGNORECASE)
+_SHOWN_CHECKS: Final = 3
+
+
+@cache
+def _messages() -> tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]:
+    found = []
+    for message, ids in sorted(MESSAGES.items(), key=lambda item: -len(item[0])):  # one may begin with another
+        parts, end = "", 0
+        for match in _FORMAT.finditer(message):
+            printed = _PRINTED[match[0]]
+            parts += re.escape(message[end : match.start()]) + (printed if "(?P<name>" not in parts else r"\w+")
+            end = match.end()
+        found.append((re.compile(parts + re.escape(message[end:])), ids))
+    return tuple(found)
+
+
+def named_checks(text: str) -> tuple[Check, ...]:
+    """The checks that a message of Bochs in this text stands for."""
+    if not _BOCHS.search(text):
+        return ()
+    for pattern, ids in _messages():
+        match = pattern.search(text)
+        if match:
+            name = (match.groupdict().get("name") or "*").lower()
+            wanted = [one.replace("*", name, 1) for one in ids]
+            return tuple(check for check in CHECKS if any(fnmatch.fnmatchcase(check.id, one) for one in wanted))
+    return ()
+
+
+def find(lines: Iterable[Line], dump: Dump) -> None:
+    """Note in `dump` what programs say of the failure, and the outcome that follows from it where the text has none."""
+    for line in lines:
+        checks = named_checks(line.text)
+        begins = _BOCHS.search(line.text)
+        if checks and begins:
+            dump.said.append((line.number, line.text[begins.start() :], checks))
+        match = _XEN_MSR.search(line.text)
+        if match:
+            dump.refused_msr = (line.number, int(match["number"], 16), int(match["value"], 16))
+    if dump.said and dump.reported is None:
+        _, text, checks = dump.said[0]
+        outcome = checks[0].fails.outcomes[0]
+        if outcome.kind is Kind.ENTRY_FAILURE:
+            dump.reported = Reported(text, _ENTRY_FAILED | (outcome.number or 0))
+        elif outcome.kind is Kind.VMFAIL_VALID:
+            dump.reported = Reported(text, error=outcome.number)
+
+
+def causes(dump: Dump, violated: frozenset[str]) -> list[Mistake]:
+    """The causes that programs name, apart from checks that the values show to be violated anyway (their ids are `violated`)."""
+    found = []
+    for number, text, checks in dump.said:
+        if not any(check.id in violated for check in checks):
+            several = f" or one of {len(checks) - _SHOWN_CHECKS} more" if len(checks) > _SHOWN_CHECKS else ""
+            rules = " Or: ".join(check.text for check in checks[:_SHOWN_CHECKS])
+            found.append(
+                Mistake(
+                    f'Bochs says "{text}".',
+                    f"It makes this check: {rules}{several}",
+                    f"see `vmfuzz checks {checks[0].id}`",
+                    True,
+                    line=number,
+                )
+            )
+    if dump.refused_msr is not None:
+        line, number, value = dump.refused_msr
+        canonical = value >> 47 in (0, (1 << 17) - 1)
+        why = (
+            "VM entry loads an entry as WRMSR would, and WRMSR refuses this one: the MSR, or a bit of the value that this processor reserves."
+            if canonical
+            else "The value is not canonical (bits 63:47 differ): as an address, which MSRs of branch records and the like hold, WRMSR refuses it."
+        )
+        change = "leave the entry out, or store a value there that WRMSR takes" + (
+            "" if canonical else f", such as {value & (1 << 48) - 1 | (~((1 << 48) - 1) & (1 << 64) - 1 if value >> 47 & 1 else 0):016X}H"
+        )
+        found.append(Mistake(f"MSR {number:X}H with the value {value:016X}H could not be loaded.", why, change, True, line=line))
+    return found
