@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -76,6 +77,10 @@ class ThisMachine(Machine):
         if self._device is None:
             self._device = LocalDevice()
         return self._device.request(code, payload)
+
+    def wait_for_batches(self, count: int, seconds: float = 600.0) -> None:  # noqa: ARG002
+        """The agent's requests are not seen here: long enough for them."""
+        time.sleep(10)
 
     def agent(self) -> str:
         """The command that starts the agent."""

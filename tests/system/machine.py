@@ -26,6 +26,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from vmfuzz.execute.kmod_abi import kmod_constants
+
 KMOD: Final = Path(__file__).parents[2] / "kmod"
 HERE: Final = Path(__file__).parent
 _MAGIC: Final = 0x7A667676
@@ -37,8 +39,15 @@ _DISK_BYTES: Final = _CYLINDERS * _CYLINDER_BYTES
 _KVM_CREATE_VM: Final = 0xAE01
 SHELL, CLOSE = 0x100, 0x5600
 #: What a clean kernel log does not have.
-TROUBLE: Final = "BUG:|WARNING:|Oops|Call Trace|general protection|nable to handle|lockup|self-detected stall|came back|VMXON failed|is lost|machine check"
+TROUBLE: Final = "|".join(
+    (
+        "BUG:|WARNING:|Oops|Call Trace|general protection|nable to handle|lockup|self-detected stall",
+        "came back|VMX(ON|OFF) failed|is lost|machine check",
+    )
+)
 _BOOT_SECONDS: Final = 900.0
+#: The machine ends with who started it, whatever ended that: one that stays behind would slow down all that come after it.
+_TIED: Final = ("setpriv", "--pdeathsig", "TERM", "--")
 _KVM_SECONDS: Final = 20.0
 _ISOLINUX: Final = (Path("/usr/lib/ISOLINUX/isolinux.bin"), Path("/usr/lib/syslinux/modules/bios/ldlinux.c32"))
 _INIT: Final = """#!/bin/busybox sh
@@ -119,7 +128,7 @@ def needs(emulator: str) -> str | None:
     if "PYTEST_XDIST_WORKER" in os.environ and "VMFUZZ_SYSTEM" not in os.environ:
         return "they boot machines: run `make test-system`, or `pytest tests/system` without -n"
     wanted = {"bochs": ("bochs", "script", "xorriso"), "qemu": ("qemu-system-x86_64",)}[emulator]
-    missing = [tool for tool in (*wanted, "gcc", "make", "cpio") if not shutil.which(tool)]
+    missing = [tool for tool in (*wanted, "gcc", "make", "cpio", "setpriv") if not shutil.which(tool)]
     if not Path("/bin/busybox").exists():
         missing.append("busybox-static")
     if emulator == "bochs":
@@ -219,11 +228,11 @@ class Machine:
 
     def _boot(self, command: list[str], seconds: float) -> None:
         with (self.folder / "screen.log").open("wb") as screen:
-            self._process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen)
+            self._process = subprocess.Popen([*_TIED, *command], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen)
         self.shell("true", seconds)
 
     def _drain_screen(self) -> None:
-        """Bochs draws the machine's text screen into a terminal of its own. Once that is full of what nobody reads, the machine stops."""
+        """Bochs draws the machine's text screen into a terminal of its own and sleeps in write() for ever once that is full of what nobody reads."""
         screen = self.folder / "screen.log"
         for _ in range(int(_BOOT_SECONDS * 10)):
             found = re.search(r'connected to screen "(/dev/pts/\d+)"', screen.read_text(errors="replace")) if screen.exists() else None
@@ -232,11 +241,12 @@ class Machine:
             time.sleep(0.1)
         else:
             return
+        terminal = os.open(found[1], os.O_RDONLY | os.O_NOCTTY)
         with contextlib.suppress(OSError):  # EIO once Bochs has ended
-            terminal = os.open(found[1], os.O_RDONLY | os.O_NOCTTY)
             tty.setraw(terminal)
             while os.read(terminal, 1 << 16):
                 continue
+        os.close(terminal)
 
     def _boots(self, command: list[str]) -> bool:
         """Whether it does within a time in which a virtual machine of KVM does: where KVM is nested in something, it may hang."""
@@ -322,6 +332,17 @@ class Machine:
         """The payload that the machine got last: the culprit, if it died of it."""
         _, _, length, _ = _HEAD.unpack(os.pread(self._file, _HEAD.size, 0))
         return os.pread(self._file, length, _REQUEST_DATA)
+
+    def wait_for_batches(self, count: int, seconds: float = 600.0) -> None:
+        """Until another program has sent so many runs through the mailbox; raises MachineError when it does not."""
+        deadline, seen = time.monotonic() + seconds, set[int]()
+        while len(seen) < count:
+            _, code, _, number = _HEAD.unpack(os.pread(self._file, _HEAD.size, 0))
+            if code == kmod_constants()["IOC_RUN"]:
+                seen.add(number)
+            if time.monotonic() > deadline:
+                raise MachineError(f"{len(seen)} of {count} runs came in {seconds:g} s")
+            time.sleep(0.001)
 
     def shell(self, command: str, seconds: float = 600.0) -> str:
         """Run a command in the machine as root; raises MachineError when it fails."""

@@ -11,7 +11,7 @@ from machine import Machine, kernels, needs
 
 missing = needs("bochs")
 pytestmark = [pytest.mark.skipif(missing is not None, reason=str(missing)), pytest.mark.timeout(1800)]
-CANDIDATES = int(os.environ.get("VMFUZZ_SYSTEM_CANDIDATES", "4000"))
+EXECUTED = int(os.environ.get("VMFUZZ_SYSTEM_EXECUTED", "2700"))
 PLAIN = "nopti mitigations=off"
 
 
@@ -21,7 +21,7 @@ def check(cpu: str, arguments: str, kernel: int = 0) -> str:
         machine.start()
         said = machine.shell("dmesg")
         with GuestExecutor(machine) as guest:
-            figures = compare(guest, CANDIDATES, seed=3, family=400)
+            figures = compare(guest, EXECUTED, seed=3, family=400)
         print(f"{cpu} {machine.shell('uname -r').strip()} {arguments}: {figures}")
         assert_agreement(figures)
         machine.shell("rmmod vmfuzz")
