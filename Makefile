@@ -28,7 +28,7 @@ test-system: $(STAMP)
 
 test-system-full: $(STAMP)
 	VMFUZZ_SYSTEM=1 VMFUZZ_SYSTEM_FULL=1 $(VENV)/bin/pytest -n 2 --dist loadfile tests/system -rsP </dev/null
-	$(VENV)/bin/python tests/system/comparison.py --candidates 1000000
+	$(VENV)/bin/python tests/system/every_campaign.py
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check src tests benchmarks setup.py

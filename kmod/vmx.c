@@ -773,8 +773,8 @@ int vmfuzz_machine_capture(struct vmfuzz_machine *m)
 
 int vmfuzz_machine_init(struct vmfuzz_machine *m)
 {
-	/* Below 4 GiB: some processors want VMX structures there (IA32_VMX_BASIC[48]). */
-	gfp_t where = GFP_KERNEL | GFP_DMA32 | __GFP_ZERO;
+	/* Below 4 GiB: some processors want VMX structures there (IA32_VMX_BASIC[48]). The caller says so when there are none. */
+	gfp_t where = GFP_KERNEL | GFP_DMA32 | __GFP_ZERO | __GFP_NOWARN;
 
 	m->arena = (void *)__get_free_pages(where, get_order(VMFUZZ_ARENA_BYTES));
 	m->vmxon_region = (u64 *)__get_free_page(where);

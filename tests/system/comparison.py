@@ -101,7 +101,7 @@ class ProcessorHere:
         figures.equal += int((both & same).sum())
         figures.different += int((both & ~same).sum())
         rows = np.flatnonzero(both & ~same)
-        for row, cause in zip(rows, self._causes(there, rows), strict=True):
+        for row, cause in zip(rows.tolist(), self._causes(there, rows), strict=True):
             here_ends = f"{here.outcomes[row].short()} ({explanation(here, self.altered, row)})"
             figures.differences[f"{there.outcomes[row].short()} ({cause}) / {here_ends}"] += 1
 
@@ -114,7 +114,7 @@ class ProcessorHere:
         outcomes = take(there.outcomes, rows)
         for altered in reversed(self.there):
             found = compare_with_model(prediction, outcomes, altered)
-            for row in np.flatnonzero(found.verdict != Verdict.MISMATCH):
+            for row in np.flatnonzero(found.verdict != Verdict.MISMATCH).tolist():
                 causes[row] = altered.deviations[-1].id if altered is not self.there[0] else explanation(found, altered, row)
         return causes
 
@@ -134,9 +134,9 @@ def explanation(comparison: Comparison, altered: AlteredModel | None, row: int) 
 def count(comparison: Comparison, altered: AlteredModel | None, figures: Figures) -> None:
     """Add one family's verdicts, refusals and deviations."""
     figures.verdicts.update(Verdict(int(number)).name for number in comparison.verdict)
-    for row in np.flatnonzero(comparison.verdict == Verdict.REFUSED):
+    for row in np.flatnonzero(comparison.verdict == Verdict.REFUSED).tolist():
         figures.refusals[comparison.outcomes.message_of(row) or "no reason given"] += 1
-    for row in np.flatnonzero(comparison.verdict == Verdict.DEVIATION):
+    for row in np.flatnonzero(comparison.verdict == Verdict.DEVIATION).tolist():
         figures.deviations[explanation(comparison, altered, row)] += 1
 
 

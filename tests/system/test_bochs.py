@@ -168,7 +168,7 @@ def test_an_agent_killed_in_the_middle_of_a_batch(machine: Machine) -> None:
     machine.shell("/guest frames > /tmp/frames; rm -f /tmp/pipe; mkfifo /tmp/pipe")
     feed = "(while cat /tmp/frames; do :; done) > /tmp/pipe 2> /tmp/feed &"
     machine.shell(
-        f"{feed} /guest agent < /tmp/pipe > /tmp/answers & echo $! > /tmp/pid; while [ $(stat -c %s /tmp/answers) -lt 700000 ]; do :; done"
+        f"{feed} /guest agent < /tmp/pipe > /tmp/answers & echo $! > /tmp/pid; while [ $(stat -c %s /tmp/answers) -lt 200000 ]; do :; done"
     )
     machine.shell("kill -9 $(cat /tmp/pid)")
     machine.shell(UNLOAD_LOAD_RUN)

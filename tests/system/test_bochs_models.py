@@ -10,7 +10,7 @@ from guest_executor import GuestExecutor
 from machine import Machine, kernels, needs
 
 missing = needs("bochs")
-pytestmark = [pytest.mark.skipif(missing is not None, reason=str(missing)), pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.skipif(missing is not None, reason=str(missing)), pytest.mark.timeout(3600)]
 EXECUTED = int(os.environ.get("VMFUZZ_SYSTEM_EXECUTED", "2700"))
 PLAIN = "nopti mitigations=off"
 

@@ -11,7 +11,7 @@ from machine import Machine, needs
 from vmfuzz.arch.outcomes import Kind
 
 missing = needs("bochs")
-pytestmark = [pytest.mark.skipif(missing is not None, reason=str(missing)), pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.skipif(missing is not None, reason=str(missing)), pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")
