@@ -50,18 +50,27 @@ _BOOT_SECONDS: Final = 900.0
 _TIED: Final = ("setpriv", "--pdeathsig", "TERM", "--")
 _KVM_SECONDS: Final = 20.0
 _ISOLINUX: Final = (Path("/usr/lib/ISOLINUX/isolinux.bin"), Path("/usr/lib/syslinux/modules/bios/ldlinux.c32"))
+#: The kernel names disks in the order in which it happens to find them; their sizes tell which is which.
 _INIT: Final = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox --install -s /bin
 mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev
 for module in $(cat /modules.order); do insmod /$module; done
-for i in 1 2 3 4 5 6 7 8 9 10; do [ -b /dev/sda ] && break; sleep 0.2; done
-if [ -b /dev/sdb ]; then
-    mkdir -p /root; mount -t ext4 /dev/sdb /root
+while :; do
+    mailbox= second=
+    for disk in /sys/block/sd*; do
+        [ -b /dev/${{disk##*/}} ] || continue
+        if [ "$(cat $disk/size)" = {sectors} ]; then mailbox=/dev/${{disk##*/}}; else second=/dev/${{disk##*/}}; fi
+    done
+    [ "$mailbox" ] && [ {disks} = 1 -o "$second" ] && break
+    sleep 0.2
+done
+if [ "$second" ]; then
+    mkdir -p /root; mount -t ext4 $second /root
     for dir in dev proc sys; do mount -o bind /$dir /root/$dir; done
 fi
 insmod /vmfuzz.ko && echo "INIT: module loaded"
-/guest mailbox /dev/sda
+/guest mailbox $mailbox
 echo "INIT: mailbox ended $?"
 poweroff -f
 """
@@ -268,7 +277,8 @@ class Machine:
         shutil.copy(build / "vmfuzz.ko", root)
         self._add_modules(root, ("ata_piix", "sd_mod", *(("ext4",) if self.second_disk else ())), "modules.order")
         self._add_modules(root, _OTHERS, "others.order")
-        (root / "init").write_text(_INIT)
+        disks = 1 if self.second_disk is None else 2
+        (root / "init").write_text(_INIT.format(sectors=_DISK_BYTES // 512, disks=disks))
         (root / "init").chmod(0o755)
         pack = "find . | cpio -o -H newc --quiet | gzip -1 > ../initrd.gz"
         subprocess.run(["sh", "-c", pack], cwd=root, check=True)
