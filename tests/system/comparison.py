@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from debian_kernels import kernels
 from guest_executor import GuestExecutor, ran, translate
-from machine import Machine, MachineError, kernels, needs
+from machine import Machine, MachineError, needs
 
 from vmfuzz.arch.outcomes import Outcomes
 from vmfuzz.campaign.compare import AlteredModel, Comparison, Verdict

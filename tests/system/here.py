@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from machine import CLOSE, HERE, KMOD, TROUBLE, Machine, MachineError, build_module
+from debian_kernels import KMOD, MachineError, build_module
+from machine import CLOSE, HERE, TROUBLE, Machine
 
 from vmfuzz.execute.kmod_device import LocalDevice, cpu_has_vmx
 

@@ -6,8 +6,9 @@ import os
 
 import pytest
 from comparison import assert_agreement, compare
+from debian_kernels import kernels
 from guest_executor import GuestExecutor
-from machine import Machine, kernels, needs
+from machine import Machine, needs
 
 missing = needs("bochs")
 pytestmark = [pytest.mark.skipif(missing is not None, reason=str(missing)), pytest.mark.timeout(3600)]
