@@ -17,7 +17,7 @@ from machine import HERE, needs
 
 ROOT: Final = HERE.parents[1]
 FIGURES: Final = ROOT / "docs" / "report" / "module.jsonl"
-#: All Intel models with VMX and 64-bit mode of Debian's Bochs 2.7 besides corei7_skylake_x and tigerlake.
+#: All models with VMX and 64-bit mode of Debian's Bochs 2.7 besides corei7_skylake_x and tigerlake. The last has no counterpart in this process.
 OTHERS: Final = (
     "core2_penryn_t9600",
     "corei5_lynnfield_750",
@@ -28,6 +28,7 @@ OTHERS: Final = (
     "broadwell_ult",
     "corei3_cnl",
     "corei7_icelake_u",
+    "bx_generic",
 )
 #: CPU model, kernel's arguments, seed, candidates to execute, kernel (0 the oldest that is installed, -1 the newest).
 CAMPAIGNS: Final = (
