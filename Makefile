@@ -2,7 +2,7 @@
 # make test: install into .venv and pass the tests
 # make test-wheel: build sdist and wheel, try the wheel in an empty environment
 # make test-system: build the kernel module, boot Debian's kernel with it in Bochs and QEMU (packages: tests/system/README.md)
-# make test-system-full: also vmfuzz itself inside those machines, and 1,000,000 candidates through the module (an hour)
+# make test-system-full: also vmfuzz itself inside those machines, and all campaigns through the module (times: tests/system/README.md)
 # make lint: style and types
 
 PYTHON ?= python3
@@ -28,7 +28,7 @@ test-system: $(STAMP)
 
 test-system-full: $(STAMP)
 	VMFUZZ_SYSTEM=1 VMFUZZ_SYSTEM_FULL=1 $(VENV)/bin/pytest -n 2 --dist loadfile tests/system -rsP </dev/null
-	$(VENV)/bin/python tests/system/comparison.py --candidates 1000000
+	$(VENV)/bin/python tests/system/every_campaign.py
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check src tests benchmarks setup.py

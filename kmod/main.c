@@ -574,7 +574,7 @@ static int vmfuzz_open(struct inode *inode, struct file *file)
 	s = session_new();
 	if (!s) {
 		atomic_set(&opened, 0);
-		return -ENOMEM;
+		return once(ENOMEM, "no memory for pages below 4 GiB");
 	}
 	file->private_data = s;
 	return 0;

@@ -72,7 +72,8 @@ static void msr_write(u32 msr, u64 value)
  */
 static void cr4_write(u64 value)
 {
-	asm volatile("mov %0, %%cr4" : : "r"(value) : "memory");
+	/* #GP where VMXOFF did not leave VMX operation: vmx_off looks at what became of it. */
+	asm volatile("1: mov %0, %%cr4\n2:\n" _ASM_EXTABLE(1b, 2b) : : "r"(value) : "memory");
 }
 
 /* Register `reg` (0 EAX ...) of subleaf 0. */
@@ -361,6 +362,11 @@ static void vmx_off(struct slice *s)
 	/* #UD outside VMX operation, which vmx_on entered and nothing has left since. */
 	asm volatile("1: vmxoff\n2:\n" _ASM_EXTABLE(1b, 2b) : : : "cc", "memory");
 	cr4_write(s->registers.cr4);
+	if (__read_cr4() & X86_CR4_VMXE) {
+		/* VMXOFF fails under an SMM monitor (dual-monitor treatment). */
+		pr_emerg_once("vmfuzz: VMXOFF failed, this CPU stays in VMX operation; restart the machine\n");
+		s->wrong++;
+	}
 	registers_restore(s);
 }
 
@@ -767,8 +773,8 @@ int vmfuzz_machine_capture(struct vmfuzz_machine *m)
 
 int vmfuzz_machine_init(struct vmfuzz_machine *m)
 {
-	/* Below 4 GiB: some processors want VMX structures there (IA32_VMX_BASIC[48]). */
-	gfp_t where = GFP_KERNEL | GFP_DMA32 | __GFP_ZERO;
+	/* Below 4 GiB: some processors want VMX structures there (IA32_VMX_BASIC[48]). The caller says so when there are none. */
+	gfp_t where = GFP_KERNEL | GFP_DMA32 | __GFP_ZERO | __GFP_NOWARN;
 
 	m->arena = (void *)__get_free_pages(where, get_order(VMFUZZ_ARENA_BYTES));
 	m->vmxon_region = (u64 *)__get_free_page(where);

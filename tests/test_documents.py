@@ -113,6 +113,15 @@ def test_the_api_page_is_current() -> None:
     assert benchmark("api_page").page() == text_of(ROOT / "docs" / "api.md"), "run `python benchmarks/api_page.py > docs/api.md`"
 
 
+def test_the_campaigns_through_the_module_are_in_their_document() -> None:
+    script = benchmark("module_page")
+    campaigns = script.campaigns(script.CAMPAIGNS.read_text(encoding="utf-8"))
+    shown = script.BLOCK.search(text_of(script.PAGE))
+    assert shown is not None
+    assert shown[2] == script.tables(campaigns), "run `python benchmarks/module_page.py`"
+    assert f"{sum(campaign['executed'] for campaign in campaigns):,} candidates executed" in shown[2]
+
+
 def benchmark(name: str) -> ModuleType:
     """A script of benchmarks/ as a module."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")

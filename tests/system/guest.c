@@ -8,6 +8,8 @@
  * guest stress BATCHES: captures and runs the known-good VMCS, without end for 0, to be killed.
  * guest inherit CPU: captures here, runs in a child on another CPU.
  * guest kvm: creates a virtual machine of KVM, says so, and keeps it until it is killed.
+ * guest frames: prints what vmfuzz sends to the agent: a capture, then a run of many rows of the known-good VMCS.
+ * guest agent: is the agent.
  */
 #define _GNU_SOURCE
 #define main agent_main
@@ -525,6 +527,23 @@ static int inherit(int cpu)
 	return status != 0;
 }
 
+#define MANY_ROWS 5000	/* a batch that takes about a second in Bochs: long enough to be killed in its middle */
+
+static int frames(void)
+{
+	struct vmfuzz_frame frame = { MAGIC, VMFUZZ_IOC_CAPTURE, sizeof(known) };
+	static struct vmfuzz_result rows[MANY_ROWS];
+	struct vmfuzz_run run;
+
+	if (call(VMFUZZ_IOC_CAPTURE, &known) || !write_all(1, &frame, sizeof(frame)) || !write_all(1, &known, sizeof(known)))
+		return 1;
+	run = known_run();
+	run.row_count = MANY_ROWS;
+	frame = (struct vmfuzz_frame){ MAGIC, VMFUZZ_IOC_RUN, sizeof(run) + run.base_count * sizeof(struct vmfuzz_pair) + sizeof(rows) };
+	return !(write_all(1, &frame, sizeof(frame)) && write_all(1, &run, sizeof(run)) &&
+		 write_all(1, known.fields, run.base_count * sizeof(struct vmfuzz_pair)) && write_all(1, rows, sizeof(rows)));
+}
+
 static int kvm(void)
 {
 	int file = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -543,7 +562,7 @@ static int kvm(void)
 static int stress(unsigned int batches)
 {
 	static struct vmfuzz_capture capture = { .size = sizeof(capture), .version = VMFUZZ_UAPI_VERSION };
-	static struct vmfuzz_result rows[20000];
+	static struct vmfuzz_result rows[MANY_ROWS];
 	struct vmfuzz_run run;
 	unsigned int i, entered = 0;
 
@@ -554,14 +573,14 @@ static int stress(unsigned int batches)
 		run.base = (uintptr_t)capture.fields;
 		run.base_count = capture.field_count;
 		run.rows = (uintptr_t)rows;
-		run.row_count = 20000;
+		run.row_count = MANY_ROWS;
 		if (!error)
 			error = call(VMFUZZ_IOC_RUN, &run);
 		if (error) {
 			printf("stress: errno %d (%s)\n", error, strerror(error));
 			return 1;
 		}
-		entered += rows[0].kind == VMFUZZ_KIND_EXIT && rows[19999].kind == VMFUZZ_KIND_EXIT;
+		entered += rows[0].kind == VMFUZZ_KIND_EXIT && rows[MANY_ROWS - 1].kind == VMFUZZ_KIND_EXIT;
 		if (!i) {
 			printf("stress runs, kind %d reason %u status %llu\n", rows[0].kind, rows[0].exit_reason, run.status);
 			fflush(stdout);
@@ -589,6 +608,10 @@ int main(int argc, char **argv)
 		return inherit(atoi(argv[2]));
 	if (argc > 1 && !strcmp(argv[1], "kvm"))
 		return kvm();
-	fprintf(stderr, "guest mailbox DISK | misuse vmx|none | flips SEED REQUESTS | race REQUESTS | cycles COUNT | stress BATCHES | inherit CPU | kvm\n");
-	return (void)agent_main, 2;
+	if (argc > 1 && !strcmp(argv[1], "frames"))
+		return frames();
+	if (argc > 1 && !strcmp(argv[1], "agent"))
+		return agent_main();
+	fprintf(stderr, "guest mailbox DISK | misuse vmx|none | flips SEED REQUESTS | race REQUESTS | cycles COUNT | stress BATCHES | inherit CPU | kvm | frames | agent\n");
+	return 2;
 }

@@ -9,11 +9,13 @@ import os
 import platform
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from machine import CLOSE, HERE, KMOD, TROUBLE, Machine, MachineError, build_module
+from debian_kernels import KMOD, MachineError, build_module
+from machine import CLOSE, HERE, TROUBLE, Machine
 
 from vmfuzz.execute.kmod_device import LocalDevice, cpu_has_vmx
 
@@ -76,6 +78,10 @@ class ThisMachine(Machine):
         if self._device is None:
             self._device = LocalDevice()
         return self._device.request(code, payload)
+
+    def wait_for_batches(self, count: int, seconds: float = 600.0) -> None:  # noqa: ARG002
+        """The agent's requests are not seen here: long enough for them."""
+        time.sleep(10)
 
     def agent(self) -> str:
         """The command that starts the agent."""

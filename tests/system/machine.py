@@ -26,7 +26,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-KMOD: Final = Path(__file__).parents[2] / "kmod"
+from debian_kernels import KMOD, MachineError, build_module, image_of, kernels, modules_of, with_dependencies
+
+from vmfuzz.execute.kmod_abi import kmod_constants
+
 HERE: Final = Path(__file__).parent
 _MAGIC: Final = 0x7A667676
 _HEAD: Final = struct.Struct("<IIQQ")
@@ -37,22 +40,41 @@ _DISK_BYTES: Final = _CYLINDERS * _CYLINDER_BYTES
 _KVM_CREATE_VM: Final = 0xAE01
 SHELL, CLOSE = 0x100, 0x5600
 #: What a clean kernel log does not have.
-TROUBLE: Final = "BUG:|WARNING:|Oops|Call Trace|general protection|nable to handle|lockup|self-detected stall|came back|VMXON failed|is lost|machine check"
-_BOOT_SECONDS: Final = 900.0
-_KVM_SECONDS: Final = 20.0
+TROUBLE: Final = "|".join(
+    (
+        "BUG:|WARNING:|Oops|Call Trace|general protection|nable to handle|lockup|self-detected stall",
+        "came back|VMX(ON|OFF) failed|is lost|machine check",
+    )
+)
+#: A machine's processor time, so that other work on the host changes nothing. By the clock so many times as much, for one that sleeps for ever.
+_BOOT_SECONDS: Final = 300.0
+_ANSWER_SECONDS: Final = 300.0
+_PATIENCE: Final = 10
+#: The machine ends with who started it, whatever ended that: one that stays behind would slow down all that come after it.
+_TIED: Final = ("setpriv", "--pdeathsig", "TERM", "--")
+_KVM_SECONDS: Final = 4.0
 _ISOLINUX: Final = (Path("/usr/lib/ISOLINUX/isolinux.bin"), Path("/usr/lib/syslinux/modules/bios/ldlinux.c32"))
+#: The kernel names disks in the order in which it happens to find them; their sizes tell which is which.
 _INIT: Final = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox --install -s /bin
 mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev
 for module in $(cat /modules.order); do insmod /$module; done
-for i in 1 2 3 4 5 6 7 8 9 10; do [ -b /dev/sda ] && break; sleep 0.2; done
-if [ -b /dev/sdb ]; then
-    mkdir -p /root; mount -t ext4 /dev/sdb /root
+while :; do
+    mailbox= second=
+    for disk in /sys/block/sd*; do
+        [ -b /dev/${{disk##*/}} ] || continue
+        if [ "$(cat $disk/size)" = {sectors} ]; then mailbox=/dev/${{disk##*/}}; else second=/dev/${{disk##*/}}; fi
+    done
+    [ "$mailbox" ] && [ {disks} = 1 -o "$second" ] && break
+    sleep 0.2
+done
+if [ "$second" ]; then
+    mkdir -p /root; mount -t ext4 $second /root
     for dir in dev proc sys; do mount -o bind /$dir /root/$dir; done
 fi
 insmod /vmfuzz.ko && echo "INIT: module loaded"
-/guest mailbox /dev/sda
+/guest mailbox $mailbox
 echo "INIT: mailbox ended $?"
 poweroff -f
 """
@@ -84,42 +106,12 @@ _ARGUMENTS: Final = (
 _OTHERS: Final = ("kvm-intel",)
 
 
-class MachineError(Exception):
-    """The machine did not boot, died or did not answer."""
-
-
-def _version(folder: Path) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"[0-9]+", folder.name))
-
-
-def kernels() -> list[Path]:
-    """Headers of Debian's cloud kernels whose images are there as well, from the oldest to the newest.
-
-    VMFUZZ_SYSTEM_ROOT names a folder in which more packages were unpacked.
-    """
-    roots = [Path("/"), *map(Path, filter(None, [os.environ.get("VMFUZZ_SYSTEM_ROOT")]))]
-    found = [folder for root in roots for folder in root.glob("usr/src/linux-headers-*-cloud-amd64") if _image(folder).exists()]
-    return sorted((folder for folder in found if (_modules(folder) / "kernel").is_dir()), key=_version)
-
-
-def _release(headers: Path) -> str:
-    return headers.name.removeprefix("linux-headers-")
-
-
-def _image(headers: Path) -> Path:
-    return headers.parents[2] / "boot" / f"vmlinuz-{_release(headers)}"
-
-
-def _modules(headers: Path) -> Path:
-    return headers.parents[2] / "lib/modules" / _release(headers)
-
-
 def needs(emulator: str) -> str | None:
     """What is missing for a machine in `emulator` (bochs, qemu), as a sentence; None when all is there."""
     if "PYTEST_XDIST_WORKER" in os.environ and "VMFUZZ_SYSTEM" not in os.environ:
         return "they boot machines: run `make test-system`, or `pytest tests/system` without -n"
     wanted = {"bochs": ("bochs", "script", "xorriso"), "qemu": ("qemu-system-x86_64",)}[emulator]
-    missing = [tool for tool in (*wanted, "gcc", "make", "cpio") if not shutil.which(tool)]
+    missing = [tool for tool in (*wanted, "gcc", "make", "cpio", "setpriv") if not shutil.which(tool)]
     if not Path("/bin/busybox").exists():
         missing.append("busybox-static")
     if emulator == "bochs":
@@ -147,34 +139,6 @@ def exchange(file: int, code: int, payload: bytes) -> Iterator[tuple[int, bytes]
     while True:
         _, answer, length, answered = _HEAD.unpack(os.pread(file, _HEAD.size, _REPLY_HEAD))
         yield (answer, os.pread(file, length, _REPLY_DATA) if length else b"") if answered == number else None
-
-
-def build_module(folder: Path, kernel: Path) -> str:
-    """Build vmfuzz.ko in `folder` with all warnings, and with sparse where that is installed; returns what compiler and tools said."""
-    for name in ("*.c", "*.h", "Kbuild"):
-        for path in KMOD.glob(name):
-            shutil.copy(path, folder)
-    checks = ["C=2"] if shutil.which("sparse") else []
-    done = subprocess.run(["make", "-C", kernel, f"M={folder}", "W=1", *checks, "modules"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise MachineError(f"the module does not build:\n{done.stdout}{done.stderr}")
-    return done.stdout + done.stderr
-
-
-def _with_dependencies(folder: Path, names: tuple[str, ...]) -> list[Path]:
-    """Kernel modules of /lib/modules/RELEASE in the order in which they have to be loaded."""
-    depends: dict[str, list[str]] = {}
-    for line in (folder / "modules.dep").read_text().splitlines():
-        path, _, rest = line.partition(":")
-        depends[Path(path).name] = [path, *rest.split()]
-    builtin = {Path(line).stem for line in (folder / "modules.builtin").read_text().splitlines()}
-    found: dict[Path, None] = {}
-    for name in names:
-        if name in builtin:
-            continue
-        path, *before = next(line for file, line in depends.items() if file.split(".")[0] == name)
-        found.update(dict.fromkeys(folder / other for other in [*reversed(before), path]))
-    return list(found)
 
 
 class Machine:
@@ -209,7 +173,7 @@ class Machine:
         with self.disk.open("wb") as disk:
             disk.truncate(_DISK_BYTES)
         self._file = os.open(self.disk, os.O_RDWR)
-        image = _image(self.kernel)
+        image = image_of(self.kernel)
         if self.emulator == "bochs":
             threading.Thread(target=self._drain_screen, daemon=True).start()
             self._boot(self._bochs(image), _BOOT_SECONDS)
@@ -219,24 +183,25 @@ class Machine:
 
     def _boot(self, command: list[str], seconds: float) -> None:
         with (self.folder / "screen.log").open("wb") as screen:
-            self._process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen)
+            self._process = subprocess.Popen([*_TIED, *command], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen)
         self.shell("true", seconds)
 
     def _drain_screen(self) -> None:
-        """Bochs draws the machine's text screen into a terminal of its own. Once that is full of what nobody reads, the machine stops."""
+        """Bochs draws the machine's text screen into a terminal of its own and sleeps in write() for ever once that is full of what nobody reads."""
         screen = self.folder / "screen.log"
-        for _ in range(int(_BOOT_SECONDS * 10)):
+        for _ in range(int(_BOOT_SECONDS * _PATIENCE * 10)):
             found = re.search(r'connected to screen "(/dev/pts/\d+)"', screen.read_text(errors="replace")) if screen.exists() else None
             if found:
                 break
             time.sleep(0.1)
         else:
             return
+        terminal = os.open(found[1], os.O_RDONLY | os.O_NOCTTY)
         with contextlib.suppress(OSError):  # EIO once Bochs has ended
-            terminal = os.open(found[1], os.O_RDONLY | os.O_NOCTTY)
             tty.setraw(terminal)
             while os.read(terminal, 1 << 16):
                 continue
+        os.close(terminal)
 
     def _boots(self, command: list[str]) -> bool:
         """Whether it does within a time in which a virtual machine of KVM does: where KVM is nested in something, it may hang."""
@@ -258,7 +223,8 @@ class Machine:
         shutil.copy(build / "vmfuzz.ko", root)
         self._add_modules(root, ("ata_piix", "sd_mod", *(("ext4",) if self.second_disk else ())), "modules.order")
         self._add_modules(root, _OTHERS, "others.order")
-        (root / "init").write_text(_INIT)
+        disks = 1 if self.second_disk is None else 2
+        (root / "init").write_text(_INIT.format(sectors=_DISK_BYTES // 512, disks=disks))
         (root / "init").chmod(0o755)
         pack = "find . | cpio -o -H newc --quiet | gzip -1 > ../initrd.gz"
         subprocess.run(["sh", "-c", pack], cwd=root, check=True)
@@ -266,7 +232,7 @@ class Machine:
     def _add_modules(self, root: Path, names: tuple[str, ...], order: str) -> None:
         """Copy modules and what they need; `order` lists them as they have to be loaded. busybox cannot read compressed ones."""
         listed = []
-        for path in _with_dependencies(_modules(self.kernel), names):
+        for path in with_dependencies(modules_of(self.kernel), names):
             name = path.name.removesuffix(".xz")
             listed.append(name)
             data = path.read_bytes()
@@ -305,25 +271,51 @@ class Machine:
         processor = ["-accel", "kvm", "-cpu", "host,-vmx,-arch-capabilities"] if kvm else ["-accel", "tcg", "-cpu", "max"]
         return ["qemu-system-x86_64", *processor, *options, *drive, *kernel]
 
-    def request(self, code: int, payload: bytes, seconds: float = 600.0) -> tuple[int, bytes]:
-        """One frame to the machine; returns its answer's code and bytes."""
-        deadline = time.monotonic() + seconds
+    def _processor_seconds(self) -> float:
+        """Processor time that the machine has had."""
+        ticks, processes = 0, [] if self._process is None else [self._process.pid]
+        while processes:
+            process = Path("/proc", str(processes.pop()))
+            with contextlib.suppress(OSError):  # it has ended
+                fields = (process / "stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+                processes += map(int, (process / "task" / process.name / "children").read_text().split())
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def request(self, code: int, payload: bytes, seconds: float = _ANSWER_SECONDS) -> tuple[int, bytes]:
+        """One frame to the machine; returns its answer's code and bytes. `seconds`: of the machine's processor time."""
+        began, had = time.monotonic(), self._processor_seconds()
+        look = began + 1
         for answer in exchange(self._file, code, payload):
             if answer is not None:
                 return answer
             if self._process is None or self._process.poll() is not None:
                 raise MachineError(f"the machine ended: {self.last_words()}")
-            if time.monotonic() > deadline:
-                break
+            if time.monotonic() > look:
+                look = time.monotonic() + 1
+                if self._processor_seconds() - had > seconds or look - began > seconds * _PATIENCE:
+                    break
             time.sleep(0.002)
-        raise MachineError(f"no answer for {seconds:g} s: {self.last_words()}")
+        spent = f"{self._processor_seconds() - had:.0f} s of processor time, {time.monotonic() - began:.0f} s by the clock"
+        raise MachineError(f"no answer for {spent}: {self.last_words()}")
 
     def last_request(self) -> bytes:
         """The payload that the machine got last: the culprit, if it died of it."""
         _, _, length, _ = _HEAD.unpack(os.pread(self._file, _HEAD.size, 0))
         return os.pread(self._file, length, _REQUEST_DATA)
 
-    def shell(self, command: str, seconds: float = 600.0) -> str:
+    def wait_for_batches(self, count: int, seconds: float = _ANSWER_SECONDS * _PATIENCE) -> None:
+        """Until another program has sent so many runs through the mailbox; raises MachineError when it does not."""
+        deadline, seen = time.monotonic() + seconds, set[int]()
+        while len(seen) < count:
+            _, code, _, number = _HEAD.unpack(os.pread(self._file, _HEAD.size, 0))
+            if code == kmod_constants()["IOC_RUN"]:
+                seen.add(number)
+            if time.monotonic() > deadline:
+                raise MachineError(f"{len(seen)} of {count} runs came in {seconds:g} s")
+            time.sleep(0.001)
+
+    def shell(self, command: str, seconds: float = _ANSWER_SECONDS) -> str:
         """Run a command in the machine as root; raises MachineError when it fails."""
         status, said = self.request(SHELL, command.encode(), seconds)
         if status:

@@ -11,7 +11,7 @@ from machine import Machine, needs
 from vmfuzz.arch.outcomes import Kind
 
 missing = needs("bochs")
-pytestmark = [pytest.mark.skipif(missing is not None, reason=str(missing)), pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.skipif(missing is not None, reason=str(missing)), pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,21 @@ def test_both_processors_execute(machine: Machine) -> None:
 
 def test_a_processor_that_goes_offline(machine: Machine) -> None:
     """The batch ends with EXDEV, nothing is left behind, and the processor serves again when it is back."""
-    machine.shell("taskset -c 1 /guest stress 0 > /tmp/out & while ! grep -q runs /tmp/out; do sleep 0.01; done")
+    machine.shell("taskset -c 1 /guest stress 0 > /tmp/out & while [ ! -s /tmp/out ]; do sleep 0.01; done; grep runs /tmp/out")
     machine.shell("echo 0 > /sys/devices/system/cpu/cpu1/online")
     machine.shell("for i in 1 2 3 4 5 6 7 8 9 10; do grep -q errno /tmp/out && break; sleep 0.1; done; grep -q 'errno 18' /tmp/out")
     machine.shell("echo 1 > /sys/devices/system/cpu/cpu1/online")
     assert "1 of 1 batches entered" in machine.shell("taskset -c 1 /guest stress 1")
+
+
+@pytest.mark.parametrize("cpu", [0, 1])
+def test_killed_in_the_middle_of_a_batch(machine: Machine, cpu: int) -> None:
+    """Afterwards the module can be unloaded, and neither processor is in VMX operation: the module would refuse to run there."""
+    start = f"taskset -c {cpu} /guest stress 0 > /tmp/out & echo $! > /tmp/pid; while [ ! -s /tmp/out ]; do sleep 0.01; done; grep runs /tmp/out"
+    machine.shell(f"{start}; kill -9 $(cat /tmp/pid)")
+    machine.shell("for i in 1 2 3 4 5 6 7 8 9; do rmmod vmfuzz && break; sleep 0.1; done; insmod /vmfuzz.ko")
+    for other in (0, 1):
+        assert "1 of 1 batches entered" in machine.shell(f"taskset -c {other} /guest stress 1")
 
 
 def test_a_child_on_the_other_processor(machine: Machine) -> None:

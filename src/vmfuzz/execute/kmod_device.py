@@ -71,7 +71,10 @@ def why_not_open(error: OSError) -> str:
     """What is wrong and what to do when /dev/vmfuzz cannot be opened."""
     if isinstance(error, FileNotFoundError):
         if not cpu_has_vmx():
-            return "this processor has no VMX (or a hypervisor hides it), so the kernel module is of no use here: use --executor bochs"
+            return (
+                'this processor has no VMX, or a hypervisor hides it, or the firmware disabled it (`dmesg` says "VMX (outside TXT) disabled by '
+                'BIOS" then: enable Intel VT-x in its setup); without VMX the kernel module is of no use: use --executor bochs'
+            )
         if _MODULE.exists():
             return f"the module vmfuzz is loaded, but {DEVICE} does not exist: is devtmpfs mounted on /dev?"
         return f"{DEVICE} does not exist: {_how_to_load()}"
@@ -99,7 +102,10 @@ def _how_to_load() -> str:
 #: What an errno of a request means (kmod/vmfuzz_uapi.h) and what to do.
 _ERRORS: Final = {
     "ENODEV": "the processor has no VMX, or a hypervisor hides it; use --executor bochs",
-    "EACCES": "the firmware disabled VMX (IA32_FEATURE_CONTROL); enable virtualization (Intel VT-x) in its setup",
+    "EACCES": (
+        "the firmware disabled VMX, or nothing locked IA32_FEATURE_CONTROL (the kernel log says which); enable virtualization (Intel VT-x) "
+        "in its setup, or boot a kernel with KVM, which locks it"
+    ),
     "EADDRINUSE": "another program is in VMX operation on this CPU, most likely KVM; stop virtual machines and `modprobe -r kvm_intel`",
     "EPROTONOSUPPORT": "the kernel uses FRED, supervisor shadow stacks or Intel PT, which the module cannot give back; see the kernel log",
     "EXDEV": "the process moved to another CPU (was its CPU taken offline?); open the executor again",

@@ -29,7 +29,8 @@ _SHOWN_CHECKS: Final = 3
 @cache
 def _messages() -> tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]:
     found = []
-    for message, ids in sorted(MESSAGES.items(), key=lambda item: -len(item[0])):  # one may begin with another
+    # the one with most words of its own first: one message may begin with another, and "%s" stands for any register
+    for message, ids in sorted(MESSAGES.items(), key=lambda item: -len(_FORMAT.sub("", item[0]))):
         parts, end = "", 0
         for match in _FORMAT.finditer(message):
             printed = _PRINTED[match[0]]

@@ -13,7 +13,7 @@ from vmfuzz.model.check import Check, Fails
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.deviations import Deviation, skipping
 from vmfuzz.model.expr import TRUE, Cond, all_of
-from vmfuzz.model.operands import enabled, has, vmcs
+from vmfuzz.model.operands import canonical, enabled, has, vmcs
 from vmfuzz.model.sections import Citation
 
 _CET: Final = has("cet_ss") | has("cet_ibt")
@@ -60,6 +60,25 @@ BOCHS_2_7_DEVIATIONS: Final = (
         "CR0.PE = 0, must not have one all the same. Bochs 2.7 leaves out the whole comparison where the processor has CET. Bochs 3.0 makes it.",
         "VMenterLoadCheckVmControls, event injection: the comparison of push_error stands in a test for the absence of CET.",
         skips=dict.fromkeys(("ctl.inject.errcode.forbidden.type", "ctl.inject.errcode.forbidden.realmode"), _CET),
+    ),
+    Deviation(
+        "bochs-2.7-ssp-canonical",
+        _BOCHS_2_7,
+        "guest SSP must be canonical",
+        "The SDM asks of a 64-bit guest's SSP only that bits beyond the linear-address width are identical; the bit below them may differ. Bochs "
+        "2.7 demands a canonical address, Bochs 3.0 does not.",
+        "VMenterLoadCheckGuestState, CET state: IsCanonical of the field.",
+        adds=(
+            Check(
+                "guest.cet.ssp.canonical",
+                Citation(BY_ID["guest.cet.isst"].section.title),
+                "Guest SSP must be canonical (Bochs 2.7).",
+                canonical(vmcs.guest_ssp),
+                enabled(Entry.LOAD_CET_STATE),
+                TRUE,
+                Fails.GUEST,
+            ),
+        ),
     ),
     Deviation(
         "bochs-2.7-s-cet-high",

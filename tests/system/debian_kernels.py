@@ -1,0 +1,73 @@
+"""Debian's kernels on this machine, and the module built for one of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+KMOD: Final = Path(__file__).parents[2] / "kmod"
+
+
+class MachineError(Exception):
+    """The machine did not boot, died or did not answer."""
+
+
+def _version(folder: Path) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"[0-9]+", folder.name))
+
+
+def kernels() -> list[Path]:
+    """Headers of Debian's cloud kernels whose images are there as well, from the oldest to the newest.
+
+    VMFUZZ_SYSTEM_ROOT names a folder in which more packages were unpacked.
+    """
+    roots = [Path("/"), *map(Path, filter(None, [os.environ.get("VMFUZZ_SYSTEM_ROOT")]))]
+    found = [folder for root in roots for folder in root.glob("usr/src/linux-headers-*-cloud-amd64") if image_of(folder).exists()]
+    return sorted((folder for folder in found if (modules_of(folder) / "kernel").is_dir()), key=_version)
+
+
+def release(headers: Path) -> str:
+    """The kernel's release."""
+    return headers.name.removeprefix("linux-headers-")
+
+
+def image_of(headers: Path) -> Path:
+    """The kernel that belongs to headers."""
+    return headers.parents[2] / "boot" / f"vmlinuz-{release(headers)}"
+
+
+def modules_of(headers: Path) -> Path:
+    """The modules that belong to headers."""
+    return headers.parents[2] / "lib/modules" / release(headers)
+
+
+def build_module(folder: Path, kernel: Path) -> str:
+    """Build vmfuzz.ko in `folder` with all warnings, and with sparse where that is installed; returns what compiler and tools said."""
+    for name in ("*.c", "*.h", "Kbuild"):
+        for path in KMOD.glob(name):
+            shutil.copy(path, folder)
+    checks = ["C=2"] if shutil.which("sparse") else []
+    done = subprocess.run(["make", "-C", kernel, f"M={folder}", "W=1", *checks, "modules"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MachineError(f"the module does not build:\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+def with_dependencies(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    """Kernel modules of /lib/modules/RELEASE in the order in which they have to be loaded."""
+    depends: dict[str, list[str]] = {}
+    for line in (folder / "modules.dep").read_text().splitlines():
+        path, _, rest = line.partition(":")
+        depends[Path(path).name] = [path, *rest.split()]
+    builtin = {Path(line).stem for line in (folder / "modules.builtin").read_text().splitlines()}
+    found: dict[Path, None] = {}
+    for name in names:
+        if name in builtin:
+            continue
+        path, *before = next(line for file, line in depends.items() if file.split(".")[0] == name)
+        found.update(dict.fromkeys(folder / other for other in [*reversed(before), path]))
+    return list(found)
