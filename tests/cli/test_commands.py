@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -330,3 +331,23 @@ def test_doctor_says_so_where_nothing_works(monkeypatch: pytest.MonkeyPatch, tmp
     finally:
         for cached in (abi._engine, abi.constants, abi.struct_dtype):
             cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "vmfuzz: cannot write standard output: No space left on device; "),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found"), "vmfuzz: No usable temporary directory found; "),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "vmfuzz: cannot use '/root/x': Permission denied; "),
+    ],
+    ids=str,
+)
+def test_an_error_of_the_system_is_not_taken_for_a_full_disk(monkeypatch: pytest.MonkeyPatch, error: OSError, said: str) -> None:
+    def fails(*_arguments: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("vmfuzz.cli.main._silence", lambda: None)
+    monkeypatch.setattr("click.Group.main", fails)
+    result = CliRunner().invoke(main, ["doctor"], standalone_mode=False)
+    assert result.exit_code == 3
+    assert result.stderr.startswith(said)

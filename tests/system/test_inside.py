@@ -69,7 +69,7 @@ def both_say(vmfuzz: Vmfuzz, expected: str, user: int = 0) -> None:
     one_sentence(vmfuzz.run(*RUN, user=user), expected)
     status, text = vmfuzz.run("doctor", user=user)
     assert status in (0, 3), text
-    assert expected in " ".join(text.split()).partition("not usable kmod:")[2]
+    assert expected in " ".join(text.split()).partition("not usable kmod:")[2], text
 
 
 def test_no_vmx(without_vmx: Vmfuzz) -> None:

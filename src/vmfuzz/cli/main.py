@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from importlib import import_module
@@ -34,6 +35,10 @@ COMMANDS: Final = {
     "checks": ("vmfuzz.cli.checks", "checks"),
     "doctor": ("vmfuzz.cli.doctor", "doctor"),
 }
+
+
+#: What the write to a file that is open may fail with.
+_OF_WRITING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN, errno.EINVAL)
 
 
 class Commands(click.Group):
@@ -74,11 +79,18 @@ class Commands(click.Group):
             _silence()
             sys.exit(0)
         except OSError as error:
-            what = "standard output" if error.filename is None else repr(error.filename)
             with contextlib.suppress(OSError):
-                click.echo(f"vmfuzz: cannot write {what}: {error.strerror or error}; what the command had to say is not complete", err=True)
+                click.echo(f"vmfuzz: {_failed(error)}; what the command had to say is not complete", err=True)
             _silence()
             sys.exit(EXIT_ENVIRONMENT)
+
+
+def _failed(error: OSError) -> str:
+    """What could not be done, and why; an error of writing to an open file does not name it."""
+    why = error.strerror or str(error)
+    if error.filename is not None:
+        return f"cannot use {error.filename!r}: {why}"
+    return f"cannot write standard output: {why}" if error.errno in _OF_WRITING else why
 
 
 def _silence() -> None:

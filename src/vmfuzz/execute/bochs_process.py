@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -52,7 +51,8 @@ class BochsProcess:
         self._image = image
         self.request: Any = self.view("EMU_REQUEST", struct_dtype("request"), 1)[0]
         self._messages: Any = self.view("EMU_MESSAGES", struct_dtype("messages"), 1)[0]
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        # in memory: whoever runs this need not have a directory to write to
+        self._stderr = os.fdopen(os.memfd_create("vmfuzz-bochs-stderr"), "w+b")
         self._process: subprocess.Popen[bytes] | None = None
         self._start()
 
