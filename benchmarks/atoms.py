@@ -52,10 +52,8 @@ def main() -> None:
     run.add_argument("cpus", nargs="*", metavar="CPU", help="default: all")
     arguments = parser.parse_args()
     if arguments.command == "page":
-        write_text(
-            PAGE,
-            page_of([json.loads(path.read_text(encoding="utf-8")) for path in (arguments.state / f"{cpu}.json" for cpu in CPU_MODELS)]),
-        )
+        files = (arguments.state / f"{cpu}.json" for cpu in CPU_MODELS)
+        write_text(PAGE, page_of([json.loads(path.read_text(encoding="utf-8")) for path in files]))
         return
     arguments.state.mkdir(parents=True, exist_ok=True)
     for cpu in arguments.cpus or CPU_MODELS:
@@ -77,10 +75,7 @@ def ways_of(cpu: str, millions: int, seed: int) -> dict[str, Any]:
         unseen = []
         for atom, violated in coverage.unseen():
             try:
-                case = None if suite.proven_impossible(atom, violated) else suite.case(atom, violated)
-                why = (
-                    IMPOSSIBLE if suite.proven_impossible(atom, violated) else "no case" if case is None else trial.observe(case).comparison
-                )
+                why = why_not(suite, trial, atom, violated)
             except EnvironmentUnusable as error:
                 why = f"no case: {error}"
             check = campaign.model.compiled[atom.check].check.id

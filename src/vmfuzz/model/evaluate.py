@@ -7,6 +7,7 @@ or a bool array. Mixed evaluation is what makes batches cheap: only what reads a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import and_, or_
 from typing import Any, Final
 
 import numpy as np
@@ -92,10 +93,8 @@ def _prepare(node: Node) -> _Run:
     if op == "cap":
         raise ModelError(f"capability {args[0]} has not been folded in")
     parts = [_run_of(child) for child in node.children]
-    if op == "all":
-        return _all(serial, parts)
-    if op == "any":
-        return _any(serial, parts)
+    if op in ("all", "any"):
+        return _joined(serial, parts, op == "all", and_ if op == "all" else or_)
     if op == "not":
         return _negation(serial, parts[0])
     rest = tuple(arg for arg in args if not isinstance(arg, Node))
@@ -133,40 +132,21 @@ def _negation(serial: int, part: _Run) -> _Run:
     return run
 
 
-def _all(serial: int, parts: Sequence[_Run]) -> _Run:
-    """Conjunction; a scalar False settles it without evaluating the rest."""
+def _joined(serial: int, parts: Sequence[_Run], neutral: bool, join: Callable[[Any, Any], Any]) -> _Run:
+    """Conjunction (neutral True) or disjunction (neutral False); the other scalar truth settles it without evaluating the rest."""
+    settled = not neutral
 
     def run(operands: Operands, memo: Memo) -> Truth:
         result: Truth | None = memo.get(serial)
         if result is None:
-            result = True
+            result = neutral
             for part in parts:
                 truth = part(operands, memo)
-                if truth is False:
-                    result = False
+                if truth is settled:
+                    result = settled
                     break
-                if truth is not True:
-                    result = truth if result is True else result & truth
-            memo[serial] = result
-        return result
-
-    return run
-
-
-def _any(serial: int, parts: Sequence[_Run]) -> _Run:
-    """Disjunction; a scalar True settles it without evaluating the rest."""
-
-    def run(operands: Operands, memo: Memo) -> Truth:
-        result: Truth | None = memo.get(serial)
-        if result is None:
-            result = False
-            for part in parts:
-                truth = part(operands, memo)
-                if truth is True:
-                    result = True
-                    break
-                if truth is not False:
-                    result = truth if result is False else result | truth
+                if truth is not neutral:
+                    result = truth if result is neutral else join(result, truth)
             memo[serial] = result
         return result
 
