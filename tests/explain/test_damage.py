@@ -227,3 +227,16 @@ def test_a_number_that_breaks_off_within_a_word_is_none():
 def test_a_field_that_lost_its_value_is_no_heading():
     dump = read_text("host rip: 0x2000\nhost rsp:\n0xffff98665b0c6000\nrflags: 0x246\nidtr: 0x1000\ntr: 0x40\n")[0]
     assert set(dump.readings) == {"host_rip", "guest_rflags", "guest_idtr_base", "guest_tr_selector"}
+
+
+def test_shuffled_lines_before_the_heading_are_no_dump_of_their_own():
+    """The keys before the heading come again behind it only in the other section's way of writing: "CS:" is the guest's, "CS=" the host's."""
+    before = ["CS:   sel=0x0010, attr=0x0a09b, limit=0xffffffff, base=0x0000000000000000", "PAT = 0x0407050600070106"]
+    behind = [
+        "CS=0010 SS=0018 DS=0000 ES=0000 FS=0000 GS=0000 TR=0040",
+        "PAT = 0x0007040600070406",
+        "RFLAGS=0x00000002         DR7 = 0x0000000000000400",
+    ]
+    dumps = read_text("\n".join([*before, "*** Guest State ***", *behind]) + "\n")
+    assert len(dumps) == 1
+    assert not {"guest_ia32_pat", "host_ia32_pat"} & set(dumps[0].readings)
