@@ -240,3 +240,41 @@ def test_shuffled_lines_before_the_heading_are_no_dump_of_their_own():
     dumps = read_text("\n".join([*before, "*** Guest State ***", *behind]) + "\n")
     assert len(dumps) == 1
     assert not {"guest_ia32_pat", "host_ia32_pat"} & set(dumps[0].readings)
+
+
+def test_the_rest_of_a_wrapped_line_may_belong_to_a_register_that_was_lost():
+    rest = "shadow=0x0000000000000000, gh_mask=fffffffffffff871"
+    following = "VMEntry: intr_info=800000d1 errcode=00000000 ilen=00000000"
+    dump = read_text(f"CR0: actual=0x0000000000050032,\n{rest}\n{following}\n")[0]
+    assert set(dump.readings) == {"guest_cr0", "vm_entry_interruption_info", "vm_entry_exception_error_code", "vm_entry_instruction_length"}
+    assert any("the register that should come next is missing" in warning for warning in dump.warnings)
+    assert "cr0_read_shadow" in read_text(f"CR0: actual=0x0000000000050032,\n{rest}\n")[0].readings  # nothing says that one is lost
+
+
+def test_shared_keys_are_not_placed_where_the_times_of_the_log_fall():
+    lines = [
+        "*** Guest State ***",
+        "CS:   sel=0x0010, attr=0x0a09b, limit=0xffffffff, base=0x0000000000000000",
+        "EFER = 0x0000000000000d01",
+    ]
+    lines += ["*** Host State ***", "EFER = 0x0000000000000000"]
+    times = ["7.000001", "7.000002", "7.000003", "7.000004", "7.000005"]
+    assert {"guest_ia32_efer", "host_ia32_efer"} <= set(read_text(_log(times, lines))[0].readings)
+    exchanged = read_text(_log([times[0], times[1], times[4], times[3], times[2]], [*lines[:2], lines[4], lines[3], lines[2]]))[0]
+    assert not {"guest_ia32_efer", "host_ia32_efer"} & set(exchanged.readings)
+    assert sum("it is not used" in warning for warning in exchanged.warnings) == 2
+
+
+def _log(times, lines):
+    return "".join(f"[ {time}] {line}\n" for time, line in zip(times, lines, strict=True))
+
+
+def test_a_field_with_a_garbled_value_is_no_heading():
+    dump = read_text("[**] guest rip: 0x1000\n** host rip:  Dxffffffffc070e000\n[**] idtr: 0x2000\n")[0]
+    assert set(dump.readings) == {"guest_rip", "guest_idtr_base"}
+    assert "line 2: host rip: Dxffffffffc070e000 is not a number; the field counts as not given" in dump.warnings
+
+
+def test_a_text_that_begins_within_its_only_line():
+    assert read_text("TR: 0000 1c000 ffffffff 0000000000000000\n")[0].readings == {}
+    assert "guest_tr_base" in read_text("  TR: 0040 0008b 0000206f fffffe0000003000\n")[0].readings

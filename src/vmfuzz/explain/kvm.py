@@ -73,7 +73,7 @@ def _split_at_heading(lines: list[Line]) -> list[list[Line]]:
 def parse(lines: list[Line], dump: Dump, ends: Ends) -> None:
     """Read the lines of one dump into `dump`; `ends`: the lines of the text that may not be whole."""
     tokens, astray = tokens_of(lines, dump, bool(lines) and lines[-1] is ends.unfinished)
-    orderly = _place(tokens, dump) and not astray and in_print_order(tokens) and pairs_match(tokens) and times_rise(lines)
+    orderly = _place(tokens, dump, times_rise(lines)) and not astray and in_print_order(tokens) and pairs_match(tokens)
     missing = gaps(tokens)
     for token in tokens:
         if ends.torn is not None and token.line == ends.torn.number:
@@ -117,10 +117,10 @@ def _number(token: Token, dump: Dump) -> int | None:
     return None
 
 
-def _place(tokens: list[Token], dump: Dump) -> bool:
+def _place(tokens: list[Token], dump: Dump, in_time: bool) -> bool:
     """Give every token that guest and host share its section, from what stands before and after it.
 
-    Returns whether the lines are in the order in which the programs print them.
+    `in_time`: the times before the lines never fall. Returns whether the lines are in the order in which the programs print them.
     """
     for first, second in pairwise(tokens):
         if first.line == second.line and {first.ending, second.ending} == {"rip", "rsp"} and not first.section:
@@ -128,7 +128,7 @@ def _place(tokens: list[Token], dump: Dump) -> bool:
             first.section = second.section = GUEST if first.ending == "rsp" else HOST
     marks = [(index, token.section) for index, token in enumerate(tokens) if token.section and token.section != "beside"]
     order = [SECTIONS.index(section.lstrip("*")) for _, section in marks]
-    orderly = order == sorted(order)
+    orderly = in_time and order == sorted(order)
     lines: dict[int, list[str]] = {}
     for token in tokens:
         lines.setdefault(token.line, []).append(f"{token.key}={token.value}")

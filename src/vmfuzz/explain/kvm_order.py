@@ -84,6 +84,7 @@ _AFTER_TR: Final = frozenset({"efer", "pat", "debugctl", "debugexceptions", "int
 def gaps(tokens: list[Token]) -> frozenset[int]:
     """The lines of registers after which the next register is missing: the rest of their wrapped lines may be that register's."""
     opened: dict[int, str] = {}
+    last = 0
     for token in tokens:
         register = token.key.partition(" ")[0].lower()
         ends = register in _AFTER_TR and token.section != HOST
@@ -91,6 +92,9 @@ def gaps(tokens: list[Token]) -> frozenset[int]:
             opened[token.line] = "end"  # CR4 stands right after CR0, and nothing of TR's after it
         if register in _ORDER and token.section == GUEST:
             opened.setdefault(token.opened if token.opened > 0 else token.line, register)
+            last = token.line
+    if opened and tokens[-1].line > last:
+        opened[tokens[-1].line + 1] = "end"
     return frozenset(
         line
         for (line, register), (_, after) in pairwise(opened.items())

@@ -292,6 +292,10 @@ class PlainReader(PlainStore):
             self._heading(text, line)
 
     def _heading(self, text: str, line: Line) -> None:
+        label, _, value = text.strip("*=-# :").partition(":")
+        if value.strip() and match_label(label).fields:
+            self.dump.warn(f"line {self.line}: {label.strip()}: {value.strip()} is not a number; the field counts as not given")
+            return
         words = normalise(text.strip("*=-# :"))
         if not words or len(words) > 5 or (len(text.split()) > 5 and not text.startswith(("*", "=", "-", "#"))):
             return

@@ -173,9 +173,11 @@ class Ends:
 
 def begins_within(lines: list[Line]) -> Line | None:
     """The first line of a text if it seems to have lost its beginning: the prefix that most others have, or most of its name."""
-    if len(lines) < 2:
+    if not lines:
         return None
     first, *others = lines
+    if not others:
+        return first if _END_OF_NAME.match(first.raw) else None
     logged = sum(line.raw.strip() != line.text for line in others)
     lost = first.raw.strip() == first.text and len(others) >= _ENOUGH and logged * 5 >= len(others) * 4
     numbers = _NUMBERS.match(first.text) and not any(_NUMBERS.match(line.text) for line in others)
