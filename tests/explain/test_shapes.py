@@ -212,3 +212,83 @@ def test_what_may_be_meant_is_no_mistake(text):
 def test_rights_of_lar_are_the_cause_though_the_mode_is_not_shown():
     found = answer(read_text("GUEST_CS_AR = 0x00af9b00\nexit reason 0x80000021\n")[0])
     assert "not shifted right by 8" in found.causes[0].what
+
+
+def test_a_dump_printed_like_kvms_with_blanks():
+    text = """*** Guest State ***
+     CR0: actual = 0x30, shadow = 0x60000010, gh_mask = 0xe0040037
+     CS:  sel = 0x0, attr = 0x9b, limit = 0xffff, base = 0x0
+     GDTR:  limit = 0xffff, base = 0x0
+     EFER = 0x0
+     DebugCtl = 0x0, DebugExceptions = 0x0
+*** Host State ***
+     CS = 0x8, SS = 0x28, DS = 0x0, ES = 0x0, FS = 0x0, GS = 0x0, TR = 0x50
+     CR0 = 0x80000033
+*** Control State ***
+     VMExit: intr_info = 0x0, errcode = 0x0, ilen = 0x3
+                 reason = 0x30, qualification = 0x182
+"""
+    dump = read_text(text)[0]
+    expected = {"guest_cr0": 0x30, "guest_cs_access_rights": 0x9B, "guest_gdtr_limit": 0xFFFF, "guest_ia32_efer": 0, "host_cs_selector": 8}
+    expected |= {"host_tr_selector": 0x50, "host_cr0": 0x80000033, "exit_reason": 0x30, "exit_qualification": 0x182}
+    assert {name: dump.readings[name].value for name in expected} == expected
+    assert dump.warnings == []
+
+
+def test_lines_of_a_dump_that_a_reply_quotes_below_it():
+    logged = [
+        "*** Guest State ***",
+        "CS:   sel=0x0010, attr=0x0a09b, limit=0xffffffff, base=0x0000000000000000",
+        "EFER = 0x0000000000000d01",
+    ]
+    logged += [
+        "Interruptibility = 00000002  ActivityState = 00000000",
+        "*** Control State ***",
+        "VMEntry: intr_info=80000501 errcode=00000000 ilen=00000001",
+    ]
+    text = "".join(f">> (XEN) {line}\n" for line in logged)
+    reply = ">> (XEN) domain_crash called from vmx.c:3335\n> Interruptibility = 00000002 (Blocked by Mov SS) and VMEntry:\n> intr_info=80000501 (ICEBP)\n"
+    assert (
+        set(read_text(text + reply)[0].readings) == set(read_text(text)[0].readings) >= {"guest_ia32_efer", "vm_entry_instruction_length"}
+    )
+
+
+def test_two_logs_put_together_at_a_heading():
+    guest = ["*** Guest State ***", "CS:   sel=0x0010, attr=0x0a09b, limit=0xffffffff, base=0x0000000000000000", "EFER= 0x0000000000000000"]
+    host = ["*** Host State ***", "CS=0010 SS=0018 DS=0000 ES=0000 FS=0000 GS=0000 TR=0040", "EFER= 0x0000000000000d01"]
+    text = "".join(f"[   {34 - (line in host)}.454{index:03}] {line}\n" for index, line in enumerate([*guest, *host]))
+    readings = read_text(text)[0].readings
+    assert (readings["guest_ia32_efer"].value, readings["host_ia32_efer"].value) == (0, 0xD01)
+
+
+def test_registers_of_a_crash_of_the_host_are_not_the_guests():
+    oops = """BUG: unable to handle page fault for address: ffd43f00063049e8
+RIP: 0010:mmu_free_root_page+0x3c/0x90 [kvm]
+RSP: 0018:ffa000000b3afb88 EFLAGS: 00010286
+RAX: ffd43f00063049c0 RBX: ff110000777ff000 RCX: 0000000000000001
+FS:  0000000000000000(0000) GS:ff1100084e300000(0000) knlGS:0000000000000000
+CS:  0010 DS: 0000 ES: 0000 CR0: 0000000080050033
+CR2: ffd43f00063049e8 CR3: 000000000260a006 CR4: 0000000000773ee0
+DR3: 0000000000000000 DR6: 00000000fffe07f0 DR7: 0000000000000400
+PKRU: 55555554
+"""
+    text = "KVM: entry failed, hardware error 0x80000021\n" + "".join(
+        f"[  293.{index:06}] {line}\n" for index, line in enumerate(oops.splitlines())
+    )
+    assert {name for name in read_text(text)[0].readings if name.startswith(("guest", "host"))} == set()
+
+
+def test_userspace_registers_below_a_dump_of_the_vmcs_are_passed_over():
+    sregs = """(gdb) p /x sregs
+$3 = {cs = {base = 0x2110000, limit = 0x1a0, selector = 0x97, type = 0xb,
+     present = 0x1, dpl = 0x3, db = 0x1, s = 0x1, l = 0x0, g = 0x0, avl = 0x0,
+     unusable = 0x0, padding = 0x0},
+"""
+    lines = [
+        "*** Guest State ***",
+        "CS:   sel=0x0010, attr=0x0a09b, limit=0xffffffff, base=0x0000000000000000",
+        "RFLAGS=0x00000002         DR7 = 0x0000000000000400",
+    ]
+    dump = "\n".join(lines) + "\n"
+    alone, beside = read_text(dump)[0], read_text(dump + sregs)[0]
+    assert (beside.readings, beside.warnings) == (alone.readings, alone.warnings)

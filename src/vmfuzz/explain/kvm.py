@@ -29,6 +29,18 @@ _WEAK: Final = re.compile(
 )
 
 
+#: Lines of programs that print like KVM but with blanks; only beside a heading.
+_HEADING: Final = re.compile(r"\*\*\* ?(?:Guest|Host|Control) State")
+_BLANKS: Final = re.compile(
+    r"[$>#|+-]?\s*(?:(?:[CDSEFG]S|LDTR|TR|GDTR|IDTR):\s+(?:sel|attr|limit|base) = |reason = (?:0x)?[0-9a-fA-F]+,? qual|CS = (?:0x)?[0-9a-fA-F]+, SS = |"
+    r"[FG]SBase = |TRBase = |(?:GDT|IDT)Base = |CR0 = (?:0x)?[0-9a-fA-F]+(?:, CR3| *$)|CR[34] = |VM(?:Entry|Exit): intr_info = |IDTVectoring: info = |"
+    r"(?:PinBased|CPUBased|SecondaryExec|TertiaryExec|EntryControls|ExitControls|ExceptionBitmap|PLE Gap) = 0x|Sysenter RSP = |CR[034]: ?actual|"
+    r"PDPT[RE]\d = |RSP = |RIP = |RFLAGS = |EFER = |PAT = |Debug(?:Ctl|Exceptions) = |Interruptibility = |EPT pointer = )"
+)
+#: What a kernel's log or Xen's console puts before its lines.
+_LOGGED: Final = re.compile(r"\(XEN\)|\[ *\d+\.\d+\]")
+
+
 def is_dump_line(line: Line) -> bool:
     """Whether a line (without prefixes) begins like one of this format."""
     return _is_dump_text(line.text)
@@ -45,17 +57,31 @@ def split_lines(lines: list[Line]) -> tuple[list[list[Line]], list[Line]]:
     others: list[Line] = []
     if all(_WEAK.match(line.text) for line in lines if is_dump_line(line)):
         return [], lines
+    headed = any(_HEADING.match(line.text) for line in lines)
     for index, line in enumerate(lines):
         previous = mine and mine[-1] is lines[index - 1]
-        if is_dump_line(line) or (previous and CONTINUES.match(line.text)):
+        if is_dump_line(line) or (previous and CONTINUES.match(line.text)) or (headed and _BLANKS.match(line.text)):
             mine.append(line)
         else:
             others.append(line)
+    quoted = _quoted_below(mine)
+    if quoted:
+        mine, others = mine[: -len(quoted)], sorted([*others, *quoted], key=lambda line: line.number)
     callers = {line.caller for line in mine if line.caller}
     streams = [mine]
     if len(callers) > 1:  # dumps of several processors, interleaved
         streams = [[line for line in mine if line.caller == caller] for caller in sorted(callers)]
     return [dump for stream in streams for dump in _split_at_heading(stream)], others
+
+
+def _quoted_below(lines: list[Line]) -> list[Line]:
+    """The last lines of a dump that somebody quoted below it: apart from it, and without what the log puts before its lines."""
+    logged = [index for index, line in enumerate(lines) if _LOGGED.search(line.raw)]
+    if len(logged) * 3 < len(lines):
+        return []
+    apart = (index for index in range(logged[-1] + 1, len(lines)) if lines[index].number > lines[index - 1].number + 1) if logged else ()
+    first = next(iter(apart), len(lines))
+    return lines[first:]
 
 
 def _split_at_heading(lines: list[Line]) -> list[list[Line]]:

@@ -62,7 +62,7 @@ _TOKEN: Final = re.compile(
     rf"|(?<![\w.])(?P<entry>\d+):\s*msr=(?P<msr>{_HEX})\s+value=(?P<msrvalue>{_HEX})"
     rf"|(?<![\w.-])(?P<key>{_alternatives(_KEYS)})"
     rf"\s*=\s*(?P<value>(?![^\s,]+\s*=|Sysenter\b|\*\*\*)[^\s,]+)?(?P<suffix>\s*\((?:effective|autoload)\))?"
-    rf"|(?<![\w.-])(?P<plain>CR0|CR4|{'|'.join(HOST_SELECTORS)})=(?P<plainvalue>\S+)"
+    rf"|(?<![\w.-])(?P<plain>CR0|CR4|{'|'.join(HOST_SELECTORS)})(?:=| = )(?P<plainvalue>\S+)"
 )
 #: A line that begins with a value: it goes on a line that a mail program broke.
 _VALUE_ALONE: Final = re.compile(r"(?:0x)?[0-9a-fA-F]{4,16}(?:[\s,(]|$)")

@@ -17,10 +17,13 @@ from vmfuzz.explain.plain import PlainReader, is_code, may_be_a_value
 from vmfuzz.explain.text import Ends, Line, begins_within, garbled, lines_of, mend
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
 
-#: Lines of a crash report of the guest that stand beside a dump: registers as the guest had them, in no form that says which field.
+#: Lines of a crash report of the guest or of the host that stand beside a dump: registers in no form that says which field.
 _CRASH: Final = re.compile(
     r"R?IP: +[0-9a-f]{4}:|(?:RFLAGS|EFLAGS): [0-9a-f]+ +CONTEXT|CPU: +\d|r[a-d]x: [0-9a-f]+ +r|r[sd]i: |rbp: |r\d+: |"
-    r"cr0: [0-9a-f]+ +cr4:|cr3: [0-9a-f]+ +cr2:|fsb: |ds: [0-9a-f]{4} +es: |----\[ Xen|RSP: [0-9a-f]{4}:|Code: |Call Trace|RAX: [0-9a-f]+ RBX"
+    r"cr0: [0-9a-f]+ +cr4:|cr3: [0-9a-f]+ +cr2:|fsb: |ds: [0-9a-f]{4} +es: |----\[ Xen|RSP: [0-9a-f]{4}:|Code: |Call Trace|RAX: [0-9a-f]+ RBX|"
+    # Linux's
+    r"CS: +[0-9a-f]{4} DS: |DS: [0-9a-f]{4} ES: |CR2: [0-9a-f]+ CR3: |CR0: [0-9a-f]+ CR2: |FS: +[0-9a-f]+\([0-9a-f]{4}\) GS:|DR[03]: [0-9a-f]+ DR|PKRU: |"
+    r"RSP: [0-9a-f]{16} EFLAGS|E[AS][XI]: [0-9a-f]{8} E"
 )
 #: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
 _BARE_ENCODING: Final = re.compile(r"([0-9a-fA-F]{4})\s+[0-9a-fA-F]{1,16}")
@@ -126,9 +129,10 @@ def _read_plain(lines: list[Line], dump: Dump, named_only: bool, ends: Ends) -> 
     if not named_only:
         lines = read_monitors(lines, dump)
     skip = definitions.collect(lines, dump)
-    userspace = not named_only and any(sregs.MARK.search(line.text) for line in lines)
-    if userspace:
-        skip = skip | sregs.parse_sregs([line for line in lines if line.number not in skip], dump)
+    marked = any(sregs.MARK.search(line.text) for line in lines)
+    userspace = marked and not named_only
+    if marked:  # beside a dump of the VMCS they say nothing new
+        skip = skip | sregs.parse_sregs([line for line in lines if line.number not in skip], dump if userspace else Dump(dump.name))
     kept = [line for line in lines if line.number not in skip]
     top = min((line.indent for line in kept if _BARE_SEGMENT.match(line.text)), default=0)
     reader = PlainReader(dump, bare_is_hex(line.text for line in kept), named_only, top)
