@@ -114,6 +114,39 @@ def test_a_path_says_whose_register_it_is():
     assert {name: reading.value for name, reading in dump.readings.items()} == {"host_rip": 0x1000, "guest_rip": 0x2000, "host_cr3": 0x3000}
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{name}: selector={sel}, base={base}, limit={limit}, ar={ar}",
+        "guest {name}: selector = {sel}, base = {base}, limit = {limit}, access_rights = {ar}",
+        "{name}: sel: {sel} base: {base} limit: {limit} attr: {ar}",
+        "{name}:  sel = {sel}, attr = {ar}, limit = {limit}, base = {base}",
+    ],
+)
+def test_parts_behind_the_name_of_their_register(form):
+    parts = {"sel": "0x10", "base": "0x1000", "limit": "0xffff", "ar": "0x9b"}
+    lines = [form.format(name=name, **parts) for name in ("CS", "TR", "LDTR")]
+    (dump,) = read_text("\n".join((*lines, "GDTR: base = 0x2000, limit = 0xff", "")))
+    of_each = {"selector": 0x10, "base": 0x1000, "limit": 0xFFFF, "access_rights": 0x9B}
+    expected = {f"guest_{register}_{part}": value for register in ("cs", "tr", "ldtr") for part, value in of_each.items()}
+    expected |= {"guest_gdtr_base": 0x2000, "guest_gdtr_limit": 0xFF}
+    assert {name: reading.value for name, reading in dump.readings.items()} == expected
+    assert not dump.warnings
+    assert not any(reading.assumed for reading in dump.readings.values())
+
+
+def test_parts_behind_no_one_register_are_not_used():
+    (dump,) = read_text(
+        "ES: selector=0x1, base=0x4\nCS: selector=0xDS: selector=0x18, base=0x3\nlimit = 0x5\nhost TR: base = 0x6, limit = 0x7\n"
+    )
+    assert {name: reading.value for name, reading in dump.readings.items()} == {
+        "guest_es_selector": 1,
+        "guest_es_base": 4,
+        "host_tr_base": 6,
+    }
+    assert {warning.partition(":")[0] for warning in dump.warnings} == {"line 2", "line 3", "line 4"}
+
+
 def test_plain_lines_that_also_stand_in_kvm_dumps_are_no_kvm_dump():
     (dump,) = read_text("CR0 = 0x80050033\nCR3 = 0x1000\nCR4 = 0x2020\nRSP = 0x2000\nRIP = 0x3000\nRFLAGS = 0x2\n")
     assert len(dump.readings) == 6

@@ -32,6 +32,7 @@ from vmfuzz.explain.plain_forms import (
     PAIR,
     READ_CALL,
     READ_FAILED,
+    REGISTER_HEAD,
     SAME_IN_HEX,
     SLASHED,
     SPACED,
@@ -269,7 +270,7 @@ class PlainReader(PlainStore):
     # Pairs in a line
 
     def _pairs(self, text: str, line: Line) -> None:
-        end, context, found = 0, tuple[str, ...](), False
+        end, context, found, parts = 0, tuple[str, ...](), False, 0
         for start, stop, written, value, bad in _pairs_in(text):
             if bad:
                 if match_label(bad).fields:
@@ -278,6 +279,8 @@ class PlainReader(PlainStore):
             before = text[end:start].strip(" ,;()[]-")
             if before.endswith(":") and len(before.split()) <= 4:
                 context = normalise(before)
+                if not self.area and _is_of_guest(text) and "host" not in context:
+                    context = ("guest", *context)
             end = stop
             label = best_label(written.strip(" ,;()[]\"'"), self.area)
             if len(label.split()) > _MAX_LABEL_WORDS:
@@ -288,6 +291,9 @@ class PlainReader(PlainStore):
             if again and value.isdigit() and int(again[1], 16) in (int(value), int(value, 16)):
                 value = again[1]
             found = self._store(label, value, context, line) or found
+            parts += any(word in SEGMENTS for word in context)
+        if parts > 1:  # a line that lists the parts of the register that it names: a part below is another's
+            self.register = ("", "")
         if not found and end == 0:
             self._heading(text, line)
 
@@ -377,6 +383,13 @@ def _pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
         (match.start(), match.end(), match["label"] or "", match["value"] or match["badvalue"], match["bad"] or "")
         for match in PAIR.finditer(text)
     )
+
+
+@lru_cache(maxsize=1 << 13)
+def _is_of_guest(text: str) -> bool:
+    """Whether a line names one register and gives a limit or access rights, which the VMCS has of the guest's registers only."""
+    given = {normalise(label.strip(" ,;()[]\"'")) for _, _, label, _, bad in _pairs_in(text) if not bad}
+    return len(REGISTER_HEAD.findall(text)) == 1 and not given.isdisjoint({("ar",), ("limit",)})
 
 
 @lru_cache(maxsize=1 << 13)

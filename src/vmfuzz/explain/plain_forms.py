@@ -56,6 +56,8 @@ LIST_OF_PARTS: Final = re.compile(
     rf"(?P<label>[A-Za-z_][\w/]*)\s*=\s*(?P<value>{NUMBER}),\s*(?P<rest>(?>(?:base|limit|ar|rights|sel|attr)[A-Za-z_]*(?:\s*[:=]\s*|\s+){NUMBER}(?!\w)[,\s]*)+)$",
     re.IGNORECASE,
 )
+#: The name of a register before its parts: `CS: selector=0x10, base=0x0`
+REGISTER_HEAD: Final = re.compile(r"\b(?:[c-gs]s|ldtr?|tr|[gi]dtr?)\s*:", re.IGNORECASE)
 #: `GUEST_DS_BASE/LIMIT/AR = 0 / 0xFFFFFFFF / 0xC093`
 SLASHED: Final = re.compile(r"(?=[^=]*/)[\w/]+\s*=\s*[^=]*$")
 #: Single bits and spans of the access rights, as some programs print them: word -> (lowest bit, width).
