@@ -13,6 +13,7 @@ from vmfuzz.errors import UsageError
 from vmfuzz.explain.answer import answer
 from vmfuzz.explain.large import read_all
 from vmfuzz.explain.names import match_label, match_msr
+from vmfuzz.explain.plain import is_code
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.reported import from_words
 
@@ -157,6 +158,18 @@ def test_assignments_of_a_program_are_no_values():
         "PIN_BASED_VM_EXEC_CONTROL = 0x16\nint set(void) {\n    pin_ctls.val = 0;\n    entry_ctls.val = 0;\n    return 0;\n}\n"
     )
     assert {name: reading.value for name, reading in dump.readings.items()} == {"pin_based_controls": 0x16}
+
+
+def test_lines_that_begin_with_a_sharp_are_no_program():
+    text = "# vmread(0x2) failed\n# RFLAGS: 0x242\n# EPTP_INDEX   INVALID_VALUE\n# GUEST_ES_SEL = 0x10\n# GUEST_CS_SEL = 0x8\n"
+    (dump,) = read_text(text)
+    assert {name: reading.value for name, reading in dump.readings.items()} == {"guest_es_selector": 0x10, "guest_cs_selector": 8}
+    assert any(warning.startswith("line 2: the flags behind a VMREAD that failed") for warning in dump.warnings)
+
+
+@pytest.mark.parametrize("line", ["#define DEBUG", "# include <vmx.h>", "#ifdef DEBUG", "#if DEBUG", "#else", "# endif", "#pragma once"])
+def test_directives_are_a_program(line):
+    assert is_code(line)
 
 
 @pytest.mark.parametrize("label", ["VMX_ENTRY_CONTROLS", "VMX_EXIT_CONTROLS"])

@@ -24,6 +24,7 @@ from vmfuzz.explain.plain_forms import (
     ENCODED,
     ENCODINGS_OF,
     FIELD_VALUE,
+    FLAGS_LEFT,
     HAS_PAIR,
     LIST_OF_PARTS,
     MSR_LINE,
@@ -102,6 +103,8 @@ class PlainReader(PlainStore):
             self.register = ("", "")
         elif in_code:
             self._call(text)
+        elif failed and FLAGS_LEFT.match(text):
+            self.dump.warn(f"line {self.line}: the flags behind a VMREAD that failed are those that it left; they are not used")
         elif comment:
             if match_label(comment[0]).fields and not match_label(comment[0]).assumed_guest:
                 self._store(*comment)

@@ -13,8 +13,10 @@ PAIR: Final = re.compile(
 )
 #: Whether there can be a pair at all: PAIR tries every place of a line of prose.
 HAS_PAIR: Final = re.compile(r"(?:>|[:=])\s*[\"']?-?[0-9a-fA-F]")
+#: Of lines that begin with "#", only directives are program text: many programs print "# name = value".
 CODE: Final = re.compile(
-    r".*(?:[;{}\\]\s*$|\bprintk?f?\s*\(|\bunsigned\b|\btypedef\b|\bstruct\b|__asm__|->\w|\(long\)|\bif\s*\(|\bfor\s*\(|\breturn\b)|//|#\s*\w|\|\s*\(\("
+    r".*(?:[;{}\\]\s*$|\bprintk?f?\s*\(|\bunsigned\b|\btypedef\b|\bstruct\b|__asm__|->\w|\(long\)|\bif\s*\(|\bfor\s*\(|\breturn\b)|//|"
+    r"#\s*(?:define|include|ifn?def|elif|endif|undef|pragma)\b|#(?:if|else|error|line)\b|\|\s*\(\("
 )
 #: How Rust ("{:#x?}") and others print the beginning of a structure: `cs: SegmentState {`, `GuestState {`.
 OPENS: Final = re.compile(
@@ -26,6 +28,8 @@ CLOSES: Final = re.compile(r"[})\]]+,?$")
 READ_CALL: Final = re.compile(
     r"\b\w*(?:vm|vmcs|vmx)_?read\w*\s*(?:::<\w+>)?\(\s*([\w:.]+)\s*\)(?=\s*(?:=>|->|[:=])\s*(?:0[xX])?[0-9a-fA-F]+\s*,?$)", re.IGNORECASE
 )
+#: What is printed behind a VMREAD that failed: the flags that it left, not the guest's.
+FLAGS_LEFT: Final = re.compile(r"[#/;\s]*[re]?flags\s*[:=]", re.IGNORECASE)
 READ_FAILED: Final = re.compile(r"vm_?read\b.*\bfail", re.IGNORECASE)
 CALL: Final = re.compile(r"\b\w*(?:vm_?write|vmcs_?write)\w*\s*\(\s*(?P<first>[\w:.~-]+)\s*,\s*(?P<second>[\w:.~-]+)\s*[,)]", re.IGNORECASE)
 #: `4802 GUEST_CS_LIMIT: ffff`, `0x4802 = 0xffff`, `4802H (GUEST_CS_LIMIT): FFFFH`
