@@ -58,6 +58,8 @@ SHAPES = {
     "suffix of C": "{label} = {value:#x}ULL",
     "underscore": "{label} = {value:#_x}",
     "quoted": "{label}: '{value:#x}'",
+    "Markdown": "* **{label}:** `{value:#x}`",
+    "Markdown with a remark": "- **{label}** = `{value:#x}` (as written)",
     "DebugView": "00000024\t2.18095708\t[hv] {label} = {value:#x}\t",
     "ACRN": "[326649175us][cpu=0][vm0:vcpu0][sev=1][seq=18626]:{label}: {value:#x}",
     "Python's logging": "2024-01-01 10:10:10,123 - hv - INFO - {label} = {value:#x}",
@@ -134,6 +136,24 @@ def test_parts_behind_the_name_of_their_register(form):
     assert {name: reading.value for name, reading in dump.readings.items()} == expected
     assert not dump.warnings
     assert not any(reading.assumed for reading in dump.readings.values())
+
+
+def test_rows_of_markdown():
+    text = (
+        "| Field | Value | Status |\n| :--- | :--- | :--- |\n"
+        "| **GUEST_TR** | Sel=`0x0028`, Base=`0x0816FC90`, Lim=`0x67`, AR=`0x8B` | Match |\n"
+        "| **GUEST_GDTR** | Base=`0x08170160`, Limit=`0xFFFF` | Match |\n"
+        "| **IA32_VMX_TRUE_ENTRY (0x490)**| `0x0076FFFF000011FB` | N/A |\n"
+        "| **IA32_VMX_PROCBASED2 (0x48B)**| `0x0000000000000082` | N/A |\n"
+        "| **HOST_CR0 / CR3** | `0x80050033` / Host PML4 | Match |\n"
+    )
+    (dump,) = read_text(text)
+    assert {name: reading.value for name, reading in dump.readings.items()} == {
+        "guest_tr_selector": 0x28, "guest_tr_base": 0x0816FC90, "guest_tr_limit": 0x67, "guest_tr_access_rights": 0x8B,
+        "guest_gdtr_base": 0x08170160, "guest_gdtr_limit": 0xFFFF,
+    }  # fmt: skip
+    assert dump.msrs == {0x490: 0x0076FFFF000011FB, 0x48B: 0x82}
+    assert [warning.partition(":")[0] for warning in dump.warnings] == ["line 7"]
 
 
 def test_parts_behind_no_one_register_are_not_used():

@@ -21,6 +21,7 @@ from vmfuzz.explain.plain_forms import (
     CLOSES,
     CODE,
     COMMENT,
+    EMPHASIS,
     ENCODED,
     ENCODINGS_OF,
     FIELD_VALUE,
@@ -31,6 +32,7 @@ from vmfuzz.explain.plain_forms import (
     NAMED_ENCODING,
     OPENS,
     PAIR,
+    QUOTED,
     READ_CALL,
     READ_FAILED,
     REGISTER_HEAD,
@@ -38,7 +40,7 @@ from vmfuzz.explain.plain_forms import (
     SLASHED,
     SPACED,
 )
-from vmfuzz.explain.plain_store import PlainStore, half
+from vmfuzz.explain.plain_store import PART_WORDS, PlainStore, half
 from vmfuzz.explain.text import Line
 
 _MAX_LABEL_WORDS: Final = 7
@@ -66,6 +68,10 @@ def may_be_a_value(text: str) -> bool:
 def _tidy(text: str, source: bool) -> str:
     """A line with paths (`vmcs::host::RIP`, `vmcs->guest_rip`) and calls that read (`vmread(0x802)`) in the form of a label."""
     text = re.sub(r"(?<=\w)::(?=\w)", ".", text.strip().rstrip(","))
+    if "`" in text:
+        text = QUOTED.sub("", text)
+    if "**" in text and not EMPHASIS.fullmatch(text):  # (a line that is emphasised as a whole is a heading)
+        text = EMPHASIS.sub(r"\1", text)
     if not source and ASSIGNED.match(text):
         text = text.rstrip(";").replace("->", ".")
     return READ_CALL.sub(_what_is_read, text)
@@ -228,10 +234,29 @@ class PlainReader(PlainStore):
     def _separated(self, text: str) -> bool:
         """A row of a table: cells between bars, tabs, semicolons or commas, of which one names a field and one is a number."""
         if text.startswith("|"):
-            self._cells([cell.strip(" `*") for cell in text.strip("|").split("|")])
+            cells = [cell.strip(" `*") for cell in text.strip("|").split("|")]
+            if not (self._parts_in_cells(cells) or self._cells(cells)):
+                self._warn_of_row(cells)
             return True
         cells = _row(text)
         return bool(cells) and self._cells(cells)
+
+    def _parts_in_cells(self, cells: Sequence[str]) -> bool:
+        """`| GUEST_TR | Sel=0x28, Base=0x1000 | ...`: a register with its parts in another cell."""
+        context = normalise(cells[0])
+        if not any(word in SEGMENTS for word in context):
+            return False
+        pairs = [(label, value) for cell in cells[1:] for _, _, label, value, bad in _pairs_in(cell) if not bad]
+        parts = [(label.strip(" ,;"), value) for label, value in pairs if normalise(label) in PART_WORDS]
+        for label, value in parts:
+            self._store(label, value, context)
+        self.register = ("", "") if parts else self.register
+        return bool(parts)
+
+    def _warn_of_row(self, cells: Sequence[str]) -> None:
+        first = cells[0].partition("/")[0]
+        if _names_field(first) and any("0x" in cell for cell in cells[1:]):
+            self.dump.warn(f"line {self.line}: which numbers of this row are the values of {cells[0]} cannot be told; none is used")
 
     def _cells(self, cells: Sequence[str]) -> bool:
         label = next((cell for cell in cells if _names_field(cell)), "")

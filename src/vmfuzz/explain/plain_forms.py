@@ -62,6 +62,9 @@ LIST_OF_PARTS: Final = re.compile(
 )
 #: The name of a register before its parts: `CS: selector=0x10, base=0x0`
 REGISTER_HEAD: Final = re.compile(r"\b(?:[c-gs]s|ldtr?|tr|[gi]dtr?)\s*:", re.IGNORECASE)
+#: Marks of Markdown: `**name:** ...`, and grave accents (but not those between the digits of WinDbg's numbers).
+EMPHASIS: Final = re.compile(r"\*\*(?=[^\s*])([^*]*)(?<=[^\s*])\*\*")
+QUOTED: Final = re.compile(r"(?<![0-9a-fA-F])`|`(?![0-9a-fA-F])")
 #: `GUEST_DS_BASE/LIMIT/AR = 0 / 0xFFFFFFFF / 0xC093`
 SLASHED: Final = re.compile(r"(?=[^=]*/)[\w/]+\s*=\s*[^=]*$")
 #: Single bits and spans of the access rights, as some programs print them: word -> (lowest bit, width).

@@ -22,7 +22,8 @@ _ALIKE: Final = 4
 _AREA: Final = re.compile(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNORECASE)
 #: Fields that people write above a dump, in words that are no others' end.
 _OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
-_PARTS: Final = frozenset((part,) for part in PARTS)
+#: The words of a label that is nothing but a part of a register.
+PART_WORDS: Final = frozenset((part,) for part in PARTS)
 _BY_PLACE: Final = "no register named on the line: read as part of the one above"
 _APART: Final = "on a line that has not the form of the dump beside it"
 _NO_AREA: Final = "no area named: read as guest state"
@@ -185,7 +186,7 @@ class PlainStore:
         parts = field.split("_")
         if parts[0] in ("guest", "host") and parts[1] in SEGMENTS:
             self.register = (parts[0], parts[1])
-            if words not in _PARTS:
+            if words not in PART_WORDS:
                 self.register_line = self.line
         elif not context:
             self.register = ("", "")  # parts follow their register at once
