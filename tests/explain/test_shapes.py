@@ -180,6 +180,32 @@ def test_assignments_of_a_program_are_no_values():
     assert {name: reading.value for name, reading in dump.readings.items()} == {"pin_based_controls": 0x16}
 
 
+def test_constants_that_a_program_assigns_to_fields():
+    (dump,) = read_text("""\
+    vmx_host_cr0 = get_cr0();
+    vmx_control_pin_based = 0x0000001f;
+    vmx_guest_cr4 = 1 << 13;
+    vcpu->vmcs.guest_TR_access_rights = 0x83; //present, 16-bit busy TSS
+    vcpu->vmcs.guest_RFLAGS = 0; /* cleared */
+    vcpu->vmcs.guest_RFLAGS |= (1<<1);
+    vcpu->vmcs.guest_VMCS_link_pointer_full = (u32)0xFFFFFFFFUL;
+    vcpu->vmcs.guest_VMCS_link_pointer_high = (u32)0xFFFFFFFFUL;
+    vmx->exit_reason = 0;
+    entry_ctls.val = 0;
+    vmx_guest_rflags = 2;
+    vcpu->vmcs.control_VMX_seccpu_based |= (1 << 7);
+""")
+    assert {name: reading.value for name, reading in dump.readings.items()} == {
+        "pin_based_controls": 0x1F,
+        "guest_cr4": 0x2000,
+        "guest_tr_access_rights": 0x83,
+        "vmcs_link_pointer": (1 << 64) - 1,
+    }
+    assert all(reading.assumed for reading in dump.readings.values())
+    assert {warning.partition(":")[0] for warning in dump.warnings} == {"line 1", "line 6", "line 12"}
+    assert all("program text whose value is not in it" in warning for warning in dump.warnings)
+
+
 def test_lines_that_begin_with_a_sharp_are_no_program():
     text = "# vmread(0x2) failed\n# RFLAGS: 0x242\n# EPTP_INDEX   INVALID_VALUE\n# GUEST_ES_SEL = 0x10\n# GUEST_CS_SEL = 0x8\n"
     (dump,) = read_text(text)

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import Definition
-from vmfuzz.explain.names import SEGMENTS, best_label, match_label, match_msr, normalise
+from vmfuzz.explain.names import NOTHING, SEGMENTS, Match, best_label, match_label, match_msr, normalise, split_words
 from vmfuzz.explain.numbers import NUMBER, read_number
 from vmfuzz.explain.plain_forms import (
     ASSIGNED,
@@ -21,6 +21,7 @@ from vmfuzz.explain.plain_forms import (
     CLOSES,
     CODE,
     COMMENT,
+    CONSTANT,
     EMPHASIS,
     ENCODED,
     ENCODINGS_OF,
@@ -39,11 +40,13 @@ from vmfuzz.explain.plain_forms import (
     SAME_IN_HEX,
     SLASHED,
     SPACED,
+    STATEMENT,
 )
 from vmfuzz.explain.plain_store import PART_WORDS, PlainStore, half
 from vmfuzz.explain.text import Line
 
 _MAX_LABEL_WORDS: Final = 7
+_IN_PROGRAM: Final = "an assignment in program text"
 _ALL_ONES: Final = re.compile(r"(?:-1|~0)[uUlL]*")
 _CONSTANT: Final = re.compile(r"0[xX][0-9a-fA-F]+[uUlL]*|\d+")
 _ENCODING: Final = re.compile(r"0[xX]0*([0-9a-fA-F]{3,4})")
@@ -107,6 +110,8 @@ class PlainReader(PlainStore):
             self._heading(opens, line)
         elif closes:
             self.register = ("", "")
+        elif self.source and not self.named_only and self._statement(text):
+            return
         elif in_code:
             self._call(text)
         elif failed and FLAGS_LEFT.match(text):
@@ -234,9 +239,9 @@ class PlainReader(PlainStore):
     def _separated(self, text: str) -> bool:
         """A row of a table: cells between bars, tabs, semicolons or commas, of which one names a field and one is a number."""
         if text.startswith("|"):
-            cells = [cell.strip(" `*") for cell in text.strip("|").split("|")]
-            if not (self._parts_in_cells(cells) or self._cells(cells)):
-                self._warn_of_row(cells)
+            row = [cell.strip(" `*") for cell in text.strip("|").split("|")]
+            if not (self._parts_in_cells(row) or self._cells(row)):
+                self._warn_of_row(row)
             return True
         cells = _row(text)
         return bool(cells) and self._cells(cells)
@@ -295,6 +300,32 @@ class PlainReader(PlainStore):
                     self._store(name, value)
                     break
 
+    def _statement(self, text: str) -> bool:
+        """Read a statement of a program that assigns to what is clearly a field; returns whether it is one.
+
+        A program may assign more than once, under conditions that the text does not show: a field whose value is not always a constant, or is
+        changed afterwards, is not used.
+        """
+        statement = STATEMENT.match(text)
+        match = _assigned_field(statement["name"]) if statement else NOTHING
+        if not statement or len(match.fields) != 1:
+            return False
+        field = match.fields[0]
+        constant = None if statement["change"] else _constant(statement["value"].strip(), field)
+        if constant is None:
+            reading = self.dump.readings.get(field)
+            if reading is not None and reading.assumed == _IN_PROGRAM:
+                del self.dump.readings[field]
+            if field not in self.computed:
+                self.dump.warn(f"line {self.line}: {statement['name']} is program text whose value is not in it; it is not used")
+            self.computed.add(field)
+        elif field not in self.computed:
+            value, known = constant
+            if match.high:
+                value, known = value << 32, half(1)
+            self._put(field, value, statement["name"], assumed=_IN_PROGRAM, known=known)
+        return True
+
     # Pairs in a line
 
     def _pairs(self, text: str, line: Line) -> None:
@@ -348,6 +379,37 @@ class PlainReader(PlainStore):
         segment = next((word for word in words if word in SEGMENTS), "")
         if text.rstrip().endswith(":") and segment:
             self.register, self.register_line = (self.area or "guest", segment), self.line
+
+
+@lru_cache(maxsize=1 << 13)
+def _assigned_field(name: str) -> Match:
+    """The field that a program assigns to under this name, if it is clearly one: the name says guest, host, VMX or VMCS."""
+    parts = re.split(r"->|\.", re.sub(r"\[\w*\]", "", name))
+    if not any(word in ("guest", "host", "vmx", "vmcs", "vmcs12", "vmcs02") for word in split_words(name)):
+        return NOTHING
+    for start in range(len(parts)):
+        match = match_label(".".join(parts[start:]))
+        if match.fields:
+            read_only = FIELDS[match.fields[0]].encoding >> 10 & 3 == 1
+            return NOTHING if match.assumed_guest or read_only else match
+    return NOTHING
+
+
+def _constant(text: str, field: str) -> tuple[int, int] | None:
+    """(value, which bits of the field it gives) of a constant as C writes it; None if it is none."""
+    if _ALL_ONES.fullmatch(text):
+        return FIELDS[field].mask, (1 << 64) - 1
+    match = CONSTANT.match(text)
+    if not match:
+        return None
+    digits = match["number"].rstrip("uUlL")
+    octal = re.fullmatch(r"0[0-7]+", digits)
+    if not octal and re.match(r"0\d", digits):
+        return None
+    value = int(digits, 8 if octal else 0) << int(match["shift"] or 0)
+    # a cast to 32 bits says that only half of a 64-bit field is meant
+    narrow = (match["cast"] or "").lower() in ("u32", "uint32_t", "uint32", "dword") and FIELDS[field].width == 64
+    return value, (1 << 32) - 1 if narrow else (1 << 64) - 1
 
 
 @lru_cache(maxsize=1 << 13)

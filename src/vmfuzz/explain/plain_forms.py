@@ -47,6 +47,15 @@ SPACED: Final = re.compile(
 )
 #: A line that only gives a value to a name, though it ends as a statement.
 ASSIGNED: Final = re.compile(rf"[A-Za-z_][\w.\[\]]*(?:->[\w.\[\]]+)*\s*[:=]\s*{NUMBER}\s*;$|[A-Za-z_]\w*(?:->\w+)+\s*=\s*{NUMBER}\s*$")
+#: A statement of a program: `vcpu->vmcs.guest_TR_limit = 0x67; // of 32 bits`, `vmx_guest_cr4 |= 1 << 13;`
+STATEMENT: Final = re.compile(
+    r"(?P<name>[A-Za-z_](?:->|[\w.\[\]])*)\s*(?P<change>[|&^+*/%-]|<<|>>)?=(?!=)\s*(?P<value>[^;]*);\s*(?:/[/*].*)?$"
+)
+_CONSTANT: Final = r"(?:0[xX][0-9a-fA-F]+|\d+)[uUlL]*"
+#: What a statement gives, if it is a constant: `0x83`, `(u32)0xFFFFFFFFUL`, `(1 << 13)`
+CONSTANT: Final = re.compile(
+    rf"(?:\(\s*(?P<cast>[A-Za-z_]\w*)\s*\)\s*)?(?P<open>\(\s*)?(?P<number>{_CONSTANT})(?:\s*<<\s*(?P<shift>\d{{1,2}}))?(?(open)\s*\))\s*$"
+)
 #: A pair behind a mark of a comment.
 COMMENT: Final = re.compile(rf"(?:#+|//+|;+)\s*(?P<name>[A-Za-z_][\w .]*?)\s*[:=]\s*(?P<value>{NUMBER})\s*$")
 #: After a decimal number: the same in hexadecimal.

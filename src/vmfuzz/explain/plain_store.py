@@ -60,6 +60,7 @@ class PlainStore:
         self.heading: tuple[int, tuple[str, ...]] = (-1, ())  # indentation and words of the last heading
         self.line = 0
         self.source = False  # the text has program text in it
+        self.computed: set[str] = set()  # fields that the program text assigns something to that is no constant
         self.encodings_first = False  # lines of nothing but an encoding and a value are no accident in this text
         self.after_failure = False  # the line before says that a VMREAD failed
         self.agreeing = 0  # lines that give a name and the encoding that the field has
