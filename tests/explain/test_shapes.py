@@ -206,11 +206,17 @@ def test_constants_that_a_program_assigns_to_fields():
     assert all("program text whose value is not in it" in warning for warning in dump.warnings)
 
 
+@pytest.mark.parametrize("end", ["vmx_guest_cr4 = 1 << ", "vmx_control_ept_pointer_full = 0x18 | (u64)e", "ss_rights = 0x93; // accessed"])
+def test_the_rest_of_a_statement_is_no_value(end):
+    (dump,) = read_text(f"vmx_host_cr0 = get_cr0();\nvmx_guest_cr3 = 0;\n{end}\n")
+    assert set(dump.readings) == {"guest_cr3"}
+
+
 def test_lines_that_begin_with_a_sharp_are_no_program():
     text = "# vmread(0x2) failed\n# RFLAGS: 0x242\n# EPTP_INDEX   INVALID_VALUE\n# GUEST_ES_SEL = 0x10\n# GUEST_CS_SEL = 0x8\n"
     (dump,) = read_text(text)
     assert {name: reading.value for name, reading in dump.readings.items()} == {"guest_es_selector": 0x10, "guest_cs_selector": 8}
-    assert any(warning.startswith("line 2: the flags behind a VMREAD that failed") for warning in dump.warnings)
+    assert any(warning.startswith("line 2: these may be the flags that a VMREAD left") for warning in dump.warnings)
 
 
 @pytest.mark.parametrize("line", ["#define DEBUG", "# include <vmx.h>", "#ifdef DEBUG", "#if DEBUG", "#else", "# endif", "#pragma once"])

@@ -27,6 +27,7 @@ from vmfuzz.explain.plain_forms import (
     ENCODINGS_OF,
     FIELD_VALUE,
     FLAGS_LEFT,
+    GOES_ON,
     HAS_PAIR,
     LIST_OF_PARTS,
     MSR_LINE,
@@ -112,10 +113,10 @@ class PlainReader(PlainStore):
             self.register = ("", "")
         elif self.source and not self.named_only and self._statement(text):
             return
-        elif in_code:
+        elif in_code or (self.source and STATEMENT.match(text)):
             self._call(text)
-        elif failed and FLAGS_LEFT.match(text):
-            self.dump.warn(f"line {self.line}: the flags behind a VMREAD that failed are those that it left; they are not used")
+        elif FLAGS_LEFT.match(text) and (failed or (text[0] in "#/;" and not self.area)):
+            self.dump.warn(f"line {self.line}: these may be the flags that a VMREAD left; they are not used as the guest's")
         elif comment:
             if match_label(comment[0]).fields and not match_label(comment[0]).assumed_guest:
                 self._store(*comment)
@@ -334,6 +335,9 @@ class PlainReader(PlainStore):
             if bad:
                 if match_label(bad).fields:
                     self.dump.warn(f"line {self.line}: {bad} = {value} is not a number; the field counts as not given")
+                continue
+            if self.source and GOES_ON.match(text, stop):
+                self.dump.warn(f"line {self.line}: {written.strip()} = {value} goes on as an expression; it is not used")
                 continue
             before = text[end:start].strip(" ,;()[]-")
             if before.endswith(":") and len(before.split()) <= 4:

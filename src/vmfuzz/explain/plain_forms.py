@@ -52,6 +52,8 @@ STATEMENT: Final = re.compile(
     r"(?P<name>[A-Za-z_](?:->|[\w.\[\]])*)\s*(?P<change>[|&^+*/%-]|<<|>>)?=(?!=)\s*(?P<value>[^;]*);\s*(?:/[/*].*)?$"
 )
 _CONSTANT: Final = r"(?:0[xX][0-9a-fA-F]+|\d+)[uUlL]*"
+#: Behind a number of a program: the expression does not end there.
+GOES_ON: Final = re.compile(r"\s*(?:<<|>>|\|\s*\(|[&^+*]\s*[\w(~])")
 #: What a statement gives, if it is a constant: `0x83`, `(u32)0xFFFFFFFFUL`, `(1 << 13)`
 CONSTANT: Final = re.compile(
     rf"(?:\(\s*(?P<cast>[A-Za-z_]\w*)\s*\)\s*)?(?P<open>\(\s*)?(?P<number>{_CONSTANT})(?:\s*<<\s*(?P<shift>\d{{1,2}}))?(?(open)\s*\))\s*$"
