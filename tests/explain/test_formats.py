@@ -211,6 +211,19 @@ def test_virtualbox_names_the_check_itself(read):
     assert not dump.readings
 
 
+@pytest.mark.parametrize("others", [0, 8])
+def test_registers_at_the_start_of_virtualbox_are_no_fields(others):
+    lines = [
+        "Host CR4                          = 0x370678",
+        "Host EFER                         = 0xd01",
+        "MSR_IA32_VMX_BASIC = 0xda040000000004",
+    ]
+    lines += ["MSR_IA32_FEATURE_CONTROL          = 0x5"] * others
+    (dump,) = read_text("".join(f"00:00:04.28870{index} HM: {line}\n" for index, line in enumerate(lines)))
+    assert not dump.readings
+    assert dump.msrs == {0x480: 0xDA040000000004}
+
+
 def test_the_output_of_dump_code_is_read_without_loss():
     values = {name: (number + 1) & entry.mask for number, (name, entry) in enumerate(FIELDS.items())}
     text = "".join(f"[   12.345678] {name} = {value:#x}\n" for name, value in values.items())

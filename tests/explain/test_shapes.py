@@ -13,6 +13,7 @@ from vmfuzz.errors import UsageError
 from vmfuzz.explain.answer import answer
 from vmfuzz.explain.large import read_all
 from vmfuzz.explain.names import match_label, match_msr
+from vmfuzz.explain.plain import is_code
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.reported import from_words
 
@@ -57,6 +58,8 @@ SHAPES = {
     "suffix of C": "{label} = {value:#x}ULL",
     "underscore": "{label} = {value:#_x}",
     "quoted": "{label}: '{value:#x}'",
+    "Markdown": "* **{label}:** `{value:#x}`",
+    "Markdown with a remark": "- **{label}** = `{value:#x}` (as written)",
     "DebugView": "00000024\t2.18095708\t[hv] {label} = {value:#x}\t",
     "ACRN": "[326649175us][cpu=0][vm0:vcpu0][sev=1][seq=18626]:{label}: {value:#x}",
     "Python's logging": "2024-01-01 10:10:10,123 - hv - INFO - {label} = {value:#x}",
@@ -114,6 +117,57 @@ def test_a_path_says_whose_register_it_is():
     assert {name: reading.value for name, reading in dump.readings.items()} == {"host_rip": 0x1000, "guest_rip": 0x2000, "host_cr3": 0x3000}
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{name}: selector={sel}, base={base}, limit={limit}, ar={ar}",
+        "guest {name}: selector = {sel}, base = {base}, limit = {limit}, access_rights = {ar}",
+        "{name}: sel: {sel} base: {base} limit: {limit} attr: {ar}",
+        "{name}:  sel = {sel}, attr = {ar}, limit = {limit}, base = {base}",
+    ],
+)
+def test_parts_behind_the_name_of_their_register(form):
+    parts = {"sel": "0x10", "base": "0x1000", "limit": "0xffff", "ar": "0x9b"}
+    lines = [form.format(name=name, **parts) for name in ("CS", "TR", "LDTR")]
+    (dump,) = read_text("\n".join((*lines, "GDTR: base = 0x2000, limit = 0xff", "")))
+    of_each = {"selector": 0x10, "base": 0x1000, "limit": 0xFFFF, "access_rights": 0x9B}
+    expected = {f"guest_{register}_{part}": value for register in ("cs", "tr", "ldtr") for part, value in of_each.items()}
+    expected |= {"guest_gdtr_base": 0x2000, "guest_gdtr_limit": 0xFF}
+    assert {name: reading.value for name, reading in dump.readings.items()} == expected
+    assert not dump.warnings
+    assert not any(reading.assumed for reading in dump.readings.values())
+
+
+def test_rows_of_markdown():
+    text = (
+        "| Field | Value | Status |\n| :--- | :--- | :--- |\n"
+        "| **GUEST_TR** | Sel=`0x0028`, Base=`0x0816FC90`, Lim=`0x67`, AR=`0x8B` | Match |\n"
+        "| **GUEST_GDTR** | Base=`0x08170160`, Limit=`0xFFFF` | Match |\n"
+        "| **IA32_VMX_TRUE_ENTRY (0x490)**| `0x0076FFFF000011FB` | N/A |\n"
+        "| **IA32_VMX_PROCBASED2 (0x48B)**| `0x0000000000000082` | N/A |\n"
+        "| **HOST_CR0 / CR3** | `0x80050033` / Host PML4 | Match |\n"
+    )
+    (dump,) = read_text(text)
+    assert {name: reading.value for name, reading in dump.readings.items()} == {
+        "guest_tr_selector": 0x28, "guest_tr_base": 0x0816FC90, "guest_tr_limit": 0x67, "guest_tr_access_rights": 0x8B,
+        "guest_gdtr_base": 0x08170160, "guest_gdtr_limit": 0xFFFF,
+    }  # fmt: skip
+    assert dump.msrs == {0x490: 0x0076FFFF000011FB, 0x48B: 0x82}
+    assert [warning.partition(":")[0] for warning in dump.warnings] == ["line 7"]
+
+
+def test_parts_behind_no_one_register_are_not_used():
+    (dump,) = read_text(
+        "ES: selector=0x1, base=0x4\nCS: selector=0xDS: selector=0x18, base=0x3\nlimit = 0x5\nhost TR: base = 0x6, limit = 0x7\n"
+    )
+    assert {name: reading.value for name, reading in dump.readings.items()} == {
+        "guest_es_selector": 1,
+        "guest_es_base": 4,
+        "host_tr_base": 6,
+    }
+    assert {warning.partition(":")[0] for warning in dump.warnings} == {"line 2", "line 3", "line 4"}
+
+
 def test_plain_lines_that_also_stand_in_kvm_dumps_are_no_kvm_dump():
     (dump,) = read_text("CR0 = 0x80050033\nCR3 = 0x1000\nCR4 = 0x2020\nRSP = 0x2000\nRIP = 0x3000\nRFLAGS = 0x2\n")
     assert len(dump.readings) == 6
@@ -124,6 +178,50 @@ def test_assignments_of_a_program_are_no_values():
         "PIN_BASED_VM_EXEC_CONTROL = 0x16\nint set(void) {\n    pin_ctls.val = 0;\n    entry_ctls.val = 0;\n    return 0;\n}\n"
     )
     assert {name: reading.value for name, reading in dump.readings.items()} == {"pin_based_controls": 0x16}
+
+
+def test_constants_that_a_program_assigns_to_fields():
+    (dump,) = read_text("""\
+    vmx_host_cr0 = get_cr0();
+    vmx_control_pin_based = 0x0000001f;
+    vmx_guest_cr4 = 1 << 13;
+    vcpu->vmcs.guest_TR_access_rights = 0x83; //present, 16-bit busy TSS
+    vcpu->vmcs.guest_RFLAGS = 0; /* cleared */
+    vcpu->vmcs.guest_RFLAGS |= (1<<1);
+    vcpu->vmcs.guest_VMCS_link_pointer_full = (u32)0xFFFFFFFFUL;
+    vcpu->vmcs.guest_VMCS_link_pointer_high = (u32)0xFFFFFFFFUL;
+    vmx->exit_reason = 0;
+    entry_ctls.val = 0;
+    vmx_guest_rflags = 2;
+    vcpu->vmcs.control_VMX_seccpu_based |= (1 << 7);
+""")
+    assert {name: reading.value for name, reading in dump.readings.items()} == {
+        "pin_based_controls": 0x1F,
+        "guest_cr4": 0x2000,
+        "guest_tr_access_rights": 0x83,
+        "vmcs_link_pointer": (1 << 64) - 1,
+    }
+    assert all(reading.assumed for reading in dump.readings.values())
+    assert {warning.partition(":")[0] for warning in dump.warnings} == {"line 1", "line 6", "line 12"}
+    assert all("program text whose value is not in it" in warning for warning in dump.warnings)
+
+
+@pytest.mark.parametrize("end", ["vmx_guest_cr4 = 1 << ", "vmx_control_ept_pointer_full = 0x18 | (u64)e", "ss_rights = 0x93; // accessed"])
+def test_the_rest_of_a_statement_is_no_value(end):
+    (dump,) = read_text(f"vmx_host_cr0 = get_cr0();\nvmx_guest_cr3 = 0;\n{end}\n")
+    assert set(dump.readings) == {"guest_cr3"}
+
+
+def test_lines_that_begin_with_a_sharp_are_no_program():
+    text = "# vmread(0x2) failed\n# RFLAGS: 0x242\n# EPTP_INDEX   INVALID_VALUE\n# GUEST_ES_SEL = 0x10\n# GUEST_CS_SEL = 0x8\n"
+    (dump,) = read_text(text)
+    assert {name: reading.value for name, reading in dump.readings.items()} == {"guest_es_selector": 0x10, "guest_cs_selector": 8}
+    assert any(warning.startswith("line 2: these may be the flags that a VMREAD left") for warning in dump.warnings)
+
+
+@pytest.mark.parametrize("line", ["#define DEBUG", "# include <vmx.h>", "#ifdef DEBUG", "#if DEBUG", "#else", "# endif", "#pragma once"])
+def test_directives_are_a_program(line):
+    assert is_code(line)
 
 
 @pytest.mark.parametrize("label", ["VMX_ENTRY_CONTROLS", "VMX_EXIT_CONTROLS"])

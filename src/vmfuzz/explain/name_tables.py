@@ -132,6 +132,7 @@ gs access                   gs ar
 ldtr access                 ldtr ar
 tr access                   tr ar
 exec ctl 2                  secondary ctl
+seccpu                      secondary proc
 vmfunc                      vmfunction
 vm function                 vmfunction
 vm functions                vmfunction

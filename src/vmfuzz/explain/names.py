@@ -150,7 +150,10 @@ def match_msr(label: str) -> int | None:
     if match and (
         match.group(0)[:1] in "mMiI" or not re.search(r"(?:CTLS|CONTROLS?)2?\s*$", match[1], re.IGNORECASE) or "TRUE" in match[1].upper()
     ):
-        return _MSR_BY_NAME.get(re.sub(r"[_ ]|CONTROLS?$", "", match[1].upper().replace("CONTROLS", "CTLS")))
+        name = re.sub(r"[_ ]|CONTROLS?$", "", match[1].upper().replace("CONTROLS", "CTLS"))
+        if name not in _MSR_BY_NAME and match.group(0)[:1] in "mMiI":  # IA32_VMX_TRUE_ENTRY, IA32_VMX_PROCBASED2
+            name = f"{name.rstrip('23')}CTLS{name[len(name.rstrip('23')) :]}"
+        return _MSR_BY_NAME.get(name)
     number = re.fullmatch(r"(?:msr\W*)?(?:0x)?0*(4[89][0-9a-f])h?", label, re.IGNORECASE)
     return int(number[1], 16) if number and int(number[1], 16) in CAPABILITY_MSRS else None
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import Definition
-from vmfuzz.explain.names import SEGMENTS, best_label, match_label, match_msr, normalise
+from vmfuzz.explain.names import NOTHING, SEGMENTS, Match, best_label, match_label, match_msr, normalise, split_words
 from vmfuzz.explain.numbers import NUMBER, read_number
 from vmfuzz.explain.plain_forms import (
     ASSIGNED,
@@ -21,25 +21,33 @@ from vmfuzz.explain.plain_forms import (
     CLOSES,
     CODE,
     COMMENT,
+    CONSTANT,
+    EMPHASIS,
     ENCODED,
     ENCODINGS_OF,
     FIELD_VALUE,
+    FLAGS_LEFT,
+    GOES_ON,
     HAS_PAIR,
     LIST_OF_PARTS,
     MSR_LINE,
     NAMED_ENCODING,
     OPENS,
     PAIR,
+    QUOTED,
     READ_CALL,
     READ_FAILED,
+    REGISTER_HEAD,
     SAME_IN_HEX,
     SLASHED,
     SPACED,
+    STATEMENT,
 )
-from vmfuzz.explain.plain_store import PlainStore, half
+from vmfuzz.explain.plain_store import PART_WORDS, PlainStore, half
 from vmfuzz.explain.text import Line
 
 _MAX_LABEL_WORDS: Final = 7
+_IN_PROGRAM: Final = "an assignment in program text"
 _ALL_ONES: Final = re.compile(r"(?:-1|~0)[uUlL]*")
 _CONSTANT: Final = re.compile(r"0[xX][0-9a-fA-F]+[uUlL]*|\d+")
 _ENCODING: Final = re.compile(r"0[xX]0*([0-9a-fA-F]{3,4})")
@@ -64,6 +72,10 @@ def may_be_a_value(text: str) -> bool:
 def _tidy(text: str, source: bool) -> str:
     """A line with paths (`vmcs::host::RIP`, `vmcs->guest_rip`) and calls that read (`vmread(0x802)`) in the form of a label."""
     text = re.sub(r"(?<=\w)::(?=\w)", ".", text.strip().rstrip(","))
+    if "`" in text:
+        text = QUOTED.sub("", text)
+    if "**" in text and not EMPHASIS.fullmatch(text):  # (a line that is emphasised as a whole is a heading)
+        text = EMPHASIS.sub(r"\1", text)
     if not source and ASSIGNED.match(text):
         text = text.rstrip(";").replace("->", ".")
     return READ_CALL.sub(_what_is_read, text)
@@ -99,8 +111,12 @@ class PlainReader(PlainStore):
             self._heading(opens, line)
         elif closes:
             self.register = ("", "")
-        elif in_code:
+        elif self.source and not self.named_only and self._statement(text):
+            return
+        elif in_code or (self.source and STATEMENT.match(text)):
             self._call(text)
+        elif FLAGS_LEFT.match(text) and (failed or (text[0] in "#/;" and not self.area)):
+            self.dump.warn(f"line {self.line}: these may be the flags that a VMREAD left; they are not used as the guest's")
         elif comment:
             if match_label(comment[0]).fields and not match_label(comment[0]).assumed_guest:
                 self._store(*comment)
@@ -224,10 +240,29 @@ class PlainReader(PlainStore):
     def _separated(self, text: str) -> bool:
         """A row of a table: cells between bars, tabs, semicolons or commas, of which one names a field and one is a number."""
         if text.startswith("|"):
-            self._cells([cell.strip(" `*") for cell in text.strip("|").split("|")])
+            row = [cell.strip(" `*") for cell in text.strip("|").split("|")]
+            if not (self._parts_in_cells(row) or self._cells(row)):
+                self._warn_of_row(row)
             return True
         cells = _row(text)
         return bool(cells) and self._cells(cells)
+
+    def _parts_in_cells(self, cells: Sequence[str]) -> bool:
+        """`| GUEST_TR | Sel=0x28, Base=0x1000 | ...`: a register with its parts in another cell."""
+        context = normalise(cells[0])
+        if not any(word in SEGMENTS for word in context):
+            return False
+        pairs = [(label, value) for cell in cells[1:] for _, _, label, value, bad in _pairs_in(cell) if not bad]
+        parts = [(label.strip(" ,;"), value) for label, value in pairs if normalise(label) in PART_WORDS]
+        for label, value in parts:
+            self._store(label, value, context)
+        self.register = ("", "") if parts else self.register
+        return bool(parts)
+
+    def _warn_of_row(self, cells: Sequence[str]) -> None:
+        first = cells[0].partition("/")[0]
+        if _names_field(first) and any("0x" in cell for cell in cells[1:]):
+            self.dump.warn(f"line {self.line}: which numbers of this row are the values of {cells[0]} cannot be told; none is used")
 
     def _cells(self, cells: Sequence[str]) -> bool:
         label = next((cell for cell in cells if _names_field(cell)), "")
@@ -266,18 +301,49 @@ class PlainReader(PlainStore):
                     self._store(name, value)
                     break
 
+    def _statement(self, text: str) -> bool:
+        """Read a statement of a program that assigns to what is clearly a field; returns whether it is one.
+
+        A program may assign more than once, under conditions that the text does not show: a field whose value is not always a constant, or is
+        changed afterwards, is not used.
+        """
+        statement = STATEMENT.match(text)
+        match = _assigned_field(statement["name"]) if statement else NOTHING
+        if not statement or len(match.fields) != 1:
+            return False
+        field = match.fields[0]
+        constant = None if statement["change"] else _constant(statement["value"].strip(), field)
+        if constant is None:
+            reading = self.dump.readings.get(field)
+            if reading is not None and reading.assumed == _IN_PROGRAM:
+                del self.dump.readings[field]
+            if field not in self.computed:
+                self.dump.warn(f"line {self.line}: {statement['name']} is program text whose value is not in it; it is not used")
+            self.computed.add(field)
+        elif field not in self.computed:
+            value, known = constant
+            if match.high:
+                value, known = value << 32, half(1)
+            self._put(field, value, statement["name"], assumed=_IN_PROGRAM, known=known)
+        return True
+
     # Pairs in a line
 
     def _pairs(self, text: str, line: Line) -> None:
-        end, context, found = 0, tuple[str, ...](), False
+        end, context, found, parts = 0, tuple[str, ...](), False, 0
         for start, stop, written, value, bad in _pairs_in(text):
             if bad:
                 if match_label(bad).fields:
                     self.dump.warn(f"line {self.line}: {bad} = {value} is not a number; the field counts as not given")
                 continue
+            if self.source and GOES_ON.match(text, stop):
+                self.dump.warn(f"line {self.line}: {written.strip()} = {value} goes on as an expression; it is not used")
+                continue
             before = text[end:start].strip(" ,;()[]-")
             if before.endswith(":") and len(before.split()) <= 4:
                 context = normalise(before)
+                if not self.area and _is_of_guest(text) and "host" not in context:
+                    context = ("guest", *context)
             end = stop
             label = best_label(written.strip(" ,;()[]\"'"), self.area)
             if len(label.split()) > _MAX_LABEL_WORDS:
@@ -288,6 +354,9 @@ class PlainReader(PlainStore):
             if again and value.isdigit() and int(again[1], 16) in (int(value), int(value, 16)):
                 value = again[1]
             found = self._store(label, value, context, line) or found
+            parts += any(word in SEGMENTS for word in context)
+        if parts > 1:  # a line that lists the parts of the register that it names: a part below is another's
+            self.register = ("", "")
         if not found and end == 0:
             self._heading(text, line)
 
@@ -314,6 +383,37 @@ class PlainReader(PlainStore):
         segment = next((word for word in words if word in SEGMENTS), "")
         if text.rstrip().endswith(":") and segment:
             self.register, self.register_line = (self.area or "guest", segment), self.line
+
+
+@lru_cache(maxsize=1 << 13)
+def _assigned_field(name: str) -> Match:
+    """The field that a program assigns to under this name, if it is clearly one: the name says guest, host, VMX or VMCS."""
+    parts = re.split(r"->|\.", re.sub(r"\[\w*\]", "", name))
+    if not any(word in ("guest", "host", "vmx", "vmcs", "vmcs12", "vmcs02") for word in split_words(name)):
+        return NOTHING
+    for start in range(len(parts)):
+        match = match_label(".".join(parts[start:]))
+        if match.fields:
+            read_only = FIELDS[match.fields[0]].encoding >> 10 & 3 == 1
+            return NOTHING if match.assumed_guest or read_only else match
+    return NOTHING
+
+
+def _constant(text: str, field: str) -> tuple[int, int] | None:
+    """(value, which bits of the field it gives) of a constant as C writes it; None if it is none."""
+    if _ALL_ONES.fullmatch(text):
+        return FIELDS[field].mask, (1 << 64) - 1
+    match = CONSTANT.match(text)
+    if not match:
+        return None
+    digits = match["number"].rstrip("uUlL")
+    octal = re.fullmatch(r"0[0-7]+", digits)
+    if not octal and re.match(r"0\d", digits):
+        return None
+    value = int(digits, 8 if octal else 0) << int(match["shift"] or 0)
+    # a cast to 32 bits says that only half of a 64-bit field is meant
+    narrow = (match["cast"] or "").lower() in ("u32", "uint32_t", "uint32", "dword") and FIELDS[field].width == 64
+    return value, (1 << 32) - 1 if narrow else (1 << 64) - 1
 
 
 @lru_cache(maxsize=1 << 13)
@@ -377,6 +477,13 @@ def _pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
         (match.start(), match.end(), match["label"] or "", match["value"] or match["badvalue"], match["bad"] or "")
         for match in PAIR.finditer(text)
     )
+
+
+@lru_cache(maxsize=1 << 13)
+def _is_of_guest(text: str) -> bool:
+    """Whether a line names one register and gives a limit or access rights, which the VMCS has of the guest's registers only."""
+    given = {normalise(label.strip(" ,;()[]\"'")) for _, _, label, _, bad in _pairs_in(text) if not bad}
+    return len(REGISTER_HEAD.findall(text)) == 1 and not given.isdisjoint({("ar",), ("limit",)})
 
 
 @lru_cache(maxsize=1 << 13)

@@ -13,8 +13,10 @@ PAIR: Final = re.compile(
 )
 #: Whether there can be a pair at all: PAIR tries every place of a line of prose.
 HAS_PAIR: Final = re.compile(r"(?:>|[:=])\s*[\"']?-?[0-9a-fA-F]")
+#: Of lines that begin with "#", only directives are program text: many programs print "# name = value".
 CODE: Final = re.compile(
-    r".*(?:[;{}\\]\s*$|\bprintk?f?\s*\(|\bunsigned\b|\btypedef\b|\bstruct\b|__asm__|->\w|\(long\)|\bif\s*\(|\bfor\s*\(|\breturn\b)|//|#\s*\w|\|\s*\(\("
+    r".*(?:[;{}\\]\s*$|\bprintk?f?\s*\(|\bunsigned\b|\btypedef\b|\bstruct\b|__asm__|->\w|\(long\)|\bif\s*\(|\bfor\s*\(|\breturn\b)|//|"
+    r"#\s*(?:define|include|ifn?def|elif|endif|undef|pragma)\b|#(?:if|else|error|line)\b|\|\s*\(\("
 )
 #: How Rust ("{:#x?}") and others print the beginning of a structure: `cs: SegmentState {`, `GuestState {`.
 OPENS: Final = re.compile(
@@ -26,6 +28,8 @@ CLOSES: Final = re.compile(r"[})\]]+,?$")
 READ_CALL: Final = re.compile(
     r"\b\w*(?:vm|vmcs|vmx)_?read\w*\s*(?:::<\w+>)?\(\s*([\w:.]+)\s*\)(?=\s*(?:=>|->|[:=])\s*(?:0[xX])?[0-9a-fA-F]+\s*,?$)", re.IGNORECASE
 )
+#: What is printed behind a VMREAD that failed: the flags that it left, not the guest's.
+FLAGS_LEFT: Final = re.compile(r"[#/;\s]*[re]?flags\s*[:=]", re.IGNORECASE)
 READ_FAILED: Final = re.compile(r"vm_?read\b.*\bfail", re.IGNORECASE)
 CALL: Final = re.compile(r"\b\w*(?:vm_?write|vmcs_?write)\w*\s*\(\s*(?P<first>[\w:.~-]+)\s*,\s*(?P<second>[\w:.~-]+)\s*[,)]", re.IGNORECASE)
 #: `4802 GUEST_CS_LIMIT: ffff`, `0x4802 = 0xffff`, `4802H (GUEST_CS_LIMIT): FFFFH`
@@ -43,6 +47,17 @@ SPACED: Final = re.compile(
 )
 #: A line that only gives a value to a name, though it ends as a statement.
 ASSIGNED: Final = re.compile(rf"[A-Za-z_][\w.\[\]]*(?:->[\w.\[\]]+)*\s*[:=]\s*{NUMBER}\s*;$|[A-Za-z_]\w*(?:->\w+)+\s*=\s*{NUMBER}\s*$")
+#: A statement of a program: `vcpu->vmcs.guest_TR_limit = 0x67; // of 32 bits`, `vmx_guest_cr4 |= 1 << 13;`
+STATEMENT: Final = re.compile(
+    r"(?P<name>[A-Za-z_](?:->|[\w.\[\]])*)\s*(?P<change>[|&^+*/%-]|<<|>>)?=(?!=)\s*(?P<value>[^;]*);\s*(?:/[/*].*)?$"
+)
+_CONSTANT: Final = r"(?:0[xX][0-9a-fA-F]+|\d+)[uUlL]*"
+#: Behind a number of a program: the expression does not end there.
+GOES_ON: Final = re.compile(r"\s*(?:<<|>>|\|\s*\(|[&^+*]\s*[\w(~])")
+#: What a statement gives, if it is a constant: `0x83`, `(u32)0xFFFFFFFFUL`, `(1 << 13)`
+CONSTANT: Final = re.compile(
+    rf"(?:\(\s*(?P<cast>[A-Za-z_]\w*)\s*\)\s*)?(?P<open>\(\s*)?(?P<number>{_CONSTANT})(?:\s*<<\s*(?P<shift>\d{{1,2}}))?(?(open)\s*\))\s*$"
+)
 #: A pair behind a mark of a comment.
 COMMENT: Final = re.compile(rf"(?:#+|//+|;+)\s*(?P<name>[A-Za-z_][\w .]*?)\s*[:=]\s*(?P<value>{NUMBER})\s*$")
 #: After a decimal number: the same in hexadecimal.
@@ -56,6 +71,11 @@ LIST_OF_PARTS: Final = re.compile(
     rf"(?P<label>[A-Za-z_][\w/]*)\s*=\s*(?P<value>{NUMBER}),\s*(?P<rest>(?>(?:base|limit|ar|rights|sel|attr)[A-Za-z_]*(?:\s*[:=]\s*|\s+){NUMBER}(?!\w)[,\s]*)+)$",
     re.IGNORECASE,
 )
+#: The name of a register before its parts: `CS: selector=0x10, base=0x0`
+REGISTER_HEAD: Final = re.compile(r"\b(?:[c-gs]s|ldtr?|tr|[gi]dtr?)\s*:", re.IGNORECASE)
+#: Marks of Markdown: `**name:** ...`, and grave accents (but not those between the digits of WinDbg's numbers).
+EMPHASIS: Final = re.compile(r"\*\*(?=[^\s*])([^*]*)(?<=[^\s*])\*\*")
+QUOTED: Final = re.compile(r"(?<![0-9a-fA-F])`|`(?![0-9a-fA-F])")
 #: `GUEST_DS_BASE/LIMIT/AR = 0 / 0xFFFFFFFF / 0xC093`
 SLASHED: Final = re.compile(r"(?=[^=]*/)[\w/]+\s*=\s*[^=]*$")
 #: Single bits and spans of the access rights, as some programs print them: word -> (lowest bit, width).

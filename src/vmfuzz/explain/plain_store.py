@@ -10,7 +10,7 @@ from typing import Final
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import Definition, Dump
-from vmfuzz.explain.names import PARTS, SEGMENTS, complete, match_label, match_msr, normalise, uneven, usual_order
+from vmfuzz.explain.names import NOTHING, PARTS, SEGMENTS, complete, match_label, match_msr, normalise, uneven, usual_order
 from vmfuzz.explain.numbers import read_number
 from vmfuzz.explain.plain_forms import RIGHTS_BITS
 from vmfuzz.explain.reported import to_unsigned
@@ -22,8 +22,13 @@ _ALIKE: Final = 4
 _AREA: Final = re.compile(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNORECASE)
 #: Fields that people write above a dump, in words that are no others' end.
 _OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
-_PARTS: Final = frozenset((part,) for part in PARTS)
+#: The words of a label that is nothing but a part of a register.
+PART_WORDS: Final = frozenset((part,) for part in PARTS)
 _BY_PLACE: Final = "no register named on the line: read as part of the one above"
+_APART: Final = "on a line that has not the form of the dump beside it"
+_NO_AREA: Final = "no area named: read as guest state"
+#: Words beside the name of a register that take nothing from it: "guest CS segment:".
+_BESIDE_REGISTER: Final = frozenset({"guest", "host", "segment", "register", "reg", "state"})
 #: Words that alone mean too many other things to be taken for a field.
 _TOO_COMMON: Final = frozenset({("proc",), ("entry", "error"), ("exit", "error"), ("function",), ("tpr",)})
 
@@ -55,6 +60,7 @@ class PlainStore:
         self.heading: tuple[int, tuple[str, ...]] = (-1, ())  # indentation and words of the last heading
         self.line = 0
         self.source = False  # the text has program text in it
+        self.computed: set[str] = set()  # fields that the program text assigns something to that is no constant
         self.encodings_first = False  # lines of nothing but an encoding and a value are no accident in this text
         self.after_failure = False  # the line before says that a VMREAD failed
         self.agreeing = 0  # lines that give a name and the encoding that the field has
@@ -181,7 +187,7 @@ class PlainStore:
         parts = field.split("_")
         if parts[0] in ("guest", "host") and parts[1] in SEGMENTS:
             self.register = (parts[0], parts[1])
-            if words not in _PARTS:
+            if words not in PART_WORDS:
                 self.register_line = self.line
         elif not context:
             self.register = ("", "")  # parts follow their register at once
@@ -200,6 +206,8 @@ class PlainStore:
             label = _SYSENTER[words[-1]]
             self.by_place += match_label(label, context, self.area).fields
         elif len(words) == 1 and words[0] in PARTS:
+            if any(word in SEGMENTS for word in context):
+                return self._part_of_named(label, words[0], context)
             area, register = self.register
             if not register or (register in ("gdtr", "idtr") and words[0] in ("ar", "sel")):
                 self.disorder += self.last[2] > 0
@@ -235,7 +243,19 @@ class PlainStore:
                 self.dump.warn(f"line {self.line}: {label} stands indented under nothing that says what it belongs to; it is not used")
                 return "?", ""
             self.by_place.append(match.fields[0])
-        return match.fields[0], "no area named: read as guest state" if match.assumed_guest else ""
+        return match.fields[0], _NO_AREA if match.assumed_guest else ""
+
+    def _part_of_named(self, label: str, part: str, context: tuple[str, ...]) -> tuple[str, str]:
+        """As `_resolve`, for a part behind the name of its register on the same line: `CS: selector=0x10, base=0x0`."""
+        named = [word for word in context if word not in _BESIDE_REGISTER]
+        area = next((word for word in context if word in ("guest", "host")), "")
+        match = match_label(f"{area} {named[0]} {part}", area=self.area) if len(named) == 1 else NOTHING
+        if not match.fields:
+            self.dump.warn(f"line {self.line}: {label} behind {' '.join(context)} means no VMCS field; it is not used")
+            return "?", ""
+        if self.named_only:
+            return ("", "") if match.assumed_guest else (match.fields[0], _APART)
+        return match.fields[0], _NO_AREA if match.assumed_guest else ""
 
     def _rights_bits(self, words: tuple[str, ...], text: str) -> bool:
         area, register = self.register

@@ -34,6 +34,8 @@ _VBOX_SEGMENT: Final = re.compile(
 _VBOX_LINE: Final = re.compile(
     r"(?:HM: )?CPU\[\d+\] |HM error +=|rcLastExitToR3|VT-x info|Real-on-v86|Attr [CDSEFG]S +=|EFlags +=|Guest VMCS active|.*=\{[0-9a-f]{4} base="
 )
+#: `HM: Host CR4   = 0x370678`: the processor's own registers when VirtualBox starts, outside VMX operation; they are in no VMCS.
+_VBOX_START: Final = re.compile(r"\bHM: Host (?:CR\d|EFER|XCR0)\b")
 #: `HM: CPU[0] PinCtls              0x16`: what VirtualBox logs of a VMCS whose controls the processor refused.
 _VBOX_FIELD: Final = re.compile(r"(?:HM: )?CPU\[\d+\] (?P<name>[A-Z][\w ]*?)\s+(?P<value>0x[0-9a-fA-F]+)\b")
 _VBOX_FIELDS: Final = {
@@ -61,8 +63,8 @@ def _is_qemu_text(text: str) -> bool:
 
 
 def is_vbox_line(line: Line) -> bool:
-    """Whether a line is one of VirtualBox's log that says something about the guest's state."""
-    return _is_vbox_text(line.text)
+    """Whether a line is one of VirtualBox's log that says something about the guest's state, or about registers that are in no VMCS."""
+    return _is_vbox_text(line.text) or ("HM: Host" in line.raw and _VBOX_START.search(line.raw) is not None)
 
 
 @lru_cache(maxsize=1 << 13)
