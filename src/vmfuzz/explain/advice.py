@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Final
 
 from vmfuzz.arch.outcomes import EXIT_REASONS, INSTRUCTION_ERRORS
 from vmfuzz.explain.dump import Reported
+from vmfuzz.explain.reported import ENTRY_ERRORS, Doubtful, Unnumbered
 
 _GUEST_FIELDS: Final = (
     "guest CR0, CR3, CR4, RFLAGS, RIP, DR7; selector, base, limit and access rights of CS, SS, DS, ES, FS, GS, TR, LDTR; GDTR and IDTR; "
@@ -62,17 +64,72 @@ def hm_error(number: int) -> str:
     return ""
 
 
+#: VM-instruction errors of other instructions, which a VMCS may still hold from before.
+_OTHER_ERRORS: Final = MappingProxyType(
+    {
+        1: "VMCALL executed in VMX root operation",
+        2: "VMCLEAR with invalid physical address",
+        3: "VMCLEAR with VMXON pointer",
+        9: "VMPTRLD with invalid physical address",
+        10: "VMPTRLD with VMXON pointer",
+        11: "VMPTRLD with incorrect VMCS revision identifier",
+        12: INSTRUCTION_ERRORS[12],
+        13: INSTRUCTION_ERRORS[13],
+        15: "VMXON executed in VMX root operation",
+        19: "VMCALL with non-clear VMCS",
+        20: "VMCALL with invalid VM-exit control fields",
+        22: "VMCALL with incorrect MSEG revision identifier",
+        23: "VMXOFF under dual-monitor treatment of SMIs and SMM",
+        24: "VMCALL with invalid SMM-monitor features",
+        28: "invalid operand to INVEPT or INVVPID",
+    }
+)
+
+
+def verdict(reported: Reported) -> str:
+    """The sentence that comes first: whether the entry failed, and with what; less where the outcome does not tell."""
+    if isinstance(reported, Doubtful) and reported.other is not None:
+        return _either(reported, reported.other)
+    if reported.error and reported.error not in ENTRY_ERRORS:
+        return f"{headline(reported)}. This error alone does not say that a VM entry failed."
+    return f"{'This VM entry did not fail' if reported.entered else 'The VM entry failed'}: {headline(reported)}."
+
+
+def _either(by_error: Reported, by_reason: Reported) -> str:
+    reason = by_reason.exit_reason or 0
+    ended = (
+        "succeeded, and the guest ran until that exit" if by_reason.entered else "failed with it, and controls and host state had passed"
+    )
+    last = {7: ", and a check of the controls failed", 8: ", and a check of the host state failed"}.get(by_error.error or 0, "")
+    return (
+        f"One VM entry cannot give both: {headline(by_error)}; and exit reason {reason & 0xFFFF} ({_exit_name(reason)}). A VM exit does not change the "
+        "error, and a VMLAUNCH or VMRESUME that fails with an error does not change the exit reason, so one of the two is left over from another "
+        f"time. If the error is the newer one, the entry failed{last}. If the exit reason is, the entry {ended}."
+    )
+
+
+def _exit_name(reason: int) -> str:
+    return EXIT_REASONS.get(reason & 0xFFFF, "a VM exit that vmfuzz has no name for")
+
+
 def headline(reported: Reported) -> str:
     """One sentence: what the reported outcome is."""
     if reported.exit_reason is None and reported.error is None:
         return "VMfailInvalid: there was no current VMCS when VMLAUNCH or VMRESUME executed"
+    if isinstance(reported, Unnumbered):
+        return f"{reported.text}, without the number that tells how"
     if reported.error == 0:
         return "the hypervisor gave up and says no more (its error is 0 or not shown)"
     if reported.error is not None:
-        return f"VM-instruction error {reported.error}: {INSTRUCTION_ERRORS.get(reported.error, 'not an error number of a VM entry')}"
+        if reported.error in ENTRY_ERRORS:
+            return f"VM-instruction error {reported.error}: {INSTRUCTION_ERRORS[reported.error]}"
+        other = _OTHER_ERRORS.get(reported.error)
+        return f"VM-instruction error {reported.error}, " + (
+            f"which no VM entry gives: {other}" if other else "a number that no VM entry gives"
+        )
     reason = reported.exit_reason or 0
     number = reason & 0xFFFF
-    name = EXIT_REASONS.get(number, "a VM exit that vmfuzz has no name for")
+    name = _exit_name(reason)
     if reported.entered:
         return f"exit reason {number} ({name}) without bit 31: this VM entry succeeded, and the guest ran until that exit"
     qualification = "" if reported.qualification is None else f", qualification {reported.qualification}"
@@ -80,7 +137,14 @@ def headline(reported: Reported) -> str:
 
 
 def proves(reported: Reported) -> str:
-    """What the outcome proves."""
+    """What the outcome proves; "" if nothing."""
+    if isinstance(reported, Doubtful):
+        return ""
+    if isinstance(reported, Unnumbered):
+        return (
+            "Either VMLAUNCH or VMRESUME failed (the VM-instruction error, 4400H, tells why), or the processor refused the guest state (the exit "
+            "reason, 4402H, is then 80000021H, 80000022H or 80000029H). KVM gives one of the two as hardware_entry_failure_reason."
+        )
     if reported.error == 7:
         return "A check of the VM-execution, VM-exit or VM-entry controls failed. Guest state has not been looked at; host state may be wrong too."
     if reported.error == 8:
@@ -97,7 +161,7 @@ def proves(reported: Reported) -> str:
             12: "A VMREAD or VMWRITE named a field that this processor does not have: check its encoding and its capability MSR.",
             13: "A VMWRITE named a field of the read-only area.",
             26: "The instruction before was MOV SS or POP SS: put another instruction between it and VMLAUNCH.",
-        }.get(reported.error, "No check of VMCS fields failed.")
+        }.get(reported.error, "It is the error of no check of VMCS fields.")
     if reported.exit_reason is None:
         return "VMPTRLD has not been executed on this processor, or VMCLEAR took the VMCS away again."
     if reported.entered:
