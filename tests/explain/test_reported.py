@@ -186,3 +186,37 @@ def test_an_outcome_of_no_check_has_no_open_cause(error):
     )
     assert "The VM entry failed" in text
     assert "Cause:" not in text
+
+
+# What to collect next
+
+
+def test_a_capability_that_decides_is_asked_for_with_its_command_and_the_answer_is_read(sample):
+    text = sample("kvm").replace("attr=0x00000", "attr=0x10000").replace("CR4: actual=0x0000000000002", "CR4: actual=0x0000000000006", 1)
+    assert "actual=0x0000000000006" in text
+    said = shown(text)
+    assert "Collect next: IA32_VMX_CR4_FIXED0/1 (488H, 489H)." in said
+    assert 'echo "IA32_VMX_CR4_FIXED1 0x$(sudo rdmsr 0x489)"' in said
+    assert "dump_invalid_vmcs" not in said
+    assert read_text(text + "IA32_VMX_CR4_FIXED1 0x3727ff\n")[0].msrs == {0x489: 0x3727FF}
+
+
+def test_only_missing_fields_are_asked_for(sample):
+    lines = [line for line in sample("kvm").replace("attr=0x00000", "attr=0x10000").splitlines() if "RFLAGS" not in line]
+    said = shown("\n".join(lines) + "\n")
+    assert "Collect next: guest RFLAGS (6820H)" in said
+    assert "GDTR" not in said.partition("Collect next:")[2]
+    assert "dump_invalid_vmcs" not in said
+
+
+def test_a_wrong_pdpte_is_asked_for_with_what_decides_where_it_lies():
+    text = "reason=80000021 qualification=0000000000000002\nguest_cr3 = 0x12345020\n"
+    said = shown(text).partition("Collect next:")[2]
+    for wanted in ("PDPTE0 to PDPTE3", "CR0, CR3, CR4", "IA32_EFER", "32 bytes of memory at guest CR3", "xp /4gx 0x12345020"):
+        assert wanted in said
+    assert "GDTR" not in said
+
+
+def test_the_msr_that_could_not_be_loaded_is_asked_for():
+    said = shown("exit reason: 0x80000022\nVM_ENTRY_MSR_LOAD_COUNT = 2\nVM_ENTRY_MSR_LOAD_ADDR = 0x1000\n")
+    assert "index and value of the entry that failed" in said

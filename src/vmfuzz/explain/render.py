@@ -81,7 +81,7 @@ def _verdict(answer: Answer) -> str:
             return f"The VM entry failed ({failed.label}). The values shown end in {' or '.join(outcomes)}."
         return f"This VM entry will fail: {' or '.join(outcomes)}."
     if failed is not None:
-        return f"The VM entry failed ({failed.label}). The text does not give the number that tells in which checks."
+        return f"The VM entry failed ({failed.label}). The text does not give the number that tells how (hardware_entry_failure_reason)."
     if answer.violated:
         return "This VM entry will fail on most processors: " + str(answer.violated[0].check.fails.outcomes[0]) + "."
     if answer.causes:
@@ -356,13 +356,24 @@ def _next(answer: Answer) -> str:
         return ""
     if answer.dump.readings and not answer.undecided and reported.error != 0:
         return ""  # everything that decides has been given
-    fields = advice.collect_next(reported)
-    lines = []
-    if fields:
-        lines.append(wrapped(f"Collect next: {fields}.", 2, 0))
-        lines.append("How to have them printed:")
-        lines += [f"{wrapped(f'{who}:', 4, 2)}\n    {command}" for who, command in advice.HOW_TO_DUMP]
-        lines.append("Then give what was printed to `vmfuzz check FILE`.")
+    names = [name for name, _ in answer.missing_fields() if name in FIELDS]
+    facts = (
+        [] if len(names) > _MANY_FIELDS else [source for source in answer.missing_facts() if advice.how_to_read([source])][:_MANY_FIELDS]
+    )
+    wanted = advice.collect_next(reported, answer.dump.readings, names, facts)
+    if not wanted:
+        return ""
+    cr3 = answer.state.values.get("guest_cr3", UNKNOWN)
+    ways = (
+        []
+        if answer.dump.readings and not names and reported.error != 0
+        else advice.how_to_print(answer.dump.format, reported, cr3.value if cr3.known else None)
+    )
+    lines = [wrapped(f"Collect next: {wanted}.", 2, 0)]
+    for heading, commands in (("How to have them printed:", ways), ("How to read the MSRs:", advice.how_to_read(facts))):
+        if commands:
+            lines += [heading, *(f"{wrapped(f'{who}:', 4, 2)}\n    {command}" for who, command in commands)]
+    lines.append("Then give what was printed to `vmfuzz check FILE`" + (", together with this text." if answer.dump.readings else "."))
     return "\n".join(lines)
 
 

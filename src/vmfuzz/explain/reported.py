@@ -361,8 +361,8 @@ def _interpret(match: re.Match[str], meaning: str, value: int, text: str) -> Rep
     if detail:
         qualification = int(detail[1]) if detail[1] else qualification
         entry = int(detail[2] or detail[3]) + 1 if detail[2] or detail[3] else None
-    if meaning == "hardware" and value == 0:
-        return None  # VMfail without a number, or nothing known: the exit reason decides
+    if meaning == "hardware" and value in (0, _KVM_FAIL_ENTRY):
+        return None  # VMfail without a number, or nothing known: the exit reason decides; or the number that KVM's name has
     if meaning in ("hardware", "field"):
         meaning = "reason" if value >> 31 and meaning == "hardware" else "error"
     if meaning == "error" and value in FAILURE_REASONS:
