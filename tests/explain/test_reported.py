@@ -153,6 +153,27 @@ def test_exit_reasons_of_kvm_to_its_user_are_none_of_the_processor():
     assert "Cause: guest RFLAGS bit 9 (IF) is 0" in shown(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("kvm_run->exit_reason = 2\nguest_cr0 = 0x31\n", None),
+        ("KVM exit reason: 33\n", None),
+        ("expected VM exit reason 10, got VM exit reason 33\n", FAILED),
+        ("Unexpected exit reason: 48\n", 48),
+        ("kvm exit reason 0x80000021\n", FAILED),
+    ],
+)
+def test_whose_exit_reason_it_is(text, reason):
+    reported = read_text(text)[0].reported
+    assert (reported and reported.exit_reason) == reason
+
+
+def test_an_error_and_a_failed_exit_reason_leave_both_readings_open():
+    text = shown("VM_INSTRUCTION_ERROR = 8\nEXIT_REASON = 0x80000021\n")
+    assert "one of the two is left over" in text
+    assert "the entry failed with it, and controls and host state had passed" in text
+
+
 def test_source_that_names_the_failure_is_no_report_of_one():
     assert read_text("    case KVM_EXIT_FAIL_ENTRY:\n        break;\n#define KVM_EXIT_FAIL_ENTRY 9\n")[0].reported is None
 

@@ -125,10 +125,14 @@ _NO_NUMBER: Final = re.compile(
 #: What KVM reports to the program that calls it in place of a failed entry's own number.
 _KVM_FAIL_ENTRY: Final = 9
 _CUT_AMD: Final = "65535 is the end of FFFFFFFFH: AMD's VMRUN gives that for a VMCB that it refuses, and no Intel processor gives it"
+_NO_NUMBER_NAME: Final = "FAIL_ENTRY"
 #: Under which name `Dump.beside` has it.
 KVM_EXIT: Final = "KVM exit reason"
 #: What stands before an exit reason that KVM reports to its user (or that a test wants): those numbers are not the processor's.
-_OF_KVM: Final = re.compile(r"(?:\bKVM[ _-]+|\bKVM_RUN\b[^\n]*|\brun(?:->|\.)|\b(?:wanted|expected|expects)\b[^\n]*)$", re.IGNORECASE)
+_OF_KVM: Final = re.compile(
+    r"(?:\bKVM[ _-]+|\bKVM_RUN\b[^\n]*|(?:\b|_)run(?:->|\.)|\b(?:wanted|expected|expects)\b(?:(?!\b(?:got|but|not)\b)[^\n])*)$",
+    re.IGNORECASE,
+)
 #: That VMLAUNCH or VMRESUME failed, apart from what the fields of the VMCS hold.
 _LAUNCH_FAILED: Final = re.compile(
     r"\b(?:VMLAUNCH|VMRESUME|VM[- ]?entry|launch)\b[^\n]{0,20}\bfail(?:ed|s)\b|\bfailed to (?:execute |run )?(?:VMLAUNCH|VMRESUME)\b|"
@@ -361,8 +365,10 @@ def _interpret(match: re.Match[str], meaning: str, value: int, text: str) -> Rep
     if detail:
         qualification = int(detail[1]) if detail[1] else qualification
         entry = int(detail[2] or detail[3]) + 1 if detail[2] or detail[3] else None
-    if meaning == "hardware" and value in (0, _KVM_FAIL_ENTRY):
-        return None  # VMfail without a number, or nothing known: the exit reason decides; or the number that KVM's name has
+    if meaning == "hardware" and value == 0:
+        return None  # VMfail without a number, or nothing known: the exit reason decides
+    if value == _KVM_FAIL_ENTRY and _NO_NUMBER_NAME in said.upper():
+        return None  # the number that this name has for KVM
     if meaning in ("hardware", "field"):
         meaning = "reason" if value >> 31 and meaning == "hardware" else "error"
     if meaning == "error" and value in FAILURE_REASONS:
