@@ -12,7 +12,7 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import EXIT_REASONS, INSTRUCTION_ERRORS
 from vmfuzz.explain.atoms import spoken
 from vmfuzz.explain.dump import Reported
-from vmfuzz.explain.reported import ENTRY_ERRORS, Doubtful, Unnumbered
+from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Doubtful, Unnumbered
 
 #: What decides an outcome: in words, and which fields (a pattern of their names; "" for what no field holds).
 _Groups = tuple[tuple[str, str], ...]
@@ -154,6 +154,13 @@ def _either(by_error: Reported, by_reason: Reported) -> str:
 
 def _exit_name(reason: int) -> str:
     return EXIT_REASONS.get(reason & 0xFFFF, "a VM exit that vmfuzz has no name for")
+
+
+def of_checks(reported: Reported | None) -> bool:
+    """Whether checks of VMCS fields decide what is reported: it has a cause among them, shown or not."""
+    if reported is None or isinstance(reported, Doubtful):
+        return False
+    return reported.error in (7, 8) or (reported.exit_reason or 0) in (FAILED_ENTRY | 33, FAILED_ENTRY | 34)
 
 
 def headline(reported: Reported) -> str:

@@ -10,11 +10,10 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain import advice
 from vmfuzz.explain.answer import Answer, fact_source, fact_words
 from vmfuzz.explain.atoms import shown, spoken
-from vmfuzz.explain.dump import Reported
 from vmfuzz.explain.judge import Finding, Verdict, assumed_readings
 from vmfuzz.explain.mistakes import Mistake
 from vmfuzz.explain.repair import Repair
-from vmfuzz.explain.reported import FAILED_ENTRY, KVM_EXIT, Doubtful
+from vmfuzz.explain.reported import KVM_EXIT
 from vmfuzz.explain.suspects import suspicions
 from vmfuzz.explain.teach import fault_lines, premises, why
 from vmfuzz.model.partial import UNKNOWN, Evaluator
@@ -105,7 +104,7 @@ def _first_stage(findings: list[Finding]) -> list[Finding]:
 
 def _cause(answer: Answer) -> list[str]:
     lines = [""] if answer.causes or answer.violated else []
-    open_cause = _open_cause(answer) if _of_checks(answer.dump.reported) else []
+    open_cause = _open_cause(answer) if advice.of_checks(answer.dump.reported) else []
     for index, mistake in enumerate(answer.causes[:3]):
         where = f" (line {mistake.line})" if mistake.line else ""
         lines.append(wrapped(f"{'Cause' if not index else 'Also'}: {mistake.what}{where}", 2, 0))
@@ -115,7 +114,7 @@ def _cause(answer: Answer) -> list[str]:
         explaining = _explaining(answer)
         lines += [] if explaining else open_cause
         groups = _grouped(explaining or answer.violated)
-        other = "A later check fails too" if _of_checks(answer.dump.reported) else "A check fails too"
+        other = "A later check fails too" if advice.of_checks(answer.dump.reported) else "A check fails too"
         for group in groups[:3]:
             head = "Cause" if explaining else other
             faults = list(dict.fromkeys("; ".join(_faults(answer, finding)) + _because(finding) for finding in group))
@@ -126,13 +125,6 @@ def _cause(answer: Answer) -> list[str]:
     elif not answer.causes and not answer.violated and answer.dump.readings and open_cause:
         lines += ["", *open_cause]
     return lines
-
-
-def _of_checks(reported: Reported | None) -> bool:
-    """Whether checks of VMCS fields decide what is reported: it has a cause among them, shown or not."""
-    if reported is None or isinstance(reported, Doubtful):
-        return False
-    return reported.error in (7, 8) or (reported.exit_reason or 0) in (FAILED_ENTRY | 33, FAILED_ENTRY | 34)
 
 
 def _explaining(answer: Answer) -> list[Finding]:
@@ -357,18 +349,14 @@ def _next(answer: Answer) -> str:
     if answer.dump.readings and not answer.undecided and reported.error != 0:
         return ""  # everything that decides has been given
     names = [name for name, _ in answer.missing_fields() if name in FIELDS]
-    facts = (
-        [] if len(names) > _MANY_FIELDS else [source for source in answer.missing_facts() if advice.how_to_read([source])][:_MANY_FIELDS]
-    )
+    sources = answer.missing_facts()[:_MANY_FIELDS] if len(names) <= _MANY_FIELDS else []
+    facts = [source for source in sources if advice.how_to_read([source])]
     wanted = advice.collect_next(reported, answer.dump.readings, names, facts)
     if not wanted:
         return ""
     cr3 = answer.state.values.get("guest_cr3", UNKNOWN)
-    ways = (
-        []
-        if answer.dump.readings and not names and reported.error != 0
-        else advice.how_to_print(answer.dump.format, reported, cr3.value if cr3.known else None)
-    )
+    how = advice.how_to_print(answer.dump.format, reported, cr3.value if cr3.known else None)
+    ways = how if wanted != "; ".join(facts) else []
     lines = [wrapped(f"Collect next: {wanted}.", 2, 0)]
     for heading, commands in (("How to have them printed:", ways), ("How to read the MSRs:", advice.how_to_read(facts))):
         if commands:
