@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from vmfuzz.explain.advice import collect_next, headline, hm_error, proves
+from vmfuzz.explain.answer import answer
 from vmfuzz.explain.reading import read_text
+from vmfuzz.explain.render import render
 from vmfuzz.explain.reported import from_words
 
 FAILED = 0x80000021
@@ -102,3 +104,140 @@ def test_virtualbox_numbers():
     assert hm_error(570) == "virtual-8086 mode: guest GS: the limit must be 0000FFFFH"
     assert "CR0" in hm_error(504)
     assert hm_error(3) == ""
+
+
+def shown(text):
+    return " ".join(render(answer(read_text(text)[0])).split())
+
+
+@pytest.mark.parametrize("number", [33, 34, 41])
+@pytest.mark.parametrize(
+    "form", ["exit_reason\t{0}\n", "EXIT_REASON = {0:#x}\nGUEST_CR0 = 0x80000031\n", "VM exit reason: {0}\nguest_cr0 = 0x31\n"]
+)
+def test_an_exit_reason_of_failed_entries_without_bit_31_is_a_failure(form, number):
+    reported = read_text(form.format(number))[0].reported
+    assert reported is not None
+    assert reported.exit_reason == 1 << 31 | number
+    assert "bit 31 is not shown" in shown(form.format(number))
+
+
+@pytest.mark.parametrize("error", ["0x1c", "0xc"])
+def test_an_error_of_another_instruction_is_left_over_from_it(error):
+    text = shown(f"VM_INSTRUCTION_ERROR: {error}!\nEXIT_REASON: 48! //EPT VIOLATION\n")
+    assert text.startswith("This VM entry did not fail: exit reason 48 (EPT violation)")
+    assert "a VM exit does not change that field" in text
+    assert "The VM entry failed" not in shown(f"VM_INSTRUCTION_ERROR: {error}\n")
+
+
+def test_an_error_of_entries_beside_an_exit_reason_leaves_both_readings_open():
+    text = shown("VM_INSTRUCTION_ERROR = 7\nEXIT_REASON = 10\n")
+    assert "one of the two is left over" in text
+    assert "If the error is the newer one, the entry failed, and a check of the controls failed." in text
+    assert "If the exit reason is, the entry succeeded" in text
+    assert "not decidable" not in text
+
+
+def test_an_error_of_entries_counts_where_words_say_that_the_launch_failed():
+    text = shown("VMLAUNCH failed\nVM_INSTRUCTION_ERROR = 7\nEXIT_REASON = 10\n")
+    assert text.startswith("The VM entry failed: VM-instruction error 7")
+    assert "exit reason 10 in the text is left over" in text
+
+
+def test_exit_reasons_of_kvm_to_its_user_are_none_of_the_processor():
+    reported = read_text("Wanted KVM exit reason: 2 (IO), got: 3\n")[0].reported
+    assert reported is None
+    text = (
+        "  Wanted KVM exit reason: 2 (IO), got: 9 (FAIL_ENTRY)\nRFLAGS=0x00000002\nInterruptibility = 00000009  ActivityState = 00000000\n"
+    )
+    assert shown(text).startswith("The VM entry failed (FAIL_ENTRY).")
+    assert "Cause: guest RFLAGS bit 9 (IF) is 0" in shown(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("kvm_run->exit_reason = 2\nguest_cr0 = 0x31\n", None),
+        ("KVM exit reason: 33\n", None),
+        ("expected VM exit reason 10, got VM exit reason 33\n", FAILED),
+        ("Unexpected exit reason: 48\n", 48),
+        ("kvm exit reason 0x80000021\n", FAILED),
+    ],
+)
+def test_whose_exit_reason_it_is(text, reason):
+    reported = read_text(text)[0].reported
+    assert (reported and reported.exit_reason) == reason
+
+
+def test_an_error_and_a_failed_exit_reason_leave_both_readings_open():
+    text = shown("VM_INSTRUCTION_ERROR = 8\nEXIT_REASON = 0x80000021\n")
+    assert "one of the two is left over" in text
+    assert "the entry failed with it, and controls and host state had passed" in text
+
+
+def test_source_that_names_the_failure_is_no_report_of_one():
+    assert read_text("    case KVM_EXIT_FAIL_ENTRY:\n        break;\n#define KVM_EXIT_FAIL_ENTRY 9\n")[0].reported is None
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "reason"),
+    [
+        ("kvm_run: failed entry, reason 7", 7, None),
+        ("hvm_run: failed entry, reason 8", 8, None),
+        ("kvm_run: failed entry, reason 33", None, FAILED),
+        ("kvm_run: failed entry, reason 65535", 0, None),
+        ("i debug __vmx_vmlaunch() return 1 and i try to get VM_INSTRUCTION_ERROR content, return 7.", 7, None),
+    ],
+)
+def test_failures_in_older_words(words, error, reason):
+    reported = read_text(words + "\n")[0].reported
+    assert reported is not None
+    assert (reported.error, reported.exit_reason) == (error, reason)
+
+
+def test_a_control_that_acrn_cannot_have_is_named():
+    text = shown("VMX ctrl 0x482 not fully enabled: request 0x9461f872 but get 0x9441f872\n")
+    assert 'bit 21 "use tpr shadow"' in text
+    assert "IA32_VMX_PROCBASED_CTLS (482H)" in text
+
+
+@pytest.mark.parametrize("error", [5, 0])
+def test_an_outcome_of_no_check_has_no_open_cause(error):
+    text = shown(
+        f"KVM: entry failed, hardware error {error:#x}\nRIP=ffffffffada37453 RFL=00000202 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0\n"
+    )
+    assert "The VM entry failed" in text
+    assert "Cause:" not in text
+
+
+# What to collect next
+
+
+def test_a_capability_that_decides_is_asked_for_with_its_command_and_the_answer_is_read(sample):
+    text = sample("kvm").replace("attr=0x00000", "attr=0x10000").replace("CR4: actual=0x0000000000002", "CR4: actual=0x0000000000006", 1)
+    assert "actual=0x0000000000006" in text
+    said = shown(text)
+    assert "Collect next: IA32_VMX_CR4_FIXED0/1 (488H, 489H)." in said
+    assert 'echo "IA32_VMX_CR4_FIXED1 0x$(sudo rdmsr 0x489)"' in said
+    assert "dump_invalid_vmcs" not in said
+    assert read_text(text + "IA32_VMX_CR4_FIXED1 0x3727ff\n")[0].msrs == {0x489: 0x3727FF}
+
+
+def test_only_missing_fields_are_asked_for(sample):
+    lines = [line for line in sample("kvm").replace("attr=0x00000", "attr=0x10000").splitlines() if "RFLAGS" not in line]
+    said = shown("\n".join(lines) + "\n")
+    assert "Collect next: guest RFLAGS (6820H)" in said
+    assert "GDTR" not in said.partition("Collect next:")[2]
+    assert "dump_invalid_vmcs" not in said
+
+
+def test_a_wrong_pdpte_is_asked_for_with_what_decides_where_it_lies():
+    text = "reason=80000021 qualification=0000000000000002\nguest_cr3 = 0x12345020\n"
+    said = shown(text).partition("Collect next:")[2]
+    for wanted in ("PDPTE0 to PDPTE3", "CR0, CR3, CR4", "IA32_EFER", "32 bytes of memory at guest CR3", "xp /4gx 0x12345020"):
+        assert wanted in said
+    assert "GDTR" not in said
+
+
+def test_the_msr_that_could_not_be_loaded_is_asked_for():
+    said = shown("exit reason: 0x80000022\nVM_ENTRY_MSR_LOAD_COUNT = 2\nVM_ENTRY_MSR_LOAD_ADDR = 0x1000\n")
+    assert "index and value of the entry that failed" in said

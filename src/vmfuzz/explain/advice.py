@@ -2,24 +2,70 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Iterable
+from types import MappingProxyType
 from typing import Final
 
+from vmfuzz.arch.capabilities import CAPABILITY_MSRS
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import EXIT_REASONS, INSTRUCTION_ERRORS
+from vmfuzz.explain.atoms import spoken
 from vmfuzz.explain.dump import Reported
+from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Doubtful, Unnumbered
 
-_GUEST_FIELDS: Final = (
-    "guest CR0, CR3, CR4, RFLAGS, RIP, DR7; selector, base, limit and access rights of CS, SS, DS, ES, FS, GS, TR, LDTR; GDTR and IDTR; "
-    "interruptibility, activity state, pending debug exceptions; VMCS link pointer; VM-entry interruption info; the control words"
+#: What decides an outcome: in words, and which fields (a pattern of their names; "" for what no field holds).
+_Groups = tuple[tuple[str, str], ...]
+_SEGMENT: Final = "guest_([cdefgs]s|tr|ldtr)_(selector|base|limit|access_rights)"
+_GUEST_FIELDS: Final[_Groups] = (
+    ("guest CR0, CR3, CR4, RFLAGS, RIP, DR7", "guest_(cr[034]|rflags|rip|dr7)"),
+    ("selector, base, limit and access rights of CS, SS, DS, ES, FS, GS, TR, LDTR", _SEGMENT),
+    ("GDTR and IDTR", "guest_[gi]dtr_(base|limit)"),
+    (
+        "interruptibility, activity state, pending debug exceptions",
+        "guest_(interruptibility_state|activity_state|pending_debug_exceptions)",
+    ),
+    ("VMCS link pointer", "vmcs_link_pointer"),
+    ("VM-entry interruption info", "vm_entry_interruption_info"),
+    ("the control words", ".*_controls"),
+    ("the guest's MSRs that a VM-entry control loads", "guest_ia32_.*"),
 )
-_CONTROL_FIELDS: Final = (
-    "pin-based, primary, secondary and tertiary controls, VM-exit and VM-entry controls, the capability MSRs 480H to 493H, VM-entry "
-    "interruption info with error code and instruction length, EPT pointer, VPID, addresses of bitmaps and MSR areas with their counts"
+_PDPTE_FIELDS: Final[_Groups] = (
+    ("guest PDPTE0 to PDPTE3 (280AH to 2810H)", "guest_pdpte[0-3]"),
+    ("guest CR0, CR3, CR4", "guest_cr[034]"),
+    ("guest IA32_EFER (2806H)", "guest_ia32_efer"),
+    ("the control words", "(vm_entry|(primary|secondary)_processor_based)_controls"),
+    ("where EPT is not used, the 32 bytes of memory at guest CR3 (bits 4:0 taken as 0)", ""),
 )
-_HOST_FIELDS: Final = (
-    "host CR0, CR3, CR4, selectors, FS/GS/TR/GDTR/IDTR bases, SYSENTER ESP and EIP, RIP, IA32_PAT, IA32_EFER; VM-exit controls; IA32_EFER of "
-    "the processor when it launches; CR0 and CR4 fixed MSRs 486H to 489H"
+_CONTROL_FIELDS: Final[_Groups] = (
+    ("pin-based, primary, secondary and tertiary controls, VM-exit and VM-entry controls", ".*_controls"),
+    ("the capability MSRs 480H to 493H", ""),
+    (
+        "VM-entry interruption info with error code and instruction length",
+        "vm_entry_(interruption_info|exception_error_code|instruction_length)",
+    ),
+    ("EPT pointer, VPID", "eptp|vpid"),
+    ("addresses of bitmaps and MSR areas with their counts", ".*(bitmap.*|_address|_count)"),
 )
-_MSR_FIELDS: Final = "the VM-entry MSR-load area: its address (200AH), its count (4014H), and index and value of the entry that failed"
+_HOST_FIELDS: Final[_Groups] = (
+    ("host CR0, CR3, CR4", "host_cr[034]"),
+    ("host selectors", "host_.._selector"),
+    ("host FS, GS, TR, GDTR and IDTR bases", "host_.*_base"),
+    ("host SYSENTER ESP and EIP, RIP", "host_(ia32_sysenter_e[si]p|rip)"),
+    ("host IA32_PAT, IA32_EFER", "host_ia32_(pat|efer)"),
+    ("VM-exit controls", "(vm_exit|secondary_vm_exit)_controls"),
+    ("IA32_EFER of the processor when it launches", ""),
+    ("CR0 and CR4 fixed MSRs 486H to 489H", ""),
+)
+_MSR_FIELDS: Final[_Groups] = (
+    ("the VM-entry MSR-load area: its address (200AH), its count (4014H)", "vm_entry_msr_load_(address|count)"),
+    ("index and value of the entry that failed", ""),
+)
+_ALL_FIELDS: Final[_Groups] = (
+    ("exit reason (4402H), exit qualification (6400H), VM-instruction error (4400H), and all the fields of the VMCS", ""),
+)
+#: So many fields are named one by one.
+_FEW: Final = 8
 
 #: How to make each hypervisor print a VMCS.
 HOW_TO_DUMP: Final = (
@@ -62,17 +108,79 @@ def hm_error(number: int) -> str:
     return ""
 
 
+#: VM-instruction errors of other instructions, which a VMCS may still hold from before.
+_OTHER_ERRORS: Final = MappingProxyType(
+    {
+        1: "VMCALL executed in VMX root operation",
+        2: "VMCLEAR with invalid physical address",
+        3: "VMCLEAR with VMXON pointer",
+        9: "VMPTRLD with invalid physical address",
+        10: "VMPTRLD with VMXON pointer",
+        11: "VMPTRLD with incorrect VMCS revision identifier",
+        12: INSTRUCTION_ERRORS[12],
+        13: INSTRUCTION_ERRORS[13],
+        15: "VMXON executed in VMX root operation",
+        19: "VMCALL with non-clear VMCS",
+        20: "VMCALL with invalid VM-exit control fields",
+        22: "VMCALL with incorrect MSEG revision identifier",
+        23: "VMXOFF under dual-monitor treatment of SMIs and SMM",
+        24: "VMCALL with invalid SMM-monitor features",
+        28: "invalid operand to INVEPT or INVVPID",
+    }
+)
+
+
+def verdict(reported: Reported) -> str:
+    """The sentence that comes first: whether the entry failed, and with what; less where the outcome does not tell."""
+    if isinstance(reported, Doubtful) and reported.other is not None:
+        return _either(reported, reported.other)
+    if reported.error and reported.error not in ENTRY_ERRORS:
+        return f"{headline(reported)}. This error alone does not say that a VM entry failed."
+    return f"{'This VM entry did not fail' if reported.entered else 'The VM entry failed'}: {headline(reported)}."
+
+
+def _either(by_error: Reported, by_reason: Reported) -> str:
+    reason = by_reason.exit_reason or 0
+    ended = (
+        "succeeded, and the guest ran until that exit" if by_reason.entered else "failed with it, and controls and host state had passed"
+    )
+    last = {7: ", and a check of the controls failed", 8: ", and a check of the host state failed"}.get(by_error.error or 0, "")
+    return (
+        f"One VM entry cannot give both: {headline(by_error)}; and exit reason {reason & 0xFFFF} ({_exit_name(reason)}). A VM exit does not change the "
+        "error, and a VMLAUNCH or VMRESUME that fails with an error does not change the exit reason, so one of the two is left over from another "
+        f"time. If the error is the newer one, the entry failed{last}. If the exit reason is, the entry {ended}."
+    )
+
+
+def _exit_name(reason: int) -> str:
+    return EXIT_REASONS.get(reason & 0xFFFF, "a VM exit that vmfuzz has no name for")
+
+
+def of_checks(reported: Reported | None) -> bool:
+    """Whether checks of VMCS fields decide what is reported: it has a cause among them, shown or not."""
+    if reported is None or isinstance(reported, Doubtful):
+        return False
+    return reported.error in (7, 8) or (reported.exit_reason or 0) in (FAILED_ENTRY | 33, FAILED_ENTRY | 34)
+
+
 def headline(reported: Reported) -> str:
     """One sentence: what the reported outcome is."""
     if reported.exit_reason is None and reported.error is None:
         return "VMfailInvalid: there was no current VMCS when VMLAUNCH or VMRESUME executed"
+    if isinstance(reported, Unnumbered):
+        return f"{reported.text}, without the number that tells how"
     if reported.error == 0:
         return "the hypervisor gave up and says no more (its error is 0 or not shown)"
     if reported.error is not None:
-        return f"VM-instruction error {reported.error}: {INSTRUCTION_ERRORS.get(reported.error, 'not an error number of a VM entry')}"
+        if reported.error in ENTRY_ERRORS:
+            return f"VM-instruction error {reported.error}: {INSTRUCTION_ERRORS[reported.error]}"
+        other = _OTHER_ERRORS.get(reported.error)
+        return f"VM-instruction error {reported.error}, " + (
+            f"which no VM entry gives: {other}" if other else "a number that no VM entry gives"
+        )
     reason = reported.exit_reason or 0
     number = reason & 0xFFFF
-    name = EXIT_REASONS.get(number, "a VM exit that vmfuzz has no name for")
+    name = _exit_name(reason)
     if reported.entered:
         return f"exit reason {number} ({name}) without bit 31: this VM entry succeeded, and the guest ran until that exit"
     qualification = "" if reported.qualification is None else f", qualification {reported.qualification}"
@@ -80,7 +188,14 @@ def headline(reported: Reported) -> str:
 
 
 def proves(reported: Reported) -> str:
-    """What the outcome proves."""
+    """What the outcome proves; "" if nothing."""
+    if isinstance(reported, Doubtful):
+        return ""
+    if isinstance(reported, Unnumbered):
+        return (
+            "Either VMLAUNCH or VMRESUME failed (the VM-instruction error, 4400H, tells why), or the processor refused the guest state (the exit "
+            "reason, 4402H, is then 80000021H, 80000022H or 80000029H). KVM gives one of the two as hardware_entry_failure_reason."
+        )
     if reported.error == 7:
         return "A check of the VM-execution, VM-exit or VM-entry controls failed. Guest state has not been looked at; host state may be wrong too."
     if reported.error == 8:
@@ -97,7 +212,7 @@ def proves(reported: Reported) -> str:
             12: "A VMREAD or VMWRITE named a field that this processor does not have: check its encoding and its capability MSR.",
             13: "A VMWRITE named a field of the read-only area.",
             26: "The instruction before was MOV SS or POP SS: put another instruction between it and VMLAUNCH.",
-        }.get(reported.error, "No check of VMCS fields failed.")
+        }.get(reported.error, "It is the error of no check of VMCS fields.")
     if reported.exit_reason is None:
         return "VMPTRLD has not been executed on this processor, or VMCLEAR took the VMCS away again."
     if reported.entered:
@@ -122,14 +237,51 @@ def proves(reported: Reported) -> str:
     return "Controls and host state passed; a machine check came up while the guest state was loaded. That is no mistake in the VMCS."
 
 
-def collect_next(reported: Reported) -> str:
-    """Which fields decide this outcome."""
-    if reported.error == 7:
-        return _CONTROL_FIELDS
-    if reported.error == 8:
-        return _HOST_FIELDS
+def collect_next(reported: Reported, given: Collection[str] = (), missing: Collection[str] = (), more: Iterable[str] = ()) -> str:
+    """What decides this outcome; where a text has given fields, only what its undecided checks miss. `more`: what else is wanted."""
+    groups = _deciding(reported)
+    if not given or groups is _ALL_FIELDS:
+        wanted = [words for words, _ in groups]
+    elif groups is _PDPTE_FIELDS or groups is _MSR_FIELDS:
+        wanted = [
+            words for words, pattern in groups if not pattern or any(re.fullmatch(pattern, name) and name not in given for name in FIELDS)
+        ]
+    elif len(missing) <= _FEW:
+        wanted = [f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in missing]
+    else:
+        wanted = [words for words, pattern in groups if not pattern or any(re.fullmatch(pattern, name) for name in missing)]
+    return "; ".join(dict.fromkeys((*wanted, *more)))
+
+
+def _deciding(reported: Reported) -> _Groups:
     if reported.error == 0:
-        return "exit reason (4402H), exit qualification (6400H), VM-instruction error (4400H), and all the fields of the VMCS"
-    if reported.exit_reason is not None and reported.exit_reason & 0xFFFF == 34:
+        return _ALL_FIELDS
+    if reported.error is not None:
+        return {7: _CONTROL_FIELDS, 8: _HOST_FIELDS}.get(reported.error, ())
+    if reported.exit_reason is None or reported.entered:
+        return ()
+    if reported.exit_reason & 0xFFFF == 34:
         return _MSR_FIELDS
-    return _GUEST_FIELDS if reported.exit_reason is not None and not reported.entered else ""
+    return _PDPTE_FIELDS if reported.exit_reason & 0xFFFF == 33 and reported.qualification == 2 else _GUEST_FIELDS
+
+
+def how_to_print(form: str, reported: Reported, cr3: int | None) -> list[tuple[str, str]]:
+    """How to have the fields printed, for a text of this form: (who or what, command). `cr3`: the guest's, where it is known."""
+    own = {
+        "Linux KVM VMCS dump": ("Linux KVM: the dump as it was printed, with all its lines in their order", "sudo dmesg"),
+        "Xen VMCS dump": HOW_TO_DUMP[1],
+        "VirtualBox log": HOW_TO_DUMP[2],
+    }.get(form)
+    found = [own] if own is not None else list(HOW_TO_DUMP)
+    if _deciding(reported) is _PDPTE_FIELDS:
+        found.append(("QEMU's monitor, for the memory at guest CR3", f"xp /4gx {'CR3' if cr3 is None else f'{cr3 & 0xFFFFFFE0:#x}'}"))
+    return found
+
+
+def how_to_read(sources: Iterable[str]) -> list[tuple[str, str]]:
+    """How to read the capability MSRs that these sources of facts name, as lines that `vmfuzz check` reads."""
+    numbers = dict.fromkeys(int(number, 16) for source in sources for number in re.findall(r"\b(4[89][0-9A-F])H", source))
+    names = [(CAPABILITY_MSRS[number], number) for number in numbers if number in CAPABILITY_MSRS]
+    who = "Linux, with msr-tools, after `sudo modprobe msr`"
+    commands = "\n    ".join(f'echo "{name} 0x$(sudo rdmsr {number:#x})"' for name, number in names)
+    return [(who, commands)] if names else []

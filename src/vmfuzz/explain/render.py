@@ -13,6 +13,7 @@ from vmfuzz.explain.atoms import shown, spoken
 from vmfuzz.explain.judge import Finding, Verdict, assumed_readings
 from vmfuzz.explain.mistakes import Mistake
 from vmfuzz.explain.repair import Repair
+from vmfuzz.explain.reported import KVM_EXIT
 from vmfuzz.explain.suspects import suspicions
 from vmfuzz.explain.teach import fault_lines, premises, why
 from vmfuzz.model.partial import UNKNOWN, Evaluator
@@ -50,9 +51,10 @@ def render(answer: Answer, explain: bool = False, verified: str = "") -> str:
 def _opening(answer: Answer, verified: str) -> str:
     lines = [wrapped(_verdict(answer))]
     if answer.dump.reported is not None and not answer.entered:
-        lines.append(wrapped(advice.proves(answer.dump.reported)))
-        if answer.dump.reported.remark:
-            lines.append(wrapped(f"({answer.dump.reported.remark})"))
+        proved = advice.proves(answer.dump.reported)
+        lines += [wrapped(proved)] if proved else []
+    if answer.dump.reported is not None and answer.dump.reported.remark:
+        lines.append(wrapped(f"({answer.dump.reported.remark})"))
     if answer.dump.hm_error is not None and not advice.hm_error(answer.dump.hm_error):
         lines.append(
             wrapped(f"HM error {answer.dump.hm_error} is not in the table of VirtualBox 6 and 7; look it up in your version's source.")
@@ -68,20 +70,25 @@ def _verdict(answer: Answer) -> str:
         return f"{answer.dump.foreign}."
     if answer.dump.empty:
         return "Nothing that vmfuzz can read: no VMCS field, no capability MSR, no outcome of a VM entry."
-    if answer.entered and reported is not None:
-        return f"This VM entry did not fail: {advice.headline(reported)}."
     if reported is not None:
-        return f"The VM entry failed: {advice.headline(reported)}."
+        return advice.verdict(reported)
+    failed = answer.dump.beside.get(KVM_EXIT)
     certain = [finding for finding in answer.violated if finding.verdict is Verdict.VIOLATED]
     if certain:
         outcomes = sorted({str(outcome) for finding in _first_stage(certain) for outcome in finding.check.fails.outcomes})
+        if failed is not None:
+            return f"The VM entry failed ({failed.label}). The values shown end in {' or '.join(outcomes)}."
         return f"This VM entry will fail: {' or '.join(outcomes)}."
+    if failed is not None:
+        return f"The VM entry failed ({failed.label}). The text does not give the number that tells how (hardware_entry_failure_reason)."
     if answer.violated:
         return "This VM entry will fail on most processors: " + str(answer.violated[0].check.fails.outcomes[0]) + "."
     if answer.causes:
         return "The text has a mistake that can make the VM entry fail."
     if not answer.dump.readings:
-        return "No VMCS field with a value was found, so there is nothing to judge."
+        return "No VMCS field with a value was found, so there is nothing to judge." + (
+            " See the warnings." if answer.dump.warnings else ""
+        )
     none = f"No check is violated by the {len(answer.dump.readings)} fields in this text."
     if answer.dump.format.endswith("VMCS dump") and "exit_reason" not in answer.dump.readings:
         return f"{none} The dump is not whole: its end, with the controls and the exit reason, is missing. Give all of it."
@@ -97,26 +104,33 @@ def _first_stage(findings: list[Finding]) -> list[Finding]:
 
 def _cause(answer: Answer) -> list[str]:
     lines = [""] if answer.causes or answer.violated else []
+    open_cause = _open_cause(answer) if advice.of_checks(answer.dump.reported) else []
     for index, mistake in enumerate(answer.causes[:3]):
         where = f" (line {mistake.line})" if mistake.line else ""
         lines.append(wrapped(f"{'Cause' if not index else 'Also'}: {mistake.what}{where}", 2, 0))
         lines.append(wrapped(mistake.follows, 2))
         lines.append(wrapped(f"Change: {mistake.change}.", 10, 2))
     if not answer.causes and answer.violated:
-        explaining = [finding for finding in answer.violated if finding.explains]
-        if not explaining:
-            lines += _open_cause(answer)
+        explaining = _explaining(answer)
+        lines += [] if explaining else open_cause
         groups = _grouped(explaining or answer.violated)
+        other = "A later check fails too" if advice.of_checks(answer.dump.reported) else "A check fails too"
         for group in groups[:3]:
-            head = "Cause" if explaining else "A later check fails too"
+            head = "Cause" if explaining else other
             faults = list(dict.fromkeys("; ".join(_faults(answer, finding)) + _because(finding) for finding in group))
             lines.append(wrapped(f"{head}: {'; '.join(_without_repetition(faults))}.", 2, 0))
         more = len(explaining or answer.violated) - sum(map(len, groups[:3]))
         if more > 0:
             lines.append(f"  and {more} more, below.")
-    elif not answer.causes and not answer.violated and answer.dump.reported is not None and not answer.entered and answer.dump.readings:
-        lines += ["", *_open_cause(answer)]
+    elif not answer.causes and not answer.violated and answer.dump.readings and open_cause:
+        lines += ["", *open_cause]
     return lines
+
+
+def _explaining(answer: Answer) -> list[Finding]:
+    """The violated checks that explain what is reported; any does where the text has a failure without its number."""
+    reported = answer.dump.reported
+    return [finding for finding in answer.violated if finding.explains or (reported is not None and reported.error == 0)]
 
 
 def _grouped(findings: list[Finding]) -> list[list[Finding]]:
@@ -172,7 +186,7 @@ def _change(answer: Answer, verified: str) -> list[str]:
     for index, repair in enumerate(answer.repairs):
         if index and answer.causes:
             break
-        mends = "Smallest change: " if any(finding.explains for finding in answer.violated) else "To mend that: "
+        mends = "Smallest change: " if _explaining(answer) else "To mend that: "
         head = mends if not index else "  or: "
         lines.append(wrapped(head + "; ".join(_change_words(repair)) + ".", 4, 0))
     if answer.repairs or answer.encodings_are_the_cause:
@@ -253,7 +267,7 @@ def _one_check(answer: Answer, finding: Finding) -> list[str]:
     if finding.verdict is Verdict.LIKELY:
         doubts = sorted({fact_words(fact) for fact in finding.facts})
         lines.append(wrapped(f"Certain unless {' or '.join(doubts)}.", 4))
-    if not finding.explains and answer.dump.reported is not None:
+    if answer.dump.reported is not None and finding not in _explaining(answer):
         lines.append(wrapped("It does not explain the reported outcome.", 4))
     return lines
 
@@ -330,17 +344,24 @@ def _undecided(answer: Answer) -> str:
 
 def _next(answer: Answer) -> str:
     reported = answer.dump.reported
-    if reported is None or answer.entered or answer.causes or any(finding.explains for finding in answer.violated):
+    if reported is None or answer.entered or answer.causes or _explaining(answer):
         return ""
     if answer.dump.readings and not answer.undecided and reported.error != 0:
         return ""  # everything that decides has been given
-    fields = advice.collect_next(reported)
-    lines = []
-    if fields:
-        lines.append(wrapped(f"Collect next: {fields}.", 2, 0))
-        lines.append("How to have them printed:")
-        lines += [f"{wrapped(f'{who}:', 4, 2)}\n    {command}" for who, command in advice.HOW_TO_DUMP]
-        lines.append("Then give what was printed to `vmfuzz check FILE`.")
+    names = [name for name, _ in answer.missing_fields() if name in FIELDS]
+    sources = answer.missing_facts()[:_MANY_FIELDS] if len(names) <= _MANY_FIELDS else []
+    facts = [source for source in sources if advice.how_to_read([source])]
+    wanted = advice.collect_next(reported, answer.dump.readings, names, facts)
+    if not wanted:
+        return ""
+    cr3 = answer.state.values.get("guest_cr3", UNKNOWN)
+    how = advice.how_to_print(answer.dump.format, reported, cr3.value if cr3.known else None)
+    ways = how if wanted != "; ".join(facts) else []
+    lines = [wrapped(f"Collect next: {wanted}.", 2, 0)]
+    for heading, commands in (("How to have them printed:", ways), ("How to read the MSRs:", advice.how_to_read(facts))):
+        if commands:
+            lines += [heading, *(f"{wrapped(f'{who}:', 4, 2)}\n    {command}" for who, command in commands)]
+    lines.append("Then give what was printed to `vmfuzz check FILE`" + (", together with this text." if answer.dump.readings else "."))
     return "\n".join(lines)
 
 

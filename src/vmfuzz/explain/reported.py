@@ -3,69 +3,23 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import Final
 
+from vmfuzz.arch.capabilities import CAPABILITY_MSRS
+from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import INSTRUCTION_ERRORS
-from vmfuzz.explain.dump import Dump, Reported
+from vmfuzz.explain.dump import Dump, Reading, Reported
+from vmfuzz.explain.phrases import spots
+from vmfuzz.model.wording import bit_name
 
 FAILED_ENTRY: Final = 1 << 31
 #: Basic exit reasons with which an entry can fail.
 FAILURE_REASONS: Final = (33, 34, 41)
-_VALUE: Final = r"(?=-?[a-fA-F]*\d)(?P<value>-?(?:0[xX])?[0-9a-fA-F]{1,16}[hH]?)\b"
-
-#: How programs and people say that an entry failed, most reliable first: (pattern, what the number is, parts of it in small letters, which
-#: are found ten times as fast).
-_PHRASES: Final = tuple(
-    (re.compile(pattern, re.IGNORECASE), meaning, words)
-    for words, pattern, meaning in (
-        (("vm", "error"), rf"(?:VMLAUNCH|VMRESUME) error:? *(?:code *=? *)?{_VALUE}", "error"),
-        (("entry failed",), rf"(?:KVM|AEHD|GVM|HAX|WHPX): entry failed,? *hardware error *{_VALUE}", "hardware"),
-        (("hardware_entry",), rf"hardware_entry_failure_reason\W+{_VALUE}", "hardware"),
-        (("fail",), rf"(?:fail[ _-]?entry|hw run failure|KVM_EXIT_FAIL_ENTRY)[ :=(]+(?:signal[ :]+)?{_VALUE}", "hardware"),
-        (("entry failed",), rf"entry failed,? *hardware error *{_VALUE}", "hardware"),
-        (("entry failure",), rf"vm-?entry failure \(reason {_VALUE}\)", "reason"),
-        (("failed vm",), rf"failed vm-? ?entry \(exit reason {_VALUE}\)", "reason"),
-        (("entry error",), rf"VM-?ENTRY error: *reason *= *{_VALUE}", "reason"),
-        (
-            (),
-            rf"(?:VMLAUNCH|VMRESUME|vm-?entry|launch)\b[^\n]{{0,40}}\b(?:fail|error)[^\n=:]{{0,30}}\b(?:error|code|err)\b[ =:#]*{_VALUE}",
-            "error",
-        ),
-        (
-            ("vm", "fail"),
-            rf"\b\w*(?:VMLAUNCH|VMRESUME|vm[ -]?entry)\b[^\n]{{0,40}}\bfail(?:ed|ure|s)?\b(?: with)?[ :,]+(?:ZF ?= ?1[ ,]+)?"
-            rf"(?:error|err|code)?[ :=#]*{_VALUE}",
-            "hardware",
-        ),
-        (
-            ("fail", " to "),
-            rf"fail\w* to (?:execute |run )?(?:VMLAUNCH|VMRESUME|enter)[^\n]{{0,10}}\b(?:error|err|code)\b[ :=#]*{_VALUE}",
-            "error",
-        ),
-        (("fail", "valid"), rf"\bVM_?fail_?Valid\W*{_VALUE}", "error"),
-        (("vm", "fail"), rf"\bvm_?(?:write|read|ptrld|clear)\b[^\n]{{0,30}}\bfail[^\n]{{0,20}}\b(?:error|code)\b[ :=#]*{_VALUE}", "error"),
-        (("instruction", "error"), rf"VM[ _-]*instruction[ _-]*error(?: field| number)?(?: is| was| of| as|[ =:(])+{_VALUE}", "error"),
-        (("failed at vm",), rf"Failed at VM-?Entry,? *Code *= *{_VALUE}", "error"),
-        (("exit_reason.raw",), r"exit_reason\.raw\W+(?P<value>[0-9a-fA-F]{1,8})\b", "raw"),
-        (("basic exit reason",), rf"basic exit reason(?: is| was| of|[ =:(])+{_VALUE}", "basic"),
-        (("vm", "reason"), rf"\bvm[ _-]?(?:entry|exit|enter)\b[^\n]{{0,30}}\breason\b[ :=(]+{_VALUE}", "reason"),
-        (("exit", "reason"), rf"exit[ _-]*reason(?: field| is| was| of| as| the| VMCS|[ =:(])+{_VALUE}", "reason"),
-        (("8000",), r"(?P<value>(?:0x)?8000_?00(?:21|22|29))\b", "reason"),
-        (("2147483",), r"(?P<value>21474836(?:81|82|89)|-21474836(?:15|14|07))\b", "reason"),
-        (("reason ",), r"\breason (?P<value>33|34|41)\b", "basic"),
-    )
-)
-#: Every phrase has one of these in it.
-_TELLING: Final = ("error", "fail", "reason", "8000", "2147483")
-#: The phrases that may reach over the end of a line, at most so far: their words.
-_MOST_OVER: Final = 40
-_OVER_LINES: Final = {
-    index: re.compile(pattern.pattern.partition(r"\W")[0], re.IGNORECASE)
-    for index, (pattern, _, _) in enumerate(_PHRASES)
-    if r"\W" in pattern.pattern
-}
+#: VM-instruction errors of VMLAUNCH and VMRESUME; the others are those of other instructions.
+ENTRY_ERRORS: Final = (4, 5, 6, 7, 8, 16, 17, 18, 25, 26)
+_NO_BIT_31: Final = "bit 31 is not shown; exit reasons 33, 34 and 41 occur only with it"
 _QUALIFICATION: Final = re.compile(r"qual(?:ification)?\b(?: field| is| was| as|[ =:(])*(?P<value>(?:0x)?[0-9a-fA-F]+)\b", re.IGNORECASE)
 _TRACED: Final = "the name that Linux's trace events have for it"
 #: Outcomes in words, where no number is to be found: (pattern, exit reason, VM-instruction error, remark). Error 0: a failure without its number.
@@ -104,13 +58,39 @@ _WORDS: Final = tuple(
         ),
     )
 )
-#: An entry failed, and the program does not say with which number: its registers may still show why.
-_NO_NUMBER: Final = re.compile(r"\bKVM_EXIT_FAIL_ENTRY\b")
+#: An entry failed, and the program does not say with which number: its registers may still show why. A line of source does not say so.
+_NO_NUMBER: Final = re.compile(
+    r"^(?![^\n]*(?:\bcase\s|#\s*define\b|\bif\s*\(|\bconst\s|[!=]=))[^\n]*?\b(?P<name>(?:KVM_EXIT_)?FAIL_ENTRY)\b(?! *(?:=|,\n))"
+    r"|\b(?:kvm|hvm)_run: (?P<words>failed entry(?:, reason \d+)?)",
+    re.MULTILINE,
+)
+#: What KVM reports to the program that calls it in place of a failed entry's own number.
+_KVM_FAIL_ENTRY: Final = 9
+_CUT_AMD: Final = "65535 is the end of FFFFFFFFH: AMD's VMRUN gives that for a VMCB that it refuses, and no Intel processor gives it"
+_NO_NUMBER_NAME: Final = "FAIL_ENTRY"
+#: Under which name `Dump.beside` has it.
+KVM_EXIT: Final = "KVM exit reason"
+#: What stands before an exit reason that KVM reports to its user (or that a test wants): those numbers are not the processor's.
+_OF_KVM: Final = re.compile(
+    r"(?:\bKVM[ _-]+|\bKVM_RUN\b[^\n]*|(?:\b|_)run(?:->|\.)|\b(?:wanted|expected|expects)\b(?:(?!\b(?:got|but|not)\b)[^\n])*)$",
+    re.IGNORECASE,
+)
+#: That VMLAUNCH or VMRESUME failed, apart from what the fields of the VMCS hold.
+_LAUNCH_FAILED: Final = re.compile(
+    r"\b(?:VMLAUNCH|VMRESUME|VM[- ]?entry|launch)\b[^\n]{0,20}\bfail(?:ed|s)\b|\bfailed to (?:execute |run )?(?:VMLAUNCH|VMRESUME)\b|"
+    r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*1\b",
+    re.IGNORECASE,
+)
+#: ACRN's word on a control that it wanted and cannot have.
+_REFUSED_CONTROL: Final = re.compile(
+    r"VMX ctrl (?P<msr>0x[0-9a-f]+) not fully enabled: request (?P<wanted>0x[0-9a-f]+) but get (?P<got>0x[0-9a-f]+)", re.IGNORECASE
+)
 #: Names of the exit reason in programs; in a whole text they may be a list of constants, given alone they are meant.
 _NAMED: Final = re.compile(r"INVALID_?(?:GUEST)?_?STATE|invalid guest state", re.IGNORECASE)
 #: What AMD's VMRUN reports for a VMCB that it refuses.
 AMD: Final = re.compile(
-    r"VMEXIT_INVALID|\bVMRUN\b|(?:hardware error|exit code)\W+0xf{8}(?:f{8})?\b|^\s*(?:0xf{8}(?:f{8})?|-1)\s*$", re.IGNORECASE
+    r"VMEXIT_INVALID|\bVMRUN\b|(?:hardware error|exit code)\W+0xf{8}(?:f{8})?\b|^\s*(?:0xf{8}(?:f{8})?|-1)\s*$",
+    re.IGNORECASE,
 )
 _XEN_DETAIL: Final = re.compile(r"Invalid guest state \((\d+)\)|MSR loading \(entry (\d+)\)|MSR entry (\d+) loading", re.IGNORECASE)
 
@@ -137,39 +117,115 @@ def to_unsigned(text: str, decimal: bool = False) -> int | None:
     return (-value if negative else value) & 0xFFFFFFFF
 
 
+@dataclass(frozen=True)
+class Doubtful(Reported):
+    """A VM-instruction error beside an exit reason, of which one is left over from another time: the text does not tell which."""
+
+    other: Reported | None = None
+
+
+@dataclass(frozen=True)
+class Unnumbered(Reported):
+    """A failed entry of which the program gives no number."""
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What the phrases of a text say: the first failure; the VM-instruction error field; an exit of a guest that ran."""
+
+    failed: Reported | None = None
+    error: Reported | None = None
+    ran: Reported | None = None
+
+
 def find(text: str, dump: Dump) -> None:
     """Set `dump.reported` from the text and from the exit-information fields that were read."""
     said = _said(text)
-    reason = dump.readings.get("exit_reason")
-    error = dump.readings.get("vm_instruction_error")
-    qualification = dump.readings.get("exit_qualification")
-    # of what the text contradicts itself on only some bits are known
-    reason, error, qualification = (
-        reading if reading is not None and reading.partial.within(FIELDS[name].width).exact else None
-        for name, reading in (("exit_reason", reason), ("vm_instruction_error", error), ("exit_qualification", qualification))
-    )
+    _refused_controls(text, dump)
+    fail_entry = _NO_NUMBER.search(text)
+    reason, error = _exact(dump, "exit_reason"), _exact(dump, "vm_instruction_error")
     if reason is not None and not possible(reason.value):
         dump.warn(f"line {reason.line}: exit reason {reason.value:#x} is none that a processor reports; it is not used")
         reason = None
-    if said is not None and (said.error is not None or reason is None):
-        dump.reported = said
-        if said.exit_reason is not None and said.qualification is None and qualification is not None:
-            dump.reported = Reported(said.text, said.exit_reason, None, qualification.value, said.msr_entry, said.remark)
-    elif reason is not None and (reason.value or error is None or not error.value):
-        dump.reported = Reported(
-            f"exit reason {reason.value:#x} in the dump",
-            reason.value,
-            qualification=qualification.value if qualification else said.qualification if said else None,
-            msr_entry=said.msr_entry if said else None,
-        )
-    elif error is not None and error.value:
-        dump.reported = Reported(f"VM-instruction error {error.value} in the dump", error=error.value)
+    if reason is not None and reason.value == _KVM_FAIL_ENTRY and fail_entry:
+        reason = None
+    by_error, by_reason = said.error, said.ran
+    if by_error is None and error is not None and 0 < error.value < 64:
+        by_error = Reported(f"VM-instruction error {error.value} in the dump", error=error.value)
+    if reason is not None:
+        by_reason = _from_field(reason.value, said)
+    if said.failed is not None and (said.failed.error is not None or reason is None):
+        dump.reported = said.failed
+    elif by_reason is None and by_error is None:
+        dump.reported = said.failed or _in_words(text)
     else:
-        dump.reported = said or _in_words(text)
-    if dump.reported is None and not dump.readings and _NO_NUMBER.search(text):
-        dump.reported = Reported("KVM_EXIT_FAIL_ENTRY", error=0)
+        dump.reported = _newer(by_reason, by_error, text)
+    dump.reported = _with_qualification(dump.reported, _exact(dump, "exit_qualification"))
+    if fail_entry and (dump.reported is None or (dump.reported.entered and reason is None)):
+        _without_number(fail_entry["name"] or fail_entry["words"], dump)
     if dump.reported is None and AMD.search(text):
         dump.warn("this looks like AMD's VMRUN (a VMCB); vmfuzz knows Intel's VMCS only")
+
+
+def _without_number(name: str, dump: Dump) -> None:
+    """Note a failed entry of which only that is known; where there are values, any check that they violate may be its cause."""
+    if dump.readings:
+        dump.reported = None
+        dump.beside[KVM_EXIT] = Reading(_KVM_FAIL_ENTRY, name, 0)
+    else:
+        dump.reported = Unnumbered(name, error=0, remark=_CUT_AMD if name.endswith("65535") else "")
+
+
+def _exact(dump: Dump, name: str) -> Reading | None:
+    """The reading of a field, None if there is none or only some bits of it are known (the text contradicts itself)."""
+    reading = dump.readings.get(name)
+    return reading if reading is not None and reading.partial.within(FIELDS[name].width).exact else None
+
+
+def _from_field(value: int, said: _Said) -> Reported:
+    """The outcome that the exit-reason field holds; many monitors print its low 16 bits only."""
+    also = said.failed or said.ran
+    qualification, entry = (also.qualification, also.msr_entry) if also is not None else (None, None)
+    text = f"exit reason {value:#x} in the dump"
+    if value in FAILURE_REASONS:
+        return Reported(text, FAILED_ENTRY | value, qualification=qualification, msr_entry=entry, remark=_NO_BIT_31)
+    return Reported(text, value, qualification=qualification, msr_entry=entry)
+
+
+def _with_qualification(reported: Reported | None, reading: Reading | None) -> Reported | None:
+    if reported is None or reading is None or reported.exit_reason is None or reported.qualification is not None:
+        return reported
+    return replace(reported, qualification=reading.value)
+
+
+def _newer(by_reason: Reported | None, by_error: Reported | None, text: str) -> Reported | None:
+    """Which of the two fields tells how the entry ended. A VM exit does not change the error, and a VMfail does not change the exit reason."""
+    if by_reason is None or by_error is None:
+        return by_reason or by_error
+    if by_error.error not in ENTRY_ERRORS:
+        left = f"VM-instruction error {by_error.error} is no error of a VM entry: another instruction left it, and a VM exit does not change that field"
+        return replace(by_reason, remark="; ".join(filter(None, (by_reason.remark, left)))) if by_reason.exit_reason else by_error
+    if not by_reason.exit_reason:
+        return by_error  # 0 is what a new VMCS holds
+    if by_reason.entered and _LAUNCH_FAILED.search(text):
+        return replace(by_error, remark=f"exit reason {by_reason.exit_reason} in the text is left over from an exit before")
+    return Doubtful(by_error.text, error=by_error.error, other=by_reason)
+
+
+def _refused_controls(text: str, dump: Dump) -> None:
+    """Warn of the controls that a program wanted and that the processor does not allow."""
+    for match in _REFUSED_CONTROL.finditer(text):
+        number, got = int(match["msr"], 16), int(match["got"], 16)
+        bits = int(match["wanted"], 16) & ~got
+        word = next((word for word in CONTROL_WORDS.values() if number in (word.msr, word.true_msr)), None)
+        if word is None or not bits or bits >> 64:
+            continue
+        names = (f"bit {bit} {bit_name(word.field, bit) or ''}".rstrip() for bit in range(bits.bit_length()) if bits >> bit & 1)
+        dump.beside[f"VMX ctrl {number:X}H"] = Reading(got, match.group(0), 0)
+        dump.warn(
+            f"the program wanted {', '.join(names)} of the {word.title}, which {CAPABILITY_MSRS[number]} ({number:X}H) of this processor does not "
+            "allow to be 1; it goes on without"
+        )
 
 
 def possible(reason: int) -> bool:
@@ -185,47 +241,37 @@ def _in_words(text: str) -> Reported | None:
     return None
 
 
-@lru_cache(maxsize=1 << 13)
-def _phrases_in(line: str) -> frozenset[int]:
-    """Which of the phrases a line may hold (one whose number stands on the next line is held by the line with its words)."""
-    small = line.lower()
-    if not any(word in small for word in _TELLING):
-        return frozenset()
-    return frozenset(
-        index
-        for index, (pattern, _, words) in enumerate(_PHRASES)
-        if all(word in small for word in words) and _OVER_LINES.get(index, pattern).search(line)
-    )
-
-
-def _spots(text: str) -> list[tuple[re.Pattern[str], str, int, int]]:
-    """Where to look for which phrase, the most reliable phrase first: (pattern, what the number is, beginning, end)."""
-    found, begin = [], 0
-    for line in text.split("\n"):
-        end = begin + len(line)
-        found += [(index, begin, end + _MOST_OVER if index in _OVER_LINES else end) for index in _phrases_in(line)]
-        begin = end + 1
-    return [(*_PHRASES[index][:2], begin, end) for index, begin, end in sorted(found)]
-
-
-def _said(text: str) -> Reported | None:
-    """The outcome that a text names: the first failure; an exit of a guest that ran only where none failed (a log has many of those)."""
+def _said(text: str) -> _Said:
+    """The outcomes that a text names: the first failure counts, and the first exit of a guest that ran (a log has many of those)."""
     ran: Reported | None = None
-    for pattern, meaning, begin, end in _spots(text):
+    error: Reported | None = None
+    for pattern, meaning, begin, end in spots(text):
         for match in pattern.finditer(text, begin, end):
             value = to_unsigned(match["value"])
             odd = re.fullmatch(r"(?:0x)?f{8}000000(21|22|29)", match["value"], re.IGNORECASE)
             if odd and meaning == "reason":
-                return Reported(
-                    " ".join(match.group(0).split()), FAILED_ENTRY | int(odd[1], 16), remark="the program printed its bits 63:31 wrongly"
+                words = " ".join(match.group(0).split())
+                return _Said(
+                    Reported(words, FAILED_ENTRY | int(odd[1], 16), remark="the program printed its bits 63:31 wrongly"), error, ran
                 )
             if meaning == "raw":
                 value = int(match["value"], 16)
-            reported = _interpret(match, meaning, value, text) if value is not None else None
-            if reported is not None and not reported.entered:
-                return reported
-            ran = ran or reported
-    return ran
+            if value is None or (
+                meaning in ("reason", "basic") and value < 256 and _OF_KVM.search(text[_line_at(text, match) : match.start()])
+            ):
+                continue
+            reported = _interpret(match, meaning, value, text)
+            if reported is not None and meaning == "field":
+                error = error or reported
+            elif reported is not None and not reported.entered:
+                return _Said(reported, error, ran)
+            ran = ran or (reported if meaning != "field" else None)
+    return _Said(None, error, ran)
+
+
+def _line_at(text: str, match: re.Match[str]) -> int:
+    """Where the line begins in which a match begins."""
+    return text.rfind("\n", 0, match.start()) + 1
 
 
 def _interpret(match: re.Match[str], meaning: str, value: int, text: str) -> Reported | None:
@@ -238,10 +284,14 @@ def _interpret(match: re.Match[str], meaning: str, value: int, text: str) -> Rep
     if detail:
         qualification = int(detail[1]) if detail[1] else qualification
         entry = int(detail[2] or detail[3]) + 1 if detail[2] or detail[3] else None
-    if meaning == "hardware":
-        if value == 0:
-            return None  # VMfail without a number, or nothing known: the exit reason decides
-        meaning = "reason" if value >> 31 else "error"
+    if meaning == "hardware" and value == 0:
+        return None  # VMfail without a number, or nothing known: the exit reason decides
+    if value == _KVM_FAIL_ENTRY and _NO_NUMBER_NAME in said.upper():
+        return None  # the number that this name has for KVM
+    if meaning in ("hardware", "field"):
+        meaning = "reason" if value >> 31 and meaning == "hardware" else "error"
+    if meaning == "error" and value in FAILURE_REASONS:
+        meaning = "reason"  # no VM-instruction error has this number
     if meaning == "error":
         if value >> 31:
             return Reported(said, value, qualification=qualification, msr_entry=entry) if possible(value) else None
@@ -249,12 +299,7 @@ def _interpret(match: re.Match[str], meaning: str, value: int, text: str) -> Rep
     if meaning == "basic" and value in FAILURE_REASONS:
         return Reported(said, FAILED_ENTRY | value, qualification=qualification, msr_entry=entry)
     if meaning == "reason" and not value >> 31 and value in FAILURE_REASONS:
-        return Reported(
-            said,
-            FAILED_ENTRY | value,
-            qualification=qualification,
-            remark="bit 31 is not shown; exit reasons 33, 34 and 41 occur only with it",
-        )
+        return Reported(said, FAILED_ENTRY | value, qualification=qualification, remark=_NO_BIT_31)
     if (value >> 31 and possible(value)) or value < 256:
         return Reported(said, value, qualification=qualification, msr_entry=entry)
     return None
@@ -266,7 +311,8 @@ def from_words(words: str) -> Reported | None:
     number = re.match(r"(?P<value>-?(?:0[xX])?[0-9a-fA-F_]+[hH]?)\b(?P<rest>.*)$", text, re.DOTALL)
     if not number or (number["rest"].strip() and not re.match(r"\W*(?:qual|\(|[0-9]$|0x[0-9a-f]$)", number["rest"].strip())):
         named = Reported(text, FAILED_ENTRY | 33) if _NAMED.search(text) else None
-        return _said(text) or _in_words(text) or named
+        said = _said(text)
+        return said.failed or _newer(said.ran, said.error, text) or _in_words(text) or named
     value = to_unsigned(number["value"])
     if value is None:
         return None

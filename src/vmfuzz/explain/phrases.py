@@ -1,0 +1,89 @@
+"""The phrases with a number in which programs and people say that a VM entry failed, and where they stand in a text."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+_VALUE: Final = r"(?=-?[a-fA-F]*\d)(?P<value>-?(?:0[xX])?[0-9a-fA-F]{1,16}[hH]?)\b"
+
+_FIELD_OF_ERROR: Final = (
+    r"VM[ _-]*instruction[ _-]*error(?: field| number| content| value)?"
+    rf"(?: is| was| of| as|,? (?:it |which |and it )?(?:returns?|returned|gives|gave|reads)\b|[ \t=:(])+{_VALUE}"
+)
+#: How programs and people say that an entry failed, most reliable first: (pattern, what the number is, parts of it in small letters, which
+#: are found ten times as fast).
+_PHRASES: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), meaning, words)
+    for words, pattern, meaning in (
+        (("vm", "error"), rf"(?:VMLAUNCH|VMRESUME) error:? *(?:code *=? *)?{_VALUE}", "error"),
+        (("entry failed",), rf"(?:KVM|AEHD|GVM|HAX|WHPX): entry failed,? *hardware error *{_VALUE}", "hardware"),
+        (("hardware_entry",), rf"hardware_entry_failure_reason\W+{_VALUE}", "hardware"),
+        (("fail",), rf"(?:fail[ _-]?entry|hw run failure|KVM_EXIT_FAIL_ENTRY)[ :=(]+(?:signal[ :]+)?{_VALUE}", "hardware"),
+        (("entry failed",), rf"entry failed,? *hardware error *{_VALUE}", "hardware"),
+        (("failed entry",), rf"failed entry,? *reason[ :=]*{_VALUE}", "hardware"),
+        (("entry failure",), rf"vm-?entry failure \(reason {_VALUE}\)", "reason"),
+        (("failed vm",), rf"failed vm-? ?entry \(exit reason {_VALUE}\)", "reason"),
+        (("entry error",), rf"VM-?ENTRY error: *reason *= *{_VALUE}", "reason"),
+        (
+            (),
+            rf"(?:VMLAUNCH|VMRESUME|vm-?entry|launch)\b[^\n]{{0,40}}\b(?:fail|error)[^\n=:]{{0,30}}\b(?:error|code|err)\b[ =:#]*{_VALUE}",
+            "error",
+        ),
+        (
+            ("vm", "fail"),
+            rf"\b\w*(?:VMLAUNCH|VMRESUME|vm[ -]?entry)\b[^\n]{{0,40}}\bfail(?:ed|ure|s)?\b(?: with)?[ :,]+(?:ZF ?= ?1[ ,]+)?"
+            rf"(?:error|err|code)?[ :=#]*{_VALUE}",
+            "hardware",
+        ),
+        (
+            ("fail", " to "),
+            rf"fail\w* to (?:execute |run )?(?:VMLAUNCH|VMRESUME|enter)[^\n]{{0,10}}\b(?:error|err|code)\b[ :=#]*{_VALUE}",
+            "error",
+        ),
+        (("fail", "valid"), rf"\bVM_?fail_?Valid\W*{_VALUE}", "error"),
+        (("vm", "fail"), rf"\bvm_?(?:write|read|ptrld|clear)\b[^\n]{{0,30}}\bfail[^\n]{{0,20}}\b(?:error|code)\b[ :=#]*{_VALUE}", "error"),
+        (("instruction", "error"), _FIELD_OF_ERROR, "field"),
+        (("failed at vm",), rf"Failed at VM-?Entry,? *Code *= *{_VALUE}", "error"),
+        (("exit_reason.raw",), r"exit_reason\.raw\W+(?P<value>[0-9a-fA-F]{1,8})\b", "raw"),
+        (("basic exit reason",), rf"basic exit reason(?: is| was| of|[ \t=:(])+{_VALUE}", "basic"),
+        (("vm", "reason"), rf"\bvm[ _-]?(?:entry|exit|enter)\b[^\n]{{0,30}}\breason\b[ :=(]+{_VALUE}", "reason"),
+        (("exit", "reason"), rf"exit[ _-]*reason(?: field| is| was| of| as| the| VMCS|[ \t=:(])+{_VALUE}", "reason"),
+        (("8000",), r"(?P<value>(?:0x)?8000_?00(?:21|22|29))\b", "reason"),
+        (("2147483",), r"(?P<value>21474836(?:81|82|89)|-21474836(?:15|14|07))\b", "reason"),
+        (("reason ",), r"\breason (?P<value>33|34|41)\b", "basic"),
+    )
+)
+#: Every phrase has one of these in it.
+_TELLING: Final = ("error", "fail", "reason", "8000", "2147483")
+#: The phrases that may reach over the end of a line, at most so far: their words.
+_MOST_OVER: Final = 40
+_OVER_LINES: Final = {
+    index: re.compile(pattern.pattern.partition(r"\W")[0], re.IGNORECASE)
+    for index, (pattern, _, _) in enumerate(_PHRASES)
+    if r"\W" in pattern.pattern
+}
+
+
+@lru_cache(maxsize=1 << 13)
+def _phrases_in(line: str) -> frozenset[int]:
+    """Which of the phrases a line may hold (one whose number stands on the next line is held by the line with its words)."""
+    small = line.lower()
+    if not any(word in small for word in _TELLING):
+        return frozenset()
+    return frozenset(
+        index
+        for index, (pattern, _, words) in enumerate(_PHRASES)
+        if all(word in small for word in words) and _OVER_LINES.get(index, pattern).search(line)
+    )
+
+
+def spots(text: str) -> list[tuple[re.Pattern[str], str, int, int]]:
+    """Where to look for which phrase, the most reliable phrase first: (pattern, what the number is, beginning, end)."""
+    found, begin = [], 0
+    for line in text.split("\n"):
+        end = begin + len(line)
+        found += [(index, begin, end + _MOST_OVER if index in _OVER_LINES else end) for index in _phrases_in(line)]
+        begin = end + 1
+    return [(*_PHRASES[index][:2], begin, end) for index, begin, end in sorted(found)]
