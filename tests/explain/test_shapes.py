@@ -13,7 +13,7 @@ from vmfuzz.errors import UsageError
 from vmfuzz.explain.answer import answer
 from vmfuzz.explain.large import read_all
 from vmfuzz.explain.names import match_label, match_msr
-from vmfuzz.explain.plain import is_code
+from vmfuzz.explain.plain_lines import is_code
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.reported import from_words
 

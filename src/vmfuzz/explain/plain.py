@@ -8,93 +8,49 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import Definition
-from vmfuzz.explain.names import NOTHING, SEGMENTS, Match, best_label, match_label, match_msr, normalise, split_words
+from vmfuzz.explain.names import NOTHING, SEGMENTS, best_label, match_label, match_msr, normalise
 from vmfuzz.explain.numbers import NUMBER, read_number
 from vmfuzz.explain.plain_forms import (
-    ASSIGNED,
-    CALL,
-    CLOSES,
-    CODE,
-    COMMENT,
-    CONSTANT,
-    EMPHASIS,
     ENCODED,
     ENCODINGS_OF,
     FIELD_VALUE,
     FLAGS_LEFT,
     GOES_ON,
-    HAS_PAIR,
     LIST_OF_PARTS,
     MSR_LINE,
     NAMED_ENCODING,
-    OPENS,
-    PAIR,
-    QUOTED,
-    READ_CALL,
-    READ_FAILED,
-    REGISTER_HEAD,
     SAME_IN_HEX,
     SLASHED,
     SPACED,
     STATEMENT,
+)
+from vmfuzz.explain.plain_lines import (
+    ALL_ONES,
+    assigned_field,
+    calls_in,
+    constant_of,
+    is_of_guest,
+    names_field,
+    outline_of,
+    pairs_in,
+    row_of,
+    whole_line_forms,
 )
 from vmfuzz.explain.plain_store import PART_WORDS, PlainStore, half
 from vmfuzz.explain.text import Line
 
 _MAX_LABEL_WORDS: Final = 7
 _IN_PROGRAM: Final = "an assignment in program text"
-_ALL_ONES: Final = re.compile(r"(?:-1|~0)[uUlL]*")
 _CONSTANT: Final = re.compile(r"0[xX][0-9a-fA-F]+[uUlL]*|\d+")
 _ENCODING: Final = re.compile(r"0[xX]0*([0-9a-fA-F]{3,4})")
 #: A word of letters a to f is a number only where it is long.
 _SURE_NUMBER: Final = re.compile(r".*\d|.{4}")
 #: Fewer digits than this are not padding that shows a number to be hexadecimal.
 _PADDED: Final = 4
-
-
-@lru_cache(maxsize=1 << 13)
-def is_code(text: str) -> bool:
-    """Whether a line is of program text, so that its assignments are no values of a dump."""
-    return bool(CODE.match(text)) and not OPENS.match(text) and not CLOSES.match(text)
-
-
-@lru_cache(maxsize=1 << 13)
-def may_be_a_value(text: str) -> bool:
-    """Whether a line looks like program text, but would be a name with its value in a text that is no program."""
-    return bool(ASSIGNED.match(text) or COMMENT.match(text))
-
-
-def _tidy(text: str, source: bool) -> str:
-    """A line with paths (`vmcs::host::RIP`, `vmcs->guest_rip`) and calls that read (`vmread(0x802)`) in the form of a label."""
-    text = re.sub(r"(?<=\w)::(?=\w)", ".", text.strip().rstrip(","))
-    if "`" in text:
-        text = QUOTED.sub("", text)
-    if "**" in text and not EMPHASIS.fullmatch(text):  # (a line that is emphasised as a whole is a heading)
-        text = EMPHASIS.sub(r"\1", text)
-    if not source and ASSIGNED.match(text):
-        text = text.rstrip(";").replace("->", ".")
-    return READ_CALL.sub(_what_is_read, text)
-
-
-def _what_is_read(match: re.Match[str]) -> str:
-    number = re.fullmatch(r"0[xX]([0-9a-fA-F]{1,4})", match[1])
-    return f"0x{int(number[1], 16):04x}" if number else match[1]
-
-
-class _Outline(NamedTuple):
-    """What kind of line a line is, whatever stands above it."""
-
-    text: str  # tidy
-    opens: str  # the heading of the structure that begins here
-    closes: bool
-    comment: tuple[str, str] | None  # name and value behind a mark of a comment
-    fails: bool  # says that a VMREAD failed
-    code: bool
 
 
 class PlainReader(PlainStore):
@@ -105,7 +61,7 @@ class PlainReader(PlainStore):
         self.line = line.number
         if self.sysenter_indent >= 0 and line.indent <= self.sysenter_indent:
             self.sysenter_indent = -1
-        text, opens, closes, comment, fails, code = _outline(line.text, self.source)
+        text, opens, closes, comment, fails, code = outline_of(line.text, self.source)
         self.after_failure, failed = fails, self.after_failure
         if opens and not in_code:
             self._heading(opens, line)
@@ -132,7 +88,7 @@ class PlainReader(PlainStore):
     # Forms of a whole line
 
     def _special(self, text: str) -> bool:
-        for match in _whole_line_forms(text):
+        for match in whole_line_forms(text):
             if match.re is ENCODINGS_OF:
                 self._encodings_of(match["names"], re.findall(r"0x[0-9a-fA-F]+", match["values"]))
                 return True
@@ -244,7 +200,7 @@ class PlainReader(PlainStore):
             if not (self._parts_in_cells(row) or self._cells(row)):
                 self._warn_of_row(row)
             return True
-        cells = _row(text)
+        cells = row_of(text)
         return bool(cells) and self._cells(cells)
 
     def _parts_in_cells(self, cells: Sequence[str]) -> bool:
@@ -252,7 +208,7 @@ class PlainReader(PlainStore):
         context = normalise(cells[0])
         if not any(word in SEGMENTS for word in context):
             return False
-        pairs = [(label, value) for cell in cells[1:] for _, _, label, value, bad in _pairs_in(cell) if not bad]
+        pairs = [(label, value) for cell in cells[1:] for _, _, label, value, bad in pairs_in(cell) if not bad]
         parts = [(label.strip(" ,;"), value) for label, value in pairs if normalise(label) in PART_WORDS]
         for label, value in parts:
             self._store(label, value, context)
@@ -261,11 +217,11 @@ class PlainReader(PlainStore):
 
     def _warn_of_row(self, cells: Sequence[str]) -> None:
         first = cells[0].partition("/")[0]
-        if _names_field(first) and any("0x" in cell for cell in cells[1:]):
+        if names_field(first) and any("0x" in cell for cell in cells[1:]):
             self.dump.warn(f"line {self.line}: which numbers of this row are the values of {cells[0]} cannot be told; none is used")
 
     def _cells(self, cells: Sequence[str]) -> bool:
-        label = next((cell for cell in cells if _names_field(cell)), "")
+        label = next((cell for cell in cells if names_field(cell)), "")
         numbers = [(cell, read_number(cell, self.hex_by_default)) for cell in cells if cell != label and _SURE_NUMBER.match(cell)]
         values = [(cell, value) for cell, value in numbers if value is not None]
         if not label or not values:
@@ -287,9 +243,9 @@ class PlainReader(PlainStore):
         return self._store(label, values[0][0])
 
     def _call(self, text: str) -> None:
-        for first, second in _calls_in(text):
+        for first, second in calls_in(text):
             for name, value in ((first, second), (second, first)):
-                if _ALL_ONES.fullmatch(value) and match_label(name).fields:
+                if ALL_ONES.fullmatch(value) and match_label(name).fields:
                     value = hex(FIELDS[match_label(name).fields[0]].mask)
                 if not _CONSTANT.fullmatch(value):
                     continue
@@ -308,11 +264,11 @@ class PlainReader(PlainStore):
         changed afterwards, is not used.
         """
         statement = STATEMENT.match(text)
-        match = _assigned_field(statement["name"]) if statement else NOTHING
+        match = assigned_field(statement["name"]) if statement else NOTHING
         if not statement or len(match.fields) != 1:
             return False
         field = match.fields[0]
-        constant = None if statement["change"] else _constant(statement["value"].strip(), field)
+        constant = None if statement["change"] else constant_of(statement["value"].strip(), field)
         if constant is None:
             reading = self.dump.readings.get(field)
             if reading is not None and reading.assumed == _IN_PROGRAM:
@@ -331,7 +287,7 @@ class PlainReader(PlainStore):
 
     def _pairs(self, text: str, line: Line) -> None:
         end, context, found, parts = 0, tuple[str, ...](), False, 0
-        for start, stop, written, value, bad in _pairs_in(text):
+        for start, stop, written, value, bad in pairs_in(text):
             if bad:
                 if match_label(bad).fields:
                     self.dump.warn(f"line {self.line}: {bad} = {value} is not a number; the field counts as not given")
@@ -342,7 +298,7 @@ class PlainReader(PlainStore):
             before = text[end:start].strip(" ,;()[]-")
             if before.endswith(":") and len(before.split()) <= 4:
                 context = normalise(before)
-                if not self.area and _is_of_guest(text) and "host" not in context:
+                if not self.area and is_of_guest(text) and "host" not in context:
                     context = ("guest", *context)
             end = stop
             label = best_label(written.strip(" ,;()[]\"'"), self.area)
@@ -383,111 +339,3 @@ class PlainReader(PlainStore):
         segment = next((word for word in words if word in SEGMENTS), "")
         if text.rstrip().endswith(":") and segment:
             self.register, self.register_line = (self.area or "guest", segment), self.line
-
-
-@lru_cache(maxsize=1 << 13)
-def _assigned_field(name: str) -> Match:
-    """The field that a program assigns to under this name, if it is clearly one: the name says guest, host, VMX or VMCS."""
-    parts = re.split(r"->|\.", re.sub(r"\[\w*\]", "", name))
-    if not any(word in ("guest", "host", "vmx", "vmcs", "vmcs12", "vmcs02") for word in split_words(name)):
-        return NOTHING
-    for start in range(len(parts)):
-        match = match_label(".".join(parts[start:]))
-        if match.fields:
-            read_only = FIELDS[match.fields[0]].encoding >> 10 & 3 == 1
-            return NOTHING if match.assumed_guest or read_only else match
-    return NOTHING
-
-
-def _constant(text: str, field: str) -> tuple[int, int] | None:
-    """(value, which bits of the field it gives) of a constant as C writes it; None if it is none."""
-    if _ALL_ONES.fullmatch(text):
-        return FIELDS[field].mask, (1 << 64) - 1
-    match = CONSTANT.match(text)
-    if not match:
-        return None
-    digits = match["number"].rstrip("uUlL")
-    octal = re.fullmatch(r"0[0-7]+", digits)
-    if not octal and re.match(r"0\d", digits):
-        return None
-    value = int(digits, 8 if octal else 0) << int(match["shift"] or 0)
-    # a cast to 32 bits says that only half of a 64-bit field is meant
-    narrow = (match["cast"] or "").lower() in ("u32", "uint32_t", "uint32", "dword") and FIELDS[field].width == 64
-    return value, (1 << 32) - 1 if narrow else (1 << 64) - 1
-
-
-@lru_cache(maxsize=1 << 13)
-def _outline(raw: str, source: bool) -> _Outline:
-    text = _tidy(raw, source)
-    opens = OPENS.match(text)
-    comment = None if source else COMMENT.match(text)
-    return _Outline(
-        text,
-        f"{opens['member'] or opens['only'] or opens['type'].rpartition('.')[2]}:" if opens else "",
-        CLOSES.match(text) is not None,
-        (comment["name"], comment["value"]) if comment else None,
-        READ_FAILED.search(text) is not None,
-        CODE.match(text) is not None or CALL.search(text) is not None,
-    )
-
-
-@lru_cache(maxsize=1 << 13)
-def _calls_in(text: str) -> tuple[tuple[str, str], ...]:
-    """The arguments of calls that write a field."""
-    return tuple((match["first"], match["second"]) for match in CALL.finditer(text)) if "(" in text else ()
-
-
-@lru_cache(maxsize=1 << 13)
-def _whole_line_forms(text: str) -> tuple[re.Match[str], ...]:
-    """How a line may be read as a whole, likeliest first."""
-    found = (
-        ENCODINGS_OF.match(text),
-        MSR_LINE.match(text),
-        NAMED_ENCODING.match(text),
-        ENCODED.match(text),
-        LIST_OF_PARTS.match(text),
-        FIELD_VALUE.search(text),
-        SPACED.match(text),
-        SLASHED.match(text),
-    )
-    return tuple(match for match in found if match)
-
-
-@lru_cache(maxsize=1 << 13)
-def _row(text: str) -> tuple[str, ...]:
-    """The cells of a row of a table that has no bar at its beginning; () if the line is none."""
-    for mark in ("|", "\t", ";", ","):
-        cells = tuple(cell for part in text.split(mark) if (cell := part.strip(" `*\"'")))
-        if (
-            2 <= len(cells) <= 5
-            and all(re.fullmatch(r"[\w .()/-]+", cell) for cell in cells)
-            and any(_names_field(cell) for cell in cells)
-            and text.count("(") == text.count(")")
-        ):
-            return cells
-    return ()
-
-
-@lru_cache(maxsize=1 << 13)
-def _pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
-    """The pairs of a line: (start, end, label, number as written, "" or the label of something that is no number)."""
-    if not HAS_PAIR.search(text):
-        return ()
-    return tuple(
-        (match.start(), match.end(), match["label"] or "", match["value"] or match["badvalue"], match["bad"] or "")
-        for match in PAIR.finditer(text)
-    )
-
-
-@lru_cache(maxsize=1 << 13)
-def _is_of_guest(text: str) -> bool:
-    """Whether a line names one register and gives a limit or access rights, which the VMCS has of the guest's registers only."""
-    given = {normalise(label.strip(" ,;()[]\"'")) for _, _, label, _, bad in _pairs_in(text) if not bad}
-    return len(REGISTER_HEAD.findall(text)) == 1 and not given.isdisjoint({("ar",), ("limit",)})
-
-
-@lru_cache(maxsize=1 << 13)
-def _names_field(cell: str) -> bool:
-    """Whether a cell of a table names one field, or a capability MSR."""
-    match = match_label(cell)
-    return (len(match.fields) == 1 and bool(re.match(r"[A-Za-z_]", cell))) or match_msr(cell) is not None

@@ -13,7 +13,8 @@ from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.json_text import as_lines, parsed
 from vmfuzz.explain.monitors import read_monitors
 from vmfuzz.explain.numbers import bare_is_hex
-from vmfuzz.explain.plain import PlainReader, is_code, may_be_a_value
+from vmfuzz.explain.plain import PlainReader
+from vmfuzz.explain.plain_lines import is_code, may_be_a_value
 from vmfuzz.explain.text import Ends, Line, begins_within, garbled, lines_of, mend
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
 
