@@ -241,3 +241,10 @@ def test_a_wrong_pdpte_is_asked_for_with_what_decides_where_it_lies():
 def test_the_msr_that_could_not_be_loaded_is_asked_for():
     said = shown("exit reason: 0x80000022\nVM_ENTRY_MSR_LOAD_COUNT = 2\nVM_ENTRY_MSR_LOAD_ADDR = 0x1000\n")
     assert "index and value of the entry that failed" in said
+
+
+def test_a_failed_entry_without_a_number_ends_with_1_whatever_the_fields_say():
+    text = "kvm_run: exit_reason = KVM_EXIT_FAIL_ENTRY\nGUEST_RIP = 0x1000\nGUEST_RSP = 0x2000\n"
+    found = answer(read_text(text)[0])
+    assert (found.violated, found.exit_code) == ([], 1)
+    assert "failed" in render(found).splitlines()[0]

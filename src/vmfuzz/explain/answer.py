@@ -14,6 +14,7 @@ from vmfuzz.explain.infer import Knowledge, from_capabilities, infer
 from vmfuzz.explain.judge import Finding, Judged, Verdict, as_encoded, judge, may_explain, proven_passed
 from vmfuzz.explain.mistakes import Mistake, encoding_mistakes, used_wrong_definitions
 from vmfuzz.explain.repair import Repair, find_repairs
+from vmfuzz.explain.reported import KVM_EXIT
 from vmfuzz.explain.shifts import shifted
 from vmfuzz.explain.value_mistakes import value_mistakes
 from vmfuzz.model.check import Stage
@@ -102,7 +103,7 @@ class Answer:
         """0: nothing wrong was found; 1: a check fails, or a failed entry is reported; 2: nothing could be read."""
         if self.dump.empty or self.dump.foreign:
             return 2
-        if self.violated or self.contradicted or any(mistake.stops for mistake in self.causes):
+        if self.violated or self.contradicted or any(mistake.stops for mistake in self.causes) or KVM_EXIT in self.dump.beside:
             return 1
         return int(self.dump.reported is not None and not self.entered)
 
