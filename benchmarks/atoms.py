@@ -1,11 +1,14 @@
 """Which atoms an ordinary run decides, and why it does not decide the others: docs/atoms.md.
 
-    python benchmarks/atoms.py run STATE [--millions 5] [--seed 1] [CPU ...]
+    python benchmarks/atoms.py run STATE [CPU ...] [--millions 5] [--seed 1] [--known EARLIER]
     python benchmarks/atoms.py page STATE
 
 `run` makes a campaign on each CPU model (default: all) and asks the solver about each way of an atom (decides that its check is violated, or satisfied)
 that was not seen. What comes of a model is kept in STATE as one file; a model whose file is there is not run again. `page` writes docs/atoms.md from
 the files. Needs the extra `solver`.
+
+What the solver and the case say of a way does not depend on how candidates are made: `--known` takes it from the files of an earlier run of the same
+model.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +52,12 @@ def main() -> None:
         command.add_argument("state", type=Path, metavar="STATE", help="directory for one file a CPU model")
     run.add_argument("--millions", type=int, default=5)
     run.add_argument("--seed", type=int, default=1)
+    run.add_argument(
+        "--known",
+        type=Path,
+        metavar="EARLIER",
+        help="STATE of an earlier run, with the same model, whose answers about ways are taken over",
+    )
     run.add_argument("cpus", nargs="*", metavar="CPU", help="default: all")
     arguments = parser.parse_args()
     if arguments.command == "page":
@@ -59,13 +68,22 @@ def main() -> None:
     for cpu in arguments.cpus or CPU_MODELS:
         path = arguments.state / f"{cpu}.json"
         if not path.exists():
-            result = ways_of(cpu, arguments.millions, arguments.seed)
+            result = ways_of(cpu, arguments.millions, arguments.seed, answers(arguments.known, cpu) if arguments.known else {})
             write_text(path, json.dumps(result, indent=1))
-            print(f"{cpu}: {result['seen']} of {result['ways']} seen, {len(result['unseen'])} not", flush=True)
+            print(
+                f"{cpu}: {result['seen']} of {result['ways']} seen, {len(result['unseen'])} not, {len(result['findings'])} findings",
+                flush=True,
+            )
 
 
-def ways_of(cpu: str, millions: int, seed: int) -> dict[str, Any]:
-    """Run the campaign, ask the solver about what was not seen."""
+def answers(state: Path, cpu: str) -> dict[tuple[str, str, str], str]:
+    """What an earlier run said of each way that it did not see: (check, atom, way) -> why."""
+    unseen = json.loads((state / f"{cpu}.json").read_text(encoding="utf-8"))["unseen"]
+    return {(each["check"], each["atom"], each["way"]): each["why"] for each in unseen}
+
+
+def ways_of(cpu: str, millions: int, seed: int, known: Mapping[tuple[str, str, str], str]) -> dict[str, Any]:
+    """Run the campaign, ask the solver about what was not seen and is not in `known`."""
     with open_executor("bochs", cpu=cpu) as executor:
         campaign = Campaign(executor, seed)
         campaign.run(millions * 1_000_000)
@@ -74,27 +92,28 @@ def ways_of(cpu: str, millions: int, seed: int) -> dict[str, Any]:
         suite = Suite(trial)
         unseen = []
         for atom, violated in coverage.unseen():
-            try:
-                why = why_not(suite, trial, atom, violated)
-            except EnvironmentUnusable as error:
-                why = f"no case: {error}"
-            check = campaign.model.compiled[atom.check].check.id
-            unseen.append({"check": check, "atom": str(atom), "way": "violated" if violated else "satisfied", "why": why})
+            key = campaign.model.compiled[atom.check].check.id, str(atom), "violated" if violated else "satisfied"
+            why = known.get(key) or asked(suite, trial, atom, violated)
+            unseen.append(dict(zip(("check", "atom", "way"), key, strict=True), why=why))
         return {
             "cpu": cpu,
             "seed": seed,
             "candidates": campaign.progress.tally.candidates,
+            "findings": sorted(campaign.progress.findings.by_id),
             "ways": coverage.atoms.size,
             "seen": int(coverage.atoms.sum()),
             "unseen": unseen,
         }
 
 
-def why_not(suite: Suite, trial: Trial, atom: Atom, violated: bool) -> str:
+def asked(suite: Suite, trial: Trial, atom: Atom, violated: bool) -> str:
     """IMPOSSIBLE where that is proven, else what a case does."""
-    if suite.proven_impossible(atom, violated):
-        return IMPOSSIBLE
-    case = suite.case(atom, violated)
+    try:
+        if suite.proven_impossible(atom, violated):
+            return IMPOSSIBLE
+        case = suite.case(atom, violated)
+    except EnvironmentUnusable as error:
+        return f"no case: {error}"
     return "no case" if case is None else trial.observe(case).comparison
 
 
@@ -115,6 +134,8 @@ def page_of(results: Sequence[dict[str, Any]]) -> str:
         "and processor and model agree on the outcome. Each atom can decide two ways: that its check is violated, and that it is",
         "satisfied. What no candidate showed was given to the solver (z3): either it proves that there is no such state on this",
         "processor, or its case was run.",
+        "",
+        f"Unexplained mismatches in these {len(results)} campaigns: {sum(len(result['findings']) for result in results)}.",
         "",
         "Made with `python benchmarks/atoms.py run STATE`, then `python benchmarks/atoms.py page STATE`.",
         "",

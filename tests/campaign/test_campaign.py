@@ -20,7 +20,9 @@ from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.generate.families import Generator
 from vmfuzz.model.checks import BY_ID, CHECKS
 from vmfuzz.model.deviations import Deviation, skipping
+from vmfuzz.model.expr import TRUE
 from vmfuzz.model.operand_values import OperandValues
+from vmfuzz.model.outcome_codes import mask_of
 from vmfuzz.model.predict import model_of, predict
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, known_good
@@ -91,6 +93,16 @@ def test_a_mismatch_that_a_deviation_explains_is_no_mismatch() -> None:
     result = compared([BAD_CONTROLS, BAD_GUEST, BAD_CONTROLS], outcomes(ENTERED, ENTERED, CONTROLS), altered)
     assert [Verdict(int(verdict)) for verdict in result.verdict] == [Verdict.DEVIATION, Verdict.MISMATCH, Verdict.AGREES]
     assert result.deviation.tolist() == [0, -1, -1]
+
+
+def test_rows_are_disputed_where_a_deviation_gives_another_outcome() -> None:
+    skips = Deviation("made-up", "model", "t", "t", "s", skipping("ctl.cr3target.count"))
+    prediction = MODEL.predict_batch(VmcsBatch.of([GOOD, BAD_CONTROLS, BAD_GUEST]))
+    assert AlteredModel(CAPS, [skips]).disputes(prediction).tolist() == [False, True, False]
+    # another exit where the guest enters, unless the model allows that exit too
+    for exit, disputed in ((Outcome(Kind.EXIT, 0), True), (ENTERED, False)):
+        exits = Deviation("made-up", "model", "t", "t", "s", exits=((TRUE, mask_of((exit,))),))
+        assert AlteredModel(CAPS, [exits]).disputes(prediction).tolist() == [disputed, False, False]
 
 
 # Findings

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from vmfuzz.arch.fields import FIELDS, Area
@@ -33,7 +34,12 @@ def generator(name: str = "corei7_skylake_x") -> Generator:
 @cache
 def plans(name: str) -> list[FamilyPlan]:
     made = generator(name)
-    return Schedule(made, 5).chunk(0, [])
+    return Schedule(made, 5, anything).chunk(0, [])
+
+
+def anything(batch: VmcsBatch) -> npt.NDArray[np.bool_]:
+    """No executor: nothing is disputed."""
+    return np.ones(len(batch), np.bool_)
 
 
 def same(one: VmcsBatch, other: VmcsBatch) -> bool:
@@ -94,8 +100,8 @@ def test_plans_are_the_same_for_the_same_seed() -> None:
     assert one == again
     assert one != other
     goals = made.goals.all[1:80:2]
-    assert Schedule(made, 5).chunk(1, goals) == Schedule(made, 5).chunk(1, goals)
-    assert Schedule(made, 5).chunk(1, goals) != Schedule(made, 6).chunk(1, goals)
+    assert Schedule(made, 5, anything).chunk(1, goals) == Schedule(made, 5, anything).chunk(1, goals)
+    assert Schedule(made, 5, anything).chunk(1, goals) != Schedule(made, 6, anything).chunk(1, goals)
 
 
 def test_equal_choices_give_different_candidates() -> None:
@@ -122,7 +128,7 @@ def test_the_first_pass_has_every_check_and_no_family_is_too_large(name: str) ->
     made = generator(name)
     blocks = [block for plan in plans(name) for block in plan.blocks]
     assert sorted(block.target for block in blocks) == sorted(made.reachable)
-    assert max(plan.rows for number in (0, 5) for plan in Schedule(made, 1).chunk(number, [])) <= FAMILY_SIZE
+    assert max(plan.rows for number in (0, 5) for plan in Schedule(made, 1, anything).chunk(number, [])) <= FAMILY_SIZE
     assert any(not plan.blocks and plan.operands for plan in plans(name))
 
 

@@ -88,6 +88,17 @@ class AlteredModel:
         self._number = {MARK + deviation.id: index for index, deviation in enumerate(self.deviations)}
         self._model = Model(capabilities, altered_checks(deviations))
 
+    def disputes(self, prediction: BatchPrediction) -> npt.NDArray[np.bool_]:
+        """Rows in which a deviation may give another outcome than the model: bool (n,)."""
+        altered = self._model.predict_batch(prediction.batch)
+        values, entered = OperandValues(altered.batch), altered.allowed & np.uint64(ENTERED) != 0
+        disputed: npt.NDArray[np.bool_] = altered.allowed != prediction.allowed
+        for known in self.deviations:
+            for condition, exits in known.exits:
+                here = np.asarray(evaluate(self._model.fold(condition), values, altered.memo), np.bool_)
+                disputed |= here & entered & (prediction.allowed & np.uint64(exits) == 0)
+        return disputed
+
     def explain(
         self,
         prediction: BatchPrediction,

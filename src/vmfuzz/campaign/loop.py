@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from vmfuzz.campaign.compare import AlteredModel, Comparison, compare
 from vmfuzz.campaign.corpus import executor_version
 from vmfuzz.campaign.findings import Findings
@@ -19,6 +22,7 @@ from vmfuzz.generate.families import FAMILY_SIZE, FamilyPlan, generator_of
 from vmfuzz.generate.schedule import Schedule
 from vmfuzz.model.known_deviations import deviations_of
 from vmfuzz.model.predict import Model, model_of
+from vmfuzz.state.batch import VmcsBatch
 
 
 @dataclass
@@ -91,7 +95,7 @@ class Campaign:
         self.seed = seed
         self.model = model or model_of(executor.capabilities())
         self.generator = generator_of(self.model, executor.known_good())
-        self.schedule = Schedule(self.generator, seed)
+        self.schedule = Schedule(self.generator, seed, self.undisputed)
         deviations = deviations_of(executor.name)
         self.altered = AlteredModel(self.model.capabilities, deviations) if deviations else None
         self.bases_used: set[str] = set()
@@ -101,6 +105,11 @@ class Campaign:
     def plan(self, number: int) -> list[FamilyPlan]:
         """Pass `number` of the campaign over all checks; what was never seen gets more."""
         return self.schedule.chunk(number, self.progress.tally.coverage.unseen_goals())
+
+    def undisputed(self, batch: VmcsBatch) -> npt.NDArray[np.bool_]:
+        """Rows about which the model knows everything and no known deviation of the executor says otherwise: bool (n,)."""
+        prediction = self.model.predict_batch(batch)
+        return ~prediction.not_modelled if self.altered is None else ~prediction.not_modelled & ~self.altered.disputes(prediction)
 
     def run(self, iterations: int, on_progress: Callable[[Progress], None] | None = None, store: Store | None = None) -> Summary:
         """Run until `iterations` candidates have run in all; `on_progress` is called after each family, `store` keeps the state.

@@ -117,7 +117,8 @@ def _real(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
 
 
 def _virtual_8086(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
-    legacy = _legacy(vmcs, caps)
+    # PAE paging without EPT would look for page-directory-pointer-table entries in memory
+    legacy = (_legacy if caps.may_be_1(Secondary.ENABLE_EPT) else _paging_32)(vmcs, caps)
     return legacy and _in_virtual_8086(legacy)
 
 
@@ -212,6 +213,13 @@ def _no_ept_pdptes(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     return without and _pdptes(without, caps)
 
 
+def _inactive_secondary(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    """All secondary controls at 1 and not activated: each counts as 0, and "activate secondary controls" is one change from giving them a say."""
+    word = word_of(Secondary.ENABLE_EPT)
+    inactive = set_controls(vmcs, caps, Primary.ACTIVATE_SECONDARY_CONTROLS, on=False) if caps.has_field(word.field) else None
+    return inactive and inactive.replace(**{word.field: 0xFFFF_FFFF})
+
+
 def _tpr_shadow(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     shadowed = set_controls(vmcs, caps, Primary.USE_TPR_SHADOW)
     return shadowed and _with_allowed(shadowed, caps, Primary.USE_IO_BITMAPS, Primary.USE_MSR_BITMAPS).with_memory(
@@ -289,6 +297,7 @@ FEATURES: Final[Mapping[str, Part]] = MappingProxyType(
         "loads": _loads,
         "ept-features": _memory_managed,
         "no-ept": _no_ept,
+        "inactive-secondary": _inactive_secondary,
         "tpr-shadow": _tpr_shadow,
         "apic-accesses": _apic_accesses,
         "virtual-interrupts-unposted": _virtual_interrupts,

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.controls import Pin
 from vmfuzz.arch.registers import ACTIVITY, EVENT, RFLAGS
 from vmfuzz.state.vmcs import Vmcs
 
@@ -16,6 +17,12 @@ Part = Callable[[Vmcs, Capabilities], Vmcs | None]
 
 def _nothing(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
     return vmcs
+
+
+def _first_fetch(vmcs: Vmcs, _caps: Capabilities) -> Vmcs | None:
+    """No VMX-preemption timer: the guest lives until it fetches its first instruction, from memory that is not mapped."""
+    active = vmcs["pin_based_controls"] >> Pin.ACTIVATE_VMX_PREEMPTION_TIMER & 1
+    return vmcs.replace(pin_based_controls=vmcs["pin_based_controls"] ^ 1 << Pin.ACTIVATE_VMX_PREEMPTION_TIMER) if active else None
 
 
 def _inject(kind: EVENT, vector: int, error_code: int | None = None) -> Part:
@@ -70,5 +77,6 @@ EVENTS: Final[Mapping[str, Part]] = MappingProxyType(
         "single-step": _state(interruptibility=1, rflags=_IF | _TF, pending=1 << 14),
         "pending-breakpoint": _state(pending=1 << 12 | 1),
         "trap-flag": _state(rflags=_TF),
+        "first-fetch": _first_fetch,
     }
 )

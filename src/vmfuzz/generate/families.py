@@ -21,6 +21,7 @@ from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.boundary import Edit, edits_of
 from vmfuzz.generate.columns import Column, Mutator, choose_active
 from vmfuzz.generate.goals import goals_of
+from vmfuzz.generate.nearby import Nearby
 from vmfuzz.generate.reach import Patch, Reach, memory_word
 from vmfuzz.generate.targets import MOST_OPERANDS, Target
 from vmfuzz.model.evaluate import evaluate
@@ -91,6 +92,7 @@ class Generator:
         self._mutators = _Mutators(self)
         self.goals = goals_of(model)
         self.reach = Reach(model, self.can_vary)
+        self.nearby = Nearby(self.bases)
 
     def can_vary(self, name: str) -> bool:
         """Whether a candidate may have another value of the operand than its base."""

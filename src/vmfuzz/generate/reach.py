@@ -38,12 +38,14 @@ class Reach:
         self._model = model
         self._settable = settable
 
-    def patch(self, state: Vmcs, goal: Cond, target: int, rng: np.random.Generator) -> Patch | None:
+    def patch(self, state: Vmcs, goal: Cond, target: int, rng: np.random.Generator, start: Patch | None = None) -> Patch | None:
         """A change of `state` after which `goal` holds and no check but `target` is violated up to the stage of that one.
 
-        None where this search did not get there.
+        `start`: a change to begin with. None where this search did not get there.
         """
         search = _Search(state, self._settable, rng)
+        if not search.begin(start or {}):
+            return None
         if not search.make(goal, True):
             return None
         stage = self._model.compiled[target].step[0]
@@ -100,6 +102,11 @@ class _Search:
         self._settable = settable
         self._rng = rng
         self._fixed = OperandValues(VmcsBatch(state, {}, count=1))
+
+    def begin(self, patch: Patch) -> bool:
+        """Make these changes; False where the state does not have the memory that they are about."""
+        self.patch = dict(patch)
+        return all(memory_word(self.state, name) is not None for name in patch.keys() & MEMORY_OPERANDS.keys())
 
     def value(self, name: str) -> int:
         """The operand's value with the changes; what lies in memory is not known where the address has changed."""

@@ -15,6 +15,7 @@ from vmfuzz.generate.draws import draw
 from vmfuzz.generate.families import FAMILY_SIZE, Block, Choice, FamilyPlan, Generator
 from vmfuzz.generate.goals import Goal
 from vmfuzz.generate.reach import Patch
+from vmfuzz.generate.search import Search, Undisputed, Way
 
 #: Rows of one check in the first pass besides its single edits, and in any pass at most.
 _FIRST_ROWS: Final = 24
@@ -26,15 +27,15 @@ _FIRST_SINGLES: Final = 96
 #: Checks that share a family, and how far from one another they may be.
 _SHARE: Final = 8
 _WINDOW: Final = 64
-#: States are searched for one goal in so many candidates, and for so many goals a pass in the first passes and in later ones (a search takes as long
-#: as some hundred candidates, and what was not found soon is mostly not there); each state that is found gets so many rows.
+#: States are searched for one goal in so many candidates (a search takes as long as some hundred), and for so many goals a pass at most; each state
+#: that is found gets so many rows.
 _CANDIDATES_A_GOAL: Final = 256
-_MOST_GOALS: Final = 256
-_FIRST_PASSES: Final = 4
-_LATER_GOALS: Final = 48
+_MOST_GOALS: Final = 512
 _GOAL_ROWS: Final = 64
-#: Bases in which a state is looked for, a goal and pass; and for a check that applies to no base as it is.
-_TRIES: Final = 4
+#: From this pass on only atoms are searched for, and fewer: a small error that has not shown by then mostly cannot.
+_ERROR_PASSES: Final = 4
+_MOST_ATOMS: Final = 256
+#: Searches for a check that applies to no base as it is.
 _TRIES_A_CHECK: Final = 6
 #: Undirected families among the directed ones.
 _DIRECTED_PER_UNDIRECTED: Final = 3
@@ -46,10 +47,11 @@ _TURN: Final = 0.6180339887498949
 class Schedule:
     """The plans of one campaign on one processor: the same seed and the same goals give the same plans."""
 
-    def __init__(self, generator: Generator, seed: int) -> None:
+    def __init__(self, generator: Generator, seed: int, undisputed: Undisputed) -> None:
         self.generator = generator
         self.seed = seed
-        self._found: dict[int, tuple[str, Patch]] = {}
+        self._search = Search(generator, undisputed)
+        self._found: dict[int, Way] = {}
 
     def chunk(self, number: int, unseen: Sequence[Goal]) -> list[FamilyPlan]:
         """The plans of pass `number`; `unseen` are the goals that have not been reached."""
@@ -61,8 +63,11 @@ class Schedule:
         if number:
             groups += self._near_groups(number, rng, rare)
             candidates = sum(block.rows for _, blocks in groups for block in blocks)
-            most = _MOST_GOALS if number < _FIRST_PASSES else _LATER_GOALS
-            groups += self._goal_groups(number, rng, unseen, min(candidates // _CANDIDATES_A_GOAL, most))
+            early = number < _ERROR_PASSES
+            goals = unseen if early else [goal for goal in unseen if not self.generator.goals.is_error(goal.number)]
+            attempts = min(candidates // _CANDIDATES_A_GOAL, _MOST_GOALS if early else _MOST_ATOMS)
+            # first of all: what was never seen should not wait for the end of a pass
+            groups = [*self._goal_groups(number, rng, goals, attempts), *groups]
         undirected = -(-len(groups) // _DIRECTED_PER_UNDIRECTED)
         choices = draw(self.generator.choices(), self.seed * 1_000_003 + number, len(groups) + undirected)
         rows = min(FAMILY_SIZE, _SHARE * _rows(number, False))
@@ -121,7 +126,7 @@ class Schedule:
         before = _FIRST_SINGLES + sum(_rows(earlier, False) // 2 for earlier in range(1, number))
         return Block(target, min(_rows(number, sought is not None), most), before, patch, errors)
 
-    def _base_for(self, target: int, rng: np.random.Generator) -> tuple[str, Patch]:
+    def _base_for(self, target: int, rng: np.random.Generator) -> Way:
         """A base in which the check applies, or one that can be changed so that it does; the captured state where none is found."""
         names = self.generator.bases.samples()
         found = self.generator.some_base(target, rng, nearly=False)
@@ -131,7 +136,7 @@ class Schedule:
             self._found[target] = self._search_base(target)
         return self._found[target]
 
-    def _search_base(self, target: int) -> tuple[str, Patch]:
+    def _search_base(self, target: int) -> Way:
         when = self.generator.targets[target].compiled.when
         rng = np.random.default_rng([self.seed, target])
         for base in self._some_bases(rng, _TRIES_A_CHECK):
@@ -153,25 +158,10 @@ class Schedule:
         order = np.random.default_rng(self.seed).permutation(len(self.generator.goals.all))
         turn = int(number * _TURN % 1 * len(order))
         waiting = sorted(unseen, key=lambda goal: (order[goal.number] - turn) % len(order))
-        for goal in waiting[:attempts]:
-            found = self._state_for(goal, rng)
-            if found is not None:
-                base, patch = found
-                errors = (goal.number,) if self.generator.goals.is_error(goal.number) else ()
-                groups.setdefault(base, []).append(Block(goal.check, _GOAL_ROWS, int(rng.integers(1 << 16)), patch, errors))
+        for goal, (base, patch) in self._search.ways(waiting[:attempts], rng):
+            errors = (goal.number,) if self.generator.goals.is_error(goal.number) else ()
+            groups.setdefault(base, []).append(Block(goal.check, _GOAL_ROWS, int(rng.integers(1 << 16)), patch, errors))
         return [(base, tuple(blocks[at : at + 2 * _SHARE])) for base, blocks in groups.items() for at in range(0, len(blocks), 2 * _SHARE)]
-
-    def _state_for(self, goal: Goal, rng: np.random.Generator) -> tuple[str, Patch] | None:
-        """A base in which the check applies or nearly does, changed so that it reaches the goal."""
-        names = self.generator.bases.samples()
-        for turn in range(_TRIES):
-            found = self.generator.some_base(goal.check, rng, nearly=bool(turn % 2))
-            base = names[int(rng.integers(len(names))) if found is None else found]
-            state = self.generator.bases.get(base)
-            patch = self.generator.reach.patch(state, goal.condition, goal.check, rng) if state is not None else None
-            if patch is not None:
-                return base, patch
-        return None
 
 
 def _near_rows(number: int) -> int:

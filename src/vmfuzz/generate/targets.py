@@ -73,7 +73,7 @@ class Target:
         flips = count // 8 if self.singles else 0
         rest = count - singles - flips
         breaking = self._breaking(current)
-        parts = [self._edited(current, _in_turn(len(self.singles), first, singles)[:, None])]
+        parts = [self.edited(current, _in_turn(len(self.singles), first, singles)[:, None])]
         parts.append(self._flipped(current, rng.choice(breaking, flips), first))
         if rest:
             pools = [self._pool(rng, current, mutators, others, rest * _POOL), self._pairs(rng, current, breaking, rest * _PAIRS)]
@@ -89,9 +89,12 @@ class Target:
         keep, to = (np.array([single.edit[part] for single in self.singles], np.uint64) for part in (0, 1))
         return position, keep, to
 
-    def _edited(self, current: Mapping[str, int], chosen: npt.NDArray[np.intp]) -> dict[str, Column]:
-        """Rows with one or several single edits each, made one after the other; `chosen`: their numbers, (rows, edits a row)."""
-        columns = {name: np.full(len(chosen), current[name], np.uint64) for name in self.operands}
+    def edited(self, current: Mapping[str, int] | Mapping[str, Column], chosen: npt.NDArray[np.intp]) -> dict[str, Column]:
+        """Rows with one or several single edits each, made one after the other; `chosen`: their numbers, (rows, edits a row).
+
+        `current`: what the operands start from, the same for all rows or uint64 (rows,).
+        """
+        columns = {name: np.array(np.broadcast_to(np.asarray(current[name], np.uint64), len(chosen))) for name in self.operands}
         position, keep, to = self._edits
         for edits in chosen.T:
             for number, name in enumerate(self.operands):
@@ -101,13 +104,13 @@ class Target:
 
     def _breaking(self, current: Mapping[str, int]) -> npt.NDArray[np.intp]:
         """Numbers of the single edits that break the requirement, whether or not it applies; of all of them where none does."""
-        alone = self._edited(current, np.arange(len(self.singles))[:, None])
+        alone = self.edited(current, np.arange(len(self.singles))[:, None])
         kept = np.broadcast_to(np.asarray(evaluate(self.compiled.must, _reader(alone, current), {}), np.bool_), len(self.singles))
         return np.flatnonzero(kept if kept.all() else ~kept)
 
     def _flipped(self, current: Mapping[str, int], broken: npt.NDArray[np.intp], first: int) -> dict[str, Column]:
         """Rows with one of the edits `broken` each, and one bit of an operand flipped: all bits in turn, from number `first` on."""
-        columns = self._edited(current, broken[:, None])
+        columns = self.edited(current, broken[:, None])
         position, bit = self._bits[:, _in_turn(self._bits.shape[1], first, len(broken))]
         for number, name in enumerate(self.operands):
             rows = np.flatnonzero(position == number)
@@ -123,8 +126,8 @@ class Target:
     def _pairs(self, rng: np.random.Generator, current: Mapping[str, int], breaking: npt.NDArray[np.intp], count: int) -> dict[str, Column]:
         """Rows with two single edits each, the first of which breaks the requirement."""
         if not self.singles:
-            return self._edited(current, np.zeros((0, 1), np.intp))
-        return self._edited(current, np.stack([rng.choice(breaking, count), rng.integers(0, len(self.singles), count)], axis=1))
+            return self.edited(current, np.zeros((0, 1), np.intp))
+        return self.edited(current, np.stack([rng.choice(breaking, count), rng.integers(0, len(self.singles), count)], axis=1))
 
     def _pool(
         self, rng: np.random.Generator, current: Mapping[str, int], mutators: Mapping[str, Mutator], others: Sequence[int], count: int

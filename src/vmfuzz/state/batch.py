@@ -64,18 +64,17 @@ class VmcsBatch:
         if not candidates:
             raise UsageError("a batch needs at least one candidate")
         base = base or candidates[0]
-        varying: dict[str, None] = {}
-        addresses: dict[int, None] = {}
-        for candidate in candidates:
-            varying.update(dict.fromkeys(base.differences(candidate)))
-            if candidate.memory != base.memory:
-                addresses.update(dict.fromkeys([*candidate.memory, *base.memory]))
-        unwritten = {name: 0 for name in varying if name not in base and name in FIELDS}
+        changes = [base.differences(candidate) for candidate in candidates]
+        names = dict.fromkeys(name for change in changes for name in change)
+        columns = {name: np.full(len(candidates), base.get(name) or 0, np.uint64) for name in names}
+        for row, change in enumerate(changes):
+            for name, (_, value) in change.items():
+                columns[name][row] = value or 0
+        others = [candidate.memory for candidate in candidates if candidate.memory != base.memory]
+        addresses = dict.fromkeys(address for memory in (*others, *([base.memory] if others else [])) for address in memory)
+        words = {address: [candidate.memory.get(address, 0) for candidate in candidates] for address in addresses}
         return cls(
-            base.replace(**unwritten),
-            {name: [candidate.get(name) or 0 for candidate in candidates] for name in varying},
-            {address: [candidate.memory.get(address, 0) for candidate in candidates] for address in addresses},
-            count=len(candidates),
+            base.replace(**{name: 0 for name in names if name not in base and name in FIELDS}), columns, words, count=len(candidates)
         )
 
     def __len__(self) -> int:

@@ -122,7 +122,8 @@ class Vmcs(Mapping[str, int]):
 
     def differences(self, other: Vmcs) -> dict[str, tuple[int | None, int | None]]:
         """Fields and live conditions whose values differ: name -> (value here, value there); None where never written."""
-        names = {**dict.fromkeys(self), **dict.fromkeys(other)}
+        changed = {name for name, _ in self._values.items() ^ other._values.items()}
+        names = dict.fromkeys(name for name in (*self._values, *other._values) if name in changed)
         pairs = {name: (self.get(name, None), other.get(name, None)) for name in names}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 

@@ -1,0 +1,95 @@
+"""Looking for a goal in all bases at once: which of them reaches it by one boundary value, or by two.
+
+A search (generate/reach.py) starts from one base and follows the condition. Here the condition is evaluated over every base with every boundary
+value of its check, in columns, so that what is one change away from any base is always found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vmfuzz.generate.bases import Bases
+from vmfuzz.generate.columns import Column
+from vmfuzz.generate.goals import Goal
+from vmfuzz.generate.reach import Patch
+from vmfuzz.generate.targets import Target
+from vmfuzz.model.evaluate import evaluate
+from vmfuzz.model.operand_values import OperandValues
+from vmfuzz.state.batch import VmcsBatch
+
+#: Rows with one boundary value that are tried for a goal, at most, and rows with two.
+_MOST_SINGLES: Final = 8192
+_PAIRS: Final = 4096
+#: Ways to a goal that are handed on, by one boundary value and by two.
+_PICKS: Final = 3
+
+_Indices = npt.NDArray[np.intp]
+
+
+class Nearby:
+    """The bases of one processor, as columns."""
+
+    def __init__(self, bases: Bases) -> None:
+        self._bases = bases
+        self._columns: dict[str, Column] = {}
+        self._kinds: dict[tuple[str, ...], tuple[_Indices, _Indices]] = {}
+
+    def patches(self, goal: Goal, target: Target, rng: np.random.Generator) -> list[tuple[str, Patch]]:
+        """Some (name of a base, values) after which the goal's condition should hold, whatever other checks say."""
+        names = tuple(dict.fromkeys((*target.operands, *sorted(goal.condition.reads))))
+        representatives, kind = self._distinct(names)
+        found: list[tuple[str, Patch]] = []
+        for which, edits in (self._singles(rng, len(representatives), target), self._pairs(rng, len(representatives), target)):
+            current = {name: self._column(name)[representatives[which]] for name in names}
+            changed = target.edited(current, edits)
+            holds = evaluate(goal.condition, {**current, **changed}.__getitem__, {})
+            hits = np.flatnonzero(np.broadcast_to(np.asarray(holds, np.bool_), len(which)))
+            if not len(hits):
+                continue
+            weight = np.bincount(kind)[which[hits]]  # every base is as likely as the others
+            for row in rng.choice(hits, _PICKS, p=weight / weight.sum()):
+                alike = np.flatnonzero(kind == which[row])
+                # and the same values in any base: what else is there may keep an executor from agreeing
+                for base in (int(rng.choice(alike)), int(rng.integers(len(kind)))):
+                    values = {name: int(column[row]) for name, column in changed.items()}
+                    found.append((self._names[base], {name: value for name, value in values.items() if value != self._column(name)[base]}))
+        return found
+
+    def _singles(self, rng: np.random.Generator, bases: int, target: Target) -> tuple[_Indices, _Indices]:
+        """Every base with every boundary value, or as many of these as are tried at most: (bases, edits)."""
+        count = bases * len(target.singles)
+        rows = np.arange(count) if count <= _MOST_SINGLES else rng.choice(count, _MOST_SINGLES, replace=False)
+        which, edit = np.divmod(rows, max(1, len(target.singles)))
+        return which, edit[:, None]
+
+    def _pairs(self, rng: np.random.Generator, bases: int, target: Target) -> tuple[_Indices, _Indices]:
+        count = _PAIRS if target.singles else 0
+        return rng.integers(0, bases, count), rng.integers(0, max(1, len(target.singles)), (count, 2))
+
+    def _distinct(self, names: tuple[str, ...]) -> tuple[_Indices, _Indices]:
+        """Bases that differ in these operands: one of each kind, and for every base its kind."""
+        if names not in self._kinds:
+            values = np.stack([self._column(name) for name in names], axis=1)
+            _, first, kind = np.unique(values, axis=0, return_index=True, return_inverse=True)
+            self._kinds[names] = first, kind.ravel()
+        return self._kinds[names]
+
+    def _column(self, name: str) -> Column:
+        """An operand's value in every base."""
+        if name not in self._columns:
+            self._columns[name] = np.array(np.broadcast_to(np.asarray(self._values(name), np.uint64), len(self._names)))
+        return self._columns[name]
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(name for name in self._bases.samples() if self._bases.get(name) is not None)
+
+    @cached_property
+    def _values(self) -> Callable[[str], object]:
+        states = [state for name in self._names if (state := self._bases.get(name)) is not None]
+        return OperandValues(VmcsBatch.of(states, self._bases.captured))
