@@ -37,6 +37,8 @@ class Nearby:
     def __init__(self, bases: Bases) -> None:
         self._bases = bases
         self._columns: dict[str, Column] = {}
+        #: goals that no single boundary value reaches from any base
+        self._not_single: set[int] = set()
         self._kinds: dict[tuple[str, ...], tuple[_Indices, _Indices]] = {}
 
     def patches(self, goal: Goal, target: Target, rng: np.random.Generator) -> list[tuple[str, Patch]]:
@@ -44,12 +46,15 @@ class Nearby:
         names = tuple(dict.fromkeys((*target.operands, *sorted(goal.condition.reads))))
         representatives, kind = self._distinct(names)
         found: list[tuple[str, Patch]] = []
-        for which, edits in (self._singles(rng, len(representatives), target), self._pairs(rng, len(representatives), target)):
+        singles, pairs = self._singles(rng, len(representatives), target), self._pairs(rng, len(representatives), target)
+        for which, edits in (pairs,) if goal.number in self._not_single else (singles, pairs):
             current = {name: self._column(name)[representatives[which]] for name in names}
             changed = target.edited(current, edits)
             holds = evaluate(goal.condition, {**current, **changed}.__getitem__, {})
             hits = np.flatnonzero(np.broadcast_to(np.asarray(holds, np.bool_), len(which)))
             if not len(hits):
+                if which is singles[0] and len(which) == len(representatives) * len(target.singles):  # it would be so again
+                    self._not_single.add(goal.number)
                 continue
             weight = np.bincount(kind)[which[hits]]  # every base is as likely as the others
             for row in rng.choice(hits, _PICKS, p=weight / weight.sum()):

@@ -30,11 +30,11 @@ _WINDOW: Final = 64
 #: States are searched for one goal in so many candidates (a search takes as long as some hundred), and for so many goals a pass at most; each state
 #: that is found gets so many rows.
 _CANDIDATES_A_GOAL: Final = 256
-_MOST_GOALS: Final = 512
+_MOST_GOALS: Final = 256
 _GOAL_ROWS: Final = 64
 #: From this pass on only atoms are searched for, and fewer: a small error that has not shown by then mostly cannot.
 _ERROR_PASSES: Final = 4
-_MOST_ATOMS: Final = 256
+_MOST_ATOMS: Final = 128
 #: Searches for a check that applies to no base as it is.
 _TRIES_A_CHECK: Final = 6
 #: Undirected families among the directed ones.
@@ -67,7 +67,7 @@ class Schedule:
             goals = unseen if early else [goal for goal in unseen if not self.generator.goals.is_error(goal.number)]
             attempts = min(candidates // _CANDIDATES_A_GOAL, _MOST_GOALS if early else _MOST_ATOMS)
             # first of all: what was never seen should not wait for the end of a pass
-            groups = [*self._goal_groups(number, rng, goals, attempts), *groups]
+            groups = [*self._goal_groups(number, rng, goals, attempts, far=early), *groups]
         undirected = -(-len(groups) // _DIRECTED_PER_UNDIRECTED)
         choices = draw(self.generator.choices(), self.seed * 1_000_003 + number, len(groups) + undirected)
         rows = min(FAMILY_SIZE, _SHARE * _rows(number, False))
@@ -151,14 +151,14 @@ class Schedule:
         return [names[0], *(names[index] for index in rng.choice(len(names), min(count, len(names)), replace=False))]
 
     def _goal_groups(
-        self, number: int, rng: np.random.Generator, unseen: Sequence[Goal], attempts: int
+        self, number: int, rng: np.random.Generator, unseen: Sequence[Goal], attempts: int, far: bool
     ) -> list[tuple[str, tuple[Block, ...]]]:
         """Rows about states that reach goals: pass `number` tries some of the unseen, going round all of them."""
         groups: dict[str, list[Block]] = {}
         order = np.random.default_rng(self.seed).permutation(len(self.generator.goals.all))
         turn = int(number * _TURN % 1 * len(order))
         waiting = sorted(unseen, key=lambda goal: (order[goal.number] - turn) % len(order))
-        for goal, (base, patch) in self._search.ways(waiting[:attempts], rng):
+        for goal, (base, patch) in self._search.ways(waiting[:attempts], rng, far):
             errors = (goal.number,) if self.generator.goals.is_error(goal.number) else ()
             groups.setdefault(base, []).append(Block(goal.check, _GOAL_ROWS, int(rng.integers(1 << 16)), patch, errors))
         return [(base, tuple(blocks[at : at + 2 * _SHARE])) for base, blocks in groups.items() for at in range(0, len(blocks), 2 * _SHARE)]

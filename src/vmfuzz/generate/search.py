@@ -33,9 +33,12 @@ class Search:
         self._generator = generator
         self._undisputed = undisputed
 
-    def ways(self, goals: Sequence[Goal], rng: np.random.Generator) -> list[tuple[Goal, Way]]:
-        """A way to each of the goals to which one is found that leads to where model and executor should agree: elsewhere it would not count."""
-        starts = [(goal, start) for goal in goals for start in self._starts(goal, rng)]
+    def ways(self, goals: Sequence[Goal], rng: np.random.Generator, far: bool = True) -> list[tuple[Goal, Way]]:
+        """A way to each of the goals to which one is found that leads to where model and executor should agree: elsewhere it would not count.
+
+        `far`: search for an atom's goal although nothing is near it.
+        """
+        starts = [(goal, start) for goal in goals for start in self._starts(goal, rng, far)]
         found: list[tuple[Goal, Way]] = []
         tries, successes = Counter[int](), Counter[int]()
         for index in np.argsort(~self._agree(starts), kind="stable"):
@@ -54,12 +57,12 @@ class Search:
         states = [patched(self._state(base), patch) for _, (base, patch) in ways]
         return self._undisputed(VmcsBatch.of(states, self._generator.bases.captured)) if states else np.zeros(0, np.bool_)
 
-    def _starts(self, goal: Goal, rng: np.random.Generator) -> list[Way]:
+    def _starts(self, goal: Goal, rng: np.random.Generator, far: bool) -> list[Way]:
         """Where to start: near an atom's goal, or else in bases in which the check applies or nearly does."""
         generator, tries = self._generator, _TRIES
         if not generator.goals.is_error(goal.number):
             near = generator.nearby.patches(goal, generator.targets[goal.check], rng)
-            if near:
+            if near or not far:
                 return near
             tries = _FAR_TRIES
         names = generator.bases.samples()
