@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,13 +91,18 @@ class AlteredModel:
     def disputes(self, prediction: BatchPrediction) -> npt.NDArray[np.bool_]:
         """Rows in which a deviation may give another outcome than the model: bool (n,)."""
         altered = self._model.predict_batch(prediction.batch)
-        values, entered = OperandValues(altered.batch), altered.allowed & np.uint64(ENTERED) != 0
         disputed: npt.NDArray[np.bool_] = altered.allowed != prediction.allowed
-        for known in self.deviations:
-            for condition, exits in known.exits:
-                here = np.asarray(evaluate(self._model.fold(condition), values, altered.memo), np.bool_)
-                disputed |= here & entered & (prediction.allowed & np.uint64(exits) == 0)
+        for _, here, exits in self._other_exits(altered):
+            disputed |= here & (prediction.allowed & exits == 0)
         return disputed
+
+    def _other_exits(self, altered: BatchPrediction) -> Iterator[tuple[int, npt.NDArray[np.bool_], np.uint64]]:
+        """(number of a deviation, rows that enter and meet it, the exits that it gives) for each that is about exits."""
+        values, entered = OperandValues(altered.batch), altered.allowed & np.uint64(ENTERED) != 0
+        for number, known in enumerate(self.deviations):
+            for condition, exits in known.exits:
+                here = np.broadcast_to(np.asarray(evaluate(self._model.fold(condition), values, altered.memo), np.bool_), len(entered))
+                yield number, here & entered, np.uint64(exits)
 
     def explain(
         self,
@@ -114,13 +119,10 @@ class AlteredModel:
         altered = self._model.predict_batch(prediction.batch.take(rows))
         actual = np.uint64(1) << bits[rows].astype(np.uint64)
         explained = altered.allowed & actual != 0
-        values, memo = OperandValues(altered.batch), altered.memo
-        for number, known in enumerate(self.deviations):
-            for condition, exits in known.exits:
-                here = np.broadcast_to(evaluate(self._model.fold(condition), values, memo), len(rows))
-                taken = here & (altered.allowed & np.uint64(ENTERED) != 0) & (actual & np.uint64(exits) != 0)
-                deviation[rows[taken & ~explained]] = number
-                explained = explained | taken
+        for number, here, exits in self._other_exits(altered):
+            taken = here & (actual & exits != 0)
+            deviation[rows[taken & ~explained]] = number
+            explained = explained | taken
         verdict[rows[explained]] = Verdict.DEVIATION
         for index, truth in altered.violated.items():
             met_by = self._number.get(altered.model.compiled[index].check.ambiguity or "")

@@ -29,8 +29,8 @@ _WEAK: Final = re.compile(
 )
 
 
-#: Lines of programs that print like KVM but with blanks; only beside a heading.
 _HEADING: Final = re.compile(r"\*\*\* ?(?:Guest|Host|Control) State")
+#: Lines of programs that print like KVM but with blanks; only beside a heading.
 _BLANKS: Final = re.compile(
     r"[$>#|+-]?\s*(?:(?:[CDSEFG]S|LDTR|TR|GDTR|IDTR):\s+(?:sel|attr|limit|base) = |reason = (?:0x)?[0-9a-fA-F]+,? qual|CS = (?:0x)?[0-9a-fA-F]+, SS = |"
     r"[FG]SBase = |TRBase = |(?:GDT|IDT)Base = |CR0 = (?:0x)?[0-9a-fA-F]+(?:, CR3| *$)|CR[34] = |VM(?:Entry|Exit): intr_info = |IDTVectoring: info = |"

@@ -7,6 +7,7 @@ the processor lacks what it needs. The model confirms that a composed state may 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 
@@ -16,6 +17,7 @@ from vmfuzz.arch.registers import CR0, CR4, RFLAGS
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.generate.events import EVENTS, Part
 from vmfuzz.model.checks.msr_load import IA32_EFER, IA32_KERNEL_GS_BASE, IA32_PAT
+from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.predict import Model
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
@@ -344,6 +346,16 @@ class Bases:
         eventful = [f"{mode}/plain/{event}" for event in self.events for mode in self.modes]
         both = [f"64-bit/{features}/{event}" for features in self.features for event in self.events]
         return tuple(dict.fromkeys([*plain, *featured, *eventful, *both]))
+
+    @cached_property
+    def possible(self) -> Mapping[str, Vmcs]:
+        """Those of `samples()` that the processor can have, by name."""
+        return MappingProxyType({name: state for name in self.samples() if (state := self.get(name)) is not None})
+
+    @cached_property
+    def values(self) -> OperandValues:
+        """The values of operands in the states of `possible`, in their order."""
+        return OperandValues(VmcsBatch.of(list(self.possible.values()), self.captured))
 
     def nearest(self, mode: str, features: str, event: str) -> str:
         """The name of the base with these parts, or of the one that leaves out as few of them as it must."""

@@ -172,17 +172,13 @@ class Generator:
     @cached_property
     def _gates(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """How many parts of each check's condition do not hold in each base (two more where memory is not described), and the last of them."""
-        names = self.bases.samples()
-        states = [self.bases.get(name) for name in names]
-        possible = [number for number, state in enumerate(states) if state is not None]
-        batch = VmcsBatch.of([state for state in states if state is not None], self.bases.captured)
-        values, memo = OperandValues(batch), dict[int, object]()
+        names, states = self.bases.samples(), self.bases.possible
+        possible = [number for number, name in enumerate(names) if name in states]
+        values, memo = self.bases.values, dict[int, object]()
         failing = np.full((len(self.targets), len(names)), 255, np.uint8)
         failing[:, possible] = 0
         last = np.zeros_like(failing)
-        described = {
-            name: np.array([memory_word(state, name) is not None for state in states if state is not None]) for name in MEMORY_OPERANDS
-        }
+        described = {name: np.array([memory_word(state, name) is not None for state in states.values()]) for name in MEMORY_OPERANDS}
         for row, target in enumerate(self.targets):
             for number, gate in enumerate(target.gates):
                 fails = ~np.broadcast_to(np.asarray(evaluate(gate, values, memo), np.bool_), len(possible))

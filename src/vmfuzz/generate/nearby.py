@@ -6,8 +6,6 @@ value of its check, in columns, so that what is one change away from any base is
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -19,8 +17,6 @@ from vmfuzz.generate.goals import Goal
 from vmfuzz.generate.reach import Patch
 from vmfuzz.generate.targets import Target
 from vmfuzz.model.evaluate import evaluate
-from vmfuzz.model.operand_values import OperandValues
-from vmfuzz.state.batch import VmcsBatch
 
 #: Rows with one boundary value that are tried for a goal, at most, and rows with two.
 _MOST_SINGLES: Final = 8192
@@ -45,7 +41,7 @@ class Nearby:
         """Some (name of a base, values) after which the goal's condition should hold, whatever other checks say."""
         names = tuple(dict.fromkeys((*target.operands, *sorted(goal.condition.reads))))
         representatives, kind = self._distinct(names)
-        found: list[tuple[str, Patch]] = []
+        bases, found = tuple(self._bases.possible), list[tuple[str, Patch]]()
         singles, pairs = self._singles(rng, len(representatives), target), self._pairs(rng, len(representatives), target)
         for which, edits in (pairs,) if goal.number in self._not_single else (singles, pairs):
             current = {name: self._column(name)[representatives[which]] for name in names}
@@ -58,11 +54,10 @@ class Nearby:
                 continue
             weight = np.bincount(kind)[which[hits]]  # every base is as likely as the others
             for row in rng.choice(hits, _PICKS, p=weight / weight.sum()):
-                alike = np.flatnonzero(kind == which[row])
+                alike, values = np.flatnonzero(kind == which[row]), {name: int(column[row]) for name, column in changed.items()}
                 # and the same values in any base: what else is there may keep an executor from agreeing
                 for base in (int(rng.choice(alike)), int(rng.integers(len(kind)))):
-                    values = {name: int(column[row]) for name, column in changed.items()}
-                    found.append((self._names[base], {name: value for name, value in values.items() if value != self._column(name)[base]}))
+                    found.append((bases[base], {name: value for name, value in values.items() if value != self._column(name)[base]}))
         return found
 
     def _singles(self, rng: np.random.Generator, bases: int, target: Target) -> tuple[_Indices, _Indices]:
@@ -87,14 +82,5 @@ class Nearby:
     def _column(self, name: str) -> Column:
         """An operand's value in every base."""
         if name not in self._columns:
-            self._columns[name] = np.array(np.broadcast_to(np.asarray(self._values(name), np.uint64), len(self._names)))
+            self._columns[name] = np.array(np.broadcast_to(np.asarray(self._bases.values(name), np.uint64), len(self._bases.possible)))
         return self._columns[name]
-
-    @cached_property
-    def _names(self) -> tuple[str, ...]:
-        return tuple(name for name in self._bases.samples() if self._bases.get(name) is not None)
-
-    @cached_property
-    def _values(self) -> Callable[[str], object]:
-        states = [state for name in self._names if (state := self._bases.get(name)) is not None]
-        return OperandValues(VmcsBatch.of(states, self._bases.captured))
