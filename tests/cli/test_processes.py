@@ -17,7 +17,7 @@ import pytest
 from vmfuzz.campaign.store import DATABASE, Store
 
 SOURCE = Path(__file__).parents[2] / "src"
-COMMAND = [sys.executable, "-c", "from vmfuzz.cli.main import main; main()"]
+COMMAND = [sys.executable, "-m", "vmfuzz"]
 
 
 def start(*arguments: str, stdout: int = subprocess.PIPE, **options: object) -> subprocess.Popen[str]:
