@@ -37,12 +37,12 @@ def test_settable_live_conditions_have_the_engines_numbers() -> None:
         (Outcome(Kind.VMFAIL_VALID, 99), "VMfailValid(99): unknown error number", "VMfailValid(99)"),
         (
             Outcome(Kind.ENTRY_FAILURE, 33, 0),
-            "VM-entry failure due to invalid guest state (exit reason 80000021H, qualification 0x0)",
+            "VM-entry failure due to invalid guest state (exit reason 80000021H, qualification 0)",
             "entry failure 33 q0",
         ),
         (
             Outcome(Kind.ENTRY_FAILURE, 34, 2),
-            "VM-entry failure due to MSR loading (exit reason 80000022H, qualification 0x2)",
+            "VM-entry failure due to MSR loading (exit reason 80000022H, qualification 2)",
             "entry failure 34 q2",
         ),
         (Outcome(Kind.ENTRY_FAILURE, 33), "VM-entry failure due to invalid guest state (exit reason 80000021H)", "entry failure 33"),

@@ -95,7 +95,9 @@ class Outcome:
         if self.kind is Kind.VMFAIL_INVALID:
             return "VMfailInvalid"
         if self.kind is Kind.ENTRY_FAILURE:
-            qualification = "" if self.qualification is None else f", qualification {self.qualification:#x}"
+            qualification = "" if self.qualification is None else f", qualification {self.qualification}"
+            if self.qualification == ANY_ENTRY:
+                qualification = ", qualification: the number of a later entry"
             return f"{EXIT_REASONS.get(self.number, 'VM-entry failure')} (exit reason 8000{self.number:04X}H{qualification})"
         if self.kind is Kind.EXIT:
             if self.number == ANY_EXIT:

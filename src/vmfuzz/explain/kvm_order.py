@@ -94,7 +94,7 @@ def gaps(tokens: list[Token]) -> frozenset[int]:
         if register in _ORDER and token.section == GUEST:
             opened.setdefault(token.opened if token.opened > 0 else token.line, register)
             last = token.line
-    if opened and tokens[-1].line > last:
+    if opened and (tokens[-1].line > last or [*opened.values()] == ["cr0"]):  # CR0 and nothing more: its rest may be CR4's
         opened[tokens[-1].line + 1] = "end"
     return frozenset(
         line

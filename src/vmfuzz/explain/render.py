@@ -30,6 +30,10 @@ def wrapped(text: str, indent: int = 0, first: int | None = None) -> str:
     return textwrap.fill(text, _WIDTH, initial_indent=lead, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
 def render(answer: Answer, explain: bool = False, verified: str = "") -> str:
     """The whole answer. `explain` adds a paragraph on each violated check; `verified` says what a real entry on an emulated CPU gave."""
     blocks = [_opening(answer, verified)]
@@ -89,7 +93,7 @@ def _verdict(answer: Answer) -> str:
         return "No VMCS field with a value was found, so there is nothing to judge." + (
             " See the warnings." if answer.dump.warnings else ""
         )
-    none = f"No check is violated by the {len(answer.dump.readings)} fields in this text."
+    none = f"No check is violated by the {_counted(len(answer.dump.readings), 'field')} in this text."
     if answer.dump.format.endswith("VMCS dump") and "exit_reason" not in answer.dump.readings:
         return f"{none} The dump is not whole: its end, with the controls and the exit reason, is missing. Give all of it."
     if answer.dump.format.endswith("VMCS dump"):
@@ -329,8 +333,7 @@ def _undecided(answer: Answer) -> str:
     fields = answer.missing_fields()
     names = [f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name, _ in fields if name in FIELDS]
     memory = any(name.startswith("memory_") for name, _ in fields)
-    number = f"{len(answer.undecided)} check{'s' if len(answer.undecided) > 1 else ''}"
-    lines = [f"Not judged ({number}, for want of what the text does not show):"]
+    lines = [f"Not judged ({_counted(len(answer.undecided), 'check')}, for want of what the text does not show):"]
     if names:
         rest = f" and {len(names) - _MANY_FIELDS} more" if len(names) > _MANY_FIELDS else ""
         lines.append(wrapped("Fields: " + ", ".join(names[:_MANY_FIELDS]) + rest + ".", 10, 2))
@@ -381,7 +384,8 @@ def _read(answer: Answer) -> str:
         return ""
     if dump.empty:
         return wrapped("Give a VMCS dump (Linux KVM, Xen, QEMU, VirtualBox, lines of name and value, vmfuzz JSON), or an error number.", 0)
-    lines = [wrapped(f"Read from {dump.name}: {dump.format}, {len(dump.readings)} fields, {len(dump.msrs)} capability MSRs.", 2, 0)]
+    read = f"{_counted(len(dump.readings), 'field')}, {_counted(len(dump.msrs), 'capability MSR')}"
+    lines = [wrapped(f"Read from {dump.name}: {dump.format}, {read}.", 2, 0)]
     lines += [wrapped(f"{note[0].upper()}{note[1:]}.", 4, 2) for note in answer.knowledge.notes]
     assumed: dict[str, list[str]] = {}
     for name, reading in assumed_readings(dump):
