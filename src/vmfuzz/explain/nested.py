@@ -11,6 +11,8 @@ from vmfuzz.explain.dump import Dump
 _WORDS: Final = re.compile(
     r"\bvmcs(?:12|02)\b|\bkvm_nested_\w+|\bvvmx\b|\bnested (?:vm|kvm|guest|virt|hypervisor|entry)|\bL2 (?:guest|vm|vcpu)\b", re.IGNORECASE
 )
+#: Words of which one stands in each of these: looking for them first is faster.
+_FIRST: Final = ("vmcs12", "vmcs02", "vvmx", "nested", "l2 ")
 _VIRTUAL_HOST: Final = re.compile(
     r"Hypervisor detected: \w+|Hardware name: (?:QEMU|Google|VMware|Microsoft Corporation Virtual|Amazon EC2)", re.IGNORECASE
 )
@@ -30,7 +32,8 @@ def note(text: str, dump: Dump) -> str:
     """What to know of nesting, "" where neither the text nor the fields speak of it."""
     shadow = dump.readings.get("cr4_read_shadow")
     secondary = dump.readings.get("secondary_processor_based_controls")
-    if _WORDS.search(text):
+    small = text.lower()
+    if any(word in small for word in _FIRST) and _WORDS.search(text):
         first = "The text speaks of nested virtualization."
     elif _VIRTUAL_HOST.search(text):
         first = "The machine that printed this is itself a guest (L1)."

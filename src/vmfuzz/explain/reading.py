@@ -130,7 +130,7 @@ def _read_plain(lines: list[Line], dump: Dump, named_only: bool, ends: Ends) -> 
     if not named_only:
         lines = read_monitors(lines, dump)
     skip = definitions.collect(lines, dump)
-    marked = any(sregs.MARK.search(line.text) for line in lines)
+    marked = sregs.is_marked(lines)
     userspace = marked and not named_only
     if marked:  # beside a dump of the VMCS they say nothing new
         skip = skip | sregs.parse_sregs([line for line in lines if line.number not in skip], dump if userspace else Dump(dump.name))
