@@ -248,3 +248,11 @@ def test_a_failed_entry_without_a_number_ends_with_1_whatever_the_fields_say():
     found = answer(read_text(text)[0])
     assert (found.violated, found.exit_code) == ([], 1)
     assert "failed" in render(found).splitlines()[0]
+
+
+def test_a_failure_in_words_beside_a_dump_of_another_exit_is_said(sample):
+    """The dump's own exit reason counts; that the text speaks of another entry is not passed over."""
+    text = "It fails with KVM: entry failed, hardware error 0x80000021\n" + sample("kvm").replace("reason=80000021", "reason=00000030")
+    words = shown(text)
+    assert words.startswith("This VM entry did not fail: exit reason 48")
+    assert "The text also says 'KVM: entry failed, hardware error 0x80000021'. That was another entry" in words

@@ -18,6 +18,8 @@ _MOST_LITERAL: Final = 1 << 20
 _NAME_KEYS: Final = ("name", "field", "label", "key")
 _VALUE_KEYS: Final = ("value", "val", "data")
 _MESSAGE: Final = "MESSAGE"
+#: Under which names the records of other logs have their text.
+_TEXT_KEYS: Final = frozenset({"message", "msg", "log", "line", "text", "@message", "_raw"})
 
 
 def parsed(text: str) -> Any | None:
@@ -60,7 +62,7 @@ def _lines(data: Any, path: tuple[str, ...], depth: int) -> Iterator[str]:
             yield _pair((*path, name), value)
             return
         for key, item in data.items():
-            yield from _lines(item, (*path, str(key)), depth + 1)
+            yield from _lines(item, () if key in _TEXT_KEYS and isinstance(item, str) else (*path, str(key)), depth + 1)
     elif isinstance(data, (list, tuple)):
         for item in data:
             yield from _lines(item, path, depth + 1)

@@ -37,8 +37,26 @@ _BLANKS: Final = re.compile(
     r"(?:PinBased|CPUBased|SecondaryExec|TertiaryExec|EntryControls|ExitControls|ExceptionBitmap|PLE Gap) = 0x|Sysenter RSP = |CR[034]: ?actual|"
     r"PDPT[RE]\d = |RSP = |RIP = |RFLAGS = |EFER = |PAT = |Debug(?:Ctl|Exceptions) = |Interruptibility = |EPT pointer = )"
 )
+#: Lines so long that have so many keys of this format were several lines.
+_JOINED, _SEVERAL = 300, 6
+_BEGINS: Final = re.compile(
+    r"[ \t](\*\*\* ?(?:Guest|Host|Control) State|\(XEN\)|\[ *\d+\.\d+\]|[A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d |"
+    r"VMCS [0-9a-fA-F]+, last|CR0: ?actual)"
+)
+#: Longer lines are no beginning of one that was broken within its first key.
+_SHORT: Final = 20
 #: What a kernel's log or Xen's console puts before its lines.
 _LOGGED: Final = re.compile(r"\(XEN\)|\[ *\d+\.\d+\]")
+
+
+def unjoined(text: str) -> str:
+    """The text with a new line where one of its sections or log lines begins within a long line: whoever pasted it lost the ends of lines."""
+    if all(len(line) < _JOINED for line in text.split("\n")):
+        return text
+    return "\n".join(
+        _BEGINS.sub(r"\n\1", line) if len(line) >= _JOINED and sum(1 for _ in STARTS.finditer(line)) >= _SEVERAL else line
+        for line in text.split("\n")
+    )
 
 
 def is_dump_line(line: Line) -> bool:
@@ -60,7 +78,8 @@ def split_lines(lines: list[Line]) -> tuple[list[list[Line]], list[Line]]:
     headed = any(_HEADING.match(line.text) for line in lines)
     for index, line in enumerate(lines):
         previous = mine and mine[-1] is lines[index - 1]
-        if is_dump_line(line) or (previous and CONTINUES.match(line.text)) or (headed and _BLANKS.match(line.text)):
+        beside = previous and (CONTINUES.match(line.text) or _begins_with_next(line, lines[index + 1 : index + 2]))
+        if is_dump_line(line) or beside or (headed and _BLANKS.match(line.text)):
             mine.append(line)
         else:
             others.append(line)
@@ -72,6 +91,14 @@ def split_lines(lines: list[Line]) -> tuple[list[list[Line]], list[Line]]:
     if len(callers) > 1:  # dumps of several processors, interleaved
         streams = [[line for line in mine if line.caller == caller] for caller in sorted(callers)]
     return [dump for stream in streams for dump in _split_at_heading(stream)], others
+
+
+def _begins_with_next(line: Line, following: list[Line]) -> bool:
+    """Whether a line was broken within what lines of this format begin with ("GDTR:", "reason=80000021")."""
+    if not following or len(line.text) > _SHORT:
+        return False
+    found = STARTS.match(f"{line.text} {following[0].text}")
+    return found is not None and found.end() > len(line.text)
 
 
 def _quoted_below(lines: list[Line]) -> list[Line]:
@@ -210,6 +237,8 @@ def _choices(before: str, after: str, token: Token, previous: Token | None, doub
             return (GUEST,)
         if previous.ending and previous.section in (GUEST, HOST):
             return (previous.section,)
+    if previous is not None and previous.ending == "ia32_sysenter_esp" and token.ending == "ia32_sysenter_cs":
+        return (previous.section,) if previous.section else ()  # one line, broken by a mail program
     follows = _FOLLOWS.get((token.ending, previous.field)) if previous is not None else None
     # between EFER and the control state stands more of its section, unless lines are lost: then this one may be the other section's
     if follows and after != CONTROL and (after != f"*{CONTROL}" or token.ending.startswith("ia32_sysenter")):

@@ -65,7 +65,7 @@ _TOKEN: Final = re.compile(
     rf"|(?<![\w.-])(?P<plain>CR0|CR4|{'|'.join(HOST_SELECTORS)})(?:=| = )(?P<plainvalue>\S+)"
 )
 #: A line that begins with a value: it goes on a line that a mail program broke.
-_VALUE_ALONE: Final = re.compile(r"(?:0x)?[0-9a-fA-F]{4,16}(?:[\s,(]|$)")
+_VALUE_ALONE: Final = re.compile(r"(?:[0-9a-fA-F]{4,16}|0x[0-9a-fA-F]{1,16})(?:[\s,(]|$)")
 STARTS: Final = re.compile(
     r"\*\*\* ?(?:Guest|Host|Control) State|CR[034]: ?actual|CR3 = ?0x|CR3: ?actual|PDPT[RE]\d ?=|RSP ?= ?0x|RIP ?= ?0x|RFLAGS ?= ?0x|Sysenter RSP=|"
     r"(?:[CDSEFG]S|LDTR|TR|GDTR|IDTR):\s+(?:sel|attr|limit|base)=|(?:[CDSEFG]S|LDTR|TR):\s+[0-9a-fA-F]{4}\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8}\s|"

@@ -47,6 +47,7 @@ _MAX_LABEL_WORDS: Final = 7
 _IN_PROGRAM: Final = "an assignment in program text"
 _CONSTANT: Final = re.compile(r"0[xX][0-9a-fA-F]+[uUlL]*|\d+")
 _ENCODING: Final = re.compile(r"0[xX]0*([0-9a-fA-F]{3,4})")
+_OF_SYSENTER: Final = re.compile(r"(?:(?=cs)|[er](?=[is]p))(cs|[is]p)\b", re.IGNORECASE)
 #: A word of letters a to f is a number only where it is long.
 _SURE_NUMBER: Final = re.compile(r".*\d|.{4}")
 #: Fewer digits than this are not padding that shows a number to be hexadecimal.
@@ -59,7 +60,7 @@ class PlainReader(PlainStore):
     def read(self, line: Line, in_code: bool = False) -> None:
         """Read one line; of program text (`in_code`) only calls that write a field count."""
         self.line = line.number
-        if self.sysenter_indent >= 0 and line.indent <= self.sysenter_indent:
+        if self.sysenter_indent >= 0 and line.indent <= self.sysenter_indent and not self._is_next_of_sysenter(line.text):
             self.sysenter_indent = -1
         text, opens, closes, comment, fails, code = outline_of(line.text, self.source)
         self.after_failure, failed = fails, self.after_failure
@@ -84,6 +85,14 @@ class PlainReader(PlainStore):
             self._call(text)
         else:
             self._pairs(text, line)
+
+    def _is_next_of_sysenter(self, text: str) -> bool:
+        """Whether the group of SYSENTER's registers goes on, in a text whose indentation is lost: each of them comes once, at once."""
+        found = _OF_SYSENTER.match(text)
+        if not self.flat or not found or found[1].lower() in self.sysenter_seen:
+            return False
+        self.sysenter_seen.add(found[1].lower())
+        return True
 
     # Forms of a whole line
 
@@ -335,7 +344,7 @@ class PlainReader(PlainStore):
         if text.rstrip().endswith(":"):
             self.heading = line.indent, words
         if text.rstrip().endswith(":") and any(word.startswith("sysenter") for word in words):
-            self.sysenter_indent = line.indent
+            self.sysenter_indent, self.sysenter_seen = line.indent, set()
         segment = next((word for word in words if word in SEGMENTS), "")
         if text.rstrip().endswith(":") and segment:
             self.register, self.register_line = (self.area or "guest", segment), self.line

@@ -57,6 +57,8 @@ class PlainStore:
         self.area = ""
         self.register = ("", "")  # (area, register) that parts belong to
         self.sysenter_indent = -1
+        self.sysenter_seen: set[str] = set()  # its registers, of a group in a text without indentation
+        self.flat = False  # all lines of the text have one indentation
         self.heading: tuple[int, tuple[str, ...]] = (-1, ())  # indentation and words of the last heading
         self.line = 0
         self.source = False  # the text has program text in it
@@ -201,7 +203,7 @@ class PlainStore:
 
     def _resolve(self, label: str, words: tuple[str, ...], context: tuple[str, ...], line: Line | None) -> tuple[str, str]:
         """(field, what was assumed); "" if unknown, "?" if ambiguous and warned of."""
-        in_group = self.sysenter_indent >= 0 and line is not None and line.indent > self.sysenter_indent
+        in_group = self.sysenter_indent >= 0 and line is not None and (self.flat or line.indent > self.sysenter_indent)
         if ("sysenter" in context or in_group) and words and words[-1] in _SYSENTER:
             label = _SYSENTER[words[-1]]
             self.by_place += match_label(label, context, self.area).fields

@@ -20,9 +20,10 @@ _TABLE: Final = re.compile(r"(?P<name>[GI]DT)= +(?P<base>[0-9a-fA-F]{8}|[0-9a-fA
 _REGISTER: Final = re.compile(
     r"\b(EAX|E[BCD]X|ESI|EDI|EBP|ESP|R[A-D]X|RSI|RDI|RBP|RSP|R[189]\d?|[ER]IP|EFL|RFL|CR[0234]|DR[0-367]|EFER|SMM) ?=([0-9a-fA-F]+)\b"
 )
+_DIGIT: Final = "[0-9a-fA-F]"
 _STARTS: Final = re.compile(
-    r"EAX=[0-9a-f]{8} EBX|ESI=[0-9a-f]{8}|EIP=[0-9a-f]{8} EFL|RAX=[0-9a-f]{16}|RSI=[0-9a-f]{16}|R8 ?=[0-9a-f]{16}|R12=[0-9a-f]{16}|RIP=[0-9a-f]{16} RFL|"
-    r"CR0=[0-9a-f]{8} CR2|DR[06]=[0-9a-f]{16}|EFER=[0-9a-f]{16}$|Code=|(?:[CDSEFG]S |LDT|TR )=[0-9a-fA-F]{4} |[GI]DT= "
+    rf"EAX={_DIGIT}{{8}} EBX|ESI={_DIGIT}{{8}}|EIP={_DIGIT}{{8}} EFL|(?:RAX|RSI|R8 ?|R12)={_DIGIT}{{16}}|RIP={_DIGIT}{{16}} RFL|"
+    rf"CR0={_DIGIT}{{8}} CR2|DR[06]={_DIGIT}{{16}}|EFER={_DIGIT}{{16}}$|Code=|(?:[CDSEFG]S |LDT|TR )={_DIGIT}{{4}} |[GI]DT= "
 )
 #: "KVM: entry failed" comes with this advice; it says nothing about the dump at hand
 _ADVICE: Final = re.compile(

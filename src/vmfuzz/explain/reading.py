@@ -29,6 +29,7 @@ _CRASH: Final = re.compile(
 #: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
 _BARE_ENCODING: Final = re.compile(r"([0-9a-fA-F]{4})\s+[0-9a-fA-F]{1,16}")
 _BARE_SEGMENT: Final = re.compile(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
+_NAME_AND_NUMBER: Final = re.compile(r"[A-Za-z][\w .]*[:=] *(?:0x)?[0-9a-fA-F]+\W*$")
 _KVM_SILENT: Final = "dump_invalid_vmcs"
 
 
@@ -66,7 +67,7 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
         if as_json is not None:
             return as_json
         text = as_lines(data)
-    mended = mend(text)
+    mended = kvm.unjoined(mend(text))
     lines = [line for line in lines_of(mended) if not line.text.startswith(("# source:", "# note:"))]
     vmcs_parts, others = kvm.split_lines(lines)
     vmcs_parts = [part for part in vmcs_parts if _substantial(part)] or vmcs_parts[:1]
@@ -137,6 +138,7 @@ def _read_plain(lines: list[Line], dump: Dump, named_only: bool, ends: Ends) -> 
     kept = [line for line in lines if line.number not in skip]
     top = min((line.indent for line in kept if _BARE_SEGMENT.match(line.text)), default=0)
     reader = PlainReader(dump, bare_is_hex(line.text for line in kept), named_only, top)
+    reader.flat = len({line.indent for line in kept if _NAME_AND_NUMBER.match(line.text) and not is_code(line.text)}) == 1
     code = [is_code(line.text) for line in lines]
     reader.source = any(code[index] and not may_be_a_value(line.text) for index, line in enumerate(lines))
     if not reader.source:

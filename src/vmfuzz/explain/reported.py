@@ -21,6 +21,10 @@ FAILURE_REASONS: Final = (33, 34, 41)
 ENTRY_ERRORS: Final = (4, 5, 6, 7, 8, 16, 17, 18, 25, 26)
 _NO_BIT_31: Final = "bit 31 is not shown; exit reasons 33, 34 and 41 occur only with it"
 _QUALIFICATION: Final = re.compile(r"qual(?:ification)?\b(?: field| is| was| as|[ =:(])*(?P<value>(?:0x)?[0-9a-fA-F]+)\b", re.IGNORECASE)
+_OTHER_ENTRY: Final = (
+    "The text also says '{}'. That was another entry, or this dump was made before it: make one right after the failed entry, before "
+    "another VM exit writes these fields"
+)
 _TRACED: Final = "the name that Linux's trace events have for it"
 #: Outcomes in words, where no number is to be found: (pattern, exit reason, VM-instruction error, remark). Error 0: a failure without its number.
 _WORDS: Final = tuple(
@@ -189,6 +193,8 @@ def _from_field(value: int, said: _Said) -> Reported:
     text = f"exit reason {value:#x} in the dump"
     if value in FAILURE_REASONS:
         return Reported(text, FAILED_ENTRY | value, qualification=qualification, msr_entry=entry, remark=_NO_BIT_31)
+    if said.failed is not None and not value >> 31:
+        return Reported(text, value, remark=_OTHER_ENTRY.format(said.failed.text))
     return Reported(text, value, qualification=qualification, msr_entry=entry)
 
 

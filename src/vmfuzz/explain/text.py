@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
+from vmfuzz.explain.decoration import undecorated
+
 _MONTH: Final = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 
 #: Prefixes that loggers and posters put before a line; taken off again and again until none fits.
@@ -22,23 +24,29 @@ _PREFIXES: Final = tuple(
         r"\s*<\d{1,2}>",  # kernel log level
         r"\s*(?:kern|user|daemon)\s*:(?:emerg|alert|crit|err|warn|notice|info|debug)\s*: ?",  # dmesg -x
         rf"\s*{_MONTH}\s+\d+ \d\d:\d\d:\d\d(?:\.\d+)? \S+ [^\s:]+(?:\[\d+\])?: ?",  # syslog
-        r"\s*\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*(?: \S+ [^\s:]+(?:\[\d+\])?:)? ?",  # journal, ISO time
+        r"\s*\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*(?: [\w.-]+ (?:kernel|[\w./@-]+\[\d+\]|[a-z][\w-]*-[\w-]+):)? ?",  # journal, ISO time
+        r"\s*\d\d-\d\d \d\d:\d\d:\d\d\.\d+ +\d+ +\d+ [A-Z] \S+ *: ",  # Android
         r"\s*\[\d{4}-\d\d-\d\d[^\]]*\] ?",
+        r"\s*\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)? ",  # Go's log
         rf"\s*\[(?:[A-Z][a-z]{{2}} )?{_MONTH} [^\]]*\] ?",  # dmesg -T
-        r"\s*\d\d:\d\d:\d\d\.\d+ ",  # VBox.log
+        r"\s*\d\d:\d\d:\d\d(?:[.,]\d+)? ",  # VBox.log
+        r"\s*\[\d\d:\d\d:\d\d(?:[.,]\d+)?\] ?",  # serial consoles
         r"\s*\d+\t\d+\.\d+\t",  # DebugView
-        r"\s*\(XEN\) ?",
+        r"\s*\((?:XEN|d\d+)\) ?",
         r"\s*\S+ kernel(?:\[\d+\])?: ?",
         r"\s*(?:(?:kernel|kvm_intel|kvm|kvm-intel):|\(intelhaxm\):?) ?",
         r"\s*haxm_\w+: ?",
         r"\s*\[[*+\-!#i]+\]",  # [**], [+]
-        r"\s*\[(?!0x)[A-Za-z][\w .:@/-]*\](?!\s*[=:]?\s*(?:0[xX])?[0-9a-fA-F]+[hH]?\s*$)",  # [VMX], [NoirVisor], but not [GUEST_CR0] 0x...
+        # [VMX], [NoirVisor], but not [GUEST_CR0] 0x... and what names an area
+        r"\s*\[(?!0x)(?![^\]]*\b(?:[Gg]uest|GUEST|[Hh]ost|HOST)\b)[A-Za-z][\w .:@/-]*\](?!\s*[=:]?\s*(?:0[xX])?[0-9a-fA-F]+[hH]?\s*$)",
         r"\s*(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR)\s+(?:[\w:]+: )?",
         r"\s*[-*•] (?=\S)",  # list item
         r"\s*(?:\[\+0x[0-9a-fA-F]+\]|\+0x[0-9a-fA-F]{3,4}) +",  # WinDbg's dx and dt
     )
 )
 _LONGEST: Final = 4000
+#: So many ends of lines, spelt as in a string literal, are no accident.
+_ENDS: Final = 3
 #: Fewer lines than this show no habit.
 _ENOUGH: Final = 2
 #: Control characters, and what stands for bytes that are no UTF-8.
@@ -49,6 +57,7 @@ _QUOTED: Final = re.compile(r"=(3D|20|C2=A0|09|\n)")
 #: Colours and other terminal sequences, also as loggers and pagers spell the escape character.
 _TERMINAL: Final = re.compile(r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07|\([0AB])")
 #: Tags of pages and of tables in them.
+_BREAK: Final = re.compile(r"<br ?/?>\n?", re.IGNORECASE)
 _CELL: Final = re.compile(r"</t[dh]>\s*<t[dh][^>]*>", re.IGNORECASE)
 _TAG: Final = re.compile(
     r"</?(?:pre|p|div|span|code|b|i|u|tt|font|a|li|ul|ol|table|tbody|thead|tr|td|th|em|strong|samp|kbd|blockquote|h\d|html|body)\b[^<>]*>",
@@ -85,10 +94,14 @@ def mend(text: str) -> str:
     """The text with line ends, no-break spaces, quoted-printable and HTML escapes mended."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
     text = _plain_spaces(text)
+    if text.count("\\n") >= _ENDS and text.count("\\n") > 2 * text.count("\n"):
+        text = text.strip().strip("\"'").replace("\\r", "").replace("\\n", "\n").replace("\\t", "\t")  # a string literal
     if "=3D" in text:
         text = _QUOTED.sub(lambda match: {"3D": "=", "20": " ", "09": "\t", "C2=A0": " "}.get(match[1], ""), text)
+    if "<" in text and _BREAK.search(text):
+        text = _BREAK.sub("\n", text)
     if "<" in text and _TAG.search(text):
-        text = _TAG.sub("", re.sub(r"<br ?/?>", "\n", _CELL.sub(" | ", text), flags=re.IGNORECASE))
+        text = _TAG.sub("", _CELL.sub(" | ", text))
     if "&" in text:
         text = _plain_spaces(html.unescape(text))
     if "[" in text or "]" in text or "\x1b" in text:
@@ -124,8 +137,9 @@ def _read_line(raw: str) -> tuple[str, int, str]:
 def lines_of(text: str) -> list[Line]:
     """The lines of a mended text without prefixes; empty lines are left out."""
     result = []
-    for number, raw in enumerate(text.split("\n"), 1):
-        body, indent, caller = _read_line(raw)
+    raws = text.split("\n")
+    for number, (raw, bare) in enumerate(zip(raws, undecorated(raws), strict=True), 1):
+        body, indent, caller = _read_line(bare)
         if body:
             result.append(Line(number, body, indent, caller, raw))
     return _without_own_prefix(result)
@@ -144,7 +158,9 @@ def _without_own_prefix(lines: list[Line]) -> list[Line]:
     if not own:
         return lines
     longest = max(own, key=len)
-    return [replace(line, text=line.text[len(longest) :].strip()) if line.text.startswith(longest) else line for line in lines]
+    return [
+        replace(line, text=strip_prefixes(line.text[len(longest) :]).strip()) if line.text.startswith(longest) else line for line in lines
+    ]
 
 
 def _spoken(prefix: str) -> str:
