@@ -19,8 +19,10 @@ SAMPLES = {f"{path.parent.name}/{path.stem}": path for path in sorted([*HERE.glo
 
 
 def before(sign: str) -> Callable[[str], str]:
-    """Every line with a sign before it; {n} in it counts."""
-    return lambda text: "".join(sign.replace("{n}", str(number)) + line + "\n" for number, line in enumerate(text.splitlines(), 1))
+    """Every line with a sign before it; {n} in it counts, and so does {t} in a time."""
+    return lambda text: "".join(
+        sign.replace("{n}", str(number)).replace("{t}", f"{number:06}") + line + "\n" for number, line in enumerate(text.splitlines(), 1)
+    )
 
 
 DECORATIONS: dict[str, Callable[[str], str]] = {
@@ -48,6 +50,24 @@ DECORATIONS: dict[str, Callable[[str], str]] = {
     "JSON string": lambda text: json.dumps({"log": text}),
     "JSON lines": lambda text: "".join(json.dumps({"msg": line}) + "\n" for line in text.splitlines()),
     "Docker": before("2024-05-01T12:34:56.789Z "),
+    "dmesg -e": before("[  +0.{t}] "),
+    "dmesg -d": before("[<    0.{t}>] "),
+    "syslog in French": before("juil. 01 12:00:00 pve1 kernel: [ 12.{t}] "),
+    "syslog in Chinese": before("7月 01 12:00:00 pve1 kernel: "),
+    "grep": before("/var/log/kern.log:Jul  1 12:00:00 pve1 kernel: [ 12.{t}] "),
+    "grep -n": before("kern.log:{n}:[ 12.{t}] "),
+    "/dev/kmsg": before("3,1{n},34148526{n},-;kvm_intel: "),
+    "ftrace": before(" qemu-system-x86-1234    [003] d..1   12.{t}: "),
+    "docker compose": before("vm_1  | "),
+    "klog": before("I0701 12:00:00.{n}    1234 x.go:12] "),
+    "libvirt": before("2022-07-01 12:00:00.123+0000: 1234: error : qemuMonitorIO:123 : "),
+    "QEMU": before("qemu-system-x86_64: "),
+    "a logger of one's own": before("foo bar: "),
+    "another": before("VM#3 >> "),
+    "a third": before("2022.07.01-12.00.00 <kvm> "),
+    "dates of America": before("07/01/2022 12:00:00 "),
+    "dates of Europe": before("01.07.2022 12:00:00 "),
+    "numbers in brackets": before("({n}) "),
     "Android": before("05-01 12:34:56.789     0     0 E kvm: "),
     "a serial console": before("[12:34:56.789] "),
     "a clock": before("12:34:56 "),

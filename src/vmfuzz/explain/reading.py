@@ -29,6 +29,9 @@ _CRASH: Final = re.compile(
 #: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
 _BARE_ENCODING: Final = re.compile(r"([0-9a-fA-F]{4})\s+[0-9a-fA-F]{1,16}")
 _BARE_SEGMENT: Final = re.compile(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
+#: KVM's, Xen's and QEMU's dumps, known by what no other text has; their lines, where what precedes them cannot be taken off.
+_HIDDEN: Final = re.compile(r"\S +(?:\*\*\* ?(?:Guest|Host|Control) State ?\*\*\*|CR[04]: ?actual=|EAX=[0-9a-fA-F]{8} EBX=)")
+_MANY_NUMBERS: Final = re.compile(r"[0-9a-fA-F]{4}")
 _NAME_AND_NUMBER: Final = re.compile(r"[A-Za-z][\w .]*[:=] *(?:0x)?[0-9a-fA-F]+\W*$")
 _KVM_SILENT: Final = "dump_invalid_vmcs"
 
@@ -75,6 +78,9 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
     vbox_lines = [line for line in others if qemu.is_vbox_line(line)]
     taken = {line.number for line in [*qemu_lines, *vbox_lines]}
     rest = [line for line in others if line.number not in taken]
+    hidden = not vmcs_parts and not qemu_lines and any(_HIDDEN.search(line.text) for line in rest)
+    if hidden:
+        rest = [line for line in rest if not _MANY_NUMBERS.search(line.text)]
     ends = Ends(begins_within(lines), lines[-1] if lines and not mended.endswith("\n") else None)
     dumps = [_vmcs_dump(part, name, ends) for part in vmcs_parts] or [Dump(name)]
     for index, dump in enumerate(dumps):
@@ -93,6 +99,10 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
         dump.format = _format(dump, bool(vmcs_parts), "(XEN)" in mended or "VMCS Area" in mended, bool(qemu_lines), bool(vbox_lines))
         if not vmcs_parts:
             amd.set_foreign(dump, vmcb, mended)
+        if hidden:
+            dump.warn(
+                "there is a register dump in lines that begin with something unknown; none of its values is used (cut off what precedes them)"
+            )
         if _KVM_SILENT in mended and not vmcs_parts:
             dump.warn("KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
     return dumps

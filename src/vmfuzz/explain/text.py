@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
-from vmfuzz.explain.decoration import undecorated
+from vmfuzz.explain.decoration import undecorated, without_heads
 
 _MONTH: Final = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 
@@ -18,12 +18,15 @@ _PREFIXES: Final = tuple(
     re.compile(pattern)
     for pattern in (
         r"\s*>+ ?(?!>)",  # mail quotation
-        r"\s*\[\s*\d+[.,]\d+\] ?",  # dmesg time
+        r"\s*\[\s*(?:[+<]\s*)?\d+[.,]\d+>?\] ?",  # dmesg time
+        r"\d+,\d+,\d+,[-cf+];",  # /dev/kmsg
         r"\s*\[\s*[TC]\d+\] ?",  # dmesg caller
         r"\s*\[\s*(?:\.\.\.|…|\?+|x+|-+)?\s*\] ?",  # time blanked by the poster
         r"\s*<\d{1,2}>",  # kernel log level
         r"\s*(?:kern|user|daemon)\s*:(?:emerg|alert|crit|err|warn|notice|info|debug)\s*: ?",  # dmesg -x
-        rf"\s*{_MONTH}\s+\d+ \d\d:\d\d:\d\d(?:\.\d+)? \S+ [^\s:]+(?:\[\d+\])?: ?",  # syslog
+        r"\s*[^\s\d=]\S{1,5}\s+\d{1,2} \d\d:\d\d:\d\d(?:\.\d+)? \S+ [^\s:]+(?:\[\d+\])?: ?",  # syslog, months in any language
+        r"\s*(?:/(?:[\w.+-]+/)*[\w.+-]+|[\w-]+\.(?:log|txt|out)):(?:\d+:)?",  # grep's name of the file
+        r"\s*\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*: \d+: \w+ :(?: \w+:\d+ :)? ?",  # libvirt
         r"\s*\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*(?: [\w.-]+ (?:kernel|[\w./@-]+\[\d+\]|[a-z][\w-]*-[\w-]+):)? ?",  # journal, ISO time
         r"\s*\d\d-\d\d \d\d:\d\d:\d\d\.\d+ +\d+ +\d+ [A-Z] \S+ *: ",  # Android
         r"\s*\[\d{4}-\d\d-\d\d[^\]]*\] ?",
@@ -32,7 +35,7 @@ _PREFIXES: Final = tuple(
         r"\s*\d\d:\d\d:\d\d(?:[.,]\d+)? ",  # VBox.log
         r"\s*\[\d\d:\d\d:\d\d(?:[.,]\d+)?\] ?",  # serial consoles
         r"\s*\d+\t\d+\.\d+\t",  # DebugView
-        r"\s*\((?:XEN|d\d+)\) ?",
+        r"\s*\((?:XEN|d\d+)\) ?(?:d\d+v\d+ )?",
         r"\s*\S+ kernel(?:\[\d+\])?: ?",
         r"\s*(?:(?:kernel|kvm_intel|kvm|kvm-intel):|\(intelhaxm\):?) ?",
         r"\s*haxm_\w+: ?",
@@ -126,22 +129,27 @@ def _unfolded(line: str) -> str:
 
 
 @lru_cache(maxsize=1 << 13)
-def _read_line(raw: str) -> tuple[str, int, str]:
-    """(text without prefixes, indentation, who logged it)."""
-    body = strip_prefixes(raw[:_LONGEST])
+def _logged(bare: str) -> str:
+    """A line without the prefixes of loggers."""
+    return strip_prefixes(bare[:_LONGEST])
+
+
+@lru_cache(maxsize=1 << 13)
+def _indent(body: str) -> int:
     expanded = body.expandtabs(8)
-    caller = _CALLER.match(raw)
-    return body.strip(), len(expanded) - len(expanded.lstrip()), caller[1] if caller else ""
+    return len(expanded) - len(expanded.lstrip())
 
 
 def lines_of(text: str) -> list[Line]:
     """The lines of a mended text without prefixes; empty lines are left out."""
     result = []
     raws = text.split("\n")
-    for number, (raw, bare) in enumerate(zip(raws, undecorated(raws), strict=True), 1):
-        body, indent, caller = _read_line(bare)
-        if body:
-            result.append(Line(number, body, indent, caller, raw))
+    logged = [_logged(bare) for bare in undecorated(raws)]
+    bodies = [_logged(body) for body in without_heads(logged)]
+    for number, (raw, body) in enumerate(zip(raws, bodies, strict=True), 1):
+        if body and not body.isspace():
+            caller = _CALLER.match(raw)
+            result.append(Line(number, body.strip(), _indent(body), caller[1] if caller else "", raw))
     return _without_own_prefix(result)
 
 
