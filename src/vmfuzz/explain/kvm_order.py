@@ -49,7 +49,8 @@ _TIME: Final = re.compile(r"\[\s*(\d+)[.,](\d+)\]")
 
 def in_print_order(tokens: list[Token]) -> bool:
     """Whether the fields stand in the order in which the programs print them. The tokens have their sections."""
-    ranks = [rank for token in tokens if (rank := _RANKS.get(token.field or f"{token.section}_{token.ending}")) is not None]
+    placed = (token.field or f"{token.section}_{token.ending}" for token in tokens if token.section != "apart")
+    ranks = [_RANKS[field] for field in placed if field in _RANKS]
     return all(first <= second for first, second in pairwise(ranks))
 
 

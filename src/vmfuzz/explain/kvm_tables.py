@@ -33,6 +33,7 @@ _GUEST: Final = {
     "Interruptibility": "guest_interruptibility_state",
     "ActivityState": "guest_activity_state",
     "InterruptStatus": "guest_interrupt_status",
+    "Guest PAT": "guest_ia32_pat",
     "PreemptionTimer": "vmx_preemption_timer_value",
     "SM Base": "guest_smbase",
     "DeadlinePhy": "guest_deadline",
@@ -40,6 +41,7 @@ _GUEST: Final = {
     "GuestApicTimerVector": "virtual_timer_vector",
 }
 _HOST: Final = {
+    "Host PAT": "host_ia32_pat",
     "FSBase": "host_fs_base",
     "GSBase": "host_gs_base",
     "TRBase": "host_tr_base",
@@ -84,6 +86,9 @@ _CONTROL: Final = {
 }
 #: Keys of one section.
 OWN: Final = MappingProxyType({GUEST: _GUEST, HOST: _HOST, CONTROL: _CONTROL})
+
+#: Keys of the control section that Xen before 4.6 prints in the guest's.
+APART: Final = frozenset({"tsc_offset", "cr3_target_count", *(f"cr3_target_value_{index}" for index in range(4))})
 
 #: Keys printed for guest and host: the ending of the field's name.
 SHARED: Final = MappingProxyType(

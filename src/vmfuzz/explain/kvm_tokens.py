@@ -11,6 +11,7 @@ from typing import Final
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.kvm_tables import (
+    APART,
     BESIDE,
     CONTROL,
     CR_PARTS,
@@ -69,13 +70,18 @@ _VALUE_ALONE: Final = re.compile(r"(?:[0-9a-fA-F]{4,16}|0x[0-9a-fA-F]{1,16})(?:[
 STARTS: Final = re.compile(
     r"\*\*\* ?(?:Guest|Host|Control) State|CR[034]: ?actual|CR3 = ?0x|CR3: ?actual|PDPT[RE]\d ?=|RSP ?= ?0x|RIP ?= ?0x|RFLAGS ?= ?0x|Sysenter RSP=|"
     r"(?:[CDSEFG]S|LDTR|TR|GDTR|IDTR):\s+(?:sel|attr|limit|base)=|(?:[CDSEFG]S|LDTR|TR):\s+[0-9a-fA-F]{4}\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8}\s|"
-    r"[GI]DTR:\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8,16}|EFER ?=\s+0x|EFER\(|PAT ?= 0x|Debug(?:Ctl|Exceptions) =|PerfGlobCtl =|BndCfgS =|"
-    r"Interruptibility =|ActivityState =|InterruptStatus =|MSR (?:guest|host) auto|\d+: msr=|S_CET = |SSP = |(?:INTR )?SSP TABLE = |"
-    r"CS=[0-9a-fA-F]{4} SS=|[FG]SBase=|TRBase=|(?:GDT|IDT)Base=|CR0=[0-9a-fA-F]{16}|CR3=[0-9a-fA-F]{16} CR4|PinBased=|CPUBased=|SecondaryExec=|"
+    r"[GI]DTR:\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8,16}|EFER ?=\s+0x|EFER\(|PAT ?= 0x|Debug(?:Ctl|Exceptions) ?=|PerfGlobCtl =|BndCfgS =|"
+    r"Interruptibility ?=|ActivityState ?=|target[02]=|(?:Guest|Host) PAT = 0x|InterruptStatus =|"
+    r"MSR (?:guest|host) auto|\d+: msr=|S_CET = |SSP = |(?:INTR )?SSP TABLE = |"
+    r"CS=[0-9a-fA-F]{4} [SD]S=|[FG]SBase=|TRBase=|(?:GDT|IDT)Base=|CR0=[0-9a-fA-F]{16}|CR3=[0-9a-fA-F]{16} CR4|PinBased=|CPUBased=|SecondaryExec=|"
     r"TertiaryExec=|EntryControls=|ExitControls=|ExceptionBitmap=|PFECm|VM(?:Entry|Exit): ?intr_info|reason=[0-9a-fA-F]{8} qual|IDTVectoring: ?info|"
     r"TSC (?:Offset|Multiplier) ?=|SVI\|RVI|TPR Threshold ?=|virt-APIC addr ?=|APIC-access addr ?=|PostedIntrVec ?=|EPT pointer ?=|CR3 target\d ?=|"
     r"PLE Gap=|Virtual processor ID ?=|VE info address|ve_info:|PreemptionTimer ?=|SM Base ?=|sel\s+attr\s+limit\s+base|VMfunc controls ?="
 )
+
+
+#: Lines that only Xen before 4.6 prints so.
+_OLD_XEN: Final = re.compile(r"CS=[0-9a-fA-F]{4} DS=|Interruptibility=|DebugCtl=")
 
 
 @dataclass
@@ -92,6 +98,8 @@ class Token:
     opened: int = 0
     #: Xen's own copy of the register stands behind the value, in brackets
     copied: bool = False
+    #: the dump is one of Xen before 4.6, which prints the host's RSP before its RIP, and some controls beside the guest's state
+    old: bool = False
     #: the text ends with this value, and it has fewer digits than the programs print
     cut: bool = False
 
@@ -226,6 +234,10 @@ def tokens_of(lines: list[Line], dump: Dump, unfinished: bool) -> tuple[list[Tok
         for token in scanner.tokens[before:] if wrapped or copied else ():
             token.copied = copied
             token.opened = token.opened or -wrapped
+    if any(_OLD_XEN.match(line.text) for line in lines):
+        for token in scanner.tokens:
+            token.section = "apart" if token.field in APART else token.section
+            token.old = True
     _note_cut(scanner.tokens, joined, unfinished)
     return scanner.tokens, astray
 

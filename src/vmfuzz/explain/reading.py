@@ -16,6 +16,7 @@ from vmfuzz.explain.numbers import bare_is_hex
 from vmfuzz.explain.plain import PlainReader
 from vmfuzz.explain.plain_lines import is_code, may_be_a_value
 from vmfuzz.explain.text import Ends, Line, begins_within, garbled, lines_of, mend
+from vmfuzz.explain.xen_tables import read_tables
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
 
 #: Lines of a crash report of the guest or of the host that stand beside a dump: registers in no form that says which field.
@@ -139,7 +140,7 @@ def _is_of_a_crash(text: str) -> bool:
 
 def _read_plain(lines: list[Line], dump: Dump, named_only: bool, ends: Ends) -> None:
     if not named_only:
-        lines = read_monitors(lines, dump)
+        lines = read_tables(read_monitors(lines, dump), dump)
     skip = definitions.collect(lines, dump)
     marked = sregs.is_marked(lines)
     userspace = marked and not named_only
