@@ -39,6 +39,7 @@ _BLANKS: Final = re.compile(
 )
 #: Lines so long that have so many keys of this format were several lines.
 _JOINED, _SEVERAL = 300, 6
+_OF_MANY_LINES: Final = ("actual=", "limit=", "RIP = 0x", "DR7 = 0x", "Sysenter RSP=", "CR4=", "PinBased=", "intr_info=", "reason=")
 _BEGINS: Final = re.compile(
     r"[ \t](\*\*\* ?(?:Guest|Host|Control) State|\(XEN\)|\[ *\d+\.\d+\]|[A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d |"
     r"VMCS [0-9a-fA-F]+, last|CR0: ?actual)"
@@ -54,7 +55,7 @@ def unjoined(text: str) -> str:
     if all(len(line) < _JOINED for line in text.split("\n")):
         return text
     return "\n".join(
-        _BEGINS.sub(r"\n\1", line) if len(line) >= _JOINED and sum(1 for _ in STARTS.finditer(line)) >= _SEVERAL else line
+        _BEGINS.sub(r"\n\1", line) if len(line) >= _JOINED and sum(map(line.count, _OF_MANY_LINES)) >= _SEVERAL else line
         for line in text.split("\n")
     )
 

@@ -104,7 +104,7 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
             dump.warn(
                 "there is a register dump in lines that begin with something unknown; none of its values is used (cut off what precedes them)"
             )
-        if _KVM_SILENT in mended and not vmcs_parts:
+        if _KVM_SILENT in mended and not vmcs_parts and not (dump.reported and dump.reported.entered):
             dump.warn("KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
     return dumps
 
