@@ -58,6 +58,7 @@ DECORATIONS: dict[str, Callable[[str], str]] = {
     "grep -n": before("kern.log:{n}:[ 12.{t}] "),
     "/dev/kmsg": before("3,1{n},34148526{n},-;kvm_intel: "),
     "ftrace": before(" qemu-system-x86-1234    [003] d..1   12.{t}: "),
+    "trace_printk": before("      CPU 0/KVM-251862 [019]  6384.{t}: bprint:               vmx_dump_{n}: "),
     "docker compose": before("vm_1  | "),
     "klog": before("I0701 12:00:00.{n}    1234 x.go:12] "),
     "libvirt": before("2022-07-01 12:00:00.123+0000: 1234: error : qemuMonitorIO:123 : "),

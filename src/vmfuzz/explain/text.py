@@ -20,6 +20,7 @@ _PREFIXES: Final = tuple(
         r"\s*>+ ?(?!>)",  # mail quotation
         r"\s*\[\s*(?:[+<]\s*)?\d+[.,]\d+>?\] ?",  # dmesg time
         r"\d+,\d+,\d+,[-cf+];",  # /dev/kmsg
+        r"\s*\S[^\[\]]{0,24}-\d+ +(?:\( *[\d-]+\) +)?\[\d{3}\] +(?:\S{4,5} +)?\d+\.\d+: (?:(?:b?print|bputs): +[\w.]+: )?",  # ftrace
         r"\s*\[\s*[TC]\d+\] ?",  # dmesg caller
         r"\s*\[\s*(?:\.\.\.|…|\?+|x+|-+)?\s*\] ?",  # time blanked by the poster
         r"\s*<\d{1,2}>",  # kernel log level
