@@ -12,7 +12,7 @@ from vmfuzz.arch.controls import Entry, Primary, Secondary
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcome
 from vmfuzz.arch.registers import RFLAGS
-from vmfuzz.explain.dump import Dump, Reading, Reported
+from vmfuzz.explain.dump import ALL, Dump, Reading, Reported
 from vmfuzz.explain.infer import WIDTH_FACTS, Knowledge
 from vmfuzz.model.check import Check, Stage
 from vmfuzz.model.checks import CHECKS
@@ -301,3 +301,9 @@ def as_encoded(dump: Dump, used: frozenset[str]) -> dict[str, Partial]:
 def assumed_readings(dump: Dump) -> list[tuple[str, Reading]]:
     """The readings that rest on an assumption."""
     return [(name, reading) for name, reading in dump.readings.items() if reading.assumed]
+
+
+def exact(readings: Mapping[str, Reading], name: str) -> int | None:
+    """The value of a field that is known in all its bits."""
+    reading = readings.get(name)
+    return reading.value if reading is not None and reading.known == ALL else None
