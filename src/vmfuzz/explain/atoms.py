@@ -209,5 +209,7 @@ def _assign(bits: Bits, number: int, evaluator: Evaluator) -> list[Edit]:
         mask = ((1 << (high - low + 1)) - 1) << low
         return _assign(bits.args[0], whole & ~mask | number << low, evaluator)
     if bits.op == "or" and bits.args[1].op == "const":
-        return _assign(bits.args[0], number, evaluator)
+        # what the constant sets is not looked at, so it stays as it is
+        mask = bits.args[1].args[0]
+        return _assign(bits.args[0], evaluator.value(bits.args[0]).value & mask | number & ~mask, evaluator)
     return []

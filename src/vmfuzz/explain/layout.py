@@ -6,8 +6,8 @@ import textwrap
 from typing import Final
 
 from vmfuzz.explain.answer import Answer
+from vmfuzz.explain.either_way import faults
 from vmfuzz.explain.judge import Finding
-from vmfuzz.explain.teach import fault_lines
 from vmfuzz.model.partial import Evaluator
 
 _WIDTH: Final = 79
@@ -32,4 +32,4 @@ def evaluator(answer: Answer) -> Evaluator:
 
 def faults_of(answer: Answer, finding: Finding) -> list[str]:
     """What keeps a violated check from holding, in words."""
-    return fault_lines(finding.check.must, evaluator(answer)) or [finding.check.text]
+    return faults(finding, answer.state.values, answer.knowledge)

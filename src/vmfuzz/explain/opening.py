@@ -88,7 +88,7 @@ def _cause(answer: Answer) -> list[str]:
         other = "A later check fails too" if advice.of_checks(answer.dump.reported) else "A check fails too"
         for group in groups[:3]:
             head = "Cause" if explaining else other
-            faults = list(dict.fromkeys("; ".join(faults_of(answer, finding)) + _because(finding) for finding in group))
+            faults = list(dict.fromkeys("; ".join(faults_of(answer, finding)) + _because(answer, finding) for finding in group))
             lines.append(wrapped(f"{head}: {'; '.join(_without_repetition(faults))}.", 2, 0))
         more = len(explaining or answer.violated) - sum(map(len, groups[:3]))
         if more > 0:
@@ -138,15 +138,19 @@ def _open_cause(answer: Answer) -> list[str]:
     return lines + [wrapped(f"Suspect: {text}.", 2, 0) for text in suspicions(answer.undecided, evaluator(answer), certain, sources)]
 
 
-def _because(finding: Finding) -> str:
+def _because(answer: Answer, finding: Finding) -> str:
     """The part of the premise that lies in other fields than the fault, where that is what a person would look at."""
     own = finding.check.must.reads
     when = finding.check.when
+    known = evaluator(answer)
     parts = [
         part
         for part in (when.args if when.op == "all" else (when,))
-        if (part.op in ("bit", "one_of", "eq") and not part.reads & own)
-        or ((part.args[0].op if part.op == "not" else part.op) == "bit" and all(name.endswith("_controls") for name in part.reads))
+        if known.judge(part).truth is True
+        and (
+            (part.op in ("bit", "one_of", "eq") and not part.reads & own)
+            or ((part.args[0].op if part.op == "not" else part.op) == "bit" and all(name.endswith("_controls") for name in part.reads))
+        )
     ]
     words = [text for part in parts for text in premises(part) if "activate" not in text]
     return f", because {' and '.join(words)}" if words else ""

@@ -9,7 +9,7 @@ from vmfuzz.explain import advice
 from vmfuzz.explain.answer import Answer, fact_words
 from vmfuzz.explain.atoms import shown, spoken
 from vmfuzz.explain.judge import Finding, Verdict, assumed_readings
-from vmfuzz.explain.layout import counted, faults_of, wrapped
+from vmfuzz.explain.layout import counted, evaluator, faults_of, wrapped
 from vmfuzz.explain.mistakes import Mistake
 from vmfuzz.explain.opening import explaining_of, opening
 from vmfuzz.explain.teach import premises, why
@@ -50,7 +50,7 @@ def _checks(answer: Answer, explain: bool) -> str:
             if reason not in taught:
                 lines.append(wrapped(f"Why: {reason}", 9, 4))
                 taught.add(reason)
-            applies = premises(finding.check.when)
+            applies = _applies(answer, finding)
             if applies:
                 lines.append(wrapped("It applies because " + "; ".join(applies) + ".", 4))
     if count > _MANY_CHECKS and not explain:
@@ -60,6 +60,13 @@ def _checks(answer: Answer, explain: bool) -> str:
             wrapped("So many at once point to one mistake (wrong offsets, a shifted structure, a stale dump) rather than to many.", 2)
         )
     return "\n".join(lines)
+
+
+def _applies(answer: Answer, finding: Finding) -> list[str]:
+    """The parts of the premise that the text shows to hold; where a check fails in either case, one of them is open."""
+    when, known = finding.check.when, evaluator(answer)
+    parts = when.args if when.op == "all" else (when,)
+    return [text for part in parts if known.judge(part).truth is True for text in premises(part)]
 
 
 def _one_check(answer: Answer, finding: Finding) -> list[str]:

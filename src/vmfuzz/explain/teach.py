@@ -192,7 +192,17 @@ def fault_lines(condition: Cond, evaluator: Evaluator) -> list[str]:
         return ["; or: ".join(dict.fromkeys(line for part in own for line in fault_lines(part, evaluator)))]
     if condition.op != "any":
         return list(dict.fromkeys(in_words(obstacle, evaluator) for obstacle in obstacles(condition, True, evaluator)))
-    # an exemption by fields that the text does not show is no help to anybody who has another way
-    given = [part for part in condition.args if all(evaluator.operand(name).known for name in part.reads)] or list(condition.args)
-    ways = [" and ".join(fault_lines(part, evaluator)) for part in given]
-    return ["; or: ".join(dict.fromkeys(way for way in ways if way))]
+    ways = [_way(part, evaluator) for part in condition.args]
+    return ["; or".join(dict.fromkeys(way for way in ways if way)).removeprefix(": ")]
+
+
+def _way(part: Cond, evaluator: Evaluator) -> str:
+    """What keeps one of several ways from holding; an exemption that rests on what the text does not show is said with that condition."""
+    pieces = part.args if part.op == "all" else (part,)
+    judged = [(piece, evaluator.judge(piece)) for piece in pieces]
+    open_ones = [piece for piece, judgement in judged if judgement.truth is None and judgement.missing]
+    faults = " and ".join(line for piece, judgement in judged if judgement.truth is False for line in fault_lines(piece, evaluator))
+    if not open_ones or not faults:
+        return ": " + (faults or " and ".join(fault_lines(part, evaluator)))
+    premise = " and ".join(_premise(piece) for piece in open_ones if not _activates(piece))
+    return f", if {premise}: {faults}"
