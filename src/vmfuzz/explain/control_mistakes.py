@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.controls import CONTROL_WORDS
@@ -10,10 +11,46 @@ from vmfuzz.explain.dump import Dump, Reading
 from vmfuzz.explain.judge import exact
 from vmfuzz.explain.mistakes import Mistake
 
+#: Bits that are 1 in every such word, on every processor.
+_FIXED: Final[Mapping[str, int]] = {"pin": 0x16, "primary": 0x04006172, "exit": 0x00036DFB, "entry": 0x000011FB}
+#: So many words that are 0 tell more of the VMCS than of the words.
+_ZERO_WORDS: Final = 2
+
 
 def control_words(dump: Dump) -> list[Mistake]:
     """Control words that are a half of a capability MSR, or have bits of another word."""
-    readings = dump.readings
+    return [
+        *never_written(dump),
+        *_swapped_halves(dump),
+        *_high_halves(dump),
+        *_words_as_wanted(dump.readings),
+        *_swapped_words(dump.readings),
+    ]
+
+
+def never_written(dump: Dump) -> list[Mistake]:
+    """A VMCS of which every control word that the text shows is 0."""
+    words = [word for key, word in CONTROL_WORDS.items() if key in _FIXED and exact(dump.readings, word.field) is not None]
+    if len(words) < _ZERO_WORDS or any(exact(dump.readings, word.field) for word in words):
+        return []
+    return [
+        Mistake(
+            f"{_listed([word.title for word in words])} are all 0, as in a VMCS that was never written.",
+            "Each of them has bits that must be 1 on every processor. VMWRITE and VMREAD act on the VMCS that is current: it was another one when the "
+            "fields were written, or VMCLEAR or a new VMPTRLD has taken this one away, or it lies in memory that was cleared.",
+            "execute VMCLEAR and VMPTRLD of this VMCS before the first VMWRITE, see that each VMWRITE leaves CF and ZF 0, and clear the memory no more",
+            True,
+            words[0].field,
+            dump.readings[words[0].field].line,
+        )
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _swapped_halves(dump: Dump) -> list[Mistake]:
     found = []
     for number, value in dump.msrs.items():
         if number in (0x481, 0x482, 0x483, 0x484, 0x48D, 0x48E, 0x48F, 0x490) and (value & 0xFFFFFFFF) & ~(value >> 32):
@@ -27,37 +64,54 @@ def control_words(dump: Dump) -> list[Mistake]:
                         True,
                     )
                 )
-    fixed = {"pin": 0x16, "primary": 0x04006172, "exit": 0x00036DFB, "entry": 0x000011FB}
+    return found
+
+
+def _high_halves(dump: Dump) -> list[Mistake]:
+    found = []
     for key, word in CONTROL_WORDS.items():
-        value_now = exact(readings, word.field)
-        if value_now is None or key not in fixed:
+        value = exact(dump.readings, word.field)
+        if value is None or key not in _FIXED:
             continue
-        line = readings[word.field].line
         for number in (word.msr, word.true_msr or word.msr):
             msr = dump.msrs.get(number)
-            if msr is not None and value_now == msr >> 32 and value_now != msr & 0xFFFFFFFF:
+            if msr is not None and value == msr >> 32 and value != msr & 0xFFFFFFFF:
                 found.append(
                     Mistake(
-                        f"{word.title} = {value_now:08X}H is the high half of {CAPABILITY_MSRS[number]}, the bits that *may* be 1.",
+                        f"{word.title} = {value:08X}H is the high half of {CAPABILITY_MSRS[number]}, the bits that *may* be 1.",
                         "So every control that the processor has is on, with all that each of them needs.",
                         f"write (wanted | bits 31:0) & bits 63:32; with nothing wanted that is {msr & 0xFFFFFFFF:08X}H",
                         True,
                         word.field,
-                        line,
+                        dump.readings[word.field].line,
                     )
                 )
-        if value_now and not value_now & fixed[key]:
-            found.append(
-                Mistake(
-                    f"{word.title} = {value_now:08X}H have none of the bits that must be 1 on every processor ({fixed[key]:08X}H).",
-                    "The value was written as wanted, without the allowed settings of the capability MSR.",
-                    f"write (wanted | MSR bits 31:0) & MSR bits 63:32, here at least {value_now | fixed[key]:08X}H",
-                    True,
-                    word.field,
-                    line,
-                )
-            )
-    return found + _swapped_words(readings)
+    return found
+
+
+def _words_as_wanted(readings: Mapping[str, Reading]) -> list[Mistake]:
+    """Words that have none of the bits that must be 1: one mistake, which all of them share."""
+    words = []
+    for key, fixed in _FIXED.items():
+        value = exact(readings, CONTROL_WORDS[key].field)
+        if value and not value & fixed:
+            words.append((CONTROL_WORDS[key], value, fixed))
+    if not words:
+        return []
+    several = len(words) > 1
+    values = _listed([f"{word.title} = {value:08X}H" for word, value, _ in words])
+    needed = _listed([f"{fixed:08X}H" for _, _, fixed in words])
+    mended = _listed([f"{value | fixed:08X}H" for _, value, fixed in words])
+    return [
+        Mistake(
+            f"{values} have none of the bits that must be 1 on every processor ({needed}).",
+            f"The value{'s were' if several else ' was'} written as wanted, without the allowed settings of the capability MSR{'s' * several}.",
+            f"write (wanted | MSR bits 31:0) & MSR bits 63:32, here at least {mended}",
+            True,
+            words[0][0].field,
+            readings[words[0][0].field].line,
+        )
+    ]
 
 
 def _swapped_words(readings: Mapping[str, Reading]) -> list[Mistake]:

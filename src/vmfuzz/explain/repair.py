@@ -40,7 +40,7 @@ _MODE_BITS: Final[Mapping[str, int]] = {
     "vm_exit_controls": 1 << Exit.HOST_ADDRESS_SPACE_SIZE | 1 << Exit.ACTIVATE_SECONDARY_CONTROLS,
     "primary_processor_based_controls": 1 << Primary.ACTIVATE_SECONDARY_CONTROLS | 1 << Primary.ACTIVATE_TERTIARY_CONTROLS,
 }
-_CLEARS_MODE: Final = 1.0
+_CLEARS_MODE: Final = 2.0
 _SETS_MODE: Final = 0.2
 #: An edit with which the check holds only if a control that is not known is the right way.
 _HALF_WAY: Final = 0.05
