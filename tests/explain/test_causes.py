@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from vmfuzz.errors import VmfuzzError
+from vmfuzz.execute.base import open_executor
 from vmfuzz.explain.answer import answer
+from vmfuzz.explain.as_json import to_json
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.render import render
+from vmfuzz.explain.verify import verified
 
 
 def answered(text):
@@ -56,3 +60,46 @@ def test_the_limit_of_a_task_state_segment_is_no_limit_in_pages():
     text = " ".join(render(found, explain=True).split())
     assert "therefore has G = 0" in text
     assert "It applies because guest TR limit bits 11:0 are not FFFH" in text
+
+
+def test_lma_without_pae_is_suspect_whatever_the_control_says_that_the_text_does_not_show():
+    values = "GUEST_CR0 = 0x80000031\nGUEST_CR4 = 0x2000\nGUEST_IA32_EFER = 0x500\n"
+    (mistake,) = answered(values).remarks
+    assert mistake.what == "guest IA32_EFER bit 10 (LMA) is 1, but guest CR4 bit 5 (PAE) is 0."
+    assert mistake.stops
+    text = " ".join(render(answered(values)).split())
+    assert "Also suspect" in text
+    assert answered(values.replace("0x2000", "0x2020")).remarks == []
+    assert answered(values + "VM_ENTRY_CONTROLS = 0x93ff\nexit reason 0x80000021\n").remarks == []  # judged by the checks
+    assert answered(values + "VM-instruction error: 7\n").remarks == []
+
+
+def test_a_check_that_hangs_on_a_capability_is_contradicted_by_no_success():
+    found = answered("exit reason: 0x30\nVM_ENTRY_INTR_INFO = 0x80000603\nVM_ENTRY_INSTRUCTION_LEN = 0\n")
+    assert (found.contradicted, found.violated, found.exit_code) == ([], [], 0)
+
+
+def test_an_entry_that_succeeded_is_no_failure_whatever_the_values_are():
+    found = answered("exit reason: 0x30\nGUEST_CR4 = 0x0\n")
+    assert [finding.check.id for finding in found.contradicted] == ["guest.cr4.fixed.ones"]
+    assert found.exit_code == 0
+
+
+def test_a_check_that_rests_on_a_reading_of_the_manual_is_a_suspect_and_named():
+    found = answered("VM_ENTRY_CONTROLS = 0x1011ff\nGUEST_SSP = 0x7fc180012fd0\nexit reason 0x80000021\n")
+    (finding,) = found.two_readings()
+    assert (finding.check.id, finding.missing, finding.facts) == ("guest.ssp.high", frozenset(), frozenset())
+    text = " ".join(render(found).split())
+    assert "Suspect: guest SSP bits 63:32 are 7FC1H, but must be 0, on a processor that makes this check" in text
+    assert "Manual: it can be read in two ways (`vmfuzz ambiguities`): Bits 63:32 of guest SSP outside 64-bit mode." in text
+    assert [one["ambiguity"] for one in to_json(found)["undecided"] if one["ambiguity"]] == ["ssp-high-outside-64-bit-mode"]
+
+
+def test_the_trial_says_what_it_carried_over_of_cr3():
+    try:
+        open_executor().close()
+    except VmfuzzError as error:
+        pytest.skip(str(error))
+    said = verified(answered("GUEST_CR3 = 0x8000000012345000\nexit reason 0x80000021\n"))
+    assert "Carried over: the faulty bits of CR3. Not carried over:" in said
+    assert "the rest of CR3 and other addresses" in said

@@ -17,7 +17,7 @@ from vmfuzz.explain.mistakes import Mistake, encoding_mistakes, used_wrong_defin
 from vmfuzz.explain.repair import Repair, find_repairs
 from vmfuzz.explain.reported import KVM_EXIT, Doubtful
 from vmfuzz.explain.shifts import shifted
-from vmfuzz.explain.value_mistakes import value_mistakes
+from vmfuzz.explain.value_mistakes import long_mode_suspicions, value_mistakes
 from vmfuzz.model.check import Stage
 
 _BAD: Final = (Verdict.VIOLATED, Verdict.LIKELY)
@@ -104,15 +104,21 @@ class Answer:
         """0: nothing wrong was found; 1: a check fails, or a failed entry is reported; 2: nothing could be read."""
         if self.dump.empty or self.dump.foreign:
             return 2
+        if self.entered:
+            return 0
         if self.violated or self.contradicted or any(mistake.stops for mistake in self.causes) or KVM_EXIT in self.dump.beside:
             return 1
-        return int(self.dump.reported is not None and not self.entered)
+        return int(self.dump.reported is not None)
 
     def missing_fields(self) -> list[tuple[str, int]]:
         """Fields that the dump does not give, with the number of undecided checks that each would help to settle."""
         counts = Counter(name for finding in self.undecided for name in finding.missing)
         order = {name: index for index, name in enumerate(FIELDS)}
         return sorted(counts.items(), key=lambda item: (-item[1], order.get(item[0], 999)))
+
+    def two_readings(self) -> list[Finding]:
+        """Checks that the values violate, if the processor makes them: the manual can be read in two ways."""
+        return [finding for finding in self.undecided if finding.verdict is Verdict.DEPENDS and finding.check.ambiguity is not None]
 
     def missing_facts(self) -> list[str]:
         """MSRs and CPUID leaves that would settle checks for which the dump gives every field."""
@@ -148,7 +154,9 @@ def _violations(result: Answer, judged: Judged) -> None:
     reported = result.dump.reported
     for finding in judged.of(*_BAD):
         if reported is not None and proven_passed(finding.check, reported):
-            result.contradicted.append(finding)
+            # one that hangs on a capability is contradicted by nothing: the processor has the capability
+            if finding.verdict is Verdict.VIOLATED:
+                result.contradicted.append(finding)
         else:
             result.violated.append(finding)
     result.violated.sort(key=lambda finding: (not finding.explains, finding.verdict is Verdict.LIKELY))
@@ -206,6 +214,8 @@ def _mistakes(result: Answer) -> None:
             result.remarks.append(replace(mistake, stops=False))  # what is reported proves that it was passed
         else:
             result.remarks.append(mistake)
+    if not result.entered and stage in (None, Stage.GUEST):
+        result.remarks += long_mode_suspicions(dump)
 
 
 def _failing_stage(result: Answer) -> Stage | None:

@@ -11,7 +11,7 @@ from vmfuzz.explain import advice
 from vmfuzz.explain.answer import Answer, fact_source
 from vmfuzz.explain.dump import ALL
 from vmfuzz.explain.either_way import faults
-from vmfuzz.explain.judge import Finding
+from vmfuzz.explain.judge import Finding, Verdict
 from vmfuzz.explain.repair import Repair
 
 SCHEMA: Final = "vmfuzz-check-1"
@@ -40,6 +40,7 @@ def to_json(answer: Answer) -> dict[str, Any]:
                 "check": finding.check.id,
                 "fields": sorted(finding.missing),
                 "processor": sorted({fact_source(fact) for fact in finding.facts}),
+                "ambiguity": finding.check.ambiguity if finding.verdict is Verdict.DEPENDS else None,
             }
             for finding in answer.undecided
         ],

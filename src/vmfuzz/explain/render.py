@@ -13,6 +13,7 @@ from vmfuzz.explain.layout import counted, evaluator, faults_of, wrapped
 from vmfuzz.explain.mistakes import Mistake
 from vmfuzz.explain.opening import explaining_of, opening
 from vmfuzz.explain.teach import premises, why
+from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.partial import UNKNOWN
 
 _MANY_CHECKS: Final = 12
@@ -151,7 +152,10 @@ def _undecided(answer: Answer) -> str:
     facts = answer.missing_facts()
     if facts:
         lines.append(wrapped("Processor: " + ", ".join(facts[:6]) + ". Give it with --cpu or --capabilities.", 13, 2))
-    return "\n".join(lines)
+    readings = {AMBIGUITIES[finding.check.ambiguity].title: finding for finding in answer.two_readings() if finding.check.ambiguity}
+    if readings:
+        lines.append(wrapped("Manual: it can be read in two ways (`vmfuzz ambiguities`): " + "; ".join(readings) + ".", 10, 2))
+    return "\n".join(lines) if len(lines) > 1 else ""
 
 
 def _next(answer: Answer) -> str:

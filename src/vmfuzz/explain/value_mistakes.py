@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
+from vmfuzz.arch.registers import CR0, CR4, EFER
 from vmfuzz.explain.advice import hm_error
 from vmfuzz.explain.atoms import shown, spoken
 from vmfuzz.explain.control_mistakes import control_words
@@ -185,6 +186,28 @@ def _virtualbox_change(meaning: str, field: str) -> str:
         f'{what}: {meaning.rpartition(": ")[2]}. VirtualBox runs real mode as virtual-8086 mode only without "unrestricted guest", so nested '
         "paging with unrestricted execution (VBoxManage modifyvm NAME --nested-paging on --vtx-ux on) avoids this check"
     )
+
+
+def long_mode_suspicions(dump: Dump) -> list[Mistake]:
+    """EFER.LMA without what IA-32e mode needs, where the text does not show the control that says which of the two is meant."""
+    readings = dump.readings
+    if exact(readings, "vm_entry_controls") is not None or not (exact(readings, "guest_ia32_efer") or 0) >> EFER.LMA & 1:
+        return []
+    found = []
+    for name, bit in (("guest_cr0", CR0.PG), ("guest_cr4", CR4.PAE)):
+        value = exact(readings, name)
+        if value is not None and not value >> bit & 1:
+            found.append(
+                Mistake(
+                    f"guest IA32_EFER bit {int(EFER.LMA)} (LMA) is 1, but {spoken(name)} bit {int(bit)} ({bit.name}) is 0.",
+                    f'With the VM-entry control "IA-32e mode guest" = 1 {bit.name} must be 1; with 0, LMA must be 0 if "load IA32_EFER" is 1.',
+                    f"for a 64-bit guest set {spoken(name)} to {shown(name, value | 1 << bit)}; else clear LMA and LME",
+                    True,
+                    name,
+                    readings[name].line,
+                )
+            )
+    return found
 
 
 _RECOGNISERS: Final[tuple[Callable[[Dump], list[Mistake]], ...]] = (
