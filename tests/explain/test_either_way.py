@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import pytest
 
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.answer import answer
+from vmfuzz.explain.judge import Verdict, judge, proven_passed
 from vmfuzz.explain.layout import faults_of
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.render import render
+from vmfuzz.model.partial import Partial
 
 
 def answered(text):
@@ -64,3 +70,30 @@ def test_long_mode_is_completed_rather_than_left(text):
     for name, value in changes(found)[0]:
         assert name != "vm_entry_controls"
         assert value > found.dump.readings[name].value
+
+
+def test_a_change_mends_all_that_fails_in_virtual_8086_mode_and_outside_of_it():
+    found = answered("GUEST_SS_AR = 0x8\nexit reason 0x80000021\n")
+    assert {finding.check.id for finding in found.violated} == {"guest.ss.type", "guest.ss.s", "guest.ss.p"}
+    assert changes(found)
+    for ((name, value),) in changes(found):
+        again = answered(f"GUEST_SS_AR = {value:#x}\nexit reason 0x80000021\n")
+        assert (name, again.violated) == ("guest_ss_access_rights", [])
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_with_the_change_no_check_that_the_text_decides_is_violated(seed):
+    """Some fields of a good dump, a few bits of them wrong: what the answer says of its change holds when all is judged again."""
+    source = random.Random(seed)
+    (good,) = read_text((Path(__file__).parent / "bodies" / "kvm.txt").read_text(encoding="utf-8"), "good")
+    share = source.choice([0.3, 0.6, 0.9])
+    values = {name: reading.value for name, reading in good.readings.items() if name in FIELDS and source.random() < share}
+    values = {name: value for name, value in values.items() if not name.startswith(("exit_", "vm_exit_i"))}
+    for name in source.sample(sorted(values), min(len(values), source.randint(1, 4))):
+        values[name] ^= 1 << source.randrange(min(20, FIELDS[name].width))
+    reported = source.choice(["", "exit reason 0x80000021\n", "VM-instruction error: 7\n"])
+    found = answered("".join(f"{name} = {value:#x}\n" for name, value in values.items()) + reported)
+    for repair in found.repairs:
+        mended = {**found.judged.values, **{change.field: Partial(change.new) for change in repair.changes}}
+        after = judge(None, found.knowledge, mended).of(Verdict.VIOLATED, Verdict.LIKELY)
+        assert [finding.check.id for finding in after if not proven_passed(finding.check, found.dump.reported)] == []

@@ -210,6 +210,8 @@ def _mistakes(result: Answer) -> None:
         own = _stage_of(mistake)
         if mistake.stops and not result.entered and (stage is None or own is None or own is stage):
             result.causes.append(mistake)
+        elif stage is not None and own is not None and own > stage and never_written(dump):
+            continue  # what was never written holds no mistake of its own
         elif stage is not None and own is not None and own < stage:
             result.remarks.append(replace(mistake, stops=False))  # what is reported proves that it was passed
         else:

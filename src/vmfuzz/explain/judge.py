@@ -175,14 +175,13 @@ def _explaining(reported: Reported) -> frozenset[int]:
     return frozenset(index for index, check in enumerate(CHECKS) if may_explain(check, reported))
 
 
-def judge(dump: Dump, knowledge: Knowledge, values: Mapping[str, Partial] | None = None) -> Judged:
-    """Judge every check for the dump's values (or for `values` in their place)."""
-    values = operands_of(dump) if values is None else values
+def judge(dump: Dump | None, knowledge: Knowledge, values: Mapping[str, Partial] | None = None) -> Judged:
+    """Judge every check for the dump's values (or for `values` in their place, without a dump and what it reports)."""
+    if values is None:
+        values = operands_of(dump) if dump is not None else {}
     judging = Judging(values, knowledge)
-    explaining = None if dump.reported is None else _explaining(dump.reported)
-    judged = Judged(values)
-    for index in range(len(CHECKS)):
-        judged.findings.append(judging.finding(index, explaining is None or index in explaining))
+    explaining = None if dump is None or dump.reported is None else _explaining(dump.reported)
+    judged = Judged(values, [judging.finding(index, explaining is None or index in explaining) for index in range(len(CHECKS))])
     _by_cases(judged, knowledge)
     return judged
 
@@ -221,8 +220,7 @@ def _decide(judged: Judged, knowledge: Knowledge, control: tuple[str, int], *cas
         check = judged.findings[index].check
         twins = [other for other in fails[1] if judged.findings[other].check.must.reads == check.must.reads]
         if twins:
-            # virtual-8086 mode asks for one value of each field; who has no such guest needs no word on it
-            twin = Twin(judged.findings[twins[0]].check, reads, bit, 0) if reads != _RFLAGS and twins[0] != index else None
+            twin = Twin(judged.findings[twins[0]].check, reads, bit, 0) if twins[0] != index else None
             judged.findings[index] = replace(
                 judged.findings[index], verdict=Verdict.VIOLATED, missing=frozenset(), facts=frozenset(), twin=twin
             )

@@ -18,7 +18,7 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.registers import CR0, CR4, EFER
 from vmfuzz.explain.atoms import edits, obstacles
 from vmfuzz.explain.infer import Knowledge
-from vmfuzz.explain.judge import Finding, Judged, Judging, Verdict
+from vmfuzz.explain.judge import Finding, Judged, Judging, Verdict, judge
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.partial import Evaluator, Partial
@@ -86,6 +86,7 @@ def find_repairs(judged: Judged, knowledge: Knowledge, ignore: frozenset[str] = 
     if not bad:
         return found
     start = dict(judged.values)
+    known = list(judged.findings)
     counter = itertools.count()
     queue: list[tuple[float, int, dict[str, int], frozenset[int]]] = [(0.0, next(counter), {}, bad)]
     seen: set[frozenset[tuple[str, int]]] = set()
@@ -93,6 +94,7 @@ def find_repairs(judged: Judged, knowledge: Knowledge, ignore: frozenset[str] = 
         if not queue or len(found) == most or len(seen) > _MAX_STATES:
             break
         cost, _, changes, failing = heapq.heappop(queue)
+        failing = failing or _left(changes, known, start, knowledge, ignore)
         if not failing:
             undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in judged.findings)
             repair = Repair(tuple(_change(name, value, start) for name, value in sorted(changes.items())), undecided)
@@ -109,10 +111,10 @@ def find_repairs(judged: Judged, knowledge: Knowledge, ignore: frozenset[str] = 
             if key in seen or (name in changes and changes[name] == value):
                 continue
             seen.add(key)
-            still = _failing_after(after, name, failing, start, knowledge, ignore)
+            still = _failing_after(after, name, failing, known, start, knowledge, ignore)
             price = sum(_price(field, new, start) for field, new in after.items()) + extra + (cost - _plain(changes, start))
             heapq.heappush(queue, (price, next(counter), after, still))
-    return found or _straight(bad, start, knowledge, ignore, judged)
+    return found or _straight(bad, start, known, knowledge, ignore)
 
 
 #: So many edits a way without turning back takes at most.
@@ -120,20 +122,21 @@ _MOST_EDITS: Final = 40
 
 
 def _straight(
-    bad: frozenset[int], start: Mapping[str, Partial], knowledge: Knowledge, ignore: frozenset[str], judged: Judged
+    bad: frozenset[int], start: Mapping[str, Partial], known: list[Finding], knowledge: Knowledge, ignore: frozenset[str]
 ) -> list[Repair]:
     """Where so much is wrong that the search ends without a result: the edit that leaves least wrong, again and again."""
     changes: dict[str, int] = {}
     failing = bad
     for _ in range(_MOST_EDITS):
+        failing = failing or _left(changes, known, start, knowledge, ignore)
         if not failing:
-            undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in judged.findings)
+            undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in known)
             return [Repair(tuple(_change(name, value, start) for name, value in sorted(changes.items())), undecided)]
         values = {**start, **{key: Partial(new) for key, new in changes.items()}}
         ways = []
-        for name, value, extra in _moves(judged.findings[min(failing)], values, knowledge):
+        for name, value, extra in _moves(known[min(failing)], values, knowledge):
             after = {**changes, name: value}
-            still = _failing_after(after, name, failing, start, knowledge, ignore)
+            still = _failing_after(after, name, failing, known, start, knowledge, ignore)
             if min(failing) not in still:
                 ways.append((len(still), _plain(after, start) + extra, name, value, still))
         if not ways:
@@ -141,6 +144,22 @@ def _straight(
         _, _, name, value, failing = min(ways)
         changes[name] = value
     return []
+
+
+def _left(
+    changes: Mapping[str, int], known: list[Finding], start: Mapping[str, Partial], knowledge: Knowledge, ignore: frozenset[str]
+) -> frozenset[int]:
+    """The checks that fail still, or now, when all are judged again: some fail only by cases, which no single verdict shows.
+
+    Their findings go to `known`.
+    """
+    if not changes:
+        return frozenset()
+    after = judge(None, knowledge, {**start, **{name: Partial(value) for name, value in changes.items()}})
+    failing = [index for index, finding in enumerate(after.findings) if finding.verdict in _BAD and finding.check.id not in ignore]
+    for index in failing:
+        known[index] = after.findings[index]
+    return frozenset(failing)
 
 
 def _change(name: str, value: int, start: Mapping[str, Partial]) -> Change:
@@ -176,7 +195,7 @@ def _moves(finding: Finding, values: Mapping[str, Partial], knowledge: Knowledge
     check, width = finding.check, knowledge.widths[0]
     facts = knowledge.lookup(width, typical=True).get
     evaluator = Evaluator(values.get, facts)
-    rules = [check.must] if finding.twin is None else [check.must, finding.twin.check.must]
+    rules = [check.must, *([] if finding.twin is None or finding.twin.field == "guest_rflags" else [finding.twin.check.must])]
     moves: dict[tuple[str, int], float] = {}
     for condition, wanted in (*((rule, True) for rule in rules), (check.when, False)):
         for obstacle in obstacles(condition, wanted, evaluator):
@@ -212,12 +231,25 @@ def _failing_after(
     changes: Mapping[str, int],
     name: str,
     failing: frozenset[int],
+    known: list[Finding],
     start: Mapping[str, Partial],
     knowledge: Knowledge,
     ignore: frozenset[str],
 ) -> frozenset[int]:
     values = {**start, **{key: Partial(new) for key, new in changes.items()}}
     judging = Judging(values, knowledge)
+    evaluator = Evaluator(values.get, knowledge.lookup(knowledge.widths[0], typical=True).get)
     affected = _readers().get(name, ())
     now = {index for index in affected if CHECKS[index].id not in ignore and judging.finding(index).verdict in _BAD}
-    return (failing - frozenset(affected)) | now
+    either_way = {index for index in failing.intersection(affected) if _fails_either_way(known[index], evaluator)}
+    return (failing - frozenset(affected)) | now | either_way
+
+
+def _fails_either_way(finding: Finding, evaluator: Evaluator) -> bool:
+    """Whether a check that failed whatever an open control is fails so still: judged for itself it cannot be told."""
+    if finding.twin is None:
+        return False
+    return all(
+        evaluator.judge(check.when).truth is not False and evaluator.judge(check.must).truth is False
+        for check in (finding.check, finding.twin.check)
+    )
