@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from vmfuzz.arch.capabilities import Capabilities
-from vmfuzz.arch.fields import FIELDS
+from vmfuzz.arch.fields import FIELDS, Area
 from vmfuzz.explain import programs
+from vmfuzz.explain.control_mistakes import never_written
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.infer import Knowledge, from_capabilities, infer
 from vmfuzz.explain.judge import Finding, Judged, Verdict, as_encoded, judge, may_explain, proven_passed
 from vmfuzz.explain.mistakes import Mistake, encoding_mistakes, used_wrong_definitions
 from vmfuzz.explain.repair import Repair, find_repairs
-from vmfuzz.explain.reported import KVM_EXIT
+from vmfuzz.explain.reported import KVM_EXIT, Doubtful
 from vmfuzz.explain.shifts import shifted
-from vmfuzz.explain.value_mistakes import value_mistakes
+from vmfuzz.explain.value_mistakes import long_mode_suspicions, value_mistakes
 from vmfuzz.model.check import Stage
 
 _BAD: Final = (Verdict.VIOLATED, Verdict.LIKELY)
@@ -103,15 +104,21 @@ class Answer:
         """0: nothing wrong was found; 1: a check fails, or a failed entry is reported; 2: nothing could be read."""
         if self.dump.empty or self.dump.foreign:
             return 2
+        if self.entered:
+            return 0
         if self.violated or self.contradicted or any(mistake.stops for mistake in self.causes) or KVM_EXIT in self.dump.beside:
             return 1
-        return int(self.dump.reported is not None and not self.entered)
+        return int(self.dump.reported is not None)
 
     def missing_fields(self) -> list[tuple[str, int]]:
         """Fields that the dump does not give, with the number of undecided checks that each would help to settle."""
         counts = Counter(name for finding in self.undecided for name in finding.missing)
         order = {name: index for index, name in enumerate(FIELDS)}
         return sorted(counts.items(), key=lambda item: (-item[1], order.get(item[0], 999)))
+
+    def two_readings(self) -> list[Finding]:
+        """Checks that the values violate, if the processor makes them: the manual can be read in two ways."""
+        return [finding for finding in self.undecided if finding.verdict is Verdict.DEPENDS and finding.check.ambiguity is not None]
 
     def missing_facts(self) -> list[str]:
         """MSRs and CPUID leaves that would settle checks for which the dump gives every field."""
@@ -135,7 +142,7 @@ def answer(dump: Dump, capabilities: Capabilities | None = None) -> Answer:
     if not result.entered:
         result.causes += programs.causes(dump, frozenset(finding.check.id for finding in result.violated))
     _mistakes(result)
-    if result.violated and not result.encodings_are_the_cause:
+    if result.violated and not result.encodings_are_the_cause and not never_written(dump):
         ignored = frozenset(finding.check.id for finding in result.contradicted)
         result.repairs = find_repairs(judged, knowledge, ignored)
         if result.repairs and len(result.repairs[0].changes) > 1:
@@ -147,7 +154,9 @@ def _violations(result: Answer, judged: Judged) -> None:
     reported = result.dump.reported
     for finding in judged.of(*_BAD):
         if reported is not None and proven_passed(finding.check, reported):
-            result.contradicted.append(finding)
+            # one that hangs on a capability is contradicted by nothing: the processor has the capability
+            if finding.verdict is Verdict.VIOLATED:
+                result.contradicted.append(finding)
         else:
             result.violated.append(finding)
     result.violated.sort(key=lambda finding: (not finding.explains, finding.verdict is Verdict.LIKELY))
@@ -196,8 +205,36 @@ def _mistakes(result: Answer) -> None:
     shift = shifted(dump, result.knowledge, count) if not result.encodings_are_the_cause else None
     if shift is not None:
         result.causes.insert(0, shift)
+    stage = _failing_stage(result)
     for mistake in value_mistakes(dump, [*failing, *readers]):
-        if mistake.stops and not result.entered:
+        own = _stage_of(mistake)
+        if mistake.stops and not result.entered and (stage is None or own is None or own is stage):
             result.causes.append(mistake)
+        elif stage is not None and own is not None and own > stage and never_written(dump):
+            continue  # what was never written holds no mistake of its own
+        elif stage is not None and own is not None and own < stage:
+            result.remarks.append(replace(mistake, stops=False))  # what is reported proves that it was passed
         else:
             result.remarks.append(mistake)
+    if not result.entered and stage in (None, Stage.GUEST):
+        result.remarks += long_mode_suspicions(dump)
+
+
+def _failing_stage(result: Answer) -> Stage | None:
+    """The stage in which the entry fails, by what is reported, else by the checks that are certain to fail; None where neither tells."""
+    reported = result.dump.reported
+    if isinstance(reported, Doubtful):
+        return None
+    if reported is not None and reported.exit_reason is not None:
+        return None if reported.entered else Stage.GUEST
+    if reported is not None and reported.error in (7, 8):
+        return Stage.CONTROLS_AND_HOST
+    certain = [finding.check.fails.stage for finding in result.violated if finding.verdict is Verdict.VIOLATED]
+    return min(certain, default=None) if reported is None else None
+
+
+def _stage_of(mistake: Mistake) -> Stage | None:
+    """The stage whose checks look at the field of a mistake."""
+    if mistake.field not in FIELDS:
+        return None
+    return Stage.GUEST if FIELDS[mistake.field].area is Area.GUEST else Stage.CONTROLS_AND_HOST

@@ -10,10 +10,9 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain import advice
 from vmfuzz.explain.answer import Answer, fact_source
 from vmfuzz.explain.dump import ALL
-from vmfuzz.explain.judge import Finding
+from vmfuzz.explain.either_way import faults
+from vmfuzz.explain.judge import Finding, Verdict
 from vmfuzz.explain.repair import Repair
-from vmfuzz.explain.teach import fault_lines
-from vmfuzz.model.partial import Evaluator
 
 SCHEMA: Final = "vmfuzz-check-1"
 
@@ -41,6 +40,7 @@ def to_json(answer: Answer) -> dict[str, Any]:
                 "check": finding.check.id,
                 "fields": sorted(finding.missing),
                 "processor": sorted({fact_source(fact) for fact in finding.facts}),
+                "ambiguity": finding.check.ambiguity if finding.verdict is Verdict.DEPENDS else None,
             }
             for finding in answer.undecided
         ],
@@ -66,8 +66,6 @@ def to_json(answer: Answer) -> dict[str, Any]:
 
 def _finding(answer: Answer, finding: Finding) -> dict[str, Any]:
     check = finding.check
-    facts = answer.knowledge.lookup(answer.knowledge.widths[0], typical=True)
-    evaluator = Evaluator(answer.state.values.get, facts.get)
     values = answer.state.values
     return {
         "check": check.id,
@@ -75,7 +73,7 @@ def _finding(answer: Answer, finding: Finding) -> dict[str, Any]:
         "explains_report": finding.explains,
         "text": check.text,
         "section": {"title": check.section.title, "number": check.section.number},
-        "wrong": fault_lines(check.must, evaluator),
+        "wrong": faults(finding, values, answer.knowledge),
         "fields": {
             name: {"encoding": f"{FIELDS[name].encoding:04X}H" if name in FIELDS else None, "value": hex(values[name].value)}
             for name in sorted(check.must.reads)

@@ -1,15 +1,15 @@
-"""What it takes to make a condition true or false: the atoms that stand in the way, in words, and the edits that would change each."""
+"""What it takes to make a condition true or false: the atoms that stand in the way, and the edits that would change each (words: english.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.model.expr import MASK64, Bits, Cond
 from vmfuzz.model.operands import operand_width
 from vmfuzz.model.partial import Evaluator
-from vmfuzz.model.wording import bit_name, describe
 
 _REGISTER_WORDS = frozenset(
     "cs ss ds es fs gs tr ldtr gdtr idtr cr0 cr3 cr4 dr7 rip rsp rflags msr ept eptp vpid tsc apic pml io pid ssp vmcs hlat uinv smbase ple "
@@ -17,8 +17,20 @@ _REGISTER_WORDS = frozenset(
 )
 
 
+#: What lies in memory, where the fields point to.
+_IN_MEMORY: Final[Mapping[str, str]] = {
+    "memory_link_dword": "the doubleword at the VMCS link pointer",
+    "memory_vtpr": "VTPR (byte 80H of the virtual-APIC page)",
+    **{f"memory_pdpte{index}": f"PDPTE{index} in memory" for index in range(4)},
+    **{f"memory_msr_load_{entry}_index": f"the MSR number in entry {entry} of the VM-entry MSR-load area" for entry in range(1, 5)},
+    **{f"memory_msr_load_{entry}_data": f"the value in entry {entry} of the VM-entry MSR-load area" for entry in range(1, 5)},
+}
+
+
 def spoken(name: str) -> str:
     """A field's name as one would say it: guest_gs_access_rights -> guest GS access rights."""
+    if name in _IN_MEMORY:
+        return _IN_MEMORY[name]
     words = []
     parts = name.split("_")
     index = 0
@@ -31,8 +43,6 @@ def spoken(name: str) -> str:
                 break
         if word == "live":
             words.append("the processor's")
-        elif word == "memory":
-            words.append("in memory:")
         else:
             words.append(word.upper() if word in _REGISTER_WORDS else word)
         index += 1
@@ -68,69 +78,7 @@ def obstacles(condition: Cond, wanted: bool, evaluator: Evaluator) -> Iterator[O
         yield Obstacle(condition, wanted)
 
 
-def in_words(obstacle: Obstacle, evaluator: Evaluator) -> str:
-    """What is wrong: "bit 4 (S) is 0, but must be 1"."""
-    atom, wanted = obstacle.atom, obstacle.wanted
-    first = atom.args[0]
-    if atom.op == "bit":
-        is_now = evaluator.value(first).value >> atom.args[1] & 1
-        return f"{_bit(first, atom.args[1])} is {is_now}, but must be {int(wanted)}"
-    if atom.op == "eq" and first.op in ("and", "or") and wanted:
-        bits = _wrong_bits(atom, evaluator)
-        if bits and first.op == "or":
-            return f"{_names(first, bits)} {'are' if bits & (bits - 1) else 'is'} 1, which this processor does not allow"
-        if bits:
-            names = _names(first, bits)
-            plural = bits & (bits - 1)
-            now = 0 if atom.args[1].op != "const" or atom.args[1].args[0] else 1
-            return f"{names} {'are' if plural else 'is'} {now}, but must be {1 - now}"
-    if atom.op == "eq":
-        left, right = evaluator.value(first).value, evaluator.value(atom.args[1]).value
-        if atom.args[1].op == "const":
-            return f"{_span(first)} {_number(left)}, but must {'' if wanted else 'not '}be {_digits(right)}"
-        return f"{_span(first)} {_number(left)} and {_span(atom.args[1])} {_number(right)}; they must {'be equal' if wanted else 'differ'}"
-    if atom.op == "one_of":
-        choices = ", ".join(_digits(choice) for choice in atom.args[1])
-        return f"{_span(first)} {_number(evaluator.value(first).value)}, but must {'' if wanted else 'not '}be one of {choices}"
-    if atom.op == "le" and first.op == "add":
-        return f"{_operand_name(first)} is not canonical"
-    if atom.op == "le" and _operand_name(first):
-        left, right = evaluator.value(first).value, evaluator.value(atom.args[1]).value
-        if wanted and atom.args[1].op in ("const", "cap"):
-            return f"{_span(first)} {_number(left)}, but must be at most {_digits(right)}"
-    return f"this does not hold: {describe(atom if wanted else ~atom)}"
-
-
-def _digits(value: int) -> str:
-    return str(value) if value < 10 else f"{value:X}H"
-
-
-def _number(value: int) -> str:
-    return _digits(value)
-
-
-def _operand_name(bits: Bits) -> str:
-    names = sorted(bits.reads)
-    return spoken(names[0]) if names else ""
-
-
-def _bit(bits: Bits, index: int) -> str:
-    if bits.op == "operand":
-        name = bit_name(bits.args[0], index)
-        return f"{spoken(bits.args[0])} bit {index}" + (f" ({name})" if name else "")
-    return f"bit {index} of {describe(bits)}"
-
-
-def _span(bits: Bits) -> str:
-    if bits.op == "slice" and bits.args[0].op == "operand":
-        high, low = bits.args[1], bits.args[2]
-        return f"{spoken(bits.args[0].args[0])} bits {high}:{low} are" if high != low else f"{spoken(bits.args[0].args[0])} bit {low} is"
-    if bits.op == "operand":
-        return f"{spoken(bits.args[0])} is"
-    return f"{describe(bits)} is"
-
-
-def _wrong_bits(atom: Cond, evaluator: Evaluator) -> int:
+def wrong_bits(atom: Cond, evaluator: Evaluator) -> int:
     """For (value AND mask) = 0 or = mask, and for (value OR mask) = mask: the bits of the value that are wrong."""
     left, right = atom.args
     value, mask = (evaluator.value(part) for part in left.args)
@@ -145,16 +93,6 @@ def _wrong_bits(atom: Cond, evaluator: Evaluator) -> int:
     if right.op == "const":
         return int((value.value ^ right.args[0]) & mask.value)
     return 0
-
-
-def _names(pair: Bits, bits: int) -> str:
-    target = next((part for part in pair.args if part.reads), pair)
-    name = next(iter(sorted(target.reads)), "")
-    numbers = [index for index in range(64) if bits >> index & 1]
-    if len(numbers) > 8:
-        return f"{spoken(name)} bits {bits:X}H"
-    labels = [f"{index} ({label})" if (label := bit_name(name, index)) else str(index) for index in numbers]
-    return f"{spoken(name)} bit{'s' if len(labels) > 1 else ''} {', '.join(labels)}"
 
 
 Edit = tuple[str, int]
@@ -184,11 +122,11 @@ def edits(obstacle: Obstacle, evaluator: Evaluator, width: int) -> list[Edit]:
 
 def _edit_equal(atom: Cond, wanted: bool, evaluator: Evaluator) -> list[Edit]:
     left, right = atom.args
-    if left.op == "and" or (left.op == "or" and _wrong_bits(atom, evaluator)):
+    if left.op == "and" or (left.op == "or" and wrong_bits(atom, evaluator)):
         target = next((part for part in left.args if part.reads), None)
         if target is None or not wanted:
             return []
-        return _assign(target, evaluator.value(target).value ^ _wrong_bits(atom, evaluator), evaluator)
+        return _assign(target, evaluator.value(target).value ^ wrong_bits(atom, evaluator), evaluator)
     if not wanted:
         now = evaluator.value(left).value
         return _assign(left, now ^ 1, evaluator) + _assign(
@@ -209,5 +147,7 @@ def _assign(bits: Bits, number: int, evaluator: Evaluator) -> list[Edit]:
         mask = ((1 << (high - low + 1)) - 1) << low
         return _assign(bits.args[0], whole & ~mask | number << low, evaluator)
     if bits.op == "or" and bits.args[1].op == "const":
-        return _assign(bits.args[0], number, evaluator)
+        # what the constant sets is not looked at, so it stays as it is
+        mask = bits.args[1].args[0]
+        return _assign(bits.args[0], evaluator.value(bits.args[0]).value & mask | number & ~mask, evaluator)
     return []

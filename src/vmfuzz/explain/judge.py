@@ -12,7 +12,7 @@ from vmfuzz.arch.controls import Entry, Primary, Secondary
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcome
 from vmfuzz.arch.registers import RFLAGS
-from vmfuzz.explain.dump import Dump, Reading, Reported
+from vmfuzz.explain.dump import ALL, Dump, Reading, Reported
 from vmfuzz.explain.infer import WIDTH_FACTS, Knowledge
 from vmfuzz.model.check import Check, Stage
 from vmfuzz.model.checks import CHECKS
@@ -31,14 +31,28 @@ class Verdict(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Twin:
+    """The check that is made in place of another one where bit `bit` of `field`, which is not known, is not `value` but the other."""
+
+    check: Check
+    field: str
+    bit: int
+    value: int
+
+
+@dataclass(frozen=True)
 class Finding:
-    """A check and its verdict; `missing` fields and `facts` (capability facts) would settle what is not certain."""
+    """A check and its verdict; `missing` fields and `facts` (capability facts) would settle what is not certain.
+
+    `twin`: the check that fails in its place where a control that the text does not show is the other way.
+    """
 
     check: Check
     verdict: Verdict
     missing: frozenset[str] = frozenset()
     facts: frozenset[str] = frozenset()
     explains: bool = True
+    twin: Twin | None = None
 
 
 @dataclass
@@ -161,14 +175,13 @@ def _explaining(reported: Reported) -> frozenset[int]:
     return frozenset(index for index, check in enumerate(CHECKS) if may_explain(check, reported))
 
 
-def judge(dump: Dump, knowledge: Knowledge, values: Mapping[str, Partial] | None = None) -> Judged:
-    """Judge every check for the dump's values (or for `values` in their place)."""
-    values = operands_of(dump) if values is None else values
+def judge(dump: Dump | None, knowledge: Knowledge, values: Mapping[str, Partial] | None = None) -> Judged:
+    """Judge every check for the dump's values (or for `values` in their place, without a dump and what it reports)."""
+    if values is None:
+        values = operands_of(dump) if dump is not None else {}
     judging = Judging(values, knowledge)
-    explaining = None if dump.reported is None else _explaining(dump.reported)
-    judged = Judged(values)
-    for index in range(len(CHECKS)):
-        judged.findings.append(judging.finding(index, explaining is None or index in explaining))
+    explaining = None if dump is None or dump.reported is None else _explaining(dump.reported)
+    judged = Judged(values, [judging.finding(index, explaining is None or index in explaining) for index in range(len(CHECKS))])
     _by_cases(judged, knowledge)
     return judged
 
@@ -180,19 +193,21 @@ def _by_cases(judged: Judged, knowledge: Knowledge) -> None:
     off = primary.known >> _ACTIVATE & 1 and not primary.value >> _ACTIVATE & 1
     if not off and not secondary.known >> _UNRESTRICTED & 1:
         active = {_PRIMARY: _with(primary, _ACTIVATE, 1), _SECONDARY: _with(secondary, _UNRESTRICTED, 1)}
-        _decide(judged, knowledge, _SECONDARY, {_SECONDARY: _with(secondary, _UNRESTRICTED, 0)}, active)
+        _decide(judged, knowledge, (_SECONDARY, _UNRESTRICTED), {_SECONDARY: _with(secondary, _UNRESTRICTED, 0)}, active)
     rflags = values.get(_RFLAGS, UNKNOWN)
     if not rflags.known >> _VM & 1:
-        _decide(judged, knowledge, _RFLAGS, {_RFLAGS: _with(rflags, _VM, 0)}, {_RFLAGS: _with(rflags, _VM, 1)})
+        _decide(judged, knowledge, (_RFLAGS, _VM), {_RFLAGS: _with(rflags, _VM, 0)}, {_RFLAGS: _with(rflags, _VM, 1)})
     if not entry.known >> _IA32E & 1:
-        _decide(judged, knowledge, _ENTRY, {_ENTRY: _with(entry, _IA32E, 0)}, {_ENTRY: _with(entry, _IA32E, 1)})
+        _decide(judged, knowledge, (_ENTRY, _IA32E), {_ENTRY: _with(entry, _IA32E, 0)}, {_ENTRY: _with(entry, _IA32E, 1)})
 
 
 def _with(partial: Partial, bit: int, value: int) -> Partial:
     return Partial(partial.value & ~(1 << bit) | value << bit, partial.known | 1 << bit)
 
 
-def _decide(judged: Judged, knowledge: Knowledge, reads: str, *cases: Mapping[str, Partial]) -> None:
+def _decide(judged: Judged, knowledge: Knowledge, control: tuple[str, int], *cases: Mapping[str, Partial]) -> None:
+    """Call violated what fails in both cases: the bit `control` is 0, it is 1."""
+    reads, bit = control
     facts = knowledge.lookup(knowledge.widths[0], typical=False).get
     evaluators = [Evaluator({**judged.values, **case}.get, facts) for case in cases]
     open_ones = [
@@ -205,7 +220,10 @@ def _decide(judged: Judged, knowledge: Knowledge, reads: str, *cases: Mapping[st
         check = judged.findings[index].check
         twins = [other for other in fails[1] if judged.findings[other].check.must.reads == check.must.reads]
         if twins:
-            judged.findings[index] = replace(judged.findings[index], verdict=Verdict.VIOLATED, missing=frozenset(), facts=frozenset())
+            twin = Twin(judged.findings[twins[0]].check, reads, bit, 0) if twins[0] != index else None
+            judged.findings[index] = replace(
+                judged.findings[index], verdict=Verdict.VIOLATED, missing=frozenset(), facts=frozenset(), twin=twin
+            )
 
 
 def _violated(check: Check, evaluator: Evaluator) -> Judgement:
@@ -301,3 +319,9 @@ def as_encoded(dump: Dump, used: frozenset[str]) -> dict[str, Partial]:
 def assumed_readings(dump: Dump) -> list[tuple[str, Reading]]:
     """The readings that rest on an assumption."""
     return [(name, reading) for name, reading in dump.readings.items() if reading.assumed]
+
+
+def exact(readings: Mapping[str, Reading], name: str) -> int | None:
+    """The value of a field that is known in all its bits."""
+    reading = readings.get(name)
+    return reading.value if reading is not None and reading.known == ALL else None

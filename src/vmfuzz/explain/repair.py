@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from vmfuzz.arch.controls import CONTROL_WORDS
+from vmfuzz.arch.controls import CONTROL_WORDS, Entry, Exit, Primary
 from vmfuzz.arch.fields import FIELDS
+from vmfuzz.arch.registers import CR0, CR4, EFER
 from vmfuzz.explain.atoms import edits, obstacles
 from vmfuzz.explain.infer import Knowledge
-from vmfuzz.explain.judge import Judged, Judging, Verdict
+from vmfuzz.explain.judge import Finding, Judged, Judging, Verdict, judge
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.partial import Evaluator, Partial
@@ -26,6 +27,25 @@ _BAD: Final = (Verdict.VIOLATED, Verdict.LIKELY)
 _MAX_STEPS: Final = 160
 _MAX_STATES: Final = 600
 _CONTROL_FIELDS: Final = frozenset(word.field for word in CONTROL_WORDS.values())
+#: Bits that say in which mode the guest or the host runs, or that make other control words count: who changes one of them changes all that hangs
+#: on it, so that another change is looked for first. Clearing one of them costs more than setting it.
+_MODE_BITS: Final[Mapping[str, int]] = {
+    "guest_cr0": 1 << CR0.PE | 1 << CR0.PG,
+    "host_cr0": 1 << CR0.PE | 1 << CR0.PG,
+    "guest_cr4": 1 << CR4.PAE,
+    "host_cr4": 1 << CR4.PAE,
+    "guest_ia32_efer": 1 << EFER.LME | 1 << EFER.LMA,
+    "host_ia32_efer": 1 << EFER.LME | 1 << EFER.LMA,
+    "vm_entry_controls": 1 << Entry.IA32E_MODE_GUEST,
+    "vm_exit_controls": 1 << Exit.HOST_ADDRESS_SPACE_SIZE | 1 << Exit.ACTIVATE_SECONDARY_CONTROLS,
+    "primary_processor_based_controls": 1 << Primary.ACTIVATE_SECONDARY_CONTROLS | 1 << Primary.ACTIVATE_TERTIARY_CONTROLS,
+}
+_CLEARS_MODE: Final = 2.0
+_SETS_MODE: Final = 0.2
+#: An edit with which the check holds only if a control that is not known is the right way.
+_HALF_WAY: Final = 0.05
+#: An edit with which the check does not apply any more.
+_PREMISE: Final = 0.02
 #: Fields whose change alters what the guest is, so that they are changed only when nothing else helps: extra cost.
 _RELUCTANT: Final = {"guest_rflags": 0.4, "guest_cr0": 0.3, "guest_cr4": 0.2, "guest_rip": 2.0, "guest_activity_state": 0.1}
 
@@ -66,6 +86,7 @@ def find_repairs(judged: Judged, knowledge: Knowledge, ignore: frozenset[str] = 
     if not bad:
         return found
     start = dict(judged.values)
+    known = list(judged.findings)
     counter = itertools.count()
     queue: list[tuple[float, int, dict[str, int], frozenset[int]]] = [(0.0, next(counter), {}, bad)]
     seen: set[frozenset[tuple[str, int]]] = set()
@@ -73,24 +94,27 @@ def find_repairs(judged: Judged, knowledge: Knowledge, ignore: frozenset[str] = 
         if not queue or len(found) == most or len(seen) > _MAX_STATES:
             break
         cost, _, changes, failing = heapq.heappop(queue)
+        failing = failing or _left(changes, known, start, knowledge, ignore)
         if not failing:
             undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in judged.findings)
             repair = Repair(tuple(_change(name, value, start) for name, value in sorted(changes.items())), undecided)
             if found and len(repair.changes) > len(found[0].changes):
                 break
-            if repair not in found:
+            if repair not in found and (not found or _modes_changed(repair, start) <= _modes_changed(found[0], start)):
                 found.append(repair)
             continue
-        for name, value, extra in _moves(CHECKS[min(failing)], {**start, **{key: Partial(new) for key, new in changes.items()}}, knowledge):
+        for name, value, extra in _moves(
+            judged.findings[min(failing)], {**start, **{key: Partial(new) for key, new in changes.items()}}, knowledge
+        ):
             after = {**changes, name: value}
             key = frozenset(after.items())
             if key in seen or (name in changes and changes[name] == value):
                 continue
             seen.add(key)
-            still = _failing_after(after, name, failing, start, knowledge, ignore)
+            still = _failing_after(after, name, failing, known, start, knowledge, ignore)
             price = sum(_price(field, new, start) for field, new in after.items()) + extra + (cost - _plain(changes, start))
             heapq.heappush(queue, (price, next(counter), after, still))
-    return found or _straight(bad, start, knowledge, ignore, judged)
+    return found or _straight(bad, start, known, knowledge, ignore)
 
 
 #: So many edits a way without turning back takes at most.
@@ -98,20 +122,21 @@ _MOST_EDITS: Final = 40
 
 
 def _straight(
-    bad: frozenset[int], start: Mapping[str, Partial], knowledge: Knowledge, ignore: frozenset[str], judged: Judged
+    bad: frozenset[int], start: Mapping[str, Partial], known: list[Finding], knowledge: Knowledge, ignore: frozenset[str]
 ) -> list[Repair]:
     """Where so much is wrong that the search ends without a result: the edit that leaves least wrong, again and again."""
     changes: dict[str, int] = {}
     failing = bad
     for _ in range(_MOST_EDITS):
+        failing = failing or _left(changes, known, start, knowledge, ignore)
         if not failing:
-            undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in judged.findings)
+            undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in known)
             return [Repair(tuple(_change(name, value, start) for name, value in sorted(changes.items())), undecided)]
         values = {**start, **{key: Partial(new) for key, new in changes.items()}}
         ways = []
-        for name, value, extra in _moves(CHECKS[min(failing)], values, knowledge):
+        for name, value, extra in _moves(known[min(failing)], values, knowledge):
             after = {**changes, name: value}
-            still = _failing_after(after, name, failing, start, knowledge, ignore)
+            still = _failing_after(after, name, failing, known, start, knowledge, ignore)
             if min(failing) not in still:
                 ways.append((len(still), _plain(after, start) + extra, name, value, still))
         if not ways:
@@ -121,9 +146,34 @@ def _straight(
     return []
 
 
+def _left(
+    changes: Mapping[str, int], known: list[Finding], start: Mapping[str, Partial], knowledge: Knowledge, ignore: frozenset[str]
+) -> frozenset[int]:
+    """The checks that fail still, or now, when all are judged again: some fail only by cases, which no single verdict shows.
+
+    Their findings go to `known`.
+    """
+    if not changes:
+        return frozenset()
+    after = judge(None, knowledge, {**start, **{name: Partial(value) for name, value in changes.items()}})
+    failing = [index for index, finding in enumerate(after.findings) if finding.verdict in _BAD and finding.check.id not in ignore]
+    for index in failing:
+        known[index] = after.findings[index]
+    return frozenset(failing)
+
+
 def _change(name: str, value: int, start: Mapping[str, Partial]) -> Change:
     have = start.get(name)
     return Change(name, have.value if have is not None and have.within(FIELDS[name].width).exact else None, value)
+
+
+def _modes_changed(repair: Repair, start: Mapping[str, Partial]) -> int:
+    """How many bits change that other fields hang on: a second way is of use only where it is no greater step than the first."""
+    have = {change.field: start.get(change.field, Partial(0, 0)) for change in repair.changes}
+    return sum(
+        ((have[change.field].value ^ change.new) & have[change.field].known & _MODE_BITS.get(change.field, 0)).bit_count()
+        for change in repair.changes
+    )
 
 
 def _plain(changes: Mapping[str, int], start: Mapping[str, Partial]) -> float:
@@ -135,20 +185,28 @@ def _price(name: str, value: int, start: Mapping[str, Partial]) -> float:
     bits = ((have.value ^ value) & have.known).bit_count()
     if name == "guest_activity_state" and value:
         bits += 50  # to let the guest sleep is no repair that anybody wants
-    return 1.0 + 0.01 * bits + _RELUCTANT.get(name, 0.0) + (0.5 if name in _CONTROL_FIELDS else 0.0)
+    mode = _MODE_BITS.get(name, 0) & have.known
+    modes = _CLEARS_MODE * (have.value & ~value & mode).bit_count() + _SETS_MODE * (value & ~have.value & mode).bit_count()
+    return 1.0 + 0.01 * bits + modes + _RELUCTANT.get(name, 0.0) + (0.5 if name in _CONTROL_FIELDS else 0.0)
 
 
-def _moves(check: Check, values: Mapping[str, Partial], knowledge: Knowledge) -> list[tuple[str, int, float]]:
-    """(field, new value, extra cost): edits that make the check pass, or make it not apply."""
-    width = knowledge.widths[0]
-    evaluator = Evaluator(values.get, knowledge.lookup(width, typical=True).get)
+def _moves(finding: Finding, values: Mapping[str, Partial], knowledge: Knowledge) -> list[tuple[str, int, float]]:
+    """(field, new value, extra cost): edits that make the check pass, or make it not apply, or make it pass where an open control is the other way."""
+    check, width = finding.check, knowledge.widths[0]
+    facts = knowledge.lookup(width, typical=True).get
+    evaluator = Evaluator(values.get, facts)
+    rules = [check.must, *([] if finding.twin is None or finding.twin.field == "guest_rflags" else [finding.twin.check.must])]
     moves: dict[tuple[str, int], float] = {}
-    for condition, wanted, extra in ((check.must, True, 0.0), (check.when, False, 0.02)):
+    for condition, wanted in (*((rule, True) for rule in rules), (check.when, False)):
         for obstacle in obstacles(condition, wanted, evaluator):
             for name, value in edits(obstacle, evaluator, width):
                 if (wanted is False and not _may_end_premise(name, check)) or not _given(name, values):
                     continue
-                moves.setdefault((name, value), extra)
+                extra = _PREMISE
+                if wanted:
+                    after = Evaluator({**values, name: Partial(value)}.get, facts)
+                    extra = _HALF_WAY * sum(after.judge(rule).truth is not True for rule in rules)
+                moves[name, value] = min(extra, moves.get((name, value), extra))
     return [(name, value, extra) for (name, value), extra in moves.items()]
 
 
@@ -173,12 +231,25 @@ def _failing_after(
     changes: Mapping[str, int],
     name: str,
     failing: frozenset[int],
+    known: list[Finding],
     start: Mapping[str, Partial],
     knowledge: Knowledge,
     ignore: frozenset[str],
 ) -> frozenset[int]:
     values = {**start, **{key: Partial(new) for key, new in changes.items()}}
     judging = Judging(values, knowledge)
+    evaluator = Evaluator(values.get, knowledge.lookup(knowledge.widths[0], typical=True).get)
     affected = _readers().get(name, ())
     now = {index for index in affected if CHECKS[index].id not in ignore and judging.finding(index).verdict in _BAD}
-    return (failing - frozenset(affected)) | now
+    either_way = {index for index in failing.intersection(affected) if _fails_either_way(known[index], evaluator)}
+    return (failing - frozenset(affected)) | now | either_way
+
+
+def _fails_either_way(finding: Finding, evaluator: Evaluator) -> bool:
+    """Whether a check that failed whatever an open control is fails so still: judged for itself it cannot be told."""
+    if finding.twin is None:
+        return False
+    return all(
+        evaluator.judge(check.when).truth is not False and evaluator.judge(check.must).truth is False
+        for check in (finding.check, finding.twin.check)
+    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from vmfuzz.explain.atoms import in_words, obstacles, spoken
+from vmfuzz.explain.atoms import obstacles
+from vmfuzz.explain.english import activates, condition_words, in_words
 from vmfuzz.model.check import Check
-from vmfuzz.model.expr import Bits, Cond
+from vmfuzz.model.expr import Cond
 from vmfuzz.model.partial import Evaluator
-from vmfuzz.model.wording import bit_name, describe
 
 _CANONICAL: Final = (
     "Base addresses and SYSENTER addresses are linear addresses and must be canonical: all bits above the highest that the processor implements (47, "
@@ -130,9 +130,17 @@ _RESTS_ON: Final = (
 )
 
 
+_GRANULARITY: Final = (
+    "The limit field holds the limit in bytes. A descriptor with G = 1 counts in units of 4 KBytes, so what loading it gives has 1 in all of bits 11:0; "
+    "one with G = 0 has 20 bits, so bits 31:20 are 0. A limit such as 67H, that of a TSS, therefore has G = 0."
+)
+
+
 def why(check: Check) -> str:
     """The reason for a check, in a paragraph."""
     words = check.id.split(".")
+    if words[0] == "guest" and "g" in words[2:-1]:
+        return _GRANULARITY
     if words[0] == "ctl" and not check.id.startswith(("ctl.entry.msr", "ctl.exit.msr", "ctl.eptp")) and {"align", "width"} & set(words):
         return _ADDRESS
     if words[0] == "ctl" and "needs-" in words[-1]:
@@ -148,35 +156,7 @@ def why(check: Check) -> str:
 def premises(condition: Cond) -> list[str]:
     """The parts of a premise in words."""
     parts = condition.args if condition.op == "all" else (condition,)
-    return [_premise(part) for part in parts if part.op not in ("true", "false")]
-
-
-def _premise(part: Cond) -> str:
-    inner, is_one = (part.args[0], False) if part.op == "not" else (part, True)
-    if inner.op == "bit" and inner.args[0].op == "operand":
-        name, index = inner.args[0].args[0], inner.args[1]
-        label = bit_name(name, index)
-        return f"{spoken(name)} bit {index}{f' ({label})' if label else ''} is {int(is_one)}"
-    if part.op in ("all", "any"):
-        joiner = " and " if part.op == "all" else " or "
-        return joiner.join(_premise(piece) for piece in part.args)
-    if part.op == "one_of" and part.args[0].op == "slice":
-        values = ", ".join(str(value) if value < 10 else f"{value:X}H" for value in part.args[1])
-        return f"{_slice_words(part.args[0])} {'are one of ' if len(part.args[1]) > 1 else 'are '}{values}"
-    if part.op == "eq" and part.args[0].op == "slice" and part.args[1].op == "const":
-        return f"{_slice_words(part.args[0])} are {part.args[1].args[0]:X}H"
-    return describe(part)
-
-
-def _activates(condition: Cond) -> bool:
-    """Whether a condition is about a control that activates a control word."""
-    bit = condition.args[0] if condition.op == "not" else condition
-    return bit.op == "bit" and bit.args[0].op == "operand" and (bit_name(bit.args[0].args[0], bit.args[1]) or "").startswith('"activate')
-
-
-def _slice_words(bits: Bits) -> str:
-    name = spoken(bits.args[0].args[0]) if bits.args[0].op == "operand" else describe(bits.args[0])
-    return f"{name} bits {bits.args[1]}:{bits.args[2]}"
+    return [condition_words(part) for part in parts if part.op not in ("true", "false")]
 
 
 def fault_lines(condition: Cond, evaluator: Evaluator) -> list[str]:
@@ -184,15 +164,27 @@ def fault_lines(condition: Cond, evaluator: Evaluator) -> list[str]:
     if evaluator.judge(condition).truth is True:
         return []
     if condition.op == "all":
-        return list(dict.fromkeys(line for part in condition.args for line in fault_lines(part, evaluator)))
+        # what is open beside a fault is no fault
+        wrong = [part for part in condition.args if evaluator.judge(part).truth is False] or condition.args
+        return list(dict.fromkeys(line for part in wrong for line in fault_lines(part, evaluator)))
     if condition.op == "not" and condition.args[0].op == "all":
         # a control and those that activate its word: that the control be 0 is what the check is about
         parts = [~part for part in condition.args[0].args]
-        own = [part for part in parts if not _activates(part)] or parts
+        own = [part for part in parts if not activates(part)] or parts
         return ["; or: ".join(dict.fromkeys(line for part in own for line in fault_lines(part, evaluator)))]
     if condition.op != "any":
         return list(dict.fromkeys(in_words(obstacle, evaluator) for obstacle in obstacles(condition, True, evaluator)))
-    # an exemption by fields that the text does not show is no help to anybody who has another way
-    given = [part for part in condition.args if all(evaluator.operand(name).known for name in part.reads)] or list(condition.args)
-    ways = [" and ".join(fault_lines(part, evaluator)) for part in given]
-    return ["; or: ".join(dict.fromkeys(way for way in ways if way))]
+    ways = [_way(part, evaluator) for part in condition.args]
+    return ["; or".join(dict.fromkeys(way for way in ways if way)).removeprefix(": ")]
+
+
+def _way(part: Cond, evaluator: Evaluator) -> str:
+    """What keeps one of several ways from holding; an exemption that rests on what the text does not show is said with that condition."""
+    pieces = part.args if part.op == "all" else (part,)
+    judged = [(piece, evaluator.judge(piece)) for piece in pieces]
+    open_ones = [piece for piece, judgement in judged if judgement.truth is None and judgement.missing]
+    faults = " and ".join(line for piece, judgement in judged if judgement.truth is False for line in fault_lines(piece, evaluator))
+    if not open_ones or not faults:
+        return ": " + (faults or " and ".join(fault_lines(part, evaluator)))
+    premise = " and ".join(condition_words(piece) for piece in [piece for piece in open_ones if not activates(piece)] or open_ones)
+    return f", if {premise}: {faults}"

@@ -64,7 +64,8 @@ def verified(answer: Answer, cpu: str | None = None) -> str:
                 failing, mended = outcomes[index : index + 2]
                 if failing.kind is not Kind.EXIT and mended.kind is Kind.EXIT:
                     carried = _carried(values, ways[index // 2] | concerned)
-                    return _sentence(executor.name, misfits, failing, len(carried), _given_controls(values))
+                    cpu_words = _cpu(executor.name, misfits, _given_controls(values))
+                    return _sentence(cpu_words, failing, len(carried), "guest_cr3" in _changes(answer, concerned))
     except (VmfuzzError, ImportError, OSError):
         return ""
     return ""
@@ -113,12 +114,17 @@ def _given_controls(values: Mapping[str, Partial]) -> bool:
     return any(word.field in values and values[word.field].exact for word in CONTROL_WORDS.values())
 
 
-def _sentence(name: str, misfits: int, before: Outcome, carried: int, controls: bool) -> str:
-    fits = ""
-    if controls:
-        fits = "; it allows all controls of this dump" if not misfits else f"; no model fits better, {misfits} control bits differ"
+def _cpu(name: str, misfits: int, controls: bool) -> str:
+    if not controls:
+        return name
+    return f"{name}; it allows all controls of this dump" if not misfits else f"{name}; no model fits better, {misfits} control bits differ"
+
+
+def _sentence(cpu: str, before: Outcome, carried: int, cr3: bool) -> str:
+    fields = f"{carried} field{'s' if carried != 1 else ''} of guest state and event"
+    over = f"the faulty bits of CR3{f', {fields}' if carried else ''}" if cr3 else fields
     return (
-        f"Tried on an emulated CPU ({name}{fits}): with the values above the entry fails ({before.short()}), with the change it succeeds. "
-        f"Carried over: {carried} field{'s' if carried != 1 else ''} of guest state and event. Not carried over: controls, host state, RIP, RSP, "
-        "CR3 and other addresses, which are the emulated CPU's own."
+        f"Tried on an emulated CPU ({cpu}): with the values above the entry fails ({before.short()}), with the change it succeeds. "
+        f"Carried over: {over}. Not carried over: controls, host state, RIP, RSP, {'the rest of CR3' if cr3 else 'CR3'} and other addresses, "
+        "which are the emulated CPU's own."
     )

@@ -1,0 +1,202 @@
+"""The first lines of the answer: what happened, why, and what to change."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.explain import advice
+from vmfuzz.explain.answer import Answer, fact_source
+from vmfuzz.explain.atoms import shown, spoken
+from vmfuzz.explain.judge import Finding, Verdict
+from vmfuzz.explain.layout import counted, evaluator, faults_of, wrapped
+from vmfuzz.explain.repair import Repair
+from vmfuzz.explain.reported import KVM_EXIT
+from vmfuzz.explain.suspects import suspicions
+from vmfuzz.explain.teach import premises
+from vmfuzz.model.partial import Evaluator
+from vmfuzz.model.wording import bit_name
+
+#: So many checks that rest on a reading of the manual are named as suspects.
+_MOST_READINGS: Final = 2
+
+
+def opening(answer: Answer, verified: str) -> str:
+    """The outcome, the cause and the smallest change."""
+    lines = [wrapped(_verdict(answer))]
+    if answer.dump.reported is not None and not answer.entered:
+        proved = advice.proves(answer.dump.reported)
+        lines += [wrapped(proved)] if proved else []
+    if answer.dump.reported is not None and answer.dump.reported.remark:
+        lines.append(wrapped(f"({answer.dump.reported.remark})"))
+    if answer.dump.hm_error is not None and not advice.hm_error(answer.dump.hm_error):
+        lines.append(
+            wrapped(f"HM error {answer.dump.hm_error} is not in the table of VirtualBox 6 and 7; look it up in your version's source.")
+        )
+    lines += _cause(answer)
+    lines += _change(answer, verified)
+    return "\n".join(lines)
+
+
+def _verdict(answer: Answer) -> str:
+    reported = answer.dump.reported
+    if answer.dump.foreign:
+        return f"{answer.dump.foreign}."
+    if answer.dump.empty:
+        return "Nothing that vmfuzz can read: no VMCS field, no capability MSR, no outcome of a VM entry."
+    if reported is not None:
+        return advice.verdict(reported)
+    failed = answer.dump.beside.get(KVM_EXIT)
+    certain = [finding for finding in answer.violated if finding.verdict is Verdict.VIOLATED]
+    if certain:
+        outcomes = sorted({str(outcome) for finding in _first_stage(certain) for outcome in finding.check.fails.outcomes})
+        if failed is not None:
+            return f"The VM entry failed ({failed.label}). The values shown end in {' or '.join(outcomes)}."
+        return f"This VM entry will fail: {' or '.join(outcomes)}."
+    if failed is not None:
+        return f"The VM entry failed ({failed.label}). The text does not give the number that tells how (hardware_entry_failure_reason)."
+    if answer.violated:
+        return "This VM entry will fail on most processors: " + str(answer.violated[0].check.fails.outcomes[0]) + "."
+    if answer.causes:
+        return "The text has a mistake that can make the VM entry fail."
+    if not answer.dump.readings:
+        return "No VMCS field with a value was found, so there is nothing to judge." + (
+            " See the warnings." if answer.dump.warnings else ""
+        )
+    none = f"No check is violated by the {counted(len(answer.dump.readings), 'field')} in this text."
+    if answer.dump.format.endswith("VMCS dump") and "exit_reason" not in answer.dump.readings:
+        return f"{none} The dump is not whole: its end, with the controls and the exit reason, is missing. Give all of it."
+    if answer.dump.format.endswith("VMCS dump"):
+        return none
+    return f"{none} Whether they reached the VMCS it cannot show: read them back with VMREAD."
+
+
+def _first_stage(findings: list[Finding]) -> list[Finding]:
+    first = min(finding.check.fails.stage for finding in findings)
+    return [finding for finding in findings if finding.check.fails.stage is first]
+
+
+def _cause(answer: Answer) -> list[str]:
+    lines = [""] if answer.causes or answer.violated else []
+    open_cause = _open_cause(answer) if advice.of_checks(answer.dump.reported) else []
+    for index, mistake in enumerate(answer.causes[:3]):
+        where = f" (line {mistake.line})" if mistake.line else ""
+        lines.append(wrapped(f"{'Cause' if not index else 'Also'}: {mistake.what}{where}", 2, 0))
+        lines.append(wrapped(mistake.follows, 2))
+        lines.append(wrapped(f"Change: {mistake.change}.", 10, 2))
+    if not answer.causes and answer.violated:
+        explaining = explaining_of(answer)
+        lines += [] if explaining else open_cause
+        groups = _grouped(explaining or answer.violated)
+        other = "A later check fails too" if advice.of_checks(answer.dump.reported) else "A check fails too"
+        for group in groups[:3]:
+            head = "Cause" if explaining else other
+            faults = list(dict.fromkeys("; ".join(faults_of(answer, finding)) + _because(answer, finding) for finding in group))
+            lines.append(wrapped(f"{head}: {'; '.join(_without_repetition(faults))}.", 2, 0))
+        more = len(explaining or answer.violated) - sum(map(len, groups[:3]))
+        if more > 0:
+            lines.append(f"  and {more} more, below.")
+    elif not answer.causes and not answer.violated and answer.dump.readings and open_cause:
+        lines += ["", *open_cause]
+    return lines
+
+
+def explaining_of(answer: Answer) -> list[Finding]:
+    """The violated checks that explain what is reported; any does where the text has a failure without its number."""
+    reported = answer.dump.reported
+    return [finding for finding in answer.violated if finding.explains or (reported is not None and reported.error == 0)]
+
+
+def _grouped(findings: list[Finding]) -> list[list[Finding]]:
+    """The findings, those that are about the same fields together."""
+    groups: dict[frozenset[str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.check.must.reads, []).append(finding)
+    return list(groups.values())
+
+
+def _without_repetition(faults: list[str]) -> list[str]:
+    """Faults of one field; its name, where all begin with it, is said once."""
+    start = re.match(r".*?(?= bits? )", faults[0])
+    name = start[0] if start else ""
+    if not name or not all(fault.startswith(f"{name} bit") for fault in faults):
+        return faults
+    return [faults[0], *(fault[len(name) + 1 :] for fault in faults[1:])]
+
+
+def _open_cause(answer: Answer) -> list[str]:
+    """That the text does not show what the reported outcome comes from, and which fields would."""
+    names = [name for name, _ in answer.missing_fields() if name in FIELDS][:4]
+    fields = ", ".join(f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in names)
+    missing = f"; fields that decide are missing, first of all {fields}" if fields else "; what decides is not in it"
+    if not answer.undecided and not answer.violated:
+        missing = (
+            ", and it leaves none open that could end so. Then the VMCS held something else when it was entered (the dump was made later, or is another "
+            "one's), or what refused it was not the processor but a hypervisor below (nested virtualization)"
+        )
+    fault = "no check that ends in the reported outcome" if answer.violated else "no check"
+    if missing.startswith("; what decides") and answer.two_readings():
+        missing = " that every reading of the manual has"
+    lines = [wrapped(f"Cause: not decidable from this text. What it shows violates {fault}{missing}.", 2, 0)]
+    for finding in answer.two_readings()[:_MOST_READINGS]:
+        faults = "; ".join(faults_of(answer, finding))
+        lines.append(wrapped(f"Suspect: {faults}, on a processor that makes this check; the manual can be read in two ways here.", 2, 0))
+    certain = Evaluator(answer.state.values.get, answer.knowledge.lookup(answer.knowledge.widths[0], typical=False).get)
+    sources = {fact: fact_source(fact) for finding in answer.undecided for fact in finding.facts}
+    return lines + [wrapped(f"Suspect: {text}.", 2, 0) for text in suspicions(answer.undecided, evaluator(answer), certain, sources)]
+
+
+def _because(answer: Answer, finding: Finding) -> str:
+    """The part of the premise that lies in other fields than the fault, where that is what a person would look at."""
+    own = finding.check.must.reads
+    when = finding.check.when
+    known = evaluator(answer)
+    parts = [
+        part
+        for part in (when.args if when.op == "all" else (when,))
+        if known.judge(part).truth is True
+        and (
+            (part.op in ("bit", "one_of", "eq") and not part.reads & own)
+            or ((part.args[0].op if part.op == "not" else part.op) == "bit" and all(name.endswith("_controls") for name in part.reads))
+        )
+    ]
+    words = [text for part in parts for text in premises(part) if "activate" not in text]
+    return f", because {' and '.join(words)}" if words else ""
+
+
+def _change(answer: Answer, verified: str) -> list[str]:
+    lines = []
+    for index, repair in enumerate(answer.repairs):
+        if index and answer.causes:
+            break
+        mends = "Smallest change: " if explaining_of(answer) else "To mend that: "
+        head = mends if not index else "  or: "
+        lines.append(wrapped(head + "; ".join(_change_words(repair)) + ".", 4, 0))
+    if answer.repairs or answer.encodings_are_the_cause:
+        known = "no check that this text decides is violated any more"
+        lines.append(wrapped(f"With that change {known} (predicted by the model).", 2))
+    if verified:
+        lines.append(wrapped(verified, 2))
+    return lines
+
+
+def _change_words(repair: Repair) -> list[str]:
+    words = []
+    for change in repair.changes:
+        before = "" if change.old is None else f" in place of {shown(change.field, change.old)}"
+        bits = ""
+        if change.old is not None:
+            differing = change.old ^ change.new
+            if differing.bit_count() <= 3:
+                named = [f"bit {bit}{_label(change.field, bit)} = {change.new >> bit & 1}" for bit in range(64) if differing >> bit & 1]
+                bits = f" ({', '.join(named)})"
+        words.append(
+            f"set {spoken(change.field)} ({FIELDS[change.field].encoding:04X}H) to {shown(change.field, change.new)}{before}{bits}"
+        )
+    return words
+
+
+def _label(field: str, bit: int) -> str:
+    name = bit_name(field, bit)
+    return f" {name}" if name else ""

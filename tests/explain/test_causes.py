@@ -1,0 +1,105 @@
+"""Which of several mistakes is called the cause: only one whose field is looked at in the stage that failed."""
+
+from __future__ import annotations
+
+import pytest
+
+from vmfuzz.errors import VmfuzzError
+from vmfuzz.execute.base import open_executor
+from vmfuzz.explain.answer import answer
+from vmfuzz.explain.as_json import to_json
+from vmfuzz.explain.reading import read_text
+from vmfuzz.explain.render import render
+from vmfuzz.explain.verify import verified
+
+
+def answered(text):
+    (dump,) = read_text(text, "text")
+    return answer(dump)
+
+
+@pytest.mark.parametrize("reported", ["", "VM-instruction error: 7\n"])
+def test_guest_state_is_no_cause_of_a_refused_control(reported):
+    found = answered(f"{reported}PIN_BASED_VM_EXEC_CONTROL = 0x1\nVMCS_LINK_POINTER = 0x0\n")
+    assert [mistake.field for mistake in found.causes] == ["pin_based_controls"]
+    assert [mistake.field for mistake in found.remarks] == ["vmcs_link_pointer"]
+
+
+def test_a_link_pointer_is_the_cause_where_guest_state_failed():
+    found = answered("exit reason 0x80000021 qualification 4\nVMCS_LINK_POINTER = 0x0\n")
+    assert [mistake.field for mistake in found.causes] == ["vmcs_link_pointer"]
+
+
+def test_controls_are_no_cause_where_guest_state_failed():
+    found = answered("exit reason 0x80000021\nPIN_BASED_VM_EXEC_CONTROL = 0x1\nGUEST_CR0 = 0x11\n")
+    assert found.causes == []
+    assert [(mistake.field, mistake.stops) for mistake in found.remarks] == [("pin_based_controls", False)]
+
+
+def test_control_words_that_are_all_0_are_a_vmcs_that_was_never_written():
+    found = answered("pin=0x0 primary=0x0 secondary=0x0\nexit=0x0 entry=0x0 link=0x0\n")
+    assert "never written" in found.causes[0].what
+    assert "VMCLEAR" in found.causes[0].follows
+    assert found.repairs == []  # bits set in the words would not mend it
+    assert "never written" not in render(answered("PIN_BASED_VM_EXEC_CONTROL = 0x0\nCPU_BASED_VM_EXEC_CONTROL = 0x04006172\n"))
+
+
+def test_control_words_as_wanted_are_one_mistake():
+    text = "PIN_BASED_VM_EXEC_CONTROL = 0x1\nCPU_BASED_VM_EXEC_CONTROL = 0x80\nVM_EXIT_CONTROLS = 0x200\nVM_ENTRY_CONTROLS = 0x200\n"
+    found = answered(text)
+    (mistake,) = found.causes
+    assert "00000016H, 04006172H, 00036DFBH and 000011FBH" in mistake.what
+    assert "00000017H, 040061F2H, 00036FFBH and 000013FBH" in mistake.change
+    assert found.remarks == []
+
+
+def test_the_limit_of_a_task_state_segment_is_no_limit_in_pages():
+    found = answered("GUEST_TR_LIMIT = 0x67\nGUEST_TR_AR = 0x808b\nexit reason 0x80000021\n")
+    assert found.causes == []
+    assert [(change.field, change.new) for change in found.repairs[0].changes] == [("guest_tr_access_rights", 0x8B)]
+    text = " ".join(render(found, explain=True).split())
+    assert "therefore has G = 0" in text
+    assert "It applies because guest TR limit bits 11:0 are not FFFH" in text
+
+
+def test_lma_without_pae_is_suspect_whatever_the_control_says_that_the_text_does_not_show():
+    values = "GUEST_CR0 = 0x80000031\nGUEST_CR4 = 0x2000\nGUEST_IA32_EFER = 0x500\n"
+    (mistake,) = answered(values).remarks
+    assert mistake.what == "guest IA32_EFER bit 10 (LMA) is 1, but guest CR4 bit 5 (PAE) is 0."
+    assert mistake.stops
+    text = " ".join(render(answered(values)).split())
+    assert "Also suspect" in text
+    assert answered(values.replace("0x2000", "0x2020")).remarks == []
+    assert answered(values + "VM_ENTRY_CONTROLS = 0x93ff\nexit reason 0x80000021\n").remarks == []  # judged by the checks
+    assert answered(values + "VM-instruction error: 7\n").remarks == []
+
+
+def test_a_check_that_hangs_on_a_capability_is_contradicted_by_no_success():
+    found = answered("exit reason: 0x30\nVM_ENTRY_INTR_INFO = 0x80000603\nVM_ENTRY_INSTRUCTION_LEN = 0\n")
+    assert (found.contradicted, found.violated, found.exit_code) == ([], [], 0)
+
+
+def test_an_entry_that_succeeded_is_no_failure_whatever_the_values_are():
+    found = answered("exit reason: 0x30\nGUEST_CR4 = 0x0\n")
+    assert [finding.check.id for finding in found.contradicted] == ["guest.cr4.fixed.ones"]
+    assert found.exit_code == 0
+
+
+def test_a_check_that_rests_on_a_reading_of_the_manual_is_a_suspect_and_named():
+    found = answered("VM_ENTRY_CONTROLS = 0x1011ff\nGUEST_SSP = 0x7fc180012fd0\nexit reason 0x80000021\n")
+    (finding,) = found.two_readings()
+    assert (finding.check.id, finding.missing, finding.facts) == ("guest.ssp.high", frozenset(), frozenset())
+    text = " ".join(render(found).split())
+    assert "Suspect: guest SSP bits 63:32 are 7FC1H, but must be 0, on a processor that makes this check" in text
+    assert "Manual: it can be read in two ways (`vmfuzz ambiguities`): Bits 63:32 of guest SSP outside 64-bit mode." in text
+    assert [one["ambiguity"] for one in to_json(found)["undecided"] if one["ambiguity"]] == ["ssp-high-outside-64-bit-mode"]
+
+
+def test_the_trial_says_what_it_carried_over_of_cr3():
+    try:
+        open_executor().close()
+    except VmfuzzError as error:
+        pytest.skip(str(error))
+    said = verified(answered("GUEST_CR3 = 0x8000000012345000\nexit reason 0x80000021\n"))
+    assert "Carried over: the faulty bits of CR3. Not carried over:" in said
+    assert "the rest of CR3 and other addresses" in said
