@@ -99,7 +99,9 @@ def test_a_short_list():
 
 
 def test_names_of_the_manual_and_names_without_an_area():
-    (dump,) = read_text("| Guest CR0 | 00006800H |\n| Host CR0 | 00006C00H |\n| Host CR4 | 00006C06H |\n| Host CR3 | 00006C02H |\n")
+    (dump,) = read_text(
+        "| Guest CR0 | 00006800H |\n| Host CR0 | 00006C00H |\n| Host CR4 | 00006C06H |\n| VM-instruction error | 00004400H |\n"
+    )
     assert accused(dump) == {"host_cr4": 0x6C06}
     (dump,) = read_text("cr0 = 0x6c00\ncr3 = 0x6c02\ncr4 = 0x6c04\nrsp = 0x6c14\nrip = 0x6c16\n")
     assert (dump.readings, accused(dump)) == ({}, {})
@@ -118,6 +120,17 @@ def test_a_dump_that_gives_encodings_too_is_no_list(line):
     )
     (dump,) = read_text("".join(line.format(*value) + "\n" for value in values))
     assert [reading.value for reading in dump.readings.values()] == [value for _, _, value in values]
+
+
+@pytest.mark.parametrize("word", ["unavailable", "not supported", "failed", "<error>"])
+def test_a_dump_without_values_is_no_list(word):
+    (dump,) = read_text("".join(f"(0x{value:04x}) {name} = {word}\n" for name, value in LIST))
+    assert (dump.definitions, dump.readings) == ([], {})
+
+
+def test_the_last_line_of_a_list_has_no_comma():
+    (dump,) = read_text("fields = {\n  GUEST_CR0: 0x6800,\n  GUEST_CR3: 0x6802,\n  GUEST_CS_AR: 0x4816,\n  GUEST_RIP: 0x6820\n}\n")
+    assert (dump.readings, accused(dump)) == ({}, {"guest_rip": 0x6820})
 
 
 def test_values_that_follow_a_list_in_its_form_are_values():

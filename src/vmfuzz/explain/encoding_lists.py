@@ -27,6 +27,11 @@ _TOKEN: Final = re.compile(rf"{_NUMBER}|(?P<word>[A-Za-z_][\w.]{{0,79}})")
 _ASIDE: Final = re.compile(r"/\*[^*]*(?:\*/|$)|//.*|\s(?:#|--)\s.*|\s;.*|\b(?:16|32|64)[- ][Bb]it\b")
 #: `vmwrite(0x6C02, guest_cr3)` hands a value over, it names nothing.
 _CALL: Final = re.compile(r"(?:write|read|wr|rd|set|get|load|store)\w{0,20}\s*(?:::<\w+>)?[(!]|\bvm(?:write|read)", re.IGNORECASE)
+#: `(0x0810) guest_interrupt_status = unavailable` is a line of a dump.
+_ABSENT: Final = re.compile(
+    r"[=:<(|\[]\s*(?:un(?:available|supported|known|defined|readable)|not\s[\w ]{1,20}|n/?a|none|null|fail\w*|err\w*|invalid|missing|-+)[\s>)|\]]*$",
+    re.IGNORECASE,
+)
 #: A list of encodings has no longer lines than this.
 _LONGEST: Final = 400
 #: A word that is a number without any mark, if there is another number beside it: a value behind an encoding.
@@ -117,6 +122,10 @@ def _has_encoding(text: str) -> bool:
     )
 
 
+def _has_number(text: str) -> bool:
+    return any(match["word"] is None for match in _TOKEN.finditer(text))
+
+
 def _values(match: re.Match[str]) -> tuple[int, ...]:
     """What a number may be: one without any mark is decimal or hexadecimal."""
     if match["bare"] is None:
@@ -131,6 +140,8 @@ def _shape(text: str) -> tuple[tuple[tuple[str, str, int], ...], bool, str]:
     if len(text) > _LONGEST or _CALL.search(text):
         return (), False, ""
     bare = _ASIDE.sub(" ", text)
+    if _ABSENT.search(bare):
+        return (), not _has_number(bare), ""
     parts: list[list[str] | tuple[int, ...]] = []  # words, number, words, ...
     for match in _TOKEN.finditer(bare):
         if match["word"] is None:
@@ -146,7 +157,7 @@ def _shape(text: str) -> tuple[tuple[tuple[str, str, int], ...], bool, str]:
         return (), False, ""
     pairs = _paired(parts, len(numbers)) or _paired(parts[::-1], len(numbers))[::-1]
     if pairs:
-        return tuple(pairs), True, "".join(_TOKEN.sub("", bare).split())
+        return tuple(pairs), True, "".join(_TOKEN.sub("", bare).split()).rstrip(",;)}")
     return (), len(numbers) == 1 and min(numbers[0]) <= 0xFFFF and any(isinstance(part, list) for part in parts), ""
 
 

@@ -155,7 +155,8 @@ def _segment(match: re.Match[str], line: Line, dump: Dump, beside_only: bool) ->
         known = _printed(match[part]) if part == "base" else ALL
         _note(dump, f"guest_{register}_{field}", int(match[part], 16), f"{match['name']} {field}", line.number, beside_only, known)
     rights = int(match["flags"], 16) >> 8 & 0xF0FF
-    # nothing in the dump says whether the segment is unusable; a segment that is not present mostly is
+    # Nothing in the dump says whether the segment is unusable; one that is not present mostly is. Newer versions of QEMU clear P for an unusable
+    # segment (so that P = 1 means usable there), older ones print P as KVM gives it, and the dump does not tell which version made it.
     known = ALL & ~(1 << 16) if rights >> 7 & 1 else ALL & ~0x1F0FF
     _note(dump, f"guest_{register}_access_rights", rights, f"{match['name']} flags >> 8", line.number, beside_only, known)
 

@@ -107,7 +107,7 @@ def _mistake(dump: Dump, before: _Trial, best: _Trial) -> Mistake:
     order = [name for name in _TELLING if name in held] + [name for name in held if name not in _TELLING]
     telling = [name for name in order if dump.readings[name].value][:_EXAMPLES]
     examples = "; ".join(
-        f"{spoken(name)} holds {shown(name, dump.readings[name].value)}, which is {spoken(held[name])}" for name in telling
+        f"{spoken(name)} holds {shown(name, dump.readings[name].value)}, which belongs in {spoken(held[name])}" for name in telling
     )
     return Mistake(
         f"It looks as if the guest's fields hold each other's values, in the order of the encodings: {', '.join(moved)}.",
