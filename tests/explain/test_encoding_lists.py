@@ -108,6 +108,18 @@ def test_names_of_the_manual_and_names_without_an_area():
     assert {item.field for item in dump.definitions} == {"host_cr0", "host_cr3", "host_cr4", "host_rsp", "host_rip"}
 
 
+@pytest.mark.parametrize("line", ["PAIR({0:#x}, {1:#x}, {2})", "| {2} | {0:04X}H | {1:04X}H |"])
+def test_one_name_for_guest_and_host(line):
+    rows = ((0x800, 0xC00, "ES_selector"), (0x802, 0xC02, "CS_selector"), (0x6800, 0x6C00, "CR0"), (0x6804, 0x6C06, "CR4"))
+    (dump,) = read_text("".join(line.format(*row) + "\n" for row in rows))
+    assert (dump.readings, accused(dump), len(dump.definitions)) == ({}, {"host_cr4": 0x6C06}, 8)
+
+
+def test_a_letter_in_a_name_is_no_value():
+    (dump,) = read_text("| Address of I/O bitmap A | 00002000H |\n| Address of I/O bitmap B | 00002002H |\n| Guest CR0 | 00006800H |\n")
+    assert (dump.readings, len(dump.definitions)) == ({}, 3)
+
+
 @pytest.mark.parametrize(
     "line", ["0x{0:04x} {1} {2:x}", "{0:04X}H {1} {2:X}H", "{0:04x}  {1}  {2:08x}", "{1} (0x{0:04x}): {2:#x}", "{1}[{0:x}] = {2:#x}"]
 )

@@ -153,9 +153,12 @@ def _shape(text: str) -> tuple[tuple[tuple[str, str, int], ...], bool, str]:
     numbers = [part for part in parts if isinstance(part, tuple)]
     if not numbers:
         return (), True, ""
-    if any(_HEX.fullmatch(word) for part in parts if isinstance(part, list) for word in part):
+    words = [word for part in parts if isinstance(part, list) for word in part]
+    if any(_HEX.fullmatch(word) and len(word) > 1 for word in words) or (
+        words and _HEX.fullmatch(words[-1]) and isinstance(parts[-1], list)
+    ):
         return (), False, ""
-    pairs = _paired(parts, len(numbers)) or _paired(parts[::-1], len(numbers))[::-1]
+    pairs = _paired(parts, len(numbers)) or _paired(parts[::-1], len(numbers))[::-1] or _both(words, numbers)
     if pairs:
         return tuple(pairs), True, "".join(_TOKEN.sub("", bare).split()).rstrip(",;)}")
     return (), len(numbers) == 1 and min(numbers[0]) <= 0xFFFF and any(isinstance(part, list) for part in parts), ""
@@ -170,6 +173,15 @@ def _paired(parts: Sequence[list[str] | tuple[int, ...]], count: int) -> list[tu
             if pair is not None:
                 pairs.append(pair)
     return pairs if len(pairs) == count else []
+
+
+def _both(words: list[str], numbers: list[tuple[int, ...]]) -> list[tuple[str, str, int]]:
+    """One name with the encodings of the guest's field and of the host's beside it, of which at least one is right."""
+    found = _named(words, numbers[0]) if len(numbers) == 2 else None
+    host = found[1].replace("guest_", "host_", 1) if found is not None and found[1].startswith("guest_") else ""
+    if found is None or host not in FIELDS or not all(min(number) >= SMALLEST and min(number) & ~1 in BY_ENCODING for number in numbers):
+        return []
+    return [found, (found[0], host, min(numbers[1]))]
 
 
 def _named(words: list[str], values: tuple[int, ...]) -> tuple[str, str, int] | None:
