@@ -150,6 +150,12 @@ def test_values_that_follow_a_list_in_its_form_are_values():
     assert set(dump.readings) == {"guest_es_limit", "guest_ds_access_rights", "guest_cr0"}
 
 
+def test_a_log_that_names_fields_with_their_encodings_is_a_list():
+    names = (("GUEST_CS_SELECTOR", 0x802), ("GUEST_CS_LIMIT", 0x4802), ("GUEST_CS_AR_BYTES", 0x4814), ("GUEST_RIP", 0x681E))
+    (dump,) = read_text("".join(f"vmwrite {name} ({value:#x}) ok\n" for name, value in names))
+    assert (dump.readings, accused(dump)) == ({}, {"guest_cs_access_rights": 0x4814})
+
+
 def test_a_call_hands_over_a_value_and_names_nothing():
     (dump,) = read_text(
         "vmwrite(0x6800, guest_cr0);\nvmwrite(0x6802, guest_cr3);\nvmwrite(0x6c02, guest_cr3);\nvmwrite(0x6c00, guest_cr0);\n"

@@ -26,7 +26,9 @@ _TOKEN: Final = re.compile(rf"{_NUMBER}|(?P<word>[A-Za-z_][\w.]{{0,79}})")
 #: A comment to the end of the line, and one within it; "16-bit" says how wide a field is.
 _ASIDE: Final = re.compile(r"/\*[^*]*(?:\*/|$)|//.*|\s(?:#|--)\s.*|\s;.*|\b(?:16|32|64)[- ][Bb]it\b")
 #: `vmwrite(0x6C02, guest_cr3)` hands a value over, it names nothing.
-_CALL: Final = re.compile(r"(?:write|read|wr|rd|set|get|load|store)\w{0,20}\s*(?:::<\w+>)?[(!]|\bvm(?:write|read)", re.IGNORECASE)
+_CALL: Final = re.compile(
+    r"(?:write|read|wr|rd|set|get|load|store)\w{0,20}\s*(?:::<\w+>)?[(!]|\bvm(?:write|read)[^,(]{1,80},", re.IGNORECASE
+)
 #: `(0x0810) guest_interrupt_status = unavailable` is a line of a dump.
 _ABSENT: Final = re.compile(
     r"[=:<(|\[]\s*(?:un(?:available|supported|known|defined|readable)|not\s[\w ]{1,20}|n/?a|none|null|fail\w*|err\w*|invalid|missing|-+)[\s>)|\]]*$",
