@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.answer import Answer, answer
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.render import render
@@ -47,6 +48,46 @@ def test_every_part_one_place_off(order, step):
         return f"{match['name']}:{match['head']}sel={source['sel']}, attr={source['attr']}, limit={source['limit']}, base={source['base']}"
 
     assert "one place off" in said(SEGMENT.sub(moved, KVM))
+
+
+#: the guest's fields of each width, in the order of their encodings
+GROUPS = {
+    width: [name for name in FIELDS if name.startswith("guest_") and FIELDS[name].encoding >> 10 == kind]
+    for width, kind in (("16-bit", 2), ("32-bit", 0x12), ("natural-width", 0x1A))
+}
+
+
+def moved_by(values: dict[str, int], steps: dict[str, int]) -> str:
+    """A text in which each field of these groups has the value of the one so many places on."""
+    lines = []
+    for group, names in GROUPS.items():
+        step = steps.get(group, 0)
+        for index, name in enumerate(names):
+            source = names[index + step] if 0 <= index + step < len(names) else ""
+            if name in values and source in values:
+                lines.append(f"{name} = {values[source] & (1 << FIELDS[name].width) - 1:#x}")
+    return "\n".join([*lines, "exit reason 0x80000021"])
+
+
+@pytest.mark.parametrize(
+    "steps", [{"natural-width": -1}, {"natural-width": 2}, {"32-bit": 1}, {"32-bit": -2}, {"32-bit": 2, "natural-width": 1}]
+)
+def test_groups_of_fields_off_their_places(steps):
+    values = {name: reading.value for name, reading in read_text(KVM)[0].readings.items()}
+    found = answered(moved_by(values, steps)).causes[0]
+    assert "hold each other's values" in found.what
+    for group, step in steps.items():
+        assert f"the {group} fields stand {'one place' if abs(step) == 1 else 'two places'} off" in found.what
+    assert said(moved_by(values, {})) == ""
+
+
+def test_many_mistakes_are_no_shift():
+    values = {name: reading.value for name, reading in read_text(KVM)[0].readings.items()}
+    values |= {"guest_cr0": 0x10, "guest_cr4": 0, "guest_rflags": 0, "guest_cs_access_rights": 0xA013, "guest_tr_access_rights": 0x81}
+    values |= {"guest_idtr_limit": 0x1FFFF, "guest_activity_state": 9, "guest_pending_debug_exceptions": 0xF0}
+    found = answered(moved_by(values, {}))
+    assert len(found.violated) >= 8
+    assert not any("each other" in cause.what for cause in found.causes)
 
 
 @pytest.mark.parametrize("rights", ["0x00209b00", "0x00af9b00", "0x00a09f00"])

@@ -1,4 +1,7 @@
-"""Lists of encodings in source text (enum, #define, constants, EQU): what each name was meant to be, and the encoding it has been given."""
+"""Lists of encodings in source text: what each name was meant to be, and the encoding it has been given.
+
+Here are the forms that can only be definitions (enum, #define, constants, EQU), of which half may be wrong; lists in any form: encoding_lists.py.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
+from vmfuzz.explain import encoding_lists
 from vmfuzz.explain.dump import Definition, Dump
 from vmfuzz.explain.names import match_label
 from vmfuzz.explain.text import Line
@@ -48,9 +52,12 @@ def collect(lines: list[Line], dump: Dump) -> set[int]:
             in_enum = False
     dump.zeroed = dump.zeroed or any(_says_zeroed(line.raw) for line in lines)
     kept = next((found for found in (sure + perhaps, sure, perhaps) if _mostly_right(found)), [])
+    listed, taken = encoding_lists.find(lines)
+    known = {(definition.name, definition.line) for definition in kept}
+    kept += [definition for definition in listed if (definition.name, definition.line) not in known]
     dump.definitions += kept
     _collect_writes(lines, dump)
-    return {definition.line for definition in kept}
+    return taken | {definition.line for definition in kept}
 
 
 @lru_cache(maxsize=1 << 13)

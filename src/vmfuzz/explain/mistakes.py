@@ -6,17 +6,12 @@ Each mistake names what was found, what follows, and what to change. `stops` say
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.atoms import shown, spoken
 from vmfuzz.explain.definitions import wrong
 from vmfuzz.explain.dump import Definition, Dump
-
-#: Bits of an encoding that are 0 in every one (SDM Vol. 3C, "Field Encoding in VMCS").
-_RESERVED: Final = 0xFFFF9000
-#: The smallest encoding outside of the 16-bit control fields.
-_SMALLEST: Final = 0x800
+from vmfuzz.explain.encoding_lists import may_be_meant
 
 
 @dataclass(frozen=True)
@@ -38,16 +33,9 @@ def used_wrong_definitions(dump: Dump) -> list[Definition]:
     encoding.
     """
     right = {item.field for item in dump.definitions if FIELDS[item.field].encoding == item.encoding}
-    return [
-        item for item in wrong(dump) if item.name in dump.written or (not dump.written and item.field not in right and _may_be_meant(item))
-    ]
-
-
-def _may_be_meant(item: Definition) -> bool:
-    """Whether the number can have been meant as an encoding: small ones are values, except where the field's own encoding is small."""
-    if item.encoding < _SMALLEST <= FIELDS[item.field].encoding:
-        return False
-    return item.encoding & ~1 in BY_ENCODING or not item.encoding & _RESERVED
+    if dump.written:
+        return [item for item in wrong(dump) if item.name in dump.written]
+    return [item for item in wrong(dump) if item.field not in right and may_be_meant(item.field, item.encoding)]
 
 
 def encoding_mistakes(dump: Dump, stopping: frozenset[str]) -> list[Mistake]:

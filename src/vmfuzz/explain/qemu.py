@@ -25,6 +25,12 @@ _STARTS: Final = re.compile(
     rf"EAX={_DIGIT}{{8}} EBX|ESI={_DIGIT}{{8}}|EIP={_DIGIT}{{8}} EFL|(?:RAX|RSI|R8 ?|R12)={_DIGIT}{{16}}|RIP={_DIGIT}{{16}} RFL|"
     rf"CR0={_DIGIT}{{8}} CR2|DR[06]={_DIGIT}{{16}}|EFER={_DIGIT}{{16}}$|Code=|(?:[CDSEFG]S |LDT|TR )={_DIGIT}{{4}} |[GI]DT= "
 )
+#: The register with which a line of the dump begins.
+_FIRST: Final = re.compile(r"([A-Z][A-Z0-9]{1,3}) ?=")
+#: So many lines with registers that were there already begin another dump; and more dumps than this nobody reads.
+_AGAIN, _MOST = 3, 4
+_FAILED: Final = re.compile(r"entry failed|hardware error|internal error", re.IGNORECASE)
+_HEAD: Final = 200
 #: "KVM: entry failed" comes with this advice; it says nothing about the dump at hand
 _ADVICE: Final = re.compile(
     r"If you're running a guest on an Intel machine|support, the failure can be most likely|state for Intel VT|which is not supported on less recent"
@@ -73,6 +79,38 @@ def _is_vbox_text(text: str) -> bool:
     return _VBOX_LINE.search(text) is not None
 
 
+def dumps_of(lines: list[Line], others: list[Line]) -> list[tuple[list[Line], bool]]:
+    """The register dumps among QEMU's lines, each with whether a line that says "failed" stands above it; those first. At least one, perhaps empty."""
+    parts: list[list[Line]] = [[]]
+    seen: set[str] = set()
+    for index, line in enumerate(lines):
+        following = [_kind(later.text) for later in lines[index : index + _AGAIN]]
+        if following[0] and len(following) > 1 and seen.issuperset(following):
+            parts.append([])
+            seen = set()
+        parts[-1].append(line)
+        seen.add(following[0])
+    failures = [line.number for line in others if _FAILED.search(line.text[:_HEAD])]
+    found: list[tuple[list[Line], bool]] = []
+    known: list[set[str]] = []
+    end = 0
+    for part in parts:
+        registers = [line for line in part if _kind(line.text)]
+        texts = {line.text for line in registers}
+        if not found or not any(texts <= earlier for earlier in known):  # else it is quoted
+            known.append(texts)
+            found.append((part, bool(registers) and any(end < number < registers[0].number for number in failures)))
+        end = registers[-1].number if registers else end
+    return sorted(found, key=lambda one: not one[1])[:_MOST]
+
+
+@lru_cache(maxsize=1 << 13)
+def _kind(text: str) -> str:
+    """The register with which a line begins, "" for a line of another kind; EAX and RAX are one."""
+    match = _FIRST.match(text)
+    return match[1].lstrip("ER") or match[1] if match else ""
+
+
 def parse_qemu(lines: list[Line], dump: Dump, beside_only: bool) -> None:
     """Read the register dump. `beside_only`: the VMCS itself is in the same text, so these values only stand beside it."""
     for line in lines:
@@ -117,7 +155,8 @@ def _segment(match: re.Match[str], line: Line, dump: Dump, beside_only: bool) ->
         known = _printed(match[part]) if part == "base" else ALL
         _note(dump, f"guest_{register}_{field}", int(match[part], 16), f"{match['name']} {field}", line.number, beside_only, known)
     rights = int(match["flags"], 16) >> 8 & 0xF0FF
-    # nothing in the dump says whether the segment is unusable; a segment that is not present mostly is
+    # Nothing in the dump says whether the segment is unusable; one that is not present mostly is. Newer versions of QEMU clear P for an unusable
+    # segment (so that P = 1 means usable there), older ones print P as KVM gives it, and the dump does not tell which version made it.
     known = ALL & ~(1 << 16) if rights >> 7 & 1 else ALL & ~0x1F0FF
     _note(dump, f"guest_{register}_access_rights", rights, f"{match['name']} flags >> 8", line.number, beside_only, known)
 

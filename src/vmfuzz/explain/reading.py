@@ -83,11 +83,13 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
     if hidden:
         rest = [line for line in rest if not _MANY_NUMBERS.search(line.text)]
     ends = Ends(begins_within(lines), lines[-1] if lines and not mended.endswith("\n") else None)
-    dumps = [_vmcs_dump(part, name, ends) for part in vmcs_parts] or [Dump(name)]
+    from_qemu = qemu.dumps_of(qemu_lines, rest) if not vmcs_parts else [(qemu_lines, True)]
+    dumps = [_vmcs_dump(part, name, ends) for part in vmcs_parts] or [Dump(name) for _ in from_qemu]
     for index, dump in enumerate(dumps):
         if len(dumps) > 1:
             dump.name = f"{name}, dump {index + 1} of {len(dumps)}"
-        qemu.parse_qemu(qemu_lines, dump, beside_only=bool(vmcs_parts))
+        registers, failed = from_qemu[index % len(from_qemu)]
+        qemu.parse_qemu(registers, dump, beside_only=bool(vmcs_parts))
         qemu.parse_vbox(vbox_lines, dump)
         vmcb = not vmcs_parts and amd.is_vmcb(mended)
         if not vmcb:
@@ -95,6 +97,8 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
         _drop_garbled(dump, garbled(lines))
         prose = "\n".join(line.text for line in rest) + "\n" + "\n".join(line.text for line in [*qemu_lines, *vbox_lines])
         reported.find(prose, dump)
+        if not failed and from_qemu[0][1]:
+            dump.reported = None  # the failure stands above another register dump
         programs.find(rest, dump)
         dump.nested = nested.note(mended, dump)
         dump.format = _format(dump, bool(vmcs_parts), "(XEN)" in mended or "VMCS Area" in mended, bool(qemu_lines), bool(vbox_lines))

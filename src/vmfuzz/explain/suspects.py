@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from vmfuzz.arch.registers import AR
 from vmfuzz.explain.atoms import spoken
-from vmfuzz.explain.judge import Finding
+from vmfuzz.explain.judge import Finding, Verdict
 from vmfuzz.explain.teach import fault_lines, premises
 from vmfuzz.model.expr import Cond
 from vmfuzz.model.partial import Evaluator
@@ -15,26 +16,61 @@ from vmfuzz.model.wording import bit_name
 #: What may be missing from a text that makes a fault with these only a suspicion.
 _MAY_BE_MISSING: Final = frozenset({"vm_entry_controls", "guest_rflags", "guest_ia32_debugctl"})
 _ENTRY: Final = "vm_entry_controls"
+_RIGHTS: Final = "_access_rights"
 _MOST: Final = 3
 
 
 def suspicions(undecided: Iterable[Finding], usual: Evaluator, certain: Evaluator, source: dict[str, str]) -> list[str]:
-    """Sentences, at most three: faults whose premise the text leaves open, and bits that the processor may or may not allow.
+    """Sentences, at most three: faults whose premise the text or the manual leaves open, and bits that the processor may or may not allow.
 
     `usual` knows the usual processor's capabilities, `certain` only those that are certain; `source`: capability fact -> the MSR that holds it.
     """
-    found = []
+    found: dict[str, list[str]] = {}  # what a fault rests on -> the faults
     for finding in undecided:
         check = finding.check
-        if not finding.missing and finding.facts:
-            found += _open_bits(check.must, certain, source)
-        elif finding.missing <= _MAY_BE_MISSING and (check.id.startswith("guest.pdbg.") or _loads(check.when)):
-            faults = fault_lines(check.must, usual) if usual.judge(check.must).truth is False else []
-            parts = check.when.args if check.when.op == "all" else (check.when,)
-            unknown = [text for part in parts if usual.judge(part).truth is None for text in premises(part)]
-            if faults and unknown:
-                found.append(f"{'; '.join(faults)}, if {' and '.join(unknown)}, which the text does not show")
-    return list({text.partition(", if ")[0]: text for text in reversed(found)}.values())[::-1][:_MOST]
+        if finding.verdict is Verdict.DEPENDS and not finding.missing and check.ambiguity:
+            faults, unless = (
+                fault_lines(check.must, usual),
+                f"; whether that is checked, the SDM leaves open (vmfuzz ambiguities: {check.ambiguity})",
+            )
+        elif not finding.missing and finding.facts:
+            faults, unless = _open_bits(check.must, certain, source), ""
+        else:
+            faults, unless = _without_premise(finding, usual)
+        for fault in faults:
+            if not any(fault in others for others in found.values()):
+                found.setdefault(unless or fault, []).append(fault)
+    return [f"{'; '.join(faults)}{unless if unless not in faults else ''}" for unless, faults in found.items()][:_MOST]
+
+
+def _without_premise(finding: Finding, usual: Evaluator) -> tuple[list[str], str]:
+    """The faults of a check of which the text leaves only the premise open, and that premise."""
+    check = finding.check
+    parts = check.when.args if check.when.op == "all" else (check.when,)
+    unknown = [part for part in parts if usual.judge(part).truth is None]
+    fields = frozenset(name for name in finding.missing if name not in _MAY_BE_MISSING)
+    if fields:
+        if not all(_is_usable(part) for part in unknown) or not fields <= frozenset(name for part in unknown for name in part.reads):
+            return [], ""
+    elif not check.id.startswith("guest.pdbg.") and not _loads(check.when):
+        return [], ""
+    premise = [text for part in unknown for text in ([_usable(part)] if _is_usable(part) else premises(part))]
+    if not premise or usual.judge(check.must).truth is not False:
+        return [], ""
+    return fault_lines(check.must, usual), f", if {' and '.join(premise)}, which the text does not show"
+
+
+def _is_usable(part: Cond) -> bool:
+    """Whether a premise is that a segment register is usable."""
+    bit = part.args[0] if part.op == "not" else part
+    return bit.op == "bit" and bit.args[1] == AR.UNUSABLE and bit.args[0].op == "operand" and bit.args[0].args[0].endswith(_RIGHTS)
+
+
+def _usable(part: Cond) -> str:
+    """The premise that a segment register is usable, or not, in words."""
+    (name,) = part.reads
+    register, one = spoken(name.removesuffix(_RIGHTS)), part.op != "not"
+    return f"{register} is {'un' * one}usable (bit 16 of its access rights is {int(one)})"
 
 
 def _loads(when: Cond) -> bool:
