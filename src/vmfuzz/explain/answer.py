@@ -83,6 +83,8 @@ class Answer:
     contradicted: list[Finding] = field(default_factory=list)
     undecided: list[Finding] = field(default_factory=list)
     repairs: list[Repair] = field(default_factory=list)
+    #: all fields of a kind stand off their places: then no single value is to be mended
+    shift: Mistake | None = None
 
     @property
     def entered(self) -> bool:
@@ -142,7 +144,7 @@ def answer(dump: Dump, capabilities: Capabilities | None = None) -> Answer:
     if not result.entered:
         result.causes += programs.causes(dump, frozenset(finding.check.id for finding in result.violated))
     _mistakes(result)
-    if result.violated and not result.encodings_are_the_cause and not never_written(dump):
+    if result.violated and not result.encodings_are_the_cause and not never_written(dump) and result.shift is None:
         ignored = frozenset(finding.check.id for finding in result.contradicted)
         result.repairs = find_repairs(judged, knowledge, ignored)
         if result.repairs and len(result.repairs[0].changes) > 1:
@@ -202,13 +204,13 @@ def _mistakes(result: Answer) -> None:
         if name == "vmcs_link_pointer" or (name.startswith("guest_") and name.endswith(("_access_rights", "_limit")))
     ]
     count = len([finding for finding in result.violated if finding.verdict is Verdict.VIOLATED])
-    shift = shifted(dump, result.knowledge, count) if not result.encodings_are_the_cause else None
-    if shift is not None:
-        result.causes.insert(0, shift)
+    result.shift = shifted(dump, result.knowledge, count) if not result.encodings_are_the_cause else None
+    if result.shift is not None:
+        result.causes.insert(0, result.shift)
     stage = _failing_stage(result)
     for mistake in value_mistakes(dump, [*failing, *readers]):
         own = _stage_of(mistake)
-        if mistake.stops and not result.entered and (stage is None or own is None or own is stage):
+        if mistake.stops and result.shift is None and not result.entered and (stage is None or own is None or own is stage):
             result.causes.append(mistake)
         elif stage is not None and own is not None and own > stage and never_written(dump):
             continue  # what was never written holds no mistake of its own

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain import advice
@@ -17,9 +16,6 @@ from vmfuzz.explain.suspects import suspicions
 from vmfuzz.explain.teach import premises
 from vmfuzz.model.partial import Evaluator
 from vmfuzz.model.wording import bit_name
-
-#: So many checks that rest on a reading of the manual are named as suspects.
-_MOST_READINGS: Final = 2
 
 
 def opening(answer: Answer, verified: str) -> str:
@@ -139,9 +135,6 @@ def _open_cause(answer: Answer) -> list[str]:
     if missing.startswith("; what decides") and answer.two_readings():
         missing = " that every reading of the manual has"
     lines = [wrapped(f"Cause: not decidable from this text. What it shows violates {fault}{missing}.", 2, 0)]
-    for finding in answer.two_readings()[:_MOST_READINGS]:
-        faults = "; ".join(faults_of(answer, finding))
-        lines.append(wrapped(f"Suspect: {faults}, on a processor that makes this check; the manual can be read in two ways here.", 2, 0))
     certain = Evaluator(answer.state.values.get, answer.knowledge.lookup(answer.knowledge.widths[0], typical=False).get)
     sources = {fact: fact_source(fact) for finding in answer.undecided for fact in finding.facts}
     return lines + [wrapped(f"Suspect: {text}.", 2, 0) for text in suspicions(answer.undecided, evaluator(answer), certain, sources)]
