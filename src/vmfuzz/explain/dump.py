@@ -159,6 +159,11 @@ class Dump:
         return any(name in self.readings for name in names)
 
 
+def half(encoding: int) -> int:
+    """Which bits of a 64-bit field an access with this encoding covers: all, or 63:32 with the high encoding."""
+    return ALL - 0xFFFFFFFF if encoding & 1 else ALL
+
+
 def field_reading_names(dump: Dump) -> list[str]:
     """The VMCS fields given, in order of encoding."""
     return [name for name in FIELDS if name in dump.readings]

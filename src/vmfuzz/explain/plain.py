@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
-from vmfuzz.explain.dump import Definition
-from vmfuzz.explain.names import NOTHING, SEGMENTS, best_label, match_label, match_msr, normalise
+from vmfuzz.explain.dump import Definition, half
+from vmfuzz.explain.names import SEGMENTS, best_label, match_label, match_msr, normalise
 from vmfuzz.explain.numbers import NUMBER, read_number
 from vmfuzz.explain.plain_forms import (
     ENCODED,
@@ -29,10 +29,6 @@ from vmfuzz.explain.plain_forms import (
     STATEMENT,
 )
 from vmfuzz.explain.plain_lines import (
-    ALL_ONES,
-    assigned_field,
-    calls_in,
-    constant_of,
     is_of_guest,
     names_field,
     outline_of,
@@ -40,13 +36,11 @@ from vmfuzz.explain.plain_lines import (
     row_of,
     whole_line_forms,
 )
-from vmfuzz.explain.plain_store import PART_WORDS, PlainStore, half
+from vmfuzz.explain.plain_program import ProgramReader
+from vmfuzz.explain.plain_store import PART_WORDS
 from vmfuzz.explain.text import Line
 
 _MAX_LABEL_WORDS: Final = 7
-_IN_PROGRAM: Final = "an assignment in program text"
-_CONSTANT: Final = re.compile(r"0[xX][0-9a-fA-F]+[uUlL]*|\d+")
-_ENCODING: Final = re.compile(r"0[xX]0*([0-9a-fA-F]{3,4})")
 _OF_SYSENTER: Final = re.compile(r"(?:(?=cs)|[er](?=[is]p))(cs|[is]p)\b", re.IGNORECASE)
 #: A word of letters a to f is a number only where it is long.
 _SURE_NUMBER: Final = re.compile(r".*\d|.{4}")
@@ -54,7 +48,7 @@ _SURE_NUMBER: Final = re.compile(r".*\d|.{4}")
 _PADDED: Final = 4
 
 
-class PlainReader(PlainStore):
+class PlainReader(ProgramReader):
     """Reads lines one after the other; knows the headings above and the register last named."""
 
     def read(self, line: Line, in_code: bool = False) -> None:
@@ -64,14 +58,14 @@ class PlainReader(PlainStore):
             self.sysenter_indent = -1
         text, opens, closes, comment, fails, code = outline_of(line.text, self.source)
         self.after_failure, failed = fails, self.after_failure
+        if self._call(text + "," * line.text.endswith(",")):
+            return
         if opens and not in_code:
             self._heading(opens, line)
         elif closes:
             self.register = ("", "")
-        elif self.source and not self.named_only and self._statement(text):
+        elif (self.source and not self.named_only and self._statement(text)) or in_code or (self.source and STATEMENT.match(text)):
             return
-        elif in_code or (self.source and STATEMENT.match(text)):
-            self._call(text)
         elif FLAGS_LEFT.match(text) and (failed or (text[0] in "#/;" and not self.area)):
             self.dump.warn(f"line {self.line}: these may be the flags that a VMREAD left; they are not used as the guest's")
         elif comment:
@@ -79,11 +73,7 @@ class PlainReader(PlainStore):
                 self._store(*comment)
         elif failed and not text[:1].isupper():
             return  # what a program says of a VMREAD that failed
-        elif self._special(text) or self._separated(text):
-            return
-        elif code:
-            self._call(text)
-        else:
+        elif not (self._special(text) or self._separated(text) or code):
             self._pairs(text, line)
 
     def _is_next_of_sysenter(self, text: str) -> bool:
@@ -250,47 +240,6 @@ class PlainReader(PlainStore):
             self.dump.warn(f"line {self.line}: {label} stands with several numbers; which is the value cannot be told, so none is used")
             return True
         return self._store(label, values[0][0])
-
-    def _call(self, text: str) -> None:
-        for first, second in calls_in(text):
-            for name, value in ((first, second), (second, first)):
-                if ALL_ONES.fullmatch(value) and match_label(name).fields:
-                    value = hex(FIELDS[match_label(name).fields[0]].mask)
-                if not _CONSTANT.fullmatch(value):
-                    continue
-                encoded = _ENCODING.fullmatch(name)
-                if encoded and int(encoded[1], 16) in BY_ENCODING:
-                    self._put(BY_ENCODING[int(encoded[1], 16)].name, int(value.rstrip("uUlL"), 0), name)
-                    break
-                if match_label(name).fields:
-                    self._store(name, value)
-                    break
-
-    def _statement(self, text: str) -> bool:
-        """Read a statement of a program that assigns to what is clearly a field; returns whether it is one.
-
-        A program may assign more than once, under conditions that the text does not show: a field whose value is not always a constant, or is
-        changed afterwards, is not used.
-        """
-        statement = STATEMENT.match(text)
-        match = assigned_field(statement["name"]) if statement else NOTHING
-        if not statement or len(match.fields) != 1:
-            return False
-        field = match.fields[0]
-        constant = None if statement["change"] else constant_of(statement["value"].strip(), field)
-        if constant is None:
-            reading = self.dump.readings.get(field)
-            if reading is not None and reading.assumed == _IN_PROGRAM:
-                del self.dump.readings[field]
-            if field not in self.computed:
-                self.dump.warn(f"line {self.line}: {statement['name']} is program text whose value is not in it; it is not used")
-            self.computed.add(field)
-        elif field not in self.computed:
-            value, known = constant
-            if match.high:
-                value, known = value << 32, half(1)
-            self._put(field, value, statement["name"], assumed=_IN_PROGRAM, known=known)
-        return True
 
     # Pairs in a line
 

@@ -31,7 +31,6 @@ READ_CALL: Final = re.compile(
 #: What is printed behind a VMREAD that failed: the flags that it left, not the guest's.
 FLAGS_LEFT: Final = re.compile(r"[#/;\s]*[re]?flags\s*[:=]", re.IGNORECASE)
 READ_FAILED: Final = re.compile(r"vm_?read\b.*\bfail", re.IGNORECASE)
-CALL: Final = re.compile(r"\b\w*(?:vm_?write|vmcs_?write)\w*\s*\(\s*(?P<first>[\w:.~-]+)\s*,\s*(?P<second>[\w:.~-]+)\s*[,)]", re.IGNORECASE)
 #: `4802 GUEST_CS_LIMIT: ffff`, `0x4802 = 0xffff`, `4802H (GUEST_CS_LIMIT): FFFFH`
 ENCODED: Final = re.compile(
     rf"(?:0[xX](?=[0-9a-fA-F]{{3,8}}\b)0*(?P<encoding>[0-9a-fA-F]{{1,4}})|(?P<bare>[0-9a-fA-F]{{4}})[hH]?\b)\s*(?:[(\[]?(?P<name>(?![0-9a-fA-F]+\b)[A-Za-z_]\w*)[)\]]?\s*)?"
@@ -51,13 +50,8 @@ ASSIGNED: Final = re.compile(rf"[A-Za-z_][\w.\[\]]*(?:->[\w.\[\]]+)*\s*[:=]\s*{N
 STATEMENT: Final = re.compile(
     r"(?P<name>[A-Za-z_](?:->|[\w.\[\]])*)\s*(?P<change>[|&^+*/%-]|<<|>>)?=(?!=)\s*(?P<value>[^;]*);\s*(?:/[/*].*)?$"
 )
-_CONSTANT: Final = r"(?:0[xX][0-9a-fA-F]+|\d+)[uUlL]*"
 #: Behind a number of a program: the expression does not end there.
 GOES_ON: Final = re.compile(r"\s*(?:<<|>>|\|\s*\(|[&^+*]\s*[\w(~])")
-#: What a statement gives, if it is a constant: `0x83`, `(u32)0xFFFFFFFFUL`, `(1 << 13)`
-CONSTANT: Final = re.compile(
-    rf"(?:\(\s*(?P<cast>[A-Za-z_]\w*)\s*\)\s*)?(?P<open>\(\s*)?(?P<number>{_CONSTANT})(?:\s*<<\s*(?P<shift>\d{{1,2}}))?(?(open)\s*\))\s*$"
-)
 #: A pair behind a mark of a comment.
 COMMENT: Final = re.compile(rf"(?:#+|//+|;+)\s*(?P<name>[A-Za-z_][\w .]*?)\s*[:=]\s*(?P<value>{NUMBER})\s*$")
 #: After a decimal number: the same in hexadecimal.

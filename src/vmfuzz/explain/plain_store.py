@@ -9,7 +9,7 @@ from typing import Final
 
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
-from vmfuzz.explain.dump import Definition, Dump
+from vmfuzz.explain.dump import Definition, Dump, half
 from vmfuzz.explain.names import NOTHING, PARTS, SEGMENTS, complete, match_label, match_msr, normalise, uneven, usual_order
 from vmfuzz.explain.numbers import read_number
 from vmfuzz.explain.plain_forms import RIGHTS_BITS
@@ -24,6 +24,8 @@ _AREA: Final = re.compile(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNOREC
 _OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
 #: The words of a label that is nothing but a part of a register.
 PART_WORDS: Final = frozenset((part,) for part in PARTS)
+#: So many names a warning lists.
+_SHOWN: Final = 6
 _BY_PLACE: Final = "no register named on the line: read as part of the one above"
 _APART: Final = "on a line that has not the form of the dump beside it"
 _NO_AREA: Final = "no area named: read as guest state"
@@ -63,6 +65,11 @@ class PlainStore:
         self.line = 0
         self.source = False  # the text has program text in it
         self.computed: set[str] = set()  # fields that the program text assigns something to that is no constant
+        self.by_call: set[str] = set()  # fields that a call in program text gave a constant
+        self.by_call_computed: dict[str, int] = {}  # fields that a call gave something else, with the line
+        self.unfinished = ""  # the beginning of a call that goes on in the next line
+        self.commented: list[int] = []  # lines whose calls stand in a comment
+        self.in_comment = False  # a comment of C goes on
         self.encodings_first = False  # lines of nothing but an encoding and a value are no accident in this text
         self.after_failure = False  # the line before says that a VMREAD failed
         self.agreeing = 0  # lines that give a name and the encoding that the field has
@@ -73,6 +80,7 @@ class PlainStore:
         """Decide what only the whole text can decide: whether numbers beside names are encodings, and whether places mean anything."""
         self._settle_encodings()
         self._drop_misplaced()
+        self._sum_up_calls()
 
     def _settle_encodings(self) -> None:
         last = self.last
@@ -112,6 +120,15 @@ class PlainStore:
             reading = self.dump.readings.get(name)
             if reading is not None and not reading.assumed:
                 self.dump.readings[name] = replace(reading, assumed=_BY_PLACE)
+
+    def _sum_up_calls(self) -> None:
+        computed = {field: line for field, line in self.by_call_computed.items() if field not in self.dump.readings}
+        if computed and (self.by_call or not self.dump.readings):  # (a dump shows what has become of them)
+            names = ", ".join([*computed][:_SHOWN]) + (f" and {len(computed) - _SHOWN} more" if len(computed) > _SHOWN else "")
+            self.dump.warn(f"line {min(computed.values())}: the program computes what it writes to {names}: not given by this text")
+        if self.commented and self.by_call:
+            others = f" (and on {len(self.commented) - 1} more lines)" if len(self.commented) > 1 else ""
+            self.dump.warn(f"line {self.commented[0]}: a call that writes a field stands in a comment{others}; its value is not used")
 
     def drop_cut(self, end: Line) -> None:
         """The text ends with `end` and has no line end there: if its number is shorter than its like, it has been cut."""
@@ -289,8 +306,3 @@ class PlainStore:
     def _put(self, field: str, value: int, label: str, *, assumed: str = "", known: int = (1 << 64) - 1) -> None:
         if field not in self.taken:
             self.dump.put_named(field, value, label, self.line, assumed=assumed, known=known)
-
-
-def half(encoding: int) -> int:
-    """Which bits of a 64-bit field an access with this encoding covers: all, or 63:32 with the high encoding."""
-    return (1 << 64) - (1 << 32) if encoding & 1 else (1 << 64) - 1
