@@ -22,9 +22,15 @@ _WEAK: Final = frozenset(
     {"msr", "register", "reg", "addr", "ptr", "ctl", "segment", "seg", "state", "number", "no", "current", "physical", "field"}
 )
 _HIGH: Final = {"high", "hi", "h"}
+#: What stands for an area before a name: G_CR0, H_CR0.
+_INITIALS: Final = {"g": "guest", "h": "host"}
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _MSR_BY_NAME: Final = {name.removeprefix("IA32_VMX_").replace("_", ""): number for number, name in CAPABILITY_MSRS.items()}
 _MSR_NAME: Final = re.compile(r"(?:MSR[_ ])?(?:IA32[_ ])?VMX[_ ]([A-Z0-9_ ]+)", re.IGNORECASE)
+#: Names of capability MSRs that mean nothing else without "VMX" too.
+_OWN_MSR_NAME: Final = re.compile(
+    r"CR[04][_ ]?FIXED[_ ]?[01]|TRUE[_ ](?:PIN|PROC)[_ ]?BASED(?:[_ ]CTLS)?|TRUE[_ ](?:EXIT|ENTRY)(?:[_ ]CTLS)?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ def _phrases() -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
 def normalise(label: str) -> tuple[str, ...]:
     """The words of a label after spellings and phrases have been unified, in the label's order."""
     words = _plain(split_words(label))
+    if len(words) > 1 and words[0] in _INITIALS:
+        words[0] = _INITIALS[words[0]]
     result: list[str] = []
     index = 0
     while index < len(words):
@@ -146,11 +154,13 @@ def _choose(by_area: dict[str, set[str]], area: str, explicit: bool) -> Match:
 def match_msr(label: str) -> int | None:
     """The number of the capability MSR that a label names ("IA32_VMX_BASIC", "MSR_IA32_VMX_CR0_FIXED0", "0x480"), or None."""
     label = label.strip()
+    if _OWN_MSR_NAME.fullmatch(label):
+        label = f"IA32_VMX_{label}"
     match = _MSR_NAME.search(label)
     if match and (
         match.group(0)[:1] in "mMiI" or not re.search(r"(?:CTLS|CONTROLS?)2?\s*$", match[1], re.IGNORECASE) or "TRUE" in match[1].upper()
     ):
-        name = re.sub(r"[_ ]|CONTROLS?$", "", match[1].upper().replace("CONTROLS", "CTLS"))
+        name = re.sub(r"[_ ]|CONTROLS?$", "", match[1].upper().replace("CONTROLS", "CTLS")).replace("VPIDCAPS", "VPIDCAP")
         if name not in _MSR_BY_NAME and match.group(0)[:1] in "mMiI":  # IA32_VMX_TRUE_ENTRY, IA32_VMX_PROCBASED2
             name = f"{name.rstrip('23')}CTLS{name[len(name.rstrip('23')) :]}"
         return _MSR_BY_NAME.get(name)

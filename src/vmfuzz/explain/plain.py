@@ -42,6 +42,10 @@ from vmfuzz.explain.text import Line
 
 _MAX_LABEL_WORDS: Final = 7
 _OF_SYSENTER: Final = re.compile(r"(?:(?=cs)|[er](?=[is]p))(cs|[is]p)\b", re.IGNORECASE)
+_LAST_NAME: Final = re.compile(r"[@:.]+|->")
+_PIN: Final = re.compile(r"\bpin(?:[ _-]?based)?\s*[:=]", re.IGNORECASE)
+#: So many lines below the pin-based controls are beside them; and no exit or entry controls are smaller than this.
+_NEAR, _LEAST_CONTROLS = 6, 0x1000
 #: A word of letters a to f is a number only where it is long.
 _SURE_NUMBER: Final = re.compile(r".*\d|.{4}")
 #: Fewer digits than this are not padding that shows a number to be hexadecimal.
@@ -120,6 +124,8 @@ class PlainReader(ProgramReader):
         digits = match["encoding"] or ("" if needs_name else match["bare"])
         encoding, name = int(digits, 16), match["name"]
         named = match_label(name) if name else None
+        if named and not named.fields:  # (XMHF puts where it prints before the name: `@before02@guest_CR0`)
+            named = match_label(_LAST_NAME.split(name)[-1])
         if needs_name and not (named and named.fields):
             return False
         if not name and not needs_name and match["sep"].isspace() and "0x" not in match.group(0).lower() and not self.encodings_first:
@@ -259,7 +265,7 @@ class PlainReader(ProgramReader):
                 if not self.area and is_of_guest(text) and "host" not in context:
                     context = ("guest", *context)
             end = stop
-            label = best_label(written.strip(" ,;()[]\"'"), self.area)
+            label = self._beside_pin(best_label(written.strip(" ,;()[]\"'"), self.area), value, text)
             if len(label.split()) > _MAX_LABEL_WORDS:
                 label = " ".join(label.split()[-_MAX_LABEL_WORDS:])
                 if not match_label(label).fields:
@@ -273,6 +279,16 @@ class PlainReader(ProgramReader):
             self.register = ("", "")
         if not found and end == 0:
             self._heading(text, line)
+
+    def _beside_pin(self, label: str, value: str, text: str) -> str:
+        """The label, of a control word that is named as such only by the pin-based controls beside it: `PIN=... PROC=... EXIT=... ENTRY=...`."""
+        if normalise(label) in (("pin",), ("ctl", "pin")):
+            self.pin_line = self.line
+        word = label.lower()
+        if word not in ("proc", "exit", "entry"):
+            return label
+        near = 0 < self.line - self.pin_line <= _NEAR and (read_number(value, True) or 0) >= _LEAST_CONTROLS
+        return f"{label} controls" if near or _PIN.search(text) else label
 
     def _heading(self, text: str, line: Line) -> None:
         label, _, value = text.strip("*=-# :").partition(":")

@@ -31,9 +31,10 @@ READ_CALL: Final = re.compile(
 #: What is printed behind a VMREAD that failed: the flags that it left, not the guest's.
 FLAGS_LEFT: Final = re.compile(r"[#/;\s]*[re]?flags\s*[:=]", re.IGNORECASE)
 READ_FAILED: Final = re.compile(r"vm_?read\b.*\bfail", re.IGNORECASE)
-#: `4802 GUEST_CS_LIMIT: ffff`, `0x4802 = 0xffff`, `4802H (GUEST_CS_LIMIT): FFFFH`
+#: `4802 GUEST_CS_LIMIT: ffff`, `0x4802 = 0xffff`, `4802H (GUEST_CS_LIMIT): FFFFH`, `(0x4802) VMCS02.guest_CS_limit = 0xffff`
 ENCODED: Final = re.compile(
-    rf"(?:0[xX](?=[0-9a-fA-F]{{3,8}}\b)0*(?P<encoding>[0-9a-fA-F]{{1,4}})|(?P<bare>[0-9a-fA-F]{{4}})[hH]?\b)\s*(?:[(\[]?(?P<name>(?![0-9a-fA-F]+\b)[A-Za-z_]\w*)[)\]]?\s*)?"
+    rf"(?P<open>[(\[<]\s*)?(?:0[xX](?=[0-9a-fA-F]{{3,8}}\b)0*(?P<encoding>[0-9a-fA-F]{{1,4}})|(?P<bare>[0-9a-fA-F]{{4}})[hH]?\b)(?(open)\s*[)\]>])"
+    rf"\s*(?:[:=-]?\s*[(\[@:.]?(?P<name>(?![0-9a-fA-F]+(?![\w@.:>-]))[A-Za-z_](?:\w|[@.>-](?=\w)|-(?=>)|:+(?=\w))*)[)\]]?\s*)?"
     rf"(?P<sep>=>|->|[:=]+|\s)\s*(?P<value>{NUMBER})\s*$"
 )
 NAMED_ENCODING: Final = re.compile(

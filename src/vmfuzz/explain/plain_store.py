@@ -9,7 +9,7 @@ from typing import Final
 
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
-from vmfuzz.explain.dump import Definition, Dump, half
+from vmfuzz.explain.dump import Definition, Dump, half, plausible
 from vmfuzz.explain.names import NOTHING, PARTS, SEGMENTS, complete, match_label, match_msr, normalise, uneven, usual_order
 from vmfuzz.explain.numbers import read_number
 from vmfuzz.explain.plain_forms import RIGHTS_BITS
@@ -67,6 +67,7 @@ class PlainStore:
         self.computed: set[str] = set()  # fields that the program text assigns something to that is no constant
         self.by_call: set[str] = set()  # fields that a call in program text gave a constant
         self.by_call_computed: dict[str, int] = {}  # fields that a call gave something else, with the line
+        self.pin_line = -1 << 10  # where the pin-based controls stand
         self.unfinished = ""  # the beginning of a call that goes on in the next line
         self.commented: list[int] = []  # lines whose calls stand in a comment
         self.in_comment = False  # a comment of C goes on
@@ -298,6 +299,8 @@ class PlainStore:
         value = read_number(text, True)
         if number is None or value is None:
             return
+        if label[:1].isdigit() and not plausible(number, value):
+            return  # a number that stands for something else in a table
         if second is not None:  # printed as allowed-0 / allowed-1
             value = value & 0xFFFFFFFF | (int(second, 16) & 0xFFFFFFFF) << 32
         self.dump.put_msr(number, value, self.line)
