@@ -80,3 +80,58 @@ def test_high_halves_that_differ_are_a_contradiction() -> None:
 def test_a_number_in_a_table_is_no_capability_msr_if_no_processor_has_its_value() -> None:
     assert read("  0x480\t\t0x180\t\t64-bit fields\n  0x481\t\t0x182\t\t64-bit fields\n").msrs == {}
     assert read("0x480: 0x00da040000000004\n0x481: 0x0000007f00000016\n").msrs == {0x480: 0xDA040000000004, 0x481: 0x7F00000016}
+
+
+DUMP = "guest_CR0=0x00000011\nguest_CR3=0x00001000\nguest_CR4=0x00002000\nguest_RIP=0x1044\n"
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_what_a_sentence_says_is_not_the_dumps(before: bool) -> None:
+    sentence = "Moving from EDX to CR0, control_CR0_shadow = guest_CR0 = 0x80050033 = [PG ? NE]\n"
+    dump = read(sentence + DUMP if before else DUMP + sentence)
+    assert (dump.readings["guest_cr0"].value, dump.readings["guest_cr0"].known) == (0x11, (1 << 64) - 1)
+    assert [warning for warning in dump.warnings if "guest_CR0 = 0x80050033 stands in a sentence" in warning]
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "done with guest_rflags=0x102",
+        "It enters with `guest_rflags=0x102`, TF set",
+        "we see `guest_RFLAGS = 0x102`. By the way,",
+        "guest_rflags = 0x102.",
+    ],
+)
+def test_a_value_in_a_sentence_is_read_where_no_dump_gives_it(sentence: str) -> None:
+    dump = read(f"{DUMP}{sentence}\n")
+    assert dump.readings["guest_rflags"].value == 0x102
+    assert not dump.warnings
+
+
+@pytest.mark.parametrize(
+    "sentence", ["the old guest_cr0 = 0x5", "Linux should use CS=0x33 and then SS=0x2b in this case.", "before this guest_cr0 = 0x5"]
+)
+def test_a_value_of_another_time_or_of_nobody_is_not_used(sentence: str) -> None:
+    assert values(f"{sentence}\n") == {}
+
+
+def test_no_part_of_a_register_follows_a_sentence() -> None:
+    assert values("Now the guest has a wrong value in ss, it is guest_SS_selector = 0x2b\nType=0xb S=1 DPL=3 P=1\n") == {
+        "guest_ss_selector": 0x2B
+    }
+
+
+def test_a_number_that_is_cut_off_is_said_to_be() -> None:
+    dump = read(f"{DUMP}host_rip = 0xffff...\nhost_rsp = ffffff\u2026\n")
+    assert not {"host_rip", "host_rsp"} & set(dump.readings)
+    assert [warning.partition(";")[0] for warning in dump.warnings] == [
+        "line 5: host_rip = 0xffff... is cut off",
+        "line 6: host_rsp = ffffff\u2026 is cut off",
+    ]
+
+
+def test_members_of_a_structure_in_program_text_are_no_lost_values() -> None:
+    dump = read("pub struct Guest {\n    guest_cr0: u64,\n    guest_cr3: vmread(guest::CR3)?,\n}\n")
+    assert (dump.readings, dump.warnings) == ({}, [])
+    assert read("guest_cr0: u64\nguest_cr3: vmread(guest::CR3)\n").warnings == []
+    assert "is not a number" in read("guest_cr0: unavailable\n").warnings[0]

@@ -168,6 +168,27 @@ def match_msr(label: str) -> int | None:
     return int(number[1], 16) if number and int(number[1], 16) in CAPABILITY_MSRS else None
 
 
+#: Words before a name that say that its value is not the one with which VM entry was tried.
+_OF_ANOTHER_TIME: Final = frozenset(
+    {
+        "old",
+        "new",
+        "previous",
+        "prev",
+        "saved",
+        "expected",
+        "wanted",
+        "before",
+        "after",
+        "should",
+        "not",
+        "was",
+        "no",
+        "instead",
+        "if",
+        "when",
+    }
+)
 #: Registers that have parts, and the parts' words -> the ending of the field's name.
 SEGMENTS: Final = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr", "gdtr", "idtr")
 PARTS: Final = {"ar": "access_rights", "limit": "limit", "base": "base", "sel": "selector"}
@@ -182,7 +203,17 @@ def best_label(label: str, area: str) -> str:
         own = next((word for word in normalise(before) if word in _AREAS), "")
         named = f"{own} {after}".strip()
         return named if match_label(named).fields else after
-    return label.rpartition("  ")[2].strip(" ,;()[]\"'")
+    end = ending_name(label)
+    return end or label.rpartition("  ")[2].strip(" ,;()[]\"'")
+
+
+def ending_name(label: str) -> str:
+    """The field's full name with which a sentence ends ("done with guest_rflags"); "" if there is none, or its value is of another time."""
+    *before, last = label.split() or [""]
+    if not before or "_" not in last or not _OF_ANOTHER_TIME.isdisjoint(word.lower().strip(",;:()") for word in before):
+        return ""
+    match = match_label(last)
+    return last if len(match.fields) == 1 and not match.assumed_guest else ""
 
 
 def uneven(names: Iterable[str]) -> bool:

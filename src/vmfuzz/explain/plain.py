@@ -12,7 +12,7 @@ from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import Definition, half
-from vmfuzz.explain.names import SEGMENTS, best_label, match_label, match_msr, normalise
+from vmfuzz.explain.names import SEGMENTS, best_label, ending_name, match_label, match_msr, normalise
 from vmfuzz.explain.numbers import NUMBER, read_number
 from vmfuzz.explain.plain_forms import (
     ENCODED,
@@ -29,6 +29,7 @@ from vmfuzz.explain.plain_forms import (
     STATEMENT,
 )
 from vmfuzz.explain.plain_lines import (
+    in_sentence,
     is_of_guest,
     names_field,
     outline_of,
@@ -43,6 +44,9 @@ from vmfuzz.explain.text import Line
 _MAX_LABEL_WORDS: Final = 7
 _OF_SYSENTER: Final = re.compile(r"(?:(?=cs)|[er](?=[is]p))(cs|[is]p)\b", re.IGNORECASE)
 _LAST_NAME: Final = re.compile(r"[@:.]+|->")
+#: What stands behind the name of a member in program text: its type, or a call.
+_OF_PROGRAM: Final = re.compile(r"[&*]?(?:u(?:8|16|32|64|128|size)|u?int\d*(?:_t)?|bool)\b|[A-Za-z_][\w:.]*(?:::<\w+>)?!?\(")
+_LETTERS: Final = re.compile(r"[^\W\d_]{2}")
 _PIN: Final = re.compile(r"\bpin(?:[ _-]?based)?\s*[:=]", re.IGNORECASE)
 #: So many lines below the pin-based controls are beside them; and no exit or entry controls are smaller than this.
 _NEAR, _LEAST_CONTROLS = 6, 0x1000
@@ -254,7 +258,8 @@ class PlainReader(ProgramReader):
         for start, stop, written, value, bad in pairs_in(text):
             if bad:
                 if match_label(bad).fields:
-                    self.dump.warn(f"line {self.line}: {bad} = {value} is not a number; the field counts as not given")
+                    why = "is cut off" if value.endswith((".", "…")) else "is not a number"
+                    self.dump.warn(f"line {self.line}: {bad} = {value} {why}; the field counts as not given")
                 continue
             if self.source and GOES_ON.match(text, stop):
                 self.dump.warn(f"line {self.line}: {written.strip()} = {value} goes on as an expression; it is not used")
@@ -273,7 +278,10 @@ class PlainReader(ProgramReader):
             again = SAME_IN_HEX.match(text, end)
             if again and value.isdigit() and int(again[1], 16) in (int(value), int(value, 16)):
                 value = again[1]
+            cut = label == ending_name(written) and _LETTERS.search(written.replace(label, "")) is not None
+            self.sentence = text if cut or in_sentence(text) else ""
             found = self._store(label, value, context, line) or found
+            self.sentence = ""
             parts += any(word in SEGMENTS for word in context)
         if parts > 1:  # a line that lists the parts of the register that it names: a part below is another's
             self.register = ("", "")
@@ -293,6 +301,8 @@ class PlainReader(ProgramReader):
     def _heading(self, text: str, line: Line) -> None:
         label, _, value = text.strip("*=-# :").partition(":")
         if value.strip() and match_label(label).fields:
+            if self.source or _OF_PROGRAM.match(value.strip()):
+                return  # a member of a structure, or what a program puts into it
             self.dump.warn(f"line {self.line}: {label.strip()}: {value.strip()} is not a number; the field counts as not given")
             return
         words = normalise(text.strip("*=-# :"))

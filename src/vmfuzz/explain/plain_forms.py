@@ -8,8 +8,8 @@ from typing import Final
 from vmfuzz.explain.numbers import NUMBER
 
 PAIR: Final = re.compile(
-    rf"(?P<label>[A-Za-z_\"'0-9(][^=:|\n]*?)\s*(?:=>|->|:=|=|:(?!:))\s*[\"']?(?P<value>{NUMBER})(?P<end>[\"']?(?![\w.]|[!#$%@^~?`\\+&]\w))|"
-    rf"(?P<bad>[A-Za-z_]\w*)\s*[:=]\s*(?P<badvalue>0x\w+)"
+    rf"(?P<label>[A-Za-z_\"'0-9(][^=:|\n]*?)\s*(?:=>|->|:=|=|:(?!:))\s*[\"']?(?P<value>{NUMBER})(?P<end>[\"']?(?!\w|\.(?!\s|$)|…|[!#$%@^~?`\\+&]\w))|"
+    rf"(?P<bad>[A-Za-z_]\w*)\s*[:=]\s*(?P<badvalue>0x\w+(?:\.\.+|…)?|[0-9a-fA-F]{{2,16}}(?:\.\.+|…))"
 )
 #: Whether there can be a pair at all: PAIR tries every place of a line of prose.
 HAS_PAIR: Final = re.compile(r"(?:>|[:=])\s*[\"']?-?[0-9a-fA-F]")

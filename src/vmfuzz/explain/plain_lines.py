@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.names import NOTHING, Match, match_label, match_msr, normalise, split_words
@@ -30,6 +30,10 @@ from vmfuzz.explain.plain_forms import (
     SLASHED,
     SPACED,
 )
+
+#: A word of a language, and so many of them for each pair make a sentence.
+_SPOKEN: Final = re.compile(r"(?<![\w.-])[^\W\d_]{2,}(?![\w.(-]\w)")
+_SENTENCE: Final = 3
 
 
 @lru_cache(maxsize=1 << 13)
@@ -142,6 +146,17 @@ def pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
         (match.start(), match.end(), match["label"] or "", match["value"] or match["badvalue"], match["bad"] or "")
         for match in PAIR.finditer(text)
     )
+
+
+@lru_cache(maxsize=1 << 13)
+def in_sentence(text: str) -> bool:
+    """Whether words stand around the pairs of a line, as in a sentence, and not a dump's own labels."""
+    pairs = pairs_in(text)
+    rest, end = list[str](), 0
+    for start, stop, _, _, _ in pairs:
+        rest.append(text[end:start])
+        end = stop
+    return len(_SPOKEN.findall(" ".join((*rest, text[end:])))) >= _SENTENCE * len(pairs)
 
 
 @lru_cache(maxsize=1 << 13)

@@ -9,7 +9,7 @@ from typing import Final
 
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
-from vmfuzz.explain.dump import Definition, Dump, half, plausible
+from vmfuzz.explain.dump import Definition, Dump, Reading, half, plausible
 from vmfuzz.explain.names import NOTHING, PARTS, SEGMENTS, complete, match_label, match_msr, normalise, uneven, usual_order
 from vmfuzz.explain.numbers import read_number
 from vmfuzz.explain.plain_forms import RIGHTS_BITS
@@ -26,6 +26,7 @@ _OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualif
 PART_WORDS: Final = frozenset((part,) for part in PARTS)
 #: So many names a warning lists.
 _SHOWN: Final = 6
+_IN_SENTENCE: Final = "given in a sentence, not in a dump"
 _BY_PLACE: Final = "no register named on the line: read as part of the one above"
 _APART: Final = "on a line that has not the form of the dump beside it"
 _NO_AREA: Final = "no area named: read as guest state"
@@ -68,6 +69,8 @@ class PlainStore:
         self.by_call: set[str] = set()  # fields that a call in program text gave a constant
         self.by_call_computed: dict[str, int] = {}  # fields that a call gave something else, with the line
         self.pin_line = -1 << 10  # where the pin-based controls stand
+        self.sentence = ""  # the sentence that the pair stands in
+        self.said: list[tuple[str, Reading]] = []  # values that sentences give
         self.unfinished = ""  # the beginning of a call that goes on in the next line
         self.commented: list[int] = []  # lines whose calls stand in a comment
         self.in_comment = False  # a comment of C goes on
@@ -80,6 +83,7 @@ class PlainStore:
     def finish(self) -> None:
         """Decide what only the whole text can decide: whether numbers beside names are encodings, and whether places mean anything."""
         self._settle_encodings()
+        self._settle_sentences()
         self._drop_misplaced()
         self._sum_up_calls()
 
@@ -103,6 +107,26 @@ class PlainStore:
             self._put(target, value << 32 if encoding & 1 else value, name, known=half(encoding))
         if last[2] > self.last[2]:
             self.last = last
+
+    def _settle_sentences(self) -> None:
+        """What a sentence says of a field counts only where no dump shows the field."""
+        shown = dict(self.dump.readings)
+        for name, said in self.said:
+            reading = shown.get(name)
+            if reading is None:
+                self.dump.put_named(
+                    name,
+                    said.value,
+                    said.label,
+                    said.line,
+                    assumed=said.assumed or ("" if name in _OUTCOME else _IN_SENTENCE),
+                    known=said.known,
+                )
+            elif (reading.value ^ said.value) & reading.known & said.known:
+                self.dump.warn(
+                    f"line {said.line}: {said.label} = {said.value:#x} stands in a sentence; line {reading.line} says {reading.value:#x}, "
+                    "and that is used"
+                )
 
     def _drop_misplaced(self) -> None:
         """Take back what was understood by its place, if places mean nothing here because the lines are not in their order."""
@@ -205,7 +229,9 @@ class PlainStore:
         high = match_label(label, context, self.area).high
         self._put(field, value << 32 if high else value, label, assumed=assumed, known=half(1) if high else (1 << 64) - 1)
         parts = field.split("_")
-        if parts[0] in ("guest", "host") and parts[1] in SEGMENTS:
+        if self.sentence:
+            self.register = ("", "")  # below a sentence no part of a register follows
+        elif parts[0] in ("guest", "host") and parts[1] in SEGMENTS:
             self.register = (parts[0], parts[1])
             if words not in PART_WORDS:
                 self.register_line = self.line
@@ -307,5 +333,11 @@ class PlainStore:
         self.last = CAPABILITY_MSRS[number], text, self.line
 
     def _put(self, field: str, value: int, label: str, *, assumed: str = "", known: int = (1 << 64) - 1) -> None:
-        if field not in self.taken:
+        if field in self.taken:
+            return
+        if self.sentence and assumed == _NO_AREA and "guest" not in self.sentence.lower():
+            self.dump.warn(f"line {self.line}: {label} = {value:#x} stands in a sentence that does not say whose it is; it is not used")
+        elif self.sentence:
+            self.said.append((field, Reading(value, label, self.line, known, assumed)))
+        else:
             self.dump.put_named(field, value, label, self.line, assumed=assumed, known=known)
