@@ -135,3 +135,40 @@ def test_members_of_a_structure_in_program_text_are_no_lost_values() -> None:
     assert (dump.readings, dump.warnings) == ({}, [])
     assert read("guest_cr0: u64\nguest_cr3: vmread(guest::CR3)\n").warnings == []
     assert "is not a number" in read("guest_cr0: unavailable\n").warnings[0]
+
+
+def test_an_area_counts_to_the_end_of_its_line() -> None:
+    assert values("boot: host CS=0x38 SS=0x30 CR3=0x1000\nrip=0x7c00\n") == {
+        "host_cs_selector": 0x38,
+        "host_ss_selector": 0x30,
+        "host_cr3": 0x1000,
+        "guest_rip": 0x7C00,
+    }
+
+
+STATES = [
+    "rip=0x1000 cr0=0x80000031 cr4=0x2020 rflags=0x2",
+    "rip=0x2000 cr0=0x31 cr4=0x2020 rflags=0x2",
+    "rip=0x3000 cr0=0x33 cr4=0x2020 rflags=0x2",
+]
+
+
+@pytest.mark.parametrize(("failed", "rip"), [(1, 0x2000), (0, 0x1000), (None, 0x3000)])
+def test_the_state_next_to_the_failure_or_the_last_is_judged(failed: int | None, rip: int) -> None:
+    lines = [f"{state}\n{'vmresume failed' if index == failed else 'another line'}\nand so on\n" for index, state in enumerate(STATES)]
+    dump = read("".join(lines))
+    assert dump.readings["guest_rip"].value == rip
+    assert all(reading.known == (1 << 64) - 1 for reading in dump.readings.values())
+    (warning,) = dump.warnings
+    assert "the text shows 3 states of the same fields" in warning
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rip=0x1000 cr0=0x31\nrip=0x2000 cr0=0x33\n",
+        "vmcs12.guest_rip=1h\nvmcs12.guest_cr0=31h\nvmcs12.guest_cr4=20h\nvmcs02.guest_rip=2h\nvmcs02.guest_cr0=33h\nvmcs02.guest_cr4=21h\n",
+    ],
+)
+def test_few_fields_or_other_names_are_a_contradiction(text: str) -> None:
+    assert any("count as unknown" in warning for warning in read(text).warnings)

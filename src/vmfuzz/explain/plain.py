@@ -38,6 +38,7 @@ from vmfuzz.explain.plain_lines import (
     whole_line_forms,
 )
 from vmfuzz.explain.plain_program import ProgramReader
+from vmfuzz.explain.plain_states import FAILS
 from vmfuzz.explain.plain_store import PART_WORDS
 from vmfuzz.explain.text import Line
 
@@ -46,6 +47,8 @@ _OF_SYSENTER: Final = re.compile(r"(?:(?=cs)|[er](?=[is]p))(cs|[is]p)\b", re.IGN
 _LAST_NAME: Final = re.compile(r"[@:.]+|->")
 #: What stands behind the name of a member in program text: its type, or a call.
 _OF_PROGRAM: Final = re.compile(r"[&*]?(?:u(?:8|16|32|64|128|size)|u?int\d*(?:_t)?|bool)\b|[A-Za-z_][\w:.]*(?:::<\w+>)?!?\(")
+#: The area that a label names for all that stand behind it on the line: `host CS=0x38 SS=0x30`.
+_OWN_AREA: Final = re.compile(r"(guest|host) ", re.IGNORECASE)
 _LETTERS: Final = re.compile(r"[^\W\d_]{2}")
 _PIN: Final = re.compile(r"\bpin(?:[ _-]?based)?\s*[:=]", re.IGNORECASE)
 #: So many lines below the pin-based controls are beside them; and no exit or entry controls are smaller than this.
@@ -62,6 +65,8 @@ class PlainReader(ProgramReader):
     def read(self, line: Line, in_code: bool = False) -> None:
         """Read one line; of program text (`in_code`) only calls that write a field count."""
         self.line = line.number
+        if FAILS.search(line.text):
+            self.failed = self.line
         if self.sysenter_indent >= 0 and line.indent <= self.sysenter_indent and not self._is_next_of_sysenter(line.text):
             self.sysenter_indent = -1
         text, opens, closes, comment, fails, code = outline_of(line.text, self.source)
@@ -254,7 +259,7 @@ class PlainReader(ProgramReader):
     # Pairs in a line
 
     def _pairs(self, text: str, line: Line) -> None:
-        end, context, found, parts = 0, tuple[str, ...](), False, 0
+        end, context, found, parts, whose = 0, tuple[str, ...](), False, 0, ""
         for start, stop, written, value, bad in pairs_in(text):
             if bad:
                 if match_label(bad).fields:
@@ -280,8 +285,11 @@ class PlainReader(ProgramReader):
                 value = again[1]
             cut = label == ending_name(written) and _LETTERS.search(written.replace(label, "")) is not None
             self.sentence = text if cut or in_sentence(text) else ""
+            own = _OWN_AREA.match(label)
+            whose = own[1].lower() if own else whose
+            above, self.area = self.area, self.area or whose
             found = self._store(label, value, context, line) or found
-            self.sentence = ""
+            self.sentence, self.area = "", above
             parts += any(word in SEGMENTS for word in context)
         if parts > 1:  # a line that lists the parts of the register that it names: a part below is another's
             self.register = ("", "")

@@ -13,6 +13,7 @@ from vmfuzz.explain.dump import Definition, Dump, Reading, half, plausible
 from vmfuzz.explain.names import NOTHING, PARTS, SEGMENTS, complete, match_label, match_msr, normalise, uneven, usual_order
 from vmfuzz.explain.numbers import read_number
 from vmfuzz.explain.plain_forms import RIGHTS_BITS
+from vmfuzz.explain.plain_states import Put, choose_state
 from vmfuzz.explain.reported import to_unsigned
 from vmfuzz.explain.text import Ends, Line
 
@@ -69,6 +70,8 @@ class PlainStore:
         self.by_call: set[str] = set()  # fields that a call in program text gave a constant
         self.by_call_computed: dict[str, int] = {}  # fields that a call gave something else, with the line
         self.pin_line = -1 << 10  # where the pin-based controls stand
+        self.puts: list[Put] = []  # what lines gave, in order
+        self.failed = 0  # the last line that says that VM entry failed
         self.sentence = ""  # the sentence that the pair stands in
         self.said: list[tuple[str, Reading]] = []  # values that sentences give
         self.unfinished = ""  # the beginning of a call that goes on in the next line
@@ -83,6 +86,7 @@ class PlainStore:
     def finish(self) -> None:
         """Decide what only the whole text can decide: whether numbers beside names are encodings, and whether places mean anything."""
         self._settle_encodings()
+        choose_state(self.dump, self.puts, self.failed)
         self._settle_sentences()
         self._drop_misplaced()
         self._sum_up_calls()
@@ -340,4 +344,5 @@ class PlainStore:
         elif self.sentence:
             self.said.append((field, Reading(value, label, self.line, known, assumed)))
         else:
+            self.puts.append(Put(field, value, label, self.line, known, assumed))
             self.dump.put_named(field, value, label, self.line, assumed=assumed, known=known)
