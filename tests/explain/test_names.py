@@ -36,6 +36,24 @@ NAMES = {
     "VM_EXIT_INFO_QUALIFICATION": "exit_qualification",
     "Virtual processor ID": "vpid",
     "VMfunc controls": "vm_function_controls",
+    "G_CR0": "guest_cr0",
+    "H_CR0": "host_cr0",
+    "g_cr4": "guest_cr4",
+    "gcr0": "guest_cr0",
+    "G_CS_AR": "guest_cs_access_rights",
+    "H_TR_BASE": "host_tr_base",
+    "idt_vec": "idt_vectoring_info",
+    "idt_err": "idt_vectoring_error_code",
+    "info_vminstr_error": "vm_instruction_error",
+    "info_vmexit_interrupt_error_code": "vm_exit_interruption_error_code",
+    "info_IDT_vectoring_error_code": "idt_vectoring_error_code",
+    "guest_paddr": "guest_physical_address",
+    "info_guest_linear_address": "guest_linear_address",
+    "info_IO_RCX": "io_rcx",
+    "info_IO_RIP": "io_rip",
+    "control_Task_PRivilege_Threshold": "tpr_threshold",
+    "control_post_interrupt_notification_vec": "posted_interrupt_notification_vector",
+    "control_subpage_permission_table_pointer": "sub_page_permission_table_pointer",
 }
 
 
@@ -85,3 +103,7 @@ def test_capability_msrs():
     assert match_msr("MSR_IA32_VMX_PINBASED_CTLS") == 0x481
     assert match_msr("0x0000048b") == 0x48B
     assert match_msr("guest cr0") is None
+    assert match_msr("CR0_FIXED0") == 0x486
+    assert match_msr("CR4 fixed1") == 0x489
+    assert match_msr("TRUE_PROCBASED") == 0x48E
+    assert match_msr("MSR_IA32_VMX_EPT_VPID_CAPS") == 0x48C

@@ -7,7 +7,7 @@ warning). Nothing here judges; `judge` does.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,12 @@ from vmfuzz.model.operands import operand_width
 from vmfuzz.model.partial import Partial
 
 ALL: Final = (1 << 64) - 1
+_HIGH_HALF: Final = ALL - 0xFFFFFFFF
+#: IA32_VMX_BASIC, and the most that it may give as the size of a VMCS region.
+_BASIC: Final = 0x480
+_PAGE: Final = 4096
+#: MSRs whose low half is what must be 1, and whose high half is what may be 1.
+_CONTROLS: Final = frozenset({0x481, 0x482, 0x483, 0x484, 0x48B, 0x48D, 0x48E, 0x48F, 0x490})
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ class Dump:
     definitions: list[Definition] = field(default_factory=list)
     #: names that the source passes to a function that writes fields
     written: dict[str, int] = field(default_factory=dict)
+    #: fields of 64 bits whose two halves the text gives apart
+    halved: set[str] = field(default_factory=set)
     #: values printed beside the VMCS that are not fields ("EFER (effective)", the guest's view of CR0)
     beside: dict[str, Reading] = field(default_factory=dict)
     #: labels with a number that mean no field, with their line
@@ -118,6 +126,13 @@ class Dump:
         if earlier is None:
             self.readings[name] = Reading(value, label, line, known, assumed)
             return
+        if (
+            known == _HIGH_HALF and earlier.known & 0xFFFFFFFF and not earlier.value >> 32 and name not in self.halved
+        ):  # what was given before was the low half
+            self.halved.add(name)
+            earlier = replace(earlier, known=earlier.known & ~_HIGH_HALF)
+        elif name in self.halved and known & 0xFFFFFFFF and not value >> 32:
+            known &= ~_HIGH_HALF
         if earlier.assumed and not assumed:
             self.readings[name] = Reading(value, label, line, known, assumed)
             return
@@ -129,8 +144,9 @@ class Dump:
                 f"line {line}: {label} = {value:#x}, but line {earlier.line} says {earlier.value:#x} for {name}; "
                 "the bits in which the two differ count as unknown"
             )
-            agreed = earlier.known & known & ~differing
-            self.readings[name] = Reading(value & agreed, label, line, agreed, earlier.assumed)
+            agreed = (earlier.known | known) & ~differing
+            both = earlier.value & earlier.known | value & known
+            self.readings[name] = Reading(both & agreed, label, line, agreed, earlier.assumed)
         elif known & ~earlier.known:
             self.readings[name] = Reading(value | earlier.value, label, line, known | earlier.known, assumed)
 
@@ -157,6 +173,18 @@ class Dump:
     def given(self, names: Iterable[str]) -> bool:
         """Whether at least one of the fields is given."""
         return any(name in self.readings for name in names)
+
+
+def plausible(number: int, value: int) -> bool:
+    """Whether a processor may have this value in a capability MSR: a VMCS region has a size, and what must be 1 may be 1."""
+    if number == _BASIC:
+        return 1 <= value >> 32 & 0x1FFF <= _PAGE
+    return number not in _CONTROLS or not value & ~(value >> 32) & 0xFFFFFFFF
+
+
+def half(encoding: int) -> int:
+    """Which bits of a 64-bit field an access with this encoding covers: all, or 63:32 with the high encoding."""
+    return _HIGH_HALF if encoding & 1 else ALL
 
 
 def field_reading_names(dump: Dump) -> list[str]:

@@ -30,6 +30,7 @@ error      err errors
 code       cod
 len        length ilen
 instr      instruction insn inst
+vminstruction vminstr
 addr       adr address addresses phys physaddr
 ptr        pointer ptrs
 exc        exception exceptions xcpt xcpts excp except
@@ -177,6 +178,19 @@ lbr ctrl                    lbrctl
 rtit ctl                    rtitctl
 rtit ctrl                   rtitctl
 idt vectoring               idtvectoring
+gcr0                        guest cr0
+gcr3                        guest cr3
+gcr4                        guest cr4
+grip                        guest rip
+grsp                        guest rsp
+grflags                     guest rflags
+gefer                       guest efer
+hcr0                        host cr0
+hcr3                        host cr3
+hcr4                        host cr4
+hrip                        host rip
+hrsp                        host rsp
+hefer                       host efer
 idt vect                    idtvectoring
 """
 
@@ -184,6 +198,7 @@ idt vect                    idtvectoring
 _ALIASES: Final = """
 vpid                                     virtual processor id; virtual processor identifier; processor id
 posted_interrupt_notification_vector     posted intr nv; pi nv; posted intr notification; pir vec
+posted_interrupt_notification_vector     post intr notification vec; post intr notification vector
 posted_interrupt_notification_vector     posted intr vec; posted intr notify vector; pi notification vec; pinv
 eptp_index                               ept index
 last_pid_pointer_index                   last pid ptr idx; last pid pointer
@@ -234,6 +249,7 @@ virtualization_exception_information     ve info; ve info addr; ve information a
 virtualization_exception_information     virt exception info addr; virtualization exception info addr; ve exc info addr
 pconfig_exiting_bitmap                   pconfig bitmap
 xss_exiting_bitmap                       xss exit bitmap; xss exit bitmap addr
+sub_page_permission_table_pointer        subpage permission table ptr
 sub_page_permission_table_pointer        spptp; spp table ptr; spptp addr; sub page perm table ptr
 tsc_multiplier                           tsc mult
 low_pasid_directory                      pasid low dir; low pasid dir addr
@@ -249,12 +265,14 @@ pin_based_controls                       pin; pin ctl; pinexec
 secondary_vm_exit_controls               secondary exit ctl; exit ctl 2; exit ctls2
 vm_exit_controls                         exit ctl; primary exit ctl; ctl exit; exit ctls
 vm_entry_controls                        entry ctl; ctl entry; entry ctls
+guest_physical_address                   guest paddr; info guest paddr
 guest_physical_address                   guestphysical addr; guestphysical; gpa; exit info guestphysical addr
+guest_linear_address                     info guestlinear addr
 guest_linear_address                     guestlinear addr; guestlinear; gla; linear addr; exit guestlinear addr; exit info guestlinear addr
-io_rcx                                   exit info io ecx; exit info io rcx
-io_rsi                                   exit info io esi; exit info io rsi
-io_rdi                                   exit info io edi; exit info io rdi
-io_rip                                   exit info io eip; exit info io rip
+io_rcx                                   exit info io ecx; exit info io rcx; info io rcx
+io_rsi                                   exit info io esi; exit info io rsi; info io rsi
+io_rdi                                   exit info io edi; exit info io rdi; info io rdi
+io_rip                                   exit info io eip; exit info io rip; info io rip
 vmcs_link_pointer                        link; link ptr; link pointer address; vmcslink
 guest_ia32_debugctl                      debugctl
 guest_ia32_perf_global_ctrl              perfglobal; perfglobctl; perf global
@@ -267,17 +285,20 @@ cr3_target_count                         cr3 target cnt; cr3 targets
 vm_entry_interruption_info               entry intr info; entry intr; entry int info; entry event; entry intr information field; entry injection info
 vm_entry_exception_error_code            entry exc errorcode; entry errorcode; entry err; entry exc error; entry exception error code; entry error
 vm_entry_instruction_length              entry instr len; entry len; entry instr; entry ilen
-tpr_threshold                            tpr thresh; tpr
+tpr_threshold                            tpr thresh; tpr; task privilege threshold; task p rivilege threshold
 ple_gap                                  ple gap; pause loop exiting gap
 ple_window                               ple window; pause loop exiting window
+vm_instruction_error                     info vminstruction error
 vm_instruction_error                     instr error; vminstruction error; vminstruction err number; instr error number; vminstruction error field
 exit_reason                              exit reason; reason; exit info reason; vmexit reason
 vm_exit_interruption_info                exit intr info; exit intr; exit int info; exit info intr; exit info intr info
 vm_exit_interruption_error_code          exit intr errorcode; exit errorcode; exit intr error; exit int error code; exit err
-vm_exit_interruption_error_code          exit info exception error code
+vm_exit_interruption_error_code          exit info exception error code; exit info intr errorcode
 vm_exit_instruction_length               exit instr len; exit len; exit info instr len; exit ilen
 vm_exit_instruction_info                 exit instr info; instr info; exit info instr info
+idt_vectoring_info                       idt vec
 idt_vectoring_info                       idtvectoring info; idtvectoring; exit info idtvectoring; vectoring info; idtvectoring info field
+idt_vectoring_error_code                 idt err; exit info idtvectoring errorcode; info idtvectoring errorcode
 idt_vectoring_error_code                 idtvectoring errorcode; idtvectoring error; vectoring errorcode; exit info idt vectoring error code
 guest_interruptibility_state             interruptibility; interruptibility info; interruptibility state; intr state; int state; intr status state
 guest_activity_state                     activity; activity state; actv; act state; activity info

@@ -22,9 +22,15 @@ _WEAK: Final = frozenset(
     {"msr", "register", "reg", "addr", "ptr", "ctl", "segment", "seg", "state", "number", "no", "current", "physical", "field"}
 )
 _HIGH: Final = {"high", "hi", "h"}
+#: What stands for an area before a name: G_CR0, H_CR0.
+_INITIALS: Final = {"g": "guest", "h": "host"}
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _MSR_BY_NAME: Final = {name.removeprefix("IA32_VMX_").replace("_", ""): number for number, name in CAPABILITY_MSRS.items()}
 _MSR_NAME: Final = re.compile(r"(?:MSR[_ ])?(?:IA32[_ ])?VMX[_ ]([A-Z0-9_ ]+)", re.IGNORECASE)
+#: Names of capability MSRs that mean nothing else without "VMX" too.
+_OWN_MSR_NAME: Final = re.compile(
+    r"CR[04][_ ]?FIXED[_ ]?[01]|TRUE[_ ](?:PIN|PROC)[_ ]?BASED(?:[_ ]CTLS)?|TRUE[_ ](?:EXIT|ENTRY)(?:[_ ]CTLS)?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ def _phrases() -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
 def normalise(label: str) -> tuple[str, ...]:
     """The words of a label after spellings and phrases have been unified, in the label's order."""
     words = _plain(split_words(label))
+    if len(words) > 1 and words[0] in _INITIALS:
+        words[0] = _INITIALS[words[0]]
     result: list[str] = []
     index = 0
     while index < len(words):
@@ -146,11 +154,13 @@ def _choose(by_area: dict[str, set[str]], area: str, explicit: bool) -> Match:
 def match_msr(label: str) -> int | None:
     """The number of the capability MSR that a label names ("IA32_VMX_BASIC", "MSR_IA32_VMX_CR0_FIXED0", "0x480"), or None."""
     label = label.strip()
+    if _OWN_MSR_NAME.fullmatch(label):
+        label = f"IA32_VMX_{label}"
     match = _MSR_NAME.search(label)
     if match and (
         match.group(0)[:1] in "mMiI" or not re.search(r"(?:CTLS|CONTROLS?)2?\s*$", match[1], re.IGNORECASE) or "TRUE" in match[1].upper()
     ):
-        name = re.sub(r"[_ ]|CONTROLS?$", "", match[1].upper().replace("CONTROLS", "CTLS"))
+        name = re.sub(r"[_ ]|CONTROLS?$", "", match[1].upper().replace("CONTROLS", "CTLS")).replace("VPIDCAPS", "VPIDCAP")
         if name not in _MSR_BY_NAME and match.group(0)[:1] in "mMiI":  # IA32_VMX_TRUE_ENTRY, IA32_VMX_PROCBASED2
             name = f"{name.rstrip('23')}CTLS{name[len(name.rstrip('23')) :]}"
         return _MSR_BY_NAME.get(name)
@@ -158,6 +168,27 @@ def match_msr(label: str) -> int | None:
     return int(number[1], 16) if number and int(number[1], 16) in CAPABILITY_MSRS else None
 
 
+#: Words before a name that say that its value is not the one with which VM entry was tried.
+_OF_ANOTHER_TIME: Final = frozenset(
+    {
+        "old",
+        "new",
+        "previous",
+        "prev",
+        "saved",
+        "expected",
+        "wanted",
+        "before",
+        "after",
+        "should",
+        "not",
+        "was",
+        "no",
+        "instead",
+        "if",
+        "when",
+    }
+)
 #: Registers that have parts, and the parts' words -> the ending of the field's name.
 SEGMENTS: Final = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr", "gdtr", "idtr")
 PARTS: Final = {"ar": "access_rights", "limit": "limit", "base": "base", "sel": "selector"}
@@ -172,7 +203,17 @@ def best_label(label: str, area: str) -> str:
         own = next((word for word in normalise(before) if word in _AREAS), "")
         named = f"{own} {after}".strip()
         return named if match_label(named).fields else after
-    return label.rpartition("  ")[2].strip(" ,;()[]\"'")
+    end = ending_name(label)
+    return end or label.rpartition("  ")[2].strip(" ,;()[]\"'")
+
+
+def ending_name(label: str) -> str:
+    """The field's full name with which a sentence ends ("done with guest_rflags"); "" if there is none, or its value is of another time."""
+    *before, last = label.split() or [""]
+    if not before or "_" not in last or not _OF_ANOTHER_TIME.isdisjoint(word.lower().strip(",;:()") for word in before):
+        return ""
+    match = match_label(last)
+    return last if len(match.fields) == 1 and not match.assumed_guest else ""
 
 
 def uneven(names: Iterable[str]) -> bool:

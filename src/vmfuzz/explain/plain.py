@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
-from vmfuzz.explain.dump import Definition
-from vmfuzz.explain.names import NOTHING, SEGMENTS, best_label, match_label, match_msr, normalise
+from vmfuzz.explain.dump import Definition, half
+from vmfuzz.explain.names import SEGMENTS, best_label, ending_name, match_label, match_msr, normalise
 from vmfuzz.explain.numbers import NUMBER, read_number
 from vmfuzz.explain.plain_forms import (
     ENCODED,
@@ -29,10 +29,7 @@ from vmfuzz.explain.plain_forms import (
     STATEMENT,
 )
 from vmfuzz.explain.plain_lines import (
-    ALL_ONES,
-    assigned_field,
-    calls_in,
-    constant_of,
+    in_sentence,
     is_of_guest,
     names_field,
     outline_of,
@@ -40,38 +37,48 @@ from vmfuzz.explain.plain_lines import (
     row_of,
     whole_line_forms,
 )
-from vmfuzz.explain.plain_store import PART_WORDS, PlainStore, half
+from vmfuzz.explain.plain_program import ProgramReader
+from vmfuzz.explain.plain_states import FAILS
+from vmfuzz.explain.plain_store import PART_WORDS
 from vmfuzz.explain.text import Line
 
 _MAX_LABEL_WORDS: Final = 7
-_IN_PROGRAM: Final = "an assignment in program text"
-_CONSTANT: Final = re.compile(r"0[xX][0-9a-fA-F]+[uUlL]*|\d+")
-_ENCODING: Final = re.compile(r"0[xX]0*([0-9a-fA-F]{3,4})")
 _OF_SYSENTER: Final = re.compile(r"(?:(?=cs)|[er](?=[is]p))(cs|[is]p)\b", re.IGNORECASE)
+_LAST_NAME: Final = re.compile(r"[@:.]+|->")
+#: What stands behind the name of a member in program text: its type, or a call.
+_OF_PROGRAM: Final = re.compile(r"[&*]?(?:u(?:8|16|32|64|128|size)|u?int\d*(?:_t)?|bool)\b|[A-Za-z_][\w:.]*(?:::<\w+>)?!?\(")
+#: The area that a label names for all that stand behind it on the line: `host CS=0x38 SS=0x30`.
+_OWN_AREA: Final = re.compile(r"(guest|host) ", re.IGNORECASE)
+_LETTERS: Final = re.compile(r"[^\W\d_]{2}")
+_PIN: Final = re.compile(r"\bpin(?:[ _-]?based)?\s*[:=]", re.IGNORECASE)
+#: So many lines below the pin-based controls are beside them; and no exit or entry controls are smaller than this.
+_NEAR, _LEAST_CONTROLS = 6, 0x1000
 #: A word of letters a to f is a number only where it is long.
 _SURE_NUMBER: Final = re.compile(r".*\d|.{4}")
 #: Fewer digits than this are not padding that shows a number to be hexadecimal.
 _PADDED: Final = 4
 
 
-class PlainReader(PlainStore):
+class PlainReader(ProgramReader):
     """Reads lines one after the other; knows the headings above and the register last named."""
 
     def read(self, line: Line, in_code: bool = False) -> None:
         """Read one line; of program text (`in_code`) only calls that write a field count."""
         self.line = line.number
+        if FAILS.search(line.text):
+            self.failed = self.line
         if self.sysenter_indent >= 0 and line.indent <= self.sysenter_indent and not self._is_next_of_sysenter(line.text):
             self.sysenter_indent = -1
         text, opens, closes, comment, fails, code = outline_of(line.text, self.source)
         self.after_failure, failed = fails, self.after_failure
+        if self._call(text + "," * line.text.endswith(",")):
+            return
         if opens and not in_code:
             self._heading(opens, line)
         elif closes:
             self.register = ("", "")
-        elif self.source and not self.named_only and self._statement(text):
+        elif (self.source and not self.named_only and self._statement(text)) or in_code or (self.source and STATEMENT.match(text)):
             return
-        elif in_code or (self.source and STATEMENT.match(text)):
-            self._call(text)
         elif FLAGS_LEFT.match(text) and (failed or (text[0] in "#/;" and not self.area)):
             self.dump.warn(f"line {self.line}: these may be the flags that a VMREAD left; they are not used as the guest's")
         elif comment:
@@ -79,11 +86,7 @@ class PlainReader(PlainStore):
                 self._store(*comment)
         elif failed and not text[:1].isupper():
             return  # what a program says of a VMREAD that failed
-        elif self._special(text) or self._separated(text):
-            return
-        elif code:
-            self._call(text)
-        else:
+        elif not (self._special(text) or self._separated(text) or code):
             self._pairs(text, line)
 
     def _is_next_of_sysenter(self, text: str) -> bool:
@@ -130,6 +133,8 @@ class PlainReader(PlainStore):
         digits = match["encoding"] or ("" if needs_name else match["bare"])
         encoding, name = int(digits, 16), match["name"]
         named = match_label(name) if name else None
+        if named and not named.fields:  # (XMHF puts where it prints before the name: `@before02@guest_CR0`)
+            named = match_label(_LAST_NAME.split(name)[-1])
         if needs_name and not (named and named.fields):
             return False
         if not name and not needs_name and match["sep"].isspace() and "0x" not in match.group(0).lower() and not self.encodings_first:
@@ -251,55 +256,15 @@ class PlainReader(PlainStore):
             return True
         return self._store(label, values[0][0])
 
-    def _call(self, text: str) -> None:
-        for first, second in calls_in(text):
-            for name, value in ((first, second), (second, first)):
-                if ALL_ONES.fullmatch(value) and match_label(name).fields:
-                    value = hex(FIELDS[match_label(name).fields[0]].mask)
-                if not _CONSTANT.fullmatch(value):
-                    continue
-                encoded = _ENCODING.fullmatch(name)
-                if encoded and int(encoded[1], 16) in BY_ENCODING:
-                    self._put(BY_ENCODING[int(encoded[1], 16)].name, int(value.rstrip("uUlL"), 0), name)
-                    break
-                if match_label(name).fields:
-                    self._store(name, value)
-                    break
-
-    def _statement(self, text: str) -> bool:
-        """Read a statement of a program that assigns to what is clearly a field; returns whether it is one.
-
-        A program may assign more than once, under conditions that the text does not show: a field whose value is not always a constant, or is
-        changed afterwards, is not used.
-        """
-        statement = STATEMENT.match(text)
-        match = assigned_field(statement["name"]) if statement else NOTHING
-        if not statement or len(match.fields) != 1:
-            return False
-        field = match.fields[0]
-        constant = None if statement["change"] else constant_of(statement["value"].strip(), field)
-        if constant is None:
-            reading = self.dump.readings.get(field)
-            if reading is not None and reading.assumed == _IN_PROGRAM:
-                del self.dump.readings[field]
-            if field not in self.computed:
-                self.dump.warn(f"line {self.line}: {statement['name']} is program text whose value is not in it; it is not used")
-            self.computed.add(field)
-        elif field not in self.computed:
-            value, known = constant
-            if match.high:
-                value, known = value << 32, half(1)
-            self._put(field, value, statement["name"], assumed=_IN_PROGRAM, known=known)
-        return True
-
     # Pairs in a line
 
     def _pairs(self, text: str, line: Line) -> None:
-        end, context, found, parts = 0, tuple[str, ...](), False, 0
+        end, context, found, parts, whose = 0, tuple[str, ...](), False, 0, ""
         for start, stop, written, value, bad in pairs_in(text):
             if bad:
                 if match_label(bad).fields:
-                    self.dump.warn(f"line {self.line}: {bad} = {value} is not a number; the field counts as not given")
+                    why = "is cut off" if value.endswith((".", "…")) else "is not a number"
+                    self.dump.warn(f"line {self.line}: {bad} = {value} {why}; the field counts as not given")
                 continue
             if self.source and GOES_ON.match(text, stop):
                 self.dump.warn(f"line {self.line}: {written.strip()} = {value} goes on as an expression; it is not used")
@@ -310,7 +275,7 @@ class PlainReader(PlainStore):
                 if not self.area and is_of_guest(text) and "host" not in context:
                     context = ("guest", *context)
             end = stop
-            label = best_label(written.strip(" ,;()[]\"'"), self.area)
+            label = self._beside_pin(best_label(written.strip(" ,;()[]\"'"), self.area), value, text)
             if len(label.split()) > _MAX_LABEL_WORDS:
                 label = " ".join(label.split()[-_MAX_LABEL_WORDS:])
                 if not match_label(label).fields:
@@ -318,16 +283,34 @@ class PlainReader(PlainStore):
             again = SAME_IN_HEX.match(text, end)
             if again and value.isdigit() and int(again[1], 16) in (int(value), int(value, 16)):
                 value = again[1]
+            cut = label == ending_name(written) and _LETTERS.search(written.replace(label, "")) is not None
+            self.sentence = text if cut or in_sentence(text) else ""
+            own = _OWN_AREA.match(label)
+            whose = own[1].lower() if own else whose
+            above, self.area = self.area, self.area or whose
             found = self._store(label, value, context, line) or found
+            self.sentence, self.area = "", above
             parts += any(word in SEGMENTS for word in context)
         if parts > 1:  # a line that lists the parts of the register that it names: a part below is another's
             self.register = ("", "")
         if not found and end == 0:
             self._heading(text, line)
 
+    def _beside_pin(self, label: str, value: str, text: str) -> str:
+        """The label, of a control word that is named as such only by the pin-based controls beside it: `PIN=... PROC=... EXIT=... ENTRY=...`."""
+        if normalise(label) in (("pin",), ("ctl", "pin")):
+            self.pin_line = self.line
+        word = label.lower()
+        if word not in ("proc", "exit", "entry"):
+            return label
+        near = 0 < self.line - self.pin_line <= _NEAR and (read_number(value, True) or 0) >= _LEAST_CONTROLS
+        return f"{label} controls" if near or _PIN.search(text) else label
+
     def _heading(self, text: str, line: Line) -> None:
         label, _, value = text.strip("*=-# :").partition(":")
         if value.strip() and match_label(label).fields:
+            if self.source or _OF_PROGRAM.match(value.strip()):
+                return  # a member of a structure, or what a program puts into it
             self.dump.warn(f"line {self.line}: {label.strip()}: {value.strip()} is not a number; the field counts as not given")
             return
         words = normalise(text.strip("*=-# :"))

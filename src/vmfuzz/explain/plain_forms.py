@@ -8,8 +8,8 @@ from typing import Final
 from vmfuzz.explain.numbers import NUMBER
 
 PAIR: Final = re.compile(
-    rf"(?P<label>[A-Za-z_\"'0-9(][^=:|\n]*?)\s*(?:=>|->|:=|=|:(?!:))\s*[\"']?(?P<value>{NUMBER})(?P<end>[\"']?(?![\w.]|[!#$%@^~?`\\+&]\w))|"
-    rf"(?P<bad>[A-Za-z_]\w*)\s*[:=]\s*(?P<badvalue>0x\w+)"
+    rf"(?P<label>[A-Za-z_\"'0-9(][^=:|\n]*?)\s*(?:=>|->|:=|=|:(?!:))\s*[\"']?(?P<value>{NUMBER})(?P<end>[\"']?(?!\w|\.(?!\s|$)|…|[!#$%@^~?`\\+&]\w))|"
+    rf"(?P<bad>[A-Za-z_]\w*)\s*[:=]\s*(?P<badvalue>0x\w+(?:\.\.+|…)?|[0-9a-fA-F]{{2,16}}(?:\.\.+|…))"
 )
 #: Whether there can be a pair at all: PAIR tries every place of a line of prose.
 HAS_PAIR: Final = re.compile(r"(?:>|[:=])\s*[\"']?-?[0-9a-fA-F]")
@@ -31,10 +31,10 @@ READ_CALL: Final = re.compile(
 #: What is printed behind a VMREAD that failed: the flags that it left, not the guest's.
 FLAGS_LEFT: Final = re.compile(r"[#/;\s]*[re]?flags\s*[:=]", re.IGNORECASE)
 READ_FAILED: Final = re.compile(r"vm_?read\b.*\bfail", re.IGNORECASE)
-CALL: Final = re.compile(r"\b\w*(?:vm_?write|vmcs_?write)\w*\s*\(\s*(?P<first>[\w:.~-]+)\s*,\s*(?P<second>[\w:.~-]+)\s*[,)]", re.IGNORECASE)
-#: `4802 GUEST_CS_LIMIT: ffff`, `0x4802 = 0xffff`, `4802H (GUEST_CS_LIMIT): FFFFH`
+#: `4802 GUEST_CS_LIMIT: ffff`, `0x4802 = 0xffff`, `4802H (GUEST_CS_LIMIT): FFFFH`, `(0x4802) VMCS02.guest_CS_limit = 0xffff`
 ENCODED: Final = re.compile(
-    rf"(?:0[xX](?=[0-9a-fA-F]{{3,8}}\b)0*(?P<encoding>[0-9a-fA-F]{{1,4}})|(?P<bare>[0-9a-fA-F]{{4}})[hH]?\b)\s*(?:[(\[]?(?P<name>(?![0-9a-fA-F]+\b)[A-Za-z_]\w*)[)\]]?\s*)?"
+    rf"(?P<open>[(\[<]\s*)?(?:0[xX](?=[0-9a-fA-F]{{3,8}}\b)0*(?P<encoding>[0-9a-fA-F]{{1,4}})|(?P<bare>[0-9a-fA-F]{{4}})[hH]?\b)(?(open)\s*[)\]>])"
+    rf"\s*(?:[:=-]?\s*[(\[@:.]?(?P<name>(?![0-9a-fA-F]+(?![\w@.:>-]))[A-Za-z_](?:\w|[@.>-](?=\w)|-(?=>)|:+(?=\w))*)[)\]]?\s*)?"
     rf"(?P<sep>=>|->|[:=]+|\s)\s*(?P<value>{NUMBER})\s*$"
 )
 NAMED_ENCODING: Final = re.compile(
@@ -51,13 +51,8 @@ ASSIGNED: Final = re.compile(rf"[A-Za-z_][\w.\[\]]*(?:->[\w.\[\]]+)*\s*[:=]\s*{N
 STATEMENT: Final = re.compile(
     r"(?P<name>[A-Za-z_](?:->|[\w.\[\]])*)\s*(?P<change>[|&^+*/%-]|<<|>>)?=(?!=)\s*(?P<value>[^;]*);\s*(?:/[/*].*)?$"
 )
-_CONSTANT: Final = r"(?:0[xX][0-9a-fA-F]+|\d+)[uUlL]*"
 #: Behind a number of a program: the expression does not end there.
 GOES_ON: Final = re.compile(r"\s*(?:<<|>>|\|\s*\(|[&^+*]\s*[\w(~])")
-#: What a statement gives, if it is a constant: `0x83`, `(u32)0xFFFFFFFFUL`, `(1 << 13)`
-CONSTANT: Final = re.compile(
-    rf"(?:\(\s*(?P<cast>[A-Za-z_]\w*)\s*\)\s*)?(?P<open>\(\s*)?(?P<number>{_CONSTANT})(?:\s*<<\s*(?P<shift>\d{{1,2}}))?(?(open)\s*\))\s*$"
-)
 #: A pair behind a mark of a comment.
 COMMENT: Final = re.compile(rf"(?:#+|//+|;+)\s*(?P<name>[A-Za-z_][\w .]*?)\s*[:=]\s*(?P<value>{NUMBER})\s*$")
 #: After a decimal number: the same in hexadecimal.

@@ -10,11 +10,9 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.names import NOTHING, Match, match_label, match_msr, normalise, split_words
 from vmfuzz.explain.plain_forms import (
     ASSIGNED,
-    CALL,
     CLOSES,
     CODE,
     COMMENT,
-    CONSTANT,
     EMPHASIS,
     ENCODED,
     ENCODINGS_OF,
@@ -33,7 +31,9 @@ from vmfuzz.explain.plain_forms import (
     SPACED,
 )
 
-ALL_ONES: Final = re.compile(r"(?:-1|~0)[uUlL]*")
+#: A word of a language, and so many of them for each pair make a sentence.
+_SPOKEN: Final = re.compile(r"(?<![\w.-])[^\W\d_]{2,}(?![\w.(-]\w)")
+_SENTENCE: Final = 3
 
 
 @lru_cache(maxsize=1 << 13)
@@ -90,23 +90,6 @@ def assigned_field(name: str) -> Match:
     return NOTHING
 
 
-def constant_of(text: str, field: str) -> tuple[int, int] | None:
-    """(value, which bits of the field it gives) of a constant as C writes it; None if it is none."""
-    if ALL_ONES.fullmatch(text):
-        return FIELDS[field].mask, (1 << 64) - 1
-    match = CONSTANT.match(text)
-    if not match:
-        return None
-    digits = match["number"].rstrip("uUlL")
-    octal = re.fullmatch(r"0[0-7]+", digits)
-    if not octal and re.match(r"0\d", digits):
-        return None
-    value = int(digits, 8 if octal else 0) << int(match["shift"] or 0)
-    # a cast to 32 bits says that only half of a 64-bit field is meant
-    narrow = (match["cast"] or "").lower() in ("u32", "uint32_t", "uint32", "dword") and FIELDS[field].width == 64
-    return value, (1 << 32) - 1 if narrow else (1 << 64) - 1
-
-
 @lru_cache(maxsize=1 << 13)
 def outline_of(raw: str, source: bool) -> Outline:
     """The outline of a line; `source`: it stands in program text."""
@@ -119,14 +102,8 @@ def outline_of(raw: str, source: bool) -> Outline:
         CLOSES.match(text) is not None,
         (comment["name"], comment["value"]) if comment else None,
         READ_FAILED.search(text) is not None,
-        CODE.match(text) is not None or CALL.search(text) is not None,
+        CODE.match(text) is not None,
     )
-
-
-@lru_cache(maxsize=1 << 13)
-def calls_in(text: str) -> tuple[tuple[str, str], ...]:
-    """The arguments of calls that write a field."""
-    return tuple((match["first"], match["second"]) for match in CALL.finditer(text)) if "(" in text else ()
 
 
 @lru_cache(maxsize=1 << 13)
@@ -169,6 +146,17 @@ def pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
         (match.start(), match.end(), match["label"] or "", match["value"] or match["badvalue"], match["bad"] or "")
         for match in PAIR.finditer(text)
     )
+
+
+@lru_cache(maxsize=1 << 13)
+def in_sentence(text: str) -> bool:
+    """Whether words stand around the pairs of a line, as in a sentence, and not a dump's own labels."""
+    pairs = pairs_in(text)
+    rest, end = list[str](), 0
+    for start, stop, _, _, _ in pairs:
+        rest.append(text[end:start])
+        end = stop
+    return len(_SPOKEN.findall(" ".join((*rest, text[end:])))) >= _SENTENCE * len(pairs)
 
 
 @lru_cache(maxsize=1 << 13)

@@ -9,10 +9,11 @@ from typing import Final
 
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
-from vmfuzz.explain.dump import Definition, Dump
+from vmfuzz.explain.dump import Definition, Dump, Reading, half, plausible
 from vmfuzz.explain.names import NOTHING, PARTS, SEGMENTS, complete, match_label, match_msr, normalise, uneven, usual_order
 from vmfuzz.explain.numbers import read_number
 from vmfuzz.explain.plain_forms import RIGHTS_BITS
+from vmfuzz.explain.plain_states import Put, choose_state
 from vmfuzz.explain.reported import to_unsigned
 from vmfuzz.explain.text import Ends, Line
 
@@ -24,6 +25,9 @@ _AREA: Final = re.compile(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNOREC
 _OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
 #: The words of a label that is nothing but a part of a register.
 PART_WORDS: Final = frozenset((part,) for part in PARTS)
+#: So many names a warning lists.
+_SHOWN: Final = 6
+_IN_SENTENCE: Final = "given in a sentence, not in a dump"
 _BY_PLACE: Final = "no register named on the line: read as part of the one above"
 _APART: Final = "on a line that has not the form of the dump beside it"
 _NO_AREA: Final = "no area named: read as guest state"
@@ -63,6 +67,16 @@ class PlainStore:
         self.line = 0
         self.source = False  # the text has program text in it
         self.computed: set[str] = set()  # fields that the program text assigns something to that is no constant
+        self.by_call: set[str] = set()  # fields that a call in program text gave a constant
+        self.by_call_computed: dict[str, int] = {}  # fields that a call gave something else, with the line
+        self.pin_line = -1 << 10  # where the pin-based controls stand
+        self.puts: list[Put] = []  # what lines gave, in order
+        self.failed = 0  # the last line that says that VM entry failed
+        self.sentence = ""  # the sentence that the pair stands in
+        self.said: list[tuple[str, Reading]] = []  # values that sentences give
+        self.unfinished = ""  # the beginning of a call that goes on in the next line
+        self.commented: list[int] = []  # lines whose calls stand in a comment
+        self.in_comment = False  # a comment of C goes on
         self.encodings_first = False  # lines of nothing but an encoding and a value are no accident in this text
         self.after_failure = False  # the line before says that a VMREAD failed
         self.agreeing = 0  # lines that give a name and the encoding that the field has
@@ -72,7 +86,10 @@ class PlainStore:
     def finish(self) -> None:
         """Decide what only the whole text can decide: whether numbers beside names are encodings, and whether places mean anything."""
         self._settle_encodings()
+        choose_state(self.dump, self.puts, self.failed)
+        self._settle_sentences()
         self._drop_misplaced()
+        self._sum_up_calls()
 
     def _settle_encodings(self) -> None:
         last = self.last
@@ -95,6 +112,26 @@ class PlainStore:
         if last[2] > self.last[2]:
             self.last = last
 
+    def _settle_sentences(self) -> None:
+        """What a sentence says of a field counts only where no dump shows the field."""
+        shown = dict(self.dump.readings)
+        for name, said in self.said:
+            reading = shown.get(name)
+            if reading is None:
+                self.dump.put_named(
+                    name,
+                    said.value,
+                    said.label,
+                    said.line,
+                    assumed=said.assumed or ("" if name in _OUTCOME else _IN_SENTENCE),
+                    known=said.known,
+                )
+            elif (reading.value ^ said.value) & reading.known & said.known:
+                self.dump.warn(
+                    f"line {said.line}: {said.label} = {said.value:#x} stands in a sentence; line {reading.line} says {reading.value:#x}, "
+                    "and that is used"
+                )
+
     def _drop_misplaced(self) -> None:
         """Take back what was understood by its place, if places mean nothing here because the lines are not in their order."""
         if not (self.disorder or (self.headless and uneven(self.by_place))) or not self.by_place:
@@ -112,6 +149,15 @@ class PlainStore:
             reading = self.dump.readings.get(name)
             if reading is not None and not reading.assumed:
                 self.dump.readings[name] = replace(reading, assumed=_BY_PLACE)
+
+    def _sum_up_calls(self) -> None:
+        computed = {field: line for field, line in self.by_call_computed.items() if field not in self.dump.readings}
+        if computed and (self.by_call or not self.dump.readings):  # (a dump shows what has become of them)
+            names = ", ".join([*computed][:_SHOWN]) + (f" and {len(computed) - _SHOWN} more" if len(computed) > _SHOWN else "")
+            self.dump.warn(f"line {min(computed.values())}: the program computes what it writes to {names}: not given by this text")
+        if self.commented and self.by_call:
+            others = f" (and on {len(self.commented) - 1} more lines)" if len(self.commented) > 1 else ""
+            self.dump.warn(f"line {self.commented[0]}: a call that writes a field stands in a comment{others}; its value is not used")
 
     def drop_cut(self, end: Line) -> None:
         """The text ends with `end` and has no line end there: if its number is shorter than its like, it has been cut."""
@@ -187,7 +233,9 @@ class PlainStore:
         high = match_label(label, context, self.area).high
         self._put(field, value << 32 if high else value, label, assumed=assumed, known=half(1) if high else (1 << 64) - 1)
         parts = field.split("_")
-        if parts[0] in ("guest", "host") and parts[1] in SEGMENTS:
+        if self.sentence:
+            self.register = ("", "")  # below a sentence no part of a register follows
+        elif parts[0] in ("guest", "host") and parts[1] in SEGMENTS:
             self.register = (parts[0], parts[1])
             if words not in PART_WORDS:
                 self.register_line = self.line
@@ -281,16 +329,20 @@ class PlainStore:
         value = read_number(text, True)
         if number is None or value is None:
             return
+        if label[:1].isdigit() and not plausible(number, value):
+            return  # a number that stands for something else in a table
         if second is not None:  # printed as allowed-0 / allowed-1
             value = value & 0xFFFFFFFF | (int(second, 16) & 0xFFFFFFFF) << 32
         self.dump.put_msr(number, value, self.line)
         self.last = CAPABILITY_MSRS[number], text, self.line
 
     def _put(self, field: str, value: int, label: str, *, assumed: str = "", known: int = (1 << 64) - 1) -> None:
-        if field not in self.taken:
+        if field in self.taken:
+            return
+        if self.sentence and assumed == _NO_AREA and "guest" not in self.sentence.lower():
+            self.dump.warn(f"line {self.line}: {label} = {value:#x} stands in a sentence that does not say whose it is; it is not used")
+        elif self.sentence:
+            self.said.append((field, Reading(value, label, self.line, known, assumed)))
+        else:
+            self.puts.append(Put(field, value, label, self.line, known, assumed))
             self.dump.put_named(field, value, label, self.line, assumed=assumed, known=known)
-
-
-def half(encoding: int) -> int:
-    """Which bits of a 64-bit field an access with this encoding covers: all, or 63:32 with the high encoding."""
-    return (1 << 64) - (1 << 32) if encoding & 1 else (1 << 64) - 1

@@ -1,0 +1,174 @@
+"""Lines of names and values with something around the pair: an encoding, a sentence, other pairs, the other half of a field."""
+
+from __future__ import annotations
+
+import pytest
+
+from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.reading import read_text
+
+
+def read(text: str) -> Dump:
+    (dump,) = read_text(text)
+    return dump
+
+
+def values(text: str) -> dict[str, int]:
+    return {name: reading.value for name, reading in read(text).readings.items()}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "(0x6800) guest_CR0 = 0x30",
+        "[0x6800] GUEST_CR0 = 0x30",
+        "<0x6800> GUEST_CR0: 0x30",
+        "(6800h) GUEST_CR0 = 30h",
+        "(6800) GUEST_CR0: 00000030",
+        "(0x6800): 0x30",
+        "(0x6800) VMCS02.guest_CR0 = 0x30",
+        "(0x6800) @before02@guest_CR0 = 0x30",
+        "(0x6800) :vmcs02:guest_CR0 = 0x30",
+        "[0x6800]: guest_CR0 = 0x30",
+        "0x6800 - guest_CR0 = 0x30",
+    ],
+)
+def test_an_encoding_in_brackets_before_the_name(line: str) -> None:
+    assert values(f"{line}\n") == {"guest_cr0": 0x30}
+
+
+def test_an_encoding_in_brackets_that_is_another_fields_is_said() -> None:
+    dump = read("(0x6800) @a@guest_CR0 = 0x30\n(0x6804) @a@guest_CR4 = 0x20\n(0x681e) @a@guest_RSP = 0x10\n")
+    assert {name: reading.value for name, reading in dump.readings.items()} == {"guest_cr0": 0x30, "guest_cr4": 0x20, "guest_rip": 0x10}
+    assert any("681EH is guest_rip, but the line says" in warning for warning in dump.warnings)
+
+
+def test_control_words_beside_the_pin_based_ones() -> None:
+    expected = {
+        "pin_based_controls": 0x16,
+        "primary_processor_based_controls": 0x401E172,
+        "vm_exit_controls": 0x36FFF,
+        "vm_entry_controls": 0x11FF,
+    }
+    assert values("PIN=0x16 PROC=0x401e172 EXIT=0x36fff ENTRY=0x11ff\n") == expected
+    assert values("PIN: 0x16\nPROC: 0x401e172\nEXIT: 0x36fff\nENTRY: 0x11ff\n") == expected
+    assert values("VMCS ctls pin=0x16 primary=0x401e172 exit=0x36fff entry=0x11ff\n") == expected
+    assert values("PIN: 0x16\nEXIT: 0x30\nENTRY: 0x1\n") == {"pin_based_controls": 0x16}
+    assert values("proc: 0x401e172\nexit: 0x36fff\n") == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "vmwrite(VMCS_LINK_POINTER, 0xffffffff);\nvmwrite(VMCS_LINK_POINTER_HIGH, 0xffffffff);\n",
+        "VMCS_LINK_POINTER_FULL = 0xffffffff\nVMCS_LINK_POINTER_HIGH = 0xffffffff\n",
+        "(0x2800) guest_VMCS_link_pointer_full = 0xffffffff\n(0x2801) guest_VMCS_link_pointer_high = 0xffffffff\n" * 2,
+    ],
+)
+def test_two_halves_are_one_value(text: str) -> None:
+    dump = read(text)
+    assert (dump.readings["vmcs_link_pointer"].value, dump.readings["vmcs_link_pointer"].known) == ((1 << 64) - 1,) * 2
+    assert not dump.warnings
+
+
+def test_high_halves_that_differ_are_a_contradiction() -> None:
+    dump = read("EPT_POINTER = 0x101e\nEPT_POINTER_HIGH = 0x1\nEPT_POINTER_HIGH = 0x0\n")
+    assert (dump.readings["eptp"].value, dump.readings["eptp"].known) == (0x101E, ~(1 << 32) & (1 << 64) - 1)
+    assert "count as unknown" in dump.warnings[0]
+
+
+def test_a_number_in_a_table_is_no_capability_msr_if_no_processor_has_its_value() -> None:
+    assert read("  0x480\t\t0x180\t\t64-bit fields\n  0x481\t\t0x182\t\t64-bit fields\n").msrs == {}
+    assert read("0x480: 0x00da040000000004\n0x481: 0x0000007f00000016\n").msrs == {0x480: 0xDA040000000004, 0x481: 0x7F00000016}
+
+
+DUMP = "guest_CR0=0x00000011\nguest_CR3=0x00001000\nguest_CR4=0x00002000\nguest_RIP=0x1044\n"
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_what_a_sentence_says_is_not_the_dumps(before: bool) -> None:
+    sentence = "Moving from EDX to CR0, control_CR0_shadow = guest_CR0 = 0x80050033 = [PG ? NE]\n"
+    dump = read(sentence + DUMP if before else DUMP + sentence)
+    assert (dump.readings["guest_cr0"].value, dump.readings["guest_cr0"].known) == (0x11, (1 << 64) - 1)
+    assert [warning for warning in dump.warnings if "guest_CR0 = 0x80050033 stands in a sentence" in warning]
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "done with guest_rflags=0x102",
+        "It enters with `guest_rflags=0x102`, TF set",
+        "we see `guest_RFLAGS = 0x102`. By the way,",
+        "guest_rflags = 0x102.",
+    ],
+)
+def test_a_value_in_a_sentence_is_read_where_no_dump_gives_it(sentence: str) -> None:
+    dump = read(f"{DUMP}{sentence}\n")
+    assert dump.readings["guest_rflags"].value == 0x102
+    assert not dump.warnings
+
+
+@pytest.mark.parametrize(
+    "sentence", ["the old guest_cr0 = 0x5", "Linux should use CS=0x33 and then SS=0x2b in this case.", "before this guest_cr0 = 0x5"]
+)
+def test_a_value_of_another_time_or_of_nobody_is_not_used(sentence: str) -> None:
+    assert values(f"{sentence}\n") == {}
+
+
+def test_no_part_of_a_register_follows_a_sentence() -> None:
+    assert values("Now the guest has a wrong value in ss, it is guest_SS_selector = 0x2b\nType=0xb S=1 DPL=3 P=1\n") == {
+        "guest_ss_selector": 0x2B
+    }
+
+
+def test_a_number_that_is_cut_off_is_said_to_be() -> None:
+    dump = read(f"{DUMP}host_rip = 0xffff...\nhost_rsp = ffffff\u2026\n")
+    assert not {"host_rip", "host_rsp"} & set(dump.readings)
+    assert [warning.partition(";")[0] for warning in dump.warnings] == [
+        "line 5: host_rip = 0xffff... is cut off",
+        "line 6: host_rsp = ffffff\u2026 is cut off",
+    ]
+
+
+def test_members_of_a_structure_in_program_text_are_no_lost_values() -> None:
+    dump = read("pub struct Guest {\n    guest_cr0: u64,\n    guest_cr3: vmread(guest::CR3)?,\n}\n")
+    assert (dump.readings, dump.warnings) == ({}, [])
+    assert read("guest_cr0: u64\nguest_cr3: vmread(guest::CR3)\n").warnings == []
+    assert "is not a number" in read("guest_cr0: unavailable\n").warnings[0]
+
+
+def test_an_area_counts_to_the_end_of_its_line() -> None:
+    assert values("boot: host CS=0x38 SS=0x30 CR3=0x1000\nrip=0x7c00\n") == {
+        "host_cs_selector": 0x38,
+        "host_ss_selector": 0x30,
+        "host_cr3": 0x1000,
+        "guest_rip": 0x7C00,
+    }
+
+
+STATES = [
+    "rip=0x1000 cr0=0x80000031 cr4=0x2020 rflags=0x2",
+    "rip=0x2000 cr0=0x31 cr4=0x2020 rflags=0x2",
+    "rip=0x3000 cr0=0x33 cr4=0x2020 rflags=0x2",
+]
+
+
+@pytest.mark.parametrize(("failed", "rip"), [(1, 0x2000), (0, 0x1000), (None, 0x3000)])
+def test_the_state_next_to_the_failure_or_the_last_is_judged(failed: int | None, rip: int) -> None:
+    lines = [f"{state}\n{'vmresume failed' if index == failed else 'another line'}\nand so on\n" for index, state in enumerate(STATES)]
+    dump = read("".join(lines))
+    assert dump.readings["guest_rip"].value == rip
+    assert all(reading.known == (1 << 64) - 1 for reading in dump.readings.values())
+    (warning,) = dump.warnings
+    assert "the text shows 3 states of the same fields" in warning
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rip=0x1000 cr0=0x31\nrip=0x2000 cr0=0x33\n",
+        "vmcs12.guest_rip=1h\nvmcs12.guest_cr0=31h\nvmcs12.guest_cr4=20h\nvmcs02.guest_rip=2h\nvmcs02.guest_cr0=33h\nvmcs02.guest_cr4=21h\n",
+    ],
+)
+def test_few_fields_or_other_names_are_a_contradiction(text: str) -> None:
+    assert any("count as unknown" in warning for warning in read(text).warnings)
