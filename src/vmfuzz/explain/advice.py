@@ -12,7 +12,8 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import EXIT_REASONS, INSTRUCTION_ERRORS
 from vmfuzz.explain.atoms import spoken
 from vmfuzz.explain.dump import Reported
-from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Doubtful, Unnumbered
+from vmfuzz.explain.outcome_words import FAILED_ENTRY
+from vmfuzz.explain.reported import ENTRY_ERRORS, Doubtful, Unnumbered
 
 #: What decides an outcome: in words, and which fields (a pattern of their names; "" for what no field holds).
 _Groups = tuple[tuple[str, str], ...]
