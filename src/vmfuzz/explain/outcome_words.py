@@ -8,6 +8,8 @@ from typing import Final
 from vmfuzz.explain.dump import Reported
 
 FAILED_ENTRY: Final = 1 << 31
+#: VM-instruction errors of VMLAUNCH and VMRESUME; the others are those of other instructions.
+ENTRY_ERRORS: Final = (4, 5, 6, 7, 8, 16, 17, 18, 25, 26)
 _TRACED: Final = "the name that Linux's trace events have for it"
 _NO_BIT: Final = "bit 31 is not shown; this exit reason occurs only with it"
 _INVALID: Final = r"INVALID_?GUEST_?STATE"
@@ -115,6 +117,11 @@ def is_listed(line: str, begin: int, end: int) -> bool:
     if declared and (begin == 0 or declared.end() <= begin or not line[begin : declared.end()].rstrip().endswith(("//", "/*", "#"))):
         return True
     return line.count('"', 0, begin) % 2 == 1 and _LITERAL_ENDS.match(line, end) is not None
+
+
+def of_another_instruction(reported: Reported) -> bool:
+    """Whether this is a VM-instruction error that no VM entry gives."""
+    return bool(reported.error) and reported.error not in ENTRY_ERRORS
 
 
 def in_words(text: str) -> Reported | None:

@@ -10,13 +10,12 @@ from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import INSTRUCTION_ERRORS
+from vmfuzz.explain import asides
 from vmfuzz.explain.dump import Dump, Reading, Reported
-from vmfuzz.explain.outcome_words import FAILED_ENTRY, in_words
+from vmfuzz.explain.outcome_words import ENTRY_ERRORS, FAILED_ENTRY, in_words, of_another_instruction
 from vmfuzz.explain.said import KVM_FAIL_ENTRY, OTHER_ENTRY, QUALIFICATION, Said, from_field, possible, said, to_unsigned
 from vmfuzz.model.wording import bit_name
 
-#: VM-instruction errors of VMLAUNCH and VMRESUME; the others are those of other instructions.
-ENTRY_ERRORS: Final = (4, 5, 6, 7, 8, 16, 17, 18, 25, 26)
 #: An entry failed, and the program does not say with which number: its registers may still show why. A line of source does not say so.
 _NO_NUMBER: Final = re.compile(
     r"^(?![^\n]*(?:\bcase\s|#\s*define\b|\bif\s*\(|\bconst\s|[!=]=))[^\n]*?\b(?P<name>(?:KVM_EXIT_)?FAIL_ENTRY)\b(?! *(?:=|,\n))"
@@ -89,6 +88,8 @@ def find(text: str, dump: Dump) -> None:
     dump.reported = _with_qualification(dump.reported, _exact(dump, "exit_qualification"))
     if fail_entry and (dump.reported is None or (dump.reported.entered and reason is None)):
         _without_number(fail_entry["name"] or fail_entry["words"], dump)
+    if KVM_EXIT not in dump.beside:
+        asides.find(text, dump)
     if dump.reported is None and AMD.search(text):
         dump.warn("this looks like AMD's VMRUN (a VMCB); vmfuzz knows Intel's VMCS only")
 
@@ -202,6 +203,9 @@ def from_words(words: str) -> Reported | None:
         named = Reported(text, FAILED_ENTRY | 33) if _NAMED.search(text) else None
         phrases, in_text = said(text), in_words(text)
         by_error = phrases.error or (in_text if in_text is not None and in_text.error else None)
+        aside = asides.refused(text) or asides.failed_instruction(text) or asides.internal_error(text)
+        if aside is not None and (phrases.failed is None or of_another_instruction(phrases.failed)):
+            return aside
         return phrases.failed or _newer(phrases.bare or phrases.ran, by_error, text) or in_text or named
     value = to_unsigned(number["value"])
     if value is None:
