@@ -44,6 +44,7 @@ def shown(text):
         "if (value == 0x80000021)",
         "00000000 80000021 00000000 00000000",
         "guest_cr0 = 2147483681",
+        "Guest CR0:\n  0x80000021",
     ],
 )
 def test_a_value_that_looks_like_a_failure_is_none(text):
@@ -105,6 +106,19 @@ def test_a_program_that_says_that_the_launch_failed_is_believed_before_an_exit_r
     assert "exit reason 48 in the text is left over" in text
 
 
+@pytest.mark.parametrize("words", ["VM entry failed", "VMX: VMLAUNCH failed!"])
+def test_a_failure_of_which_nothing_else_is_known_is_one(words):
+    assert outcome(words) == (None, 0)
+    assert "Cause: guest RFLAGS bit 1 (RESERVED_1) is 0" in shown(f"{words}\nGUEST_RFLAGS = 0x0")
+
+
+@pytest.mark.parametrize("words", ["VMLAUNCH worked without failure", "VMLAUNCH: no failure", "I ask what it means if VM entry fails"])
+def test_a_failure_that_did_not_happen_is_none(words):
+    text = shown(f"{words}\nVM_EXIT_REASON: 0x30\nGUEST_CR0: 0x31")
+    assert text.startswith(ENTERED)
+    assert "The text also says" not in text
+
+
 def test_a_sentence_about_a_failed_launch_is_not_passed_over():
     text = shown("I saw one VMRESUME failure yesterday\nVM_EXIT_REASON: 0x30\nGUEST_CR0: 0x31")
     assert text.startswith(ENTERED)
@@ -124,6 +138,9 @@ def test_a_sentence_about_a_failed_launch_is_not_passed_over():
         "vmlaunch failed with status 7",
         "VMfailValid, error 7",
         "vmxerror #7",
+        "VM-instruction error number 7",
+        "vm entry failure, error code (7)",
+        'VMLAUNCH failed: "VM entry with invalid control field(s)", rflags=0x46',
     ],
 )
 def test_the_number_of_the_error_under_the_names_of_programs(text):
@@ -178,6 +195,8 @@ def test_what_people_tell_of_other_exits_is_not_the_outcome():
         "    VmFailInvalid,",
         '    case 33: printf("VM-entry failure due to invalid guest state"); break;',
         "// exit reason 32 is WRMSR",
+        '    7: "VM entry with invalid control field(s)",',
+        'static const char *words = "VM entry with invalid control field(s)";',
         "VM entry with invalid control field(s)\nVM entry with invalid host-state field(s)",
     ],
 )

@@ -91,7 +91,8 @@ _DECLARED: Final = re.compile(
     r"[A-Za-z_]\w*\s*=\s*(?:0x)?[0-9a-f]+\s*,?\s*(?:/[/*]|#)|[A-Za-z_]\w*\s*,\s*(?:/[/*].*)?$)",
     re.IGNORECASE,
 )
-#: Behind words of a string literal in a program.
+#: Before and behind the words of a string literal in a program (a log may have a quotation too).
+_LITERAL_BEGINS: Final = re.compile(r"(?:[(,{>\[]|\breturn|^)\s*$|^\s*(?:0x)?[0-9a-f]+\s*:\s*$")
 _LITERAL_ENDS: Final = re.compile(r"[^\"\n]{0,80}(?:\"\s*(?:,|\)?\s*;|\})|\\n\")")
 #: Before what is counted, and has not just happened: `The count for exit 33`
 OF_A_COUNT: Final = re.compile(r"\b(?:counts?|counters?|number|statistics?|most|many) (?:of|for)\b[^\n]{0,40}$", re.IGNORECASE)
@@ -116,7 +117,8 @@ def is_listed(line: str, begin: int, end: int) -> bool:
     declared = _DECLARED.match(line)
     if declared and (begin == 0 or declared.end() <= begin or not line[begin : declared.end()].rstrip().endswith(("//", "/*", "#"))):
         return True
-    return line.count('"', 0, begin) % 2 == 1 and _LITERAL_ENDS.match(line, end) is not None
+    ends = _LITERAL_ENDS.match(line, end) if line.count('"', 0, begin) % 2 else None
+    return ends is not None and (ends.group(0).endswith(";") or _LITERAL_BEGINS.search(line[: line.rfind('"', 0, begin)]) is not None)
 
 
 def of_another_instruction(reported: Reported) -> bool:

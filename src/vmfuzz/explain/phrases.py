@@ -28,7 +28,7 @@ _PHRASES: Final = tuple(
         (("entry error",), rf"VM-?ENTRY error: *reason *= *{_VALUE}", "reason"),
         (
             (),
-            rf"(?:VMLAUNCH|VMRESUME|vm-?entry|launch)\b[^\n]{{0,40}}\b(?:fail|error)[^\n=:]{{0,30}}\b(?:error|code|err|status)\b[ =:#]*{_VALUE}",
+            rf"(?:VMLAUNCH|VMRESUME|vm[ -]?entry|launch)\b[^\n]{{0,40}}\b(?:fail|error)[^\n=:]{{0,30}}\b(?:error|code|err|status)\b[ =:#(]*{_VALUE}",
             "error",
         ),
         (
@@ -45,10 +45,10 @@ _PHRASES: Final = tuple(
         (("fail", "valid"), rf"\bVM_?fail_?Valid\W*(?:err(?:or)?(?: code)?\W*)?{_VALUE}", "error"),
         (("vm", "fail"), rf"\bvm_?(?:write|read|ptrld|clear)\b[^\n]{{0,30}}\bfail[^\n]{{0,20}}\b(?:error|code)\b[ :=#]*{_VALUE}", "error"),
         (("instruction", "error"), _FIELD_OF_ERROR, "field"),
-        (("err",), rf"\b(?:vmx?_?)?(?:inst|insn|instr|instruction)_?err(?:or)?\b[ =:#(]*{_VALUE}", "field"),
+        (("err",), rf"\b(?:vmx?_?)?(?:inst|insn|instr|instruction)[_ ]?err(?:or)?\b(?: number)?[ =:#(]*{_VALUE}", "field"),
         (("vmx", "err"), rf"\bvmx_?err(?:or)?\b[ =:#(]*{_VALUE}", "field"),
         (("failed vm entry",), rf"nested_vmx_exit_reflected failed vm entry {_VALUE}", "error"),
-        (("entry fail",), rf"vm[ -]?entry failure\W{{1,3}}[a-z][a-z -]{{3,30}}\({_VALUE}\)", "basic"),
+        (("entry fail",), r"vm[ -]?entry failure\W{1,3}[a-z][a-z -]{3,30}\((?P<value>33|34|41|0x2[129])\)", "basic"),
         (("failed at vm",), rf"Failed at VM-?Entry,? *Code *= *{_VALUE}", "error"),
         (("exit_reason.raw",), r"exit_reason\.raw\W+(?P<value>[0-9a-fA-F]{1,8})\b", "raw"),
         (("basic exit reason",), rf"basic exit reason(?: is| was| of|[ \t=:(])+{_VALUE}", "basic"),

@@ -25,10 +25,10 @@ _NO_NUMBER: Final = re.compile(
 _CUT_AMD: Final = "65535 is the end of FFFFFFFFH: AMD's VMRUN gives that for a VMCB that it refuses, and no Intel processor gives it"
 #: Under which name `Dump.beside` has it.
 KVM_EXIT: Final = "KVM exit reason"
-_LAUNCH: Final = r"(?:VMLAUNCH|VMRESUME|VM[- ]?entry|VM[- ]?enter|launch)"
+_LAUNCH: Final = r"(?:VMLAUNCH|VMRESUME|VM[- ]?entry|VM[- ]?enter)"
 #: That VMLAUNCH or VMRESUME failed, apart from what the fields of the VMCS hold.
 _LAUNCH_FAILED: Final = re.compile(
-    rf"\b{_LAUNCH}\b[^\n]{{0,20}}\bfail(?:ed|s|ure|ing)?\b(?! due to)|\bfailed to (?:execute |run )?(?:VMLAUNCH|VMRESUME)\b|"
+    rf"\b(?:{_LAUNCH}|launch)\b[^\n]{{0,20}}\bfail(?:ed|s|ure|ing)?\b(?! due to)|\bfailed to (?:execute |run )?(?:VMLAUNCH|VMRESUME)\b|"
     r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*1\b",
     re.IGNORECASE,
 )
@@ -38,6 +38,9 @@ _PROGRAM_FAILED: Final = re.compile(
     r"(?: (?:on|in|for|at) [\w #-]{1,20})?[\s.!:)\]]*$",
     re.IGNORECASE | re.MULTILINE,
 )
+_NEGATED: Final = re.compile(r"\b(?:no|not|never|without|if|when)\b", re.IGNORECASE)
+#: So far before the words a negation is looked for.
+_NEAR: Final = 20
 _ENTRY_INFO: Final = "vm_entry_interruption_info"
 #: ACRN's word on a control that it wanted and cannot have.
 _REFUSED_CONTROL: Final = re.compile(
@@ -77,8 +80,8 @@ def find(text: str, dump: Dump) -> None:
     if by_reason is not None and by_reason.entered and _event_pending(dump):
         _left_over(by_reason, dump)
         by_reason = None
-        pending = _LAUNCH_FAILED.search(text)
-        words = words or (Unnumbered(" ".join(pending.group(0).split()), error=0) if pending else None)
+        pending = _launch_failed(text)
+        words = words or (Unnumbered(pending, error=0) if pending else None)
     if phrases.failed is not None and (phrases.failed.error is not None or reason is None):
         dump.reported = phrases.failed
     elif by_reason is None and by_error is None:
@@ -90,6 +93,8 @@ def find(text: str, dump: Dump) -> None:
         _without_number(fail_entry["name"] or fail_entry["words"], dump)
     if KVM_EXIT not in dump.beside:
         asides.find(text, dump)
+        program = _PROGRAM_FAILED.search(text) if dump.reported is None else None
+        dump.reported = Unnumbered(_one_line(program.group(0)), error=0) if program else dump.reported
     if dump.reported is None and AMD.search(text):
         dump.warn("this looks like AMD's VMRUN (a VMCB); vmfuzz knows Intel's VMCS only")
 
@@ -166,17 +171,31 @@ def _newer(by_reason: Reported | None, by_error: Reported | None, text: str) -> 
     if by_error is None:
         program = _PROGRAM_FAILED.search(text) if by_reason.entered else None
         if program:
-            return Unnumbered(" ".join(program.group(0).split()), error=0, remark=stale)
-        words = _LAUNCH_FAILED.search(text) if by_reason.entered and not by_reason.remark else None
-        return replace(by_reason, remark=OTHER_ENTRY.format(" ".join(words.group(0).split()))) if words else by_reason
+            return Unnumbered(_one_line(program.group(0)), error=0, remark=stale)
+        words = _launch_failed(text) if by_reason.entered and not by_reason.remark else ""
+        return replace(by_reason, remark=OTHER_ENTRY.format(words)) if words else by_reason
     if by_error.error not in ENTRY_ERRORS:
         left = f"VM-instruction error {by_error.error} is no error of a VM entry: another instruction left it, and a VM exit does not change that field"
         return replace(by_reason, remark="; ".join(filter(None, (by_reason.remark, left)))) if by_reason.exit_reason else by_error
     if not by_reason.exit_reason:
         return by_error  # 0 is what a new VMCS holds
-    if by_reason.entered and _LAUNCH_FAILED.search(text):
+    if by_reason.entered and _launch_failed(text):
         return replace(by_error, remark=stale)
     return Doubtful(by_error.text, error=by_error.error, other=by_reason)
+
+
+def _launch_failed(text: str) -> str:
+    """The words that say that a launch failed, "" if there are none."""
+    for match in _LAUNCH_FAILED.finditer(text):
+        before = text[max(0, match.start() - _NEAR) : match.start()].rpartition("\n")[2]
+        if not _NEGATED.search(before + match.group(0)):
+            return _one_line(match.group(0))
+    return ""
+
+
+def _one_line(words: str) -> str:
+    """The words without line ends, and without the mark at their end."""
+    return " ".join(words.split()).rstrip(".!:")
 
 
 def _refused_controls(text: str, dump: Dump) -> None:

@@ -109,7 +109,8 @@ def _found(match: re.Match[str], meaning: str, text: str) -> Reported | None:
     if is_listed(line, begin, begin + match.end() - match.start()):
         return None
     if meaning == "bare":
-        if not is_outcome(line, begin, begin + match.end() - match.start()):
+        label = "" if line[:begin].strip() else _label_above(text, match.start())
+        if not is_outcome(label + line, len(label) + begin, len(label) + begin + match.end() - match.start()):
             return None
         meaning = "reason"
     odd = re.fullmatch(r"(?:0x)?f{8}000000(21|22|29)", match["value"], re.IGNORECASE)
@@ -120,6 +121,12 @@ def _found(match: re.Match[str], meaning: str, text: str) -> Reported | None:
     if value is None or (meaning in ("reason", "basic") and value < 256 and (_OF_KVM.search(before) or OF_A_COUNT.search(before))):
         return None
     return _interpret(match, meaning, value, text)
+
+
+def _label_above(text: str, begin: int) -> str:
+    """The end of the line above, where that is a label whose value stands on a line of its own."""
+    above = text[max(0, begin - 200) : begin].rstrip().rpartition("\n")[2]
+    return f"{above} " if above.endswith((":", "=")) else ""
 
 
 def _interpret(match: re.Match[str], meaning: str, value: int, text: str) -> Reported | None:
