@@ -32,6 +32,7 @@ def shown(text):
         ("vmread failed: field=4400", ("VMREAD of VM-instruction error (4400H) failed",)),
         ("[ 1868.8] kvm: vmptrld           (null)/6b8640000000 failed", ("VMPTRLD failed", "no current VMCS", "revision identifier")),
         ("boot: ERROR: sched VMPTRLD failed slot=00000000", ("VMPTRLD failed",)),
+        ("VMPTRLD error: 11", ("VMPTRLD failed with error 11",)),
         ("VMPTRLD failed, error 11", ("VMPTRLD failed with error 11", "not the VMCS revision identifier")),
         ("vmwrite(0x401e, 0) failed with error 12", ("VMWRITE of secondary processor based controls (401EH)",)),
     ],
@@ -47,6 +48,12 @@ def test_a_field_that_a_dump_could_not_read_is_not_what_the_text_is_about():
     assert answered(CONTROLS + "vmread failed: field=2028").dump.reported is None
 
 
+def test_a_field_that_could_not_be_read_is_no_outcome_beside_an_exit():
+    found = answered("vmread of EXIT_INTR_INFO failed with error 12\nVM exit reason: 0x30")
+    assert found.dump.reported is not None
+    assert found.dump.reported.exit_reason == 0x30
+
+
 def test_a_failed_instruction_beside_a_failed_entry_is_a_warning():
     found = answered("VMLAUNCH failed with error 7\nvmwrite failed: field=682a val=0 err=12")
     assert found.dump.reported is not None
@@ -59,6 +66,7 @@ def test_a_failed_instruction_beside_a_failed_entry_is_a_warning():
     [
         "in such a case it is possible that VMWRITE would fail for the new field",
         "#define VMWRITE_FAILED 3",
+        'if (vmwrite(GUEST_CR0, 0)) { printf("vmwrite failed\\n"); }',
         "vmwrite_error+0x71/0x110",
         'printk("[*]  vmwrite failed with invalid region\\n\\n"); }',
     ],

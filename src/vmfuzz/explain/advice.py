@@ -176,7 +176,7 @@ def headline(reported: Reported) -> str:
     if reported.exit_reason is None and reported.error is None:
         return "VMfailInvalid: there was no current VMCS when VMLAUNCH or VMRESUME executed"
     if isinstance(reported, Unnumbered):
-        return f"{reported.text}, without the number that tells how"
+        return f'"{reported.text}", without the number that tells how'
     if reported.error == 0:
         return "the hypervisor gave up and says no more (its error is 0 or not shown)"
     if reported.error is not None:

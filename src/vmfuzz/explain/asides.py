@@ -47,13 +47,14 @@ _NESTED_CHECK: Final = re.compile(
 )
 _WRAPPED: Final = re.compile(r"CC\((?P<check>.*)\)$")
 _INSTRUCTION: Final = re.compile(
-    r"\b(?P<name>vm_?(?:write|read|ptrld|clear)|vmxon)\b(?P<between>[^\n]{0,60}?)\b(?:fail(?:ed|ure|s)?|error)\b(?P<rest>[^\n]{0,60})",
+    r"\b(?P<name>vm_?(?:write|read|ptrld|clear)|vmxon)\b(?P<between>[^\n]{0,60}?)\b(?P<verb>fail(?:ed|ure|s)?|error)\b(?P<rest>[^\n]{0,60})",
     re.IGNORECASE,
 )
 _FIELD: Final = re.compile(
     r"\b(?:field|reg|encoding)\b[ =:]*(?:0x)?0*(?P<encoding>[0-9a-f]{1,4})\b|\((?:0x)?(?P<first>[0-9a-f]{4})\b", re.IGNORECASE
 )
 _ERROR: Final = re.compile(r"\b(?:err(?:or)?|code)\b[ =:#]*(?P<error>0x[0-9a-f]{1,4}|\d{1,5})\b", re.IGNORECASE)
+_CONDITION: Final = re.compile(r"\bif\s*\(|\b(?:if|when|whether|should|may|might|can|could|would)\b")
 #: So many words in small letters make a sentence, which tells of something else.
 _WORD: Final = re.compile(r"(?<!\S)[a-z]{2,}[,.]?(?!\S)")
 _SENTENCE: Final = 7
@@ -69,6 +70,18 @@ _SUBERRORS: Final = {
 }
 #: VM-instruction errors are smaller than this.
 _ERRORS: Final = 29
+#: VM-instruction errors of VMCLEAR and VMPTRLD.
+_ADDRESS_ERRORS: Final = {
+    2: "the address is not valid (VMCLEAR)",
+    3: "the address is that of the VMXON region (VMCLEAR)",
+    9: "the address is not valid",
+    10: "the address is that of the VMXON region",
+    11: "bits 30:0 of the region's first word are not the VMCS revision identifier, or bit 31 is 1",
+}
+_LOOK_AT_THE_REGION: Final = (
+    "See that the address is aligned to 4 KBytes and within the processor's physical addresses, and that the region's first word holds the VMCS "
+    "revision identifier of IA32_VMX_BASIC."
+)
 _NO_CURRENT: Final = (
     "there was no current VMCS, or not the one that was meant: VMPTRLD did not make it current on this processor, or VMCLEAR took it away"
 )
@@ -97,10 +110,10 @@ def refused(text: str) -> Reported | None:
 def failed_instruction(text: str) -> Aside | None:
     """The first VMREAD, VMWRITE, VMPTRLD, VMCLEAR or VMXON of which a program, not a sentence, says that it failed."""
     for match in _INSTRUCTION.finditer(text):
-        line, begin = around(text, match.start(), match.end())
-        if is_listed(line, begin, begin + match.start("rest") - match.start()) or len(_WORD.findall(line)) >= _SENTENCE:
+        line, begin = around(text, match.start("verb"), match.end("verb"))
+        if is_listed(line, begin, begin + len(match["verb"])) or _CONDITION.search(line) or len(_WORD.findall(line)) >= _SENTENCE:
             continue
-        words = match["between"] + " " + match["rest"]
+        words = f"{match['between']} {match['verb']}{match['rest']}"
         field, error = _FIELD.search(words), _ERROR.search(words)
         number = int(error["error"], 0 if error["error"].startswith("0x") else 10) if error else None
         name = match["name"].upper().replace("_", "")
@@ -126,12 +139,9 @@ def _meaning(name: str, encoding: int | None, error: int | None) -> str:
     if name == "VMXON":
         return "The processor is not in VMX operation, and no VM entry has been tried. Look at CR4.VMXE, at IA32_FEATURE_CONTROL and at the VMXON region."
     if name in ("VMPTRLD", "VMCLEAR"):
-        what = {
-            2: "the address is not valid", 3: "the address is that of the VMXON region", 9: "the address is not valid",
-            10: "the address is that of the VMXON region", 11: "bits 30:0 of the region's first word are not the VMCS revision identifier",
-        }.get(error or 0, "see that the address is aligned to 4 KBytes and within the processor's physical addresses, and that the region's first word "
-              "holds the VMCS revision identifier of IA32_VMX_BASIC")  # fmt: skip
-        return f"After that there is no current VMCS, or another one: VMREAD, VMWRITE and VMLAUNCH fail too, or reach a wrong one. The cause: {what}."
+        why = _ADDRESS_ERRORS.get(error or 0, "")
+        then = f"The cause: {why}." if why else _LOOK_AT_THE_REGION
+        return f"After that there is no current VMCS, or another one: VMREAD, VMWRITE and VMLAUNCH fail too, or reach a wrong one. {then}"
     if error == 12:
         gated = encoding is not None and encoding in BY_ENCODING and BY_ENCODING[encoding].gates
         how = f" `vmfuzz fields {encoding:04X}H` says which capability makes it exist." if gated else ""

@@ -34,7 +34,7 @@ _LAUNCH_FAILED: Final = re.compile(
 )
 #: The same as a line of a program's own, not within a sentence.
 _PROGRAM_FAILED: Final = re.compile(
-    rf"^\W{{0,4}}(?:[\w.]{{1,30}}(?:\(\w*\))?: *){{0,3}}{_LAUNCH}(?: instruction)?[ :]{{1,3}}fail(?:ed|ure)\b"
+    rf"^\W{{0,4}}(?:[\w.]{{1,30}}(?:\(\w*\))?: *){{0,3}}(?:the )?{_LAUNCH}(?: instruction)?[ :]{{1,3}}fail(?:ed|ure)\b"
     r"(?: (?:on|in|for|at) [\w #-]{1,20})?[\s.!:)\]]*$",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -222,10 +222,10 @@ def from_words(words: str) -> Reported | None:
         named = Reported(text, FAILED_ENTRY | 33) if _NAMED.search(text) else None
         phrases, in_text = said(text), in_words(text)
         by_error = phrases.error or (in_text if in_text is not None and in_text.error else None)
-        aside = asides.refused(text) or asides.failed_instruction(text) or asides.internal_error(text)
-        if aside is not None and (phrases.failed is None or of_another_instruction(phrases.failed)):
-            return aside
-        return phrases.failed or _newer(phrases.bare or phrases.ran, by_error, text) or in_text or named
+        reported = phrases.failed or _newer(phrases.bare or phrases.ran, by_error, text) or in_text
+        if reported is None or of_another_instruction(reported):
+            reported = asides.refused(text) or asides.failed_instruction(text) or asides.internal_error(text) or reported
+        return reported or named
     value = to_unsigned(number["value"])
     if value is None:
         return None

@@ -8,7 +8,7 @@ from typing import Final
 
 from vmfuzz.explain.bare_numbers import is_outcome
 from vmfuzz.explain.dump import Reported
-from vmfuzz.explain.outcome_words import FAILED_ENTRY, OF_A_COUNT, around, is_listed
+from vmfuzz.explain.outcome_words import FAILED_ENTRY, OF_A_COUNT, around, is_listed, of_another_instruction
 from vmfuzz.explain.phrases import spots
 
 #: Basic exit reasons with which an entry can fail.
@@ -86,7 +86,7 @@ def said(text: str) -> Said:
             found = _found(match, meaning, text)
             if found is None:
                 continue
-            if meaning == "field":
+            if meaning == "field" or of_another_instruction(found):
                 error = error or found
             elif meaning == "bare":
                 bare = bare or found
