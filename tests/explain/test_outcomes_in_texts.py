@@ -119,6 +119,11 @@ def test_a_failure_that_did_not_happen_is_none(words):
     assert "The text also says" not in text
 
 
+def test_vmfailinvalid_beside_an_exit_reason_is_not_passed_over():
+    assert "The text also says 'VMfailInvalid'" in shown("VMfailInvalid\nVM_EXIT_REASON: 0x30")
+    assert "The text also says" not in shown("    VmFailInvalid,\n    VmFailValid,\nVM_EXIT_REASON: 0x30")
+
+
 def test_a_sentence_about_a_failed_launch_is_not_passed_over():
     text = shown("I saw one VMRESUME failure yesterday\nVM_EXIT_REASON: 0x30\nGUEST_CR0: 0x31")
     assert text.startswith(ENTERED)

@@ -12,7 +12,7 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import INSTRUCTION_ERRORS
 from vmfuzz.explain import asides
 from vmfuzz.explain.dump import Dump, Reading, Reported
-from vmfuzz.explain.outcome_words import ENTRY_ERRORS, FAILED_ENTRY, in_words, of_another_instruction
+from vmfuzz.explain.outcome_words import ENTRY_ERRORS, FAILED_ENTRY, around, in_words, is_listed, of_another_instruction
 from vmfuzz.explain.said import KVM_FAIL_ENTRY, OTHER_ENTRY, QUALIFICATION, Said, from_field, possible, said, to_unsigned
 from vmfuzz.model.wording import bit_name
 
@@ -29,7 +29,7 @@ _LAUNCH: Final = r"(?:VMLAUNCH|VMRESUME|VM[- ]?entry|VM[- ]?enter)"
 #: That VMLAUNCH or VMRESUME failed, apart from what the fields of the VMCS hold.
 _LAUNCH_FAILED: Final = re.compile(
     rf"\b(?:{_LAUNCH}|launch)\b[^\n]{{0,20}}\bfail(?:ed|s|ure|ing)?\b(?! due to)|\bfailed to (?:execute |run )?(?:VMLAUNCH|VMRESUME)\b|"
-    r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*1\b",
+    r"\bVM_?fail_?Invalid\b|__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*1\b",
     re.IGNORECASE,
 )
 #: The same as a line of a program's own, not within a sentence.
@@ -187,8 +187,9 @@ def _newer(by_reason: Reported | None, by_error: Reported | None, text: str) -> 
 def _launch_failed(text: str) -> str:
     """The words that say that a launch failed, "" if there are none."""
     for match in _LAUNCH_FAILED.finditer(text):
-        before = text[max(0, match.start() - _NEAR) : match.start()].rpartition("\n")[2]
-        if not _NEGATED.search(before + match.group(0)):
+        line, begin = around(text, match.start(), match.end())
+        end = begin + match.end() - match.start()
+        if not _NEGATED.search(line, max(0, begin - _NEAR), end) and not is_listed(line, begin, end):
             return _one_line(match.group(0))
     return ""
 

@@ -24,6 +24,8 @@ _OF_KVM: Final = re.compile(
     re.IGNORECASE,
 )
 _XEN_DETAIL: Final = re.compile(r"Invalid guest state \((\d+)\)|MSR loading \(entry (\d+)\)|MSR entry (\d+) loading", re.IGNORECASE)
+#: So many numbers that stand alone are looked at: one that is in a text a thousand times is a value in a log.
+_MOST_BARE: Final = 1000
 #: So many words in small letters make a sentence.
 _WORD: Final = re.compile(r"(?<!\S)[a-z]+[,.]?(?!\S)")
 _SENTENCE: Final = 6
@@ -80,9 +82,12 @@ def said(text: str) -> Said:
     error: Reported | None = None
     ran: Reported | None = None
     bare: Reported | None = None
-    told = False
+    told, looked = False, 0
     for pattern, meaning, begin, end in spots(text):
         for match in pattern.finditer(text, begin, end):
+            looked += meaning == "bare"
+            if meaning == "bare" and (bare is not None or looked > _MOST_BARE):
+                break
             found = _found(match, meaning, text)
             if found is None:
                 continue
