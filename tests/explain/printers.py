@@ -226,6 +226,8 @@ REPORTS: Final = (0x1E, 0x80000021, 0)
 def faults(state: Vmcs, capabilities: Capabilities, form: str, exit_reason: int) -> list[str]:
     """What is wrong with the answers to a known-good state printed in this form: fields lost or misread, warnings, accusations."""
     fields = fields_of(state, exit_reason)
+    if exit_reason and not exit_reason >> 31:
+        fields["vm_entry_interruption_info"] &= (1 << 31) - 1  # every VM exit clears bit 31
     if not exit_reason:
         fields = {name: value for name, value in fields.items() if name not in _EXIT}
     text, printed = PRINTERS[form](fields)

@@ -8,6 +8,7 @@ from vmfuzz.errors import VmfuzzError
 from vmfuzz.execute.base import open_executor
 from vmfuzz.explain.answer import answer
 from vmfuzz.explain.as_json import to_json
+from vmfuzz.explain.judge import Verdict
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.render import render
 from vmfuzz.explain.verify import verified
@@ -76,6 +77,10 @@ def test_lma_without_pae_is_suspect_whatever_the_control_says_that_the_text_does
 
 def test_a_check_that_hangs_on_a_capability_is_contradicted_by_no_success():
     found = answered("exit reason: 0x30\nVM_ENTRY_INTR_INFO = 0x80000603\nVM_ENTRY_INSTRUCTION_LEN = 0\n")
+    assert [finding.check.id for finding in found.violated] == ["ctl.inject.instrlen"]  # bit 31 is 1: that exit was another entry's
+    wide = "GUEST_FS_BASE = 0x0000900000000000\n"
+    assert [(finding.check.id, finding.verdict) for finding in answered(wide).violated] == [("guest.fs.base", Verdict.LIKELY)]
+    found = answered(f"exit reason: 0x30\n{wide}")
     assert (found.contradicted, found.violated, found.exit_code) == ([], [], 0)
 
 

@@ -10,9 +10,11 @@ from typing import Final
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import EXIT_REASONS, INSTRUCTION_ERRORS
+from vmfuzz.explain.asides import Aside, Refused
 from vmfuzz.explain.atoms import spoken
 from vmfuzz.explain.dump import Reported
-from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Doubtful, Unnumbered
+from vmfuzz.explain.outcome_words import ENTRY_ERRORS, FAILED_ENTRY
+from vmfuzz.explain.reported import Doubtful, Unnumbered
 
 #: What decides an outcome: in words, and which fields (a pattern of their names; "" for what no field holds).
 _Groups = tuple[tuple[str, str], ...]
@@ -132,6 +134,8 @@ _OTHER_ERRORS: Final = MappingProxyType(
 
 def verdict(reported: Reported) -> str:
     """The sentence that comes first: whether the entry failed, and with what; less where the outcome does not tell."""
+    if isinstance(reported, Aside):
+        return f"{headline(reported)}. {reported.means}"
     if isinstance(reported, Doubtful) and reported.other is not None:
         return _either(reported, reported.other)
     if reported.error and reported.error not in ENTRY_ERRORS:
@@ -165,10 +169,14 @@ def of_checks(reported: Reported | None) -> bool:
 
 def headline(reported: Reported) -> str:
     """One sentence: what the reported outcome is."""
+    if isinstance(reported, Aside):
+        return f"This is no failed VM entry: {reported.text}"
+    if isinstance(reported, Refused):
+        return f"KVM refused the VMCS of the hypervisor in its guest (vmcs12), because in its source this check holds: {reported.text}"
     if reported.exit_reason is None and reported.error is None:
         return "VMfailInvalid: there was no current VMCS when VMLAUNCH or VMRESUME executed"
     if isinstance(reported, Unnumbered):
-        return f"{reported.text}, without the number that tells how"
+        return f'"{reported.text}", without the number that tells how'
     if reported.error == 0:
         return "the hypervisor gave up and says no more (its error is 0 or not shown)"
     if reported.error is not None:
@@ -189,8 +197,13 @@ def headline(reported: Reported) -> str:
 
 def proves(reported: Reported) -> str:
     """What the outcome proves; "" if nothing."""
-    if isinstance(reported, Doubtful):
+    if isinstance(reported, Doubtful | Aside):
         return ""
+    if isinstance(reported, Refused):
+        return (
+            "No processor has looked at it: KVM makes this check in software before it enters the guest. Mend in L1's VMCS what the check names, or, "
+            "where L1 has asked for nothing wrong, look for a mistake in L0's KVM."
+        )
     if isinstance(reported, Unnumbered):
         return (
             "Either VMLAUNCH or VMRESUME failed (the VM-instruction error, 4400H, tells why), or the processor refused the guest state (the exit "
@@ -254,6 +267,8 @@ def collect_next(reported: Reported, given: Collection[str] = (), missing: Colle
 
 
 def _deciding(reported: Reported) -> _Groups:
+    if isinstance(reported, Aside | Refused):
+        return ()
     if reported.error == 0:
         return _ALL_FIELDS
     if reported.error is not None:

@@ -13,12 +13,23 @@ _VMCB: Final = re.compile(
     r"\bnested_cr3:|\bintercepts: +[0-9a-f]{8}",
     re.MULTILINE,
 )
+#: What programs print of AMD's VMRUN without a VMCB: VirtualBox's names, and the number that KVM gives for an entry that VMRUN refuses.
+_VMRUN: Final = re.compile(
+    r"\bVERR_SVM_\w+|hardware error (?:0xf{8}(?:f{8})?|-1|4294967295)\b|\bhardware_entry_failure_reason\W{1,3}0xf{8}(?:f{8})?\b"
+)
+_VMRUN_WORDS: Final = ("VERR_SVM_", "hardware error", "hardware_entry")
+#: Beside one of these the other processor is an Intel one, and the text is about both.
+_INTEL: Final = re.compile(r"8000_?00(?:21|22|29)\b|hardware error 0x[1-9a-f]\b|GenuineIntel|VERR_VMX_")
 #: Words of which one stands in each of these: looking for them first is ten times as fast.
 _VMCB_WORDS: Final = ("VMCB", "vmcb", "kvm_amd", "VMRUN", "exitcode", "nested_cr3", "intercepts")
 #: IA32_EFER.SVME: set while AMD's processors run guests, reserved on Intel's.
 _SVME: Final = 1 << 12
 _IS_VMCB: Final = (
     "This is a dump of an AMD processor (a VMCB, which VMRUN checks). vmfuzz knows the VM entries of Intel processors (a VMCS) only"
+)
+_IS_SVM: Final = (
+    "This comes from an AMD processor: {} is what is printed where AMD's VMRUN fails. vmfuzz knows the VM entries of Intel processors (VMLAUNCH, "
+    "VMRESUME) only"
 )
 _IS_SVME: Final = (
     "IA32_EFER bit 12 (SVME) is 1, which only AMD processors have: this guest runs under SVM. vmfuzz knows the VM entries of Intel "
@@ -27,8 +38,18 @@ _IS_SVME: Final = (
 
 
 def is_vmcb(text: str) -> bool:
-    """Whether a text is, or has in it, the dump of a VMCB."""
+    """Whether a text is, or has in it, the dump of a VMCB, or tells of a failed VMRUN."""
+    return _has_vmcb(text) or _vmrun(text) is not None
+
+
+def _has_vmcb(text: str) -> bool:
     return any(word in text for word in _VMCB_WORDS) and _VMCB.search(text) is not None
+
+
+def _vmrun(text: str) -> re.Match[str] | None:
+    """What in a text only a failed VMRUN gives, where nothing in it is an Intel processor's."""
+    found = _VMRUN.search(text) if any(word in text for word in _VMRUN_WORDS) else None
+    return None if found is None or _INTEL.search(text) else found
 
 
 def set_foreign(dump: Dump, vmcb: bool, text: str) -> None:
@@ -37,8 +58,10 @@ def set_foreign(dump: Dump, vmcb: bool, text: str) -> None:
         reading for name, reading in [*dump.readings.items(), *dump.beside.items()] if name.lower().endswith(("guest_ia32_efer", " efer"))
     ]
     if vmcb:
-        dump.foreign = _IS_VMCB
+        vmrun = None if _has_vmcb(text) else _vmrun(text)
+        dump.foreign = _IS_VMCB if vmrun is None else _IS_SVM.format(f"`{vmrun.group(0)}`")
         dump.warnings.clear()
+        dump.readings.clear()
     elif any(reading.value & _SVME for reading in efer) and not any(name.endswith("_controls") for name in dump.readings):
         dump.foreign = _IS_SVME
         dump.readings.clear()

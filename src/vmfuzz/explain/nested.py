@@ -9,7 +9,8 @@ from vmfuzz.arch.registers import CR4
 from vmfuzz.explain.dump import Dump
 
 _WORDS: Final = re.compile(
-    r"\bvmcs(?:12|02)\b|\bkvm_nested_\w+|\bvvmx\b|\bnested (?:vm|kvm|guest|virt|hypervisor|entry)|\bL2 (?:guest|vm|vcpu)\b", re.IGNORECASE
+    r"\bvmcs(?:12|02)\b|\bkvm_nested_\w+|\bnested_vmx_\w+|\bvvmx\b|\bnested (?:vm|kvm|guest|virt|hypervisor|entry)|\bL2 (?:guest|vm|vcpu)\b",
+    re.IGNORECASE,
 )
 #: Words of which one stands in each of these: looking for them first is faster.
 _FIRST: Final = ("vmcs12", "vmcs02", "vvmx", "nested", "l2 ")

@@ -17,7 +17,7 @@ _FIELD_OF_ERROR: Final = (
 _PHRASES: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), meaning, words)
     for words, pattern, meaning in (
-        (("vm", "error"), rf"(?:VMLAUNCH|VMRESUME) error:? *(?:code *=? *)?{_VALUE}", "error"),
+        (("vm", "error"), rf"(?:VMLAUNCH|VMRESUME) error *(?:code)? *[:=#]* *{_VALUE}", "error"),
         (("entry failed",), rf"(?:KVM|AEHD|GVM|HAX|WHPX): entry failed,? *hardware error *{_VALUE}", "hardware"),
         (("hardware_entry",), rf"hardware_entry_failure_reason\W+{_VALUE}", "hardware"),
         (("fail",), rf"(?:fail[ _-]?entry|hw run failure|KVM_EXIT_FAIL_ENTRY)[ :=(]+(?:signal[ :]+)?{_VALUE}", "hardware"),
@@ -28,7 +28,7 @@ _PHRASES: Final = tuple(
         (("entry error",), rf"VM-?ENTRY error: *reason *= *{_VALUE}", "reason"),
         (
             (),
-            rf"(?:VMLAUNCH|VMRESUME|vm-?entry|launch)\b[^\n]{{0,40}}\b(?:fail|error)[^\n=:]{{0,30}}\b(?:error|code|err)\b[ =:#]*{_VALUE}",
+            rf"(?:VMLAUNCH|VMRESUME|vm[ -]?entry|launch)\b[^\n]{{0,40}}\b(?:fail|error)[^\n=:]{{0,30}}\b(?:error|code|err|status)\b[ =:#(]*{_VALUE}",
             "error",
         ),
         (
@@ -42,21 +42,25 @@ _PHRASES: Final = tuple(
             rf"fail\w* to (?:execute |run )?(?:VMLAUNCH|VMRESUME|enter)[^\n]{{0,10}}\b(?:error|err|code)\b[ :=#]*{_VALUE}",
             "error",
         ),
-        (("fail", "valid"), rf"\bVM_?fail_?Valid\W*{_VALUE}", "error"),
+        (("fail", "valid"), rf"\bVM_?fail_?Valid\W*(?:err(?:or)?(?: code)?\W*)?{_VALUE}", "error"),
         (("vm", "fail"), rf"\bvm_?(?:write|read|ptrld|clear)\b[^\n]{{0,30}}\bfail[^\n]{{0,20}}\b(?:error|code)\b[ :=#]*{_VALUE}", "error"),
         (("instruction", "error"), _FIELD_OF_ERROR, "field"),
+        (("err",), rf"\b(?:vmx?_?)?(?:inst|insn|instr|instruction)[_ ]?err(?:or)?\b(?: number)?[ =:#(]*{_VALUE}", "field"),
+        (("vmx", "err"), rf"\bvmx_?err(?:or)?\b[ =:#(]*{_VALUE}", "field"),
+        (("failed vm entry",), rf"nested_vmx_exit_reflected failed vm entry {_VALUE}", "error"),
+        (("entry fail",), r"vm[ -]?entry failure\W{1,3}[a-z][a-z -]{3,30}\((?P<value>33|34|41|0x2[129])\)", "basic"),
         (("failed at vm",), rf"Failed at VM-?Entry,? *Code *= *{_VALUE}", "error"),
         (("exit_reason.raw",), r"exit_reason\.raw\W+(?P<value>[0-9a-fA-F]{1,8})\b", "raw"),
         (("basic exit reason",), rf"basic exit reason(?: is| was| of|[ \t=:(])+{_VALUE}", "basic"),
         (("vm", "reason"), rf"\bvm[ _-]?(?:entry|exit|enter)\b[^\n]{{0,30}}\breason\b[ :=(]+{_VALUE}", "reason"),
         (("exit", "reason"), rf"exit[ _-]*reason(?: field| is| was| of| as| the| VMCS|[ \t=:(])+{_VALUE}", "reason"),
-        (("8000",), r"(?P<value>(?:0x)?8000_?00(?:21|22|29))\b", "reason"),
-        (("2147483",), r"(?P<value>21474836(?:81|82|89)|-21474836(?:15|14|07))\b", "reason"),
+        (("8000",), r"(?<![\w.])(?P<value>(?:0x)?(?:0{8}|f{8})?8000_?00(?:21|22|29))\b", "bare"),
+        (("2147483",), r"(?<![\w.])(?P<value>21474836(?:81|82|89)|-21474836(?:15|14|07))\b", "bare"),
         (("reason ",), r"\breason (?P<value>33|34|41)\b", "basic"),
     )
 )
 #: Every phrase has one of these in it.
-_TELLING: Final = ("error", "fail", "reason", "8000", "2147483")
+_TELLING: Final = ("err", "fail", "reason", "8000", "2147483")
 #: The phrases that may reach over the end of a line, at most so far: their words.
 _MOST_OVER: Final = 40
 _OVER_LINES: Final = {

@@ -14,7 +14,7 @@ from vmfuzz.explain.names import NOTHING, PARTS, SEGMENTS, complete, match_label
 from vmfuzz.explain.numbers import read_number
 from vmfuzz.explain.plain_forms import RIGHTS_BITS
 from vmfuzz.explain.plain_states import Put, choose_state
-from vmfuzz.explain.reported import to_unsigned
+from vmfuzz.explain.said import to_unsigned
 from vmfuzz.explain.text import Ends, Line
 
 _SYSENTER: Final = {"cs": "sysenter cs", "esp": "sysenter esp", "rsp": "sysenter esp", "eip": "sysenter eip", "rip": "sysenter eip"}

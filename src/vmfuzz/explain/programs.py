@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Final
 
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind
+from vmfuzz.explain.atoms import spoken
 from vmfuzz.explain.dump import Dump, Reported
 from vmfuzz.explain.mistakes import Mistake
 from vmfuzz.explain.text import Line
@@ -24,6 +26,8 @@ _BOCHS: Final = re.compile(r"VMENTER FAIL|VMFAIL|VMX LoadMSRs")
 #: Xen's line on the MSR that could not be loaded.
 _XEN_MSR: Final = re.compile(r"msr (?P<number>[0-9a-f]{8}) val (?P<value>[0-9a-f]{1,16}) \(mbz", re.IGNORECASE)
 _SHOWN_CHECKS: Final = 3
+_SHOWN_FIELDS: Final = 4
+_MARKS: Final = "\"'`"
 
 
 @cache
@@ -59,7 +63,7 @@ def find(lines: Iterable[Line], dump: Dump) -> None:
         checks = named_checks(line.text)
         begins = _BOCHS.search(line.text)
         if checks and begins:
-            dump.said.append((line.number, line.text[begins.start() :], checks))
+            dump.said.append((line.number, _quoted(line.text, begins.start()), checks))
         match = _XEN_MSR.search(line.text)
         if match:
             dump.refused_msr = (line.number, int(match["number"], 16), int(match["value"], 16))
@@ -70,6 +74,24 @@ def find(lines: Iterable[Line], dump: Dump) -> None:
             dump.reported = Reported(text, _ENTRY_FAILED | (outcome.number or 0))
         elif outcome.kind is Kind.VMFAIL_VALID:
             dump.reported = Reported(text, error=outcome.number)
+
+
+def _quoted(line: str, begin: int) -> str:
+    """The message that begins at `begin`: to the end of the line, or to the quotation mark that closes it where one opens before it."""
+    if begin and line[begin - 1] in _MARKS:
+        end = line.find(line[begin - 1], begin)
+        return line[begin : end if end >= 0 else len(line)]
+    return line[begin:]
+
+
+def _to_set(checks: tuple[Check, ...]) -> str:
+    """What to change for these checks: which fields, and to what."""
+    names = dict.fromkeys(name for check in checks for name in sorted(check.must.reads) if name in FIELDS)
+    fields = [f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in names]
+    if not fields:
+        return "make that so before the entry"
+    shown = ", ".join(fields[:_SHOWN_FIELDS]) + (f" and {len(fields) - _SHOWN_FIELDS} more" if len(fields) > _SHOWN_FIELDS else "")
+    return f"read {shown} with VMREAD right before the entry, and write what that asks for"
 
 
 def causes(dump: Dump, violated: frozenset[str]) -> list[Mistake]:
@@ -83,7 +105,7 @@ def causes(dump: Dump, violated: frozenset[str]) -> list[Mistake]:
                 Mistake(
                     f'Bochs says "{text}".',
                     f"It makes this check: {rules}{several}",
-                    f"see `vmfuzz checks {checks[0].id}`",
+                    f"{_to_set(checks[:_SHOWN_CHECKS])} (details: `vmfuzz checks {checks[0].id}`)",
                     True,
                     line=number,
                 )
