@@ -60,6 +60,8 @@ def test_a_value_that_looks_like_a_failure_is_none(text):
         "0x80000021",
         "error: 0x80000021",
         "ret = 0x80000021",
+        "VP.ENTER bad guest state exit_info=0x80000021",
+        "Evaluate expression: 2147483681 = 00000000`80000021",
         "my guest dies on CPU0, 0x80000021, what is it?",
         "I wrote the CR0 mask, and now it fails with 0x80000021",
         '"ExitReason": 0x80000021',

@@ -69,6 +69,8 @@ _TAG: Final = re.compile(
 )
 #: A structure on one line, as debuggers and Rust's "{:?}" print it: `$1 = {guest_cr0 = 0x80050033, ...}`, `State { cr0: 5, cs: Segment { ... } }`.
 _STRUCTURE: Final = re.compile(r"(?:^|[\s=>])(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()]*\}[,.\s]*$")
+#: How WinDbg writes 64 bits.
+_HALVES: Final = re.compile(r"\b([0-9a-fA-F]{8})`([0-9a-fA-F]{8})\b")
 #: What WinDbg's dx says behind a value.
 _TYPE: Final = re.compile(r"\s*\[Type: [^\]]*\]$", re.MULTILINE)
 #: A name before all lines of a program ("ksm: CPU 0: dump_vmcs: "), and words that make such a name a part of the label.
@@ -110,6 +112,8 @@ def mend(text: str) -> str:
         text = _plain_spaces(html.unescape(text))
     if "[" in text or "]" in text or "\x1b" in text:
         text = _TERMINAL.sub("", text)
+    if "`" in text:
+        text = _HALVES.sub(r"\1\2", text)
     if "[Type:" in text:
         text = _TYPE.sub("", text)
     if "{" in text:
