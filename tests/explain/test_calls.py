@@ -129,3 +129,8 @@ def test_what_writes_no_field_as_a_whole_gives_none(line: str) -> None:
 def test_long_lines_are_read_in_no_time() -> None:
     for piece in ("vmwrite", "vmwrite(", "vmwrite(a,", "a.", "vmcs.write", "(u64)", "/*", "vmw"):
         read_text(piece * 20_000 + "\n")
+
+
+def test_an_encoding_beside_a_variable_is_no_value():
+    dump = read_text("vmwrite(0x6c00, cr0);\nvmwrite(0x6c02, cr3);\nvmwrite(0x6800, 0x31);\nvmwrite(GUEST_RIP, 0x6800);\n")[0]
+    assert {name: reading.value for name, reading in dump.readings.items()} == {"guest_cr0": 0x31, "guest_rip": 0x6800}

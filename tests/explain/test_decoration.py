@@ -75,6 +75,8 @@ DECORATIONS: dict[str, Callable[[str], str]] = {
     "Go": before("2024/05/01 12:34:56.123456 "),
     "a Xen guest": before("(d1) "),
     "a crate of Rust": before("[INFO  hv::vcpu] "),
+    "colours": lambda text: "".join(f"\x1b[1;32m{line}\x1b[0m\n" for line in text.splitlines()),
+    "colours without their escape character": lambda text: "".join(f"[32m{line}[0m\n" for line in text.splitlines()),
     "blank lines between": lambda text: text.replace("\n", "\n\n"),
     "blanks collapsed": lambda text: re.sub(r" {2,}", " ", text),
 }

@@ -12,7 +12,8 @@ _MARKS: Final = " \t\"'`*([{<|~"
 #: The last words of a label whose number is an outcome: `error: 0x80000021`, `hv_vcpu_run ret = 0x80000021`, `and I get: 0x80000021`
 _OUTCOME: Final = (
     r"(?:err(?:or|no)?(?:[ _-]?code)?|ret(?:urn(?:s|ed)?)?(?:[ _-]?(?:code|value))?|retval|rc|reason|status|code|result|fail(?:s|ed|ure|ing)?|"
-    r"exit(?:[ _-]?info(?:rmation)?)?|vm[ _-]?(?:exit|entry|enter|launch|resume)|get|got|gives?|gave|sees?|saw|prints?|printed|says?|said|shows?|following|this|kvm|qemu)"
+    r"exit(?:[ _-]?info(?:rmation)?)?|vm[ _-]?(?:exit|entry|enter|launch|resume)|"
+    r"get|got|gives?|gave|sees?|saw|prints?|printed|says?|said|shows?|following|this|kvm|qemu)"
 )
 _OUTCOME_LABEL: Final = re.compile(rf"(?:\b|_){_OUTCOME}(?: (?:is|was|as|of))?$|\b21474836(?:81|82|89)$", re.IGNORECASE)
 _OUTCOME_WORD: Final = re.compile(rf"(?:\b|_){_OUTCOME}\b", re.IGNORECASE)

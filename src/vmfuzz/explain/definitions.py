@@ -13,6 +13,7 @@ from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain import encoding_lists
 from vmfuzz.explain.dump import Definition, Dump
 from vmfuzz.explain.names import match_label
+from vmfuzz.explain.plain_calls import handed_over
 from vmfuzz.explain.text import Line
 
 _NUMBER: Final = r"(?P<value>0[xX][0-9a-fA-F_]+|[0-9][0-9a-fA-F]*[hH]|\d+)[uUlL]*"
@@ -25,9 +26,6 @@ _CONSTANT: Final = re.compile(
 )
 #: A line of an enumeration; the same form may be a line of a dump, so that the whole block decides.
 _ENUMERATOR: Final = re.compile(rf"(?P<name>[A-Za-z_]\w*)\s*=\s*{_NUMBER}\s*(?P<end>,|\}};?|$)\s*(?:/[/*].*)?\}}?;?$")
-_WRITE_CALL: Final = re.compile(
-    r"\b\w*(?:vm_?write|vmcs_?write|vmx_?write|vmcs_set|setfield)\w*\s*(?:::<\w+>)?\(([^;]*?)\)\s*(?:;|\?|$)", re.IGNORECASE
-)
 _ENUM: Final = re.compile(r"\benum\b[^;]*\{?\s*$")
 _ZEROED: Final = re.compile(
     r"zero(?:ed)? (?:it )?out|zeroed|get_zeroed_page|__GFP_ZERO|kzalloc|calloc|alloc_zeroed|implicitly (?:initiali[sz]ed|set) to zero|"
@@ -112,17 +110,9 @@ def _collect_writes(lines: list[Line], dump: Dump) -> None:
         return
     names = {definition.name for definition in dump.definitions}
     for line in lines:
-        for word in _handed_over(line.text):
+        for word in handed_over(line.text):
             if word in names:
                 dump.written.setdefault(word, line.number)
-
-
-@lru_cache(maxsize=1 << 13)
-def _handed_over(text: str) -> tuple[str, ...]:
-    """The words in the arguments of calls that write fields."""
-    if "(" not in text:
-        return ()
-    return tuple(word for call in _WRITE_CALL.finditer(text) for word in re.findall(r"[A-Za-z_]\w*", call[1]))
 
 
 def wrong(dump: Dump) -> list[Definition]:

@@ -80,6 +80,16 @@ def writes_in(text: str, area: str) -> Writes:
     return Writes(tuple(calls), commented, bool(calls) and bool(_FAILED.search(code, end)) and not code.rstrip().endswith((";", "{")), rest)
 
 
+@lru_cache(maxsize=1 << 13)
+def handed_over(text: str) -> tuple[str, ...]:
+    """The words in the arguments of calls that write fields, and what such a method belongs to."""
+    words = list[str]()
+    for match in _found(text):
+        arguments = _arguments(text, match.end())[0] or [text[match.end() :]]
+        words += re.findall(r"[A-Za-z_]\w*", " ".join([match["field"] if match.re is METHOD else "", *arguments]))
+    return tuple(words)
+
+
 def _found(code: str) -> list[re.Match[str]]:
     return sorted([*CALL.finditer(code), *METHOD.finditer(code)], key=lambda match: match.start()) if "(" in code else []
 
@@ -116,13 +126,12 @@ def _of_call(name: str, arguments: list[str], area: str) -> Write | None:
     for first, second in pairs:
         match, label = _field_of(arguments[first], area)
         if len(match.fields) == 1:
-            encoded = _ENCODING.fullmatch(label) is not None
-            found.append(
-                (encoded, match.assumed_guest, value_of(arguments[second]) is None, not label.isupper(), match, label, arguments[second])
-            )
+            # a name that says whose the register is, an encoding, any other name: `vmwrite(0x6c00, cr0)` writes a variable to a field
+            sure = 1 if _ENCODING.fullmatch(label) else 2 * match.assumed_guest
+            found.append((sure, value_of(arguments[second]) is None, not label.isupper(), match, label, arguments[second]))
     if not found:
         return None
-    *_, match, label, value = min(found, key=lambda one: one[:4])
+    *_, match, label, value = min(found, key=lambda one: one[:3])
     return _write(match, label, "" if _IN_PART.search(name) else value)
 
 

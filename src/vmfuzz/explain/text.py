@@ -60,6 +60,9 @@ _CALLER: Final = re.compile(r"^[^A-Za-z]*\[\s*\d+\.\d+\]\s*\[\s*([TC]\d+)\]")
 _QUOTED: Final = re.compile(r"=(3D|20|C2=A0|09|\n)")
 #: Colours and other terminal sequences, also as loggers and pagers spell the escape character.
 _TERMINAL: Final = re.compile(r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07|\([0AB])")
+#: Colours whose escape character was lost when they were pasted; so many are no accident.
+_COLOUR: Final = re.compile(r"\[(?:0|\d{1,2}(?:;\d{1,3}){0,4})m")
+_COLOURED: Final = 3
 #: Tags of pages and of tables in them.
 _BREAK: Final = re.compile(r"<br ?/?>\n?", re.IGNORECASE)
 _CELL: Final = re.compile(r"</t[dh]>\s*<t[dh][^>]*>", re.IGNORECASE)
@@ -112,6 +115,8 @@ def mend(text: str) -> str:
         text = _plain_spaces(html.unescape(text))
     if "[" in text or "]" in text or "\x1b" in text:
         text = _TERMINAL.sub("", text)
+        if len(_COLOUR.findall(text)) >= _COLOURED:
+            text = _COLOUR.sub("", text)
     if "`" in text:
         text = _HALVES.sub(r"\1\2", text)
     if "[Type:" in text:
