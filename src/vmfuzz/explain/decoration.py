@@ -77,7 +77,10 @@ def _counts_on(found: list[tuple[int, int]], index: int) -> bool:
 
 
 def _is_habit(lines: list[str], having: list[int]) -> bool:
-    return len(having) >= _LEAST and len(having) * 5 >= sum(not line.isspace() and line != "" for line in lines) * 4
+    """Whether these are nearly all lines that are not empty; less than a fifth of all lines is no habit, however many are empty."""
+    if len(having) < _LEAST or len(having) * 5 < len(lines):
+        return False
+    return len(having) * 5 >= sum(not line.isspace() and line != "" for line in lines) * 4
 
 
 def _without_marks(lines: list[str]) -> list[str]:

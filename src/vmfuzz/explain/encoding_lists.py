@@ -105,8 +105,13 @@ def _blocks(lines: Sequence[Line]) -> Iterator[list[_Pair]]:
     numbers: dict[str, int] = {}
     for line in lines:
         found, passes, form = _shape(line.text)
+        if not found:
+            if block and not passes:
+                yield block
+                block, numbers = [], {}
+            continue
         pairs = [_Pair(name, field, number, line.number, form) for name, field, number in found]
-        if (not pairs and not passes) or any(numbers.get(pair.field, pair.number) != pair.number for pair in pairs):
+        if any(numbers.get(pair.field, pair.number) != pair.number for pair in pairs):
             yield block
             block, numbers = [], {}
         block += pairs

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 from vmfuzz.explain.dump import Dump
@@ -27,7 +28,7 @@ def read_monitors(lines: Iterable[Line], dump: Dump) -> list[Line]:
     """Record what lines of these monitors give; returns the other lines, names of bhyvectl without their number among them."""
     rest = []
     for line in lines:
-        flags, code, numbered = (pattern.match(line.text) for pattern in (_FLAGS, _CS, _NUMBERED))
+        flags, code, numbered = _forms(line.text)
         if flags:
             for name in ("rip", "rsp", "rflags"):
                 dump.put(f"guest_{name}", int(flags[name], 16), name, line.number)
@@ -42,6 +43,11 @@ def read_monitors(lines: Iterable[Line], dump: Dump) -> list[Line]:
         elif not numbered:
             rest.append(line)
     return rest
+
+
+@lru_cache(maxsize=1 << 13)
+def _forms(text: str) -> tuple[re.Match[str] | None, ...]:
+    return _FLAGS.match(text), _CS.match(text), _NUMBERED.match(text)
 
 
 def _bhyve(match: re.Match[str], line: Line, dump: Dump) -> bool:

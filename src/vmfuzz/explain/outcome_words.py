@@ -13,15 +13,17 @@ ENTRY_ERRORS: Final = (4, 5, 6, 7, 8, 16, 17, 18, 25, 26)
 _TRACED: Final = "the name that Linux's trace events have for it"
 _NO_BIT: Final = "bit 31 is not shown; this exit reason occurs only with it"
 _INVALID: Final = r"INVALID_?GUEST_?STATE"
-#: (words of which all stand in the text, pattern, exit reason, VM-instruction error, remark). Error 0: a failure without its number.
+_ENTRY_FAIL: Final = ("entry_fail", "entryfail")
+_CF: Final = tuple(f"cf{before}{sign}{behind}1" for before in ("", " ") for sign in "=:" for behind in ("", " "))
+#: (words of which all stand in the text, or one of several, pattern, exit reason, VM-instruction error, remark). Error 0: a failure without its number.
 _WORDS: Final = tuple(
     (words, re.compile(pattern, re.IGNORECASE | re.MULTILINE), reason, error, remark)
     for words, pattern, reason, error, remark in (
-        (("invalid", "control"), r"VM[- ]?entry with invalid (?:VM[- ])?control", None, 7, ""),
+        (("entry with invalid",), r"VM[- ]?entry with invalid (?:VM[- ])?control", None, 7, ""),
         (("invalid host",), r"VM[- ]?entry with invalid host", None, 8, ""),
-        (("invalid", "guest"), r"VM[- ]?entry fail\w*(?: due to|[:,]) *invalid guest[- ]state", FAILED_ENTRY | 33, None, ""),
-        (("msr", "load"), r"VM[- ]?entry fail\w*(?: due to|[:,]) *MSR[- ]load", FAILED_ENTRY | 34, None, ""),
-        (("entry", "machine"), r"VM[- ]?entry fail\w*(?: due to|[:,]) *machine[- ]check", FAILED_ENTRY | 41, None, ""),
+        (("entry fail", "guest"), r"VM[- ]?entry fail\w*(?: due to|[:,]) *invalid guest[- ]state", FAILED_ENTRY | 33, None, ""),
+        (("entry fail", "msr"), r"VM[- ]?entry fail\w*(?: due to|[:,]) *MSR[- ]load", FAILED_ENTRY | 34, None, ""),
+        (("entry fail", "machine"), r"VM[- ]?entry fail\w*(?: due to|[:,]) *machine[- ]check", FAILED_ENTRY | 41, None, ""),
         (
             ("invalid_state",),
             r"\bINVALID_STATE\s+FAILED_VMENTRY\b|\bkvm_(?:nested_vm)?exit:[^:]{0,60}\breason\s+INVALID_STATE\b",
@@ -33,7 +35,7 @@ _WORDS: Final = tuple(
         (("failed_vmentry",), r"\bMCE_DURING_VMENTRY\s+FAILED_VMENTRY\b", FAILED_ENTRY | 41, None, _TRACED),
         # a structure of Rust, on one line or spread over several
         (
-            ("true", "fail"),
+            ("true", _ENTRY_FAIL),
             rf"\bentry_?fail\w*\W{{1,4}}true\b[^{{}}]{{0,200}}?\breason\W{{1,4}}(?:\w+::)*(?:\w+_)?{_INVALID}|"
             rf"\b(?:reason|basic)\W{{1,4}}(?:\w+::)*(?:\w+_)?(?:{_INVALID}|33)\b[^{{}}]{{0,200}}?\bentry_?fail\w*\W{{1,4}}true\b|"
             rf"\bentry_?fail\w*\W{{1,4}}true\b[^{{}}]{{0,200}}?\b(?:reason|basic)\W{{1,4}}33\b",
@@ -42,14 +44,20 @@ _WORDS: Final = tuple(
             "",
         ),
         (
-            ("true", "msr", "fail"),
+            ("true", "msr", _ENTRY_FAIL),
             r"\bentry_?fail\w*\W{1,4}true\b[^{}]{0,200}?\breason\W{1,4}(?:\w+::)*(?:\w+_)?MSR_?LOAD|"
             r"\breason\W{1,4}(?:\w+::)*(?:\w+_)?MSR_?LOAD\w*[^{}]{0,200}?\bentry_?fail\w*\W{1,4}true\b",
             FAILED_ENTRY | 34,
             None,
             "",
         ),
-        (("reason", "state"), rf"\bexit[ _-]?reason[\"']?[ :=(]{{1,4}}(?:\w+::)*(?:\w+_)?{_INVALID}\b", FAILED_ENTRY | 33, None, _NO_BIT),
+        (
+            (("exit reason", "exit_reason", "exit-reason", "exitreason"), "invalid"),
+            rf"\bexit[ _-]?reason[\"']?[ :=(]{{1,4}}(?:\w+::)*(?:\w+_)?{_INVALID}\b",
+            FAILED_ENTRY | 33,
+            None,
+            _NO_BIT,
+        ),
         (
             ("whvrunvpexitreason",),
             r"WHvRunVpExitReasonInvalidVpRegisterValue",
@@ -66,7 +74,13 @@ _WORDS: Final = tuple(
             None,
             "",
         ),
-        (("entry",), r"hardware error (?:0x)?0+\b|hardware_entry_failure_reason\W+(?:0x)?0+\b|FailEntry\(0\b", None, 0, ""),
+        (
+            (("hardware error", "hardware_entry", "failentry(0"),),
+            r"hardware error (?:0x)?0+\b|hardware_entry_failure_reason\W+(?:0x)?0+\b|FailEntry\(0\b",
+            None,
+            0,
+            "",
+        ),
         (
             ("__vmx_vm",),
             r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*1\b",
@@ -74,8 +88,8 @@ _WORDS: Final = tuple(
             0,
             "1 from the compiler's intrinsic: there is a number",
         ),
-        (("fail", "invalid"), r"\bVM_?fail_?Invalid\b", None, None, ""),
-        (("cf",), r"\bVM(?:LAUNCH|RESUME)\b[^\n]{0,40}\bCF ?[=:] ?1\b", None, None, ""),
+        ((("vmfail", "vm_fail"), "invalid"), r"\bVM_?fail_?Invalid\b", None, None, ""),
+        ((_CF,), r"\bVM(?:LAUNCH|RESUME)\b[^\n]{0,40}\bCF ?[=:] ?1\b", None, None, ""),
         (
             ("__vmx_vm",),
             r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*2\b",
@@ -131,7 +145,7 @@ def in_words(text: str) -> Reported | None:
     small = text.lower()
     hits: list[tuple[int, Reported]] = []
     for words, pattern, reason, error, remark in _WORDS:
-        if not all(word in small for word in words):
+        if not all(any(one in small for one in ((word,) if isinstance(word, str) else word)) for word in words):
             continue
         for match in pattern.finditer(text):
             line, begin = around(text, match.start(), match.end())

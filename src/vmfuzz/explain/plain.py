@@ -38,7 +38,7 @@ from vmfuzz.explain.plain_lines import (
     whole_line_forms,
 )
 from vmfuzz.explain.plain_program import ProgramReader
-from vmfuzz.explain.plain_states import FAILS
+from vmfuzz.explain.plain_states import says_failure
 from vmfuzz.explain.plain_store import PART_WORDS
 from vmfuzz.explain.text import Line
 
@@ -65,7 +65,7 @@ class PlainReader(ProgramReader):
     def read(self, line: Line, in_code: bool = False) -> None:
         """Read one line; of program text (`in_code`) only calls that write a field count."""
         self.line = line.number
-        if FAILS.search(line.text):
+        if says_failure(line.text):
             self.failed = self.line
         if self.sysenter_indent >= 0 and line.indent <= self.sysenter_indent and not self._is_next_of_sysenter(line.text):
             self.sysenter_indent = -1

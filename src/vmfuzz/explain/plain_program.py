@@ -23,6 +23,8 @@ class ProgramReader(PlainStore):
 
     def _call(self, text: str) -> bool:
         """Read the calls in a line that write fields, and the rest of one that began above; returns whether there are any."""
+        if "(" not in text and "*/" not in text and "/*" not in text and not self.unfinished and not self.in_comment:
+            return False
         text, self.unfinished = self.unfinished + text, ""
         begun = text.count("/*") - text.count("*/") if "*/" in text or "/*" in text else 0
         commented, self.in_comment = self.in_comment, (self.in_comment or begun > 0) and begun >= 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -13,11 +14,16 @@ from vmfuzz.explain.dump import ALL, Dump
 _AGAIN: Final = 3
 #: A line so far from a state is not of it.
 _NEAR: Final = 10
-#: A line that says that VM entry failed.
-FAILS: Final = re.compile(
+_FAILS: Final = re.compile(
     r"vm_?(?:launch|resume|entry|enter)\b.{0,80}(?:fail|error)|(?:fail|error).{0,80}\bvm[ _-]?(?:launch|resume|entry|enter)|80000021",
     re.IGNORECASE,
 )
+
+
+@lru_cache(maxsize=1 << 13)
+def says_failure(text: str) -> bool:
+    """Whether a line says that VM entry failed."""
+    return _FAILS.search(text) is not None
 
 
 class Put(NamedTuple):

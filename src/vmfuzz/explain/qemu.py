@@ -81,6 +81,8 @@ def _is_vbox_text(text: str) -> bool:
 
 def dumps_of(lines: list[Line], others: list[Line]) -> list[tuple[list[Line], bool]]:
     """The register dumps among QEMU's lines, each with whether a line that says "failed" stands above it; those first. At least one, perhaps empty."""
+    if not lines:
+        return [([], False)]
     parts: list[list[Line]] = [[]]
     seen: set[str] = set()
     for index, line in enumerate(lines):

@@ -32,6 +32,7 @@ _BARE_ENCODING: Final = re.compile(r"([0-9a-fA-F]{4})\s+[0-9a-fA-F]{1,16}")
 _BARE_SEGMENT: Final = re.compile(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
 #: KVM's, Xen's and QEMU's dumps, known by what no other text has; their lines, where what precedes them cannot be taken off.
 _HIDDEN: Final = re.compile(r"\S +(?:\*\*\* ?(?:Guest|Host|Control) State ?\*\*\*|CR[04]: ?actual=|EAX=[0-9a-fA-F]{8} EBX=)")
+_HIDDEN_WORDS: Final = ("State", "actual=", "EAX=")
 _MANY_NUMBERS: Final = re.compile(r"[0-9a-fA-F]{4}")
 _NAME_AND_NUMBER: Final = re.compile(r"[A-Za-z][\w .]*[:=] *(?:0x)?[0-9a-fA-F]+\W*$")
 _KVM_SILENT: Final = "dump_invalid_vmcs"
@@ -79,7 +80,11 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
     vbox_lines = [line for line in others if qemu.is_vbox_line(line)]
     taken = {line.number for line in [*qemu_lines, *vbox_lines]}
     rest = [line for line in others if line.number not in taken]
-    hidden = not vmcs_parts and not qemu_lines and any(_HIDDEN.search(line.text) for line in rest)
+    hidden = (
+        not vmcs_parts
+        and not qemu_lines
+        and any(_HIDDEN.search(line.text) for line in rest if any(word in line.text for word in _HIDDEN_WORDS))
+    )
     if hidden:
         rest = [line for line in rest if not _MANY_NUMBERS.search(line.text)]
     ends = Ends(begins_within(lines), lines[-1] if lines and not mended.endswith("\n") else None)

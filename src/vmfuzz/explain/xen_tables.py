@@ -19,7 +19,7 @@ _HALVED: Final = range(0x2000, 0x4000)
 
 def read_tables(lines: list[Line], dump: Dump) -> list[Line]:
     """Record the rows of such tables; returns the other lines."""
-    if not any(_TITLE.search(line.text) for line in lines):
+    if not any("ields" in line.text and _TITLE.search(line.text) for line in lines):
         return lines
     rest = []
     for line in lines:
