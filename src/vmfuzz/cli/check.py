@@ -33,7 +33,7 @@ from vmfuzz.explain.verify import verified
 @click.option(
     "--encodings",
     type=click.Path(path_type=Path),
-    help="A source file with your list of encodings (enum, #define); compared with the architecture's.",
+    help="A file with your list of encodings (source in any language, a table); compared with the architecture's.",
 )
 @click.option("--explain", is_flag=True, help="Say why the processor makes each violated check.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Try the failing and the mended values on an emulated CPU.")
@@ -192,5 +192,5 @@ def _add_encodings(dump: Dump, path: Path) -> None:
     collect(lines_of(mend(_read(path))), dump)
     if len(dump.definitions) == before:
         raise UsageError(
-            f"{path} has no list of encodings that vmfuzz can read; expected lines such as `GUEST_CS_SELECTOR = 0x802,` or `#define`"
+            f"{path} has no list of encodings that vmfuzz can read; expected lines with a name and a number, such as `GUEST_CS_SELECTOR = 0x802,`"
         )

@@ -21,6 +21,8 @@ _SYSENTER: Final = {"cs": "sysenter cs", "esp": "sysenter esp", "rsp": "sysenter
 #: So many lines (numbers) that look alike are no accident.
 _ALIKE: Final = 4
 _AREA: Final = re.compile(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNORECASE)
+#: The label of a line that has no name, but an encoding.
+_ENCODING: Final = re.compile(r"[0-9A-F]{4}H")
 #: Fields that people write above a dump, in words that are no others' end.
 _OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
 #: The words of a label that is nothing but a part of a register.
@@ -193,8 +195,12 @@ class PlainStore:
         mine = {name: reading for name, reading in self.dump.readings.items() if reading.line == first.number and name not in _OUTCOME}
         others = [reading.label for reading in self.dump.readings.values() if reading.line != first.number]
         named = len(lines) > _ALIKE and sum(bool(_AREA.search(label)) for label in others) * 10 >= len(others) * 9 and len(others) >= _ALIKE
+        nameless = len(others) >= _ALIKE and not any(_ENCODING.fullmatch(label) for label in others)
         for name, reading in mine.items():
-            if first is ends.torn or (named and not _AREA.search(reading.label) and name.startswith(("guest", "host"))):
+            lost = (named and not _AREA.search(reading.label) and name.startswith(("guest", "host"))) or (
+                nameless and _ENCODING.fullmatch(reading.label)
+            )
+            if first is ends.torn or lost:
                 del self.dump.readings[name]
                 self.dump.warn(
                     f"line {first.number}: the text may begin within this line, so that {reading.label} = {reading.value:#x} is not used"
