@@ -288,3 +288,9 @@ def test_a_first_line_without_its_name_is_not_read_by_its_encoding():
     assert any("the text may begin within this line" in warning for warning in dump.warnings)
     alone = "(0x4816) = 0xa09b\n(0x6800) = 0x31\n(0x6802) = 0x1000\n(0x6804) = 0x2000\n(0x0806) = 0x10\n"
     assert read_text(alone)[0].readings["guest_cs_access_rights"].value == 0xA09B
+
+
+def test_a_letter_is_no_heading_of_the_hosts():
+    """"H_CR0" is the host's CR0; what is left of a garbled mark before a heading names no area."""
+    text = "[**h msrs:\n[**]    efer:   0xd01\n[**] sysenter msrs:\n[**]    cs:     0x10\n"
+    assert not any(name.startswith("host") for name in read_text(text)[0].readings)

@@ -317,7 +317,7 @@ class PlainReader(ProgramReader):
         if not words or len(words) > 5 or (len(text.split()) > 5 and not text.startswith(("*", "=", "-", "#"))):
             return
         marked = text.rstrip().endswith(":") or text.startswith(("*", "=", "-", "#")) or "state" in words
-        areas = {word for word in words if word in ("guest", "host")}
+        areas = {word for word in words if word in ("guest", "host") and word in text.lower()}  # ("h" means one before a name only)
         alone = len(match_label(" ".join(words)).fields) == 1 and not any(word in SEGMENTS for word in words)
         if marked and len(areas) == 1 and not alone:  # (a field's name whose value is on the next line is no heading)
             self.area = areas.pop()
