@@ -291,6 +291,6 @@ def test_a_first_line_without_its_name_is_not_read_by_its_encoding():
 
 
 def test_a_letter_is_no_heading_of_the_hosts():
-    """"H_CR0" is the host's CR0; what is left of a garbled mark before a heading names no area."""
+    """ "H_CR0" is the host's CR0; what is left of a garbled mark before a heading names no area."""
     text = "[**h msrs:\n[**]    efer:   0xd01\n[**] sysenter msrs:\n[**]    cs:     0x10\n"
     assert not any(name.startswith("host") for name in read_text(text)[0].readings)

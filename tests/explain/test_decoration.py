@@ -46,6 +46,8 @@ DECORATIONS: dict[str, Callable[[str], str]] = {
     "backslashes": lambda text: text.replace("\n", " \\\n"),
     "breaks of HTML": lambda text: text.replace("\n", "<br>\n"),
     "breaks of HTML alone": lambda text: text.replace("\n", "<br/>"),
+    "rows of a page": lambda text: "".join(f"<div>{line}</div>" for line in text.splitlines()),
+    "places to break": lambda text: re.sub(r"([0-9a-fA-F]{4})(?=[0-9a-fA-F]{4})", "\\1\u200b", text),
     "one string literal": lambda text: '"' + text.replace("\t", "\\t").replace("\n", "\\n") + '"',
     "JSON string": lambda text: json.dumps({"log": text}),
     "JSON lines": lambda text: "".join(json.dumps({"msg": line}) + "\n" for line in text.splitlines()),

@@ -234,3 +234,46 @@ def test_what_the_printing_of_a_dump_leaves_is_no_outcome(sample):
     entered = read_text(f"{fields}\nexit reason: 0x0\nVM_EXIT_INTR_INFO = 0x80000b0e\n")[0]
     assert entered.reported is not None
     assert entered.reported.entered
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "vmlaunch -> error 7",
+        "vmlaunch gives error 7",
+        "vmlaunch stops with error 7",
+        "I get error 7 from VMLAUNCH",
+        "vmlaunch returned 7",
+        "VMLAUNCH_ERROR=7",
+        "VMLAUNCH -> CF=0 ZF=1, VMCS error 7",
+        "error 7 (invalid control field)",
+        "Failed to vmlaunch: VMX error number 7",
+        "vmread(VM_INSTRUCTION_ERROR) gives 7",
+        "vm-instruction error field contains 7",
+        "vmlaunch 失败，错误码：7",
+        "VMLAUNCH: ошибка 7",
+        "Err(VmxError::VmFailValid(InvalidControlFields))",
+        "error: VmFail { code: 7 }",
+        "__vmx_vmlaunch() returns 1 and __vmx_vmread(VM_INSTRUCTION_ERROR) gives 7",
+        "KVM_EXIT_FAIL_ENTRY, reason 0x7",
+    ],
+)
+def test_error_7_as_people_say_it(text):
+    assert outcome(text) == (None, 7)
+
+
+def test_what_an_intrinsic_returns_is_no_error():
+    assert outcome("vmlaunch returned 1") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "80000021h",
+        "The guest's CR0 is right. 0x80000021.",
+        "exit reason: 80000021\ncr0: 0x31",
+        "vmexit: exit_reason=80000021 qualification=0\ncr0=0x31",
+    ],
+)
+def test_80000021_behind_other_things(text):
+    assert outcome(text) == (0x80000021, None)

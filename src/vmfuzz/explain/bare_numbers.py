@@ -34,7 +34,7 @@ _NUMBERS_BEFORE: Final = re.compile(r"(?:^|[\s,;:])(?:(?:0x)?0*[46028][0-9a-f]{2
 _NUMBERS_BEHIND: Final = re.compile(r"[ \t,]+(?:0x)?[0-9a-f]{8,16}\b", re.IGNORECASE)
 #: What a program does with a constant.
 _OF_PROGRAM: Final = re.compile(r"\s*#\s*(?:define|if)\b|\bcase$|[=!]=$|[&^]$|\bconst\b")
-_CLAUSE: Final = re.compile(r"[.;!?]\s|\s-+\s")
+_CLAUSE: Final = re.compile(r"[.;!?](?:\s|$)|\s-+\s")
 
 
 def is_outcome(line: str, begin: int, end: int) -> bool:

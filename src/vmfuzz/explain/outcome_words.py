@@ -88,6 +88,14 @@ _WORDS: Final = tuple(
             0,
             "1 from the compiler's intrinsic: there is a number",
         ),
+        (
+            (("vmfailvalid", "vm_fail_valid"), "control"),
+            r"\bVM_?Fail_?Valid\W{1,3}(?:\w+::)*\w{0,20}Invalid_?(?:VM_?)?Control",
+            None,
+            7,
+            "",
+        ),
+        ((("vmfailvalid", "vm_fail_valid"), "host"), r"\bVM_?Fail_?Valid\W{1,3}(?:\w+::)*\w{0,20}Invalid_?Host", None, 8, ""),
         ((("vmfail", "vm_fail"), "invalid"), r"\bVM_?fail_?Invalid\b", None, None, ""),
         ((_CF,), r"\bVM(?:LAUNCH|RESUME)\b[^\n]{0,40}\bCF ?[=:] ?1\b", None, None, ""),
         (

@@ -8,19 +8,21 @@ from typing import Final
 
 _VALUE: Final = r"(?=-?[a-fA-F]*\d)(?P<value>-?(?:0[xX])?[0-9a-fA-F]{1,16}[hH]?)\b"
 
+#: Numbers that are VM-instruction errors of a VM entry, and no compiler's intrinsic returns.
+_ENTRY_ERROR: Final = r"(?:0x)?0*(?:[4578]|1[678]|2[56])\b"
 _FIELD_OF_ERROR: Final = (
-    r"VM[ _-]*instruction[ _-]*error(?: field| number| content| value)?"
-    rf"(?: is| was| of| as|,? (?:it |which |and it )?(?:returns?|returned|gives|gave|reads)\b|[ \t=:(])+{_VALUE}"
+    r"VM[ _-]*instruction[ _-]*error(?: field| number| content| value)?\)?"
+    rf"(?: is| was| of| as|,? (?:it |which |and it )?(?:returns?|returned|gives?|gave|reads?|contains?|holds?|shows?)\b|[ \t=:(])+{_VALUE}"
 )
 #: How programs and people say that an entry failed, most reliable first: (pattern, what the number is, parts of it in small letters, which
 #: are found ten times as fast).
 _PHRASES: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), meaning, words)
     for words, pattern, meaning in (
-        (("vm", "error"), rf"(?:VMLAUNCH|VMRESUME) error *(?:code)? *[:=#]* *{_VALUE}", "error"),
+        (("vm", "error"), rf"(?:VMLAUNCH|VMRESUME)[ _]error *(?:code)? *[:=#]* *{_VALUE}", "error"),
         (("entry failed",), rf"(?:KVM|AEHD|GVM|HAX|WHPX): entry failed,? *hardware error *{_VALUE}", "hardware"),
         (("hardware_entry",), rf"hardware_entry_failure_reason\W+{_VALUE}", "hardware"),
-        (("fail",), rf"(?:fail[ _-]?entry|hw run failure|KVM_EXIT_FAIL_ENTRY)[ :=(]+(?:signal[ :]+)?{_VALUE}", "hardware"),
+        (("fail",), rf"(?:fail[ _-]?entry|hw run failure|KVM_EXIT_FAIL_ENTRY)[ :=(,]+(?:(?:signal|reason)[ :=]+)?{_VALUE}", "hardware"),
         (("entry failed",), rf"entry failed,? *hardware error *{_VALUE}", "hardware"),
         (("failed entry",), rf"failed entry,? *reason[ :=]*{_VALUE}", "hardware"),
         (("entry failure",), rf"vm-?entry failure \(reason {_VALUE}\)", "reason"),
@@ -39,9 +41,31 @@ _PHRASES: Final = tuple(
         ),
         (
             ("fail", " to "),
-            rf"fail\w* to (?:execute |run )?(?:VMLAUNCH|VMRESUME|enter)[^\n]{{0,10}}\b(?:error|err|code)\b[ :=#]*{_VALUE}",
+            rf"fail\w* to (?:execute |run )?(?:VMLAUNCH|VMRESUME|enter)[^\n]{{0,10}}\b(?:error|err|code)\b(?: number| code)?[ :=#]*{_VALUE}",
             "error",
         ),
+        (
+            (),
+            rf"\b(?:VMLAUNCH|VMRESUME)\b(?:\(\))? *(?:->|=>|gives?|gave|returns?|returned|(?:stops?|ends?|ended|comes back|came back) with)\W{{0,3}}"
+            rf"(?:an? )?(?:VM[X-]? ?)?(?:error|err)\b\W{{0,3}}{_VALUE}",
+            "error",
+        ),
+        ((), rf"\b(?:VMLAUNCH|VMRESUME)\b(?:\(\))? *(?:->|=>|gives?|gave|returns?|returned) *(?={_ENTRY_ERROR}){_VALUE}", "error"),
+        (
+            ("error",),
+            rf"\berror\W{{0,2}}(?:code |number )?{_VALUE}\W{{0,3}}(?:from|by|of|on|at|after) (?:the |my )?(?:VMLAUNCH|VMRESUME)\b",
+            "error",
+        ),
+        (("zf", "err"), rf"\bZF ?[=:] ?1\b[^\n]{{0,30}}\berr(?:or)?\b(?: code| number)?\W{{0,3}}{_VALUE}", "error"),
+        (
+            ("error", "invalid", "control"),
+            r"\berror\W{0,3}(?P<value>(?:0x)?0*7)\b\W{1,4}(?:VM[- ]?entry with )?invalid (?:VM[- ]?)?control",
+            "error",
+        ),
+        (("error", "invalid host"), r"\berror\W{0,3}(?P<value>(?:0x)?0*8)\b\W{1,4}(?:VM[- ]?entry with )?invalid host", "error"),
+        (("fail",), rf"\bVM_?Fail\w{{0,10}}\W{{1,6}}(?:code|error|number)\W{{1,3}}{_VALUE}", "error"),
+        # Chinese and Russian for "failed" and "error"
+        ((), rf"\b(?:VMLAUNCH|VMRESUME)\b[^\n]{{0,20}}(?:失败|错误|ошибк)[^\n\d]{{0,20}}{_VALUE}", "error"),
         (("fail", "valid"), rf"\bVM_?fail_?Valid\W*(?:err(?:or)?(?: code)?\W*)?{_VALUE}", "error"),
         (("vm", "fail"), rf"\bvm_?(?:write|read|ptrld|clear)\b[^\n]{{0,30}}\bfail[^\n]{{0,20}}\b(?:error|code)\b[ :=#]*{_VALUE}", "error"),
         (("instruction", "error"), _FIELD_OF_ERROR, "field"),
@@ -54,13 +78,13 @@ _PHRASES: Final = tuple(
         (("basic exit reason",), rf"basic exit reason(?: is| was| of|[ \t=:(])+{_VALUE}", "basic"),
         (("vm", "reason"), rf"\bvm[ _-]?(?:entry|exit|enter)\b[^\n]{{0,30}}\breason\b[ :=(]+{_VALUE}", "reason"),
         (("exit", "reason"), rf"exit[ _-]*reason(?: field| is| was| of| as| the| VMCS|[ \t=:(])+{_VALUE}", "reason"),
-        (("8000",), r"(?<![\w.])(?P<value>(?:0x)?(?:0{8}|f{8})?8000_?00(?:21|22|29))\b", "bare"),
+        (("8000",), r"(?<![\w.])(?P<value>(?:0x)?(?:0{8}|f{8})?8000_?00(?:21|22|29)[hH]?)\b", "bare"),
         (("2147483",), r"(?<![\w.])(?P<value>21474836(?:81|82|89)|-21474836(?:15|14|07))\b", "bare"),
         (("reason ",), r"\breason (?P<value>33|34|41)\b", "basic"),
     )
 )
 #: Every phrase has one of these in it.
-_TELLING: Final = ("err", "fail", "reason", "8000", "2147483")
+_TELLING: Final = ("err", "fail", "reason", "8000", "2147483", "vmlaunch", "vmresume")
 #: The phrases that may reach over the end of a line, at most so far: their words.
 _MOST_OVER: Final = 40
 _OVER_LINES: Final = {

@@ -21,6 +21,8 @@ _SYSENTER: Final = {"cs": "sysenter cs", "esp": "sysenter esp", "rsp": "sysenter
 #: So many lines (numbers) that look alike are no accident.
 _ALIKE: Final = 4
 _AREA: Final = re.compile(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNORECASE)
+#: An exit reason of a failed entry, in hexadecimal whatever other numbers carry.
+_FAILED_ENTRY: Final = re.compile(r"8000_?00(?:21|22|29)")
 #: The label of a line that has no name, but an encoding.
 _ENCODING: Final = re.compile(r"[0-9A-F]{4}H")
 #: Fields that people write above a dump, in words that are no others' end.
@@ -221,7 +223,10 @@ class PlainStore:
         if not field:
             return self._rights_bits(words, text) or self._unknown(label, text)
         if field in _OUTCOME:
-            value = read_number(text, self.hex_by_default if len(text) < 8 or self.hex_by_default is False else True)
+            marked = (
+                None if _FAILED_ENTRY.fullmatch(text) else self.hex_by_default if len(text) < 8 or self.hex_by_default is False else True
+            )
+            value = read_number(text, marked)
             value = to_unsigned(text) if value is None or (value >> 32 and field == "exit_reason") else value
         else:
             value = read_number(text, self.hex_by_default)

@@ -65,9 +65,11 @@ _COLOUR: Final = re.compile(r"\[(?:0|\d{1,2}(?:;\d{1,3}){0,4})m")
 _COLOURED: Final = 3
 #: Tags of pages and of tables in them.
 _BREAK: Final = re.compile(r"<br ?/?>\n?", re.IGNORECASE)
+#: Where a block or a row ends and another begins on the same line.
+_BLOCK: Final = re.compile(r"</(?:p|div|li|tr|h\d|pre|table|ul|ol|blockquote)>(?=[ \t]*[^ \t\n])", re.IGNORECASE)
 _CELL: Final = re.compile(r"</t[dh]>\s*<t[dh][^>]*>", re.IGNORECASE)
 _TAG: Final = re.compile(
-    r"</?(?:pre|p|div|span|code|b|i|u|tt|font|a|li|ul|ol|table|tbody|thead|tr|td|th|em|strong|samp|kbd|blockquote|h\d|html|body)\b[^<>]*>",
+    r"</?(?:pre|p|div|span|code|b|i|u|tt|font|a|li|ul|ol|table|tbody|thead|tr|td|th|em|strong|samp|kbd|blockquote|h\d|html|body|wbr)\b[^<>]*>",
     re.IGNORECASE,
 )
 #: A structure on one line, as debuggers and Rust's "{:?}" print it: `$1 = {guest_cr0 = 0x80050033, ...}`, `State { cr0: 5, cs: Segment { ... } }`.
@@ -85,7 +87,9 @@ _MEANS: Final = re.compile(
 #: So many lines, and so great a part of all, have a program's own prefix.
 _PREFIXED, _PART = 5, 3
 _SPACES: Final = {"\u00a0": " ", "\u202f": " ", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
-_SPACE: Final = re.compile(f"[{''.join(_SPACES)}]")
+#: Characters without width, with which pages say where a long word may be broken.
+_NOTHING: Final = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
+_SPACE: Final = re.compile(f"[{''.join(_SPACES)}{_NOTHING}]")
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def mend(text: str) -> str:
     if "<" in text and _BREAK.search(text):
         text = _BREAK.sub("\n", text)
     if "<" in text and _TAG.search(text):
-        text = _TAG.sub("", _CELL.sub(" | ", text))
+        text = _TAG.sub("", _BLOCK.sub("\n", _CELL.sub(" | ", text)))
     if "&" in text:
         text = _plain_spaces(html.unescape(text))
     if "[" in text or "]" in text or "\x1b" in text:
@@ -128,7 +132,7 @@ def mend(text: str) -> str:
 
 def _plain_spaces(text: str) -> str:
     """The text with the blanks and quotation marks of ASCII (`str.translate` takes ten times as long)."""
-    return text if text.isascii() else _SPACE.sub(lambda match: _SPACES[match[0]], text)
+    return text if text.isascii() else _SPACE.sub(lambda match: _SPACES.get(match[0], ""), text)
 
 
 def _unfolded(line: str) -> str:
