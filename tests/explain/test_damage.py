@@ -294,3 +294,12 @@ def test_a_letter_is_no_heading_of_the_hosts():
     """ "H_CR0" is the host's CR0; what is left of a garbled mark before a heading names no area."""
     text = "[**h msrs:\n[**]    efer:   0xd01\n[**] sysenter msrs:\n[**]    cs:     0x10\n"
     assert not any(name.startswith("host") for name in read_text(text)[0].readings)
+
+
+def test_a_first_line_without_the_prefix_of_the_lines_below_may_have_lost_its_beginning():
+    """Also where the greater part of the text is something else: "secondary" stood before it."""
+    listing = "".join(f"    step_{number}();\n" for number in range(20))
+    text = f"cpu based controls:  0x00000000\n[**] vm exit controls: 0x00036ffb\n[**] vm entry controls: 0x000013fb\n{listing}"
+    dump = read_text(text)[0]
+    assert set(dump.readings) == {"vm_exit_controls", "vm_entry_controls"}
+    assert any("the text may begin within this line" in warning for warning in dump.warnings)

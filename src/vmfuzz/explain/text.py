@@ -192,6 +192,7 @@ def _spoken(prefix: str) -> str:
 
 #: First lines that are the end of a line: of one with "LDTR:" or "IDTR Limit:", and of one with several numbers.
 _END_OF_NAME: Final = re.compile(r"TR\b", re.IGNORECASE)
+_PAIR: Final = re.compile(r"[A-Za-z][\w .]{0,40}[:=] *(?:0x)?[0-9a-fA-F]+$")
 _NUMBERS: Final = re.compile(r"[0-9a-fA-F]+(?:[ :]+[0-9a-fA-F]+)+$")
 
 
@@ -217,7 +218,9 @@ def begins_within(lines: list[Line]) -> Line | None:
     if not others:
         return first if _END_OF_NAME.match(first.raw) else None
     logged = sum(line.raw.strip() != line.text for line in others)
-    lost = first.raw.strip() == first.text and len(others) >= _ENOUGH and logged * 5 >= len(others) * 4
+    below = [line for line in others[:_ENOUGH] if line.raw.strip() != line.text and _PAIR.match(line.text)]
+    habit = logged * 5 >= len(others) * 4 or (len(below) == _ENOUGH and _PAIR.match(first.text))
+    lost = first.raw.strip() == first.text and len(others) >= _ENOUGH and habit
     numbers = _NUMBERS.match(first.text) and not any(_NUMBERS.match(line.text) for line in others)
     return first if lost or numbers or _END_OF_NAME.match(first.text) else None
 
