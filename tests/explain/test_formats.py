@@ -238,3 +238,18 @@ def test_the_output_of_dump_code_is_read_without_loss():
 def test_dump_code_names_every_field_and_msr(code):
     assert all(f'0x{entry.encoding:04x}, "{name}"' in code for name, entry in FIELDS.items())
     assert all(f'"{name}"' in code for name in CAPABILITY_MSRS.values())
+
+
+def test_a_wrapped_line_of_virtualbox_is_not_the_guests_cr0():
+    segment = "00:00:05.481475 gs={0000 base=0000000000000000 limit=ffffffff flags=0000c0f3}"
+    (dump,) = read_text(f"{segment}\ncr0=00000010 cr2=00000000\ncr3=00000000 cr4=00000000\n")
+    assert not {"guest_cr0", "guest_cr3", "guest_cr4"} & set(dump.readings)
+    assert dump.beside["saved cr0"].value == 0x10
+    assert "guest_cr0" in read_text(f"{segment}\nThe VMCS has:\ncr0=00000010\n")[0].readings
+
+
+def test_a_wrapped_line_of_qemu_is_not_the_guests_cr4():
+    lines = ["EAX=00000000 EBX=00000000 ECX=00000000 EDX=00000663", "CR0=60000010 CR2=00000000 CR3=00000000", "CR4=00000000"]
+    (dump,) = read_text("\n".join(lines) + "\n")
+    assert "guest_cr4" not in dump.readings
+    assert dump.beside["QEMU CR4"].value == 0

@@ -358,3 +358,143 @@ def test_an_old_xen_prints_the_hosts_rsp_before_its_rip(sample):
     assert dump.readings["host_rsp"].value == 0xFFFF83043FF0FF90
     assert dump.readings["guest_rip"].value == 0x1000
     assert dump.readings["guest_ia32_pat"].value != dump.readings["host_ia32_pat"].value
+
+
+#: Lines like KVM's that a monitor of one's own may print among registers in other forms: (line, a field in it, its value)
+LIKE_KVM = [
+    ("CS: sel=0x8 base=0x0 limit=0xffffffff ar=0xc09b", "guest_cs_access_rights", 0xC09B),
+    ("TR: sel=0x28, base=0x1000, limit=0x67, attr=0x8b", "guest_tr_base", 0x1000),
+    ("GDTR: base=0x1000 limit=0x7f", "guest_gdtr_limit", 0x7F),
+    ("PinBased=0x16 CPUBased=0x94006172", "primary_processor_based_controls", 0x94006172),
+    ("EntryControls=0x11ff", "vm_entry_controls", 0x11FF),
+    ("DebugCtl=0x0", "guest_ia32_debugctl", 0),
+    ("Interruptibility = 0x0", "guest_interruptibility_state", 0),
+    ("VMExit: intr_info=0x0", "vm_exit_interruption_info", 0),
+    ("reason=80000021 qualification=0", "exit_reason", 0x80000021),
+]
+
+
+@pytest.mark.parametrize(("line", "field", "value"), LIKE_KVM)
+def test_one_line_like_kvms_makes_no_dump_of_kvm(line, field, value):
+    found = answered(f"cr0=0x31 rflags=0x0\n{line}\n")
+    assert found.dump.format == "name and value lines"
+    assert found.dump.readings[field].value == value
+    assert found.dump.readings["guest_cr0"].value == 0x31
+    assert ids(found) == ["guest.rflags.reserved.one"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CS:   sel=0x0010, attr=0x0a09b, limit=0xffffffff, base=0x0000000000000000",
+        "FSBase=00007f0000000740 GSBase=ffff888000000000 TRBase=fffffe0000003000",
+        "FSBase=00007f0000000740 GSBase=ffff888000000000 TRBase=fffffe0000003000\nRIP: 0010:0xffffffff81000000",
+        "CR0: actual=0x0000000080050033, shadow=0x0000000080050033, gh_mask=ffffffffffffffff\ncr0=0x31",
+        "PinBased=0x3f\nInterruptibility = 0\nVMEntry: intr_info=0",
+    ],
+)
+def test_a_few_lines_in_kvms_form_are_of_kvm(text):
+    assert read_text(f"{text}\n")[0].format == "Linux KVM VMCS dump"
+
+
+def values(dump) -> dict[str, int]:
+    return {field: reading.value for field, reading in dump.readings.items()}
+
+
+MARKS = ["**{}**", "[{}]", "-> {}", "==> {}", ">>> {}", "!!! {}", "[b]{}[/b]", "`{}`", "__{}__"]
+
+
+@pytest.mark.parametrize("body", [KVM, XEN], ids=["KVM", "Xen"])
+@pytest.mark.parametrize("mark", MARKS)
+def test_marks_of_emphasis_cost_nothing(body, mark):
+    for line in ("RFLAGS=0x00000246", "Interruptibility = 00000000  ActivityState = 00000000"):
+        (dump,) = read_text(planted(body, line, mark.format(line)))
+        assert (values(dump), dump.warnings) == (values(read_text(body)[0]), [])
+
+
+@pytest.mark.parametrize("note", [" <--- here", "<-- this one", "   ← 1", "**"])
+def test_notes_behind_a_value_are_no_part_of_it(note):
+    for value in ("RFLAGS=0x00000246", "ActivityState = 00000000"):
+        (dump,) = read_text(planted(KVM, value, f"{value}{note}"))
+        assert (len(dump.readings), dump.warnings) == (104, [])
+
+
+def columns(text: str, width: int, prefix: str) -> str:
+    """Lines broken at a column, wherever that is, as consoles do."""
+    whole = [prefix + line for line in text.splitlines()]
+    return "".join(line[at : at + width] + "\n" for line in whole for at in range(0, len(line), width))
+
+
+@pytest.mark.parametrize("prefix", ["(XEN) ", "[  417.100001] "])
+@pytest.mark.parametrize("width", [72, 80, 90])
+@pytest.mark.parametrize("body", [KVM, XEN], ids=["KVM", "Xen"])
+def test_lines_that_a_console_broke_at_a_column(body, width, prefix):
+    (dump,) = read_text(columns(body, width, prefix))
+    assert (values(dump), dump.warnings) == (values(read_text(body)[0]), [])
+
+
+@pytest.mark.parametrize("rest", ["ffffffff", "ffffffffff", "fffffffff0, x"])
+def test_a_broken_number_that_does_not_add_up_is_not_used(rest):
+    (dump,) = read_text(planted(KVM, "gh_mask=fffffffffffffff7", f"gh_mask=fffffff\n{rest}"))
+    assert "cr0_guest_host_mask" not in dump.readings
+    assert len(dump.readings) == 103
+    assert any("gh_mask = fffffff... is cut off" in warning for warning in dump.warnings)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lost"),
+    [
+        ("RSP = 0x", "RSP = 0xffff...  RIP = 0x0000000000001000\nX = 0x", "guest_rsp"),
+        ("GSBase=", "GSBase=ffff888... X=", "host_gs_base"),
+        ("attr=0x0008b, limit=0x", "attr=0x0008b, limit=0x0… X=0x", "guest_tr_limit"),
+    ],
+)
+def test_an_address_left_out_in_part_is_no_value(old, new, lost):
+    (dump,) = read_text(planted(KVM, old, new))
+    assert lost not in dump.readings
+    assert any("is cut off" in warning for warning in dump.warnings)
+
+
+@pytest.mark.parametrize("body", [KVM, XEN], ids=["KVM", "Xen"])
+@pytest.mark.parametrize("key", ["RFLAGS=", "Sysenter RSP=", "PAT = ", "TR:", "reason="])
+@pytest.mark.parametrize("place", ["below", "above"])
+def test_a_line_quoted_again_costs_nothing(body, key, place):
+    line = next(line for line in body.splitlines() if key in line)
+    quoted = f"> {line}\nThat line looks odd.\n"
+    (dump,) = read_text(f"{body}\n{quoted}" if place == "below" else f"{quoted}\n{body}")
+    assert (values(dump), dump.warnings) == (values(read_text(body)[0]), [])
+
+
+def test_a_line_of_a_wrapped_dump_quoted_again_costs_nothing():
+    wrapped = wrap(lines(KVM, "[{t}] "))
+    quoted = "\n".join(
+        f"> {line}" for line in wrap("TR:   sel=0x0040, attr=0x0008b, limit=0x00002087, base=0xfffffe0000003000", 50).splitlines()
+    )
+    body = planted(wrapped, "TR:   sel=0x0040", "TR:   sel=0x0040")
+    (dump,) = read_text(f"{body}\nIs it this?\n{quoted}\n")
+    assert len(dump.readings) == 104, dump.warnings
+
+
+@pytest.mark.parametrize("body", [KVM, XEN], ids=["KVM", "Xen"])
+def test_a_dump_with_every_line_twice_is_one(body):
+    (dump,) = read_text("".join(f"{line}\n{line}\n" for line in lines(body, "[{t}] ").splitlines()))
+    assert (values(dump), dump.warnings) == (values(read_text(body)[0]), [])
+
+
+def test_the_hosts_cet_state_that_equals_the_guests_is_no_quotation():
+    cet = "S_CET = 0x0000000000000000\nSSP = 0x0000000000000008\n"
+    (dump,) = read_text(planted(KVM, "*** Host State ***\n", cet + "*** Host State ***\n") + cet)
+    assert dump.readings["host_ssp"].value == dump.readings["guest_ssp"].value == 8
+
+
+def test_a_retyped_dump_with_colons():
+    found = answered(
+        "*** Guest State ***\nCR0: 0x80000031\nCR3: 0x1000\nRSP: 0x3000 RIP: 0x2000\nRFLAGS: 0x0 DR7: 0x400\nEFER: 0xd01\n"
+        "*** Host State ***\nCR0: 0x80050033\nRIP: 0x5000 RSP: 0x6000\nEFER: 0xd00\n"
+    )
+    expected = {
+        "guest_cr0": 0x80000031, "guest_cr3": 0x1000, "guest_rsp": 0x3000, "guest_rip": 0x2000, "guest_rflags": 0, "guest_dr7": 0x400,
+        "guest_ia32_efer": 0xD01, "host_cr0": 0x80050033, "host_rip": 0x5000, "host_rsp": 0x6000, "host_ia32_efer": 0xD00,
+    }  # fmt: skip
+    assert values(found.dump) == expected
+    assert ids(found) == ["guest.rflags.reserved.one"]

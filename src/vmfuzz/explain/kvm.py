@@ -14,7 +14,9 @@ from typing import Final
 
 from vmfuzz.explain.dump import Dump, Reading
 from vmfuzz.explain.kvm_head import without_head
+from vmfuzz.explain.kvm_known import for_a_list, is_dump
 from vmfuzz.explain.kvm_order import gaps, in_print_order, pairs_match, shared_keys_agree, times_rise
+from vmfuzz.explain.kvm_pasted import rejoined, with_signs, without_doubles, without_marks, without_repeats
 from vmfuzz.explain.kvm_tables import CONTINUES, CONTROL, GUEST, HOST, SECTIONS
 from vmfuzz.explain.kvm_tokens import STARTS, Token, tokens_of
 from vmfuzz.explain.text import Ends, Line
@@ -29,7 +31,7 @@ _WEAK: Final = re.compile(
 )
 
 
-_HEADING: Final = re.compile(r"\*\*\* ?(?:Guest|Host|Control) State")
+_HEADING: Final = re.compile(r"\*\*\* ?(Guest|Host|Control) State")
 #: Lines of programs that print like KVM but with blanks; only beside a heading.
 _BLANKS: Final = re.compile(
     r"[$>#|+-]?\s*(?:(?:[CDSEFG]S|LDTR|TR|GDTR|IDTR):\s+(?:sel|attr|limit|base) = |reason = (?:0x)?[0-9a-fA-F]+,? qual|CS = (?:0x)?[0-9a-fA-F]+, SS = |"
@@ -72,18 +74,13 @@ def _is_dump_text(text: str) -> bool:
 
 def split_lines(lines: list[Line]) -> tuple[list[list[Line]], list[Line]]:
     """(the lines of each dump in the text, all other lines)."""
-    mine: list[Line] = []
-    others: list[Line] = []
-    if all(_WEAK.match(line.text) for line in lines if is_dump_line(line)):
-        return [], lines
-    headed = any(_HEADING.match(line.text) for line in lines)
-    for index, line in enumerate(lines):
-        previous = mine and mine[-1] is lines[index - 1]
-        beside = previous and (CONTINUES.match(line.text) or _begins_with_next(line, lines[index + 1 : index + 2]))
-        if is_dump_line(line) or beside or (headed and _BLANKS.match(line.text)):
-            mine.append(line)
-        else:
-            others.append(line)
+    plain = lines
+    lines = rejoined([without_marks(line) for line in lines])
+    if not is_dump(
+        [line for line in lines if is_dump_line(line) and not _WEAK.match(line.text)], [line for line in lines if not is_dump_line(line)]
+    ):
+        return [], [for_a_list(line) for line in plain]
+    mine, others = _divided(lines)
     quoted = _quoted_below(mine)
     if quoted:
         mine, others = mine[: -len(quoted)], sorted([*others, *quoted], key=lambda line: line.number)
@@ -91,7 +88,26 @@ def split_lines(lines: list[Line]) -> tuple[list[list[Line]], list[Line]]:
     streams = [mine]
     if len(callers) > 1:  # dumps of several processors, interleaved
         streams = [[line for line in mine if line.caller == caller] for caller in sorted(callers)]
-    return [dump for stream in streams for dump in _split_at_heading(stream)], others
+    return [without_repeats(dump) for stream in streams for dump in _split_at_heading(stream)], others
+
+
+def _divided(lines: list[Line]) -> tuple[list[Line], list[Line]]:
+    """(the lines of KVM's and Xen's dumps, all others) of a text that has one."""
+    mine: list[Line] = []
+    others: list[Line] = []
+    headings = [heading[1] if (heading := _HEADING.match(line.text)) else "" for line in lines]
+    headed = any(headings)
+    section = ""
+    for index, line in enumerate(lines):
+        section = headings[index] or section
+        previous = bool(mine) and mine[-1].number == lines[index - 1].number
+        beside = previous and (CONTINUES.match(line.text) or _begins_with_next(line, lines[index + 1 : index + 2]))
+        signed = with_signs(line, section) if section and previous else None
+        if signed or is_dump_line(line) or beside or (headed and _BLANKS.match(line.text)):
+            mine.append(signed or line)
+        else:
+            others.append(line)
+    return without_doubles(mine), others
 
 
 def _begins_with_next(line: Line, following: list[Line]) -> bool:
@@ -126,7 +142,7 @@ def _split_at_heading(lines: list[Line]) -> list[list[Line]]:
 
 def parse(lines: list[Line], dump: Dump, ends: Ends) -> None:
     """Read the lines of one dump into `dump`; `ends`: the lines of the text that may not be whole."""
-    tokens, astray = tokens_of(lines, dump, bool(lines) and lines[-1] is ends.unfinished)
+    tokens, astray = tokens_of(lines, dump, bool(lines) and ends.unfinished is not None and lines[-1].number == ends.unfinished.number)
     orderly = _place(tokens, dump, times_rise(lines)) and not astray and in_print_order(tokens) and pairs_match(tokens)
     missing = gaps(tokens)
     for token in tokens:
@@ -162,6 +178,9 @@ def parse(lines: list[Line], dump: Dump, ends: Ends) -> None:
 
 
 def _number(token: Token, dump: Dump) -> int | None:
+    if token.value.endswith(("..", "…")):
+        dump.warn(f"line {token.line}: {token.key} = {token.value} is cut off; {token.field or token.ending} counts as not given")
+        return None
     text = token.value.rstrip(",;.")
     if _HEX.fullmatch(text):
         return int(text, 16)

@@ -12,6 +12,10 @@ def without_head(lines: list[Line]) -> list[list[Line]]:
     first = next((index for index, line in enumerate(lines) if re.match(r"\*\*\* ?Guest State", line.text)), 0)
     keys = [_key(line) for line in lines]
     again = set(keys[first:])
+    texts = {line.text for line in lines[first:]}
+    if all(line.text in texts or line.text.startswith("VMCS ") for line in lines[:first]):
+        lines = [line for line in lines[:first] if line.text not in texts] + lines[first:]  # quoted above the dump
+        return [lines]
     if first and all(key in again or key.startswith("VMCS ") for key in keys[:first]) and any(key in again for key in keys[:first]):
         return [lines[:first], lines[first:]]
     return [lines]

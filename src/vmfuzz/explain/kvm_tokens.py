@@ -63,7 +63,7 @@ _TOKEN: Final = re.compile(
     rf"|(?<![\w.])(?P<entry>\d+):\s*msr=(?P<msr>{_HEX})\s+value=(?P<msrvalue>{_HEX})"
     rf"|(?<![\w.-])(?P<key>{_alternatives(_KEYS)})"
     rf"\s*=\s*(?P<value>(?![^\s,]+\s*=|Sysenter\b|\*\*\*)[^\s,]+)?(?P<suffix>\s*\((?:effective|autoload)\))?"
-    rf"|(?<![\w.-])(?P<plain>CR0|CR4|{'|'.join(HOST_SELECTORS)})(?:=| = )(?P<plainvalue>\S+)"
+    rf"|(?<![\w.-])(?P<plain>CR0|CR4|{'|'.join(HOST_SELECTORS)})(?:=\n(?=[0-9a-fA-F]{{4,16}}\s)|=| = )(?P<plainvalue>\S+)"
 )
 #: A line that begins with a value: it goes on a line that a mail program broke.
 _VALUE_ALONE: Final = re.compile(r"(?:[0-9a-fA-F]{4,16}|0x[0-9a-fA-F]{1,16})(?:[\s,(]|$)")
@@ -247,13 +247,13 @@ def _note_cut(tokens: list[Token], joined: str, unfinished: bool) -> None:
     last = tokens[-1] if tokens else None
     if last is not None and unfinished and re.sub(r"\s*\(\w*$", "", joined.rstrip()).endswith(last.value):
         kind = last.key.split()[-1]
-        usual = max((_digits(token.value) for token in tokens if token.key.split()[-1:] == [kind]), default=0)
-        short = _digits(last.value) < max(usual, _usual_digits(last.field or f"guest_{last.ending}"))
+        usual = max((digits(token.value) for token in tokens if token.key.split()[-1:] == [kind]), default=0)
+        short = digits(last.value) < max(usual, usual_digits(last.field or f"guest_{last.ending}"))
         # "(effective)" may have stood behind EFER's value
-        last.cut = short or _digits(last.value) not in (4, 5, 8, 16) or last.key == "EFER"
+        last.cut = short or digits(last.value) not in (4, 5, 8, 16) or last.key == "EFER"
 
 
-def _usual_digits(field: str) -> int:
+def usual_digits(field: str) -> int:
     """How many digits KVM and Xen print for a field at least."""
     if field not in FIELDS or field in ("tpr_threshold", "posted_interrupt_notification_vector"):
         return 2
@@ -262,5 +262,6 @@ def _usual_digits(field: str) -> int:
     return 8 if field == "guest_rflags" else FIELDS[field].width // 4
 
 
-def _digits(value: str) -> int:
+def digits(value: str) -> int:
+    """How many digits a value has."""
     return len(value.removeprefix("0x"))

@@ -25,6 +25,9 @@ _STARTS: Final = re.compile(
     rf"EAX={_DIGIT}{{8}} EBX|ESI={_DIGIT}{{8}}|EIP={_DIGIT}{{8}} EFL|(?:RAX|RSI|R8 ?|R12)={_DIGIT}{{16}}|RIP={_DIGIT}{{16}} RFL|"
     rf"CR0={_DIGIT}{{8}} CR2|DR[06]={_DIGIT}{{16}}|EFER={_DIGIT}{{16}}$|Code=|(?:[CDSEFG]S |LDT|TR )={_DIGIT}{{4}} |[GI]DT= "
 )
+#: The end of the line of control registers, where a mail program broke it.
+_CONTROL: Final = re.compile(r"CR[023]=")
+_WRAPPED: Final = re.compile(rf"CR[234]={_DIGIT}{{8,16}}(?: CR[34]={_DIGIT}{{8,16}}){{0,2}}")
 #: The register with which a line of the dump begins.
 _FIRST: Final = re.compile(r"([A-Z][A-Z0-9]{1,3}) ?=")
 #: So many lines with registers that were there already begin another dump; and more dumps than this nobody reads.
@@ -41,6 +44,8 @@ _VBOX_SEGMENT: Final = re.compile(
 _VBOX_LINE: Final = re.compile(
     r"(?:HM: )?CPU\[\d+\] |HM error +=|rcLastExitToR3|VT-x info|Real-on-v86|Attr [CDSEFG]S +=|EFlags +=|Guest VMCS active|.*=\{[0-9a-f]{4} base="
 )
+#: What stands behind the segments in the lines of the guest's registers.
+_VBOX_WRAPPED: Final = re.compile(r"(?:cr[0-8]|dr[0-7]|[gi]dtr|[er]?flags|SysEnter)=\{?[0-9a-f]")
 #: `HM: Host CR4   = 0x370678`: the processor's own registers when VirtualBox starts, outside VMX operation; they are in no VMCS.
 _VBOX_START: Final = re.compile(r"\bHM: Host (?:CR\d|EFER|XCR0)\b")
 #: `HM: CPU[0] PinCtls              0x16`: what VirtualBox logs of a VMCS whose controls the processor refused.
@@ -59,9 +64,14 @@ _SEEN: Final = "QEMU shows the guest's registers, not the VMCS"
 _VBOX_SEEN: Final = "VirtualBox shows the guest's registers, not the VMCS"
 
 
-def is_qemu_line(line: Line) -> bool:
-    """Whether a line belongs to QEMU's register dump or the advice above it."""
-    return _is_qemu_text(line.text)
+def qemu_lines(lines: list[Line]) -> list[Line]:
+    """The lines of QEMU's register dumps and the advice above them."""
+    mine: list[Line] = []
+    for index, line in enumerate(lines):
+        wrapped = bool(mine) and mine[-1] is lines[index - 1] and _WRAPPED.fullmatch(line.text) and _CONTROL.match(mine[-1].text)
+        if wrapped or _is_qemu_text(line.text):
+            mine.append(line)
+    return mine
 
 
 @lru_cache(maxsize=1 << 13)
@@ -69,8 +79,19 @@ def _is_qemu_text(text: str) -> bool:
     return bool(_STARTS.match(text) or _ADVICE.match(text))
 
 
-def is_vbox_line(line: Line) -> bool:
-    """Whether a line is one of VirtualBox's log that says something about the guest's state, or about registers that are in no VMCS."""
+def vbox_lines(lines: list[Line]) -> list[Line]:
+    """The lines of VirtualBox's log that say something about the guest's state, or about registers that are in no VMCS."""
+    mine: list[Line] = []
+    within = False  # the lines of the guest's registers, where what follows may be what was broken off
+    for line in lines:
+        known = _is_vbox_line(line)
+        within = _VBOX_SEGMENT.search(line.text) is not None if known else within and _VBOX_WRAPPED.match(line.text) is not None
+        if known or within:
+            mine.append(line)
+    return mine
+
+
+def _is_vbox_line(line: Line) -> bool:
     return _is_vbox_text(line.text) or ("HM: Host" in line.raw and _VBOX_START.search(line.raw) is not None)
 
 
