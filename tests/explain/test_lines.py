@@ -172,3 +172,53 @@ def test_the_state_next_to_the_failure_or_the_last_is_judged(failed: int | None,
 )
 def test_few_fields_or_other_names_are_a_contradiction(text: str) -> None:
     assert any("count as unknown" in warning for warning in read(text).warnings)
+
+
+@pytest.mark.parametrize(
+    "remark",
+    [
+        "(PE, MP, ET, NE, WP, AM, PG)",
+        "PE MP ET NE WP AM PG",
+        "// is this what it should be?",
+        "-> looks fine to me",
+        "<-- the only one I am not sure of",
+        "# taken from the host as it is",
+        "   copied from the running system",
+    ],
+)
+@pytest.mark.parametrize("separator", [": ", " = ", "="])
+def test_a_remark_behind_a_register_takes_nothing_from_its_value(separator: str, remark: str) -> None:
+    assert values(f"cr0{separator}0x80050033 {remark}\n") == {"guest_cr0": 0x80050033}
+
+
+def test_parts_follow_a_register_that_has_a_remark() -> None:
+    dump = read(
+        "rflags: 0x2\ntr: 0x40 // is this one right at all?\n  rights: 0x8b // busy, as it has to be\n  lim: 0x67\n  base: 0x1000\n"
+    )
+    assert {name: reading.value for name, reading in dump.readings.items()} == {
+        "guest_rflags": 0x2,
+        "guest_tr_selector": 0x40,
+        "guest_tr_access_rights": 0x8B,
+        "guest_tr_limit": 0x67,
+        "guest_tr_base": 0x1000,
+    }
+
+
+def test_a_pair_in_a_remark_is_the_authors() -> None:
+    dump = read("cr0: 0x80050033 // or rather guest_cr0 = 0x31 here\ncr4: 0x2020\n")
+    assert dump.readings["guest_cr0"].value == 0x80050033
+    assert dump.readings["guest_cr0"].known == (1 << 64) - 1
+
+
+def test_a_sentence_of_several_pairs_does_not_contradict_the_dump() -> None:
+    dump = read("My guest has CR4 = 0x2060, RFLAGS = 0x246, RIP = 0x1000 when it works.\ncr4=0x26b0 rflags=0x2 rip=0x7c00\n")
+    assert {name: reading.value for name, reading in dump.readings.items()} == {
+        "guest_cr4": 0x26B0,
+        "guest_rflags": 0x2,
+        "guest_rip": 0x7C00,
+    }
+    assert all(reading.known == (1 << 64) - 1 for reading in dump.readings.values())
+
+
+def test_a_heading_of_several_words_before_pairs_makes_no_sentence() -> None:
+    assert values("guest registers of this cpu: cr4=0x26b0 rip=0x7c00\n") == {"guest_cr4": 0x26B0, "guest_rip": 0x7C00}

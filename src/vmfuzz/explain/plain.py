@@ -284,7 +284,7 @@ class PlainReader(ProgramReader):
             if again and value.isdigit() and int(again[1], 16) in (int(value), int(value, 16)):
                 value = again[1]
             cut = label == ending_name(written) and _LETTERS.search(written.replace(label, "")) is not None
-            self.sentence = text if cut or in_sentence(text) else ""
+            self.sentence = text if cut or in_sentence(text, start) else ""
             own = _OWN_AREA.match(label)
             whose = own[1].lower() if own else whose
             above, self.area = self.area, self.area or whose

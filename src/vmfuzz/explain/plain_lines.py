@@ -34,6 +34,15 @@ from vmfuzz.explain.plain_forms import (
 #: A word of a language, and so many of them for each pair make a sentence.
 _SPOKEN: Final = re.compile(r"(?<![\w.-])[^\W\d_]{2,}(?![\w.(-]\w)")
 _SENTENCE: Final = 3
+#: Words that no dump has in its labels; two of them around several pairs make a sentence too.
+_OF_SPEECH: Final = frozenset(
+    "a am an and are because but did does has have i if in is it its my not of on our should that the then these this was we when with would".split()
+)
+_SPEECH: Final = 2
+#: What begins a remark behind a value: a mark, or blanks that set it apart.
+_REMARK: Final = re.compile(r"\s*(?:[(\[{#;<>/|!]|--?>?(?!\w)|-->)|\s{2}|\t")
+#: What begins a comment; pairs in it are the author's words.
+_BEHIND: Final = re.compile(r"//|/\*|<-|#\s|--\s|->\s*(?=[A-Za-z])")
 
 
 @lru_cache(maxsize=1 << 13)
@@ -149,14 +158,38 @@ def pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
 
 
 @lru_cache(maxsize=1 << 13)
-def in_sentence(text: str) -> bool:
-    """Whether words stand around the pairs of a line, as in a sentence, and not a dump's own labels."""
+def in_sentence(text: str, start: int = 0) -> bool:
+    """Whether words stand around the pair of a line that begins at `start`, as in a sentence, and not a dump's own labels."""
     pairs = pairs_in(text)
     rest, end = list[str](), 0
-    for start, stop, _, _, _ in pairs:
-        rest.append(text[end:start])
+    for begin, stop, _, _, _ in pairs:
+        rest.append(text[end:begin])
         end = stop
-    return len(_SPOKEN.findall(" ".join((*rest, text[end:])))) >= _SENTENCE * len(pairs)
+    if pairs and _is_annotated(text, pairs[0]):
+        comment = _BEHIND.search(text, pairs[0][1])
+        return comment is not None and comment.end() <= start and bool(_SPOKEN.search(" ".join((*rest[1:], text[end:]))))
+    spoken = len(_SPOKEN.findall(" ".join((*rest, text[end:]))))
+    return spoken >= _SENTENCE * len(pairs) or (len(pairs) > 1 and not rest[0].rstrip().endswith(":") and _speaks(text))
+
+
+def _is_annotated(text: str, pair: tuple[int, int, str, str, str]) -> bool:
+    """Whether a line begins with a pair of a dump, and what follows it is a remark."""
+    start, end, label, number, _ = pair
+    if text[:start].strip(" \t([{\"'*-") or not _is_own_label(label.strip(" ,;()[]\"'")):
+        return False
+    behind = text[end:]
+    by_colon = text[start + len(label) : end].removesuffix(number).strip(" \t\"'") == ":"
+    return by_colon or _REMARK.match(behind) is not None or all(word.isupper() for word in _SPOKEN.findall(behind))
+
+
+def _is_own_label(label: str) -> bool:
+    return bool(re.fullmatch(r"\w+", label)) or bool(match_label(label).fields) or match_msr(label) is not None
+
+
+def _speaks(text: str) -> bool:
+    """Whether a line has a sentence's words, whatever else stands on it."""
+    words = [word.lower() for word in _SPOKEN.findall(text)]
+    return len(words) >= _SENTENCE and len({word for word in words if word in _OF_SPEECH}) >= _SPEECH
 
 
 @lru_cache(maxsize=1 << 13)
