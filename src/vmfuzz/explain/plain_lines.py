@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.names import NOTHING, Match, match_label, match_msr, normalise, split_words
+from vmfuzz.explain.numbers import NUMBER
 from vmfuzz.explain.plain_forms import (
     ASSIGNED,
     CLOSES,
@@ -41,6 +42,8 @@ _OF_SPEECH: Final = frozenset(
 _SPEECH: Final = 2
 #: What begins a remark behind a value: a mark, or blanks that set it apart.
 _REMARK: Final = re.compile(r"\s*(?:[(\[{#;<>/|!]|--?>?(?!\w)|-->)|\s{2}|\t")
+_NUMBER: Final = re.compile(rf"(?=.*\d){NUMBER}")
+_LONGEST_ROW: Final = 400
 #: What begins a comment; pairs in it are the author's words.
 _BEHIND: Final = re.compile(r"//|/\*|<-|#\s|--\s|->\s*(?=[A-Za-z])")
 
@@ -126,7 +129,7 @@ def whole_line_forms(text: str) -> tuple[re.Match[str], ...]:
         LIST_OF_PARTS.match(text),
         FIELD_VALUE.search(text),
         SPACED.match(text),
-        SLASHED.match(text),
+        SLASHED.search(text) if "/" in text else None,
     )
     return tuple(match for match in found if match)
 
@@ -144,6 +147,23 @@ def row_of(text: str) -> tuple[str, ...]:
         ):
             return cells
     return ()
+
+
+@lru_cache(maxsize=1 << 13)
+def columns_of(text: str) -> tuple[tuple[str, str], ...]:
+    """The pairs of a line of nothing but names and numbers in turn, in cells or set apart by blanks; () if it is none."""
+    if len(text) > _LONGEST_ROW:
+        return ()
+    for cells in (text.split("|"), re.split(r"\s{2,}", text), text.split()):
+        bare = [cell.strip(" `*\"'") for cell in cells if cell.strip()]
+        names, numbers = bare[::2], bare[1::2]
+        if len(names) > 1 and len(names) == len(numbers) and all(map(_NUMBER.fullmatch, numbers)) and all(map(_is_name_in_row, names)):
+            return tuple(zip(names, numbers, strict=True))
+    return ()
+
+
+def _is_name_in_row(cell: str) -> bool:
+    return names_field(cell) and not _NUMBER.fullmatch(cell)
 
 
 @lru_cache(maxsize=1 << 13)

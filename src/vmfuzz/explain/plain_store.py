@@ -20,6 +20,8 @@ from vmfuzz.explain.text import Ends, Line
 _SYSENTER: Final = {"cs": "sysenter cs", "esp": "sysenter esp", "rsp": "sysenter esp", "eip": "sysenter eip", "rip": "sysenter eip"}
 #: So many lines (numbers) that look alike are no accident.
 _ALIKE: Final = 4
+#: So many fields given in two ways are those of two structures.
+_SAME: Final = 3
 _AREA: Final = re.compile(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNORECASE)
 #: The label of a line that has no name, but an encoding.
 _ENCODING: Final = re.compile(r"[0-9A-F]{4}H")
@@ -71,6 +73,8 @@ class PlainStore:
         self.puts: list[Put] = []  # what lines gave, in order
         self.failed = 0  # the last line that says that VM entry failed
         self.sentence = ""  # the sentence that the pair stands in
+        self.member = False  # the label is the end of a path through a program's structures
+        self.members: list[Put] = []  # what such labels gave
         self.said: list[tuple[str, Reading]] = []  # values that sentences give
         self.unfinished = ""  # the beginning of a call that goes on in the next line
         self.commented: list[int] = []  # lines whose calls stand in a comment
@@ -84,6 +88,7 @@ class PlainStore:
     def finish(self) -> None:
         """Decide what only the whole text can decide: whether numbers beside names are encodings, and whether places mean anything."""
         self._settle_encodings()
+        self._settle_members()
         choose_state(self.dump, self.puts, self.failed)
         self._settle_sentences()
         self.places.judge(self.dump, self.puts)
@@ -109,6 +114,19 @@ class PlainStore:
             self._put(target, value << 32 if encoding & 1 else value, name, known=half(encoding))
         if last[2] > self.last[2]:
             self.last = last
+
+    def _settle_members(self) -> None:
+        """What a path through a program's structures names is not of the VMCS that the text shows without one, if both give the same fields."""
+        direct = {put.field for put in self.puts}
+        if len({put.field for put in self.members} & direct) >= _SAME:
+            self.dump.warn(
+                f"line {self.members[0].line}: the members of a program's structure are not used, since the text shows a VMCS beside it"
+            )
+            return
+        for put in self.members:
+            self.dump.put_named(put.field, put.value, put.label, put.line, assumed=put.assumed, known=put.known)
+        if self.members:
+            self.puts = sorted([*self.puts, *self.members], key=lambda put: put.line)
 
     def _settle_sentences(self) -> None:
         """What a sentence says of a field counts only where no dump shows the field."""
@@ -325,6 +343,8 @@ class PlainStore:
             return
         if self.sentence and assumed == _NO_AREA and "guest" not in self.sentence.lower():
             self.dump.warn(f"line {self.line}: {label} = {value:#x} stands in a sentence that does not say whose it is; it is not used")
+        elif self.member and not self.sentence:
+            self.members.append(Put(field, value, label, self.line, known, assumed))
         elif self.sentence:
             self.said.append((field, Reading(value, label, self.line, known, assumed)))
         else:
