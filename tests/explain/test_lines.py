@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from vmfuzz.explain.dump import Dump
@@ -172,3 +174,143 @@ def test_the_state_next_to_the_failure_or_the_last_is_judged(failed: int | None,
 )
 def test_few_fields_or_other_names_are_a_contradiction(text: str) -> None:
     assert any("count as unknown" in warning for warning in read(text).warnings)
+
+
+@pytest.mark.parametrize(
+    "remark",
+    [
+        "(PE, MP, ET, NE, WP, AM, PG)",
+        "PE MP ET NE WP AM PG",
+        "// is this what it should be?",
+        "-> looks fine to me",
+        "<-- the only one I am not sure of",
+        "# taken from the host as it is",
+        "   copied from the running system",
+    ],
+)
+@pytest.mark.parametrize("separator", [": ", " = ", "="])
+def test_a_remark_behind_a_register_takes_nothing_from_its_value(separator: str, remark: str) -> None:
+    assert values(f"cr0{separator}0x80050033 {remark}\n") == {"guest_cr0": 0x80050033}
+
+
+def test_parts_follow_a_register_that_has_a_remark() -> None:
+    dump = read(
+        "rflags: 0x2\ntr: 0x40 // is this one right at all?\n  rights: 0x8b // busy, as it has to be\n  lim: 0x67\n  base: 0x1000\n"
+    )
+    assert {name: reading.value for name, reading in dump.readings.items()} == {
+        "guest_rflags": 0x2,
+        "guest_tr_selector": 0x40,
+        "guest_tr_access_rights": 0x8B,
+        "guest_tr_limit": 0x67,
+        "guest_tr_base": 0x1000,
+    }
+
+
+def test_a_pair_in_a_remark_is_the_authors() -> None:
+    dump = read("cr0: 0x80050033 // or rather guest_cr0 = 0x31 here\ncr4: 0x2020\n")
+    assert dump.readings["guest_cr0"].value == 0x80050033
+    assert dump.readings["guest_cr0"].known == (1 << 64) - 1
+
+
+def test_a_sentence_of_several_pairs_does_not_contradict_the_dump() -> None:
+    dump = read("My guest has CR4 = 0x2060, RFLAGS = 0x246, RIP = 0x1000 when it works.\ncr4=0x26b0 rflags=0x2 rip=0x7c00\n")
+    assert {name: reading.value for name, reading in dump.readings.items()} == {
+        "guest_cr4": 0x26B0,
+        "guest_rflags": 0x2,
+        "guest_rip": 0x7C00,
+    }
+    assert all(reading.known == (1 << 64) - 1 for reading in dump.readings.values())
+
+
+def test_a_heading_of_several_words_before_pairs_makes_no_sentence() -> None:
+    assert values("guest registers of this cpu: cr4=0x26b0 rip=0x7c00\n") == {"guest_cr4": 0x26B0, "guest_rip": 0x7C00}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "CPU(0x03): vcpu->vmcs.guest_RIP=0x1000",
+        "vcpu->vmcs.guest_RIP = 0x1000",
+        "vcpu->arch.guest_rip = 0x1000;",
+        "vmx->vmcs.guest.rip = 0x1000",
+        "this->vmcs->guest_rip = 0x1000",
+        "vcpu.vmcs.guest_RIP: 0x1000",
+    ],
+)
+def test_a_member_of_structures_names_its_field(line: str) -> None:
+    assert values(f"{line}\n") == {"guest_rip": 0x1000}
+
+
+@pytest.mark.parametrize("name", ["vcpu->arch.cr0", "old->guest_cr0", "vcpu->backup.guest_cr0"])
+def test_a_member_that_is_not_surely_the_field_is_not_used(name: str) -> None:
+    assert values(f"guest_rip = 0x1000\n{name} = 0x31\n") == {"guest_rip": 0x1000}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GUEST_CR0    0x31    GUEST_CR4    0x2000",
+        "GUEST_CR0 0x31 GUEST_CR4 0x2000",
+        "| guest_cr0 | 0x31 | guest_cr4 | 0x2000 |",
+        "guest_cr0 | 0x31 | guest_cr4 | 0x2000",
+        "guest cr0  0x31  guest cr4  0x2000",
+    ],
+)
+def test_names_and_numbers_in_turn(line: str) -> None:
+    assert values(f"{line}\n") == {"guest_cr0": 0x31, "guest_cr4": 0x2000}
+
+
+def test_encodings_in_turn_are_no_values() -> None:
+    dump = read("GUEST_CR0    0x6800    GUEST_CR4    0x6804\n")
+    assert dump.readings == {}
+    assert [(definition.field, definition.encoding) for definition in dump.definitions] == [("guest_cr0", 0x6800), ("guest_cr4", 0x6804)]
+    assert "are encodings" in dump.warnings[0]
+
+
+@pytest.mark.parametrize("before", ["", "CPU(0x00): ", "2026-01-02T03:04:05.6789Z stderr F "])
+def test_parts_between_slashes_behind_anything(before: str) -> None:
+    assert values(f"{before}guest_CS_base/limit=0x0/0xffffffff\n") == {"guest_cs_base": 0, "guest_cs_limit": 0xFFFFFFFF}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'audit: type=1326 audit(1700000000.123:45): auid=1000 comm="tool" arch=c000003e syscall=16 ip=0x4512e9 code=0x50000',
+        "tool[77]: segfault at 0 ip=0x4512e9 sp=0x7ffc0000 error=4",
+        "traps: tool[77] general protection fault ip:4512e9 sp:7ffc0000 error:0",
+        "traps: tool[77] trap invalid opcode ip:4512e9 sp:7ffc0000 error:0",
+    ],
+)
+def test_the_registers_of_a_process_are_not_the_guests(line: str) -> None:
+    assert values(f"guest_cr0: 0x31\n{line}\n") == {"guest_cr0": 0x31}
+
+
+@pytest.mark.parametrize("label", ["Guest CS Segment", "guest cs", "CS"])
+def test_a_structure_of_a_segment_behind_words(label: str) -> None:
+    text = f"{label}: SegmentRegister {{ selector: 0x10, attributes: 0x209B, limit: 0xFFFFFFFF, base: 0x0 }}\n"
+    assert values(text) == {
+        "guest_cs_selector": 0x10,
+        "guest_cs_access_rights": 0x209B,
+        "guest_cs_limit": 0xFFFFFFFF,
+        "guest_cs_base": 0,
+    }
+    assert values(text.replace("0x", "").replace(" base: 0 ", " base: 0x0 "))["guest_cs_access_rights"] == 0x209B
+
+
+def test_the_structure_of_a_hosts_register_is_no_heading_of_the_host() -> None:
+    text = "Host CS Segment: Segment { selector: 0x10 }\ncr3: 0x1000\n"
+    assert values(text) == {"host_cs_selector": 0x10, "guest_cr3": 0x1000}
+
+
+@pytest.mark.parametrize("line", ["a" * 100_000, "a/" * 50_000, "a->" * 33_000, "cr0 0x1 " * 12_000, "a b " * 25_000, "(" * 100_000])
+def test_long_lines_are_read_in_time(line: str) -> None:
+    begun = time.monotonic()
+    values(f"guest_cr0: 0x31 {line}\n{line} = 0x31\n")
+    assert time.monotonic() - begun < 10
+
+
+def test_the_members_of_a_structure_do_not_mix_with_a_dump_beside_them() -> None:
+    members = "".join(f"CPU(0x01): vcpu->vmcs.guest_{name} = 0x99\n" for name in ("CR0", "CR4", "RIP"))
+    dump = read(f"{members}guest_CR0 = 0x31\nguest_CR4 = 0x2000\nguest_RIP = 0x1000\n")
+    assert {name: reading.value for name, reading in dump.readings.items()} == {"guest_cr0": 0x31, "guest_cr4": 0x2000, "guest_rip": 0x1000}
+    assert [warning for warning in dump.warnings if "structure are not used" in warning]

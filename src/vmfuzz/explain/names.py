@@ -189,6 +189,11 @@ _OF_ANOTHER_TIME: Final = frozenset(
         "when",
     }
 )
+#: Words before a name that make it another field's, or no field's.
+_OF_ANOTHER_FIELD: Final = frozenset("shadow mask host exit entry backup copy default initial init reset".split())
+#: Words without which the end of a path is not sure to be of a VMCS.
+_OF_STRUCTURE: Final = frozenset({"guest", "host", "vmcs"})
+_LONGEST_PATH: Final = 6
 #: Registers that have parts, and the parts' words -> the ending of the field's name.
 SEGMENTS: Final = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr", "gdtr", "idtr")
 PARTS: Final = {"ar": "access_rights", "limit": "limit", "base": "base", "sel": "selector"}
@@ -198,6 +203,9 @@ def best_label(label: str, area: str) -> str:
     """The label, or the end of it that names a field ("Guest Control Registers - CR0", "done  rip")."""
     if match_label(label, area=area).fields or match_msr(label) is not None:
         return label
+    member = named_member(label)
+    if member:
+        return member
     before, dash, after = label.rpartition(" - ")
     if dash:
         own = next((word for word in normalise(before) if word in _AREAS), "")
@@ -205,6 +213,20 @@ def best_label(label: str, area: str) -> str:
         return named if match_label(named).fields else after
     end = ending_name(label)
     return end or label.rpartition("  ")[2].strip(" ,;()[]\"'")
+
+
+def named_member(path: str) -> str:
+    """The end of a path that names whose field it is (of `vcpu.vmcs.guest_rip` "vmcs.guest_rip"); "" if there is none or more is said of it."""
+    parts = path.split(".")
+    for start in range(1, min(len(parts), _LONGEST_PATH)):
+        end = ".".join(parts[start:])
+        match = match_label(end)
+        if match.fields:
+            others = split_words(" ".join(parts[:start]))
+            of_vmcs = "vmcs" in others or not _OF_STRUCTURE.isdisjoint(split_words(end))
+            plain = of_vmcs and len(match.fields) == 1 and not match.assumed_guest and " " not in path
+            return end if plain and (_OF_ANOTHER_TIME | _OF_ANOTHER_FIELD).isdisjoint(others) else ""
+    return ""
 
 
 def ending_name(label: str) -> str:

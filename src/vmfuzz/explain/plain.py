@@ -12,7 +12,7 @@ from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import Definition, half
-from vmfuzz.explain.names import SEGMENTS, best_label, ending_name, match_label, match_msr, normalise
+from vmfuzz.explain.names import SEGMENTS, best_label, ending_name, match_label, match_msr, named_member, normalise
 from vmfuzz.explain.numbers import NUMBER, read_number
 from vmfuzz.explain.plain_forms import (
     ENCODED,
@@ -23,12 +23,14 @@ from vmfuzz.explain.plain_forms import (
     LIST_OF_PARTS,
     MSR_LINE,
     NAMED_ENCODING,
+    OF_PROCESS,
     SAME_IN_HEX,
     SLASHED,
     SPACED,
     STATEMENT,
 )
 from vmfuzz.explain.plain_lines import (
+    columns_of,
     in_sentence,
     is_of_guest,
     names_field,
@@ -55,6 +57,8 @@ _PIN: Final = re.compile(r"\bpin(?:[ _-]?based)?\s*[:=]", re.IGNORECASE)
 _NEAR, _LEAST_CONTROLS = 6, 0x1000
 #: A word of letters a to f is a number only where it is long.
 _SURE_NUMBER: Final = re.compile(r".*\d|.{4}")
+#: No row of nothing but such numbers is one of values, where all of them are encodings.
+_LEAST_ENCODING: Final = 0x800
 #: Fewer digits than this are not padding that shows a number to be hexadecimal.
 _PADDED: Final = 4
 
@@ -71,7 +75,7 @@ class PlainReader(ProgramReader):
             self.sysenter_indent = -1
         text, opens, closes, comment, fails, code = outline_of(line.text, self.source)
         self.after_failure, failed = fails, self.after_failure
-        if self._call(text + "," * line.text.endswith(",")):
+        if OF_PROCESS.search(text) or self._call(text + "," * line.text.endswith(",")):
             return
         if opens and not in_code:
             self._heading(opens, line)
@@ -117,7 +121,7 @@ class PlainReader(ProgramReader):
                 return True
             if match.re is SPACED and self._spaced(match["name"], match["gap"], match["value"]):
                 return True
-            if match.re is SLASHED and self._slashed(text):
+            if match.re is SLASHED and self._slashed(match["names"], match["values"]):
                 return True
         return False
 
@@ -173,11 +177,10 @@ class PlainReader(ProgramReader):
             if len(match.fields) == 1:
                 self.dump.definitions.append(Definition(label, match.fields[0], int(value, 16), self.line))
 
-    def _slashed(self, text: str) -> bool:
+    def _slashed(self, names: str, given: str) -> bool:
         """`GUEST_DS_BASE/LIMIT/AR = 0 / 0xFFFFFFFF / 0xC093` and `HOST_SS/DS/ES = 0x10`."""
-        left, _, right = text.partition("=")
-        labels = [label.strip() for label in left.split("/")]
-        values = [value.strip() for value in right.split("/")]
+        labels = names.split("/")
+        values = [value.strip() for value in given.split("/")]
         if len(values) not in (1, len(labels)) or not match_label(labels[0]).fields:
             return False
         words = labels[0].split("_")
@@ -209,6 +212,9 @@ class PlainReader(ProgramReader):
 
     def _separated(self, text: str) -> bool:
         """A row of a table: cells between bars, tabs, semicolons or commas, of which one names a field and one is a number."""
+        columns = columns_of(text)
+        if columns:
+            return self._columns(columns)
         if text.startswith("|"):
             row = [cell.strip(" `*") for cell in text.strip("|").split("|")]
             if not (self._parts_in_cells(row) or self._cells(row)):
@@ -216,6 +222,20 @@ class PlainReader(ProgramReader):
             return True
         cells = row_of(text)
         return bool(cells) and self._cells(cells)
+
+    def _columns(self, columns: Sequence[tuple[str, str]]) -> bool:
+        """`GUEST_CR0  0x31  GUEST_CR4  0x2000`: each number is the value of the name before it, if the numbers are no encodings."""
+        fields = [match_label(name).fields for name, _ in columns]
+        numbers = [read_number(number, True) or 0 for _, number in columns]
+        if all(number >= _LEAST_ENCODING and number & ~1 in BY_ENCODING for number in numbers):
+            for (name, _), found, number in zip(columns, fields, numbers, strict=True):
+                if found and FIELDS[found[0]].encoding == number:
+                    self.dump.definitions.append(Definition(name, found[0], number, self.line))
+            self.dump.warn(f"line {self.line}: the numbers of this row are encodings; none is used as a value")
+            return True
+        for name, written in columns:
+            self._store(name, written)
+        return True
 
     def _parts_in_cells(self, cells: Sequence[str]) -> bool:
         """`| GUEST_TR | Sel=0x28, Base=0x1000 | ...`: a register with its parts in another cell."""
@@ -284,12 +304,13 @@ class PlainReader(ProgramReader):
             if again and value.isdigit() and int(again[1], 16) in (int(value), int(value, 16)):
                 value = again[1]
             cut = label == ending_name(written) and _LETTERS.search(written.replace(label, "")) is not None
-            self.sentence = text if cut or in_sentence(text) else ""
+            self.member = bool(label) and named_member(written.strip(" ,;()[]\"'")) == label
+            self.sentence = text if cut or in_sentence(text, start) else ""
             own = _OWN_AREA.match(label)
             whose = own[1].lower() if own else whose
             above, self.area = self.area, self.area or whose
             found = self._store(label, value, context, line) or found
-            self.sentence, self.area = "", above
+            self.sentence, self.area, self.member = "", above, False
             parts += any(word in SEGMENTS for word in context)
         if parts > 1:  # a line that lists the parts of the register that it names: a part below is another's
             self.register = ("", "")
@@ -319,7 +340,9 @@ class PlainReader(ProgramReader):
         marked = text.rstrip().endswith(":") or text.startswith(("*", "=", "-", "#")) or "state" in words
         areas = {word for word in words if word in ("guest", "host") and word in text.lower()}  # ("h" means one before a name only)
         alone = len(match_label(" ".join(words)).fields) == 1 and not any(word in SEGMENTS for word in words)
-        if marked and len(areas) == 1 and not alone:  # (a field's name whose value is on the next line is no heading)
+        segment = next((word for word in words if word in SEGMENTS), "")
+        own = next(iter(areas)) if segment and len(areas) == 1 else self.area  # (a heading of one register is over with its parts)
+        if marked and len(areas) == 1 and not alone and not segment:  # (a field's name whose value is on the next line is no heading)
             self.area = areas.pop()
             self.register = ("", "")
         elif marked and "ctl" in words:
@@ -328,6 +351,5 @@ class PlainReader(ProgramReader):
             self.heading = line.indent, words
         if text.rstrip().endswith(":") and any(word.startswith("sysenter") for word in words):
             self.sysenter_indent, self.sysenter_seen = line.indent, set()
-        segment = next((word for word in words if word in SEGMENTS), "")
         if text.rstrip().endswith(":") and segment:
-            self.register, self.register_line = (self.area or "guest", segment), self.line
+            self.register, self.register_line = (own or "guest", segment), self.line

@@ -21,7 +21,7 @@ CODE: Final = re.compile(
 #: How Rust ("{:#x?}") and others print the beginning of a structure: `cs: SegmentState {`, `GuestState {`.
 OPENS: Final = re.compile(
     r"(?!(?:struct|enum|union|typedef|static|const|impl|fn|pub|if|else|for|while|switch|do|return|unsafe|match|class|let|mod|use)\b)"
-    r"(?:(?:(?P<member>\w+)\s*[:=]\s*)?(?P<type>[A-Za-z_][\w:.<>]*)|(?P<only>[a-z_]\w*)\s*=)\s*[{]$"
+    r"(?:(?:(?P<member>\w+(?: \w+){0,3})\s*[:=]\s*)?(?P<type>[A-Za-z_][\w:.<>]*)|(?P<only>[a-z_]\w*)\s*=)\s*[{]$"
 )
 CLOSES: Final = re.compile(r"[})\]]+,?$")
 #: `vmread(0x6800) = 0x...`, `vmread(GUEST_CR0): 0x...`: what is read stands for itself
@@ -45,8 +45,12 @@ NAMED_ENCODING: Final = re.compile(
 SPACED: Final = re.compile(
     rf"[\[<]?(?P<name>[A-Za-z_][\w.>-]*(?: [A-Za-z][\w/-]*){{0,6}})[\]>]?(?P<gap>\s*\.{{2,}}\s*|\s+)(?P<value>{NUMBER})\s*$"
 )
-#: A line that only gives a value to a name, though it ends as a statement.
-ASSIGNED: Final = re.compile(rf"[A-Za-z_][\w.\[\]]*(?:->[\w.\[\]]+)*\s*[:=]\s*{NUMBER}\s*;$|[A-Za-z_]\w*(?:->\w+)+\s*=\s*{NUMBER}\s*$")
+#: A member of structures: `vcpu->vmcs.guest_rip`.
+_PATH: Final = r"[A-Za-z_][\w\[\]]*(?:(?:->|\.)[\w\[\]]+)*"
+#: A line that only gives a value to a name, though it ends as a statement, or its name is a member; programs print where they are before it.
+ASSIGNED: Final = re.compile(
+    rf"(?:[A-Z]\w{{0,15}}(?:\(\w{{1,10}}\))?: +)?(?:{_PATH}\s*[:=]\s*{NUMBER}\s*;|(?=[\w.\[\]]+->){_PATH}\s*=\s*{NUMBER}\s*)$"
+)
 #: A statement of a program: `vcpu->vmcs.guest_TR_limit = 0x67; // of 32 bits`, `vmx_guest_cr4 |= 1 << 13;`
 STATEMENT: Final = re.compile(
     r"(?P<name>[A-Za-z_](?:->|[\w.\[\]])*)\s*(?P<change>[|&^+*/%-]|<<|>>)?=(?!=)\s*(?P<value>[^;]*);\s*(?:/[/*].*)?$"
@@ -72,7 +76,11 @@ REGISTER_HEAD: Final = re.compile(r"\b(?:[c-gs]s|ldtr?|tr|[gi]dtr?)\s*:", re.IGN
 EMPHASIS: Final = re.compile(r"\*\*(?=[^\s*])([^*]*)(?<=[^\s*])\*\*")
 QUOTED: Final = re.compile(r"(?<![0-9a-fA-F])`|`(?![0-9a-fA-F])")
 #: `GUEST_DS_BASE/LIMIT/AR = 0 / 0xFFFFFFFF / 0xC093`
-SLASHED: Final = re.compile(r"(?=[^=]*/)[\w/]+\s*=\s*[^=]*$")
+SLASHED: Final = re.compile(r"(?<!\S)(?P<names>\w+(?:/\w+)+)\s*=\s*(?P<values>[^=]*)$")
+#: What a kernel says of a process: the registers on the line are that process's.
+OF_PROCESS: Final = re.compile(
+    r"\baudit(?:\(\d|: type=)|\btype=[A-Z]+ msg=audit|\bsegfault at |\bgeneral protection fault ip[:=]|\btrap [a-z ]{2,24} ip[:=]"
+)
 #: Single bits and spans of the access rights, as some programs print them: word -> (lowest bit, width).
 RIGHTS_BITS: Final = {
     "type": (0, 4), "s": (4, 1), "dpl": (5, 2), "p": (7, 1), "present": (7, 1), "avl": (12, 1), "l": (13, 1), "db": (14, 1), "g": (15, 1),

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.names import NOTHING, Match, match_label, match_msr, normalise, split_words
+from vmfuzz.explain.numbers import NUMBER
 from vmfuzz.explain.plain_forms import (
     ASSIGNED,
     CLOSES,
@@ -34,6 +35,17 @@ from vmfuzz.explain.plain_forms import (
 #: A word of a language, and so many of them for each pair make a sentence.
 _SPOKEN: Final = re.compile(r"(?<![\w.-])[^\W\d_]{2,}(?![\w.(-]\w)")
 _SENTENCE: Final = 3
+#: Words that no dump has in its labels; two of them around several pairs make a sentence too.
+_OF_SPEECH: Final = frozenset(
+    "a am an and are because but did does has have i if in is it its my not of on our should that the then these this was we when with would".split()
+)
+_SPEECH: Final = 2
+#: What begins a remark behind a value: a mark, or blanks that set it apart.
+_REMARK: Final = re.compile(r"\s*(?:[(\[{#;<>/|!]|--?>?(?!\w)|-->)|\s{2}|\t")
+_NUMBER: Final = re.compile(rf"(?=.*\d){NUMBER}")
+_LONGEST_ROW: Final = 400
+#: What begins a comment; pairs in it are the author's words.
+_BEHIND: Final = re.compile(r"//|/\*|<-|#\s|--\s|->\s*(?=[A-Za-z])")
 
 
 @lru_cache(maxsize=1 << 13)
@@ -117,7 +129,7 @@ def whole_line_forms(text: str) -> tuple[re.Match[str], ...]:
         LIST_OF_PARTS.match(text),
         FIELD_VALUE.search(text),
         SPACED.match(text),
-        SLASHED.match(text),
+        SLASHED.search(text) if "/" in text else None,
     )
     return tuple(match for match in found if match)
 
@@ -138,6 +150,23 @@ def row_of(text: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1 << 13)
+def columns_of(text: str) -> tuple[tuple[str, str], ...]:
+    """The pairs of a line of nothing but names and numbers in turn, in cells or set apart by blanks; () if it is none."""
+    if len(text) > _LONGEST_ROW:
+        return ()
+    for cells in (text.split("|"), re.split(r"\s{2,}", text), text.split()):
+        bare = [cell.strip(" `*\"'") for cell in cells if cell.strip()]
+        names, numbers = bare[::2], bare[1::2]
+        if len(names) > 1 and len(names) == len(numbers) and all(map(_NUMBER.fullmatch, numbers)) and all(map(_is_name_in_row, names)):
+            return tuple(zip(names, numbers, strict=True))
+    return ()
+
+
+def _is_name_in_row(cell: str) -> bool:
+    return names_field(cell) and not _NUMBER.fullmatch(cell)
+
+
+@lru_cache(maxsize=1 << 13)
 def pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
     """The pairs of a line: (start, end, label, number as written, "" or the label of something that is no number)."""
     if not HAS_PAIR.search(text):
@@ -149,14 +178,38 @@ def pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
 
 
 @lru_cache(maxsize=1 << 13)
-def in_sentence(text: str) -> bool:
-    """Whether words stand around the pairs of a line, as in a sentence, and not a dump's own labels."""
+def in_sentence(text: str, start: int = 0) -> bool:
+    """Whether words stand around the pair of a line that begins at `start`, as in a sentence, and not a dump's own labels."""
     pairs = pairs_in(text)
     rest, end = list[str](), 0
-    for start, stop, _, _, _ in pairs:
-        rest.append(text[end:start])
+    for begin, stop, _, _, _ in pairs:
+        rest.append(text[end:begin])
         end = stop
-    return len(_SPOKEN.findall(" ".join((*rest, text[end:])))) >= _SENTENCE * len(pairs)
+    if pairs and _is_annotated(text, pairs[0]):
+        comment = _BEHIND.search(text, pairs[0][1])
+        return comment is not None and comment.end() <= start and bool(_SPOKEN.search(" ".join((*rest[1:], text[end:]))))
+    spoken = len(_SPOKEN.findall(" ".join((*rest, text[end:]))))
+    return spoken >= _SENTENCE * len(pairs) or (len(pairs) > 1 and not rest[0].rstrip().endswith(":") and _speaks(text))
+
+
+def _is_annotated(text: str, pair: tuple[int, int, str, str, str]) -> bool:
+    """Whether a line begins with a pair of a dump, and what follows it is a remark."""
+    start, end, label, number, _ = pair
+    if text[:start].strip(" \t([{\"'*-") or not _is_own_label(label.strip(" ,;()[]\"'")):
+        return False
+    behind = text[end:]
+    by_colon = text[start + len(label) : end].removesuffix(number).strip(" \t\"'") == ":"
+    return by_colon or _REMARK.match(behind) is not None or all(word.isupper() for word in _SPOKEN.findall(behind))
+
+
+def _is_own_label(label: str) -> bool:
+    return bool(re.fullmatch(r"\w+", label)) or bool(match_label(label).fields) or match_msr(label) is not None
+
+
+def _speaks(text: str) -> bool:
+    """Whether a line has a sentence's words, whatever else stands on it."""
+    words = [word.lower() for word in _SPOKEN.findall(text)]
+    return len(words) >= _SENTENCE and len({word for word in words if word in _OF_SPEECH}) >= _SPEECH
 
 
 @lru_cache(maxsize=1 << 13)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -75,6 +75,23 @@ def _states(puts: Sequence[Put]) -> list[list[Put]]:
         if any(_repeats(state, block) for state in states[-2:]):
             states.append(block)
     return states
+
+
+def begins_of_states(puts: Sequence[Put], by_place: Set[tuple[str, int]]) -> list[int]:
+    """The first line of each state that a text prints, one after the other; `by_place`: fields and lines that only their places name.
+
+    What begins within a register is no state, and if a part of one is repeated and then goes on, lines may have been moved: the text is one
+    state then.
+    """
+    states = list[tuple[int, set[str]]]()
+    for state in _states(puts):
+        placed = {put.field for put in state if (put.field, put.line) in by_place}
+        if not states or (state[0].field, state[0].line) not in by_place:
+            states.append((state[0].line if states else 0, placed))
+        else:
+            states[-1][1].update(placed)
+    nested = all(one <= other or other <= one for (_, one), (_, other) in pairwise(states))
+    return [line for line, _ in states] if nested else [0]
 
 
 def _repeats(state: list[Put], block: list[Put]) -> bool:

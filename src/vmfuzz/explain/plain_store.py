@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
 from typing import Final
 
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import Definition, Dump, Reading, half, plausible
-from vmfuzz.explain.names import NOTHING, PARTS, SEGMENTS, complete, match_label, match_msr, normalise, uneven, usual_order
+from vmfuzz.explain.names import NOTHING, PARTS, SEGMENTS, match_label, match_msr, normalise
 from vmfuzz.explain.numbers import read_number
 from vmfuzz.explain.plain_forms import RIGHTS_BITS
+from vmfuzz.explain.plain_order import Place, Places
 from vmfuzz.explain.plain_states import Put, choose_state
 from vmfuzz.explain.said import to_unsigned
 from vmfuzz.explain.text import Ends, Line
@@ -20,6 +20,8 @@ from vmfuzz.explain.text import Ends, Line
 _SYSENTER: Final = {"cs": "sysenter cs", "esp": "sysenter esp", "rsp": "sysenter esp", "eip": "sysenter eip", "rip": "sysenter eip"}
 #: So many lines (numbers) that look alike are no accident.
 _ALIKE: Final = 4
+#: So many fields given in two ways are those of two structures.
+_SAME: Final = 3
 _AREA: Final = re.compile(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNORECASE)
 #: An exit reason of a failed entry, in hexadecimal whatever other numbers carry.
 _FAILED_ENTRY: Final = re.compile(r"8000_?00(?:21|22|29)")
@@ -32,7 +34,6 @@ PART_WORDS: Final = frozenset((part,) for part in PARTS)
 #: So many names a warning lists.
 _SHOWN: Final = 6
 _IN_SENTENCE: Final = "given in a sentence, not in a dump"
-_BY_PLACE: Final = "no register named on the line: read as part of the one above"
 _APART: Final = "on a line that has not the form of the dump beside it"
 _NO_AREA: Final = "no area named: read as guest state"
 #: Words beside the name of a register that take nothing from it: "guest CS segment:".
@@ -54,11 +55,8 @@ class PlainStore:
         self.hex_by_default = hex_by_default
         self.named_only = named_only
         self.taken = frozenset(dump.readings) if named_only else frozenset[str]()  # the dump beside is sure of these
-        self.by_place: list[str] = []  # fields whose label alone would not have named them
-        self.below: list[str] = []  # those of them that stand on another line than their register
+        self.places = Places()
         self.register_line = 0
-        self.headless = False
-        self.disorder = 0  # how often a part came where none could be
         self.last = ("", "", 0)  # the field stored last, its number as written, and its line
         self.digits: dict[str, int] = {}  # last word of a label -> digits of its longest number
         self.widths: dict[int, Counter[int]] = {}  # width of a field -> how often its numbers had so many digits
@@ -77,6 +75,8 @@ class PlainStore:
         self.puts: list[Put] = []  # what lines gave, in order
         self.failed = 0  # the last line that says that VM entry failed
         self.sentence = ""  # the sentence that the pair stands in
+        self.member = False  # the label is the end of a path through a program's structures
+        self.members: list[Put] = []  # what such labels gave
         self.said: list[tuple[str, Reading]] = []  # values that sentences give
         self.unfinished = ""  # the beginning of a call that goes on in the next line
         self.commented: list[int] = []  # lines whose calls stand in a comment
@@ -90,9 +90,10 @@ class PlainStore:
     def finish(self) -> None:
         """Decide what only the whole text can decide: whether numbers beside names are encodings, and whether places mean anything."""
         self._settle_encodings()
+        self._settle_members()
         choose_state(self.dump, self.puts, self.failed)
         self._settle_sentences()
-        self._drop_misplaced()
+        self.places.judge(self.dump, self.puts)
         self._sum_up_calls()
 
     def _settle_encodings(self) -> None:
@@ -116,6 +117,19 @@ class PlainStore:
         if last[2] > self.last[2]:
             self.last = last
 
+    def _settle_members(self) -> None:
+        """What a path through a program's structures names is not of the VMCS that the text shows without one, if both give the same fields."""
+        direct = {put.field for put in self.puts}
+        if len({put.field for put in self.members} & direct) >= _SAME:
+            self.dump.warn(
+                f"line {self.members[0].line}: the members of a program's structure are not used, since the text shows a VMCS beside it"
+            )
+            return
+        for put in self.members:
+            self.dump.put_named(put.field, put.value, put.label, put.line, assumed=put.assumed, known=put.known)
+        if self.members:
+            self.puts = sorted([*self.puts, *self.members], key=lambda put: put.line)
+
     def _settle_sentences(self) -> None:
         """What a sentence says of a field counts only where no dump shows the field."""
         shown = dict(self.dump.readings)
@@ -135,24 +149,6 @@ class PlainStore:
                     f"line {said.line}: {said.label} = {said.value:#x} stands in a sentence; line {reading.line} says {reading.value:#x}, "
                     "and that is used"
                 )
-
-    def _drop_misplaced(self) -> None:
-        """Take back what was understood by its place, if places mean nothing here because the lines are not in their order."""
-        if not (self.disorder or (self.headless and uneven(self.by_place))) or not self.by_place:
-            if not (usual_order(self.below) and complete(self.below)):
-                self._doubt_places()
-            return
-        taken = [name for name in dict.fromkeys(self.by_place) if self.dump.readings.pop(name, None) is not None]
-        self.dump.warn(
-            f"parts of registers stand where they cannot belong, so the lines are not in their order; {len(taken)} values that only their "
-            f"place names are not used ({', '.join(taken[:6])}{' ...' if len(taken) > 6 else ''})"
-        )
-
-    def _doubt_places(self) -> None:
-        for name in dict.fromkeys(self.below):
-            reading = self.dump.readings.get(name)
-            if reading is not None and not reading.assumed:
-                self.dump.readings[name] = replace(reading, assumed=_BY_PLACE)
 
     def _sum_up_calls(self) -> None:
         computed = {field: line for field, line in self.by_call_computed.items() if field not in self.dump.readings}
@@ -265,27 +261,27 @@ class PlainStore:
         in_group = self.sysenter_indent >= 0 and line is not None and (self.flat or line.indent > self.sysenter_indent)
         if ("sysenter" in context or in_group) and words and words[-1] in _SYSENTER:
             label = _SYSENTER[words[-1]]
-            self.by_place += match_label(label, context, self.area).fields
+            for name in match_label(label, context, self.area).fields:
+                self.places.add(Place(name, self.line))
         elif len(words) == 1 and words[0] in PARTS:
             if any(word in SEGMENTS for word in context):
                 return self._part_of_named(label, words[0], context)
             area, register = self.register
             if not register or (register in ("gdtr", "idtr") and words[0] in ("ar", "sel")):
-                self.disorder += self.last[2] > 0
-                self.headless |= not self.last[2]  # the text may just have lost its head
+                (self.places.odd if self.last[2] else self.places.headless).append(self.line)  # (the text may just have lost its head)
                 self.dump.warn(f"line {self.line}: {label} without the name of a register above it; it is not used")
                 return "?", ""
             matched = match_label(f"{area} {register} {words[0]}")
             if not matched.fields:
                 return "", ""
-            own_base = register in ("gdtr", "idtr") and words[0] == "base" and matched.fields[0] in self.dump.readings
-            self.disorder += own_base and line is not None and matched.fields[0] not in self.by_place
-            if line is not None and matched.fields[0] in self.by_place:
-                self.disorder += matched.fields[0] in self.dump.readings
-            self.by_place.append(matched.fields[0])
-            if self.register_line != self.line:
-                self.below.append(matched.fields[0])
-            return matched.fields[0], ""
+            place = Place(matched.fields[0], self.line)
+            if line is not None and place.field in self.dump.readings:
+                if place.field in self.places.named:
+                    self.places.again.append(place)
+                elif register in ("gdtr", "idtr") and words[0] == "base":
+                    self.places.odd.append(self.line)  # its base stands beside its name
+            self.places.add(place, below=self.register_line != self.line)
+            return place.field, ""
         match = match_label(label, context, self.area)
         if len(match.fields) > 1:
             self.dump.warn(f"line {self.line}: {label} may mean {' or '.join(match.fields)}; it is not used")
@@ -303,7 +299,7 @@ class PlainStore:
             ):
                 self.dump.warn(f"line {self.line}: {label} stands indented under nothing that says what it belongs to; it is not used")
                 return "?", ""
-            self.by_place.append(match.fields[0])
+            self.places.add(Place(match.fields[0], self.line))
         return match.fields[0], _NO_AREA if match.assumed_guest else ""
 
     def _part_of_named(self, label: str, part: str, context: tuple[str, ...]) -> tuple[str, str]:
@@ -352,6 +348,8 @@ class PlainStore:
             return
         if self.sentence and assumed == _NO_AREA and "guest" not in self.sentence.lower():
             self.dump.warn(f"line {self.line}: {label} = {value:#x} stands in a sentence that does not say whose it is; it is not used")
+        elif self.member and not self.sentence:
+            self.members.append(Put(field, value, label, self.line, known, assumed))
         elif self.sentence:
             self.said.append((field, Reading(value, label, self.line, known, assumed)))
         else:
