@@ -14,6 +14,7 @@ from vmfuzz.explain.column_tables import read_columns
 from vmfuzz.explain.control_labels import completed
 from vmfuzz.explain.decimal_lists import read_decimal
 from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.json_inside import spread
 from vmfuzz.explain.json_text import as_lines, parsed
 from vmfuzz.explain.monitors import read_monitors
 from vmfuzz.explain.numbers import bare_is_hex
@@ -77,6 +78,8 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
         if as_json is not None:
             return as_json
         text = as_lines(data)
+    else:
+        text = spread(text)
     mended = kvm.unjoined(mend(text))
     lines = [line for line in lines_of(mended) if not line.text.startswith(("# source:", "# note:"))]
     vmcs_parts, others = kvm.split_lines(lines)
