@@ -31,6 +31,8 @@ def register(name: str, *parts: int) -> dict[str, int]:
         "SS  : selector 0028 base 0000000000000000 limit ffffffff attributes 0000c093",
         "guest ss selector 0x28, limit 0xffffffff, access rights 0xc093, base 0x0",
         "guest ss: 0028:0000000000000000 limit ffffffff ar c093",
+        "guest ss 0028:00000000 limit ffffffff ar c093",
+        "SS: 0028 base 0 limit ffffffff rights c093",
     ],
 )
 def test_a_register_with_blanks_between_parts_and_values(line: str) -> None:
@@ -57,6 +59,10 @@ def test_parts_that_the_host_has_not_are_not_used() -> None:
 )
 def test_fields_side_by_side(line: str, expected: dict[str, int]) -> None:
     assert values(f"{line}\n") == expected
+
+
+def test_a_number_behind_a_table_register_is_no_selector() -> None:
+    assert not any(name.endswith("selector") for name in values("GDTR: 1000 limit 7f ar 3\n"))
 
 
 @pytest.mark.parametrize("head", ["host:", "Host state:"])

@@ -21,8 +21,8 @@ _REGISTER: Final = (
     r"(?:[ ]{0,20}[:=])?[ ]{1,20}"
 )
 _HEAD: Final = re.compile(rf"(?P<head>{_REGISTER})(?=[A-Za-z0-9])(?P<rest>.*)$", re.IGNORECASE)
-#: `0008:0000000000000000`: selector and base of a register.
-_FAR: Final = re.compile(r"(?P<sel>[0-9a-fA-F]{4}):(?P<base>(?:0x)?[0-9a-fA-F]{8,16})(?![\w:])[ ,;]{0,20}")
+#: Behind the name of a register its selector, or selector and base: `0008:0000000000000000 limit ...`.
+_FAR: Final = re.compile(r"(?P<sel>(?:0[xX])?[0-9a-fA-F]{1,4})(?::(?P<base>(?:0[xX])?[0-9a-fA-F]{8,16}))?(?![\w:])[ ,;]{1,20}(?=[A-Za-z])")
 _PART: Final = re.compile(
     rf"(?P<name>[A-Za-z]+(?:[ _][A-Za-z]+){{0,2}}?)(?P<sep>[ ]{{0,20}}[:=][ ]{{0,20}}|[ ]{{1,20}})(?P<value>{NUMBER})(?=[ ,;)]|$)[ ,;)]{{0,20}}"
 )
@@ -70,8 +70,9 @@ def _register(text: str) -> str:
     found: dict[str, str] = {}
     rest, end, spaced = match["rest"], 0, False
     far = _FAR.match(rest)
-    if far and ":" in match["head"]:
-        found, end, spaced = {"sel": far["sel"], "base": far["base"]}, far.end(), True
+    marked = match["head"].rstrip().endswith((":", "="))
+    if far and (far["base"] or marked) and "dtr" not in match["head"].lower().replace("ldtr", ""):
+        found, end, spaced = {"sel": far["sel"]} | ({"base": far["base"]} if far["base"] else {}), far.end(), True
     while end < len(rest):
         part = _PART.match(rest, end)
         words = normalise(part["name"]) if part else ()
