@@ -46,28 +46,29 @@ def parsed(text: str) -> Any | None:
 
 def as_lines(data: Any) -> str:
     """The data as lines of `name = 0x...`; text in it stands for itself."""
-    return "\n".join(_lines(data, (), 0)) + "\n"
+    return "\n".join(line for _, line in leaves(data)) + "\n"
 
 
-def _lines(data: Any, path: tuple[str, ...], depth: int) -> Iterator[str]:
+def leaves(data: Any, path: tuple[str, ...] = (), depth: int = 0) -> Iterator[tuple[str, str]]:
+    """(the key that stands before it, the line) of each value in the data; the key of text that stands for itself is ""."""
     if depth > _MOST_DEEP:
         return
     if isinstance(data, dict):
         if isinstance(data.get(_MESSAGE), str):
-            yield data[_MESSAGE]
+            yield "", data[_MESSAGE]
             return
         name = next((data[key] for key in _NAME_KEYS if isinstance(data.get(key), str)), None)
         value = next((data[key] for key in _VALUE_KEYS if key in data), None)
         if name is not None and isinstance(value, (int, str)):
-            yield _pair((*path, name), value)
+            yield name, _pair((*path, name), value)
             return
         for key, item in data.items():
-            yield from _lines(item, () if key in _TEXT_KEYS and isinstance(item, str) else (*path, str(key)), depth + 1)
+            yield from leaves(item, () if key in _TEXT_KEYS and isinstance(item, str) else (*path, str(key)), depth + 1)
     elif isinstance(data, (list, tuple)):
         for item in data:
-            yield from _lines(item, path, depth + 1)
+            yield from leaves(item, path, depth + 1)
     elif isinstance(data, (int, str)) and not isinstance(data, bool):
-        yield _pair(path, data)
+        yield path[-1] if path else "", _pair(path, data)
 
 
 def _pair(path: tuple[str, ...], value: int | str) -> str:
@@ -83,7 +84,7 @@ def _label(path: tuple[str, ...]) -> str:
     area = next((word for part in path for word in ("guest", "host") if word in part.lower()), "")
     for length in range(1, len(path) + 1):
         label = ".".join(path[-length:])
-        if area and area not in label.lower():
+        if area and not any(word in label.lower() for word in ("guest", "host")):
             label = f"{area}.{label}"
         match = match_label(label)
         if (len(match.fields) == 1 and (not match.assumed_guest or length == len(path))) or match_msr(label) is not None:

@@ -9,13 +9,19 @@ from typing import Final
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.errors import UsageError, VmfuzzError
 from vmfuzz.explain import amd, definitions, kvm, nested, programs, qemu, reported, sregs
+from vmfuzz.explain.blank_pairs import respelled
+from vmfuzz.explain.column_tables import read_columns
+from vmfuzz.explain.control_labels import completed
+from vmfuzz.explain.decimal_lists import read_decimal
 from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.json_inside import spread
 from vmfuzz.explain.json_text import as_lines, parsed
 from vmfuzz.explain.monitors import read_monitors
 from vmfuzz.explain.numbers import bare_is_hex
 from vmfuzz.explain.plain import PlainReader
 from vmfuzz.explain.plain_lines import is_code, may_be_a_value
 from vmfuzz.explain.text import Ends, Line, begins_within, garbled, lines_of, mend
+from vmfuzz.explain.write_forms import written
 from vmfuzz.explain.xen_tables import read_tables
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
 
@@ -72,6 +78,8 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
         if as_json is not None:
             return as_json
         text = as_lines(data)
+    else:
+        text = spread(text)
     mended = kvm.unjoined(mend(text))
     lines = [line for line in lines_of(mended) if not line.text.startswith(("# source:", "# note:"))]
     vmcs_parts, others = kvm.split_lines(lines)
@@ -149,7 +157,8 @@ def _is_of_a_crash(text: str) -> bool:
 
 def _read_plain(lines: list[Line], dump: Dump, named_only: bool, ends: Ends) -> None:
     if not named_only:
-        lines = read_tables(read_monitors(lines, dump), dump)
+        lines = written(read_decimal(read_tables(read_monitors(lines, dump), dump), dump))
+        lines = completed(respelled(read_columns(lines)))
     skip = definitions.collect(lines, dump)
     marked = sregs.is_marked(lines)
     userspace = marked and not named_only

@@ -1,0 +1,77 @@
+"""JSON within a post: sentences around it take nothing from it, and give it no other meaning."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.reading import read_text
+
+OBJECT = {
+    "reason": "0x80000021",
+    "guest": {"cr0": "0x80050033", "rip": "0x1000", "activity_state": "0x1", "cs": {"selector": "0x10", "ar": "0xa09b"}},
+    "host": {"cr0": 2147483697, "cr3": 4096},
+}
+
+
+def read(text: str) -> Dump:
+    (dump,) = read_text(text)
+    return dump
+
+
+def values(text: str) -> dict[str, int]:
+    return {name: reading.value for name, reading in read(text).readings.items()}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("before", ["what is wrong?\n", "log: ", "vmcs = ", "the dump\n\n"])
+def test_sentences_around_it_change_nothing(before: str, indent: int | None) -> None:
+    text = json.dumps(OBJECT, indent=indent)
+    alone, inside = read(text), read(f"{before}{text}\nthanks\n")
+    assert {name: reading.value for name, reading in inside.readings.items()} == {
+        name: reading.value for name, reading in alone.readings.items()
+    }
+    assert not inside.warnings
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'here it is\n{"GUEST_CR0": "0x80000031", "GUEST_RFLAGS": "0x0"}\n',
+        "vmcs = {'GUEST_CR0': '0x80000031', 'GUEST_RFLAGS': '0x0'}\n",
+        'log: {"GUEST_CR0": 2147483697, "GUEST_RFLAGS": 0}\n',
+        'one\n{"GUEST_CR0": 2147483697}\ntwo {no json} {\n{"GUEST_RFLAGS": 0}\n',
+    ],
+)
+def test_on_one_line(text: str) -> None:
+    assert values(text) == {"guest_cr0": 0x80000031, "guest_rflags": 0}
+
+
+def test_lines_keep_their_numbers() -> None:
+    text = 'see\n{\n  "guest": {\n    "cr0": 5,\n    "cr3": 4096\n  }\n}\nGUEST_RIP = 0x1000\n'
+    assert {name: reading.line for name, reading in read(text).readings.items()} == {"guest_cr0": 4, "guest_cr3": 5, "guest_rip": 8}
+
+
+def test_what_is_cut_keeps_the_names_around_it() -> None:
+    text = 'cut:\n "host": { "regs": {"cr0": 5, "cr3": 4096},\n  "segs": {"cs": 16},\n  "tr": {"sel'
+    assert values(text) == {"host_cr0": 5, "host_cr3": 4096, "host_cs_selector": 16}
+
+
+def test_a_heading_names_whose_it_is() -> None:
+    assert values('host state:\n{"cr0": 5}\n') == {"host_cr0": 5}
+
+
+def test_braces_of_programs_are_left_alone() -> None:
+    assert values('int a[] = {"cr0", "cr4"};\nstruct x { int cr0; };\nGUEST_CR0 = 0x31\n') == {"guest_cr0": 0x31}
+
+
+@pytest.mark.parametrize(
+    "text", ['{"' * 30_000, '{"a":' * 30_000 + "1" + "}" * 30_000, '{"a": 1}' * 10_000, '{"a": [' + "1," * 50_000 + "x]}"]
+)
+def test_many_braces_take_no_time(text: str) -> None:
+    begin = time.monotonic()
+    read_text(f"see\n{text}\n")
+    assert time.monotonic() - begin < 20
