@@ -148,6 +148,12 @@ def test_what_a_cause_changes_is_not_changed_again_to_another_value():
     assert "every check that can be judged" not in plain(f"{text}GUEST_RFLAGS = 0x0\n")
 
 
+def test_a_change_that_a_cause_says_in_other_digits_stays():
+    found = answered("exit reason 0x80000021\nGUEST_RFLAGS = 0x2\nGUEST_DS_AR = 0x0\nGUEST_DS_SELECTOR = 0x0\n")
+    assert "write 10000H" in found.causes[0].change
+    assert [(change.field, change.new) for change in found.repairs[0].changes] == [("guest_ds_access_rights", 0x10000)]
+
+
 def test_an_entry_of_a_page_table_stays_present():
     text = (
         "exit reason 0x80000021 qualification 2\nGUEST_CR0 = 0x80000031\nGUEST_CR4 = 0x2020\nGUEST_PDPTR0 = 0x1007\nVM_ENTRY_CONTROLS = 0x11ff\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -9,7 +10,6 @@ from typing import Final
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import FIELDS, Area
 from vmfuzz.explain import programs
-from vmfuzz.explain.atoms import shown
 from vmfuzz.explain.control_mistakes import never_written
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.exchanged import exchanged
@@ -179,7 +179,7 @@ def _without_second_words(result: Answer, settled: frozenset[str]) -> None:
             change
             for change in repair.changes
             if change.field not in settled
-            and all(cause.field != change.field or shown(change.field, change.new) in cause.change for cause in result.causes)
+            and all(cause.field != change.field or change.new in _numbers(cause.change) for cause in result.causes)
         )
         if changes:
             kept.append(replace(repair, changes=changes, partial=repair.partial or changes != repair.changes))
@@ -254,6 +254,11 @@ def _mistakes(result: Answer) -> None:
             result.remarks.append(mistake)
     if not result.entered and stage in (None, Stage.GUEST):
         result.remarks += long_mode_suspicions(dump)
+
+
+def _numbers(text: str) -> set[int]:
+    """The numbers that a cause gives, whatever their leading zeros: 10000H, 00010000H."""
+    return {int(digits, 16) for digits in re.findall(r"\b([0-9A-F]{1,16})H\b", text)}
 
 
 def _failing_stage(result: Answer) -> Stage | None:
