@@ -108,3 +108,68 @@ def test_the_trial_says_what_it_carried_over_of_cr3():
     said = verified(answered("GUEST_CR3 = 0x8000000012345000\nexit reason 0x80000021\n"))
     assert "Carried over: the faulty bits of CR3. Not carried over:" in said
     assert "the rest of CR3 and other addresses" in said
+
+
+def plain(text):
+    return " ".join(render(answered(text)).split())
+
+
+def test_bits_that_every_64_bit_kernel_has_are_no_suspects():
+    text = "exit reason 0x80000021\nGUEST_IA32_EFER = 0xd01\nVM_ENTRY_CONTROLS = 0x93ff\nGUEST_CR4 = 0x3726e0\n"
+    assert (
+        "Suspect: guest CR4 bits 16 (FSGSBASE), 17 (PCIDE), 18 (OSXSAVE), 20 (SMEP), 21 (SMAP) are 1; whether the processor allows that"
+        in plain(text)
+    )
+    assert "Suspect" not in plain(f"{text}HOST_CR4 = 0x3726e0\n")
+    assert "Suspect" not in plain("VM-instruction error 8\nHOST_CR4 = 0x3726e0\nHOST_IA32_EFER = 0xd01\nVM_EXIT_CONTROLS = 0x236fff\n")
+
+
+def test_bits_of_which_a_capability_is_open_are_suspects_only_where_nothing_else_is():
+    text = "exit reason 0x80000021\nGUEST_CR4 = 0x3726e0\nGUEST_CS_AR = 0xa093\n"
+    assert 'is 3 (data), which is allowed only if secondary processor based controls bit 7 ("unrestricted guest") is 1' in plain(text)
+    assert "SMEP" not in plain(text)
+    assert "allowed only if" not in plain(text.replace("0xa093", "0xa09b"))
+
+
+def test_a_selector_that_only_the_program_knows_is_given_in_words():
+    found = answered("VM-instruction error 8\nHOST_TR_SELECTOR = 0\nHOST_CS_SELECTOR = 0\n")
+    text = " ".join(render(found).split())
+    assert "to the selector of your TSS (what STR gives), with bits 2:0 = 0" in text
+    assert "to the selector of your code segment (what CS holds), with bits 2:0 = 0" in text
+    assert "0008H" not in text
+    assert [(change["new"], "your" in change["to"]) for change in to_json(found)["repairs"][0]] == [(None, True), (None, True)]
+
+
+def test_what_a_cause_changes_is_not_changed_again_to_another_value():
+    text = "exit reason 0x80000021\nVMCS_LINK_POINTER = 0xffffffff\n"
+    assert [[change.new for change in repair.changes] for repair in answered(text).repairs] == [[(1 << 64) - 1]]
+    (repair,) = answered(f"{text}GUEST_RFLAGS = 0x0\n").repairs
+    assert ([change.field for change in repair.changes], repair.partial) == (["guest_rflags"], True)
+    assert "every check that can be judged" not in plain(f"{text}GUEST_RFLAGS = 0x0\n")
+
+
+def test_a_change_that_a_cause_says_in_other_digits_stays():
+    found = answered("exit reason 0x80000021\nGUEST_RFLAGS = 0x2\nGUEST_DS_AR = 0x0\nGUEST_DS_SELECTOR = 0x0\n")
+    assert "write 10000H" in found.causes[0].change
+    assert [(change.field, change.new) for change in found.repairs[0].changes] == [("guest_ds_access_rights", 0x10000)]
+
+
+def test_an_entry_of_a_page_table_stays_present():
+    text = (
+        "exit reason 0x80000021 qualification 2\nGUEST_CR0 = 0x80000031\nGUEST_CR4 = 0x2020\nGUEST_PDPTR0 = 0x1007\nVM_ENTRY_CONTROLS = 0x11ff\n"
+        "CPU_BASED_VM_EXEC_CONTROL = 0x84006172\nSECONDARY_VM_EXEC_CONTROL = 0x2\n"
+    )
+    assert [(change.field, change.new) for change in answered(text).repairs[0].changes] == [("guest_pdpte0", 0x1001)]
+
+
+def test_a_vpid_of_0_is_1_or_the_control_is_turned_off():
+    found = answered("VM-instruction error 7\nCPU_BASED_VM_EXEC_CONTROL = 0x84006172\nSECONDARY_VM_EXEC_CONTROL = 0x20\nVPID = 0\n")
+    changes = [[(change.field, change.new) for change in repair.changes] for repair in found.repairs]
+    assert changes == [[("vpid", 1)], [("secondary_processor_based_controls", 0)]]
+
+
+@pytest.mark.parametrize("shows", ["GUEST_IA32_EFER = 0xd01\n", "GUEST_CS_AR = 0xa09b\n"])
+def test_a_64_bit_guest_gets_no_16_bit_task_state_segment(shows):
+    text = "exit reason 0x80000021\nGUEST_TR_AR = 0x89\n"
+    assert [[change.new for change in repair.changes] for repair in answered(text).repairs] == [[0x8B], [0x83]]
+    assert [[change.new for change in repair.changes] for repair in answered(text + shows).repairs] == [[0x8B]]

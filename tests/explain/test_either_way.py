@@ -45,7 +45,7 @@ def test_a_type_of_tr_that_fails_in_every_mode_becomes_the_one_that_every_mode_h
     found = answered("GUEST_TR_AR = 0x82\nexit reason 0x80000021\n")
     assert changes(found)[0] == [("guest_tr_access_rights", 0x8B)]
     text = " ".join(render(found, explain=True).split())
-    assert "are 2, but must be one of 3, BH; if " in text
+    assert 'guest TR type (bits 3:0) is 2 (LDT), but must be BH (busy TSS); 3 is allowed too if "ia32e mode guest" is 0' in text
     assert "because VM-entry controls" not in text
 
 
@@ -97,3 +97,9 @@ def test_with_the_change_no_check_that_the_text_decides_is_violated(seed):
         mended = {**found.judged.values, **{change.field: Partial(change.new) for change in repair.changes}}
         after = judge(None, found.knowledge, mended).of(Verdict.VIOLATED, Verdict.LIKELY)
         assert [finding.check.id for finding in after if not proven_passed(finding.check, found.dump.reported)] == []
+
+
+def test_a_type_of_cs_that_no_mode_has_is_violated_though_no_control_is_shown():
+    found = answered("GUEST_CS_AR = 0xa092\nexit reason 0x80000021\n")
+    assert {finding.check.id for finding in found.violated} == {"guest.cs.type"}
+    assert changes(found)[0] == [("guest_cs_access_rights", 0xA09B)]

@@ -170,7 +170,57 @@ def test_the_emulated_cpu_is_one_that_allows_the_controls():
 
 def test_a_violation_that_cannot_explain_the_report_is_not_called_the_cause():
     text = render(answered("VMLAUNCH error: 0x7\nguest_cr4 = 0x606f8\nguest_cr0 = 0x80000031\n"))
-    assert "Cause: not decidable from this text" in text
+    assert "Cause: cannot be told from this text" in text
     assert "A later check fails too: guest CR4 bit 13 (VMXE) is 0" in text
     assert text.index("Cause:") < text.index("A later check")
     assert "Collect next:" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "fields"),
+    [
+        ("GUEST_CS_LIMIT = 0xa09b\nGUEST_CS_AR = 0xffffffff\n", ("guest CS limit", "guest CS access rights")),
+        ("GUEST_GDTR_BASE = 0x7f\nGUEST_GDTR_LIMIT = 0xfffffe0000001000\n", ("guest GDTR base", "guest GDTR limit")),
+        ("GUEST_RIP = 0x2\nGUEST_RFLAGS = 0xffffffff81000000\n", ("guest RIP", "guest RFLAGS")),
+        ("GUEST_CR0 = 0x2020\nGUEST_CR4 = 0x80000031\n", ("guest CR0", "guest CR4")),
+    ],
+)
+def test_values_in_each_others_field_are_named_and_not_mended_one_by_one(values, fields):
+    found = answered(f"exit reason 0x80000021\n{values}")
+    (mistake,) = found.causes
+    assert "look exchanged" in mistake.what
+    assert all(field in mistake.what for field in fields)
+    assert found.repairs == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "GUEST_RIP = 0x1002\nGUEST_RFLAGS = 0x0\n",  # a bit was forgotten
+        "GUEST_CR0 = 0x80000031\nGUEST_CR4 = 0x20\n",
+        "GUEST_GDTR_LIMIT = 0xffffffffffffffff\nGUEST_GDTR_BASE = 0x1000\n",  # -1 was meant for no field
+        "GUEST_FS_LIMIT = 0xffffffffffffffff\nGUEST_FS_BASE = 0x0\n",
+        "GUEST_CS_LIMIT = 0xffff\nGUEST_CS_AR = 0xffffffff\n",
+        "GUEST_FS_LIMIT = 0x100000000\nGUEST_FS_BASE = 0x7000\n",
+        "GUEST_RIP = 0xffffffff80100000\nGUEST_RSP = 0x8010f000\nVM_ENTRY_CONTROLS = 0x11ff\n",
+    ],
+)
+def test_values_that_are_only_wrong_are_not_exchanged(values):
+    found = answered(f"exit reason 0x80000021\n{values}")
+    assert [mistake for mistake in [*found.causes, *found.remarks] if "exchanged" in mistake.what] == []
+
+
+def test_exchanged_guest_values_are_no_cause_of_a_refused_control():
+    found = answered("VM-instruction error: 7\nGUEST_CR0 = 0x2020\nGUEST_CR4 = 0x80000031\n")
+    assert found.causes == []
+    assert [mistake.stops for mistake in found.remarks if "exchanged" in mistake.what] == [False]
+
+
+def test_a_word_of_the_exit_controls_in_the_entry_controls_is_named():
+    found = answered("VM-instruction error 7\nVM_ENTRY_CONTROLS = 0x36fff\nVM_EXIT_CONTROLS = 0x36fff\n")
+    assert found.causes[0].what == "VM-entry controls (00036FFFH) hold the value of the VM-exit controls."
+    assert "000013FFH" in found.causes[0].change
+    assert found.repairs == []
+    high = answered("VM-instruction error 7\nVM_ENTRY_CONTROLS = 0x3ffff\nVM_EXIT_CONTROLS = 0x36fff\n")
+    assert [mistake for mistake in high.causes if "a word of" in mistake.what] == []
+    assert answered("VM_ENTRY_CONTROLS = 0x1f3ff\nVM_EXIT_CONTROLS = 0x36fff\n").causes == []

@@ -321,7 +321,7 @@ def test_a_failure_without_its_number_leaves_the_cause_to_the_registers() -> Non
 def test_what_looks_wrong_is_a_suspicion_where_its_premise_is_not_shown(text: str, suspect: str) -> None:
     found = answered(f"hardware error 0x80000021\nKVM: entry failed, hardware error 0x80000021\n{text}\nActivityState = 00000000\n")
     shown = " ".join(render(found).split())
-    assert "not decidable" in shown
+    assert "cannot be told" in shown
     assert f"Suspect: {suspect}" in shown.replace("guest pending debug exceptions ", "") or suspect in shown
     assert found.violated == []
 
@@ -417,5 +417,5 @@ def test_few_checks_have_only_the_general_reason_of_their_stage() -> None:
 
 def test_a_whole_dump_that_violates_nothing_is_not_asked_for_again() -> None:
     shown = " ".join(render(answered(KVM.replace("EFER= 0x0000000000000d01", "EFER= 0x0000000000000501", 1))).split())
-    assert "it leaves none open that could end so" in shown
+    assert "no check that could give this result is left open" in shown
     assert "Collect next" not in shown

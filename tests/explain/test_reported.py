@@ -134,7 +134,7 @@ def test_an_error_of_entries_beside_an_exit_reason_leaves_both_readings_open():
     assert "one of the two is left over" in text
     assert "If the error is the newer one, the entry failed, and a check of the controls failed." in text
     assert "If the exit reason is, the entry succeeded" in text
-    assert "not decidable" not in text
+    assert "cannot be told" not in text
 
 
 def test_an_error_of_entries_counts_where_words_say_that_the_launch_failed():

@@ -9,7 +9,7 @@ from typing import Final
 
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.arch.outcomes import EXIT_REASONS, INSTRUCTION_ERRORS
+from vmfuzz.arch.outcomes import EXIT_REASONS, INSTRUCTION_ERRORS, Kind, Outcome
 from vmfuzz.explain.asides import Aside, Refused
 from vmfuzz.explain.atoms import spoken
 from vmfuzz.explain.dump import Reported
@@ -167,6 +167,23 @@ def of_checks(reported: Reported | None) -> bool:
     return reported.error in (7, 8) or (reported.exit_reason or 0) in (FAILED_ENTRY | 33, FAILED_ENTRY | 34)
 
 
+def spoken_outcome(outcome: Outcome) -> str:
+    """An outcome in the words of the manual: VM-instruction error 7, not VMfailValid(7)."""
+    if outcome.kind is Kind.VMFAIL_VALID:
+        return f"VM-instruction error {outcome.number}: {INSTRUCTION_ERRORS.get(outcome.number, 'unknown error number')}"
+    return str(outcome)
+
+
+def numbers_of(outcome: Outcome) -> str:
+    """The numbers of a failed entry: exit reason 80000021H, qualification 0."""
+    if outcome.kind is Kind.VMFAIL_VALID:
+        return f"VM-instruction error {outcome.number}"
+    if outcome.kind is Kind.ENTRY_FAILURE:
+        qualification = "" if outcome.qualification is None else f", qualification {outcome.qualification}"
+        return f"exit reason {FAILED_ENTRY | outcome.number:08X}H{qualification}"
+    return outcome.short()
+
+
 def headline(reported: Reported) -> str:
     """One sentence: what the reported outcome is."""
     if isinstance(reported, Aside):
@@ -212,7 +229,7 @@ def proves(reported: Reported) -> str:
     if reported.error == 7:
         return "A check of the VM-execution, VM-exit or VM-entry controls failed. Guest state has not been looked at; host state may be wrong too."
     if reported.error == 8:
-        return "A check of the host state failed. It does not prove that the controls are right: the order between the two is not defined."
+        return "A check of the host state failed. The controls may be wrong too: the processor may check controls and host state in either order."
     if reported.error == 0:
         return (
             "That proves nothing yet. Either VMLAUNCH or VMRESUME failed without a number (VMfailInvalid: no current VMCS), or the guest ran and came "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -11,6 +12,7 @@ from vmfuzz.arch.fields import FIELDS, Area
 from vmfuzz.explain import programs
 from vmfuzz.explain.control_mistakes import never_written
 from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.exchanged import exchanged
 from vmfuzz.explain.infer import Knowledge, from_capabilities, infer
 from vmfuzz.explain.judge import Finding, Judged, Verdict, as_encoded, judge, may_explain, proven_passed
 from vmfuzz.explain.mistakes import Mistake, encoding_mistakes, used_wrong_definitions
@@ -144,12 +146,44 @@ def answer(dump: Dump, capabilities: Capabilities | None = None) -> Answer:
     if not result.entered:
         result.causes += programs.causes(dump, frozenset(finding.check.id for finding in result.violated))
     _mistakes(result)
-    if result.violated and not result.encodings_are_the_cause and not never_written(dump) and result.shift is None:
-        ignored = frozenset(finding.check.id for finding in result.contradicted)
-        result.repairs = find_repairs(judged, knowledge, ignored)
-        if result.repairs and len(result.repairs[0].changes) > 1:
-            del result.repairs[1:]
+    if dump.readings and not result.encodings_are_the_cause and not never_written(dump) and result.shift is None:
+        if result.violated:
+            ignored = frozenset(finding.check.id for finding in result.contradicted)
+            result.repairs = find_repairs(judged, knowledge, ignored)
+            if result.repairs and len(result.repairs[0].changes) > 1:
+                del result.repairs[1:]
+        pairs = _exchanged(result) if not result.entered else []
+        _without_second_words(result, frozenset().union(*pairs))
     return result
+
+
+def _exchanged(result: Answer) -> list[frozenset[str]]:
+    """Values in each other's field are the cause, before whatever else shows in one of the two; returns the pairs of fields."""
+    stage = _failing_stage(result)
+    pairs = []
+    for mistake, pair in exchanged(result.dump, result.judged, result.knowledge, result.repairs):
+        if stage is not None and _stage_of(mistake) is not stage:
+            result.remarks.append(replace(mistake, stops=False))
+            continue
+        pairs.append(pair)
+        result.causes = [mistake, *(cause for cause in result.causes if cause.field not in pair)]
+        result.remarks = [remark for remark in result.remarks if remark.field not in pair]
+    return pairs
+
+
+def _without_second_words(result: Answer, settled: frozenset[str]) -> None:
+    """Take out of the repairs the fields that are `settled`, and those of which a cause says another value."""
+    kept = []
+    for repair in result.repairs:
+        changes = tuple(
+            change
+            for change in repair.changes
+            if change.field not in settled
+            and all(cause.field != change.field or change.new in _numbers(cause.change) for cause in result.causes)
+        )
+        if changes:
+            kept.append(replace(repair, changes=changes, partial=repair.partial or changes != repair.changes))
+    result.repairs = kept
 
 
 def _violations(result: Answer, judged: Judged) -> None:
@@ -220,6 +254,11 @@ def _mistakes(result: Answer) -> None:
             result.remarks.append(mistake)
     if not result.entered and stage in (None, Stage.GUEST):
         result.remarks += long_mode_suspicions(dump)
+
+
+def _numbers(text: str) -> set[int]:
+    """The numbers that a cause gives, whatever their leading zeros: 10000H, 00010000H."""
+    return {int(digits, 16) for digits in re.findall(r"\b([0-9A-F]{1,16})H\b", text)}
 
 
 def _failing_stage(result: Answer) -> Stage | None:

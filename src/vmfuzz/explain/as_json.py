@@ -84,12 +84,14 @@ def _finding(answer: Answer, finding: Finding) -> dict[str, Any]:
 
 
 def _repair(repair: Repair) -> list[dict[str, Any]]:
+    """The changes; "to" stands in words for a value that only the program knows."""
     return [
         {
             "field": change.field,
             "encoding": f"{FIELDS[change.field].encoding:04X}H",
             "old": None if change.old is None else hex(change.old),
-            "new": hex(change.new),
+            "new": hex(change.new) if not change.own else None,
+            **({"to": change.own} if change.own else {}),
         }
         for change in repair.changes
     ]

@@ -128,10 +128,9 @@ def _edit_equal(atom: Cond, wanted: bool, evaluator: Evaluator) -> list[Edit]:
             return []
         return _assign(target, evaluator.value(target).value ^ wrong_bits(atom, evaluator), evaluator)
     if not wanted:
-        now = evaluator.value(left).value
-        return _assign(left, now ^ 1, evaluator) + _assign(
-            left, now ^ 8, evaluator
-        )  # of a selector, bit 3 is the first that is not RPL or TI
+        # of a selector, bit 3 is the first that is not RPL or TI
+        step = 8 if any(name.endswith("_selector") for name in left.reads) else 1
+        return _assign(left, evaluator.value(left).value ^ step, evaluator)
     return _assign(left, evaluator.value(right).value, evaluator) + _assign(right, evaluator.value(left).value, evaluator)
 
 

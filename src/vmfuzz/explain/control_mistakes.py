@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
-from vmfuzz.arch.controls import CONTROL_WORDS
+from vmfuzz.arch.controls import CONTROL_WORDS, Entry
 from vmfuzz.explain.dump import Dump, Reading
 from vmfuzz.explain.judge import exact
 from vmfuzz.explain.mistakes import Mistake
 
 #: Bits that are 1 in every such word, on every processor.
 _FIXED: Final[Mapping[str, int]] = {"pin": 0x16, "primary": 0x04006172, "exit": 0x00036DFB, "entry": 0x000011FB}
+#: Bits that a word of the VM-exit controls always has, and one of the VM-entry controls only in SMM.
+_EXIT_ONLY: Final = 1 << Entry.ENTRY_TO_SMM | 1 << Entry.DEACTIVATE_DUAL_MONITOR_TREATMENT
 #: So many words that are 0 tell more of the VMCS than of the words.
 _ZERO_WORDS: Final = 2
 
@@ -24,7 +26,7 @@ def control_words(dump: Dump) -> list[Mistake]:
         *_swapped_halves(dump),
         *_high_halves(dump),
         *_words_as_wanted(dump.readings),
-        *_swapped_words(dump.readings),
+        *(_exit_word_in_entry_controls(dump.readings) or _swapped_words(dump.readings)),
     ]
 
 
@@ -164,3 +166,25 @@ def _swapped_words(readings: Mapping[str, Reading]) -> list[Mistake]:
                 )
             )
     return found
+
+
+def _exit_word_in_entry_controls(readings: Mapping[str, Reading]) -> list[Mistake]:
+    """A word of the VM-exit controls in both fields, or in that of the VM-entry controls alone."""
+    entry, exits = exact(readings, "vm_entry_controls"), exact(readings, "vm_exit_controls")
+    if entry is None or entry & _FIXED["exit"] != _FIXED["exit"] or entry & _EXIT_ONLY != _EXIT_ONLY:
+        return []
+    if exits is not None and exits & _FIXED["exit"] != _FIXED["exit"]:
+        return []  # the two are exchanged
+    if entry != exits and not _FIXED["entry"] & ~entry:
+        return []  # it has all that a word of its own has: more likely the bits that may be 1
+    return [
+        Mistake(
+            f"VM-entry controls ({entry:08X}H) {'hold the value of' if entry == exits else 'look like a word of'} the VM-exit controls.",
+            "36DFBH are the bits that must be 1 in the VM-exit controls; in the VM-entry controls bits 10 and 11 are for SMM only.",
+            "write to the VM-entry controls (4012H) a word of their own, (wanted | bits 31:0) & bits 63:32 of IA32_VMX_ENTRY_CTLS (484H); "
+            "for a 64-bit guest 000013FFH, for instance, is allowed on every processor",
+            True,
+            "vm_entry_controls",
+            readings["vm_entry_controls"].line,
+        )
+    ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vmfuzz.explain.atoms import edits, obstacles
+from vmfuzz.explain.english import digits
 from vmfuzz.explain.infer import Knowledge
 from vmfuzz.explain.judge import Finding
 from vmfuzz.explain.teach import fault_lines
@@ -26,11 +27,26 @@ def faults(finding: Finding, values: Mapping[str, Partial], knowledge: Knowledge
     label = bit_name(twin.field, twin.bit)
     if own == other:
         return own
+    if more := _more_choices(finding.check.must, twin.check.must):
+        return [f"{line}; {more} is allowed too if {label} is {twin.value}" for line in other]
+    if more := _more_choices(twin.check.must, finding.check.must):
+        return [f"{line}; {more} is allowed too if {label} is {1 - twin.value}" for line in own]
     if _mends_too(finding.check.must, twin.check.must, values, knowledge):
         return [*other, *(f"if {label} is {twin.value}, {line}" for line in own)]
     if _mends_too(twin.check.must, finding.check.must, values, knowledge):
         return [*own, *(f"if {label} is {1 - twin.value}, {line}" for line in other)]
     return [*(f"if {label} is {twin.value}, {line}" for line in own), *(f"if {label} is {1 - twin.value}, {line}" for line in other)]
+
+
+def _more_choices(wide: Cond, narrow: Cond) -> str:
+    """The values that one of two conditions allows beside those of the other, where both are lists of values of the same bits; else ""."""
+    if {wide.op, narrow.op} - {"one_of", "eq"} or wide.args[0] is not narrow.args[0]:
+        return ""
+    lists = [
+        part.args[1] if part.op == "one_of" else (part.args[1].args[0],) if part.args[1].op == "const" else () for part in (wide, narrow)
+    ]
+    more = [value for value in lists[0] if value not in lists[1]]
+    return digits(more[0]) if len(more) == 1 and lists[1] and set(lists[1]) < set(lists[0]) else ""
 
 
 def _mends_too(stricter: Cond, other: Cond, values: Mapping[str, Partial], knowledge: Knowledge) -> bool:

@@ -15,6 +15,10 @@ _MASKS: Final[Mapping[str, tuple[str, str]]] = {
     "beyond_physical_width": ("lies within the physical-address width", "lies beyond the physical-address width"),
     "beyond_maxphyaddr": ("lies within the physical-address width", "lies beyond the physical-address width"),
 }
+_RIGHTS: Final = "_access_rights"
+_ACTIVITIES: Final[Mapping[int, str]] = {0: "active", 1: "HLT", 2: "shutdown", 3: "wait-for-SIPI"}
+#: Types of TR and LDTR (S = 0).
+_SYSTEM_TYPES: Final[Mapping[int, str]] = {1: "available 16-bit TSS", 2: "LDT", 3: "busy 16-bit TSS", 9: "available TSS", 11: "busy TSS"}
 #: Capability facts as numbers.
 _FACTS: Final[Mapping[str, str]] = {
     "revision": "the processor's VMCS revision identifier",
@@ -61,11 +65,11 @@ def _comparison(obstacle: Obstacle, evaluator: Evaluator) -> str:
         return condition_words(atom, not wanted)
     if first.op == "add" and atom.op == "le":
         return f"{_operand_name(first)} is not canonical"
-    now = _digits(evaluator.value(first).value)
+    now = _named(first, evaluator.value(first).value)
     if atom.op == "one_of":
-        return f"{_span(first)} {now}, but must {'' if wanted else 'not '}be {_choices(atom.args[1])}"
+        return f"{_span(first)} {now}, but must {'' if wanted else 'not '}be {_choices(atom.args[1], first)}"
     other = atom.args[1]
-    then = _digits(evaluator.value(other).value)
+    then = _named(first, evaluator.value(other).value) if other.op == "const" else digits(evaluator.value(other).value)
     if first.op in ("and", "or", "add"):
         return condition_words(atom, not wanted)
     if atom.op == "eq" and other.op == "const":
@@ -79,8 +83,30 @@ def _comparison(obstacle: Obstacle, evaluator: Evaluator) -> str:
     return f"{_span(first)} {now} and {_span(other)} {then}; the first must {'not ' if wanted else ''}be the greater"
 
 
-def _digits(value: int) -> str:
+def digits(value: int) -> str:
+    """A number as the SDM writes it: one digit as it is, more in hexadecimal."""
     return str(value) if value < 10 else f"{value:X}H"
+
+
+def _named(bits: Bits, value: int) -> str:
+    """A value with its name, where the field's values have names: 1 (HLT)."""
+    name = _state_name(bits, value)
+    return f"{digits(value)} ({name})" if name else digits(value)
+
+
+def _state_name(bits: Bits, value: int) -> str:
+    if bits.op == "operand" and bits.args[0] == "guest_activity_state":
+        return _ACTIVITIES.get(value, "")
+    if not _is_type(bits):
+        return ""
+    if bits.args[0].args[0] in ("guest_tr_access_rights", "guest_ldtr_access_rights"):
+        return _SYSTEM_TYPES.get(value, "")
+    return "code" if value & 8 else "data"
+
+
+def _is_type(bits: Bits) -> bool:
+    """Whether these are the type bits of a segment register's access rights."""
+    return bits.op == "slice" and bits.args[1:] == (3, 0) and bits.args[0].op == "operand" and bits.args[0].args[0].endswith(_RIGHTS)
 
 
 def _operand_name(bits: Bits) -> str:
@@ -96,6 +122,8 @@ def _bit(bits: Bits, index: int) -> str:
 
 
 def _span(bits: Bits) -> str:
+    if _is_type(bits):
+        return f"{spoken(bits.args[0].args[0].removesuffix(_RIGHTS))} type (bits 3:0) is"
     if bits.op == "slice" and bits.args[0].op == "operand":
         high, low = bits.args[1], bits.args[2]
         return f"{spoken(bits.args[0].args[0])} bits {high}:{low} are" if high != low else f"{spoken(bits.args[0].args[0])} bit {low} is"
@@ -109,9 +137,21 @@ def _names(pair: Bits, bits: int) -> str:
     name = next(iter(sorted(target.reads)), "")
     numbers = [index for index in range(64) if bits >> index & 1]
     if len(numbers) > 8:
-        return f"{spoken(name)} bits {bits:X}H"
+        ranges = _ranges(numbers)
+        return f"{spoken(name)} bits {', '.join(ranges[:-1])}{' and ' if ranges[:-1] else ''}{ranges[-1]}"
     labels = [f"{index} ({label})" if (label := bit_name(name, index)) else str(index) for index in numbers]
     return f"{spoken(name)} bit{'s' if len(labels) > 1 else ''} {', '.join(labels)}"
+
+
+def _ranges(numbers: list[int]) -> list[str]:
+    """Numbers that count up, from above, neighbours together: 63:32, 31, 24."""
+    runs: list[list[int]] = []
+    for number in reversed(numbers):
+        if runs and runs[-1][-1] == number + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return [f"{run[0]}:{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
 
 
 def value_words(bits: Bits) -> str:
@@ -120,7 +160,7 @@ def value_words(bits: Bits) -> str:
     if op == "operand":
         return spoken(args[0])
     if op == "const":
-        return _digits(args[0])
+        return digits(args[0])
     if op == "cap":
         return _fact(args[0])
     first = value_words(args[0])
@@ -133,8 +173,8 @@ def value_words(bits: Bits) -> str:
     if op == "add" and args[1].op == "const" and args[1].args[0] >> 63:
         return f"{first} - {(1 << 64) - args[1].args[0]}"
     if op == "or" and args[1].op == "const":
-        digits = _digits(args[1].args[0])
-        return f"{first} (apart from bits {digits})" if args[0].reads else f"{first} or the bits {digits}"
+        written = digits(args[1].args[0])
+        return f"{first} (apart from bits {written})" if args[0].reads else f"{first} or the bits {written}"
     joiner = {"and": "masked with", "or": "or", "add": "+"}[op]
     return f"{first} {joiner} {value_words(args[1])}"
 
@@ -169,13 +209,16 @@ def condition_words(condition: Cond, holds: bool = True) -> str:
         return f"{_bit(args[0], args[1])} is {int(holds)}"
     negation = "" if holds else "not "
     if op == "one_of":
-        return f"{_span(args[0])} {negation}{_choices(args[1])}"
+        return f"{_span(args[0])} {negation}{_choices(args[1], args[0])}"
+    if op == "eq" and args[0].op == "operand" and args[0].args[0] == "live_smm" and args[1].op == "const":
+        return f"the processor is {'not ' if holds is (args[1].args[0] == 0) else ''}in SMM"
     if op == "eq" and args[0].op == "and":
         return _masked(condition, holds)
     if op == "eq" and args[0].op == "or":
         return f"{value_words(args[0].args[0])} has {'no' if holds else 'some'} bits that this processor does not allow"
     if op == "eq":
-        return f"{_span(args[0])} {negation}{value_words(args[1])}"
+        words = _named(args[0], args[1].args[0]) if args[1].op == "const" else value_words(args[1])
+        return f"{_span(args[0])} {negation}{words}"
     if not args[0].reads:
         return f"{_span(args[1])} {'at least' if holds else 'less than'} {value_words(args[0])}"
     if args[0].op == "add":
@@ -204,9 +247,14 @@ def _supported(fact: Bits, mask: Bits, yes: bool) -> str:
     return f"{'bit' if name.args[0] != 'activity_states' else 'number'} {number} of {value_words(name)} is {int(yes)}"
 
 
-def _choices(values: Iterable[int]) -> str:
-    words = [_digits(value) for value in values]
+def _choices(values: Iterable[int], bits: Bits) -> str:
+    words = [digits(value) if _is_code_or_data(bits) else _named(bits, value) for value in values]
     return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
+
+
+def _is_code_or_data(bits: Bits) -> bool:
+    """Whether the type is that of a code or data segment, of which the names say less than the numbers."""
+    return _is_type(bits) and bits.args[0].args[0] not in ("guest_tr_access_rights", "guest_ldtr_access_rights")
 
 
 def activates(condition: Cond) -> bool:

@@ -217,13 +217,17 @@ def _decide(judged: Judged, knowledge: Knowledge, control: tuple[str, int], *cas
     ]
     fails = [{index for index in open_ones if _violated(judged.findings[index].check, one).truth is True} for one in evaluators]
     for index in sorted(fails[0]):
-        check = judged.findings[index].check
-        twins = [other for other in fails[1] if judged.findings[other].check.must.reads == check.must.reads]
+        twins = [other for other in fails[1] if _own(judged.findings[other]) == _own(judged.findings[index])]
         if twins:
             twin = Twin(judged.findings[twins[0]].check, reads, bit, 0) if twins[0] != index else None
             judged.findings[index] = replace(
                 judged.findings[index], verdict=Verdict.VIOLATED, missing=frozenset(), facts=frozenset(), twin=twin
             )
+
+
+def _own(finding: Finding) -> frozenset[str]:
+    """What a check is about: what it reads beside the controls that say how."""
+    return frozenset(name for name in finding.check.must.reads if name not in (_PRIMARY, _SECONDARY, _ENTRY)) or finding.check.must.reads
 
 
 def _violated(check: Check, evaluator: Evaluator) -> Judgement:

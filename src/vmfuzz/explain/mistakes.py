@@ -57,7 +57,8 @@ def encoding_mistakes(dump: Dump, stopping: frozenset[str]) -> list[Mistake]:
             what = f"that is the encoding of {spoken(target.name)}"
         follows = f"The encoding of {spoken(meant.name)} is {meant.encoding:04X}H. "
         if item.field not in right:
-            kept = "keeps 0" if dump.zeroed else "is never written (it holds 0 if the VMCS region was zeroed)"
+            usable = " (bit 16 = 0: usable)" if meant.name.endswith("_access_rights") else ""
+            kept = f"keeps 0{usable}" if dump.zeroed else "is never written (it holds 0 if the VMCS region was zeroed)"
             if meant.encoding in landing:
                 kept = f"gets what is meant for {landing[meant.encoding].name}"
             follows += f"That field {kept}"

@@ -15,7 +15,7 @@ from typing import Final
 
 from vmfuzz.arch.controls import CONTROL_WORDS, Entry, Exit, Primary
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.arch.registers import CR0, CR4, EFER
+from vmfuzz.arch.registers import AR, CR0, CR4, EFER, PDPTE
 from vmfuzz.explain.atoms import edits, obstacles
 from vmfuzz.explain.infer import Knowledge
 from vmfuzz.explain.judge import Finding, Judged, Judging, Verdict, judge
@@ -50,6 +50,15 @@ _PREMISE: Final = 0.02
 _RELUCTANT: Final = {"guest_rflags": 0.4, "guest_cr0": 0.3, "guest_cr4": 0.2, "guest_rip": 2.0, "guest_activity_state": 0.1}
 
 
+#: Host selectors that must not be null: what they are to be set to, which only the program knows.
+_OWN_SELECTORS: Final[Mapping[str, str]] = {
+    "host_cs_selector": "the selector of your code segment (what CS holds), with bits 2:0 = 0",
+    "host_ss_selector": "the selector of your stack segment (what SS holds), with bits 2:0 = 0",
+    "host_tr_selector": "the selector of your TSS (what STR gives), with bits 2:0 = 0",
+}
+_BUSY_16_BIT_TSS: Final = 3
+
+
 @dataclass(frozen=True)
 class Change:
     """One field to change: from `old` (None where the dump does not give it) to `new`."""
@@ -58,6 +67,11 @@ class Change:
     old: int | None
     new: int
 
+    @property
+    def own(self) -> str:
+        """What the field is to hold where only the program knows the number, which `new` then is an example of; else ""."""
+        return _OWN_SELECTORS.get(self.field, "") if self.old == 0 else ""
+
 
 @dataclass(frozen=True)
 class Repair:
@@ -65,6 +79,8 @@ class Repair:
 
     changes: tuple[Change, ...]
     undecided: int
+    #: whether the causes name other fields that have to change as well
+    partial: bool = False
 
 
 @cache
@@ -185,6 +201,8 @@ def _price(name: str, value: int, start: Mapping[str, Partial]) -> float:
     bits = ((have.value ^ value) & have.known).bit_count()
     if name == "guest_activity_state" and value:
         bits += 50  # to let the guest sleep is no repair that anybody wants
+    if name.startswith("guest_pdpte") and have.value & ~value & 1 << PDPTE.P:
+        bits += 50  # nor is it one to take away the pages that the entry maps
     mode = _MODE_BITS.get(name, 0) & have.known
     modes = _CLEARS_MODE * (have.value & ~value & mode).bit_count() + _SETS_MODE * (value & ~have.value & mode).bit_count()
     return 1.0 + 0.01 * bits + modes + _RELUCTANT.get(name, 0.0) + (0.5 if name in _CONTROL_FIELDS else 0.0)
@@ -200,7 +218,11 @@ def _moves(finding: Finding, values: Mapping[str, Partial], knowledge: Knowledge
     for condition, wanted in (*((rule, True) for rule in rules), (check.when, False)):
         for obstacle in obstacles(condition, wanted, evaluator):
             for name, value in edits(obstacle, evaluator, width):
-                if (wanted is False and not _may_end_premise(name, check)) or not _given(name, values):
+                if (
+                    (wanted is False and not _may_end_premise(name, check))
+                    or not _given(name, values)
+                    or _is_16_bit_tss(name, value, values)
+                ):
                     continue
                 extra = _PREMISE
                 if wanted:
@@ -208,6 +230,16 @@ def _moves(finding: Finding, values: Mapping[str, Partial], knowledge: Knowledge
                     extra = _HALF_WAY * sum(after.judge(rule).truth is not True for rule in rules)
                 moves[name, value] = min(extra, moves.get((name, value), extra))
     return [(name, value, extra) for (name, value), extra in moves.items()]
+
+
+def _is_16_bit_tss(name: str, value: int, values: Mapping[str, Partial]) -> bool:
+    """Whether an edit gives a guest that shows itself to be a 64-bit one (EFER.LMA, CS.L) the type of TR that only others may have."""
+    if name != "guest_tr_access_rights" or value & 0xF != _BUSY_16_BIT_TSS:
+        return False
+    return any(
+        field in values and values[field].value & values[field].known & 1 << bit
+        for field, bit in (("guest_ia32_efer", EFER.LMA), ("guest_cs_access_rights", AR.L))
+    )
 
 
 def _may_end_premise(name: str, check: Check) -> bool:

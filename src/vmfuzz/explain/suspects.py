@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from vmfuzz.arch.registers import AR
+from vmfuzz.arch.controls import Secondary
+from vmfuzz.arch.registers import AR, EFER
 from vmfuzz.explain.atoms import spoken
+from vmfuzz.explain.english import activates, condition_words
 from vmfuzz.explain.judge import Finding, Verdict
 from vmfuzz.explain.teach import fault_lines, premises
-from vmfuzz.model.expr import Cond
+from vmfuzz.model.expr import Cond, operand
 from vmfuzz.model.partial import Evaluator
 from vmfuzz.model.wording import bit_name
 
 #: What may be missing from a text that makes a fault with these only a suspicion.
 _MAY_BE_MISSING: Final = frozenset({"vm_entry_controls", "guest_rflags", "guest_ia32_debugctl"})
 _ENTRY: Final = "vm_entry_controls"
+_SECONDARY: Final = "secondary_processor_based_controls"
 _RIGHTS: Final = "_access_rights"
 _MOST: Final = 3
+_ALL: Final = (1 << 64) - 1
+_CONTROLS: Final = frozenset({_SECONDARY, "primary_processor_based_controls"})
+#: Bits that every processor allows that runs a 64-bit kernel. Host CR4 is what a kernel runs with, so that all of its bits are.
+_USUAL_BITS: Final[dict[str, int]] = {
+    **dict.fromkeys(("guest_ia32_efer", "host_ia32_efer"), 1 << EFER.SCE | 1 << EFER.LME | 1 << EFER.LMA | 1 << EFER.NXE),
+    "host_cr4": _ALL,
+}
 
 
 def suspicions(undecided: Iterable[Finding], usual: Evaluator, certain: Evaluator, source: dict[str, str]) -> list[str]:
@@ -26,8 +36,10 @@ def suspicions(undecided: Iterable[Finding], usual: Evaluator, certain: Evaluato
     `usual` knows the usual processor's capabilities, `certain` only those that are certain; `source`: capability fact -> the MSR that holds it.
     """
     found: dict[str, list[str]] = {}  # what a fault rests on -> the faults
+    weak: dict[str, list[str]] = {}  # what is said only where nothing else is suspect
     for finding in undecided:
         check = finding.check
+        into = found
         if finding.verdict is Verdict.DEPENDS and not finding.missing and check.ambiguity:
             faults, unless = (
                 fault_lines(check.must, usual),
@@ -35,12 +47,38 @@ def suspicions(undecided: Iterable[Finding], usual: Evaluator, certain: Evaluato
             )
         elif not finding.missing and finding.facts:
             faults, unless = _open_bits(check.must, certain, source), ""
+            into = weak
+        elif allowed := _only_unrestricted(finding, usual):
+            faults, unless = allowed, ""
         else:
             faults, unless = _without_premise(finding, usual)
         for fault in faults:
-            if not any(fault in others for others in found.values()):
-                found.setdefault(unless or fault, []).append(fault)
-    return [f"{'; '.join(faults)}{unless if unless not in faults else ''}" for unless, faults in found.items()][:_MOST]
+            if not any(fault in others for others in into.values()):
+                into.setdefault(unless or fault, []).append(fault)
+    return [f"{'; '.join(faults)}{unless if unless not in faults else ''}" for unless, faults in (found or weak).items()][:_MOST]
+
+
+def _only_unrestricted(finding: Finding, usual: Evaluator) -> list[str]:
+    """A value that only an unrestricted guest may have, where the text does not show whether it is one."""
+    check = finding.check
+    fields = finding.missing - _MAY_BE_MISSING
+    if check.must.op != "any" or not any(name.endswith("_controls") for name in fields) or not fields <= frozenset(check.must.reads):
+        return []
+    if usual.judge(check.when).truth is False:
+        return []
+    open_ways = [part for part in check.must.args if usual.judge(part).truth is None]
+    if len(open_ways) != 1 or open_ways[0].op != "all":
+        return []
+    pieces = open_ways[0].args
+    held = [piece for piece in pieces if usual.judge(piece).truth is True and not piece.reads <= _CONTROLS]
+    wanted = [piece for piece in pieces if usual.judge(piece).truth is not True and not activates(piece)]
+    if not held or len(wanted) != 1 or not _is_unrestricted(wanted[0]):
+        return []
+    return [f"{' and '.join(map(condition_words, held))}, which is allowed only if {condition_words(wanted[0])}; the text does not show it"]
+
+
+def _is_unrestricted(part: Cond) -> bool:
+    return part.op == "bit" and part.reads == {_SECONDARY} and part.args[1] == Secondary.UNRESTRICTED_GUEST
 
 
 def _without_premise(finding: Finding, usual: Evaluator) -> tuple[list[str], str]:
@@ -93,7 +131,9 @@ def _open_bits(must: Cond, evaluator: Evaluator, source: dict[str, str]) -> list
     names, facts = sorted(field.reads), sorted(fact.caps)
     if field.op != "operand" or len(facts) != 1:
         return []
-    bits = evaluator.value(field).value & ~evaluator.value(fact).known & (1 << 64) - 1
+    bits = evaluator.value(field).value & ~evaluator.value(fact).known & ~_USUAL_BITS.get(names[0], 0) & _ALL
+    if names == ["guest_cr4"]:
+        bits &= ~evaluator.value(operand("host_cr4", 64)).value  # what the kernel runs with is allowed
     numbers = [index for index in range(64) if bits >> index & 1]
     if not numbers or len(numbers) > 8:
         return []

@@ -34,6 +34,7 @@ _TPR: Final = (
     "The TPR threshold is compared with bits 7:4 of VTPR (byte 80H of the virtual-APIC page); the guest exits when VTPR falls below it. A threshold above "
     "VTPR would make it exit at once, and is refused unless APIC accesses or interrupt delivery are virtualized."
 )
+_BUT: Final = ", but must be "
 #: Beginning of a check's id -> the reason; the longest beginning that fits is taken.
 _WHY: Final = {
     "basic": "VMLAUNCH and VMRESUME first look at the processor, not at the fields: there must be a current VMCS, in the right launch state.",
@@ -171,11 +172,29 @@ def fault_lines(condition: Cond, evaluator: Evaluator) -> list[str]:
         # a control and those that activate its word: that the control be 0 is what the check is about
         parts = [~part for part in condition.args[0].args]
         own = [part for part in parts if not activates(part)] or parts
-        return ["; or: ".join(dict.fromkeys(line for part in own for line in fault_lines(part, evaluator)))]
+        return [_either([line for part in own for line in fault_lines(part, evaluator)])]
     if condition.op != "any":
         return list(dict.fromkeys(in_words(obstacle, evaluator) for obstacle in obstacles(condition, True, evaluator)))
-    ways = [_way(part, evaluator) for part in condition.args]
-    return ["; or".join(dict.fromkeys(way for way in ways if way)).removeprefix(": ")]
+    ways = list(dict.fromkeys(way for way in (_way(part, evaluator) for part in condition.args) if way))
+    if all(way.startswith(": ") for way in ways):
+        return [_either([way.removeprefix(": ") for way in ways])]
+    return ["; or".join(ways).removeprefix(": ")]
+
+
+def _either(faults: list[str]) -> str:
+    """Faults of which one is to be mended: "X is 7, but must be 0 or 6", "either X must be 1 (it is 0) or Y must be 0 (it is 1)"."""
+    faults = list(dict.fromkeys(faults))
+    parts = [fault.split(_BUT) for fault in faults]
+    if len(faults) == 1 or any(len(part) != 2 or "; " in part[1] for part in parts):
+        return "; or: ".join(faults)
+    if len({part[0] for part in parts}) == 1:
+        return f"{parts[0][0]}{_BUT}{' or '.join(part[1] for part in parts)}"
+    said = []
+    for now, wanted in parts:
+        verb = " are " if " are " in now else " is "
+        subject, _, value = now.rpartition(verb)
+        said.append(f"{subject} must be {wanted} ({'they are' if verb == ' are ' else 'it is'} {value})")
+    return f"either {' or '.join(said)}"
 
 
 def _way(part: Cond, evaluator: Evaluator) -> str:

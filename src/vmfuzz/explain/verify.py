@@ -13,6 +13,7 @@ from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS, Area
 from vmfuzz.arch.outcomes import Kind, Outcome
 from vmfuzz.errors import VmfuzzError
+from vmfuzz.explain.advice import numbers_of
 from vmfuzz.explain.answer import Answer
 from vmfuzz.model.partial import Partial
 from vmfuzz.state.profiles import capabilities, profile_names
@@ -92,7 +93,7 @@ def _changes(answer: Answer, concerned: set[str]) -> dict[str, int]:
     """What the answer changes, where all of it can be carried over; else nothing."""
     if answer.encodings_are_the_cause:
         return _carried(answer.judged.values, concerned)
-    if not answer.repairs:
+    if not answer.repairs or answer.repairs[0].partial:
         return {}
     changes = {change.field: change.new for change in answer.repairs[0].changes}
     able = all((FIELDS[name].area is Area.GUEST and name not in _OWN) or name in _EVENT or name == "guest_cr3" for name in changes)
@@ -124,7 +125,7 @@ def _sentence(cpu: str, before: Outcome, carried: int, cr3: bool) -> str:
     fields = f"{carried} field{'s' if carried != 1 else ''} of guest state and event"
     over = f"the faulty bits of CR3{f', {fields}' if carried else ''}" if cr3 else fields
     return (
-        f"Tried on an emulated CPU ({cpu}): with the values above the entry fails ({before.short()}), with the change it succeeds. "
+        f"Tried on an emulated CPU ({cpu}): with the values above the entry fails ({numbers_of(before)}), with the change it succeeds. "
         f"Carried over: {over}. Not carried over: controls, host state, RIP, RSP, {'the rest of CR3' if cr3 else 'CR3'} and other addresses, "
         "which are the emulated CPU's own."
     )
