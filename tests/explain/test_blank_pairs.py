@@ -76,7 +76,6 @@ def test_whose_pairs_are_stands_before_the_first(head: str) -> None:
         "cr0 0x80000031 and cr4 0x2020 are wrong",
         "cr0 31 cr4 2020",
         "cr0 0x31 something 0x5",
-        "cr0 0x31 cr0 0x33",
         "mov cr0 0x31",
     ],
 )

@@ -11,8 +11,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.names import PARTS, match_label, normalise
-from vmfuzz.explain.numbers import NUMBER
+from vmfuzz.explain.numbers import NUMBER, read_number
 from vmfuzz.explain.text import Line
 
 #: A register, by itself or as the guest's or the host's.
@@ -100,8 +101,8 @@ def _fields(text: str) -> str:
             return ""
         found[pair["name"]] = pair["value"]
         end = pair.end()
-    if len(found) < 2:
-        return ""
+    if len(found) < 2 or all(_is_encoding(name, value) for name, value in found.items()):
+        return ""  # (a list of encodings is no list of values)
     whose = f"{area['area']} " if area else ""
     return ", ".join(f"{whose}{name}={value}" for name, value in found.items())
 
@@ -112,3 +113,8 @@ def _is_known(name: str, before: Iterable[str]) -> bool:
         return False
     beside_pin = any(normalise(other)[:1] == ("pin",) for other in before)
     return (name.lower() in _BESIDE_PIN and beside_pin) or (len(match_label(name).fields) == 1 and words != ("proc",))
+
+
+def _is_encoding(name: str, value: str) -> bool:
+    fields = match_label(name).fields
+    return len(fields) == 1 and FIELDS[fields[0]].encoding == read_number(value, True)
