@@ -303,3 +303,19 @@ def test_a_first_line_without_the_prefix_of_the_lines_below_may_have_lost_its_be
     dump = read_text(text)[0]
     assert set(dump.readings) == {"vm_exit_controls", "vm_entry_controls"}
     assert any("the text may begin within this line" in warning for warning in dump.warnings)
+
+
+def test_rsp_and_rip_of_xens_host_before_the_heading_are_not_the_guests():
+    """Xen before 4.6 prints the host's RSP first, and shuffled lines do not tell which Xen it was; the guest's have copies behind them."""
+    head = "(XEN) Sysenter RSP=ffff83043ff0ffc0 CS:RIP=e008:ffff82c480220d00\n(XEN) RSP = 0xffff83043ff0ff90  RIP = 0xffff82c4801d5d70\n"
+    again = "(XEN) RSP = 0x00000000000afff8 (0x00000000000afff8)  RIP = 0x0000000000001000 (0x0000000000001000)\n"
+    rest = "(XEN) *** Guest State ***\n" + again + "(XEN) Sysenter RSP=fffffe0000003000 CS:RIP=0010:ffffffff81a01600\n"
+    for dump in read_text(head + rest):
+        assert dump.readings.get("guest_rsp") is None or dump.readings["guest_rsp"].value == 0xAFFF8
+        assert "guest_ia32_sysenter_cs" not in dump.readings or dump.readings["guest_ia32_sysenter_cs"].value == 0x10
+
+
+def test_a_text_that_ends_behind_rflags_may_have_lost_half_of_it():
+    """KVM prints 8 digits, Xen 4.4 prints 16, and DR7 stands behind them in both."""
+    dump = read_text("(XEN) *** Guest State ***\n(XEN) CR3: actual=0x0000000012345000, target_count=0\n(XEN) RFLAGS=0x00000000")[0]
+    assert "guest_rflags" not in dump.readings

@@ -425,9 +425,12 @@ def columns(text: str, width: int, prefix: str) -> str:
     return "".join(line[at : at + width] + "\n" for line in whole for at in range(0, len(line), width))
 
 
-@pytest.mark.parametrize("prefix", ["(XEN) ", "[  417.100001] "])
 @pytest.mark.parametrize("width", [72, 80, 90])
-@pytest.mark.parametrize("body", [KVM, XEN], ids=["KVM", "Xen"])
+@pytest.mark.parametrize(
+    ("body", "prefix"),
+    [(KVM, "[  417.100001] "), (KVM, "kernel: "), (XEN, "[  417.100001] "), (XEN, "(XEN) ")],
+    ids=["KVM", "kernel", "Xen", "(XEN)"],
+)
 def test_lines_that_a_console_broke_at_a_column(body, width, prefix):
     (dump,) = read_text(columns(body, width, prefix))
     assert (values(dump), dump.warnings) == (values(read_text(body)[0]), [])

@@ -198,7 +198,7 @@ def _place(tokens: list[Token], dump: Dump, in_time: bool) -> bool:
     for first, second in pairwise(tokens):
         if first.line == second.line and {first.ending, second.ending} == {"rip", "rsp"} and not first.section:
             # KVM and Xen print the guest's RSP before its RIP, the host's RIP before its RSP; Xen's copies stand behind the guest's
-            of_guest = first.copied if first.old else first.ending == "rsp"
+            of_guest = first.copied if first.of_xen else first.ending == "rsp"
             first.section = second.section = GUEST if of_guest else HOST
     marks = [(index, token.section) for index, token in enumerate(tokens) if token.section not in ("", "beside", "apart")]
     order = [SECTIONS.index(section.lstrip("*")) for _, section in marks]

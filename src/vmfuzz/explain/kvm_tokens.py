@@ -98,8 +98,8 @@ class Token:
     opened: int = 0
     #: Xen's own copy of the register stands behind the value, in brackets
     copied: bool = False
-    #: the dump is one of Xen before 4.6, which prints the host's RSP before its RIP, and some controls beside the guest's state
-    old: bool = False
+    #: the dump is one of Xen, which prints copies of RSP and RIP behind the guest's; before 4.6 the host's RSP stood before its RIP
+    of_xen: bool = False
     #: the text ends with this value, and it has fewer digits than the programs print
     cut: bool = False
 
@@ -234,10 +234,11 @@ def tokens_of(lines: list[Line], dump: Dump, unfinished: bool) -> tuple[list[Tok
         for token in scanner.tokens[before:] if wrapped or copied else ():
             token.copied = copied
             token.opened = token.opened or -wrapped
-    if any(_OLD_XEN.match(line.text) for line in lines):
-        for token in scanner.tokens:
-            token.section = "apart" if token.field in APART else token.section
-            token.old = True
+    old = any(_OLD_XEN.match(line.text) for line in lines)
+    xen = old or any("(XEN)" in line.raw for line in lines)
+    for token in scanner.tokens if xen else ():
+        token.section = "apart" if old and token.field in APART else token.section
+        token.of_xen = True
     _note_cut(scanner.tokens, joined, unfinished)
     return scanner.tokens, astray
 
@@ -249,8 +250,8 @@ def _note_cut(tokens: list[Token], joined: str, unfinished: bool) -> None:
         kind = last.key.split()[-1]
         usual = max((digits(token.value) for token in tokens if token.key.split()[-1:] == [kind]), default=0)
         short = digits(last.value) < max(usual, usual_digits(last.field or f"guest_{last.ending}"))
-        # "(effective)" may have stood behind EFER's value
-        last.cut = short or digits(last.value) not in (4, 5, 8, 16) or last.key == "EFER"
+        # "(effective)" may have stood behind EFER's value; RFLAGS has 8 digits or 16, and DR7 behind it
+        last.cut = short or digits(last.value) not in (4, 5, 8, 16) or last.key in ("EFER", "RFLAGS")
 
 
 def usual_digits(field: str) -> int:
