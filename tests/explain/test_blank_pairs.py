@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
-from vmfuzz.explain.dump import Dump
-from vmfuzz.explain.reading import read_text
+from one_dump import read, values
 
 PARTS = ("selector", "base", "limit", "access_rights")
-
-
-def read(text: str) -> Dump:
-    (dump,) = read_text(text)
-    return dump
-
-
-def values(text: str) -> dict[str, int]:
-    return {name: reading.value for name, reading in read(text).readings.items()}
 
 
 def register(name: str, *parts: int) -> dict[str, int]:

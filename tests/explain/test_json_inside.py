@@ -6,8 +6,8 @@ import json
 import time
 
 import pytest
+from one_dump import read, values
 
-from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.reading import read_text
 
 OBJECT = {
@@ -15,15 +15,6 @@ OBJECT = {
     "guest": {"cr0": "0x80050033", "rip": "0x1000", "activity_state": "0x1", "cs": {"selector": "0x10", "ar": "0xa09b"}},
     "host": {"cr0": 2147483697, "cr3": 4096},
 }
-
-
-def read(text: str) -> Dump:
-    (dump,) = read_text(text)
-    return dump
-
-
-def values(text: str) -> dict[str, int]:
-    return {name: reading.value for name, reading in read(text).readings.items()}
 
 
 @pytest.mark.parametrize("indent", [None, 2])

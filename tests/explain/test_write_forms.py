@@ -3,18 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from vmfuzz.explain.dump import Dump
-from vmfuzz.explain.reading import read_text
-
-
-def read(text: str) -> Dump:
-    (dump,) = read_text(text)
-    return dump
-
-
-def values(text: str) -> dict[str, int]:
-    return {name: reading.value for name, reading in read(text).readings.items()}
+from one_dump import read, values
 
 
 @pytest.mark.parametrize(
