@@ -27,11 +27,11 @@ from typing import Any, Final
 from agreement_page import agreement_page
 from checks_page import checks_page
 
-from vmfuzz.campaign.corpus import write_text
 from vmfuzz.campaign.store import has_campaign
 from vmfuzz.cli.run import Count
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND
 from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.files import write_text
 
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"

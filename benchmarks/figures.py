@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from vmfuzz.files import write_text
+
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 VMFUZZ: Final = (sys.executable, "-c", "from vmfuzz.cli.main import main; main()")
@@ -48,7 +50,7 @@ def main() -> None:
         new = BLOCK.sub(lambda match: match[1] + printed(match[2], match[3]), text)
         new = MADE_WITH.sub(f"<!-- figures made with hypothesis {metadata.version('hypothesis')} -->", new)
         if new != text:
-            page.write_text(new, encoding="utf-8")
+            write_text(page, new)
             print(f"wrote {page.relative_to(ROOT)}")
 
 

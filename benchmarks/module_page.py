@@ -15,6 +15,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from vmfuzz.files import write_text
+
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "bare-metal.md"
 CAMPAIGNS: Final = ROOT / "docs" / "report" / "module.jsonl"
@@ -109,7 +111,7 @@ def main() -> None:
     """Write the block anew."""
     text = PAGE.read_text(encoding="utf-8")
     block = tables(campaigns(CAMPAIGNS.read_text(encoding="utf-8")))
-    PAGE.write_text(BLOCK.sub(lambda match: match[1] + block + match[3], text), encoding="utf-8")
+    write_text(PAGE, BLOCK.sub(lambda match: match[1] + block + match[3], text))
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from vmfuzz.campaign.cluster import ClusterRun, Part
-from vmfuzz.campaign.corpus import write_text
 from vmfuzz.campaign.store import Store
 from vmfuzz.errors import UsageError
+from vmfuzz.files import write_text
 
 FACTS: Final = "cluster.json"
 _SCHEMA: Final = "vmfuzz-cluster-1"

@@ -7,7 +7,6 @@ that none is ever half written.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
 import json
@@ -21,7 +20,8 @@ from typing import Any, Final
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.campaign.case import Case, is_memory, require_key
 from vmfuzz.campaign.trial import Observation
-from vmfuzz.errors import EnvironmentUnusable, UsageError
+from vmfuzz.errors import UsageError
+from vmfuzz.files import read_json, write_text
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.known_deviations import DEVIATIONS
 from vmfuzz.state.vmcs import parse_number
@@ -306,50 +306,9 @@ def save(directory: Path, entry: Entry, path: Path | None = None) -> Path:
     return path
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file aside, flush it to the disk, and rename it; raises EnvironmentUnusable when that fails.
-
-    A device or a pipe (`-o /dev/stdout`) is written to as it is: a rename would put a file in its place.
-    """
-    if path.exists() and not path.is_file():
-        try:
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise EnvironmentUnusable(f"cannot write {path}: {error.strerror}") from None
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise EnvironmentUnusable(f"cannot write {path}: {error.strerror}; what was there before is as it was") from None
-
-
-def require_writable(path: Path) -> None:
-    """Raise EnvironmentUnusable where `write_text` could not write the file, before there is anything to write."""
-    place = path.parent
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if path.is_dir():
-        raise EnvironmentUnusable(f"cannot write {path}: it is a directory")
-    if not (path.exists() and not path.is_file()) and not (place.is_dir() and os.access(place, os.W_OK)):
-        raise EnvironmentUnusable(f"cannot write {path}: {place} is no directory that can be written")
-
-
 def load(path: Path) -> Entry:
     """Read an entry; raises UsageError that names the file and what is wrong with it."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not JSON: {error}") from None
+    data = read_json(path)
     try:
         return from_json(data)
     except UsageError as error:

@@ -14,11 +14,12 @@ from typing import Final
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.campaign.case import is_memory
 from vmfuzz.campaign.compare import Comparison
-from vmfuzz.campaign.corpus import CAPABILITIES, Entry, Processor, Result, fingerprint, write_text
+from vmfuzz.campaign.corpus import CAPABILITIES, Entry, Processor, Result, fingerprint
 from vmfuzz.campaign.trial import MOST_COLUMNS, Observation, Trial
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import REMOTE, Executor, open_executor
 from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.files import write_text
 from vmfuzz.state.profiles import capabilities as profile_capabilities
 from vmfuzz.state.profiles import known_good, profile_names
 

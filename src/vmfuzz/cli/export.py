@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from vmfuzz.campaign.corpus import write_text
 from vmfuzz.campaign.export import FORMATS, export_entry
 from vmfuzz.cli.places import find_entry, place_option, stand_in
 from vmfuzz.errors import UsageError
+from vmfuzz.files import require_writable, write_text
 
 
 @click.command()
@@ -24,6 +24,8 @@ def export(id: str, form: str | None, output: Path | None, place: Path | None) -
     """Print the finding ID as a test in one of the forms."""
     if form is None:
         raise UsageError(f"say which form: {', '.join('--' + name for name in FORMATS)}")
+    if output is not None:
+        require_writable(output)
     path, entry = find_entry(place, id)
     text = export_entry(entry, stand_in(path, entry), form)
     if output is None:

@@ -11,13 +11,14 @@ from xml.etree import ElementTree
 import click
 from rich.markup import escape
 
-from vmfuzz.campaign.corpus import entry_files, load_all, require_writable, write_text
+from vmfuzz.campaign.corpus import entry_files, load_all
 from vmfuzz.campaign.replay import PREDICT_ONLY, Report
 from vmfuzz.campaign.replay import replay as replay_entries
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import entries_place, resolved
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UnknownNameError
 from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, REMOTE
+from vmfuzz.files import require_writable, write_text
 
 _EXECUTORS: Final = (*EXECUTORS, PREDICT_ONLY)
 

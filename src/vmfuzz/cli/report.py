@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from vmfuzz.campaign.corpus import write_text
-from vmfuzz.errors import EXIT_AGREEMENT, EnvironmentUnusable, UsageError
+from vmfuzz.errors import EXIT_AGREEMENT, UsageError
+from vmfuzz.files import require_writable, write_text
 from vmfuzz.report.data import gather
 from vmfuzz.report.markdown import markdown
 from vmfuzz.report.page import page
@@ -37,12 +37,13 @@ def report(sources: tuple[Path, ...], html: Path | None, as_markdown: bool, as_j
     """
     if as_markdown and as_json:
         raise UsageError("--markdown and --json are two forms of one output; give one of them")
+    if html is not None:
+        require_writable(html)
     data = gather([source for place in dict.fromkeys(sources) for source in load_all_of(place)])
     if html is not None:
-        if html.is_dir():
-            raise EnvironmentUnusable(f"cannot write the page to {html}: it is a directory; name a file")
-        write_text(html, page(data))
-        click.echo(f"wrote {html} ({html.stat().st_size / 1000:,.0f} kB)", err=True)
+        text = page(data)
+        write_text(html, text)
+        click.echo(f"wrote {html} ({len(text.encode()) / 1000:,.0f} kB)", err=True)
     if as_json:
         click.echo(json.dumps(data.to_json(), indent=1))
     elif as_markdown or html is None:

@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from vmfuzz.campaign.cluster_store import is_cluster_directory
-from vmfuzz.campaign.corpus import require_writable, to_json, write_text
+from vmfuzz.campaign.corpus import to_json
 from vmfuzz.campaign.jobs import Share, run_jobs, shares_of
 from vmfuzz.campaign.loop import Campaign, Progress, Summary
 from vmfuzz.campaign.lost import LostBatch
@@ -29,6 +29,7 @@ from vmfuzz.cli.progress import progress_display
 from vmfuzz.cli.summary import print_summary
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError, VmfuzzError
 from vmfuzz.execute.base import EXECUTORS, REMOTE, open_executor
+from vmfuzz.files import require_writable, write_text
 
 
 class Count(click.ParamType[int]):

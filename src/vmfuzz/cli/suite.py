@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from vmfuzz.campaign.corpus import save, write_text
+from vmfuzz.campaign.corpus import save
 from vmfuzz.campaign.suite import NOT_FOUND, PAIR, UNREACHABLE, Pair, Suite, entries_of
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.console import Output
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UnknownNameError
 from vmfuzz.execute.base import open_executor
+from vmfuzz.files import require_writable, write_text
 from vmfuzz.model.checks import BY_ID
 
 
@@ -36,6 +37,9 @@ def suite(checks: tuple[str, ...], cpu: str | None, output: Path | None, as_json
     for id in checks:
         if id not in BY_ID:
             raise UnknownNameError("check", id, BY_ID)
+    index_file = None if output is None else output.with_name(f"{output.name}-index.json")
+    if index_file is not None:
+        require_writable(index_file)
     with open_executor(cpu=cpu) as executor:
         trial = Trial(executor)
         maker = Suite(trial)
@@ -46,10 +50,10 @@ def suite(checks: tuple[str, ...], cpu: str | None, output: Path | None, as_json
             entries = entries_of(trial, pairs)
         name = executor.name
     index = {"schema": "vmfuzz-suite-1", "executor": name, "atoms": [pair.to_json() for pair in pairs]}
-    if output is not None:
+    if output is not None and index_file is not None:
         for entry in entries.values():
             save(output, entry)
-        write_text(output.with_name(f"{output.name}-index.json"), json.dumps(index, indent=1) + "\n")
+        write_text(index_file, json.dumps(index, indent=1) + "\n")
     disagreements = [entry for entry in entries.values() if entry.verdict == "open"]
     if as_json:
         click.echo(json.dumps(index, indent=1))

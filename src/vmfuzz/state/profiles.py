@@ -15,6 +15,7 @@ from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.errors import UnknownNameError
+from vmfuzz.files import write_text
 from vmfuzz.state.vmcs import Vmcs
 
 _DIRECTORY = resources.files("vmfuzz.state") / "profiles"
@@ -71,5 +72,5 @@ def write_profile(directory: Path, name: str, caps: Capabilities, vmcs: Vmcs) ->
     """Write one profile; returns its path."""
     path = directory / f"{name}.json"
     data = {"capabilities": caps.to_json(), "known_good": vmcs.to_json()}
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(data, indent=1) + "\n")
     return path
