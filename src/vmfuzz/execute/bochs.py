@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
-from vmfuzz.arch.capabilities import CAPABILITY_MSRS, Capabilities
-from vmfuzz.arch.fields import BY_ENCODING, FIELDS
-from vmfuzz.arch.outcomes import Kind, Outcomes
-from vmfuzz.errors import ExecutorError, UnknownNameError, UsageError
-from vmfuzz.execute.abi import constants, names_of, struct_dtype
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute.bochs_library import MODELS, bochs_library
-from vmfuzz.execute.bochs_process import BochsProcess, WorkerDied
-from vmfuzz.execute.containment import Containment
-from vmfuzz.execute.family import Arena, Family, pairs
-from vmfuzz.state.batch import VmcsBatch
+from vmfuzz.execute.bochs_process import BochsProcess
+from vmfuzz.execute.engine_executor import EngineExecutor
 from vmfuzz.state.vmcs import Vmcs
 
 #: The Intel CPU models with VMX of the pinned version: name -> number in Bochs' parameter "cpu.model".
 CPU_MODELS: Final = MODELS
 DEFAULT_CPU: Final = "corei7_skylake_x"
 
-_EFER: Final = 0xC000_0080
-_RTIT_CTL: Final = 0x570
-_HOST_CR4: Final = FIELDS["host_cr4"].encoding
-_MAX_RERUNS: Final = 20
-_Selection = npt.NDArray[np.intp]
 
-
-class BochsExecutor:
+class BochsExecutor(EngineExecutor):
     """An emulated CPU of the given model.
 
     `hang_seconds`: how long a row may take before its worker is ended and replaced.
@@ -43,6 +27,8 @@ class BochsExecutor:
     bochscpu-python, which then runs. Raises UnknownNameError for an unknown model,
     EnvironmentUnusable when the emulated CPU or the native build is missing.
     """
+
+    _process: BochsProcess
 
     def __init__(
         self,
@@ -58,277 +44,26 @@ class BochsExecutor:
             raise UnknownNameError("CPU model", cpu, CPU_MODELS)
         self.cpu = cpu
         self.library = bochs_library(python)
-        self.paranoid = paranoid
-        self.contain = contain
-        self._closed = False
-        #: engine runs repeated because fields had drifted, and rows run in all, counting repetitions
-        self.reruns = 0
-        self.rows_executed = 0
-        self._process = BochsProcess(self.library, self.library.model(cpu), hang_seconds=hang_seconds, plain_tlb_flush=plain_tlb_flush)
-        #: targets that some exit changed although they were no column, written back after every row that enters;
-        #: RFLAGS from the start, because an exit on a fault saves it with RF set
-        self._restored = {FIELDS["guest_rflags"].encoding}
-        self._messages: dict[str, int] = {}
-        #: what no longer held the base's values after the last run, although it was written back after each row
-        self._drifting: set[int] = set()
-        try:
-            self._capabilities, self._facts = self._probe()
-            if self._capabilities.has("la57"):
-                self._process.small_pages = True
-                self._process.restart()
-            self._known_good = self._capture()
-        except BaseException:
-            self.close()
-            raise
-        self.containment = Containment(self._capabilities, self._known_good)
-
-    # The Executor interface
+        process = BochsProcess(self.library, self.library.model(cpu), hang_seconds=hang_seconds, plain_tlb_flush=plain_tlb_flush)
+        super().__init__(process, paranoid=paranoid, contain=contain)
 
     @property
     def name(self) -> str:
         """What executes, for reports; a version other than the pinned one is named."""
         return f"bochs {self.cpu}" if self.library.is_pinned else f"bochs@{self.library.version} {self.cpu}"
 
-    def capabilities(self) -> Capabilities:
-        """What the emulated CPU reports."""
-        return self._capabilities
-
-    def known_good(self) -> Vmcs:
-        """The VMCS captured from the emulated CPU's own state."""
-        return self._known_good
-
-    def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
-        """The outcome of each candidate. Raises UsageError for a batch that cannot be expressed here."""
-        self._require_open()
-        if not isinstance(batch, VmcsBatch):
-            if not batch:
-                return Outcomes.empty(0)
-            batch = VmcsBatch.of(batch)
-        family = Family.of(batch, self.arena, self._known_good)
-        outcomes = Outcomes.empty(len(batch))
-        runnable = np.arange(len(batch))
-        if self.contain:
-            refused = self.containment.refused(batch)
-            self._note_refusals(outcomes, refused.rule, refused.rules)
-            runnable = np.flatnonzero(refused.rule < 0)
-        self._write_family(family)
-        per_chunk = constants()["EMU_ROWS_BYTES"] // self._row_bytes(len(family.targets))
-        for start in range(0, len(runnable), per_chunk):
-            self._run_chunk(family, runnable[start : start + per_chunk], outcomes)
-        outcomes.messages = list(self._messages)
-        return outcomes
-
-    def not_kept(self, candidate: Vmcs) -> list[str]:
-        """Fields of a candidate, which is run once by itself, of which VMREAD gives another value than VMWRITE wrote."""
-        self._drifting = set()
-        self.run(VmcsBatch(candidate, {}, count=1))
-        return sorted(BY_ENCODING[target].name for target in self._drifting if target in BY_ENCODING)
-
-    def close(self) -> None:
-        """End the worker."""
-        self._closed = True
-        self._process.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    # Facts of the processor
-
-    @property
-    def arena(self) -> Arena:
-        """The memory that candidates may describe."""
-        layout = constants()
-        return Arena(int(self._process.request["arena_pa"]), layout["ARENA_PAGES"] * layout["PAGE"])
-
     @property
     def worker_pid(self) -> int:
         """Process id of the present worker (it changes when a worker had to be replaced)."""
         return self._process.pid
 
-    def _probe(self) -> tuple[Capabilities, dict[str, int]]:
-        request = self._command("COMMAND_PROBE")
-        msrs = {int(p["target"]): int(p["value"]) for p in request["msrs"][: int(request["msr_count"])]}
-        cpuid = {
-            (int(leaf["leaf"]), int(leaf["subleaf"])): (
-                int(leaf["eax"]),
-                int(leaf["ebx"]),
-                int(leaf["ecx"]),
-                int(leaf["edx"]),
-            )
-            for leaf in request["cpuid"][: int(request["cpuid_count"])]
-        }
-        known = {number: value for number, value in msrs.items() if number in CAPABILITY_MSRS}
-        facts = {
-            "live_efer": msrs[_EFER],
-            "live_rtit_ctl": msrs.get(_RTIT_CTL, 0),
-            "live_current_vmcs_pointer": int(request["vmcs_pa"]),
-        }
-        return Capabilities(self.cpu, known, cpuid), facts
+    def _processor(self, cpuid: dict[tuple[int, int], tuple[int, int, int, int]]) -> str:  # noqa: ARG002
+        return self.cpu
 
-    def _capture(self) -> Vmcs:
-        request = self._command("COMMAND_CAPTURE")
-        found = {int(p["target"]): int(p["value"]) for p in request["fields"][: int(request["field_count"])]}
-        #: encodings that VMWRITE accepts although the catalogue does not have them
-        self.unknown_fields = sorted(set(found) - set(BY_ENCODING))
-        # Bochs lets VMWRITE write whatever lies in its table of encodings, so capabilities have to say what
-        # exists.
-        exists = self._capabilities.has_field
-        values = {
-            BY_ENCODING[encoding].name: value
-            for encoding, value in found.items()
-            if encoding in BY_ENCODING and exists(BY_ENCODING[encoding].name)
-        }
-        # what contains the captured guest: tables that map nothing
-        walls = {"live_empty_paging": values["guest_cr3"] & ~0xFFF}
-        if "eptp" in values:
-            walls["live_empty_ept"] = values["eptp"] & ~0xFFF
-        return Vmcs({**values, **self._facts, **walls})
-
-    def _command(self, command: str) -> Any:
-        self._require_open()
-        request = self._process.request
-        request["command"] = constants()[command]
-        try:
-            self._process.call()
-        except WorkerDied as death:
-            raise ExecutorError(f"{self.name}: {command.lower().replace('_', ' ')} failed: {death.reason}") from None
-        self._check_status(request)
-        return request
-
-    def _check_status(self, request: Any) -> None:
-        status, detail = int(request["status"]), int(request["detail"])
-        if status == constants()["STATUS_DONE"]:
-            return
-        if status == constants()["STATUS_BASE_FAILED"]:
-            name = BY_ENCODING[detail].name if detail in BY_ENCODING else f"field {detail:#x}"
-            raise UsageError(f"{name}: the base of the batch writes it, but {self.name} lacks this field; leave it out")
-        if status == constants()["STATUS_BASE_NOT_LAUNCHED"]:
-            raise ExecutorError(
-                "live_launch_state = 1: the launched state is reached by entering with the known-good VMCS, "
-                f"but that did not enter ({Kind(detail).name})"
-            )
-        raise ExecutorError(f"{self.name}: the engine reports {names_of('STATUS_').get(status, status)}, detail {detail:#x}")
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise ExecutorError(f"{self.name}: the executor is closed; open another one")
-
-    # Running
-
-    def _row_bytes(self, columns: int) -> int:
-        return struct_dtype("result").itemsize + 8 * columns
-
-    def _write_family(self, family: Family) -> None:
-        """Base and columns to shared memory: the same for all chunks."""
-        request = self._process.request
-        base = pairs(family.base)
-        layout = constants()
-        self._process.view("EMU_LISTS", base.dtype, len(base))[:] = base
-        request["base_va"] = int(request["rows_va"]) - layout["EMU_ROWS"] + layout["EMU_LISTS"]
-        request["base_count"] = len(base)
-        request["columns"][: len(family.targets)] = family.column_pairs()
-        request["field_columns"] = family.field_columns
-        request["arena_columns"] = family.arena_columns
-        request["live_columns"] = family.live_columns
-        la57 = self._capabilities.has("la57") and _HOST_CR4 in family.targets
-        request["flags"] = (layout["FLAG_PARANOID"] if self.paranoid else 0) | (layout["FLAG_LA57"] if la57 else 0)
-
-    def _run_chunk(self, family: Family, rows: _Selection, outcomes: Outcomes) -> None:
-        """Run rows that fit in shared memory.
-
-        A row that kills the worker is set apart; what remains on both sides of it is run again.
-        """
-        pending = [rows]
-        while pending:
-            part = pending.pop()
-            if not len(part):
-                continue
-            try:
-                self._run_part(family, part, outcomes)
-            except WorkerDied as death:
-                culprit = int(self._process.request["current_row"])
-                self._process.restart()
-                if culprit >= len(part):
-                    raise ExecutorError(f"{self.name}: the worker died before its first row: {death.reason}") from None
-                outcomes.kind[part[culprit]] = Kind.EXECUTOR_CRASHED
-                outcomes.message[part[culprit]] = self._message_index(death.reason)
-                pending += [part[culprit + 1 :], part[:culprit]]
-
-    def _run_part(self, family: Family, rows: _Selection, outcomes: Outcomes) -> None:
-        """Run rows until no field drifts any more, then take over their outcomes."""
-        results = self._write_rows(family, rows)
-        restored = self._restored | family.saved()
-        request = self._process.request
-        for _ in range(_MAX_RERUNS):
-            values = {target: family.base.get(target, 0) for target in restored if target not in family.targets}
-            request["restore"][: len(values)] = pairs(values)
-            request["restore_count"] = len(values)
-            results[:] = np.zeros((), results.dtype)
-            request["command"] = constants()["COMMAND_RUN"]
-            self._process.call()
-            self._check_status(request)
-            self.rows_executed += len(rows)
-            self._drifting = self._drifted(family)
-            drifted = self._drifting - restored
-            if not drifted:
-                break
-            restored |= drifted
-            self._restored |= drifted
-            self.reruns += 1
-        else:
-            raise ExecutorError(f"{self.name}: fields keep drifting after {_MAX_RERUNS} runs: {sorted(map(hex, restored))}")
-        self._collect(results, rows, outcomes)
-
-    def _write_rows(self, family: Family, rows: _Selection) -> npt.NDArray[Any]:
-        """Rows to shared memory; returns the view of where their results will be."""
-        columns, result = len(family.targets), struct_dtype("result")
-        stride = self._row_bytes(columns)
-        request = self._process.request
-        request["row_bytes"], request["first_row"], request["row_count"] = stride, 0, len(rows)
-        area = self._process.view("EMU_ROWS", np.uint8, stride * len(rows))
-        values = np.ndarray((len(rows), columns), np.uint64, area, result.itemsize, (stride, 8))
-        family.rows(rows, values)
-        return np.ndarray((len(rows),), result, area, 0, (stride,))
-
-    def _drifted(self, family: Family) -> set[int]:
-        """Fields and words of the arena outside the columns that no longer hold the base's values."""
-        request = self._process.request
-        found = {int(encoding) for encoding in request["drift"][: int(request["drift_count"])]}
-        bit = 1 << constants()["TARGET_ARENA_BIT"]
-        words = self._process.view("EMU_ARENA", np.uint64, self.arena.size // 8)
-        expected = {target & ~bit: value for target, value in family.base.items() if target & bit}
-        for index in np.flatnonzero(words):
-            expected.setdefault(int(index) * 8, 0)
-        columns = set(family.targets)
-        found.update(bit | offset for offset, value in expected.items() if int(words[offset // 8]) != value and bit | offset not in columns)
-        return found - columns
-
-    def _collect(self, results: npt.NDArray[Any], rows: _Selection, outcomes: Outcomes) -> None:
-        outcomes.kind[rows] = results["kind"]
-        failed = results["kind"] == Kind.ENTRY_FAILURE
-        exited = failed | (results["kind"] == Kind.EXIT)
-        outcomes.number[rows] = np.where(exited, results["exit_reason"] & 0xFFFF, results["number"])
-        outcomes.raw_reason[rows] = results["exit_reason"]
-        outcomes.qualification[rows] = results["qualification"]
-        outcomes.entry_interruption_info[rows] = results["entry_interruption_info"]
-        outcomes.encoding[rows] = results["encoding"]
-        # Bochs also logs harmless things; where the entry succeeded only a panic counts.
-        numbers = [-1, *(self._message_index(text) for text in self._process.texts())]
-        message = np.asarray(numbers, np.int32)[results["message"]]
-        outcomes.message[rows] = np.where((results["kind"] == Kind.EXIT) & (results["panicked"] == 0), -1, message)
-
-    def _message_index(self, text: str) -> int:
-        return self._messages.setdefault(text, len(self._messages))
-
-    def _note_refusals(self, outcomes: Outcomes, rule: npt.NDArray[np.int32], rules: Sequence[str]) -> None:
-        for number, text in enumerate(rules):
-            rows = rule == number
-            if rows.any():
-                outcomes.kind[rows] = Kind.REFUSED
-                outcomes.message[rows] = self._message_index(text)
+    def _probed(self) -> None:
+        if self._capabilities.has("la57"):
+            self._process.small_pages = True
+            self._process.restart()
 
 
 def writable_fields(vmcs: Vmcs) -> list[str]:

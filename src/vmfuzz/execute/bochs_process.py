@@ -17,16 +17,9 @@ import numpy.typing as npt
 from vmfuzz.errors import ExecutorError
 from vmfuzz.execute.abi import constants, native_file, struct_dtype
 from vmfuzz.execute.bochs_library import BochsLibrary
+from vmfuzz.execute.engine_executor import WorkerDied
 
 _POLL_SECONDS: Final = 0.05
-
-
-class WorkerDied(Exception):
-    """The worker ended or was ended during a request; `reason` says how, for people."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class BochsProcess:
