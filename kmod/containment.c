@@ -48,6 +48,14 @@ static u32 bit(u64 value, unsigned int number)
 	return value >> number & 1;
 }
 
+/* The bits of a field, by its width (bits 14:13 of the encoding): VMWRITE ignores those that an operand has beyond them. */
+u64 vmfuzz_field_mask(u64 encoding)
+{
+	static const u64 mask[] = { 0xffff, ~0ull, 0xffffffff, ~0ull };
+
+	return mask[encoding >> 13 & 3];
+}
+
 static int canonical(const struct vmfuzz_limits *l, u64 value)
 {
 	unsigned int shift = 64 - l->linear_bits;
@@ -252,8 +260,8 @@ static u32 refuse_guest(const struct vmfuzz_limits *l, const u64 *v)
 	return VMFUZZ_RULE_NONE;
 }
 
-/* The first rule that refuses a candidate with these values of the slots, VMFUZZ_RULE_NONE when it may run. */
-u32 vmfuzz_refuse(const struct vmfuzz_limits *l, const u64 *v)
+/* The rules, for values that are no wider than their fields. */
+static u32 refuse(const struct vmfuzz_limits *l, const u64 *v)
 {
 	u32 rule = refuse_controls(l, v);
 
@@ -268,4 +276,18 @@ u32 vmfuzz_refuse(const struct vmfuzz_limits *l, const u64 *v)
 	if (!rule)
 		rule = refuse_guest(l, v);
 	return rule;
+}
+
+/*
+ * The first rule that refuses a candidate with these values of the slots, VMFUZZ_RULE_NONE when it may run. Judged is what VMWRITE makes
+ * of a value.
+ */
+u32 vmfuzz_refuse(const struct vmfuzz_limits *l, const u64 *v)
+{
+	u64 written[VMFUZZ_SLOT_COUNT];
+	unsigned int slot;
+
+	for (slot = 0; slot < VMFUZZ_SLOT_COUNT; slot++)
+		written[slot] = v[slot] & vmfuzz_field_mask(vmfuzz_slot_encoding[slot]);
+	return refuse(l, written);
 }

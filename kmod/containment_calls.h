@@ -5,6 +5,7 @@
 #include "containment.h"
 
 extern const vmfuzz_u16 vmfuzz_slot_encoding[VMFUZZ_SLOT_COUNT];
+vmfuzz_u64 vmfuzz_field_mask(vmfuzz_u64 encoding);
 vmfuzz_u32 vmfuzz_refuse(const struct vmfuzz_limits *l, const vmfuzz_u64 *v);
 
 #endif

@@ -144,7 +144,7 @@ static int prepare_base(struct session *s)
 		int index = field_index(s, pair->target);
 
 		if (index >= 0) {
-			j->base[index].value = pair->value;
+			j->base[index].value = pair->value & vmfuzz_field_mask(pair->target);
 		} else if (good_arena(pair->target)) {
 			note_wall(&m->limits, pair->target);
 			j->base[n++] = *pair;	/* moves towards lower addresses: n never passes `pair` */
@@ -310,7 +310,7 @@ static int prepare(struct session *s)
 
 /* ---- running ---- */
 
-/* Judge the rows of a chunk; what is refused never reaches the engine. */
+/* Judge the rows of a chunk, cut to the width of their fields; what is refused never reaches the engine. */
 static void contain(struct session *s, u64 count)
 {
 	const struct job *j = &s->job;
@@ -319,14 +319,16 @@ static void contain(struct session *s, u64 count)
 
 	for (i = 0; i < count; i++) {
 		struct vmfuzz_result *out = (struct vmfuzz_result *)(j->rows + i * j->run.row_bytes);
-		const u64 *value = (const u64 *)(out + 1);
+		u64 *value = (u64 *)(out + 1);
 		u32 rule = j->base_rule;
 
 		memset(out, 0, sizeof(*out));
 		memcpy(v, j->base_slots, sizeof(v));
-		for (c = 0; c < j->run.field_columns; c++)
+		for (c = 0; c < j->run.field_columns; c++) {
+			value[c] &= vmfuzz_field_mask(j->targets[c]);
 			if (j->slot_of_column[c] >= 0)
 				v[j->slot_of_column[c]] = value[c];
+		}
 		if (!rule)
 			rule = vmfuzz_refuse(&s->machine.limits, v);
 		if (rule) {

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -69,6 +70,18 @@ class InC:
         return np.array(found, np.int32)
 
 
+class RawBatch(VmcsBatch):
+    """A batch whose columns hold any 64 bits, as a program's request may."""
+
+    def __init__(self, base: Vmcs, columns: dict[str, npt.NDArray[np.uint64]], words: dict[int, npt.NDArray[np.uint64]]) -> None:
+        self.base, self.columns, self.memory_columns = base, MappingProxyType(columns), MappingProxyType(words)
+        self.count = len(next(iter(columns.values())))
+
+    def cut(self) -> VmcsBatch:
+        """What VMWRITE makes of it."""
+        return VmcsBatch(self.base, {n: c & np.uint64(FIELDS[n].mask) for n, c in self.columns.items()}, self.memory_columns)
+
+
 def both(library: ctypes.CDLL, executor: BochsExecutor, risk: int) -> tuple[InC, KmodContainment]:
     facts = (executor.capabilities(), executor.known_good(), executor.arena, risk)
     return InC(library, *facts), KmodContainment(*facts)
@@ -78,7 +91,8 @@ def assert_equal(c: InC, python: KmodContainment, batch: VmcsBatch) -> npt.NDArr
     in_c, in_python = c.rules(batch), python.refused(batch).rule
     in_python = np.where(in_python < 0, 0, in_python)
     for row in np.flatnonzero(in_c != in_python):
-        raise AssertionError(f"C: {RULES[in_c[row]]}; Python: {RULES[in_python[row]]}; row {batch.row(int(row))}")
+        values = {name: hex(int(column[row])) for name, column in batch.columns.items()}
+        raise AssertionError(f"C: {RULES[in_c[row]]}; Python: {RULES[in_python[row]]}; row {values}")
     return in_c
 
 
@@ -111,6 +125,35 @@ def test_c_and_python_agree(library: ctypes.CDLL, each_cpu: BochsExecutor, rando
     rng = np.random.default_rng(risk)
     for batch in random_families(base, seed=31 + risk, families=30, rows=100):
         assert_equal(c, python, with_rule_fields(batch, names, rng))
+
+
+@pytest.mark.parametrize("risk", [0, 1])
+def test_a_value_and_what_vmwrite_makes_of_it_are_judged_alike(
+    library: ctypes.CDLL, each_cpu: BochsExecutor, random_families: Families, risk: int
+) -> None:
+    """Values wider than their fields: the processor gets the low bits, so these are what both sides judge."""
+    c, python = both(library, each_cpu, risk)
+    base = each_cpu.known_good()
+    names = [name for name in c.names if base.get(name) is not None]
+    rng = np.random.default_rng(77 + risk)
+    refused = 0
+    for batch in random_families(base, seed=5 + risk, families=20, rows=100):
+        batch = with_rule_fields(batch, names, rng)
+        wide = {}
+        for name, column in batch.columns.items():
+            beyond = rng.integers(0, 1 << 64, len(batch), dtype=np.uint64) & ~np.uint64(FIELDS[name].mask)
+            wide[name] = column | np.where(rng.random(len(batch)) < 0.5, beyond, np.uint64(0))
+        raw = RawBatch(base, wide, dict(batch.memory_columns))
+        rules = assert_equal(c, python, raw)
+        assert (rules == c.rules(raw.cut())).all()
+        refused += int((rules != 0).sum())
+    assert refused
+
+
+def test_every_field_is_cut_to_its_width(library: ctypes.CDLL) -> None:
+    library.vmfuzz_field_mask.restype = ctypes.c_uint64
+    for field in FIELDS.values():
+        assert library.vmfuzz_field_mask(ctypes.c_uint64(field.encoding)) == field.mask, field.name
 
 
 def test_the_known_good_vmcs_may_run(library: ctypes.CDLL, each_cpu: BochsExecutor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from vmfuzz.state.batch import Column, VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
 Mask = npt.NDArray[np.bool_]
+_ALL_ONES: Final = (1 << 64) - 1
 
 
 class View:
@@ -26,12 +27,13 @@ class View:
         return np.zeros(self._count, np.bool_)
 
     def __getitem__(self, name: str) -> Column:
-        """uint64 of shape (candidates,): the field in every row."""
+        """uint64 of shape (candidates,): the field in every row, as VMWRITE takes it: without bits that the field does not have."""
+        mask = np.uint64(FIELDS[name].mask if name in FIELDS else _ALL_ONES)
         column = self.batch.columns.get(name)
         if column is not None:
-            return column
+            return column if mask == _ALL_ONES else np.asarray(column & mask, np.uint64)
         value = self.batch.base.get(name) if name in FIELDS else 0
-        return np.broadcast_to(np.uint64(value or 0), (self._count,))
+        return np.broadcast_to(np.uint64(value or 0) & mask, (self._count,))
 
     def bit(self, name: str, number: int) -> Mask:
         """The rows in which a bit of the field is 1."""
