@@ -5,7 +5,9 @@
  * arena is written, no interrupt meant for the host is lost, and every register that the VM exit loads comes back with the value
  * it had. "For certain" means: by a check that every processor makes on this one value (a reserved bit, an address that is
  * not canonical), never by a second field of the same candidate, with one exception: RFLAGS bit 1 clear. No processor enters a
- * guest with it, and KVM's own tests rely on it.
+ * guest with it, and KVM's own tests rely on it. Activity states that end in a reset or a hang are not excused by it.
+ *
+ * For the same reason a control word counts here also where another control does not activate it, but for the walls themselves.
  *
  * Freestanding: the module and a shared object for the test that compares it with execute/containment_kmod.py link it.
  */
@@ -30,6 +32,22 @@ const u16 vmfuzz_slot_encoding[VMFUZZ_SLOT_COUNT] = {
 	0x0c00, 0x0c02, 0x0c04, 0x0c06, 0x0c08, 0x0c0a, 0x0c0c,
 	0x2c00, 0x2c02, 0x2c04, 0x2c06, 0x4c00,
 	0x6c00, 0x6c02, 0x6c04, 0x6c06, 0x6c08, 0x6c0a, 0x6c0c, 0x6c0e, 0x6c10, 0x6c12, 0x6c14, 0x6c16, 0x6c18, 0x6c1a, 0x6c1c,
+	0x0002,
+};
+
+/*
+ * CPUID.1:EAX, without reserved bits, of processors whose VMX-preemption timer has an erratum: those of KVM's list. The errata say that the
+ * rate is wrong, not that 0 is; but a wall is nothing to try out.
+ */
+const u32 vmfuzz_broken_timer[VMFUZZ_BROKEN_TIMERS] = {
+	0x206e6,		/* BA86 */
+	0x20652,		/* AAX65, AAT59, AAU65 */
+	0x20655,		/* AAU65 */
+	0x106e5,		/* AAO95, AAN92, AAP86 */
+	0x106a0, 0x106a1,	/* AAM126 */
+	0x106a4,		/* AAJ124 */
+	0x106a5,		/* AAM126, AAK139, AAJ124 */
+	0x306a8,		/* Xeon E3-1220 v2 */
 };
 
 /* Control bits whose effect on entry and exit this file has thought through, by slot. */
@@ -54,6 +72,22 @@ u64 vmfuzz_field_mask(u64 encoding)
 	static const u64 mask[] = { 0xffff, ~0ull, 0xffffffff, ~0ull };
 
 	return mask[encoding >> 13 & 3];
+}
+
+/* What the rules may count on: CPUID.1:EAX, IA32_VMX_EPT_VPID_CAP (0 without), pin-based controls that may be 1. Returns enum vmfuzz_features. */
+u32 vmfuzz_features(u32 signature, u64 ept_vpid, u64 may_pin)
+{
+	u32 found = bit(may_pin, 6) ? VMFUZZ_HAS_TIMER : 0;
+	unsigned int i;
+
+	for (i = 0; i < VMFUZZ_BROKEN_TIMERS; i++)
+		if ((signature & ~0xf000c000u) == vmfuzz_broken_timer[i])
+			found = 0;
+	if (bit(ept_vpid, 20) && bit(ept_vpid, 26))
+		found |= VMFUZZ_HAS_INVEPT;
+	if (bit(ept_vpid, 32) && bit(ept_vpid, 42))
+		found |= VMFUZZ_HAS_INVVPID;
+	return found;
 }
 
 static int canonical(const struct vmfuzz_limits *l, u64 value)
@@ -83,7 +117,7 @@ static u32 refuse_controls(const struct vmfuzz_limits *l, const u64 *v)
 	if (S(ENTRY) & (BIT(10) | BIT(11)))
 		return VMFUZZ_RULE_SMM;
 	for (slot = 0; slot < VMFUZZ_SLOT_SECONDARY_EXIT; slot++)
-		if (word(v, slot) & l->may[slot] & ~l->must[slot] & ~understood[slot])
+		if (v[slot] & l->may[slot] & ~l->must[slot] & ~understood[slot])
 			return VMFUZZ_RULE_UNKNOWN_CONTROL;
 	if (bit(l->may[VMFUZZ_SLOT_EXIT], 31) && word(v, VMFUZZ_SLOT_SECONDARY_EXIT))
 		return VMFUZZ_RULE_SECONDARY_EXIT;
@@ -200,7 +234,12 @@ static int harmless(const struct vmfuzz_limits *l, u64 address)
 
 static u32 refuse_memory(const struct vmfuzz_limits *l, const u64 *v)
 {
-	u64 secondary = word(v, VMFUZZ_SLOT_SECONDARY), tertiary = word(v, VMFUZZ_SLOT_TERTIARY);
+	u64 pin = S(PIN), secondary = S(SECONDARY), tertiary = S(TERTIARY);
+	/*
+	 * Virtualized APIC accesses, x2APIC mode, APIC registers, interrupt delivery and IPIs, posted interrupts: "use TPR shadow" has to
+	 * be 1 for most of them, but a processor may miss that.
+	 */
+	int apic = bit(S(PRIMARY), 21) || secondary & (BIT(0) | BIT(4) | BIT(8) | BIT(9)) || bit(tertiary, 4) || bit(pin, 7);
 	int ok = 1;
 
 	if (list_processed(l, S(STORE_COUNT), S(STORE_ADDRESS)))
@@ -209,12 +248,15 @@ static u32 refuse_memory(const struct vmfuzz_limits *l, const u64 *v)
 		return VMFUZZ_RULE_MSR_LOAD;
 	if (list_processed(l, S(ENTRY_COUNT), S(ENTRY_ADDRESS)))
 		return VMFUZZ_RULE_ENTRY_MSR_LOAD;
+	/* Translations of another hypervisor's EPT or VPID would still be used: the driver has nothing to invalidate them with. */
+	if ((bit(secondary, 1) && !(l->features & VMFUZZ_HAS_INVEPT)) || (bit(secondary, 5) && !(l->features & VMFUZZ_HAS_INVVPID)))
+		return VMFUZZ_RULE_STALE;
 	/* Any other EPT would translate the addresses of the guest's page tables to memory of the host. */
 	if (bit(secondary, 1) && !(S(EPTP) >> l->physical_bits) &&
 	    ((S(EPTP) ^ KNOWN(EPTP)) & ~0xfffull || !(l->walls & VMFUZZ_WALL_EPT)))
 		return VMFUZZ_RULE_EPT_POINTER;
-	ok &= !bit(S(PRIMARY), 21) || harmless(l, S(VIRTUAL_APIC));
-	ok &= !bit(S(PIN), 7) || harmless(l, S(POSTED_DESCRIPTOR));
+	ok &= !apic || harmless(l, S(VIRTUAL_APIC));
+	ok &= !bit(pin, 7) || harmless(l, S(POSTED_DESCRIPTOR));
 	ok &= !bit(secondary, 0) || harmless(l, S(APIC_ACCESS));
 	ok &= !bit(secondary, 13) || harmless(l, S(EPTP_LIST));
 	ok &= !bit(secondary, 17) || harmless(l, S(PML));
@@ -230,13 +272,24 @@ static u32 refuse_memory(const struct vmfuzz_limits *l, const u64 *v)
 	return VMFUZZ_RULE_NONE;
 }
 
+/* Page tables that map nothing, and no others: not those that HLAT would use without EPT, which only one check forbids; nor addresses without PE. */
+static int paging_wall(const struct vmfuzz_limits *l, const u64 *v)
+{
+	return l->walls & VMFUZZ_WALL_PAGING && bit(S(GUEST_CR0), 31) && bit(S(GUEST_CR0), 0) && !bit(S(TERTIARY), 1) &&
+	       !((S(GUEST_CR3) ^ KNOWN(GUEST_CR3)) & ~0xfffull);
+}
+
+static int ept_wall(const struct vmfuzz_limits *l, const u64 *v)
+{
+	return l->walls & VMFUZZ_WALL_EPT && bit(word(v, VMFUZZ_SLOT_SECONDARY), 1) && !((S(EPTP) ^ KNOWN(EPTP)) & ~0xfffull);
+}
+
 static u32 refuse_guest(const struct vmfuzz_limits *l, const u64 *v)
 {
-	u64 secondary = word(v, VMFUZZ_SLOT_SECONDARY), pin = S(PIN), activity = S(ACTIVITY);
+	u64 pin = S(PIN), activity = S(ACTIVITY);
 	int cannot_enter = !bit(S(RFLAGS), 1);
-	int timer = bit(pin, 6) && !S(TIMER);
-	int ept = l->walls & VMFUZZ_WALL_EPT && bit(secondary, 1) && !((S(EPTP) ^ KNOWN(EPTP)) & ~0xfffull);
-	int paging = l->walls & VMFUZZ_WALL_PAGING && bit(S(GUEST_CR0), 31) && !((S(GUEST_CR3) ^ KNOWN(GUEST_CR3)) & ~0xfffull);
+	int timer = l->features & VMFUZZ_HAS_TIMER && bit(pin, 6) && !S(TIMER);
+	int ept = ept_wall(l, v), paging = paging_wall(l, v);
 
 	/*
 	 * The timer alone is no wall: an injected event is delivered before it expires, through whatever tables the guest has.
@@ -244,18 +297,25 @@ static u32 refuse_guest(const struct vmfuzz_limits *l, const u64 *v)
 	 */
 	if (!ept && !paging)
 		return VMFUZZ_RULE_GUEST_RUNS;
-	if (activity == 3 && bit(l->activity_states, 3) && !(cannot_enter && timer))
-		return VMFUZZ_RULE_SLEEPS;
-	if (activity == 2 && !(timer && (cannot_enter || l->risk == VMFUZZ_RISK_BOLD)))
+	/*
+	 * The entry into shutdown generates the state's special bus cycle, which resets a PC, before any exit. Wait-for-SIPI blocks NMIs
+	 * and INIT: nothing but a SIPI ends it, and only the timer, if it counts there.
+	 */
+	if (activity == 2 || activity == 3)
 		return VMFUZZ_RULE_SLEEPS;
 	if (activity == 1 && !timer)
 		return VMFUZZ_RULE_SLEEPS;
-	if (cannot_enter || timer)
+	if (cannot_enter)
+		return VMFUZZ_RULE_NONE;
+	/* A notification takes an interrupt without an exit. The host uses no vector below 32. */
+	if (bit(pin, 7) && (S(NOTIFICATION) & 0xff) >= 32)
+		return VMFUZZ_RULE_INTERRUPTS;
+	if (timer)
 		return VMFUZZ_RULE_NONE;
 	/* The guest would take, or the exit acknowledge, an interrupt or NMI that the host waits for. */
 	if (!bit(pin, 0) || !bit(pin, 3) || bit(S(EXIT), 15))
 		return VMFUZZ_RULE_INTERRUPTS;
-	if (l->risk == VMFUZZ_RISK_SAFE && bit(l->may[VMFUZZ_SLOT_PIN], 6))
+	if (l->risk == VMFUZZ_RISK_SAFE && (l->features & VMFUZZ_HAS_TIMER || !(ept && paging)))
 		return VMFUZZ_RULE_TIMER;
 	return VMFUZZ_RULE_NONE;
 }

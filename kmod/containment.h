@@ -36,12 +36,21 @@ enum vmfuzz_rule {
 	VMFUZZ_RULE_SLEEPS = 26,
 	VMFUZZ_RULE_INTERRUPTS = 27,
 	VMFUZZ_RULE_TIMER = 28,
-	VMFUZZ_RULE_COUNT = 29,
+	VMFUZZ_RULE_STALE = 29,
+	VMFUZZ_RULE_COUNT = 30,
 };
 
 enum vmfuzz_risk {
-	VMFUZZ_RISK_SAFE = 0,	/* what may enter has the preemption timer at 0 besides a wall */
-	VMFUZZ_RISK_BOLD = 1,	/* one wall is enough; shutdown may be entered with the timer */
+	VMFUZZ_RISK_SAFE = 0,	/* what may enter has the preemption timer at 0 besides a wall; where no timer works, both walls */
+	VMFUZZ_RISK_BOLD = 1,	/* one wall is enough */
+};
+
+/* What the rules may count on. */
+enum vmfuzz_features {
+	VMFUZZ_HAS_TIMER = 1,	/* a VMX-preemption timer without an erratum */
+	VMFUZZ_HAS_INVEPT = 2,	/* INVEPT of all contexts, with which the driver begins each row */
+	VMFUZZ_HAS_INVVPID = 4,	/* INVVPID of all contexts, the same */
+	VMFUZZ_BROKEN_TIMERS = 9,	/* so many processors are known to have one with an erratum */
 };
 
 /* Walls: pages of the arena that hold nothing, so that an address translated through them faults. */
@@ -108,7 +117,8 @@ enum vmfuzz_slot {
 	VMFUZZ_SLOT_HOST_S_CET = 59,
 	VMFUZZ_SLOT_HOST_SSP = 60,
 	VMFUZZ_SLOT_HOST_SSP_TABLE = 61,
-	VMFUZZ_SLOT_COUNT = 62,
+	VMFUZZ_SLOT_NOTIFICATION = 62,
+	VMFUZZ_SLOT_COUNT = 63,
 	VMFUZZ_SLOT_CONTROLS = 7,	/* so many control words, from slot 0 on */
 };
 
@@ -118,7 +128,7 @@ struct vmfuzz_limits {
 	vmfuzz_u32 walls;		/* enum vmfuzz_walls: those that the request's memory words leave alone */
 	vmfuzz_u32 physical_bits;
 	vmfuzz_u32 linear_bits;
-	vmfuzz_u32 activity_states;	/* bit N: state N is supported */
+	vmfuzz_u32 features;		/* enum vmfuzz_features */
 	vmfuzz_u32 pad;
 	vmfuzz_u64 arena_pa;
 	vmfuzz_u64 arena_bytes;

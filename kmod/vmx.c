@@ -39,6 +39,7 @@ enum {
 	IA32_PAT = 0x277,
 	IA32_PERF_GLOBAL_CTRL = 0x38f,
 	IA32_VMX_BASIC = 0x480,
+	IA32_VMX_EPT_VPID_CAP = 0x48c,
 	IA32_RTIT_CTL = 0x570,
 	IA32_S_CET = 0x6a2,
 	IA32_INTERRUPT_SSP_TABLE = 0x6a8,
@@ -728,7 +729,6 @@ static void set_limits(struct vmfuzz_machine *m)
 	memset(l, 0, sizeof(*l));
 	l->physical_bits = widths & 0xff;
 	l->linear_bits = widths >> 8 & 0xff;
-	l->activity_states = 1 | (probed(r, 0x485) >> 6 & 7) << 1;
 	l->arena_pa = virt_to_phys(m->arena);
 	l->arena_bytes = VMFUZZ_ARENA_BYTES;
 	l->cr0_fixed0 = probed(r, 0x486);
@@ -741,6 +741,7 @@ static void set_limits(struct vmfuzz_machine *m)
 		l->must[i] = msrs[i] == 0x48b ? 0 : (u32)value;
 		l->may[i] = value >> 32;
 	}
+	l->features = vmfuzz_features(leaf(1, 0), probed(r, IA32_VMX_EPT_VPID_CAP), l->may[VMFUZZ_SLOT_PIN]);
 	/* The words of 64 bits: the MSR is a mask of what may be 1. */
 	l->may[VMFUZZ_SLOT_TERTIARY] = probed(r, 0x492);
 	l->may[VMFUZZ_SLOT_SECONDARY_EXIT] = probed(r, 0x493);

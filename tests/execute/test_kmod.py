@@ -109,6 +109,15 @@ def test_closed(device: FakeDevice) -> None:
         executor.run([executor.known_good()])
 
 
+def test_a_processor_with_one_wall_is_nothing_for_safe() -> None:
+    """No VMX-preemption timer and no EPT: what `safe` promises cannot be had, and the error says what can."""
+    with BochsExecutor("core2_penryn_t9600") as penryn:
+        with pytest.raises(EnvironmentUnusable, match=r"even the VMCS captured .* is refused: risk level safe wants .*--risk bold"):
+            KmodExecutor(FakeDevice(penryn))
+        with KmodExecutor(FakeDevice(penryn), risk="bold") as executor:
+            assert executor.run([executor.known_good()]).kind[0] == Kind.VMFAIL_VALID
+
+
 def test_an_unknown_risk() -> None:
     with pytest.raises(UsageError, match="expected safe or bold"):
         KmodExecutor(risk="reckless")

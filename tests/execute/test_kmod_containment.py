@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.execute.bochs import BochsExecutor
-from vmfuzz.execute.containment_kmod import RULES, KmodContainment
+from vmfuzz.execute.containment_kmod import BOLD, BROKEN_TIMERS, RULES, SAFE, KmodContainment, features
 from vmfuzz.execute.family import Arena
 from vmfuzz.execute.kmod_abi import kmod_constants, kmod_dtype
 from vmfuzz.state.batch import VmcsBatch
@@ -50,7 +50,7 @@ class InC:
         self.names = [BY_ENCODING[encoding].name for encoding in encodings]
         limits: Any = np.zeros(1, kmod_dtype("limits"))
         limits["risk"], limits["physical_bits"] = risk, capabilities.physical_address_width
-        limits["linear_bits"], limits["activity_states"] = capabilities.linear_address_width, capabilities.activity_states
+        limits["linear_bits"], limits["features"] = capabilities.linear_address_width, features(capabilities)
         limits["arena_pa"], limits["arena_bytes"] = arena.base, arena.size
         for register, fixed in (("cr0", capabilities.cr0_fixed), ("cr4", capabilities.cr4_fixed)):
             limits[f"{register}_fixed0"], limits[f"{register}_fixed1"] = fixed
@@ -60,6 +60,7 @@ class InC:
         self.limits = limits
 
     def rules(self, batch: VmcsBatch) -> npt.NDArray[np.int32]:
+        """The rule that refuses each row, 0 for none; of a batch or of a RawBatch."""
         pages = {(word - self.arena.base) // 4096 for word in (*batch.base.memory, *batch.memory_columns)}
         self.limits["walls"] = (0 not in pages) * 1 | (1 not in pages) * 2
         slots = np.zeros((len(batch), len(self.names)), np.uint64)
@@ -156,10 +157,128 @@ def test_every_field_is_cut_to_its_width(library: ctypes.CDLL) -> None:
         assert library.vmfuzz_field_mask(ctypes.c_uint64(field.encoding)) == field.mask, field.name
 
 
+@pytest.mark.parametrize("wide", [0, 1 << 32, 1 << 63])
+@pytest.mark.parametrize("state", [2, 3])
+@pytest.mark.parametrize("rflags", [0, 2])
+@pytest.mark.parametrize("risk", [0, 1])
+def test_shutdown_and_wait_for_sipi_are_never_entered(
+    library: ctypes.CDLL, bochs: BochsExecutor, wide: int, state: int, rflags: int, risk: int
+) -> None:
+    """Neither by a value of more than 32 bits, nor with the timer at 0, nor where another value must fail."""
+    columns = {"guest_activity_state": np.array([wide | state], np.uint64), "guest_rflags": np.array([rflags], np.uint64)}
+    assert assert_equal(*both(library, bochs, risk), RawBatch(bochs.known_good(), columns, {})).tolist() == [26]
+
+
 def test_the_known_good_vmcs_may_run(library: ctypes.CDLL, each_cpu: BochsExecutor) -> None:
-    for risk in (0, 1):
+    """Under `safe` where the processor has a timer or EPT besides page tables, else under `bold`."""
+    capabilities = each_cpu.capabilities()
+    for risk in (SAFE, BOLD):
         c, python = both(library, each_cpu, risk)
-        assert assert_equal(c, python, VmcsBatch.of([each_cpu.known_good()])).tolist() == [0]
+        expected = 28 if risk == SAFE and not capabilities.preemption_timer and not capabilities.ept else 0
+        assert assert_equal(c, python, VmcsBatch.of([each_cpu.known_good()])).tolist() == [expected]
+
+
+def test_both_sides_know_the_same_of_a_processor(library: ctypes.CDLL, bochs: BochsExecutor) -> None:
+    """Timers with an erratum, also in steppings that differ in reserved bits only; the types of INVEPT and INVVPID."""
+    listed = list((ctypes.c_uint32 * len(BROKEN_TIMERS)).in_dll(library, "vmfuzz_broken_timer"))
+    assert tuple(listed) == BROKEN_TIMERS
+    assert len(BROKEN_TIMERS) == kmod_constants()["BROKEN_TIMERS"]
+    here = bochs.capabilities()
+    found = set()
+    signatures = [*BROKEN_TIMERS, 0x306A9, 0x1000_0000 | 0x206E6, 0x306A8 | 0xC000, 0x50654]
+    for signature in signatures:
+        for types in (0, 1 << 20, 1 << 26, 1 << 20 | 1 << 26, 1 << 32, 1 << 42, 1 << 32 | 1 << 42, here.msrs[0x48C]):
+            cpuid = {**here.cpuid, (1, 0): (signature, 0, 0, 0)}
+            capabilities = Capabilities("imagined", {**here.msrs, 0x48C: types}, cpuid)
+            pin = ctypes.c_uint64(capabilities.allowed_settings("pin")[1])
+            in_c = library.vmfuzz_features(ctypes.c_uint32(signature), ctypes.c_uint64(types), pin)
+            assert in_c == features(capabilities), (hex(signature), hex(types))
+            found.add(in_c)
+    assert found == set(range(8))
+
+
+def imagined(
+    bochs: BochsExecutor, library: ctypes.CDLL, risk: int, signature: int | None = None, **msrs: int
+) -> tuple[InC, KmodContainment]:
+    """Both predicates for the default CPU model with another CPUID.1:EAX or other MSRs (by "x" and their number)."""
+    here = bochs.capabilities()
+    cpuid = {**here.cpuid, (1, 0): (signature, *here.cpuid[(1, 0)][1:])} if signature is not None else here.cpuid
+    changed = {int(name[1:], 16): value for name, value in msrs.items()}
+    facts = (Capabilities("imagined", {**here.msrs, **changed}, cpuid), bochs.known_good(), bochs.arena, risk)
+    return InC(library, *facts), KmodContainment(*facts)
+
+
+def test_a_broken_timer_is_no_obstacle(library: ctypes.CDLL, bochs: BochsExecutor) -> None:
+    """With such a timer, `safe` wants both walls, and nothing that relies on the timer's exit runs."""
+    known = bochs.known_good()
+    one_wall = known.replace(guest_cr3=0x1000)
+    taken = known.replace(pin_based_controls=known["pin_based_controls"] & ~1)
+    halted = known.replace(guest_activity_state=1)
+    rows = VmcsBatch.of([known, one_wall, taken, halted])
+    assert assert_equal(*both(library, bochs, SAFE), rows).tolist() == [0, 0, 0, 0]
+    assert assert_equal(*imagined(bochs, library, SAFE, signature=0x106E5), rows).tolist() == [0, 28, 27, 26]
+    assert assert_equal(*imagined(bochs, library, BOLD, signature=0x106E5), rows).tolist() == [0, 0, 27, 26]
+
+
+def test_no_ept_or_vpid_where_translations_cannot_be_invalidated(library: ctypes.CDLL, bochs: BochsExecutor) -> None:
+    known = bochs.known_good()
+    secondary = known["secondary_processor_based_controls"]
+    vpid = known.replace(secondary_processor_based_controls=secondary | 1 << 5)
+    neither = known.replace(secondary_processor_based_controls=secondary & ~2)
+    rows = VmcsBatch.of([known, vpid, neither])
+    assert assert_equal(*both(library, bochs, SAFE), rows).tolist() == [0, 0, 0]
+    types = bochs.capabilities().msrs[0x48C]
+    assert assert_equal(*imagined(bochs, library, SAFE, x48C=types & ~(1 << 26)), rows).tolist() == [29, 29, 0]
+    assert assert_equal(*imagined(bochs, library, SAFE, x48C=types & ~(1 << 42)), rows).tolist() == [0, 29, 0]
+
+
+#: (control word, bit) that makes a processor use the virtual-APIC page, with or without "use TPR shadow".
+USES_VIRTUAL_APIC: Final = (
+    ("primary_processor_based_controls", 21),
+    ("secondary_processor_based_controls", 0),
+    ("secondary_processor_based_controls", 4),
+    ("secondary_processor_based_controls", 8),
+    ("secondary_processor_based_controls", 9),
+    ("tertiary_processor_based_controls", 4),
+    ("pin_based_controls", 7),
+)
+
+
+@pytest.mark.parametrize("activated", [False, True])
+@pytest.mark.parametrize(("word", "bit"), USES_VIRTUAL_APIC)
+def test_the_virtual_apic_page_is_harmless_whoever_uses_it(
+    rich: tuple[InC, KmodContainment, Vmcs], word: str, bit: int, activated: bool
+) -> None:
+    """Whatever a second control says: "use TPR shadow", or those that activate secondary and tertiary controls."""
+    c, python, known = rich
+    base = known.replace(virtual_apic_address=0x1000, primary_processor_based_controls=1 << 31 | 1 << 17 if activated else 0)
+    rows = VmcsBatch.of([base, base.replace(**{word: base[word] | 1 << bit})])
+    assert assert_equal(c, python, rows).tolist() == [0, 24]
+
+
+@pytest.mark.parametrize(
+    "missed",
+    [
+        {"tertiary_processor_based_controls": 2, "primary_processor_based_controls": 1 << 31 | 1 << 17},
+        {"tertiary_processor_based_controls": 2, "primary_processor_based_controls": 1 << 31},
+        {"guest_cr0": 0x8000_0020},
+    ],
+    ids=["HLAT", "HLAT that is not activated", "paging without protection"],
+)
+def test_the_page_table_wall_rests_on_no_second_check(rich: tuple[InC, KmodContainment, Vmcs], missed: dict[str, int]) -> None:
+    """Without EPT: HLAT would translate through tables of the guest, and what CR0.PG does without CR0.PE nobody says."""
+    c, python, known = rich
+    no_ept = known.replace(secondary_processor_based_controls=0, hlat_pointer=c.arena.base + 20 * 4096)
+    assert assert_equal(c, python, VmcsBatch.of([no_ept, no_ept.replace(**missed)])).tolist() == [0, 22]
+
+
+def test_a_notification_takes_no_interrupt_of_the_host(rich: tuple[InC, KmodContainment, Vmcs]) -> None:
+    """Posted-interrupt processing acknowledges an interrupt without an exit, if its vector is the notification vector."""
+    c, python, known = rich
+    posted = known.replace(pin_based_controls=known["pin_based_controls"] | 1 << 7, vm_exit_controls=known["vm_exit_controls"] | 1 << 15)
+    vectors = (0, 31, 32, 0xEF, 0x100, 0x1EF)
+    rows = VmcsBatch.of([posted.replace(posted_interrupt_notification_vector=vector) for vector in vectors])
+    assert assert_equal(c, python, rows).tolist() == [0, 0, 27, 27, 0, 27]
 
 
 _SEVEN: Final = 0x0007_0007_0007_0007
@@ -194,10 +313,12 @@ BREAKS: Final = {
     27: {"pin_based_controls": 1 << 6 | 1},
     28: {"pin_based_controls": 1 << 6},
 }
+#: of a processor's lack and not of a candidate: tests of their own
+OF_PROCESSORS: Final = (29,)
 
 
 def test_each_rule_has_its_candidate() -> None:
-    assert sorted(BREAKS) == list(range(1, kmod_constants()["RULE_COUNT"]))
+    assert sorted({*BREAKS, *OF_PROCESSORS}) == list(range(1, kmod_constants()["RULE_COUNT"]))
 
 
 @pytest.fixture(scope="session")
@@ -239,7 +360,7 @@ def test_any_mixture_of_what_breaks_rules(rich: tuple[InC, KmodContainment, Vmcs
         {"host_rip": 1 << 62},
         {"host_cr0": 1 << 40},
         {"host_cs_selector": 1},
-        {"guest_activity_state": 3, "guest_rflags": 0},
+        {"guest_activity_state": 4},
         {"pin_based_controls": 0x16, "guest_rflags": 0},
         {"vm_exit_msr_load_count": 1, "vm_exit_msr_load_address": 8},
     ],

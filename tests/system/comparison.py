@@ -184,6 +184,7 @@ def main() -> None:
     parser.add_argument("--cpu", default="corei7_skylake_x", help="a CPU model of Debian's Bochs")
     parser.add_argument("--kernel", type=int, default=0, help="which of the installed kernels: 0 the oldest, -1 the newest")
     parser.add_argument("--arguments", default="nopti mitigations=off", help="for the kernel")
+    parser.add_argument("--risk", choices=("safe", "bold"), default="safe")
     parser.add_argument("--last", type=Path, default=Path("last-request"), help="where the last request goes if the machine dies")
     parser.add_argument("--json", type=Path, help="a file to which the figures are added as one line of JSON")
     wanted = parser.parse_args()
@@ -193,8 +194,8 @@ def main() -> None:
     with Machine("bochs", cpu=wanted.cpu, arguments=wanted.arguments, kernel=kernels()[wanted.kernel]) as machine:
         machine.start()
         kernel = machine.shell("uname -r").strip()
-        print(f"{wanted.cpu}, {kernel}, {wanted.arguments}, seed {wanted.seed} (emulated)", flush=True)
-        guest = GuestExecutor(machine)
+        print(f"{wanted.cpu}, {kernel}, {wanted.arguments}, seed {wanted.seed}, {wanted.risk} (emulated)", flush=True)
+        guest = GuestExecutor(machine, risk=wanted.risk)
         try:
             figures = compare(guest, wanted.executed, seed=wanted.seed, progress=True)
         except MachineError as error:
@@ -209,7 +210,7 @@ def main() -> None:
         print(f"{name}:", *(f"  {number:,} {what}" for what, number in getattr(figures, name).most_common()), sep="\n")
     print(*figures.findings[:20], sep="\n")
     if wanted.json is not None:
-        what = {"cpu": wanted.cpu, "kernel": kernel, "arguments": wanted.arguments, "seed": wanted.seed}
+        what = {"cpu": wanted.cpu, "kernel": kernel, "arguments": wanted.arguments, "seed": wanted.seed, "risk": wanted.risk}
         line = {**what, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "log": trouble or "clean", **figures.to_json()}
         with wanted.json.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -12,9 +12,11 @@ from typing import Final
 import numpy as np
 
 from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.execute.batch_view import Mask, View, as_mask
 from vmfuzz.execute.containment import Refusals
 from vmfuzz.execute.family import Arena
+from vmfuzz.execute.kmod_abi import kmod_constants
 from vmfuzz.state.batch import Column, VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -48,7 +50,8 @@ RULES: Final = (
     "refused: vmcs_link_pointer is outside the arena",
     "refused: the guest would not leave its activity state",
     "refused: the guest would take an interrupt meant for the host",
-    "refused: risk level safe wants the VMX-preemption timer at 0",
+    "refused: risk level safe wants the VMX-preemption timer at 0, or EPT and page table where no timer works",
+    "refused: EPT or VPID on a processor that cannot invalidate all translations",
 )
 SAFE: Final = 0
 BOLD: Final = 1
@@ -56,6 +59,9 @@ BOLD: Final = 1
 _PAGE: Final = np.uint64(0xFFF)
 _WALL_BYTES: Final = 2 * 4096
 _ALL_ONES: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+#: CPUID.1:EAX, without its reserved bits, of processors whose VMX-preemption timer has an erratum (containment.c names them).
+BROKEN_TIMERS: Final = (0x206E6, 0x20652, 0x20655, 0x106E5, 0x106A0, 0x106A1, 0x106A4, 0x106A5, 0x306A8)
+_SIGNATURE: Final = 0x0FFF_3FFF
 #: Control bits whose effect is thought through, by control word.
 _UNDERSTOOD: Final = {"pin": 0xE9, "primary": 0xFBFB9E8C, "secondary": 0xDFFFFFFF, "tertiary": 0x5F, "exit": 0xFFFC9204, "entry": 0x7FEE04}
 _SELECTORS: Final = ("es", "cs", "ss", "ds", "fs", "gs", "tr")
@@ -63,6 +69,12 @@ _BASES: Final = ("host_fs_base", "host_gs_base", "host_tr_base", "host_gdtr_base
 #: (control word, bit, address field that the processor may write through when it is 1)
 _WRITES: Final = (
     ("primary", 21, "virtual_apic_address"),
+    ("secondary", 0, "virtual_apic_address"),
+    ("secondary", 4, "virtual_apic_address"),
+    ("secondary", 8, "virtual_apic_address"),
+    ("secondary", 9, "virtual_apic_address"),
+    ("tertiary", 4, "virtual_apic_address"),
+    ("pin", 7, "virtual_apic_address"),
     ("pin", 7, "posted_interrupt_descriptor"),
     ("secondary", 0, "apic_access_address"),
     ("secondary", 13, "eptp_list_address"),
@@ -81,6 +93,17 @@ _LEAKS: Final = (
 )
 #: (entry control, exit control) of those for which only the exit control helps
 _LEAKS_ALWAYS: Final = ((16, 23), (18, 25), (19, 27), (20, 28), (21, 26))
+_EPT_VPID_CAP: Final = 0x48C
+
+
+def features(capabilities: Capabilities) -> int:
+    """What the rules may count on: VMFUZZ_HAS_TIMER, VMFUZZ_HAS_INVEPT and VMFUZZ_HAS_INVVPID of containment.h, or'ed."""
+    constants = kmod_constants()
+    signature = capabilities.cpuid.get((1, 0), (0, 0, 0, 0))[0] & _SIGNATURE
+    types = capabilities.msrs.get(_EPT_VPID_CAP, 0)
+    found = constants["HAS_TIMER"] * (capabilities.preemption_timer and signature not in BROKEN_TIMERS)
+    found |= constants["HAS_INVEPT"] * (types >> 20 & types >> 26 & 1)
+    return found | constants["HAS_INVVPID"] * (types >> 32 & types >> 42 & 1)
 
 
 class KmodContainment:
@@ -91,18 +114,22 @@ class KmodContainment:
         self._known = known_good
         self._arena = arena
         self._bold = risk == BOLD
+        found, constants = features(capabilities), kmod_constants()
+        self._has_timer = bool(found & constants["HAS_TIMER"])
+        self._has_invept = bool(found & constants["HAS_INVEPT"])
+        self._has_invvpid = bool(found & constants["HAS_INVVPID"])
         self._physical_bits = np.uint64(capabilities.physical_address_width)
         self._linear_shift = np.int64(64 - capabilities.linear_address_width)
 
     def refused(self, batch: VmcsBatch) -> Refusals:
         """Apply every rule to every candidate; `rule` is -1 where none refuses, else an index in RULES."""
         rule = np.full(len(batch), -1, np.int32)
-        view = _View(batch)
+        view = View(batch)
         for number, hit in self._rules(view):
             rule[hit & (rule < 0)] = number
         return Refusals(rule, RULES)
 
-    def _rules(self, view: _View) -> Iterator[tuple[int, Mask]]:
+    def _rules(self, view: View) -> Iterator[tuple[int, Mask]]:
         entry = view["vm_entry_controls"]
         yield 1, as_mask(entry & np.uint64(3 << 10))
         yield 2, self._unknown_control(view)
@@ -115,7 +142,7 @@ class KmodContainment:
         yield from self._memory(view)
         yield from self._guest(view)
 
-    def _changed(self, view: _View, name: str) -> Mask:
+    def _changed(self, view: View, name: str) -> Mask:
         return as_mask(view[name] != np.uint64(self._known.get(name) or 0))
 
     def _canonical(self, value: Column) -> Mask:
@@ -125,19 +152,19 @@ class KmodContainment:
     def _too_wide(self, value: Column) -> Mask:
         return as_mask(value >> self._physical_bits)
 
-    def _unknown_control(self, view: _View) -> Mask:
+    def _unknown_control(self, view: View) -> Mask:
         hit = view.none()
         for key, understood in _UNDERSTOOD.items():
             must, may = self._capabilities.allowed_settings(key)
-            hit |= as_mask(view.word(key) & np.uint64(may & ~must & ~understood))
+            hit |= as_mask(view[CONTROL_WORDS[key].field] & np.uint64(may & ~must & ~understood))
         return hit
 
-    def _secondary_exit(self, view: _View) -> Mask:
+    def _secondary_exit(self, view: View) -> Mask:
         if not self._capabilities.allowed_settings("exit")[1] >> 31 & 1:
             return view.none()
         return view.bit("vm_exit_controls", 31) & as_mask(view["secondary_vm_exit_controls"])
 
-    def _host_registers(self, view: _View) -> Iterator[tuple[int, Mask]]:
+    def _host_registers(self, view: View) -> Iterator[tuple[int, Mask]]:
         for number, name, fixed in ((3, "host_cr0", self._capabilities.cr0_fixed), (5, "host_cr4", self._capabilities.cr4_fixed)):
             value = view[name]
             fails = as_mask(np.uint64(fixed[0]) & ~value) | as_mask(value & ~np.uint64(fixed[1]))
@@ -159,7 +186,7 @@ class KmodContainment:
         yield 9, self._changed(view, "host_rsp")
         yield 10, self._changed(view, "host_rip") & self._canonical(view["host_rip"])
 
-    def _host_msrs(self, view: _View) -> Iterator[tuple[int, Mask]]:
+    def _host_msrs(self, view: View) -> Iterator[tuple[int, Mask]]:
         pat, efer, pkrs = view["host_ia32_pat"], view["host_ia32_efer"], view["host_ia32_pkrs"]
         bad_pat = view.none()
         for shift in range(0, 64, 8):
@@ -173,7 +200,7 @@ class KmodContainment:
         yield 14, view.bit("vm_exit_controls", 28) & (cet[0] | cet[1] | cet[2])
         yield 15, view.bit("vm_exit_controls", 29) & self._changed(view, "host_ia32_pkrs") & ~as_mask(pkrs >> np.uint64(32))
 
-    def _leaks(self, view: _View) -> Mask:
+    def _leaks(self, view: View) -> Mask:
         hit = view.none()
         for loads, gives_back, guest, host in _LEAKS:
             differs = as_mask(view[guest] != np.uint64(self._known.get(host) or 0))
@@ -186,66 +213,48 @@ class KmodContainment:
         start = np.uint64(self._arena.base + _WALL_BYTES)
         return self._too_wide(address) | as_mask(address - start < np.uint64(self._arena.size - _WALL_BYTES))
 
-    def _memory(self, view: _View) -> Iterator[tuple[int, Mask]]:
+    def _memory(self, view: View) -> Iterator[tuple[int, Mask]]:
         for number, area in ((19, "vm_exit_msr_store"), (20, "vm_exit_msr_load"), (21, "vm_entry_msr_load")):
             address = view[f"{area}_address"]
             fails = as_mask(address & np.uint64(15)) | self._too_wide(address)
             yield number, as_mask(view[f"{area}_count"]) & ~fails
+        ept, vpid = view.bit("secondary_processor_based_controls", 1), view.bit("secondary_processor_based_controls", 5)
+        if not self._has_invept:
+            yield 29, ept
+        if not self._has_invvpid:
+            yield 29, vpid
         intact = ~self._changed_page(view, "eptp") & self._untouched(view, 1)
-        yield 23, view.word_bit("secondary", 1) & ~self._too_wide(view["eptp"]) & ~intact
+        yield 23, ept & ~self._too_wide(view["eptp"]) & ~intact
         hit = view.none()
         for word, bit, name in _WRITES:
-            hit |= view.word_bit(word, bit) & ~self._harmless(view[name])
+            hit |= view.bit(CONTROL_WORDS[word].field, bit) & ~self._harmless(view[name])
         yield 24, hit
         link = view["vmcs_link_pointer"]
         yield 25, as_mask(link != _ALL_ONES) & ~self._harmless(link)
 
-    def _changed_page(self, view: _View, name: str) -> Mask:
+    def _changed_page(self, view: View, name: str) -> Mask:
         return as_mask((view[name] ^ np.uint64(self._known.get(name) or 0)) & ~_PAGE)
 
-    def _untouched(self, view: _View, page: int) -> Mask:
+    def _untouched(self, view: View, page: int) -> Mask:
         """Whether the request puts no word into a page of the arena: the same for all candidates."""
         start = self._arena.base + page * 4096
         words = (*view.batch.base.memory, *view.batch.memory_columns)
         return ~view.none() if not any(start <= word < start + 4096 for word in words) else view.none()
 
-    def _guest(self, view: _View) -> Iterator[tuple[int, Mask]]:
+    def _guest(self, view: View) -> Iterator[tuple[int, Mask]]:
         cannot_enter = ~view.bit("guest_rflags", 1)
         timer = view.bit("pin_based_controls", 6) & ~as_mask(view["vmx_preemption_timer_value"])
-        ept = view.word_bit("secondary", 1) & ~self._changed_page(view, "eptp") & self._untouched(view, 1)
-        paging = view.bit("guest_cr0", 31) & ~self._changed_page(view, "guest_cr3") & self._untouched(view, 0)
+        if not self._has_timer:
+            timer = view.none()
+        ept = view.secondary(1) & ~self._changed_page(view, "eptp") & self._untouched(view, 1)
+        paging = view.bit("guest_cr0", 31) & view.bit("guest_cr0", 0) & ~view.bit("tertiary_processor_based_controls", 1)
+        paging = paging & ~self._changed_page(view, "guest_cr3") & self._untouched(view, 0)
         yield 22, ~ept & ~paging
         activity = view["guest_activity_state"]
-        if self._capabilities.activity_states >> 3 & 1:
-            yield 26, as_mask(activity == 3) & ~(cannot_enter & timer)
-        yield 26, as_mask(activity == 2) & ~(timer if self._bold else timer & cannot_enter)
-        yield 26, as_mask(activity == 1) & ~timer
+        yield 26, as_mask(activity == 2) | as_mask(activity == 3) | as_mask(activity == 1) & ~timer
+        notified = as_mask(view["posted_interrupt_notification_vector"] & np.uint64(0xFF) >= 32)
+        yield 27, ~cannot_enter & view.bit("pin_based_controls", 7) & notified
         taken = ~view.bit("pin_based_controls", 0) | ~view.bit("pin_based_controls", 3) | view.bit("vm_exit_controls", 15)
         yield 27, ~cannot_enter & ~timer & taken
-        if not self._bold and self._capabilities.preemption_timer:
-            yield 28, ~cannot_enter & ~timer
-
-
-_WORDS: Final = {
-    "pin": ("pin_based_controls", None),
-    "primary": ("primary_processor_based_controls", None),
-    "secondary": ("secondary_processor_based_controls", 31),
-    "tertiary": ("tertiary_processor_based_controls", 17),
-    "exit": ("vm_exit_controls", None),
-    "entry": ("vm_entry_controls", None),
-}
-
-
-class _View(View):
-    """A batch with its control words as the processor takes them."""
-
-    def word(self, key: str) -> Column:
-        """A control word, 0 where a primary control does not activate it."""
-        name, activated_by = _WORDS[key]
-        if activated_by is None:
-            return self[name]
-        return np.where(self.bit("primary_processor_based_controls", activated_by), self[name], np.uint64(0))
-
-    def word_bit(self, key: str, number: int) -> Mask:
-        """One bit of a control word as the processor takes it."""
-        return as_mask(self.word(key) >> np.uint64(number) & np.uint64(1))
+        if not self._bold:
+            yield 28, ~cannot_enter & ~timer & (~(ept & paging) | self._has_timer)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS, Capabilities
 from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.arch.outcomes import Kind, Outcomes
-from vmfuzz.errors import ExecutorError, UsageError
+from vmfuzz.errors import EnvironmentUnusable, ExecutorError, UsageError
 from vmfuzz.execute.abi import names_of
 from vmfuzz.execute.containment_kmod import BOLD, RULES, SAFE, KmodContainment
 from vmfuzz.execute.family import Arena, Family, pairs
@@ -31,6 +31,7 @@ _MAX_RERUNS: Final = 20
 #: Bytes of rows in one request.
 _CHUNK_BYTES: Final = 8 << 20
 _ARENA: Final = 1 << 63
+_OF_SAFE: Final = "refused: risk level safe"
 
 
 class KmodExecutor:
@@ -74,6 +75,10 @@ class KmodExecutor:
             self.close()
             raise
         self.containment = KmodContainment(self._capabilities, self._known_good, self.arena, RISKS[risk])
+        rule = int(self.containment.refused(VmcsBatch(self._known_good, {}, count=1)).rule[0])
+        if rule >= 0:
+            self.close()
+            raise EnvironmentUnusable(_why_nothing_runs(self.name, risk, rule))
 
     @classmethod
     def remote(cls, command: Sequence[str], **options: Any) -> Self:
@@ -267,6 +272,12 @@ class KmodExecutor:
             text = RULES[rule] if rule < len(RULES) else f"refused: rule {rule} of the module"
             outcomes.message[rows[refused & (results["number"] == rule)]] = self._messages.setdefault(text, len(self._messages))
         outcomes.number[rows[refused]] = 0
+
+
+def _why_nothing_runs(name: str, risk: str, rule: int) -> str:
+    """What to do where not even the captured VMCS may run, by the rule that refuses it."""
+    advice = "; --risk bold takes one wall (docs/bare-metal.md)" if risk == "safe" and RULES[rule].startswith(_OF_SAFE) else ""
+    return f"{name}: even the VMCS captured from the running kernel is {RULES[rule]}{advice}"
 
 
 def _processor_name(cpuid: dict[tuple[int, int], tuple[int, int, int, int]]) -> str:
