@@ -60,9 +60,11 @@ typedef vmfuzz_u64 u64;
 #define MSR_SYSENTER_EIP 0x176
 #define MSR_DEBUGCTL 0x1d9
 #define MSR_PAT 0x277
+#define MSR_PERF_CAPABILITIES 0x345
 #define MSR_RTIT_CTL 0x570
 #define MSR_PKRS 0x6e1
 #define MSR_S_CET 0x6a2
+#define MSR_TME_ACTIVATE 0x982
 #define MSR_EFER 0xc0000080
 #define MSR_FS_BASE 0xc0000100
 #define MSR_GS_BASE 0xc0000101
@@ -192,12 +194,12 @@ static int has_leaf7_ebx(unsigned int bit)
 	return cpuid(0, 0).eax >= 7 && cpuid(7, 0).ebx >> bit & 1;
 }
 
-#ifdef VMFUZZ_EMULATED
 static int has_leaf7_ecx(unsigned int bit)
 {
 	return cpuid(0, 0).eax >= 7 && cpuid(7, 0).ecx >> bit & 1;
 }
 
+#ifdef VMFUZZ_EMULATED
 static int has_leaf7_edx(unsigned int bit)
 {
 	return cpuid(0, 0).eax >= 7 && cpuid(7, 0).edx >> bit & 1;
@@ -262,6 +264,9 @@ static void probe_cpuid(struct vmfuzz_request *r)
 	if (cpuid(0, 0).eax >= 0x14 && cpuid(0x14, 0).eax >= 1)
 		add_cpuid(r, 0x14, 1);
 	add_cpuid(r, 0x1c, 0);
+	add_cpuid(r, 0x23, 0);
+	if (cpuid(0, 0).eax >= 0x23 && cpuid(0x23, 0).eax >> 1 & 1)
+		add_cpuid(r, 0x23, 1);	/* bitmaps of the performance counters */
 	for (leaf = 0x80000000; leaf <= 0x80000008; leaf++)
 		add_cpuid(r, leaf, 0);
 }
@@ -277,6 +282,10 @@ static void probe(struct vmfuzz_request *r)
 	add_msr(r, MSR_DEBUGCTL);
 	if (has_leaf7_ebx(25))		/* Intel PT */
 		add_msr(r, MSR_RTIT_CTL);
+	if (cpuid(1, 0).ecx >> 15 & 1)	/* PDCM */
+		add_msr(r, MSR_PERF_CAPABILITIES);
+	if (has_leaf7_ecx(13))		/* TME */
+		add_msr(r, MSR_TME_ACTIVATE);
 	probe_vmx_msrs(r);
 	r->cr0 = read_cr0();
 	r->cr3 = read_cr3();

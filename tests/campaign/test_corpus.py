@@ -36,7 +36,7 @@ ENTRY = Entry(
             "entered, exit 52",
             None,
             "mismatch",
-            (Processor("corei7_skylake_x", "50da55a7f41f2aa1", "bochs corei7_skylake_x", "bochscpu-python 0.4.0", 7),),
+            (Processor("corei7_skylake_x", "9e374d7e7ac9553c", "bochs corei7_skylake_x", "bochscpu-python 0.4.0", 7),),
         ),
     ),
     (Near("guest_rflags", 2, "entered, exit 52"),),

@@ -46,6 +46,12 @@ CAPABILITY_MSRS: Final = MappingProxyType(
         0x493: "IA32_VMX_EXIT_CTLS2",
     }
 )
+#: Other MSRs that say what a processor allows, where CPUID says that they exist (PDCM, TME).
+IA32_PERF_CAPABILITIES: Final = 0x345
+IA32_TME_ACTIVATE: Final = 0x982
+OTHER_MSRS: Final = MappingProxyType({IA32_PERF_CAPABILITIES: "IA32_PERF_CAPABILITIES", IA32_TME_ACTIVATE: "IA32_TME_ACTIVATE"})
+#: Every MSR that capabilities hold.
+FACT_MSRS: Final = MappingProxyType({**CAPABILITY_MSRS, **OTHER_MSRS})
 
 Leaf = tuple[int, int]
 Registers = tuple[int, int, int, int]
@@ -55,6 +61,7 @@ _EAX, _EBX, _ECX, _EDX = range(4)
 FEATURES: Final[Mapping[str, tuple[int, int, int, int]]] = MappingProxyType(
     {
         "vmx": (1, 0, _ECX, 5),
+        "pdcm": (1, 0, _ECX, 15),
         "pcid": (1, 0, _ECX, 17),
         "sgx": (7, 0, _EBX, 2),
         "hle": (7, 0, _EBX, 4),
@@ -62,6 +69,7 @@ FEATURES: Final[Mapping[str, tuple[int, int, int, int]]] = MappingProxyType(
         "mpx": (7, 0, _EBX, 14),
         "pt": (7, 0, _EBX, 25),
         "cet_ss": (7, 0, _ECX, 7),
+        "tme": (7, 0, _ECX, 13),
         "la57": (7, 0, _ECX, 16),
         "bus_lock_debug": (7, 0, _ECX, 24),
         "pks": (7, 0, _ECX, 31),
@@ -95,9 +103,10 @@ def _parse_hex(what: str, text: object) -> int:
 class Capabilities:
     """The capabilities of one processor or processor model.
 
-    `msrs` maps the number of each capability MSR that exists to its value; `cpuid` maps (leaf, subleaf) to (EAX, EBX, ECX, EDX).
-    Where `cpuid` is empty (only the MSRs are known), answers that need it are the most permissive ones. `microcode` is the revision of a
-    processor that has one, as far as it is known; it changes what a processor does, not what it reports, and is left out of comparisons.
+    `msrs` maps the number of each MSR of FACT_MSRS that exists to its value; `cpuid` maps (leaf, subleaf) to (EAX, EBX, ECX, EDX).
+    Where `cpuid` is empty (only the MSRs are known), the answers here that need it are the most permissive ones; a prediction whose outcome
+    rests on a leaf or an MSR that is not known is "not modelled". `microcode` is the revision of a processor that has one, as far as it is
+    known; it changes what a processor does, not what it reports, and is left out of comparisons.
     """
 
     name: str
@@ -127,18 +136,39 @@ class Capabilities:
     # Raw facts
 
     def msr(self, number: int) -> int:
-        """The capability MSR's value, 0 where it does not exist (so that none of its features exist)."""
+        """The MSR's value, 0 where it does not exist (so that none of its features exist) or is not known."""
         return self.msrs.get(number, 0)
+
+    def registers(self, leaf: int, subleaf: int = 0) -> Registers:
+        """What CPUID reports in a leaf: (EAX, EBX, ECX, EDX), 0 where the leaf does not exist or is not known."""
+        return self.cpuid.get((leaf, subleaf), (0, 0, 0, 0))
+
+    def knows_leaf(self, leaf: int, subleaf: int = 0) -> bool:
+        """Whether it is known what CPUID reports in a leaf, or that the leaf does not exist."""
+        if (leaf, subleaf) in self.cpuid:
+            return True
+        greatest = self.cpuid.get((leaf & 0x80000000, 0))
+        if greatest is not None and leaf > greatest[_EAX]:
+            return True
+        first = self.cpuid.get((leaf, 0))
+        if first is None or subleaf == 0:
+            return False
+        # leaf 23H has a bitmap of its subleaves, others the greatest subleaf
+        return not first[_EAX] >> subleaf & 1 if leaf == 0x23 else subleaf > first[_EAX]
+
+    def knows_msr(self, number: int) -> bool:
+        """Whether the value of an MSR of OTHER_MSRS is known, or that it does not exist."""
+        if number in self.msrs:
+            return True
+        leaf, _, register, bit = FEATURES["pdcm" if number == IA32_PERF_CAPABILITIES else "tme"]
+        return self.knows_leaf(leaf) and not self.registers(leaf)[register] >> bit & 1
 
     def has(self, feature: str) -> bool:
         """Whether CPUID reports `feature` (a name of FEATURES); True for all where CPUID is not known."""
         leaf, subleaf, register, bit = FEATURES[feature]
         if not self.cpuid:
             return True
-        return bool(self.cpuid.get((leaf, subleaf), (0, 0, 0, 0))[register] >> bit & 1)
-
-    def _leaf(self, leaf: int, subleaf: int = 0) -> Registers:
-        return self.cpuid.get((leaf, subleaf), (0, 0, 0, 0))
+        return bool(self.registers(leaf, subleaf)[register] >> bit & 1)
 
     # Controls
 
@@ -215,14 +245,20 @@ class Capabilities:
         """MAXPHYADDR (CPUID.80000008H:EAX[7:0]); 52 where CPUID is not known."""
         if not self.cpuid:
             return 52
-        return (self._leaf(0x80000008)[_EAX] & 0xFF) or 36
+        return (self.registers(0x80000008)[_EAX] & 0xFF) or 36
 
     @property
     def linear_address_width(self) -> int:
         """Linear-address width (CPUID.80000008H:EAX[15:8]); 57 where CPUID is not known."""
         if not self.cpuid:
             return 57
-        return (self._leaf(0x80000008)[_EAX] >> 8 & 0xFF) or 32
+        return (self.registers(0x80000008)[_EAX] >> 8 & 0xFF) or 32
+
+    @property
+    def tme_key_bits(self) -> int:
+        """How many of the upper physical-address bits hold a key identifier (IA32_TME_ACTIVATE[35:32] where it is locked and enabled)."""
+        activate = self.msr(IA32_TME_ACTIVATE)
+        return activate >> 32 & 0xF if activate & 3 == 3 else 0
 
     @property
     def beyond_physical_width(self) -> int:

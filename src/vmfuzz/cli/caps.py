@@ -10,7 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from vmfuzz.arch.capabilities import CAPABILITY_MSRS, FEATURES, Capabilities
+from vmfuzz.arch.capabilities import FACT_MSRS, FEATURES, OTHER_MSRS, Capabilities
+from vmfuzz.arch.completions import completions, unknown_features
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.cli.console import Output
@@ -43,16 +44,28 @@ def caps(cpu: str, file: Path | None, as_json: bool, list_profiles: bool) -> Non
     _print(Output(), known)
 
 
+def _span(least: int, most: int) -> str:
+    return str(most) if least == most else f"{least} to {most}"
+
+
 def _print(console: Console, known: Capabilities) -> None:
     console.print(f"[bold]{known.name}[/]")
+    least = completions(known)[1]
     console.print(
-        f"VMCS revision {known.revision:X}H; physical addresses {known.physical_address_width} bits, linear {known.linear_address_width} bits; "
+        f"VMCS revision {known.revision:X}H; physical addresses {_span(least.physical_address_width, known.physical_address_width)} bits, "
+        f"linear {_span(least.linear_address_width, completions(known)[0].linear_address_width)} bits; "
         f"{len(known.fields)} of {len(FIELDS)} VMCS fields exist; {known.cr3_target_limit} CR3-target values"
     )
-    console.print("features: " + ", ".join(name for name in FEATURES if known.has(name)))
+    unknown = unknown_features(known)
+    console.print("features: " + ", ".join(name for name in FEATURES if completions(known)[0].has(name) and name not in unknown))
+    if unknown:
+        console.print("features not known, since CPUID's leaves are not: " + ", ".join(unknown))
+    unread = [f"{number:X}H ({name})" for number, name in OTHER_MSRS.items() if not known.knows_msr(number)]
+    if unread:
+        console.print("MSRs not known: " + ", ".join(unread))
     table = Table("MSR", "name", "value", box=None, pad_edge=False)
     for number, value in known.msrs.items():
-        table.add_row(f"{number:X}H", CAPABILITY_MSRS.get(number, ""), f"{value:016X}H")
+        table.add_row(f"{number:X}H", FACT_MSRS.get(number, ""), f"{value:016X}H")
     console.print(table)
     for key, word in CONTROL_WORDS.items():
         must, may = known.allowed_settings(key)

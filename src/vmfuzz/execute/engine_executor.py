@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from vmfuzz.arch.capabilities import CAPABILITY_MSRS, Capabilities
+from vmfuzz.arch.capabilities import FACT_MSRS, Capabilities
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.errors import ExecutorError, UsageError
@@ -178,7 +178,7 @@ class EngineExecutor:
             )
             for leaf in request["cpuid"][: int(request["cpuid_count"])]
         }
-        known = {number: value for number, value in msrs.items() if number in CAPABILITY_MSRS}
+        known = {number: value for number, value in msrs.items() if number in FACT_MSRS}
         facts = {
             "live_efer": msrs[_EFER],
             "live_rtit_ctl": msrs.get(_RTIT_CTL, 0),

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from vmfuzz.arch.capabilities import CAPABILITY_MSRS, Capabilities
+from vmfuzz.arch.capabilities import FACT_MSRS, Capabilities
 from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, UsageError
@@ -160,7 +160,7 @@ class KmodExecutor:
             (int(leaf["leaf"]), int(leaf["subleaf"])): (int(leaf["eax"]), int(leaf["ebx"]), int(leaf["ecx"]), int(leaf["edx"]))
             for leaf in info["cpuid"][: int(info["cpuid_count"])]
         }
-        known = {number: value for number, value in self._msrs.items() if number in CAPABILITY_MSRS}
+        known = {number: value for number, value in self._msrs.items() if number in FACT_MSRS}
         return Capabilities(_processor_name(cpuid), known, cpuid, microcode_revision() if self._device.local else None)
 
     def _capture(self) -> Vmcs:

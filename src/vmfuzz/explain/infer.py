@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vmfuzz.arch.capabilities import FEATURES, MASK64, Capabilities
+from vmfuzz.arch.completions import completions
 from vmfuzz.arch.controls import CONTROL_WORDS, CONTROLS
 from vmfuzz.arch.registers import CR4
 from vmfuzz.explain.dump import Dump
@@ -36,7 +37,7 @@ _TYPICAL: Final = {
     "beyond_maxphyaddr": MASK64 & ~((1 << 52) - 1),
     "cr4_must_be_0": MASK64 & ~_CR4_DEFINED,
     "efer_reserved": MASK64 & ~0xD01,
-    "perf_global_reserved": MASK64 & ~(0xFFFF | 0xFFFF << 32),
+    "perf_global_reserved": MASK64 & ~(0xFFFF | 0x1FFFF << 32),
     "s_cet_reserved": 0x3C0,
 }
 
@@ -73,7 +74,8 @@ def _shared() -> dict[str, Partial]:
         "beyond_physical_width": Partial(MASK64 & ~((1 << 52) - 1), (MASK64 & ~((1 << 52) - 1)) | 0xFFFFFFFF),
         "beyond_maxphyaddr": Partial(MASK64 & ~((1 << 52) - 1), (MASK64 & ~((1 << 52) - 1)) | ten),
         "efer_reserved": Partial(MASK64 & ~0xD01, MASK64 & ~0x800),
-        "perf_global_reserved": Partial(MASK64 & ~(0xFFFF | 0x1FFFF << 32), MASK64 & ~(0xFFFC | 0x1FFF8 << 32)),
+        # a bit for each counter that exists (two general ones on every processor with the MSR), and bit 48 with PERF_METRICS
+        "perf_global_reserved": Partial(MASK64 & ~(0xFFFFFFFF | 0x1FFFF << 32), MASK64 & ~(0xFFFFFFFC | 0x1FFFF << 32)),
         "s_cet_reserved": Partial(0x3C0, 0x3C0),
         "activity_states": Partial(1, MASK64 & ~0xE),
         "has_intel64": Partial(1),
@@ -124,10 +126,12 @@ class Knowledge:
 
 
 def from_capabilities(capabilities: Capabilities) -> Knowledge:
-    """Everything is known: the capabilities of a stored processor profile or of a file."""
-    read = capability_reader(capabilities)
-    facts = {name: Partial(read(name)) for name in FACTS}
-    return Knowledge(facts, (capabilities.linear_address_width,), [f"processor: {capabilities.name}"], exact=True)
+    """What the capabilities of a stored processor profile or of a file tell: everything, or the bits that do not rest on what they lack."""
+    possible = completions(capabilities)
+    most, least = (capability_reader(each) for each in possible)
+    facts = {name: Partial(most(name)).merge(Partial(least(name))) for name in FACTS}
+    widths = tuple(dict.fromkeys(each.linear_address_width for each in reversed(possible)))
+    return Knowledge(facts, widths, [f"processor: {capabilities.name}"], exact=possible[0] is possible[1])
 
 
 def infer(dump: Dump) -> Knowledge:

@@ -10,7 +10,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from vmfuzz.arch.capabilities import FEATURES, MASK64, Capabilities
+from vmfuzz.arch.capabilities import FEATURES, IA32_PERF_CAPABILITIES, MASK64, Capabilities
 from vmfuzz.arch.controls import CONTROL_WORDS, Control, word_of
 from vmfuzz.arch.fields import FIELDS, field_named
 from vmfuzz.arch.live import LIVE
@@ -76,11 +76,18 @@ class _Memory:
 
 
 def _perf_global_reserved(caps: Capabilities) -> int:
-    """Bits that IA32_PERF_GLOBAL_CTRL does not define (CPUID.0AH: EAX[15:8] general, EDX[4:0] fixed counters)."""
-    eax, _, _, edx = caps.cpuid.get((0xA, 0), (0, 0, 0, 0))
+    """Bits that IA32_PERF_GLOBAL_CTRL does not define: it has one for each counter that exists, and bit 48 (EN_PERF_METRICS).
+
+    General counters: CPUID.0AH:EAX[15:8]; fixed counter i: CPUID.0AH:ECX[i] or CPUID.0AH:EDX[4:0] > i. The bitmaps of CPUID.23H.1 (EAX general,
+    EBX fixed) have precedence where they exist. Bit 48: IA32_PERF_CAPABILITIES[15].
+    """
+    eax, _, ecx, edx = caps.registers(0xA)
     general = (1 << (eax >> 8 & 0xFF)) - 1
-    fixed = (1 << (edx & 0x1F)) - 1
-    return MASK64 & ~(general | fixed << 32)
+    fixed = ecx | (1 << (edx & 0x1F)) - 1
+    if caps.registers(0x23)[0] & 1 << 1:
+        general, fixed = caps.registers(0x23, 1)[:2]
+    metrics = caps.msr(IA32_PERF_CAPABILITIES) >> 15 & 1
+    return MASK64 & ~(general | fixed << 32 | metrics << 48)
 
 
 def _efer_reserved(caps: Capabilities) -> int:
@@ -101,8 +108,8 @@ def _s_cet_reserved(caps: Capabilities) -> int:
 
 def _rtit_ctl_reserved(caps: Capabilities) -> int:
     """Reserved bits of IA32_RTIT_CTL (CPUID.14H; SDM "Intel Processor Trace", table of the MSR)."""
-    _, ebx, ecx, _ = caps.cpuid.get((0x14, 0), (0, 0, 0, 0))
-    ranges = caps.cpuid.get((0x14, 1), (0, 0, 0, 0))[0] & 7
+    _, ebx, ecx, _ = caps.registers(0x14)
+    ranges = caps.registers(0x14, 1)[0] & 7
     defined = 1 << 0 | 1 << 2 | 1 << 3 | 1 << 10 | 1 << 11 | 1 << 13  # TraceEn, OS, User, TSCEn, DisRETC, BranchEn
     for present, bits in (
         (ebx & 1, 1 << 7),
@@ -123,14 +130,14 @@ def _rtit_ctl_reserved(caps: Capabilities) -> int:
 
 def _lbr_ctl_reserved(caps: Capabilities) -> int:
     """Reserved bits of IA32_LBR_CTL (CPUID.1CH:EBX: 0 CPL filtering, 1 branch filtering, 2 call-stack mode)."""
-    ebx = caps.cpuid.get((0x1C, 0), (0, 0, 0, 0))[1]
+    ebx = caps.registers(0x1C)[1]
     defined = 1 | (0x6 if ebx & 1 else 0) | (0x7F << 16 if ebx & 2 else 0) | (8 if ebx & 4 else 0)
     return MASK64 & ~defined
 
 
 def _spec_ctrl_reserved(caps: Capabilities) -> int:
     """Reserved bits of IA32_SPEC_CTRL (CPUID.7.0:EDX and CPUID.7.2:EDX)."""
-    edx = caps.cpuid.get((7, 2), (0, 0, 0, 0))[3]
+    edx = caps.registers(7, 2)[3]
     defined = int(caps.has("spec_ctrl")) | int(caps.has("stibp")) << 1 | int(caps.has("ssbd")) << 2
     for present, bits in ((edx & 1, 1 << 7), (edx & 2, 3 << 3), (edx & 4, 3 << 5), (edx & 8, 1 << 8), (edx & 16, 1 << 10)):
         defined |= bits if present else 0

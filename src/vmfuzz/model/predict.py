@@ -2,12 +2,12 @@
 
 A VM entry goes through stages; a violated check ends it in its stage, and among violations of one stage any may be reported. So the
 prediction is a set: the outcomes of all violated checks of the first stage that has one that is certain, and those of uncertain ones (an
-ambiguity of the SDM, or memory that the case does not describe) on the way there.
+ambiguity of the SDM, memory that the case does not describe, or a fact of the processor that is not known) on the way there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Final
@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.completions import completions
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.outcomes import Outcome
 from vmfuzz.model.check import Check, Stage
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.evaluate import Memo, Truth, evaluate, fold
-from vmfuzz.model.expr import FALSE, Cond, Node, all_of
+from vmfuzz.model.expr import FALSE, Cond, Node, all_of, any_of
 from vmfuzz.model.first_exit import first_exits
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.operands import KNOWN_SUFFIX, MEMORY_OPERANDS, capability_reader
@@ -104,8 +105,8 @@ class Model:
 
     def __init__(self, capabilities: Capabilities, checks: Sequence[Check] = CHECKS) -> None:
         self.capabilities = capabilities
-        self._reader = capability_reader(capabilities)
-        self._folded: dict[int, Node] = {}
+        #: what the processor may be (one where all is known): how to read its facts, and the conditions in which they are folded in
+        self._ways = [(capability_reader(each), dict[int, Node]()) for each in dict.fromkeys(completions(capabilities))]
         self.compiled: list[CompiledCheck] = []
         for check in checks:
             compiled = self._compile(check)
@@ -115,15 +116,27 @@ class Model:
         self._base_truths = lru_cache(maxsize=4096)(self._evaluate_base)
 
     def fold(self, condition: Cond) -> Cond:
-        """The condition with this processor's capabilities folded in."""
-        result: Cond = fold(condition, self._reader, self._folded)
+        """The condition with this processor's capabilities folded in; what is not known of them counts as present."""
+        return self._fold(condition, *self._ways[0])
+
+    @staticmethod
+    def _fold(condition: Cond, reader: Callable[[str], int], folded: dict[int, Node]) -> Cond:
+        result: Cond = fold(condition, reader, folded)
         return result
 
     def _compile(self, check: Check) -> CompiledCheck | None:
-        requires, when, must, known = (self.fold(part) for part in (check.requires, check.when, check.must, check.known))
-        violated = all_of(when, ~must)
-        unknown = all_of(when, ~known)
-        if requires is FALSE or (violated is FALSE and unknown is FALSE) or self._needs_impossible_control(violated):
+        whens, violations, unknowns = [], [], []
+        for way in self._ways:
+            requires, when, must, known = (self._fold(part, *way) for part in (check.requires, check.when, check.must, check.known))
+            whens.append(all_of(requires, when))
+            violations.append(all_of(requires, when, ~must))
+            unknowns.append(all_of(requires, when, ~known))
+        when, must = any_of(*whens), self.fold(check.must)
+        violated = all_of(*violations)
+        # what one of the processors that this may be refuses and another one does not rests on what is not known
+        unknown = any_of(*unknowns, all_of(any_of(*violations), ~violated))
+        possible = [each for each in violations if each is not FALSE]
+        if (violated is FALSE and unknown is FALSE) or (possible and all(self._needs_impossible_control(each) for each in possible)):
             return None
         stage = check.fails.stage
         position = 0
