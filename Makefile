@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ITERATIONS ?= 1000000
 STAMP = $(VENV)/.installed
-SOURCES = pyproject.toml setup.py $(wildcard kmod/engine.* kmod/*.h) src/vmfuzz/execute/bochs_platform.c
+SOURCES = pyproject.toml setup.py $(wildcard kmod/engine.* kmod/*.h) src/vmfuzz/execute/bochs_platform.c kmod/agent.c $(wildcard src/vmfuzz/execute/kvm/*.[ch])
 
 .PHONY: run test test-wheel test-system test-system-full lint clean
 

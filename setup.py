@@ -1,5 +1,5 @@
-"""The native build: the platform around the emulated CPU (a shared object) and the engine as a flat image for
-it.
+"""The native build: the platform around the emulated CPU (a shared object), the engine as a flat image for it, and the agent that runs the
+engine in virtual machines of KVM.
 
 Everything else about the package is in pyproject.toml. Results go to vmfuzz/execute/_native: in the source
 tree for editable installs, in the wheel otherwise, together with copies of the headers from which Python reads
@@ -19,10 +19,13 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 KMOD = ROOT / "kmod"
-PLATFORM = ROOT / "src" / "vmfuzz" / "execute" / "bochs_platform.c"
+EXECUTE = ROOT / "src" / "vmfuzz" / "execute"
+PLATFORM = EXECUTE / "bochs_platform.c"
+KVM = EXECUTE / "kvm"
+AGENT = (KMOD / "agent.c", KVM / "machine.c", KVM / "words.c")
 
 #: From these Python reads the wire formats.
-HEADERS = ("engine.h", "containment.h", "vmfuzz_uapi.h")
+HEADERS = (KMOD / "engine.h", KMOD / "containment.h", KMOD / "vmfuzz_uapi.h", KVM / "machine.h")
 
 ENGINE_FLAGS = [
     "-O2",
@@ -63,14 +66,14 @@ def compile_c(arguments: list[str]) -> None:
 
 
 class BuildNative(build_ext):
-    """Builds the three native files instead of a Python extension module."""
+    """Builds the native files instead of a Python extension module."""
 
     def get_ext_filename(self, fullname: str) -> str:
         """A plain library: its name carries no Python version."""
         return fullname.replace(".", "/") + ".so"
 
     def build_extension(self, ext: Extension) -> None:
-        """Compile platform and engine next to one another."""
+        """Compile platform, engine and agent next to one another."""
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         # Replaced, not overwritten: a running worker may have the old one mapped.
@@ -78,8 +81,11 @@ class BuildNative(build_ext):
         compile_c(["-O2", "-shared", "-fPIC", f"-I{KMOD}", "-o", str(part), str(PLATFORM)])
         part.replace(target)
         compile_c([*ENGINE_FLAGS, "-o", str(target.with_name("engine.bin")), str(KMOD / "engine.c")])
-        for name in HEADERS:
-            shutil.copyfile(KMOD / name, target.with_name(name))
+        agent = target.with_name("vmfuzz-agent.part")
+        compile_c(["-O2", f"-I{KMOD}", f"-I{KVM}", "-o", str(agent), *map(str, AGENT)])
+        agent.replace(target.with_name("vmfuzz-agent"))
+        for header in HEADERS:
+            shutil.copyfile(header, target.with_name(header.name))
 
     def copy_extensions_to_source(self) -> None:
         """Editable installs: all native files go to the source tree, not only the library that setuptools knows of."""
@@ -87,9 +93,9 @@ class BuildNative(build_ext):
             built = Path(self.build_lib, self.get_ext_filename(ext.name)).resolve()
             into = ROOT / "src" / Path(self.get_ext_filename(ext.name)).parent
             into.mkdir(parents=True, exist_ok=True)
-            for name in (built.name, "engine.bin", *HEADERS):
+            for name in (built.name, "engine.bin", "vmfuzz-agent", *(header.name for header in HEADERS)):
                 part = into / f"{name}.part"
-                shutil.copyfile(built.with_name(name), part)
+                shutil.copy(built.with_name(name), part)
                 part.replace(into / name)
 
 
@@ -97,8 +103,11 @@ setup(
     ext_modules=[
         Extension(
             "vmfuzz.execute._native.bochs_platform",
-            sources=[str(PLATFORM.relative_to(ROOT)), "kmod/engine.c"],
-            depends=["kmod/engine.h", "kmod/engine_calls.h", "kmod/engine.ld"],
+            sources=[str(path.relative_to(ROOT)) for path in (PLATFORM, KMOD / "engine.c", *AGENT)],
+            depends=[
+                *("kmod/engine.h", "kmod/engine_calls.h", "kmod/engine.ld", "kmod/vmfuzz_uapi.h"),
+                *(str((KVM / name).relative_to(ROOT)) for name in ("machine.h", "machine_calls.h")),
+            ],
         )
     ],
     cmdclass={"build_ext": BuildNative},

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-// agent.c: gives /dev/vmfuzz to a KmodExecutor elsewhere: frames on standard input, answers on standard output.
+// agent.c: gives /dev/vmfuzz, or with --kvm /dev/kvm, to an executor elsewhere: frames on standard input, answers on standard output.
 /*
  * Meant to be built statically and started through ssh or a serial line by vmfuzz itself. A frame is struct vmfuzz_frame and
  * `length` bytes. Requests carry an ioctl's structure; VMFUZZ_IOC_RUN appends what its pointers name: base, columns, restore,
  * rows. The answer has the ioctl's errno in `code`, then the structure; after a run also the results, without the rows'
- * values, and the words of the arena that are not 0 as pairs (offset, value) behind their number.
+ * values, and the words of the arena that are not 0 as pairs (offset, value) behind their number. With --kvm, requests are
+ * those of src/vmfuzz/execute/kvm/machine.h, and FACTS tells whoever asks that this agent is such a one.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -19,6 +20,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "machine_calls.h"
 #include "vmfuzz_uapi.h"
 
 #define MAGIC 0x7a667676u
@@ -37,6 +39,7 @@ struct buffer {
 };
 
 static int device = -1;
+static int serves_kvm;
 static uint64_t arena[ARENA_WORDS];
 
 static void append(struct buffer *b, const void *bytes, size_t length)
@@ -116,6 +119,18 @@ static int run_request(const struct buffer *in, struct buffer *out)
 	return error;
 }
 
+/* One of the requests of machine.h. */
+static int serve_kvm(uint32_t code, const struct buffer *in, struct buffer *out)
+{
+	if (code == VMFUZZ_KVM_OPEN)
+		return vmfuzz_kvm_open(in->bytes, in->length);
+	if (code == VMFUZZ_KVM_RUN)
+		return vmfuzz_kvm_run(in->bytes, in->length, out->bytes, MOST_BYTES, &out->length);
+	vmfuzz_kvm_facts((struct vmfuzz_kvm_facts *)out->bytes);
+	out->length = sizeof(struct vmfuzz_kvm_facts);
+	return 0;
+}
+
 /* Serve one request; `in` may be written to. Returns an errno. */
 static int serve_one(uint32_t code, const struct buffer *in, struct buffer *out)
 {
@@ -123,6 +138,8 @@ static int serve_one(uint32_t code, const struct buffer *in, struct buffer *out)
 	int error;
 
 	out->length = 0;
+	if (serves_kvm && code >= VMFUZZ_KVM_FACTS && code <= VMFUZZ_KVM_RUN)
+		return serve_kvm(code, in, out);
 	if (code == VMFUZZ_IOC_RUN)
 		return run_request(in, out);
 	if (code != VMFUZZ_IOC_INFO && code != VMFUZZ_IOC_CAPTURE)
@@ -170,11 +187,16 @@ static int write_all(int fd, const void *from, size_t length)
 	return 1;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct buffer in, out;
 	struct vmfuzz_frame frame;
 
+	serves_kvm = argc == 2 && !strcmp(argv[1], "--kvm");
+	if (argc > 1 && !serves_kvm) {
+		fprintf(stderr, "usage: vmfuzz-agent [--kvm]\n");
+		return 2;
+	}
 	allocate(&in);
 	allocate(&out);
 	while (read_all(0, &frame, sizeof(frame))) {

@@ -212,7 +212,9 @@ def test_the_agent_answers_without_a_device(tmp_path: Path) -> None:
     if not shutil.which("gcc") or Path("/dev/vmfuzz").exists():
         pytest.skip("no gcc, or there is a device")
     agent = tmp_path / "vmfuzz-agent"
-    subprocess.run(["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-o", agent, KMOD / "agent.c"], check=True)
+    kvm = KMOD.parent / "src/vmfuzz/execute/kvm"
+    sources = (KMOD / "agent.c", kvm / "machine.c", kvm / "words.c")
+    subprocess.run(["gcc", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{KMOD}", f"-I{kvm}", "-o", agent, *sources], check=True)
     with pytest.raises(ExecutorError, match="load the module"):
         open_executor(f"remote:{agent}")
     with pytest.raises(EnvironmentUnusable, match=r"the agent .* ended"):

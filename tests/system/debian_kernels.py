@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 KMOD: Final = Path(__file__).parents[2] / "kmod"
+KVM: Final = KMOD.parent / "src/vmfuzz/execute/kvm"
 
 
 class MachineError(Exception):
@@ -55,6 +56,13 @@ def build_module(folder: Path, kernel: Path) -> str:
     if done.returncode:
         raise MachineError(f"the module does not build:\n{done.stdout}{done.stderr}")
     return done.stdout + done.stderr
+
+
+def build_guest(guest: Path) -> None:
+    """Build the small program that is in the machine, with the agent's code in it (guest.c)."""
+    sources = (Path(__file__).with_name("guest.c"), KVM / "machine.c", KVM / "words.c")
+    command = ["gcc", "-O2", "-Wall", "-Wextra", "-static", "-pthread", f"-I{KMOD}", f"-I{KVM}", "-o", guest, *sources]
+    subprocess.run(command, check=True)
 
 
 def with_dependencies(folder: Path, names: tuple[str, ...]) -> list[Path]:

@@ -9,7 +9,7 @@
  * guest inherit CPU: captures here, runs in a child on another CPU.
  * guest kvm: creates a virtual machine of KVM, says so, and keeps it until it is killed.
  * guest frames: prints what vmfuzz sends to the agent: a capture, then a run of many rows of the known-good VMCS.
- * guest agent: is the agent.
+ * guest agent [--kvm]: is the agent.
  */
 #define _GNU_SOURCE
 #define main agent_main
@@ -87,6 +87,7 @@ static int mailbox(const char *path)
 
 	if (disk < 0)
 		return 1;
+	serves_kvm = 1;
 	for (;;) {
 		if (pread(disk, page, BLOCK, 0) != BLOCK)
 			return 1;
@@ -100,9 +101,10 @@ static int mailbox(const char *path)
 			return 1;
 		if (head->frame.code == CODE_SHELL && !in.length)
 			return 0;
-		if (head->frame.code == 0x5600) {	/* close the device */
+		if (head->frame.code == 0x5600) {	/* close the devices */
 			close(device);
 			device = -1;
+			vmfuzz_kvm_close();
 			out.length = 0;
 			head->frame.code = 0;
 		} else if (head->frame.code == CODE_SHELL) {
@@ -611,7 +613,7 @@ int main(int argc, char **argv)
 	if (argc > 1 && !strcmp(argv[1], "frames"))
 		return frames();
 	if (argc > 1 && !strcmp(argv[1], "agent"))
-		return agent_main();
-	fprintf(stderr, "guest mailbox DISK | misuse vmx|none | flips SEED REQUESTS | race REQUESTS | cycles COUNT | stress BATCHES | inherit CPU | kvm | frames | agent\n");
+		return agent_main(argc - 1, argv + 1);
+	fprintf(stderr, "guest mailbox DISK | misuse vmx|none | flips SEED REQUESTS | race REQUESTS | cycles COUNT | stress BATCHES | inherit CPU | kvm | frames | agent [--kvm]\n");
 	return 2;
 }

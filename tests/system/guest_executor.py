@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from machine import CLOSE, Machine
-from without_panics import WithoutPanics
+from without_panics import KvmWithoutPanics, WithoutPanics
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.execute.bochs import BochsExecutor
 from vmfuzz.execute.kmod import KmodExecutor
+from vmfuzz.execute.kvm.process import KvmProcess
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -46,6 +48,18 @@ class GuestExecutor(WithoutPanics):
 
     def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
         return super().run(batch) if self.machine.emulator else KmodExecutor.run(self, batch)
+
+
+class KvmGuestExecutor(KvmWithoutPanics):
+    """KVM on a test machine; the processor below it is named as the emulator that it is, whose deviations are known."""
+
+    def __init__(self, machine: Machine, cpu: str | None = None, **options: Any) -> None:
+        super().__init__(cpu, connect=lambda: MailboxDevice(machine), below=f"bochs-2.7 {machine.cpu}", **options)
+
+    @property
+    def machine_process(self) -> KvmProcess:
+        """What the last request said besides outcomes."""
+        return self._process
 
 
 def translate(batch: VmcsBatch, guest: KmodExecutor, here: BochsExecutor) -> VmcsBatch:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
 import tempfile
 import time
@@ -14,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from debian_kernels import KMOD, MachineError, build_module
-from machine import CLOSE, HERE, TROUBLE, Machine
+from debian_kernels import KMOD, MachineError, build_guest, build_module
+from machine import CLOSE, TROUBLE, Machine
 
 from vmfuzz.execute.kmod_device import LocalDevice, cpu_has_vmx
 
@@ -48,8 +49,7 @@ class ThisMachine(Machine):
         build.mkdir()
         self.build_log = build_module(build, Path("/lib/modules", platform.release(), "build"))
         (build / "vmfuzz.ko").rename(self.folder / "vmfuzz.ko")
-        command = ["gcc", "-O2", "-Wall", "-Wextra", "-static", "-pthread", f"-I{KMOD}", "-o", self.folder / "guest", HERE / "guest.c"]
-        subprocess.run(command, check=True)
+        build_guest(self.folder / "guest")
         (self.folder / "others.order").write_text("")
         self.shell("if [ -e /sys/module/vmfuzz ]; then rmmod vmfuzz; fi; insmod /vmfuzz.ko")
         self.shell(f"echo {_MARK} {self.folder.name} > /dev/kmsg")
@@ -83,10 +83,10 @@ class ThisMachine(Machine):
         """The agent's requests are not seen here: long enough for them."""
         time.sleep(10)
 
-    def agent(self) -> str:
+    def agent(self, *options: str) -> str:
         """The command that starts the agent."""
         subprocess.run(["make", "-s", "-C", KMOD, "agent"], check=True)
-        return str(KMOD / "vmfuzz-agent")
+        return shlex.join([str(KMOD / "vmfuzz-agent"), *options])
 
     def trouble(self) -> str:
         """Lines of the kernel's log that must not be there, from `start` on."""

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from debian_kernels import KMOD, MachineError, build_module, image_of, kernels, modules_of, with_dependencies
+from debian_kernels import MachineError, build_guest, build_module, image_of, kernels, modules_of, with_dependencies
 
 from vmfuzz.execute.kmod_abi import kmod_constants
 
@@ -217,8 +217,7 @@ class Machine:
         build.mkdir()
         (root / "bin").mkdir(parents=True)
         self.build_log = build_module(build, self.kernel)
-        guest = root / "guest"
-        subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-static", "-pthread", f"-I{KMOD}", "-o", guest, HERE / "guest.c"], check=True)
+        build_guest(root / "guest")
         shutil.copy("/bin/busybox", root / "bin/busybox")
         shutil.copy(build / "vmfuzz.ko", root)
         self._add_modules(root, ("ata_piix", "sd_mod", *(("ext4",) if self.second_disk else ())), "modules.order")
@@ -326,9 +325,17 @@ class Machine:
         """Lines of the kernel's log that must not be there, from the module's first on (Linux warns about Bochs' own CPUID before)."""
         return self.shell(f"dmesg | sed -n '/vmfuzz: loading/,$p' | grep -E '{TROUBLE}' || true")
 
-    def agent(self) -> str:
-        """The command that stands for the agent on a remote machine."""
-        return shlex.join([sys.executable, str(HERE / "relay.py"), str(self.disk)])
+    def agent(self, *options: str) -> str:
+        """The command that stands for the agent on a remote machine; `options`: "--kvm", as for the agent."""
+        return shlex.join([sys.executable, str(HERE / "relay.py"), str(self.disk), *options])
+
+    def load_others(self, parameters: str = "") -> None:
+        """Load KVM, with these parameters of kvm_intel."""
+        self.shell(f"for module in $(cat /others.order); do insmod /$module $([ $module = kvm-intel.ko ] && echo '{parameters}'); done")
+
+    def unload_others(self) -> None:
+        """Unload KVM; whoever has it open has to close it before."""
+        self.shell("for module in $(tac /others.order); do rmmod ${module%.ko}; done")
 
     def console(self) -> str:
         """What came out of the serial port so far."""

@@ -122,7 +122,7 @@ def test_kvm_has_vmx(machine: Machine) -> None:
         pytest.skip("KVM of this machine is left alone")
     start_kvm = "/guest kvm > /tmp/kvm & echo $! > /tmp/pid; while [ ! -s /tmp/kvm ]; do :; done; grep runs /tmp/kvm"
     end_kvm = "kill -9 $(cat /tmp/pid); while ! /guest stress 1 > /tmp/out; do sleep 0.1; done"
-    machine.shell("for module in $(cat /others.order); do insmod /$module; done")
+    machine.load_others()
     machine.shell(start_kvm)
     with pytest.raises(MachineError, match="errno 98"):
         machine.shell("/guest stress 1")
@@ -132,7 +132,7 @@ def test_kvm_has_vmx(machine: Machine) -> None:
     machine.shell(start_kvm)
     machine.shell("while ! grep -q stress: /tmp/out; do sleep 0.1; done; grep 'errno 98' /tmp/out")
     machine.shell(end_kvm)
-    machine.shell("for module in $(tac /others.order); do rmmod ${module%.ko}; done")
+    machine.unload_others()
 
 
 def test_the_command_line_through_an_agent(machine: Machine) -> None:

@@ -1,6 +1,6 @@
-"""The kernel-module executor for Debian's Bochs: leaves out the candidates that end Bochs 2.7 with a panic.
+"""The executors of the kernel module and of KVM for Debian's Bochs: they leave out the candidates that end Bochs 2.7 with a panic.
 
-As a program it is `vmfuzz` with that executor in place of the ordinary one:
+As a program it is `vmfuzz` with those in place of the ordinary ones:
 
     python tests/system/without_panics.py run --executor "remote:..."
 """
@@ -8,6 +8,7 @@ As a program it is `vmfuzz` with that executor in place of the ordinary one:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +16,16 @@ import numpy.typing as npt
 from vmfuzz.arch.outcomes import Outcomes
 from vmfuzz.cli.main import main
 from vmfuzz.execute import kmod
+from vmfuzz.execute.base import Executor
+from vmfuzz.execute.kvm import executor as kvm
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
+_Base = Executor if TYPE_CHECKING else object
 
-class WithoutPanics(kmod.KmodExecutor):
+
+class LeavesOutPanics(_Base):
     """Rows that would be the emulator's end are NOT_RUN.
 
     That is the injection of "other" events (type 7), and a guest without protection whose IA32_EFER.LMA is or stays 1: because IA32_EFER
@@ -52,9 +57,18 @@ class WithoutPanics(kmod.KmodExecutor):
         return outcomes
 
 
+class WithoutPanics(LeavesOutPanics, kmod.KmodExecutor):
+    """The kernel-module executor."""
+
+
+class KvmWithoutPanics(LeavesOutPanics, kvm.KvmExecutor):
+    """The executor on KVM, on a kernel that Debian's Bochs runs."""
+
+
 def put_in_place() -> None:
-    """From now on, opening the kernel-module executor opens this one."""
+    """From now on, opening the executors of the kernel module and of KVM opens these."""
     kmod.KmodExecutor = WithoutPanics  # type: ignore[misc]
+    kvm.KvmExecutor = KvmWithoutPanics  # type: ignore[misc]
 
 
 if __name__ == "__main__":

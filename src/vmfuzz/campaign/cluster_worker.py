@@ -25,7 +25,7 @@ from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.minimize import Step
 from vmfuzz.campaign.triage import settled
 from vmfuzz.errors import SafetyStop, VmfuzzError
-from vmfuzz.execute.base import REMOTE, open_executor
+from vmfuzz.execute.base import cpu_option, open_executor
 from vmfuzz.execute.kmod_device import DEVICE
 
 #: The worker's environment variables that say what it executes on, where the campaign leaves it open.
@@ -87,7 +87,7 @@ def _describe(executor: str, cpu: str | None) -> dict[str, Any]:
     with open_executor(executor, cpu=cpu) as opened:
         return {
             "option": executor,
-            "cpu": None if executor == "kmod" or executor.startswith(REMOTE) else opened.capabilities().name,
+            "cpu": cpu_option(executor, opened.capabilities().name),
             "name": opened.name,
             "version": executor_version(opened.name),
             "capabilities": opened.capabilities().to_json(),

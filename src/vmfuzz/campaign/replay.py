@@ -17,7 +17,7 @@ from vmfuzz.campaign.compare import Comparison
 from vmfuzz.campaign.corpus import CAPABILITIES, Entry, Processor, Result, fingerprint
 from vmfuzz.campaign.trial import MOST_COLUMNS, Observation, Trial
 from vmfuzz.errors import EnvironmentUnusable
-from vmfuzz.execute.base import REMOTE, Executor, open_executor
+from vmfuzz.execute.base import Executor, is_the_processor_there, open_executor
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.files import write_text
 from vmfuzz.state.profiles import capabilities as profile_capabilities
@@ -104,7 +104,7 @@ def replay(
             for processor in result.processors:
                 by_processor.setdefault((processor.capabilities, processor.executor), []).append(_Record(replayed, result, processor))
     # there is one real processor, and opening it may mean a connection
-    with open_executor(executor) if executor == "kmod" or executor.startswith(REMOTE) else nullcontext() as real:
+    with open_executor(executor) if is_the_processor_there(executor) else nullcontext() as real:
         for (content, _), records in sorted(by_processor.items(), key=lambda item: item[0][1]):
             if on_processor is not None:
                 on_processor(records[0].processor.executor)

@@ -49,7 +49,7 @@ def diff(
     \b
     Each of the two is
       tigerlake                        an emulated CPU model (vmfuzz caps --list)
-      bochs, kmod, remote:COMMAND      an executor
+      bochs, kvm, kmod, remote:COMMAND an executor
       model                            a processor that does what the manual says
       bochs@VENV/bin/python            the emulator of another environment
       bochs@VENV/bin/python:tigerlake  ... and its CPU model
@@ -95,7 +95,7 @@ def _side(name: str, cpu: str | None) -> Path | tuple[str, str | None]:
     if name == MODEL:
         return name, cpu
     if name in EXECUTORS or name.startswith(REMOTE):
-        return name, cpu if name in ("auto", "bochs") else None
+        return name, cpu if name != "kmod" and not name.startswith(REMOTE) else None
     if Path(name).exists():
         return Path(name)
     raise UsageError(

@@ -22,9 +22,9 @@ from vmfuzz.campaign.store import Store, has_campaign, stored_findings
 from vmfuzz.campaign.triage import Keep, Triage, entry_of, processor_of, repeats, settled
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.console import Output, Seconds
-from vmfuzz.cli.places import FINDINGS, cpu_of, find_entry, format_key, open_stored, place_option, resolved, stored_cpu
+from vmfuzz.cli.places import FINDINGS, cpu_of, find_entry, format_key, open_stored, place_option, resolved
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UsageError
-from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.base import cpu_option, open_executor
 
 _SHOWN = 20
 
@@ -66,7 +66,7 @@ def minimize(id: str | None, place: Path | None, seconds: float, executor: str) 
 def _one(id: str, place: Path | None, seconds: float, name: str) -> int:
     path, entry = find_entry(place, id)
     first = entry.main_result.processors[0]
-    with open_executor(name, cpu=stored_cpu(name, cpu_of(first) if name == "auto" else first.name)) as executor, _step_line() as on_step:
+    with open_executor(name, cpu=cpu_option(name, cpu_of(first) if name == "auto" else first.name)) as executor, _step_line() as on_step:
         trial = Trial(executor)
         base = trial.base(entry.case.base)
         if base is None or not trial.applies(entry.case):

@@ -13,7 +13,7 @@ from vmfuzz.campaign.replay import capabilities_of
 from vmfuzz.campaign.store import has_campaign
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.errors import UsageError
-from vmfuzz.execute.base import REMOTE, Executor, open_executor
+from vmfuzz.execute.base import Executor, cpu_option, open_executor
 from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.model.wording import format_operand
@@ -55,15 +55,10 @@ def find_entry(place: Path | None, id: str) -> tuple[Path, Entry]:
     return find(entries_place(place), id)
 
 
-def stored_cpu(executor: str, cpu: str) -> str | None:
-    """What `open_executor` takes as the CPU model of a stored campaign: nothing where the executor is the processor that is there."""
-    return None if executor == "kmod" or executor.startswith(REMOTE) else cpu
-
-
 def open_stored(facts: dict[str, Any]) -> Executor:
     """The executor of a stored campaign, by its facts."""
     option = facts.get("option", "auto")
-    return open_executor(option, cpu=stored_cpu(option, facts["cpu"]))
+    return open_executor(option, cpu=cpu_option(option, facts["cpu"]))
 
 
 def cpu_of(processor: Processor) -> str:

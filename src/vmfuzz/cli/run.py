@@ -24,11 +24,11 @@ from vmfuzz.campaign.triage import Triage
 from vmfuzz.cli.console import Seconds
 from vmfuzz.cli.findings import print_lost
 from vmfuzz.cli.minimize import print_minimized, settle
-from vmfuzz.cli.places import stored_cpu
 from vmfuzz.cli.progress import progress_display
+from vmfuzz.cli.risk import risk_options, say_what_it_is
 from vmfuzz.cli.summary import print_summary
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError, VmfuzzError
-from vmfuzz.execute.base import EXECUTORS, REMOTE, open_executor
+from vmfuzz.execute.base import EXECUTORS, cpu_option, open_executor
 from vmfuzz.files import require_writable, write_text
 
 
@@ -54,7 +54,10 @@ class Count(click.ParamType[int]):
 @click.command()
 @click.option("-n", "--iterations", type=Count(), default="1M", show_default=True, help="How many candidates to run.")
 @click.option("--executor", default="auto", show_default=True, help=f"What executes VMLAUNCH: {', '.join(EXECUTORS)}.")
-@click.option("--cpu", help="CPU model of the emulated executor (`vmfuzz caps --list`). [default: corei7_skylake_x]")
+@click.option(
+    "--cpu",
+    help="CPU model of the emulated executor (`vmfuzz caps --list`). [default: corei7_skylake_x] For kvm: narrow what it has to that.",
+)
 @click.option(
     "--jobs", "-j", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes to run in; each has a seed of its own."
 )
@@ -71,7 +74,7 @@ class Count(click.ParamType[int]):
     show_default=True,
     help="For kmod and remote: docs/bare-metal.md. bold asks.",
 )
-@click.option("--yes", is_flag=True, help="Answer the question of --risk bold.")
+@click.option("--yes", is_flag=True, help="Answer the question of --risk bold, or of KVM where a warning ends the kernel.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same candidates.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option("--summary", "summary_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON summary here.")
@@ -119,16 +122,17 @@ def run(
 
         sys.exit(run_on_cluster(context))
     if not resume:
-        options = _risk_options(executor, risk, yes, jobs)
+        options = risk_options(executor, risk, yes, jobs)
     if summary_file is not None:
         require_writable(summary_file)
     with _store(directory, resume, bisect_lost) as store:
         if resume and store is not None:
             iterations, executor, cpu, seed, jobs = _as_stored(context, store.facts)
-            options = _risk_options(executor, risk, yes, jobs)
+            options = risk_options(executor, risk, yes, jobs)
         if store is not None:
             store.option = executor
         with open_executor(executor, cpu=cpu, **options) as opened:
+            say_what_it_is(executor, opened)
             campaign = Campaign(opened, seed)
             if bisect_lost:
                 _bisect(campaign, store, jobs)
@@ -204,7 +208,7 @@ def _as_stored(context: click.Context, facts: dict[str, Any]) -> tuple[int, str,
         return context.params[name] if given else before
 
     executor = option("executor", facts.get("option", "auto"))
-    cpu = option("cpu", facts and stored_cpu(executor, facts["cpu"]))
+    cpu = option("cpu", facts and cpu_option(executor, facts["cpu"]))
     return option("iterations", facts.get("wanted")), executor, cpu, option("seed", facts.get("seed")), option("jobs", facts.get("jobs", 1))
 
 
@@ -219,25 +223,6 @@ def _bisect(campaign: Campaign, store: Store | None, jobs: int) -> None:
         click.echo(f"lost batch {batch.id}: {batch.suspects:,} suspects; running {last - first:,} of them", err=True)
 
     narrow(campaign, store, say)
-
-
-def _risk_options(executor: str, risk: str, yes: bool, jobs: int) -> dict[str, str]:
-    """Options of the executor for the risk level; bold has to be confirmed. Raises UsageError where it means nothing or nobody can answer."""
-    if risk == "safe":
-        return {}
-    if executor != "kmod" and not executor.startswith(REMOTE):
-        raise UsageError(f"--risk {risk}: {executor} puts no machine at risk; the levels are for --executor kmod and {REMOTE}COMMAND")
-    if jobs > 1:
-        raise UsageError(f"--risk {risk} with --jobs {jobs}: a processor takes one job at a time; leave out --jobs")
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                f"--risk {risk}: the machine may hang or reset (docs/bare-metal.md); add --yes to confirm where nobody can be asked"
-            )
-        click.confirm(
-            "The machine that executes may hang or reset and lose what is not on disk (docs/bare-metal.md). Go on?", abort=True, err=True
-        )
-    return {"risk": risk}
 
 
 @contextmanager

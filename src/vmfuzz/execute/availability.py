@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vmfuzz.errors import VmfuzzError
 from vmfuzz.execute.base import open_executor
 from vmfuzz.execute.kmod_abi import kmod_constants, kmod_struct
 from vmfuzz.execute.kmod_device import DEVICE, LocalDevice, error_text
+from vmfuzz.execute.kvm.process import local_facts
 
 
 @dataclass(frozen=True)
@@ -20,17 +21,31 @@ class Availability:
 
 
 def availability() -> list[Availability]:
-    """Try every executor; the emulated one really enters its known-good VMCS."""
-    return [_bochs(), _kmod()]
+    """Try every executor; the emulated one and KVM really enter their known-good VMCS."""
+    return [_entering("bochs", "emulated CPU"), _kvm(), _kmod()]
 
 
-def _bochs() -> Availability:
+def _entering(name: str, what: str) -> Availability:
     try:
-        with open_executor("bochs") as executor:
+        with open_executor(name) as executor:
             outcome = executor.run([executor.known_good()])[0]
-            return Availability("bochs", True, f"emulated CPU {executor.name}; its known-good VMCS: {outcome}")
+            return Availability(name, True, f"{what} {executor.name}; its known-good VMCS: {outcome}")
     except VmfuzzError as error:
-        return Availability("bochs", False, str(error))
+        return Availability(name, False, str(error).removeprefix(f"{name}: "))
+
+
+def _kvm() -> Availability:
+    found = _entering("kvm", "nested VMX of")
+    return replace(found, text=f"{found.text} (--executor kvm; docs/kvm.md)") if found.usable else found
+
+
+def nested_kvm() -> str | None:
+    """KVM and the processor below where this machine offers nested VMX to this user, else None."""
+    try:
+        facts = local_facts()
+    except VmfuzzError:
+        return None
+    return None if facts.why_not else f"kvm {facts.release} on {facts.processor}"
 
 
 def _kmod() -> Availability:

@@ -48,20 +48,29 @@ class ReadsBack(Protocol):
 
 
 #: Names that `open_executor` takes.
-EXECUTORS: Final = ("auto", "bochs", "kmod")
+EXECUTORS: Final = ("auto", "bochs", "kvm", "kmod")
 #: A name that begins so is the command that starts the agent of another machine: "remote:ssh root@target vmfuzz-agent".
 REMOTE: Final = "remote:"
+#: In the name of capabilities: between the processor's and that of the profile to which they were narrowed.
+AS: Final = " as "
 #: A name that begins so is the emulated CPU of another environment, by its interpreter: "bochs@VENV/bin/python".
 ELSEWHERE: Final = "bochs@"
 
 
 def open_executor(name: str = "auto", cpu: str | None = None, **options: Any) -> Executor:
-    """Open an executor; `cpu` is the CPU model of an emulated one. `auto` is the emulated CPU: a real one has to be asked for.
+    """Open an executor; `cpu` is the CPU model of an emulated one, for kvm a profile to whose capabilities KVM's are narrowed.
 
+    `auto` is the emulated CPU: a real one has to be asked for.
     Raises UnknownNameError (executor or CPU model) and EnvironmentUnusable (something is not installed, no device).
     """
-    if name == "kmod" or name.startswith(REMOTE):
+    if name.startswith(REMOTE):
+        return _open_remote(name, cpu, options)
+    if name == "kmod":
         return _open_kmod(name, cpu, options)
+    if name == "kvm":
+        from vmfuzz.execute.kvm.executor import KvmExecutor
+
+        return KvmExecutor(cpu, **options)
     if name.startswith(ELSEWHERE):
         name, options = "bochs", {**options, "python": name.removeprefix(ELSEWHERE)}
     if name not in EXECUTORS:
@@ -74,17 +83,42 @@ def open_executor(name: str = "auto", cpu: str | None = None, **options: Any) ->
     return BochsExecutor(cpu or DEFAULT_CPU, **options)
 
 
-def _open_kmod(name: str, cpu: str | None, options: dict[str, Any]) -> Executor:
+def is_the_processor_there(name: str) -> bool:
+    """Whether an executor of this name is the one processor of some machine, and not a model of which there are several."""
+    return name in ("kvm", "kmod") or name.startswith(REMOTE)
+
+
+def cpu_option(name: str, processor: str) -> str | None:
+    """What `open_executor` takes as `cpu` to open the executor `name` again, whose capabilities are called `processor`.
+
+    Nothing where that is the processor that is there; for KVM the profile to which its capabilities were narrowed, if they were.
+    """
+    if is_the_processor_there(name):
+        return processor.partition(AS)[2] or None
+    return processor
+
+
+def _open_kmod(name: str, cpu: str | None, options: dict[str, Any], command: Sequence[str] = ()) -> Executor:
     if cpu is not None:
         raise UsageError(f"CPU model {cpu!r}: {name} executes on the processor that is there; leave it out")
     from vmfuzz.execute.kmod import KmodExecutor
 
-    if name == "kmod":
-        return KmodExecutor(**options)
+    return KmodExecutor.remote(command, **options) if command else KmodExecutor(**options)
+
+
+def _open_remote(name: str, cpu: str | None, options: dict[str, Any]) -> Executor:
+    """The module or KVM of another machine: its agent says which."""
+    from vmfuzz.execute.kvm.executor import KvmExecutor
+    from vmfuzz.execute.kvm.process import is_kvm_agent
+
     try:
         command = shlex.split(name.removeprefix(REMOTE))
     except ValueError as error:
         raise UsageError(f"{name!r}: {error}; quote the command as for a shell") from None
     if not command:
         raise UsageError(f"{name!r}: expected the command that starts the agent, such as {REMOTE}ssh root@target vmfuzz-agent")
-    return KmodExecutor.remote(command, **options)
+    if is_kvm_agent(command):
+        if "risk" in options:
+            raise UsageError(f"risk = {options['risk']!r}: {name} is KVM, which has no levels of risk; leave it out")
+        return KvmExecutor.remote(command, cpu, **options)
+    return _open_kmod(name, cpu, {key: value for key, value in options.items() if key != "risk_panic"}, command)

@@ -182,15 +182,22 @@ class LocalDevice:
             os.sched_setaffinity(0, self._affinity)
 
 
+class DeviceLost(ExecutorError):
+    """The agent ended, or the connection to it, in the middle of a request."""
+
+
 class AgentDevice:
-    """The device of a machine on which `command` starts kmod's agent, such as `ssh root@target vmfuzz-agent`."""
+    """The device of a machine on which `command` starts the agent, such as `ssh root@target vmfuzz-agent`.
+
+    `process_group`: as in subprocess.Popen; by default the command is of this process's group.
+    """
 
     local = False
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], *, process_group: int | None = None) -> None:
         self._command = tuple(command)
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=process_group)
         except OSError as error:
             raise EnvironmentUnusable(f"cannot start the agent ({shlex.join(command)}): {error.strerror}") from None
         self._answered = False
@@ -211,6 +218,11 @@ class AgentDevice:
         self._answered = True
         return error, self._read(length)
 
+    @property
+    def pid(self) -> int:
+        """Process id of the command."""
+        return self._process.pid
+
     def _name(self) -> str:
         return f"the agent ({shlex.join(self._command)})"
 
@@ -223,7 +235,7 @@ class AgentDevice:
 
     def _lost(self) -> Any:
         if self._answered:
-            raise ExecutorError(f"{self._name()} ended; did the machine go down?")
+            raise DeviceLost(f"{self._name()} ended; did the machine go down?")
         try:
             status = f"with status {self._process.wait(5)}"
         except subprocess.TimeoutExpired:

@@ -376,3 +376,10 @@ int vmfuzz_kvm_open(const uint8_t *in, size_t length)
 	version = ioctl(machine.kvm, KVM_GET_API_VERSION, 0);
 	return version == KVM_API_VERSION ? 0 : ENOTSUP;
 }
+
+void vmfuzz_kvm_close(void)
+{
+	end_machine();
+	close(machine.kvm);
+	machine.kvm = -1;
+}

@@ -11,6 +11,8 @@
 /* The frames OPEN and RUN of machine.h. */
 int vmfuzz_kvm_open(const uint8_t *in, size_t length);
 int vmfuzz_kvm_run(const uint8_t *in, size_t length, uint8_t *out, size_t most, size_t *answered);
+/* Give /dev/kvm back, so that KVM's module can be unloaded. */
+void vmfuzz_kvm_close(void);
 
 /* The frame FACTS: the kernel, the processor, KVM's module and its parameters, and whether /dev/kvm can be opened. */
 void vmfuzz_kvm_facts(struct vmfuzz_kvm_facts *facts);

@@ -251,23 +251,22 @@ void vmfuzz_kvm_words_after(struct vmfuzz_kvm_ran *ran)
 /* ---- the count of exits ---- */
 
 /* KVM's own statistics of a virtual CPU (Linux 5.14 and newer): a header, descriptors with names, then the values. */
+#ifdef KVM_GET_STATS_FD
 uint64_t vmfuzz_kvm_exits(int vcpu)
 {
 	static struct { struct kvm_stats_desc head; char name[128]; } item;
 	struct kvm_stats_header head;
 	uint64_t value = 0;
 	uint32_t i;
-	int file;
+	int file = ioctl(vcpu, KVM_GET_STATS_FD, NULL);
 
-#ifdef KVM_GET_STATS_FD
-	file = ioctl(vcpu, KVM_GET_STATS_FD, NULL);
 	if (file < 0)
 		return 0;
 	if (pread(file, &head, sizeof(head), 0) == sizeof(head) && head.name_size <= sizeof(item.name))
 		for (i = 0; i < head.num_desc; i++) {
 			size_t bytes = sizeof(item.head) + head.name_size;
 
-			if (pread(file, &item, bytes, head.desc_offset + i * bytes) != (ssize_t)bytes)
+			if (pread(file, &item, bytes, (off_t)(head.desc_offset + i * bytes)) != (ssize_t)bytes)
 				break;
 			if (strcmp(item.name, "exits"))
 				continue;
@@ -276,6 +275,12 @@ uint64_t vmfuzz_kvm_exits(int vcpu)
 			break;
 		}
 	close(file);
-#endif
 	return value;
 }
+#else
+uint64_t vmfuzz_kvm_exits(int vcpu)
+{
+	(void)vcpu;
+	return 0;
+}
+#endif

@@ -1,0 +1,64 @@
+"""What `vmfuzz run` asks before it puts a machine at risk, and what it says about the executor that it opened."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from vmfuzz.errors import UsageError
+from vmfuzz.execute.availability import nested_kvm
+from vmfuzz.execute.base import REMOTE, Executor
+from vmfuzz.execute.kvm.process import local_facts
+
+
+def say_what_it_is(option: str, executor: Executor) -> None:
+    """Where a processor could be asked that nobody asked for, and what a profile has and the processor lacks: one line each, on standard error."""
+    offered = nested_kvm() if option == "auto" else None
+    if offered is not None:
+        click.echo(f"this machine offers nested VMX ({offered}): `--executor kvm` tests it; this run is on {executor.name}", err=True)
+    lacking: list[str] = getattr(executor, "lacking", [])
+    if lacking:
+        click.echo(f"{executor.name} lacks of the profile: {', '.join(lacking)}", err=True)
+
+
+def risk_options(executor: str, risk: str, yes: bool, jobs: int) -> dict[str, Any]:
+    """Options of the executor for the risk level; bold has to be confirmed. Raises UsageError where it means nothing or nobody can answer."""
+    if risk == "safe":
+        return _panic_options(executor, yes, jobs)
+    if executor != "kmod" and not executor.startswith(REMOTE):
+        raise UsageError(f"--risk {risk}: {executor} puts no machine at risk; the levels are for --executor kmod and {REMOTE}COMMAND")
+    if jobs > 1:
+        raise UsageError(f"--risk {risk} with --jobs {jobs}: a processor takes one job at a time; leave out --jobs")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                f"--risk {risk}: the machine may hang or reset (docs/bare-metal.md); add --yes to confirm where nobody can be asked"
+            )
+        click.confirm(
+            "The machine that executes may hang or reset and lose what is not on disk (docs/bare-metal.md). Go on?", abort=True, err=True
+        )
+    return {"risk": risk}
+
+
+def _panic_options(executor: str, yes: bool, jobs: int) -> dict[str, Any]:
+    """For KVM on a kernel that a warning ends: go on only where somebody confirms it. Another machine's kernel is asked when it is opened."""
+    if executor.startswith(REMOTE):
+        return {"risk_panic": True} if yes else {}
+    if executor != "kvm" or not local_facts().panic_on_warn:
+        return {}
+    if jobs > 1:
+        raise UsageError(
+            f"--jobs {jobs} with kernel.panic_on_warn = 1: a warning of KVM ends the machine; `sudo sysctl kernel.panic_on_warn=0`"
+        )
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "kernel.panic_on_warn = 1: a warning that a candidate makes KVM print ends this machine; `sudo sysctl kernel.panic_on_warn=0`, "
+                "or add --yes to run all the same"
+            )
+        click.confirm(
+            "kernel.panic_on_warn = 1: a warning that a candidate makes KVM print ends this machine. Go on?", abort=True, err=True
+        )
+    return {"risk_panic": True}

@@ -1,0 +1,27 @@
+"""What the virtual machine's C (machine.h) and Python share, read from the header itself by cffi."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from vmfuzz.execute.abi import Headers
+
+
+@cache
+def _machine() -> Headers:
+    return Headers("engine.h", "machine.h")
+
+
+@cache
+def kvm_constants() -> dict[str, int]:
+    """Enumerators of machine.h without their prefix: `kvm_constants()["KVM_RUN"]`."""
+    return _machine().enumerators("kvm")
+
+
+@cache
+def kvm_dtype(name: str) -> np.dtype[Any]:
+    """`struct vmfuzz_kvm_<name>` as a numpy dtype with the same layout."""
+    return _machine().dtype(f"kvm_{name}")

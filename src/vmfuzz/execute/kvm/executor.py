@@ -1,0 +1,83 @@
+"""The executor on KVM's nested VMX: VM entries of a guest of KVM, each family in a virtual machine of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+from vmfuzz.errors import EnvironmentUnusable, SafetyStop
+from vmfuzz.execute.base import AS
+from vmfuzz.execute.engine_executor import EngineExecutor
+from vmfuzz.execute.kmod_device import AgentDevice, Device
+from vmfuzz.execute.kvm.narrowing import narrowed
+from vmfuzz.execute.kvm.process import KvmProcess, local_agent
+from vmfuzz.state.profiles import capabilities as capabilities_of_profile
+
+
+class KvmExecutor(EngineExecutor):
+    """KVM on the machine whose agent `connect` reaches; without one, on this machine.
+
+    `cpu`: a profile to whose capabilities those of KVM are narrowed; `lacking` then lists what it has and KVM lacks. `hang_seconds`: how long
+    a row may take, in whole seconds. `risk_panic`: run although a warning of the kernel would be its end (panic_on_warn). `below`: another
+    name for the processor below KVM than its vendor, family, model and stepping (an emulator's, whose deviations are known).
+    `paranoid`, `contain`: as in EngineExecutor. Raises EnvironmentUnusable where KVM or its nested VMX cannot be used, SafetyStop where a
+    warning would be the kernel's end, UnknownNameError for an unknown profile.
+    """
+
+    _process: KvmProcess
+
+    def __init__(
+        self,
+        cpu: str | None = None,
+        *,
+        connect: Callable[[], Device] = local_agent,
+        hang_seconds: int = 3,
+        risk_panic: bool = False,
+        below: str | None = None,
+        paranoid: bool = False,
+        contain: bool = True,
+    ) -> None:
+        self.profile = None if cpu is None else capabilities_of_profile(cpu)
+        #: what the profile has and KVM lacks
+        self.lacking: list[str] = []
+        process = KvmProcess(connect, hang_seconds=hang_seconds)
+        self.facts, self.below = process.facts, below or process.facts.processor
+        try:
+            _require_usable(process, risk_panic)
+            process.open()
+        except BaseException:
+            process.close()
+            raise
+        super().__init__(process, paranoid=paranoid, contain=contain)
+
+    @classmethod
+    def remote(cls, command: Sequence[str], cpu: str | None = None, **options: Any) -> Self:
+        """KVM of the machine on which `command` starts the agent with --kvm."""
+        return cls(cpu, connect=lambda: AgentDevice(command), **options)
+
+    @property
+    def name(self) -> str:
+        """Kernel, processor below, the parameters of kvm_intel that change outcomes, and the profile."""
+        profile = "" if self.profile is None else f"{AS}{self.profile.name}"
+        return f"kvm {self.facts.release} on {self.below} ({self.facts.settings}){profile}"
+
+    def _processor(self, cpuid: dict[tuple[int, int], tuple[int, int, int, int]]) -> str:  # noqa: ARG002
+        return self.facts.processor if self.profile is None else f"{self.facts.processor}{AS}{self.profile.name}"
+
+    def _probed(self) -> None:
+        if self.profile is None:
+            return
+        msrs, self.lacking = narrowed(self._capabilities, self.profile)
+        self._process.open(msrs)
+        self._capabilities, self._facts = self._probe()
+
+
+def _require_usable(process: KvmProcess, risk_panic: bool) -> None:
+    why_not = process.facts.why_not
+    if why_not is not None:
+        raise EnvironmentUnusable(f"kvm: {why_not}")
+    if process.facts.panic_on_warn and not risk_panic:
+        raise SafetyStop(
+            "kvm: kernel.panic_on_warn = 1: a warning that a candidate makes KVM print would be the kernel's end; "
+            "`sudo sysctl kernel.panic_on_warn=0`, or --yes to run all the same"
+        )
