@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vmfuzz.arch.controls import Primary, Secondary
-from vmfuzz.arch.outcomes import Kind
+from vmfuzz.arch.outcomes import ANY_EXIT, Kind
+from vmfuzz.arch.registers import ACTIVITY
 from vmfuzz.generate.bases import Bases, set_controls
 from vmfuzz.model.predict import model_of, predict
 from vmfuzz.state.profiles import capabilities, known_good
@@ -51,3 +52,12 @@ def test_a_walk_of_paging_structures_in_the_apic_access_page_may_exit_or_not() -
     assert state is not None
     assert exits(state) == {0}
     assert exits(state.replace(apic_access_address=state["guest_cr3"])) != {0}
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [(ACTIVITY.ACTIVE, 52), (ACTIVITY.HLT, 52), (ACTIVITY.SHUTDOWN, 52), (ACTIVITY.WAIT_FOR_SIPI, ANY_EXIT)],
+)
+def test_the_timer_ends_every_activity_state_but_wait_for_sipi(state: ACTIVITY, expected: int) -> None:
+    # in wait-for-SIPI the model names no exit: which one comes is not decided by the VMCS
+    assert exits(base("64-bit/plain/nothing").replace(guest_activity_state=state)) == {expected}

@@ -1,8 +1,9 @@
 """What follows a successful VM entry: the VM exits that may come first (SDM "Event Injection", "Special Features of VM Entry").
 
 A contained guest executes nothing, so its first exit follows from the VMCS: delivery of an injected event meets tables that map nothing, a
-pending MTF VM exit or debug exception comes before the VMX-preemption timer, and the timer, at 0, before the first instruction. The rules below
-are tried in order; the first whose condition holds gives the set of possible first exits. Where none is certain every exit is allowed.
+pending MTF VM exit or debug exception comes before the VMX-preemption timer, and the timer, at 0, before the first instruction (in the
+wait-for-SIPI state it causes no VM exit). The rules below are tried in order; the first whose condition holds gives the set of possible first
+exits. Where none is certain every exit is allowed.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ DEBUG_PENDING: Final = any_of(PENDING[PENDING_DEBUG.ENABLED_BREAKPOINT], PENDING
 EVERY_EXCEPTION_EXITS: Final = all_of(
     vmcs.exception_bitmap == 0xFFFFFFFF, vmcs.page_fault_error_code_mask == 0, vmcs.page_fault_error_code_match == 0
 )
-TIMER_EXPIRED: Final = all_of(enabled(Pin.ACTIVATE_VMX_PREEMPTION_TIMER), vmcs.vmx_preemption_timer_value == 0)
+#: A timer that has counted down to 0 causes no VM exit in the wait-for-SIPI state (SDM "VMX-Preemption Timer"): nothing but a SIPI ends that one.
+TIMER_EXPIRED: Final = all_of(
+    enabled(Pin.ACTIVATE_VMX_PREEMPTION_TIMER), vmcs.vmx_preemption_timer_value == 0, STATE != ACTIVITY.WAIT_FOR_SIPI
+)
 TPR_BELOW: Final = all_of(
     enabled(Primary.USE_TPR_SHADOW),
     enabled(Secondary.VIRTUALIZE_APIC_ACCESSES),

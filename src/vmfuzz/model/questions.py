@@ -120,7 +120,7 @@ _ROWS = (
     ("H7", "Which activity states?", "Those that IA32_VMX_MISC reports, and the whole field counts: `guest.activity.range`."),
     ("H8", "Events into HLT?", "The list of the text: `guest.activity.inject.hlt`. Bochs: deviation `bochs-inject-hlt`."),
     ("H9", "Events into shutdown?", "NMI and machine check: `guest.activity.inject.shutdown`. Bochs: deviation `bochs-inject-shutdown`."),
-    ("H10", "Events into wait-for-SIPI?", "None: `guest.activity.inject.wfs`, `guest.activity.smm-entry`. Containment keeps most of it from running."),
+    ("H10", "Events into wait-for-SIPI?", "None: `guest.activity.inject.wfs`, `guest.activity.smm-entry`. A VMX-preemption timer at 0 ends no wait-for-SIPI, so that containment keeps it from running."),
     ("H11", "HLT above ring 0?", "Fails by the DPL of SS, usable or not: `guest.activity.hlt.dpl`."),
     ("H12", "Blocking with another activity state?", "Fails: `guest.activity.blocking`."),
     ("I1", "When must BS be 1?", "With blocking by STI or MOV SS or in HLT, exactly if TF is 1 and BTF is 0: `guest.pdbg.bs`. Bochs: deviation `bochs-pending-debug-bs`."),
