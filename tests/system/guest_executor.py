@@ -78,7 +78,8 @@ def translate(batch: VmcsBatch, guest: KmodExecutor, here: BochsExecutor) -> Vmc
         name: int(values(name, np.array([value], np.uint64))[0]) for name, value in batch.base.items() if name in FIELDS and name in new
     }
     live = {name: value for name, value in batch.base.items() if name not in FIELDS}
-    facts = {name: new[name] for name in live if name in ("live_current_vmcs_pointer", "live_empty_paging", "live_empty_ept", "live_efer")}
+    theirs = ("live_current_vmcs_pointer", "live_empty_paging", "live_empty_ept", "live_efer", "live_cr4")
+    facts = {name: new[name] for name in live if name in theirs}
     memory = {address - start + target: word for address, word in batch.base.memory.items()}
     vmcs = Vmcs({**base, **live, **facts})
     return VmcsBatch(

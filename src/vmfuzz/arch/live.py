@@ -37,6 +37,7 @@ _CONDITIONS = (
     LiveCondition("live_no_current_vmcs", 1, 0, True, "1: there is no current VMCS (the pointer is all ones)", 2),
     LiveCondition("live_blocking_by_mov_ss", 1, 0, True, "1: MOV SS was the instruction before", 3),
     LiveCondition("live_efer", 64, 0x500, False, "IA32_EFER of the launching processor"),
+    LiveCondition("live_cr4", 64, 0x2000, False, "CR4 of the launching processor"),
     LiveCondition("live_current_vmcs_pointer", 64, NO_POINTER, False, "physical address of the current VMCS, all ones if not known"),
     LiveCondition("live_rtit_ctl", 64, 0, False, "IA32_RTIT_CTL of the launching processor"),
     LiveCondition(

@@ -248,6 +248,7 @@ FIELD_BITS: Final = MappingProxyType(
         "guest_ia32_efer": EFER,
         "host_ia32_efer": EFER,
         "live_efer": EFER,
+        "live_cr4": CR4,
         "guest_rflags": RFLAGS,
         "guest_ia32_debugctl": DEBUGCTL,
         **dict.fromkeys(_ACCESS_RIGHTS_FIELDS, AR),

@@ -203,7 +203,7 @@ class EngineExecutor:
         walls = {"live_empty_paging": values["guest_cr3"] & ~0xFFF}
         if "eptp" in values:
             walls["live_empty_ept"] = values["eptp"] & ~0xFFF
-        return Vmcs({**values, **self._facts, **walls})
+        return Vmcs({**values, **self._facts, "live_cr4": values["host_cr4"], **walls})
 
     def _command(self, command: str) -> Any:
         self._require_open()

@@ -172,6 +172,7 @@ class KmodExecutor:
         values = {BY_ENCODING[e].name: v for e, v in found.items() if e in BY_ENCODING and exists(BY_ENCODING[e].name)}
         facts = {
             "live_efer": self._msrs[_EFER],
+            "live_cr4": values["host_cr4"],
             "live_rtit_ctl": self._msrs.get(_RTIT_CTL, 0),
             "live_current_vmcs_pointer": int(self._info["vmcs_pa"]),
             "live_empty_paging": values["guest_cr3"] & ~0xFFF,

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from vmfuzz.arch.controls import Entry
 from vmfuzz.model.check import Check, Fails
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.deviations import Deviation, skipping
-from vmfuzz.model.expr import TRUE, Cond, all_of
-from vmfuzz.model.operands import canonical, enabled, has, vmcs
+from vmfuzz.model.expr import TRUE, Cond
+from vmfuzz.model.operands import vmcs
 from vmfuzz.model.sections import Citation
 
-_CET: Final = has("cet_ss") | has("cet_ibt")
 _BOCHS_2_7: Final = "bochs-2.7"
 _RPL: Final = vmcs.guest_cs_selector[1:0]
 _DPL: Final = vmcs.guest_cs_access_rights[6:5]
@@ -51,52 +49,5 @@ BOCHS_2_7_DEVIATIONS: Final = (
         "Bochs 2.7 makes the test for types 0 to 10 only; 11 is readable, accessed, non-conforming code. Bochs 3.0 includes it.",
         "VMenterLoadCheckGuestState, loop over segment registers, last test for DS, ES, FS and GS: less than 11 where 11 belongs to it.",
         skips={f"guest.{name}.dpl": getattr(vmcs, f"guest_{name}_access_rights")[3:0] == 11 for name in ("ds", "es", "fs", "gs")},
-    ),
-    Deviation(
-        "bochs-2.7-cet-error-code",
-        _BOCHS_2_7,
-        "on processors with CET nobody asks whether an injected event may have an error code",
-        "IA32_VMX_BASIC[56] leaves the error code of a hardware exception open; events of other types, and all events of an unrestricted guest with "
-        "CR0.PE = 0, must not have one all the same. Bochs 2.7 leaves out the whole comparison where the processor has CET. Bochs 3.0 makes it.",
-        "VMenterLoadCheckVmControls, event injection: the comparison of push_error stands in a test for the absence of CET.",
-        skips=dict.fromkeys(("ctl.inject.errcode.forbidden.type", "ctl.inject.errcode.forbidden.realmode"), _CET),
-    ),
-    Deviation(
-        "bochs-2.7-ssp-canonical",
-        _BOCHS_2_7,
-        "guest SSP must be canonical",
-        "The SDM asks of a 64-bit guest's SSP only that bits beyond the linear-address width are identical; the bit below them may differ. Bochs "
-        "2.7 demands a canonical address, Bochs 3.0 does not.",
-        "VMenterLoadCheckGuestState, CET state: IsCanonical of the field.",
-        adds=(
-            Check(
-                "guest.cet.ssp.canonical",
-                Citation(BY_ID["guest.cet.isst"].section.title),
-                "Guest SSP must be canonical (Bochs 2.7).",
-                canonical(vmcs.guest_ssp),
-                enabled(Entry.LOAD_CET_STATE),
-                TRUE,
-                Fails.GUEST,
-            ),
-        ),
-    ),
-    Deviation(
-        "bochs-2.7-s-cet-high",
-        _BOCHS_2_7,
-        "guest IA32_S_CET must fit 32 bits outside IA-32e mode",
-        'The SDM demands bits 63:32 clear of guest SSP where "IA-32e mode guest" is 0, but only a canonical guest IA32_S_CET. Bochs 2.7 '
-        "demands it of both.",
-        "VMenterLoadCheckGuestState, CET state: GET32H of the field stands in the condition next to IsCanonical.",
-        adds=(
-            Check(
-                "guest.cet.scet.high",
-                Citation(BY_ID["guest.cet.scet.canonical"].section.title),
-                'Bits 63:32 of guest IA32_S_CET must be 0 where "IA-32e mode guest" is 0 (Bochs 2.7).',
-                vmcs.guest_ia32_s_cet[63:32] == 0,
-                all_of(enabled(Entry.LOAD_CET_STATE), ~enabled(Entry.IA32E_MODE_GUEST)),
-                TRUE,
-                Fails.GUEST,
-            ),
-        ),
     ),
 )

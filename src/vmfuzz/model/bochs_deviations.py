@@ -1,7 +1,7 @@
 """Known deviations of the Bochs CPU (Bochs 3.0, as bochscpu-python 0.4.0 carries it).
 
 Every entry was met by a campaign on an emulated CPU and then confirmed by reading Bochs' public source; functions named are those of
-cpu/vmx.cc unless another file is named.
+cpu/vmx.cc unless another file is named. Where nothing else is said, the source of August 2026 (783b58fd6) still has it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from vmfuzz.arch.controls import Entry, Pin, Primary
-from vmfuzz.arch.registers import ACTIVITY, AR, EVENT, PENDING_DEBUG
+from vmfuzz.arch.registers import ACTIVITY, AR, CR4, EVENT, PENDING_DEBUG
 from vmfuzz.model.check import Check, Fails
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.checks.event_injection import VECTOR, injects
@@ -29,7 +29,7 @@ from vmfuzz.model.first_exit import (
     TRIPLE_FAULT,
     exits_mask,
 )
-from vmfuzz.model.operands import MSR_LOAD_ENTRIES, cap, enabled, has, may_be_1, memory, vmcs
+from vmfuzz.model.operands import MSR_LOAD_ENTRIES, cap, enabled, has, live, may_be_1, memory, vmcs
 from vmfuzz.model.outcome_codes import ENTERED
 from vmfuzz.model.sections import Citation
 
@@ -47,7 +47,8 @@ _SS_CHECKS: Final = tuple(f"guest.ss.{rule}" for rule in "base type s p g.low g.
 _SS_NULL: Final = all_of(vmcs.guest_ss_selector[15:2] == 0, _GUEST_64, _CS_L)
 
 
-def _canonical_48(address: Bits) -> Cond:
+def canonical_48(address: Bits) -> Cond:
+    """Bits 63:47 of the address are identical."""
     return address + (1 << 47) <= (1 << 48) - 1
 
 
@@ -68,21 +69,33 @@ _CANONICAL: Final[dict[str, Bits]] = {
 }
 
 
+#: Bochs judges by 48 bits where the processor has 57: CR4.LA57 of the launching processor is 0.
+_NARROW: Final = ~live.cr4[CR4.LA57]
+
+
 def _width_of_la57() -> tuple[Check, ...]:
     msrs = tuple(
         _extra(
             f"msrload.wrmsr.{number}.canonical",
             f"msrload.wrmsr.{number}.canonical.48",
             f"The value of entry {number} must be canonical (48 bits).",
-            _canonical_48(getattr(memory, f"msr_load_{number}_data")),
-            BY_ID[f"msrload.wrmsr.{number}.canonical"].when,
+            canonical_48(getattr(memory, f"msr_load_{number}_data")),
+            all_of(BY_ID[f"msrload.wrmsr.{number}.canonical"].when, _NARROW),
             has("la57"),
             BY_ID[f"msrload.wrmsr.{number}.canonical"].fails,
         )
         for number in range(1, MSR_LOAD_ENTRIES + 1)
     )
     return msrs + tuple(
-        _extra(id, f"{id}.48", f"{BY_ID[id].text} (48 bits)", _canonical_48(address), BY_ID[id].when, has("la57"), BY_ID[id].fails)
+        _extra(
+            id,
+            f"{id}.48",
+            f"{BY_ID[id].text} (48 bits)",
+            canonical_48(address),
+            all_of(BY_ID[id].when, _NARROW),
+            has("la57"),
+            BY_ID[id].fails,
+        )
         for id, address in _CANONICAL.items()
     )
 
@@ -211,7 +224,7 @@ BOCHS_DEVIATIONS: Final = (
         "the posted-interrupt descriptor must be page-aligned",
         'If "process posted interrupts" is 1, bits 5:0 of the descriptor address must be 0; the descriptor has 64 bytes and need not begin a page. '
         "Bochs 3.0 refuses every address that is not page-aligned (later sources do not).",
-        "The checks of execution controls call the test for page-aligned physical addresses.",
+        "The checks of execution controls call the test for page-aligned physical addresses. Mended by a77e02ff3 (June 2025).",
         adds=(
             _extra(
                 "ctl.pir.desc.align",
@@ -229,7 +242,8 @@ BOCHS_DEVIATIONS: Final = (
         "NMI injection with virtual NMIs and blocking by NMI is accepted",
         'If "virtual NMIs" is 1 and an NMI is injected, there must be no blocking by NMI. Bochs 3.0 does not test it (the test stands in a comment; '
         "later sources make it).",
-        "VMenterLoadCheckVmControls, case of NMI injection: the test is commented out; VMenterLoadCheckGuestState has none.",
+        "VMenterLoadCheckVmControls, case of NMI injection: the test is commented out; VMenterLoadCheckGuestState has none. Mended by "
+        "203b044f5 (October 2025).",
         skips=skipping("guest.intr.nmi-virtual"),
     ),
     Deviation(
@@ -237,8 +251,9 @@ BOCHS_DEVIATIONS: Final = (
         _BOCHS,
         "events of type 7 are accepted on CPU models without the monitor trap flag",
         'Type 7 may be injected only if the processor allows "monitor trap flag" to be 1, and its vector must be 0. Bochs 3.0 makes both tests only '
-        "on models that have the monitor trap flag, and then meets an event type that its delivery does not know.",
-        "VMenterLoadCheckVmControls, case of MTF injection: the vector is tested inside the branch for models with the flag; without it the case ends.",
+        "on models that have the monitor trap flag, and then meets an event type that its delivery does not know (later sources refuse it).",
+        "VMenterLoadCheckVmControls, case of MTF injection: the vector is tested inside the branch for models with the flag; without it the case ends. "
+        "Mended by 4ef9eec7e and 7a0d34c14 (February 2026).",
         skips=skipping("ctl.inject.type.other", "ctl.inject.vector.other", when=~may_be_1(Primary.MONITOR_TRAP_FLAG)),
         exits=((all_of(injects(EVENT.OTHER_EVENT), ~may_be_1(Primary.MONITOR_TRAP_FLAG)), ENTERED),),
     ),
@@ -301,9 +316,10 @@ BOCHS_DEVIATIONS: Final = (
         "bochs-secondary-exit-controls-high",
         _BOCHS,
         "bits 63:32 of the secondary VM-exit controls are not checked",
-        'If "activate secondary controls" (VM exit) is 1, every bit of the 64-bit field that IA32_VMX_EXIT_CTLS2 does not allow must be 0. Bochs keeps '
-        "the field in 32 bits and never sees its upper half.",
-        "VMenterLoadCheckVmControls assigns the 64-bit read to a control word of 32 bits (cpu/vmx_ctrls.h).",
+        'If "activate secondary controls" (VM exit) is 1, every bit of the 64-bit field that IA32_VMX_EXIT_CTLS2 does not allow must be 0. Bochs '
+        "never looks at the upper half.",
+        "VMenterLoadCheckVmControls: the field is read and kept in 64 bits (since January 2024), but compared with the complement of the supported "
+        "bits, a 32-bit number, whose upper half is 0.",
         skips=skipping(
             "ctl.exit2.allowed",
             when=(vmcs.secondary_vm_exit_controls[31:0] | cap.secondary_exit_may_be_1) == cap.secondary_exit_may_be_1,
@@ -315,7 +331,8 @@ BOCHS_DEVIATIONS: Final = (
         "canonical addresses are judged by the width that the live CR4.LA57 selects",
         "The SDM defines canonical for these checks by the processor's linear-address width (CPUID.80000008H:EAX[15:8]), 57 bits where LA57 is "
         "supported. Bochs uses 48 bits unless the launching processor has CR4.LA57 = 1.",
-        "IsCanonical (cpu/cpu.h) uses the current paging mode's width; MSR writes use IsCpuidCanonical.",
+        "IsCanonical (cpu/cpu.h) compares with linaddr_width, which MOV to CR4 alone sets (crregs.cc); wrmsr (msr.cc) uses it too, and in later "
+        "sources (August 2026) IsCpuidCanonical.",
         adds=_width_of_la57(),
     ),
     Deviation(

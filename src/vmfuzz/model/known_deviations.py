@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from vmfuzz.model.bochs_2_7_deviations import BOCHS_2_7_DEVIATIONS
+from vmfuzz.model.bochs_cet_fred_deviations import BOCHS_CET_FRED_DEVIATIONS
 from vmfuzz.model.bochs_deviations import BOCHS_DEVIATIONS
 from vmfuzz.model.deviations import Deviation
 
 #: Every known deviation of every executor.
-DEVIATIONS: Final[tuple[Deviation, ...]] = (*BOCHS_DEVIATIONS, *BOCHS_2_7_DEVIATIONS)
+DEVIATIONS: Final[tuple[Deviation, ...]] = (*BOCHS_DEVIATIONS, *BOCHS_CET_FRED_DEVIATIONS, *BOCHS_2_7_DEVIATIONS)
 
 
 def deviations_of(executor: str) -> tuple[Deviation, ...]:
