@@ -48,6 +48,10 @@ FACT_SOURCES: Final = (
     ("cr3_reserved", "CPUID.80000008H (physical-address width)"),
     ("canonical", "CPUID.80000008H (linear-address width)"),
     ("identical", "CPUID.80000008H (linear-address width)"),
+    ("perf_global", "CPUID.0AH and 23H (performance counters) and IA32_PERF_CAPABILITIES (345H)"),
+    ("rtit_ctl", "CPUID.14H (Intel PT)"),
+    ("lbr_ctl", "CPUID.1CH (last-branch records)"),
+    ("spec_ctrl", "CPUID.7.0 and 7.2 (speculation controls)"),
 )
 
 
