@@ -60,7 +60,9 @@ class CorpusItem(pytest.Item):
         if replayed.changes:
             raise NotAsRecorded("\n".join(str(change) for change in replayed.changes))
         if not replayed.executed and self.config.getoption("--vmfuzz-executor") != "none":
-            pytest.skip("predicted only: no executor here has these capabilities")
+            pytest.skip(
+                f"not run: {replayed.lacking[0]}" if replayed.lacking else "predicted only: no executor here has these capabilities"
+            )
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """What changed, without a traceback of this plugin."""

@@ -15,7 +15,6 @@ from typing import Final
 import numpy as np
 
 from vmfuzz.arch.capabilities import Capabilities
-from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.case import Case, base_value, width_of
 from vmfuzz.campaign.minimize import base_rank, cost_of
@@ -82,7 +81,7 @@ def _names() -> set[str]:
 
 
 def _witness(trial: Trial, number: int, compiled: CompiledCheck, names: list[str]) -> Witness | None:
-    keys = [key for key in compiled.check.fields if key in FIELDS and trial.model.capabilities.has_field(key)]
+    keys = [key for key in compiled.check.fields if key in trial.generator.bases.captured]
     for count, name in itertools.product((1, 2), names):
         base = trial.base(name)
         if base is None:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import FIELDS, Area, field_named
 from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import FieldValueError, UnknownNameError, UsageError
@@ -96,9 +95,14 @@ def base_value(base: Vmcs, key: str) -> int:
     return base.memory.get(word_address(base, key), 0) >> shift & mask
 
 
-def applies(base: Vmcs, capabilities: Capabilities, mutation: Mutation) -> bool:
-    """Whether the processor has the fields, and the base describes the memory, that the mutation changes."""
-    return all(word_address(base, key) in base.memory if is_memory(key) else key in LIVE or capabilities.has_field(key) for key in mutation)
+def applies(base: Vmcs, mutation: Mutation) -> bool:
+    """Whether the processor whose base it is has the fields, and the base describes the memory, that the mutation changes."""
+    return not lacking(base, mutation) and all(word_address(base, key) in base.memory for key in mutation if is_memory(key))
+
+
+def lacking(base: Vmcs, mutation: Iterable[str]) -> list[str]:
+    """The fields among the keys of a mutation that the processor whose base it is lacks: a base holds every field that VMWRITE takes there."""
+    return [key for key in mutation if key in FIELDS and key not in base]
 
 
 def without_idle_parts(base: Vmcs, mutation: Mutation) -> dict[str, int]:

@@ -17,6 +17,7 @@ from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.campaign import cluster_worker
 from vmfuzz.campaign.corpus import fingerprint
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, UsageError
+from vmfuzz.execute.base import lacking_fields
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -33,7 +34,7 @@ CONNECT_SECONDS: Final = 5
 _SAME: Final = ("vmfuzz", "hypothesis", "numpy")
 _NAMED: Final = 5
 
-#: (name, version, content of the capabilities): what makes two workers execute on the same processor.
+#: (name, version, content of the capabilities and what fields are lacking): what makes two workers execute on the same processor.
 Key = tuple[str, str, str]
 
 
@@ -59,7 +60,7 @@ class FarProcessor:
     @property
     def key(self) -> Key:
         """What is the same for workers whose results are merged."""
-        return self.name, self.version, fingerprint(self.facts[0])
+        return self.name, self.version, " ".join((fingerprint(self.facts[0]), *lacking_fields(self)))
 
     def capabilities(self) -> Capabilities:
         """What the processor allows."""

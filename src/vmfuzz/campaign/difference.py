@@ -24,7 +24,7 @@ from vmfuzz.campaign.compare import AlteredModel, Comparison, compare
 from vmfuzz.campaign.corpus import fingerprint
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.minimize import Minimizer
-from vmfuzz.campaign.pair import Both, PairTrial, together, translated
+from vmfuzz.campaign.pair import Both, PairTrial, lacking_rows, together, translated
 from vmfuzz.campaign.trial import Observation, Trial
 from vmfuzz.execute.base import Executor
 from vmfuzz.generate.families import FamilyPlan
@@ -89,6 +89,8 @@ class Differences:
     #: of these, candidates with other outcomes, each allowed, where their capabilities allow them different ones
     explained: int = 0
     not_comparable: int = 0
+    #: of these, candidates that set a field which one of the two lacks, by the sentence that says so
+    lacking: Counter[str] = field(default_factory=Counter)
     found: dict[str, Difference] = field(default_factory=dict)
     #: (first's word, second's word) -> candidates with the same outcome for which the two name another check
     names: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
@@ -110,6 +112,7 @@ class Differences:
             "compared": self.compared,
             "explained_by_capabilities": self.explained,
             "not_comparable": self.not_comparable,
+            "not_run": dict(self.lacking),
             "differing": self.differing,
             "seconds": round(self.seconds, 3),
             "named_otherwise": [{"first": one, "second": two, "count": count} for (one, two), count in self.names.most_common()],
@@ -195,6 +198,10 @@ class Pairing:
         for case in cases:
             base = self.trial.base(case.base)
             self.result.drawn += 1
+            for trial in (self.trial, self.trial.other):
+                if fields := trial.lacking(case):
+                    self.result.lacking[f"{trial.executor.name} lacks {', '.join(fields)}"] += 1
+                    break
             if base is None or not self.trial.applies(case):
                 self.result.not_comparable += 1
                 continue
@@ -206,7 +213,9 @@ class Pairing:
         """Run a drawn batch on the second processor too, and add what differs."""
         batch, there = first.prediction.batch, self.trial.other.base(name)
         self.result.drawn += len(batch)
-        moved_to = None if there is None else translated(batch, there, self.trial.other)
+        for field_name, rows in (lacking_rows(batch, there) if there is not None else {}).items():
+            self.result.lacking[f"{self.trial.other.executor.name} lacks {field_name}"] += rows
+        moved_to = None if there is None else translated(batch, there)
         if moved_to is None:
             self.result.not_comparable += len(batch)
             return

@@ -17,7 +17,7 @@ from vmfuzz.campaign.findings import Findings
 from vmfuzz.campaign.history import History
 from vmfuzz.campaign.store import Position, Store
 from vmfuzz.campaign.tally import Tally
-from vmfuzz.execute.base import Executor
+from vmfuzz.execute.base import Executor, lacking_fields
 from vmfuzz.generate.families import FAMILY_SIZE, FamilyPlan, generator_of
 from vmfuzz.generate.schedule import Schedule
 from vmfuzz.model.known_deviations import deviations_of
@@ -59,6 +59,8 @@ class Summary:
     bases: tuple[str, ...]
     #: why the campaign could not go on, if it could not
     error: str | None = None
+    #: fields that the capabilities promise and VMWRITE did not take at capture: no candidate has them
+    lacking: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for machines; its keys are stable."""
@@ -78,6 +80,7 @@ class Summary:
             "executor_seconds": round(progress.executor_seconds, 3),
             "candidates_per_second": round(progress.rate),
             "bases": list(self.bases),
+            "lacking_fields": list(self.lacking),
             **progress.tally.to_json(),
             "history": [list(point) for point in progress.history.points],
             "findings": [finding.to_json() for finding in progress.findings.by_id.values()],
@@ -134,7 +137,8 @@ class Campaign:
 
     def summary(self, stopped: bool, error: str | None = None) -> Summary:
         """The result so far; `error` says why the campaign could not go on."""
-        return Summary(self.executor.name, self.seed, self.progress, stopped, tuple(sorted(self.bases_used)), error)
+        bases, lacking = tuple(sorted(self.bases_used)), lacking_fields(self.executor)
+        return Summary(self.executor.name, self.seed, self.progress, stopped, bases, error, lacking)
 
     def _chunk(
         self, position: Position, iterations: int, start: float, on_progress: Callable[[Progress], None] | None, store: Store | None

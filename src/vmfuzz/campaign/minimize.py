@@ -99,7 +99,7 @@ class Minimizer:
         Empty where the case does not show what the goal asks for. Raises UsageError where it does not apply to the processor.
         """
         base = self.trial.base(case.base)
-        if base is None or not applies(base, self.trial.model.capabilities, case.mutation):
+        if base is None or not applies(base, case.mutation):
             raise UsageError(f"case {case.id} (base {case.base}) does not apply to {self.trial.executor.name}")
         self._deadline = time.monotonic() + self.seconds
         mutation = without_idle_parts(base, case.mutation)
@@ -162,7 +162,7 @@ class Minimizer:
         self._report("which base", case)
         for name in sorted(_simpler_bases(case.base), key=base_rank):
             base = self.trial.base(name)
-            if base is None or not applies(base, self.trial.model.capabilities, case.mutation):
+            if base is None or not applies(base, case.mutation):
                 continue
             bits = {key: base_value(base, key) ^ base_value(old, key) ^ value for key, value in case.mutation.items()}
             candidates = [without_idle_parts(base, values) for values in (case.mutation, bits)]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.outcomes import Kind
-from vmfuzz.campaign.case import Mutation, applies, without_idle_parts
+from vmfuzz.campaign.case import Mutation, applies, lacking, without_idle_parts
 from vmfuzz.campaign.compare import Comparison, Verdict
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.state.batch import VmcsBatch
@@ -79,11 +79,7 @@ class PairTrial(Trial):
         """Run the base with each mutation on both."""
         first = super().compare(base, mutations)
         there = self.other.base(self._names[id(base)])
-        rows = [
-            row
-            for row, mutation in enumerate(mutations)
-            if there is not None and applies(there, self.other.model.capabilities, without_idle_parts(base, mutation))
-        ]
+        rows = [row for row, mutation in enumerate(mutations) if there is not None and applies(there, without_idle_parts(base, mutation))]
         place = np.full(len(mutations), -1, np.intp)
         place[rows] = np.arange(len(rows))
         if there is None or not rows:
@@ -92,14 +88,20 @@ class PairTrial(Trial):
         return together(first, other, place)
 
 
-def translated(batch: VmcsBatch, there: Vmcs, other: Trial) -> tuple[VmcsBatch, npt.NDArray[np.intp]] | None:
+def lacking_rows(batch: VmcsBatch, there: Vmcs) -> dict[str, int]:
+    """For each field that the batch changes and another processor, whose base is `there`, lacks: the number of rows that change it."""
+    missing = lacking(there, batch.columns)
+    return {name: rows for name in missing if (rows := int((batch.columns[name] != np.uint64(batch.base.get(name) or 0)).sum()))}
+
+
+def translated(batch: VmcsBatch, there: Vmcs) -> tuple[VmcsBatch, npt.NDArray[np.intp]] | None:
     """The batch on another processor's base, with the same changes, and the row of each row in it (-1: it changes what is not there)."""
     keep = np.ones(len(batch), np.bool_)
     columns: dict[str, npt.NDArray[np.uint64]] = {}
     words: dict[int, npt.NDArray[np.uint64]] = {}
     for name, column in batch.columns.items():
         own = batch.base.get(name) or 0
-        if not applies(there, other.model.capabilities, {name: 0}):
+        if not applies(there, {name: 0}):
             keep &= column == np.uint64(own)
         else:
             columns[name] = np.where(column == np.uint64(own), np.uint64(there.get(name) or 0), column)

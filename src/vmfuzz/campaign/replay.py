@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -43,12 +44,16 @@ class Change:
 
 @dataclass
 class Replayed:
-    """What became of one entry: how many of its records ran, how many were only predicted, and what changed."""
+    """What became of one entry: how many of its records ran, how many were only predicted, and what changed.
+
+    `lacking`: one sentence for each record that did not run since the executor lacks a field that the case sets.
+    """
 
     path: Path
     entry: Entry
     executed: int = 0
     predicted_only: int = 0
+    lacking: list[str] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
 
 
@@ -82,6 +87,11 @@ class Report:
     def predicted_only(self) -> int:
         """Records that were only predicted, since no executor here has the processor's capabilities."""
         return sum(replayed.predicted_only for replayed in self.entries)
+
+    @property
+    def lacking(self) -> Counter[str]:
+        """Records that did not run since the executor lacks a field, by the sentence that says so."""
+        return Counter(sentence for replayed in self.entries for sentence in replayed.lacking)
 
 
 def replay(
@@ -167,10 +177,15 @@ def _replay_on(capabilities: Capabilities, records: Sequence[_Record], executor:
 
 
 def _groups(trial: Trial, records: Sequence[_Record]) -> Iterator[list[_Record]]:
-    """Records that fit into one batch: the same base, not too many columns; those that do not apply are noted and left out."""
+    """Records that fit into one batch: the same base, not too many columns; those that do not apply are noted and left out.
+
+    A field that the executor lacks is no change of what was recorded: a hypervisor of the same capabilities may lack one.
+    """
     by_base: dict[str, list[_Record]] = {}
     for record in records:
-        if trial.applies(record.replayed.entry.case):
+        if lacking := trial.lacking(record.replayed.entry.case):
+            record.replayed.lacking.append(f"{trial.executor.name} lacks {', '.join(lacking)}")
+        elif trial.applies(record.replayed.entry.case):
             by_base.setdefault(record.replayed.entry.case.base, []).append(record)
         else:
             now = "the processor lacks the base or an operand"

@@ -26,6 +26,7 @@ from vmfuzz.campaign.corpus import fingerprint
 from vmfuzz.campaign.findings import EXAMPLES_KEPT
 from vmfuzz.campaign.lost import LostBatch, lost_from, plan_from
 from vmfuzz.errors import EnvironmentUnusable, UsageError
+from vmfuzz.execute.base import lacking_fields
 from vmfuzz.generate.families import FamilyPlan
 
 if TYPE_CHECKING:
@@ -115,8 +116,11 @@ class Store:
             "seed": campaign.seed,
             "jobs": jobs,
             "checks": [compiled.check.id for compiled in campaign.model.compiled],
+            "lacking_fields": list(lacking_fields(campaign.executor)),
         }
         stored = self.facts
+        if stored:
+            stored.setdefault("lacking_fields", [])  # older directories do not say; their processors lacked none
         for name, value in facts.items():
             if stored and stored.get(name) != value:
                 raise UsageError(

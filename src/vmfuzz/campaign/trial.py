@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.outcomes import Outcomes
-from vmfuzz.campaign.case import Case, Mutation, applies, batch_of
+from vmfuzz.campaign.case import Case, Mutation, applies, batch_of, lacking
 from vmfuzz.campaign.compare import AlteredModel, Comparison, Verdict, compare
 from vmfuzz.campaign.findings import signature_of
 from vmfuzz.errors import UnknownNameError
@@ -81,7 +81,12 @@ class Trial:
     def applies(self, case: Case) -> bool:
         """Whether this processor can have the case."""
         base = self.base(case.base)
-        return base is not None and applies(base, self.model.capabilities, case.mutation)
+        return base is not None and applies(base, case.mutation)
+
+    def lacking(self, case: Case) -> list[str]:
+        """The fields of a case that the executor lacks, by name; none where it lacks the base."""
+        base = self.base(case.base)
+        return [] if base is None else lacking(base, case.mutation)
 
     def compare_batch(self, batch: VmcsBatch) -> Comparison:
         """Run and compare a batch."""

@@ -189,6 +189,8 @@ def _print_totals(console: Output, pairing: Pairing, result: Differences) -> Non
     print_(f"{result.drawn:,} candidates in {result.seconds:.1f} s")
     print_(f"{result.compared:>11,} compared (both ran, and the manual allows them a common outcome)")
     print_(f"{result.not_comparable:>11,} not comparable")
+    for sentence, count in result.lacking.most_common():
+        print_(f"{count:>11,}   not run: {escape(sentence)}")
     if result.explained:
         print_(f"{result.explained:>11,} with other outcomes, which their capabilities explain")
     named = sum(result.names.values())

@@ -69,6 +69,10 @@ def _one(id: str, place: Path | None, seconds: float, name: str) -> int:
     with open_executor(name, cpu=cpu_option(name, cpu_of(first) if name == "auto" else first.name)) as executor, _step_line() as on_step:
         trial = Trial(executor)
         base = trial.base(entry.case.base)
+        if fields := trial.lacking(entry.case):
+            raise UsageError(
+                f"{entry.id}: not run: {executor.name} lacks {', '.join(fields)}; name an executor that has it with --executor"
+            )
         if base is None or not trial.applies(entry.case):
             raise UsageError(f"{entry.id}: {executor.name} lacks the base {entry.case.base} or an operand")
         comparison = trial.compare(base, [entry.case.mutation])
@@ -103,7 +107,9 @@ def _recorded_on(entry: Entry, processors: Iterable[Processor]) -> Entry:
         try:
             with open_executor(cpu=cpu_of(processor)) as executor:
                 trial = Trial(executor)
-                if trial.applies(entry.case):
+                if fields := trial.lacking(entry.case):
+                    click.echo(f"left out: {executor.name} lacks {', '.join(fields)}", err=True)
+                elif trial.applies(entry.case):
                     entry = entry.with_observation(trial.observe(entry.case), processor_of(executor, processor.seen))
         except UsageError as error:
             click.echo(f"left out: {error}", err=True)

@@ -36,7 +36,8 @@ _EXECUTORS: Final = (*EXECUTORS, PREDICT_ONLY)
 def replay(place: Path | None, executor: str, junit: Path | None, as_json: bool) -> None:
     """Predict and run every entry of the corpus PLACE (a directory or one file; by default ./corpus) again.
 
-    Records of processors that no executor here has are only predicted, and counted so. Exit code 0: all as recorded; 1: something changed; 2: bad
+    Records of processors that no executor here has are only predicted, and counted so. Cases that set a field which the executor lacks do not run;
+    they are counted too. Exit code 0: all as recorded; 1: something changed; 2: bad
     input.
     """
     if executor not in _EXECUTORS and not executor.startswith((REMOTE, ELSEWHERE)):
@@ -66,6 +67,8 @@ def _print(report: Report) -> None:
         f"{len(report.entries):,} entries: {report.executed:,} records executed, {report.predicted_only:,} predicted only, "
         f"in {report.seconds:.1f} s ({rate:,.0f}/s)"
     )
+    for sentence, count in report.lacking.most_common():
+        console.print(f"{count:,} record{'s' if count > 1 else ''} not run: {escape(sentence)}", soft_wrap=True)
     console.print(f"{len(report.changed)} entries changed" if report.changed else "all as recorded")
 
 
@@ -75,6 +78,7 @@ def _as_data(report: Report) -> dict[str, object]:
         "entries": len(report.entries),
         "executed": report.executed,
         "predicted_only": report.predicted_only,
+        "not_run": dict(report.lacking),
         "seconds": round(report.seconds, 3),
         "changed": [
             {"id": replayed.entry.id, "path": str(replayed.path), "changes": [vars(change) for change in replayed.changes]}
@@ -98,5 +102,6 @@ def _junit(report: Report) -> ElementTree.Element:
             failure = ElementTree.SubElement(case, "failure", message=str(replayed.changes[0]))
             failure.text = "\n".join(str(change) for change in replayed.changes)
         elif not replayed.executed:
-            ElementTree.SubElement(case, "skipped", message="predicted only: no executor here has these capabilities")
+            message = f"not run: {replayed.lacking[0]}" if replayed.lacking else "predicted only: no executor here has these capabilities"
+            ElementTree.SubElement(case, "skipped", message=message)
     return suite

@@ -40,6 +40,8 @@ def print_summary(summary: Summary, minimized: Collection[str] = ()) -> None:
     )
     console.print(_verdicts(summary))
     console.print(_outcomes(summary))
+    if summary.lacking:
+        console.print(f"fields that the capabilities promise and VMWRITE does not take, never varied: {', '.join(summary.lacking)}")
     decided, existing = int((tally.decided > 0).sum()), len(tally.decided)
     console.print(f"checks seen deciding alone: {decided} of the {existing} that exist on this processor")
     if tally.named:

@@ -57,6 +57,15 @@ AS: Final = " as "
 ELSEWHERE: Final = "bochs@"
 
 
+def lacking_fields(executor: Executor) -> tuple[str, ...]:
+    """The fields that the executor's capabilities promise and that VMWRITE did not take when its known-good VMCS was captured.
+
+    Hypervisors have such: KVM's nested VMX has no executive_vmcs_pointer and no guest_smbase, and no capability MSR says so.
+    """
+    captured = executor.known_good()
+    return tuple(field.name for field in executor.capabilities().fields if field.writable and field.name not in captured)
+
+
 def open_executor(name: str = "auto", cpu: str | None = None, **options: Any) -> Executor:
     """Open an executor; `cpu` is the CPU model of an emulated one, for kvm a profile to whose capabilities KVM's are narrowed.
 

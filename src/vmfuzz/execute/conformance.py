@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcome, Outcomes
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import Executor
@@ -84,6 +85,16 @@ def _assert_same(executor: Executor, what: str, one: Outcomes, other: Outcomes) 
         )
 
 
+def every_field_varies(executor: Executor) -> None:
+    """A batch may write every field of the known-good VMCS: those are the fields that exist."""
+    base = executor.known_good()
+    names = [name for name in base if name in FIELDS and FIELDS[name].writable]
+    outcomes = executor.run(VmcsBatch(base, {name: np.array([base[name]] * 2, np.uint64) for name in names}))
+    assert outcomes[1].kind is Kind.EXIT, (
+        f"{executor.name}: the known-good VMCS with all of its {len(names)} fields as columns: {outcomes[1]}"
+    )
+
+
 def deterministic(executor: Executor) -> None:
     """The same batch gives the same outcomes."""
     batch = _mixed_batch(executor.known_good())
@@ -117,6 +128,7 @@ def facts_cannot_vary(executor: Executor) -> None:
 CHECKS: Final[tuple[Callable[[Executor], None], ...]] = (
     base_enters,
     error_kinds,
+    every_field_varies,
     deterministic,
     order_does_not_matter,
     facts_cannot_vary,

@@ -9,7 +9,9 @@ from typing import Self
 import numpy as np
 
 from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
+from vmfuzz.errors import UsageError
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.operand_values import OperandValues
@@ -20,7 +22,10 @@ from vmfuzz.state.vmcs import Vmcs
 
 
 class ModelExecutor:
-    """A processor that makes exactly `checks` and of several allowed outcomes takes the first; `known_good` is given."""
+    """A processor that makes exactly `checks` and of several allowed outcomes takes the first.
+
+    `known_good` is given; the fields that it holds are those that the processor has.
+    """
 
     def __init__(self, capabilities: Capabilities, known_good: Vmcs, checks: Sequence[Check] = CHECKS) -> None:
         self._model = Model(capabilities, checks)
@@ -40,9 +45,15 @@ class ModelExecutor:
         return self._known_good
 
     def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
-        """The lowest allowed outcome of each candidate (a failure before an entry; of failures the earliest stage's)."""
+        """The lowest allowed outcome of each candidate (a failure before an entry; of failures the earliest stage's).
+
+        Raises UsageError where the batch writes a field that the known-good state does not have: this processor lacks it.
+        """
         if not isinstance(batch, VmcsBatch):
             batch = VmcsBatch.of(batch)
+        for name in (*batch.base, *batch.columns):
+            if name not in self._known_good and name in FIELDS and FIELDS[name].writable:
+                raise UsageError(f"{name}: the batch writes it, but {self.name} lacks this field; leave it out")
         allowed = self._model.predict_batch(batch).allowed
         written = np.broadcast_to(OperandValues(batch)("vm_entry_interruption_info"), len(batch)).astype(np.uint32)
         lowest = allowed & (~allowed + np.uint64(1))

@@ -1,7 +1,8 @@
 """Known-good states: the captured one in other modes, with more features on, and with events pending; each valid by construction.
 
-A base is named "MODE/FEATURES/EVENT". Each part is a function of a state and the capabilities that returns the changed state, or None where
-the processor lacks what it needs. The model confirms that a composed state may enter before it is used.
+A base is named "MODE/FEATURES/EVENT". Each part is a function of a state and the capabilities that returns the changed state, or None where the
+processor lacks what it needs. The fields that exist are those of the captured state: VMWRITE took them there. The model confirms that a composed
+state may enter before it is used.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.controls import Control, Entry, Exit, Pin, Primary, Secondary, VmFunction, word_of
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.registers import CR0, CR4, RFLAGS
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.generate.events import EVENTS, Part
@@ -34,11 +36,11 @@ def _page(vmcs: Vmcs, number: int) -> int:
 
 
 def set_controls(vmcs: Vmcs, caps: Capabilities, *controls: Control, on: bool = True) -> Vmcs | None:
-    """The state with these controls (and those that activate their words) at 1, or at 0; None if one may not be so."""
+    """The state with these controls (and those that activate their words) at 1, or at 0; None if one may not be so, or has no field."""
     values: dict[str, int] = {}
     for control in controls:
         word = word_of(control)
-        if not caps.may_be_1(control) if on else caps.must_be_1(control):
+        if word.field not in vmcs or (not caps.may_be_1(control) if on else caps.must_be_1(control)):
             return None
         current = values.get(word.field, vmcs.get(word.field) or 0)
         values[word.field] = current | 1 << control if on else current & ~(1 << control)
@@ -77,25 +79,25 @@ def _legacy(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     legacy = set_controls(legacy, caps, Entry.LOAD_IA32_EFER, on=False) or legacy
     if "guest_ia32_efer" in legacy:
         legacy = legacy.replace(guest_ia32_efer=legacy["guest_ia32_efer"] & ~0x500)
-    return _pdpte_fields(legacy, caps).replace(guest_cs_access_rights=0xC09B, guest_cr4=legacy["guest_cr4"] & ~(1 << CR4.PCIDE))
+    return _pdpte_fields(legacy).replace(guest_cs_access_rights=0xC09B, guest_cr4=legacy["guest_cr4"] & ~(1 << CR4.PCIDE))
 
 
 def _pae(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     legacy = _legacy(vmcs, caps)
-    return None if legacy is None else _pdptes(legacy, caps)
+    return None if legacy is None else _pdptes(legacy)
 
 
-def _pdptes(vmcs: Vmcs, caps: Capabilities) -> Vmcs:
+def _pdptes(vmcs: Vmcs) -> Vmcs:
     """Page-directory-pointer-table entries, present, where PAE paging would look for them: in memory and in fields. They map nothing."""
     table, empty = _page(vmcs, _PDPT_PAGE), _page(vmcs, _LINK_PAGE)
     words = {table + 8 * index: empty | 1 for index in range(4)}
-    return _pdpte_fields(vmcs, caps).replace(guest_cr3=table).with_memory(words)
+    return _pdpte_fields(vmcs).replace(guest_cr3=table).with_memory(words)
 
 
-def _pdpte_fields(vmcs: Vmcs, caps: Capabilities) -> Vmcs:
+def _pdpte_fields(vmcs: Vmcs) -> Vmcs:
     """The fields for page-directory-pointer-table entries present (so that a reserved bit is one change); they map nothing."""
     empty = _page(vmcs, _LINK_PAGE)
-    return vmcs.replace(**{f"guest_pdpte{index}": empty | 1 for index in range(4) if caps.has_field(f"guest_pdpte{index}")})
+    return vmcs.replace(**{f"guest_pdpte{index}": empty | 1 for index in range(4) if f"guest_pdpte{index}" in vmcs})
 
 
 def _paging_32(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
@@ -192,7 +194,7 @@ def _memory_managed(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     """EPT and all that rests on it, VM functions, shadowing."""
     with_ept = set_controls(vmcs, caps, Secondary.ENABLE_EPT)
     return with_ept and _with_allowed(
-        with_ept.replace(**({"tsc_multiplier": 1} if caps.has_field("tsc_multiplier") else {})),
+        with_ept.replace(**({"tsc_multiplier": 1} if "tsc_multiplier" in vmcs else {})),
         caps,
         Secondary.ENABLE_VPID,
         Secondary.UNRESTRICTED_GUEST,
@@ -212,13 +214,13 @@ def _no_ept(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
 
 def _no_ept_pdptes(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     without = _no_ept(vmcs, caps)
-    return without and _pdptes(without, caps)
+    return without and _pdptes(without)
 
 
 def _inactive_secondary(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     """All secondary controls at 1 and not activated: each counts as 0, and "activate secondary controls" is one change from giving them a say."""
     word = word_of(Secondary.ENABLE_EPT)
-    inactive = set_controls(vmcs, caps, Primary.ACTIVATE_SECONDARY_CONTROLS, on=False) if caps.has_field(word.field) else None
+    inactive = set_controls(vmcs, caps, Primary.ACTIVATE_SECONDARY_CONTROLS, on=False) if word.field in vmcs else None
     return inactive and inactive.replace(**{word.field: 0xFFFF_FFFF})
 
 
@@ -364,9 +366,12 @@ class Bases:
 
     def _compose(self, mode: str, features: str, event: str) -> Vmcs | None:
         state: Vmcs | None = self.captured
-        for part in (MODES[mode], FEATURES[features], EVENTS[event]):
-            state = part(state, self._model.capabilities) if state is not None else None
-        if state is None:
+        try:
+            for part in (MODES[mode], FEATURES[features], EVENTS[event]):
+                state = part(state, self._model.capabilities) if state is not None else None
+        except KeyError:
+            return None  # a part reads a field that this processor lacks
+        if state is None or any(name in FIELDS and name not in self.captured for name in state):
             return None
         prediction = self._model.predict_batch(VmcsBatch(state, {}, count=1))
         certain = any(compiled.certain for compiled in prediction.violations_of(0))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from vmfuzz.arch.fields import FIELDS, Area
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import UsageError
 from vmfuzz.generate.bases import Bases
@@ -85,7 +85,8 @@ class Generator:
         self.model = model
         self.bases = Bases(model, captured)
         caps = model.capabilities
-        self._fields = tuple(entry.name for entry in caps.fields if entry.area is not Area.READ_ONLY and entry.name not in OWNED)
+        # what VMWRITE took at capture exists: a hypervisor may lack fields that its capabilities promise
+        self._fields = tuple(name for name, entry in FIELDS.items() if name in captured and entry.writable and name not in OWNED)
         self._existing = frozenset(self._fields)
         self._edges = (31, 32, caps.physical_address_width - 1, caps.physical_address_width, 47, 48, 51, 52, 56, 57, 62, 63)
         self._edits: dict[str, tuple[Edit, ...]] = {}
