@@ -9,6 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ITERATIONS ?= 1000000
 STAMP = $(VENV)/.installed
+TOOK = $(VENV)/.test-took
 SOURCES = pyproject.toml setup.py $(wildcard kmod/engine.* kmod/*.h) src/vmfuzz/execute/bochs_platform.c kmod/agent.c $(wildcard src/vmfuzz/execute/kvm/*.[ch])
 
 .PHONY: run test test-wheel test-system test-system-full lint clean
@@ -17,7 +18,9 @@ run: $(STAMP)
 	$(VENV)/bin/vmfuzz run --iterations $(ITERATIONS)
 
 test: $(STAMP)
-	$(VENV)/bin/pytest -n 2
+	@cat $(TOOK) 2>/dev/null || echo "make test: some minutes on two idle cores; the next time this line says how long it took"
+	@start=$$(date +%s); echo $(VENV)/bin/pytest -n 2; $(VENV)/bin/pytest -n 2; status=$$?; \
+	  echo "make test: about $$((($$(date +%s) - start + 59) / 60)) min, as the last time here" >$(TOOK); exit $$status
 
 test-wheel: $(STAMP)
 	$(VENV)/bin/pip --disable-pip-version-check install --quiet build

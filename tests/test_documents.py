@@ -137,7 +137,6 @@ SHOWN = {(command, word): (page, block) for page in PAGES for _, command, word, 
 
 
 @pytest.mark.parametrize("shown", SHOWN, ids=" ".join)
-@pytest.mark.timeout(900)  # a million candidates, beside other work
 def test_what_a_document_shows_is_what_the_command_prints(shown: tuple[str, str]) -> None:
     made_with = FIGURES_SCRIPT.MADE_WITH.findall(text_of(ROOT / "README.md"))
     if made_with != [metadata.version("hypothesis")]:

@@ -11,10 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-pytestmark = [
-    pytest.mark.skipif("VMFUZZ_TEST_WHEEL" not in os.environ, reason="takes a minute and a package index: make test-wheel"),
-    pytest.mark.timeout(900),
-]
+pytestmark = pytest.mark.skipif("VMFUZZ_TEST_WHEEL" not in os.environ, reason="takes a minute and a package index: make test-wheel")
 DUMP = "VMCS 0x4814 = 0x1c093\nguest_gs_access_rights = 0x0\nguest_cs_access_rights = 0xa09b\nexit reason 0x80000021\n"
 
 

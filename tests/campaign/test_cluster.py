@@ -10,7 +10,6 @@ import subprocess
 import sys
 import sysconfig
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from functools import cache
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from patience import until
 from vmfuzz.campaign import cluster as cluster_module
 from vmfuzz.campaign import cluster_members, cluster_worker
 from vmfuzz.campaign.cluster import ClusterRun, Part
@@ -45,10 +45,7 @@ class Cluster:
         self.file = directory / "scheduler.json"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self.file), env={})
-        deadline = time.monotonic() + 60
-        while not (self.file.exists() and self.file.read_text(encoding="utf-8").endswith("}")):
-            assert time.monotonic() < deadline, self.log("scheduler")
-            time.sleep(0.05)
+        until(lambda: self.file.exists() and self.file.read_text(encoding="utf-8").endswith("}"), self.processes["scheduler"])
         self.address = json.loads(self.file.read_text(encoding="utf-8"))["address"]
 
     def _start(self, name: str, *arguments: str, env: dict[str, str], python: Sequence[str] = ()) -> None:
@@ -68,7 +65,7 @@ class Cluster:
 
     def wait(self, count: int) -> None:
         with connect(self.address) as client:
-            client.wait_for_workers(count, timeout=60)
+            client.wait_for_workers(count)
 
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text(encoding="utf-8")
@@ -106,8 +103,16 @@ def own(tmp_path: Path) -> Iterator[Cluster]:
         cluster.close()
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is waited for answers in the end, however slow the machine; tests of what happens where nobody does say for how long."""
+    monkeypatch.setattr(cluster_members, "CONNECT_SECONDS", 600)
+    monkeypatch.setattr(cluster_module, "REPLACEMENT_SECONDS", 600.0)
+    monkeypatch.setattr(cluster_module, "ANSWER_SECONDS", 600.0)
+
+
 #: What becomes of findings after the run: not a matter of which worker ran what.
-SETTLED = ("minimized", "unstable", "explained", "not_kept", "not_minimized")
+SETTLED = ("minimized", "counted", "unstable", "explained", "not_kept", "not_minimized")
 
 
 def vmfuzz(*arguments: str) -> Result:
@@ -216,7 +221,8 @@ def test_without_jobs_there_are_as_many_pieces_as_workers_and_people_get_a_summa
 
 def test_ctrl_c_ends_the_pieces_with_what_they_have(fleet: Cluster, tmp_path: Path) -> None:
     file = tmp_path / "summary.json"
-    command = [sys.executable, "-c", "from vmfuzz.cli.main import main; main()", "run", "--scheduler", fleet.address]
+    patient = "from vmfuzz.campaign import cluster_members; cluster_members.CONNECT_SECONDS = 600"
+    command = [sys.executable, "-c", f"{patient}; from vmfuzz.cli.main import main; main()", "run", "--scheduler", fleet.address]
     path = os.pathsep.join(filter(None, (str(SOURCE), os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(
         [*command, "-n", "1g", "--summary", str(file)],
@@ -230,7 +236,7 @@ def test_ctrl_c_ends_the_pieces_with_what_they_have(fleet: Cluster, tmp_path: Pa
         if "candidates: " in line and "candidates: 0 " not in line:
             break
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate()
     assert "Traceback" not in errors
     assert output.startswith("stopped by Ctrl-C after ")
     data = json.loads(file.read_text(encoding="utf-8"))
@@ -362,14 +368,11 @@ def test_a_piece_waits_for_the_one_that_runs_in_the_same_process() -> None:
         results[key] = cluster_worker.run_piece(key, share)
 
     threads = [threading.Thread(target=work, args=(f"piece-{number}", share)) for number, share in enumerate(shares)]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.1)
-    deadline = time.monotonic() + 30
-    while not (said := cluster_worker.look(["piece-0", "piece-1"], stop=False)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert list(said) == ["piece-0"]
+    threads[0].start()
+    until(lambda: cluster_worker.look(["piece-0"], stop=False))
+    threads[1].start()
+    until(lambda: "piece-1" in cluster_worker._RUNNING)
+    assert list(cluster_worker.look(["piece-0", "piece-1"], stop=False)) == ["piece-0"]
     assert cluster_worker.look(["piece-1"], stop=True) == {}
     threads[1].join()
     assert results["piece-1"] == {"error": "ended before it began"}
@@ -465,7 +468,7 @@ def test_findings_are_run_again_and_minimized_on_the_worker(own: Cluster, tmp_pa
     own.wait(1)
     directory = tmp_path / "campaign"
     result = vmfuzz(
-        "run", "--scheduler", own.address, "-n", "3000", "--seed", "1", "--directory", str(directory), "--minimize-seconds", "4"
+        "run", "--scheduler", own.address, "-n", "3000", "--seed", "1", "--directory", str(directory), "--minimize-seconds", "600"
     )
     assert result.exit_code == 1, result.output
     assert "minimized to " in result.stdout
@@ -481,11 +484,9 @@ def test_findings_are_run_again_and_minimized_on_the_worker(own: Cluster, tmp_pa
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "tcp://127.0.0.1:1"])
-def test_an_address_where_nothing_answers_is_said_within_seconds(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_where_nothing_answers_is_said(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_members, "CONNECT_SECONDS", 1)
-    start = time.monotonic()
     result = vmfuzz("run", "--scheduler", address)
-    assert time.monotonic() - start < 5
     assert result.exit_code == 3
     assert result.stderr.startswith(f"vmfuzz: no Dask scheduler answers at {address} within 1 s; start one with `dask scheduler`")
     assert result.stderr.count("\n") == 1

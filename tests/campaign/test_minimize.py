@@ -283,7 +283,7 @@ def test_minimization_keeps_to_its_time_and_says_that_it_is_not_complete() -> No
 @pytest.fixture
 def uncontained() -> Iterator[BochsExecutor]:
     """An emulated CPU whose guest may wait for a SIPI, which never comes: the watchdog ends the worker."""
-    with BochsExecutor("corei7_skylake_x", hang_seconds=0.3, contain=False) as executor:
+    with BochsExecutor("corei7_skylake_x", hang_seconds=0.1, contain=False) as executor:
         yield executor
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
+from patience import until
 from vmfuzz.arch.outcomes import Kind, Outcome, Outcomes
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, UnknownNameError, UsageError
 from vmfuzz.execute import abi, bochs_library, bochs_process, conformance, open_executor
@@ -161,7 +161,12 @@ def test_killed_worker_costs_one_row(own: BochsExecutor) -> None:
     base = own.known_good()
     batch = VmcsBatch(base, {"guest_rip": np.arange(400_000, dtype=np.uint64)})
     pid = own.worker_pid
-    killer = threading.Timer(0.5, os.kill, (pid, signal.SIGKILL))
+
+    def kill_on_the_way() -> None:
+        until(lambda: 1000 < own._process.request["current_row"] < len(batch))
+        os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_on_the_way)
     killer.start()
     outcomes = own.run(batch)
     killer.join()
@@ -176,11 +181,11 @@ def test_hanging_worker_costs_one_row() -> None:
     """Wait-for-SIPI is accepted and never ends: without containment the watchdog names the row, and the
     others are run.
     """
-    with BochsExecutor(hang_seconds=0.3, contain=False) as executor:
+    with BochsExecutor(hang_seconds=0.1, contain=False) as executor:
         states = np.array([0, 0, 3, 0, 0], np.uint64)
         outcomes = executor.run(VmcsBatch(executor.known_good(), {"guest_activity_state": states}))
     assert [Kind(int(kind)) for kind in outcomes.kind] == [Kind.EXIT] * 2 + [Kind.EXECUTOR_CRASHED] + [Kind.EXIT] * 2
-    assert outcomes.message_of(2) == "no progress for 0.3 s: the emulated processor hangs"
+    assert outcomes.message_of(2) == "no progress in 0.1 s of processor time: the emulated processor hangs"
 
 
 def test_lost_exit_handler_costs_one_row() -> None:
@@ -246,9 +251,3 @@ def test_field_that_the_cpu_lacks(bochs: BochsExecutor) -> None:
 def test_empty_batches(bochs: BochsExecutor) -> None:
     assert len(bochs.run([])) == 0
     assert len(bochs.run(VmcsBatch(bochs.known_good(), {"guest_rip": np.zeros(0, np.uint64)}))) == 0
-
-
-def test_start_is_quick() -> None:
-    start = time.perf_counter()
-    BochsExecutor().close()
-    assert time.perf_counter() - start < 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import random
-import time
 from functools import cache
 from pathlib import Path
 
@@ -150,11 +149,9 @@ def test_what_counts_as_a_wrong_field():
     ],
     ids=lambda text: text[:20],
 )
-def test_no_line_takes_long(text):
-    """Patterns that try every way to divide a line would take hours for these."""
-    began = time.process_time()
+def test_no_line_is_divided_in_every_way(text):
+    """Patterns that try every way to divide a line would take hours for these, until pytest's timeout ends them."""
     everything(text + "\n")
-    assert time.process_time() - began < 5
 
 
 RFLAGS = "RFLAGS=0x00000002         DR7 = 0x0000000000000400"

@@ -39,6 +39,8 @@ _LOOK_EVERY: Final = 1.0
 _ATTEMPTS: Final = 3
 #: Seconds for which a processor without workers is waited for, and for which the scheduler is.
 REPLACEMENT_SECONDS: Final = 20.0
+#: Seconds that a result has to come over, once its piece is done.
+ANSWER_SECONDS: Final = 30.0
 #: Seconds that pieces have to end after Ctrl-C; then what they said last counts.
 _STOP_SECONDS: Final = 10.0
 
@@ -213,7 +215,7 @@ class ClusterRun:
                     try:
                         if task.worker not in alive:
                             raise EnvironmentUnusable("it went away")
-                        results[task.job] = _triage_from(future.result(timeout=30))
+                        results[task.job] = _triage_from(future.result(timeout=ANSWER_SECONDS))
                     except Exception as error:
                         self.notes.append(f"worker {task.worker} did not minimize: {first_line(error)}")
         return results
@@ -250,7 +252,7 @@ class ClusterRun:
     def _take_result(self, future: Future, task: _Task) -> None:
         part, job = task.part, task.job
         try:
-            result = future.result(timeout=30)
+            result = future.result(timeout=ANSWER_SECONDS)
         except Exception as error:  # whatever went wrong there comes here as it was; cancelled, where the scheduler was away
             part.gone(job, task.worker, f"gave no result ({first_line(error)}) of the piece")
             return
@@ -351,4 +353,5 @@ def _triage_from(data: dict[str, Any]) -> Triage:
     if "error" in data:
         raise EnvironmentUnusable(data["error"])
     entries = [from_json(entry) for entry in data["entries"]]
-    return Triage({entry.id: entry for entry in entries}, data["unstable"], data["explained"], data["left"], data["not_kept"])
+    ids = (data[name] for name in ("unstable", "explained", "left", "not_kept", "counted"))
+    return Triage({entry.id: entry for entry in entries}, *ids)

@@ -34,6 +34,7 @@ from vmfuzz.state.vmcs import Vmcs
 _EXAMPLES: Final = 3
 #: Rows of one batch and group that are looked at one by one.
 _LOOKED_AT: Final = 4
+#: Seconds for one minimization, at most, unless there is more for each.
 _SECONDS_EACH: Final = 10.0
 
 
@@ -266,14 +267,14 @@ class Pairing:
 
     def minimize(self, seconds: float) -> None:
         """Reduce each difference to its smallest case, and lay those together that come down to the same; `seconds` for all."""
-        deadline = time.monotonic() + seconds
+        deadline, each = time.monotonic() + seconds, max(_SECONDS_EACH, seconds / max(len(self.result.found), 1))
         settled: dict[tuple[object, ...], Difference] = {}
         for difference in self.result.ordered():
             left = deadline - time.monotonic()
             if left <= 0:
                 settled[difference.shape.id,] = difference
                 continue
-            small = self._smallest(difference, min(left, _SECONDS_EACH))
+            small = self._smallest(difference, min(left, each))
             key: tuple[object, ...] = (difference.shape.id,)
             if small is not None:
                 shape, difference.minimal = small

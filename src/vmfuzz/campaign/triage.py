@@ -6,7 +6,7 @@ What does not repeat is kept apart as unstable. What comes down to the same oper
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from vmfuzz.execute.base import Executor, ReadsBack
 
 #: How often a candidate runs again before it is called a finding.
 REPEATS: Final = 8
-#: Seconds for one minimization, at most.
+#: Seconds for one minimization, at most, unless there is more for each.
 _SECONDS_EACH: Final = 20.0
 
 
@@ -37,8 +37,9 @@ Keep = Callable[[Entry, str | None], None]
 class Triage:
     """What became of the findings.
 
-    `entries` by id. Ids of findings: `unstable` did not do the same again, `explained` did, but it is no mismatch (any more), for `left` the
-    time did not suffice; `not_kept` are those whose fields, named here, VMREAD gives otherwise than VMWRITE wrote them.
+    `entries` by id; `counted` says how many candidates of which finding are counted with them. Ids of findings: `unstable` did not do the same
+    again, `explained` did, but it is no mismatch (any more), for `left` the time did not suffice; `not_kept` are those whose fields, named here,
+    VMREAD gives otherwise than VMWRITE wrote them.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class Triage:
     explained: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     not_kept: dict[str, list[str]] = field(default_factory=dict)
+    counted: dict[str, int] = field(default_factory=dict)
 
 
 def settled(
@@ -65,7 +67,7 @@ def settled(
     try:
         triage(trial, findings.values(), seconds, on_step, result, keep)
     except KeyboardInterrupt:
-        result.left = sorted(set(findings) - {*result.unstable, *result.explained, *result.not_kept})
+        result.left = sorted(set(findings) - {*result.counted, *result.unstable, *result.explained, *result.not_kept})
     return result
 
 
@@ -108,7 +110,7 @@ def not_kept(trial: Trial, case: Case) -> list[str]:
 
 def triage(
     trial: Trial,
-    findings: Iterable[Finding],
+    findings: Collection[Finding],
     seconds: float = 60.0,
     on_step: Callable[[Step], None] | None = None,
     result: Triage | None = None,
@@ -116,23 +118,25 @@ def triage(
 ) -> Triage:
     """Confirm and minimize findings within `seconds`, the most telling first: those whose checks are named, then those seen most often.
 
-    `result` is filled and returned, so that an interruption loses nothing; `keep` gets each entry as soon as it is known.
+    Each candidate of a finding is counted with one entry: that of the finding's example, those of further examples apart. `result` is filled
+    and returned, so that an interruption loses nothing; `keep` gets each entry as soon as it is known.
     """
     result = Triage() if result is None else result
     deadline = time.monotonic() + seconds
+    each = max(_SECONDS_EACH, seconds / max(len(findings), 1))
     settling = _Settling(trial, on_step, processor_of(trial.executor), result, keep)
-    order = sorted(findings, key=lambda each: (each.signature.kind != ACCEPTS, len(each.signature.checks), -each.count, each.signature.id))
+    order = sorted(findings, key=lambda one: (one.signature.kind != ACCEPTS, len(one.signature.checks), -one.count, one.signature.id))
     for finding in order:
-        examples = [Example(finding.example, finding.base, finding.base_name), *finding.others.values()]
-        for number, example in enumerate(dict.fromkeys(examples)):
+        first, *others = dict.fromkeys([Example(finding.example, finding.base, finding.base_name), *finding.others.values()])
+        for example in (first, *others):
             left = deadline - time.monotonic()
             if left <= 0:
-                if number == 0:
+                if example is first:
                     result.left.append(finding.signature.id)
                 break
-            count = finding.count if number == 0 else 0
+            count = max(1, finding.count - len(others)) if example is first else 1
             case = Case(example.base_name, mutation_between(example.base, example.vmcs))
-            if not settling.settle(finding.signature, case, count, min(left, _SECONDS_EACH)):
+            if not settling.settle(finding.signature, case, count, min(left, each)) and example is first:
                 break
     return result
 
@@ -149,8 +153,9 @@ class _Settling:
     causes: dict[str, Cause] = field(default_factory=dict)
 
     def settle(self, finding: Signature, case: Case, count: int, seconds: float) -> bool:
-        """Take one example of a finding to its entries; False where it comes to none, and the result says why."""
-        trial, base, result = self.trial, self.trial.base(case.base), self.result
+        """Take one example of a finding to its entries; False where it comes to none, and the result says why unless another one did."""
+        trial, base = self.trial, self.trial.base(case.base)
+        result = self.result if finding.id not in self.result.counted else Triage()
         if base is None or not trial.applies(case) or not repeats(trial, case):
             result.unstable.append(finding.id)
             return False
@@ -166,6 +171,8 @@ class _Settling:
         minimizer = Minimizer(trial, same_finding(comparison, 0), seconds, costly=bool(crash), on_step=self.on_step)
         for number, minimized in enumerate(minimizer.run(case)):
             self._add(minimized, count if number == 0 else 0)
+            if number == 0:
+                self.result.counted[finding.id] = self.result.counted.get(finding.id, 0) + count
         return True
 
     def _add(self, minimized: Minimized, count: int) -> None:

@@ -19,7 +19,7 @@ DEFAULT_CPU: Final = "corei7_skylake_x"
 class BochsExecutor(EngineExecutor):
     """An emulated CPU of the given model.
 
-    `hang_seconds`: how long a row may take before its worker is ended and replaced.
+    `hang_seconds`: how much of its worker's processor time a row may take before the worker is ended and replaced.
 
     `paranoid` compares all fields with the base after every row instead of once a family (slow; for tests),
     `plain_tlb_flush` keeps Bochs' own TLB flush (for tests), `contain=False` runs even what containment

@@ -20,6 +20,9 @@ from vmfuzz.execute.bochs_library import BochsLibrary
 from vmfuzz.execute.engine_executor import WorkerDied
 
 _POLL_SECONDS: Final = 0.05
+#: A worker that makes no progress and uses no processor time either waits for something; it is given up after so many seconds by the clock.
+_ASLEEP_SECONDS: Final = 600.0
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
 class BochsProcess:
@@ -121,16 +124,27 @@ class BochsProcess:
             raise
 
     def _await_reply(self, start_seconds: float) -> None:
-        row, deadline = int(self.request["current_row"]), time.monotonic() + start_seconds
+        """Wait for the answer. The worker's own processor time says whether it hangs: by the clock a busy machine makes any worker slow."""
+        row, allowed = int(self.request["current_row"]), start_seconds
+        had, asked = self._processor_seconds(), time.monotonic()
         while not select.select([self._reply], [], [], _POLL_SECONDS)[0]:
             now = int(self.request["current_row"])
             if now != row:
-                row, deadline = now, time.monotonic() + self.hang_seconds
-            elif time.monotonic() > deadline:
+                row, allowed = now, self.hang_seconds
+                had, asked = self._processor_seconds(), time.monotonic()
+            elif self._processor_seconds() - had > allowed or time.monotonic() - asked > _ASLEEP_SECONDS:
                 self._stop()
-                raise WorkerDied(f"no progress for {self.hang_seconds:g} s: the emulated processor hangs")
+                raise WorkerDied(f"no progress in {allowed:g} s of processor time: the emulated processor hangs")
         if not os.read(self._reply, 1):
             raise WorkerDied(self._obituary())
+
+    def _processor_seconds(self) -> float:
+        """Processor time that the worker has had so far; what it had is gone once it has ended."""
+        try:
+            fields = Path("/proc", str(self.pid), "stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 
     def _obituary(self) -> str:
         assert self._process is not None

@@ -19,7 +19,8 @@ from vmfuzz.model.predict import Model
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
-_TIMEOUT_MS: Final = 20_000
+#: How hard the solver tries, in steps of its own (z3's "rlimit"), so that the answer does not hang on the machine: some 20 seconds.
+_STEPS: Final = 50_000_000
 
 
 def solver_library() -> Any:
@@ -149,7 +150,7 @@ class Solver:
     def _solver(self, goal: Cond, target: int) -> Any:
         stage = self._model.compiled[target].step[0]
         solver = self._z3.Solver()
-        solver.set("timeout", _TIMEOUT_MS)
+        solver.set("rlimit", _STEPS)
         solver.add(self._formulas.of(goal))
         for number, formula in enumerate(self._checks):
             if number != target and self._model.compiled[number].step[0] <= stage:
@@ -159,7 +160,7 @@ class Solver:
     def _answer(self, solver: Any, kept: Iterable[Any]) -> Any:
         answer = solver.check(list(kept))
         if answer == self._z3.unknown:
-            raise EnvironmentUnusable(f"the solver gave up after {_TIMEOUT_MS / 1000:g} s: {solver.reason_unknown()}")
+            raise EnvironmentUnusable(f"the solver gave up after {_STEPS:,} steps: {solver.reason_unknown()}")
         return answer
 
 

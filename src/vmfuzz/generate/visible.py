@@ -15,7 +15,8 @@ from vmfuzz.model.operands import KNOWN_SUFFIX, MEMORY_OPERANDS
 from vmfuzz.model.predict import Model
 from vmfuzz.model.small_errors import SmallError
 
-_TIMEOUT_MS: Final = 60_000
+#: How hard the solver tries, in steps of its own (z3's "rlimit"), so that the answer does not hang on the machine: some 40 seconds.
+_STEPS: Final = 100_000_000
 
 
 class Visibility:
@@ -45,7 +46,7 @@ class Visibility:
         erroneous = self._formulas.of(error.erroneous)
         enters, allowed = self._walk([*self._violated[: error.check], erroneous, *self._violated[error.check + 1 :]])
         solver = z3.Solver()
-        solver.set("timeout", _TIMEOUT_MS)
+        solver.set("rlimit", _STEPS)
         solver.add(erroneous != self._violated[error.check], self._shows(enters, allowed))
         for name, variable in list(self._formulas.variables.items()):
             if name.endswith(KNOWN_SUFFIX):
@@ -54,7 +55,7 @@ class Visibility:
                 solver.add(variable == self._ground.values(name))
         answer = solver.check()
         if answer == z3.unknown:
-            raise EnvironmentUnusable(f"the solver gave up after {_TIMEOUT_MS / 1000:g} s: {solver.reason_unknown()}")
+            raise EnvironmentUnusable(f"the solver gave up after {_STEPS:,} steps: {solver.reason_unknown()}")
         if answer == z3.unsat:
             return None
         found = solver.model()
