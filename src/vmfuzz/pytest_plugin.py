@@ -21,26 +21,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection(session: pytest.Session) -> None:
     """Refuse a corpus that is not there before anything is collected."""
-    place = session.config.getoption("--vmfuzz-corpus")
-    if place is not None and not Path(place).exists():
-        raise pytest.UsageError(f"--vmfuzz-corpus {place}: no such directory")
+    place = _place(session.config)
+    if place is not None and not place.exists():
+        raise pytest.UsageError(f"--vmfuzz-corpus {session.config.getoption('--vmfuzz-corpus')}: no such file or directory")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> CorpusFile | None:
     """Collect a corpus entry if it lies in the corpus that was named."""
-    place = parent.config.getoption("--vmfuzz-corpus")
+    place = _place(parent.config)
     if place is None or file_path.suffix != ".json" or file_path.parent.name == "capabilities":
         return None
-    if not file_path.resolve().is_relative_to(Path(place).resolve()):
+    if not file_path.resolve().is_relative_to(place.resolve()):
         return None
     return CorpusFile.from_parent(parent, path=file_path)
 
 
-def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
-    """Make the corpus one of the places that pytest collects from."""
-    place = early_config.known_args_namespace.vmfuzz_corpus
-    if place is not None and place not in args:
-        args.append(place)
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the corpus one of the places that pytest collects from, wherever it lies."""
+    place = _place(config)
+    if place is not None and str(place) not in config.args:
+        config.args.append(str(place))
+
+
+def _place(config: pytest.Config) -> Path | None:
+    """The corpus that was named, relative to where pytest was started."""
+    place = config.getoption("--vmfuzz-corpus")
+    return None if place is None else config.invocation_params.dir / place
 
 
 class CorpusFile(pytest.File):
@@ -91,7 +97,7 @@ def _replayed(session: pytest.Session) -> dict[Path, Replayed]:
 
     if _KEY not in session.stash:
         paths = [item.path for item in session.items if isinstance(item, CorpusItem)]
-        place = Path(session.config.getoption("--vmfuzz-corpus"))
+        place = _place(session.config)
         report = replay(load_all(paths), session.config.getoption("--vmfuzz-executor"), place)
         session.stash[_KEY] = {replayed.path: replayed for replayed in report.entries}
     return session.stash[_KEY]

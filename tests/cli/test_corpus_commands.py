@@ -156,7 +156,7 @@ def settled_in(directory: Path, executor: Executor) -> Triage:
         store.attach(campaign, 2)
         mutations = [{"guest_ss_access_rights": 0xC083}, {"cr3_target_count": 77, "guest_rsp": 5}]
         campaign.progress.findings.add(Trial(executor).compare(base, mutations), "64-bit/plain/nothing")
-        settle(campaign, 60.0, triaged := Triage(), directory, quiet=True)
+        settle(campaign, 60.0, triaged := Triage(), store, quiet=True)
     return triaged
 
 
@@ -254,6 +254,22 @@ def test_the_pytest_plugin_collects_entries_and_names_what_changed(corpus: Path)
     assert "1 failed, 2 passed" in done.stdout
     assert "recorded VMfailValid(8); now VMfailValid(7)" in done.stdout
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize("place", ["../corpus", "{corpus}", "../corpus/guest.gs.p", "../project/mine"])
+@pytest.mark.parametrize("below", [".", "part"])
+def test_the_pytest_plugin_finds_a_corpus_wherever_it_lies(corpus: Path, place: str, below: str) -> None:
+    project = corpus.parent / "project"
+    (project / "part").mkdir(parents=True)
+    shutil.copytree(corpus / "guest.gs.p", project / "mine")
+    (project / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    named = place.format(corpus=corpus) if below == "." or place.startswith("{") else f"../{place}"
+    command = [sys.executable, "-m", "pytest", "-p", "vmfuzz.pytest_plugin", "--collect-only", "-q", "--vmfuzz-corpus", named]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=project / below, env=environment, capture_output=True, text=True, check=False)
+    expected = {path.stem for path in (corpus.parent / named.removeprefix("../").removeprefix("../")).rglob("*.json")}
+    assert {line.rpartition("::")[2] for line in done.stdout.splitlines() if "::" in line} == expected, done.stdout + done.stderr
+    assert len(expected) == (3 if named.endswith("corpus") else 1)
 
 
 def test_the_commands_of_the_example_workflow_work(tmp_path: Path) -> None:
