@@ -62,7 +62,7 @@ def reduce(directory: Path) -> None:
         made = campaign()
         store.attach(made, store.facts["wanted"])
         _say_so()
-        settle(made, _PATIENCE, Triage(), directory, quiet=True)
+        settle(made, _PATIENCE, Triage(), store, quiet=True)
 
 
 def _say_so() -> None:

@@ -43,7 +43,7 @@ def _with_findings() -> dict[str, Any]:
     summary = campaign.run(20_000)
     trial = Trial(executor, campaign.model, campaign.generator, campaign.altered)
     found = triage(trial, campaign.progress.findings.by_id.values(), 60.0)
-    return {**summary.to_json(), "minimized": [to_json(entry) for entry in found.entries.values()]}
+    return {**summary.to_json(), "minimized": [to_json(entry) for entry in found.entries.values()], "counted": found.counted}
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,7 @@ def test_a_check_that_the_processor_leaves_out_is_a_finding_with_its_minimal_cas
 
 
 def test_findings_that_were_not_minimized_stand_next_to_their_base(campaigns: Campaigns) -> None:
-    data = {**campaigns.data[2], "minimized": []}
+    data = {**campaigns.data[2], "minimized": [], "counted": {}}
     cases = minimal_cases(gather([Source("x", data)]).processors[0])
     assert {case.id for case in cases} == {finding["id"] for finding in data["findings"]}
     assert all(change.decides for case in cases for change in case.changes if change.agreeing is not None)

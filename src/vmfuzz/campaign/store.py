@@ -7,8 +7,6 @@ current chunk are kept too, so that a resumed campaign runs exactly the candidat
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from vmfuzz.campaign.as_data import finding_data, finding_from, restore_tally, tally_data
 from vmfuzz.campaign.corpus import fingerprint
 from vmfuzz.campaign.findings import EXAMPLES_KEPT
+from vmfuzz.campaign.lock import at_work, locked
 from vmfuzz.campaign.lost import LostBatch, lost_from, plan_from
 from vmfuzz.errors import EnvironmentUnusable, UsageError
 from vmfuzz.execute.base import lacking_fields
@@ -31,10 +30,12 @@ from vmfuzz.generate.families import FamilyPlan
 
 if TYPE_CHECKING:
     from vmfuzz.campaign.loop import Campaign
+    from vmfuzz.campaign.triage import Triage
 
 DATABASE: Final = "campaign.sqlite"
-_LOCK: Final = "campaign.lock"
 _SCHEMA: Final = "vmfuzz-campaign-1"
+#: What is kept of a triage, by its names there; its entries are files of their own.
+TRIAGE: Final = ("counted", "unstable", "explained", "not_kept")
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS chunk (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL, plans TEXT NOT NULL);
@@ -66,7 +67,7 @@ class Store:
         self.path = directory / DATABASE
         #: the executor's name as `open_executor` takes it, kept with the facts as "option" so that a resumed campaign opens the same one
         self.option: str | None = None
-        self._lock = _locked(directory)
+        self._lock = locked(directory)
         try:
             with self._translated():
                 self._database = sqlite3.connect(self.path, isolation_level=None)
@@ -221,6 +222,16 @@ class Store:
             self._database.execute("DELETE FROM running")
         findings.touched.clear()
 
+    def keep_triage(self, triage: Triage) -> None:
+        """Keep what became of the findings: which of them are counted with entries, and which are none."""
+        became = {name: getattr(triage, name) for name in TRIAGE}
+        for name, before in self.facts.get("triage", {}).items():
+            # what there was no time for now is as it was
+            left = [id for id in before if id in triage.left]
+            became[name] = {**{id: before[id] for id in left}, **became[name]} if isinstance(before, dict) else [*left, *became[name]]
+        with self._transaction():
+            self._database.execute("INSERT OR REPLACE INTO facts VALUES ('triage', ?)", (json.dumps(became),))
+
     def close(self) -> None:
         """Release the directory."""
         self._database.close()
@@ -284,6 +295,17 @@ def _job_directories(directory: Path) -> list[Path]:
     return sorted(path.parent for path in directory.glob(f"job-*/{DATABASE}"))
 
 
+def stored_triage(directory: Path) -> dict[str, Any]:
+    """What became of the findings of the campaign in a directory when they were last minimized, by the names in TRIAGE; empty before.
+
+    Raises UsageError where it cannot be read.
+    """
+    with _reading(directory) as database:
+        (text,) = database.execute("SELECT value FROM facts WHERE name = 'triage'").fetchone() or ("{}",)
+    became: dict[str, Any] = json.loads(text)
+    return became
+
+
 def stored_lost(directory: Path) -> list[LostBatch]:
     """The lost batches of the campaign in a directory and of its jobs, also one that is found to be lost only now.
 
@@ -299,7 +321,7 @@ def _lost_at(directory: Path) -> list[LostBatch]:
         facts = {
             name: json.loads(text) for name, text in database.execute("SELECT name, value FROM facts WHERE name IN ('executor', 'checks')")
         }
-    if is_emulated(facts.get("executor", "")) or _at_work(directory):
+    if is_emulated(facts.get("executor", "")) or at_work(directory):
         return lost
     lost = [batch if batch.trying is None else batch.did_not_come_back() for batch in lost]
     if running is not None:
@@ -352,47 +374,6 @@ def _boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
-
-
-def _at_work(directory: Path) -> bool:
-    """Whether a campaign is at work in the directory."""
-    try:
-        lock = os.open(directory / _LOCK, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(lock)
-    return False
-
-
-def _locked(directory: Path) -> int:
-    """The file descriptor of the directory's lock, which the system releases when the process ends, however it ends."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise EnvironmentUnusable(
-            f"cannot keep a campaign in {directory}: {error.strerror}; name a directory that can be written"
-        ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    except OSError as error:
-        holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-        os.close(lock)
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise EnvironmentUnusable(
-                f"cannot lock {directory}: {error.strerror}; the campaign there is as it was: make room, or use a directory on another file system"
-            ) from None
-        raise UsageError(
-            f"{directory}: another campaign (process {holder}) is at work there; wait for it or use another directory"
-        ) from None
-    return lock
 
 
 def _short(value: object) -> str:

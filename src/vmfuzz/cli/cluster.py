@@ -19,7 +19,7 @@ from vmfuzz.campaign.cluster import ClusterRun, Part
 from vmfuzz.campaign.cluster_members import connect
 from vmfuzz.campaign.cluster_store import ClusterStore, cluster_facts, is_cluster_directory, part_directories, write_facts
 from vmfuzz.campaign.loop import Summary
-from vmfuzz.campaign.store import has_campaign
+from vmfuzz.campaign.store import Store, has_campaign
 from vmfuzz.campaign.triage import Triage
 from vmfuzz.cli.minimize import keeper, print_minimized
 from vmfuzz.cli.places import FINDINGS
@@ -91,6 +91,8 @@ def run_on_cluster(context: click.Context) -> int:
             keep = keeper(place / FINDINGS, part.campaign.model.capabilities)
             for entry in triaged.entries.values():
                 keep(entry, None)
+            with Store(place) as kept:
+                kept.keep_triage(triaged)
     results = [_Result(*each) for each in zip(cluster.parts, summaries, triages, places, strict=True)]
     _put_out(results, cluster.notes, options["as_json"], options["summary_file"])
     return _exit_code(results)
@@ -133,7 +135,7 @@ def _put_out(results: list[_Result], notes: list[str], as_json: bool, summary_fi
         for number, result in enumerate(results):
             if number:
                 click.echo()
-            print_summary(result.summary)
+            print_summary(result.summary, result.to_json())
             print_minimized(result.triaged, result.place)
     for text in [*notes, *(text for result in results for text in result.missing())]:
         click.echo(f"vmfuzz: {text}", err=True)

@@ -11,9 +11,10 @@ import click
 from rich.markup import escape
 from rich.padding import Padding
 
+from vmfuzz.campaign.account import in_words, not_minimized
 from vmfuzz.campaign.corpus import Entry, entry_files, load_all, to_json
 from vmfuzz.campaign.lost import KIND, LostBatch
-from vmfuzz.campaign.store import has_campaign, stored_findings, stored_lost
+from vmfuzz.campaign.store import has_campaign, stored_findings, stored_lost, stored_triage
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import entries_place, format_key, resolved
 
@@ -30,7 +31,7 @@ def findings(place: Path | None, verdict: str | None, as_json: bool) -> None:
         entries = [entry for _, entry in load_all(entry_files(entries_place(place)))]
     raw = stored_findings(place) if has_campaign(place) else []
     lost = stored_lost(place) if has_campaign(place) else []
-    reduced = bool(entries)
+    known = entries
     if verdict is not None:
         entries = [entry for entry in entries if entry.verdict.startswith(verdict)]
     if as_json:
@@ -46,11 +47,10 @@ def findings(place: Path | None, verdict: str | None, as_json: bool) -> None:
         _print_entries(console, entries)
     console.print(f"{len(entries)} entries in {entries_place(place)}", soft_wrap=True)
     if raw:
-        seen = sum(finding["count"] for finding in raw)
+        data = {"findings": raw, "minimized": [to_json(entry) for entry in known], **stored_triage(place)}
+        left = len(not_minimized(data))
         console.print(
-            f"the campaign met {len(raw)} kind{'s' if len(raw) > 1 else ''} of mismatch, {seen:,} times"
-            + ("" if reduced else f"; `vmfuzz minimize --corpus {place}` reduces them"),
-            soft_wrap=True,
+            f"the campaign has {in_words(data)}" + (f"; `vmfuzz minimize --corpus {place}` reduces them" if left else ""), soft_wrap=True
         )
     print_lost(lost, place)
 

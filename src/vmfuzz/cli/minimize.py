@@ -57,7 +57,7 @@ def minimize(id: str | None, place: Path | None, seconds: float, executor: str) 
                 for data in stored_findings(directory):
                     # the jobs of a campaign that was cut short have findings that were never put together
                     campaign.progress.findings.by_id[data["id"]] = finding_from(data, campaign.generator.bases)
-                settle(campaign, seconds, triaged, directory)
+                settle(campaign, seconds, triaged, store)
         finally:
             print_minimized(triaged, directory)
     sys.exit(EXIT_FOUND if triaged.unstable or triaged.not_kept else EXIT_AGREEMENT)
@@ -116,8 +116,8 @@ def _recorded_on(entry: Entry, processors: Iterable[Processor]) -> Entry:
     return entry
 
 
-def settle(campaign: Campaign, seconds: float, result: Triage, directory: Path | None = None, quiet: bool = False) -> None:
-    """Minimize a campaign's findings into `result`; in a campaign's directory each is written as soon as it is known.
+def settle(campaign: Campaign, seconds: float, result: Triage, store: Store | None = None, quiet: bool = False) -> None:
+    """Minimize a campaign's findings into `result`; in a campaign's directory, that of `store`, each is written as soon as it is known.
 
     Ctrl-C leaves the rest as it is. Raises EnvironmentUnusable where one cannot be written.
     """
@@ -125,9 +125,11 @@ def settle(campaign: Campaign, seconds: float, result: Triage, directory: Path |
     if not findings or not seconds:
         result.left = list(findings)
         return
-    keep = None if directory is None else keeper(directory / FINDINGS, campaign.model.capabilities)
+    keep = None if store is None else keeper(store.directory / FINDINGS, campaign.model.capabilities)
     with _step_line(quiet) as on_step:
         settled(campaign, seconds, on_step, result, keep)
+    if store is not None:
+        store.keep_triage(result)
 
 
 def keeper(directory: Path, capabilities: Capabilities) -> Keep:

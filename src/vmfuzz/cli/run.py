@@ -141,11 +141,12 @@ def run(
                 summary, failure = _ran(campaign, lambda: _go(campaign, iterations, shares, on_progress, store))
             triaged = Triage()
             if failure is None:
-                failure = _failure_of(lambda: settle(campaign, minimize_seconds, triaged, directory, quiet=as_json))
+                failure = _failure_of(lambda: settle(campaign, minimize_seconds, triaged, store, quiet=as_json))
     lost = stored_lost(directory) if directory is not None else []
-    failure = _failure_of(lambda: put_out(as_data(summary, triaged, lost), as_json, summary_file)) or failure
+    data = as_data(summary, triaged, lost)
+    failure = _failure_of(lambda: put_out(data, as_json, summary_file)) or failure
     if not as_json:
-        print_summary(summary, set(summary.progress.findings.by_id) - {*triaged.left, *triaged.unstable} if triaged.entries else ())
+        print_summary(summary, data)
         print_minimized(triaged, directory)
         print_lost(lost, directory)
     if failure is not None:
@@ -193,6 +194,7 @@ def as_data(summary: Summary, triaged: Triage, lost: list[LostBatch]) -> dict[st
         **summary.to_json(),
         "lost": [batch.to_json() for batch in lost],
         "minimized": [to_json(entry) for entry in triaged.entries.values()],
+        "counted": triaged.counted,
         "unstable": triaged.unstable,
         "explained": triaged.explained,
         "not_kept": triaged.not_kept,

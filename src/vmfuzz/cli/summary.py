@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vmfuzz.campaign.account import NO_FINDINGS, in_words, not_minimized
 from vmfuzz.campaign.compare import Verdict
 from vmfuzz.campaign.findings import Finding
 from vmfuzz.campaign.loop import Summary
@@ -26,10 +28,10 @@ _WORDS = {
 _FINDINGS_SHOWN = 12
 
 
-def print_summary(summary: Summary, minimized: Collection[str] = ()) -> None:
-    """Print what ran, how it compared, which outcomes came, which checks were seen, and the findings.
+def print_summary(summary: Summary, data: Mapping[str, Any]) -> None:
+    """Print what ran, how it compared, which outcomes came, which checks were seen, how many findings there are, and those not minimized.
 
-    `minimized`: ids of findings that are shown in a better form elsewhere.
+    `data`: the summary for machines, which says what became of the findings.
     """
     console = Output()
     progress, tally = summary.progress, summary.progress.tally
@@ -51,7 +53,7 @@ def print_summary(summary: Summary, minimized: Collection[str] = ()) -> None:
         console.print(f"ambiguity {name}: read strictly {strict:,} times, leniently {lenient:,} times")
     for name, count in tally.by_deviation.most_common():
         console.print(f"known deviation {name}: {count:,} candidate{'s' if count != 1 else ''}")
-    _print_findings(console, summary, minimized)
+    _print_findings(console, summary, data)
 
 
 def _readings(summary: Summary) -> dict[str, tuple[int, int]]:
@@ -86,13 +88,11 @@ def _outcomes(summary: Summary) -> Table:
     return table
 
 
-def _print_findings(console: Console, summary: Summary, minimized: Collection[str]) -> None:
-    findings = sorted(summary.progress.findings.by_id.values(), key=lambda finding: -finding.count)
-    if not findings:
-        console.print("no findings")
-        return
-    console.print(f"[bold red]{len(findings)} kind{'s' if len(findings) > 1 else ''} of mismatch[/]")
-    shown = [finding for finding in findings if finding.signature.id not in minimized]
+def _print_findings(console: Console, summary: Summary, data: Mapping[str, Any]) -> None:
+    words = in_words(data)
+    console.print(words if words == NO_FINDINGS else f"[bold red]{words}[/]")
+    left = {finding["id"] for finding in not_minimized(data)}
+    shown = sorted((each for id, each in summary.progress.findings.by_id.items() if id in left), key=lambda finding: -finding.count)
     if len(shown) > _FINDINGS_SHOWN:
         console.print(f"the {_FINDINGS_SHOWN} most frequent of the {len(shown)} that are not minimized:")
     for finding in shown[:_FINDINGS_SHOWN]:

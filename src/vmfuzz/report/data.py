@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from vmfuzz.campaign.account import not_minimized, seen
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.deviations import Deviation
@@ -93,9 +94,13 @@ class Processor:
             counts.update(source.data[key])
         return +counts
 
-    def listed(self, key: str) -> list[Mapping[str, Any]]:
-        """`findings` or `minimized` of all campaigns, each once."""
-        return list({item["id"]: item for source in self.campaigns for item in source.data.get(key, ())}.values())
+    def minimized(self) -> list[tuple[Mapping[str, Any], int]]:
+        """The minimized findings of all campaigns, each once, and how many candidates of all of them are counted with it."""
+        return _each_once((entry, seen(entry)) for source in self.campaigns for entry in source.data.get("minimized", ()))
+
+    def not_minimized(self) -> list[tuple[Mapping[str, Any], int]]:
+        """The findings of all campaigns that are not minimized, each once, and how many candidates have met it."""
+        return _each_once((found, int(found["count"])) for source in self.campaigns for found in not_minimized(source.data))
 
     def cells(self) -> dict[str, Cell]:
         """Check -> cell, for the checks that the processor has."""
@@ -104,7 +109,7 @@ class Processor:
         for deviation in self.deviations:
             for id in deviation.skips if deviation.id in met else ():
                 skipping.setdefault(id, []).append(deviation.id)
-        wrong = {id for item in self.listed("findings") for id in item["checks"]}
+        wrong = {id for item, _ in (*self.minimized(), *self.not_minimized()) for id in item["checks"]}
         ids = dict.fromkeys(id for source in self.campaigns for id in source.data["checks"])
         return {id: self._cell(id, id in wrong, tuple(skipping.get(id, ()))) for id in ids}
 
@@ -224,9 +229,17 @@ def _processor_json(processor: Processor) -> dict[str, Any]:
             }
             for source in processor.campaigns
         ],
-        "findings": processor.listed("findings"),
-        "minimized": processor.listed("minimized"),
+        "not_minimized": [{**found, "count": count} for found, count in processor.not_minimized()],
+        "minimized": [{**entry, "seen": count} for entry, count in processor.minimized()],
     }
+
+
+def _each_once(items: Iterable[tuple[Mapping[str, Any], int]]) -> list[tuple[Mapping[str, Any], int]]:
+    """Items by their ids, with the sums of their counts."""
+    found: dict[str, tuple[Mapping[str, Any], int]] = {}
+    for item, count in items:
+        found[item["id"]] = (item, count + found.get(item["id"], (item, 0))[1])
+    return list(found.values())
 
 
 def gather(sources: Iterable[Source]) -> Report:

@@ -35,8 +35,11 @@ def markdown(report: Report) -> str:
     lines += _table(
         ["check", "section", *names], [[f"`{row.id}`", _number(row.section), *(c.state.symbol for c in row.cells)] for row in others]
     )
+    found = shared_findings(report.processors)
+    met = sum(shared.count for shared in found)
     lines += ["", "## Findings", ""]
-    lines += [line for shared in shared_findings(report.processors) for line in _finding(shared)] or ["None."]
+    lines += [f"{_several(len(found), 'finding')}, met by {_several(met, 'candidate')}.", ""] if found else ["None."]
+    lines += [line for shared in found for line in _finding(shared)]
     deviations = [[f"`{deviation.id}`", deviation.title, *map(_count, counts)] for deviation, counts in report.deviations()]
     lines += ["", "## Known deviations that were met (candidates)", ""]
     lines += _table(["deviation", "what", *names], deviations) if deviations else ["None."]
@@ -64,7 +67,6 @@ def _finding(shared: Shared) -> Iterable[str]:
     yield f"### {_cell(case.kind)}: {_cell(', '.join(case.checks) or case.actual)} (`{case.id}`)"
     yield ""
     seen = ", ".join(f"{_cell(processor.name)} {times:,}×" for processor, times in shared.seen)
-    seen += f", together with {case.alike} other case{'s' if case.alike > 1 else ''} that show the same" if case.alike else ""
     message = f" The processor says: {_cell(case.message)}." if case.message else ""
     yield f"Seen on {seen}. All other fields are as in the known-good state `{case.base}`; nearest case: {case.agreeing}.{message}"
     yield ""
@@ -78,6 +80,10 @@ def _finding(shared: Shared) -> Iterable[str]:
 
 def _count(count: int) -> str:
     return f"{count:,}" if count else ""
+
+
+def _several(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
 def _number(section: str) -> str:

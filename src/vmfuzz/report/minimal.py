@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from vmfuzz.model.wording import bit_name
@@ -46,7 +45,7 @@ class Change:
 class Minimal:
     """One finding; `agreeing` says in words what the nearest agreeing case is, `near` what happens there. `entry`: it as a corpus entry.
 
-    `count`: candidates with this finding's signature, which it shares with `alike` other cases.
+    `count`: candidates that are counted with it.
     """
 
     id: str
@@ -62,7 +61,6 @@ class Minimal:
     near: str
     changes: tuple[Change, ...]
     entry: Mapping[str, Any] | None = None
-    alike: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,32 +91,22 @@ def shared_findings(processors: Sequence[Processor]) -> list[Shared]:
 def _seen(same: Sequence[tuple[Processor, Minimal]]) -> tuple[tuple[Processor, int], ...]:
     counts: dict[str, tuple[Processor, int]] = {}
     for processor, case in same:
-        # two cases of one processor come from the same candidates
-        counts.setdefault(f"{processor.executor} {processor.version}", (processor, case.count))
+        key = f"{processor.executor} {processor.version}"
+        counts[key] = (processor, case.count + counts.get(key, (processor, 0))[1])
     return tuple(counts.values())
 
 
 def minimal_cases(processor: Processor) -> list[Minimal]:
     """The findings of a processor: minimized where they were, else the example with the fewest differences from its base."""
-    findings = processor.listed("findings")
+    findings = [found for source in processor.campaigns for found in source.data["findings"]]
     bases: dict[tuple[str, str], str] = {
         (str(item.get("base")), operand): str(pair[0])
         for item in findings
         for operand, pair in item.get("differences", {}).items()
         if pair[0]
     }
-    counts = {_cause(item): int(item.get("count", 0)) for item in findings}
-    cases = [_minimized(item, counts.get(_cause(item), 0), bases) for item in processor.listed("minimized")]
-    done = {(case.kind, case.checks) for case in cases}
-    together = Counter((case.kind, case.checks) for case in cases)
-    cases = [replace(case, alike=together[case.kind, case.checks] - 1) for case in cases]
-    # a finding of another kind with the same checks was reduced to the same cause
-    causes = {case.checks for case in cases if case.checks}
-    return cases + [_as_found(item) for item in findings if _cause(item) not in done and tuple(item["checks"]) not in causes]
-
-
-def _cause(item: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    return str(item.get("kind")), tuple(item["checks"])
+    minimized = [_minimized(entry, count, bases) for entry, count in processor.minimized()]
+    return minimized + [_as_found(found, count) for found, count in processor.not_minimized()]
 
 
 def _minimized(entry: Mapping[str, Any], count: int, bases: Mapping[tuple[str, str], str]) -> Minimal:
@@ -141,7 +129,7 @@ def _minimized(entry: Mapping[str, Any], count: int, bases: Mapping[tuple[str, s
         str(result["actual"]),
         result.get("message"),
         str(entry["base"]),
-        count or sum(int(each.get("seen", 1)) for each in result["processors"]),
+        count,
         bool(entry.get("minimized")),
         words,
         str(near["actual"]) if near else "",
@@ -150,7 +138,7 @@ def _minimized(entry: Mapping[str, Any], count: int, bases: Mapping[tuple[str, s
     )
 
 
-def _as_found(finding: Mapping[str, Any]) -> Minimal:
+def _as_found(finding: Mapping[str, Any], count: int) -> Minimal:
     """A finding that was not minimized; its base, which is known to be good, is the agreeing case."""
     pairs = {**finding.get("differences", {}), **finding.get("memory_differences", {})}
     return Minimal(
@@ -161,7 +149,7 @@ def _as_found(finding: Mapping[str, Any]) -> Minimal:
         str(finding.get("actual", "")),
         finding.get("message"),
         str(finding.get("base", "")),
-        int(finding.get("count", 0)),
+        count,
         False,
         "the base",
         "enters",

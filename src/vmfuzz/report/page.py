@@ -6,6 +6,7 @@ import json
 from importlib import resources
 from typing import Any, Final
 
+from vmfuzz.campaign.account import not_minimized
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.checks import BY_ID
@@ -45,6 +46,7 @@ def page(report: Report) -> str:
         short_names=SHORT_NAMES,
         numbers=NUMBERS,
         findings=findings,
+        met_by=sum(shared.count for shared in findings),
         finding_of={id: shared.case.id for shared in reversed(findings) for id in shared.case.checks},
         checks=BY_ID,
         ambiguities=AMBIGUITIES,
@@ -77,7 +79,7 @@ def _runs(processor: Processor) -> list[dict[str, Any]]:
                 "allowed": verdicts["agrees"] + verdicts["not_modelled"],
                 "decided": sum(1 for counts in checks if counts["decided"]),
                 "checks": len(checks),
-                "findings": len(data["findings"]),
+                "findings": len(data.get("minimized", ())) + len(not_minimized(data)),
                 **verdicts,
             }
         )

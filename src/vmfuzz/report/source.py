@@ -155,4 +155,4 @@ def _of_directory(directory: Path) -> dict[str, Any]:
             summary = Summary(executor.name, campaign.seed, progress, stopped, tuple(sorted(campaign.bases_used)))
     found = directory / _FINDINGS
     entries = [entry for _, entry in load_all(entry_files(found))] if found.is_dir() else []
-    return {**summary.to_json(), "minimized": [to_json(entry) for entry in entries]}
+    return {**summary.to_json(), "minimized": [to_json(entry) for entry in entries], **facts.get("triage", {})}
