@@ -4,7 +4,9 @@ up.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.execute.bochs import CPU_MODELS, DEFAULT_CPU, BochsExecutor, writable_fields
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
+
+sys.path.insert(0, str(Path(__file__).parent))  # predicate_in_c.py
 
 
 @pytest.fixture(scope="session", params=list(CPU_MODELS))

@@ -4,83 +4,32 @@ from __future__ import annotations
 
 import ctypes
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from predicate_in_c import InC, RawBatch, build
 
 from vmfuzz.arch.capabilities import Capabilities
-from vmfuzz.arch.fields import BY_ENCODING, FIELDS
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.execute.bochs import BochsExecutor
 from vmfuzz.execute.containment_kmod import BOLD, BROKEN_TIMERS, RULES, SAFE, KmodContainment, features
-from vmfuzz.execute.family import Arena
-from vmfuzz.execute.kmod_abi import kmod_constants, kmod_dtype
+from vmfuzz.execute.kmod_abi import kmod_constants
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
 Families = Callable[..., Iterator[VmcsBatch]]
-KMOD = Path(__file__).parents[2] / "kmod"
-WORDS = ("pin", "primary", "secondary", "tertiary", "exit", "entry", "secondary_exit")
 
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     if not shutil.which("gcc"):
         pytest.skip("no gcc")
-    path = tmp_path_factory.mktemp("kmod") / "containment.so"
-    subprocess.run(["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", path, KMOD / "containment.c"], check=True)
-    return ctypes.CDLL(str(path))
-
-
-class InC:
-    """The predicate of containment.c on batches."""
-
-    def __init__(self, library: ctypes.CDLL, capabilities: Capabilities, known: Vmcs, arena: Arena, risk: int) -> None:
-        self.library = library
-        self.arena = arena
-        count = kmod_constants()["SLOT_COUNT"]
-        encodings = (ctypes.c_uint16 * count).in_dll(library, "vmfuzz_slot_encoding")
-        self.names = [BY_ENCODING[encoding].name for encoding in encodings]
-        limits: Any = np.zeros(1, kmod_dtype("limits"))
-        limits["risk"], limits["physical_bits"] = risk, capabilities.physical_address_width
-        limits["linear_bits"], limits["features"] = capabilities.linear_address_width, features(capabilities)
-        limits["arena_pa"], limits["arena_bytes"] = arena.base, arena.size
-        for register, fixed in (("cr0", capabilities.cr0_fixed), ("cr4", capabilities.cr4_fixed)):
-            limits[f"{register}_fixed0"], limits[f"{register}_fixed1"] = fixed
-        for slot, key in enumerate(WORDS):
-            limits["must"][0, slot], limits["may"][0, slot] = capabilities.allowed_settings(key)
-        limits["captured"][0] = [known.get(name) or 0 for name in self.names]
-        self.limits = limits
-
-    def rules(self, batch: VmcsBatch) -> npt.NDArray[np.int32]:
-        """The rule that refuses each row, 0 for none; of a batch or of a RawBatch."""
-        pages = {(word - self.arena.base) // 4096 for word in (*batch.base.memory, *batch.memory_columns)}
-        self.limits["walls"] = (0 not in pages) * 1 | (1 not in pages) * 2
-        slots = np.zeros((len(batch), len(self.names)), np.uint64)
-        for number, name in enumerate(self.names):
-            slots[:, number] = batch.columns.get(name, np.uint64(batch.base.get(name) or 0))
-        refuse = self.library.vmfuzz_refuse
-        found = [refuse(ctypes.c_void_p(self.limits.ctypes.data), ctypes.c_void_p(row.ctypes.data)) for row in slots]
-        return np.array(found, np.int32)
-
-
-class RawBatch(VmcsBatch):
-    """A batch whose columns hold any 64 bits, as a program's request may."""
-
-    def __init__(self, base: Vmcs, columns: dict[str, npt.NDArray[np.uint64]], words: dict[int, npt.NDArray[np.uint64]]) -> None:
-        self.base, self.columns, self.memory_columns = base, MappingProxyType(columns), MappingProxyType(words)
-        self.count = len(next(iter(columns.values())))
-
-    def cut(self) -> VmcsBatch:
-        """What VMWRITE makes of it."""
-        return VmcsBatch(self.base, {n: c & np.uint64(FIELDS[n].mask) for n, c in self.columns.items()}, self.memory_columns)
+    return build(tmp_path_factory.mktemp("kmod"))
 
 
 def both(library: ctypes.CDLL, executor: BochsExecutor, risk: int) -> tuple[InC, KmodContainment]:

@@ -2,7 +2,9 @@
 /*
  * guest mailbox DISK: the agent's frames, but through two places of a disk image that the outside reads and writes as a file.
  * guest misuse: every request with wrong sizes, versions, pointers and counts, and a bounded fuzz. Prints FAIL lines and "misuse done".
- * guest flips SEED REQUESTS: runs with bits of the known-good VMCS flipped and the request damaged a little: what gets through is entered.
+ * guest raw SEED REQUESTS RISK [bochs-2.7]: runs of raw rows: several columns, bits flipped, values wider than their fields, addresses and
+ *	words of the arena, live conditions, the request itself damaged a little: what gets through is entered. "bochs-2.7" leaves out what ends
+ *	that emulator with a panic. Prints FAIL where a row and the same row cut to the width of its fields do not end alike.
  * guest race REQUESTS: threads that share one file, and change the rows and the request while the module works on them.
  * guest cycles COUNT: opens, captures, runs and closes so often, to see whether anything is left behind.
  * guest stress BATCHES: captures and runs the known-good VMCS, without end for 0, to be killed.
@@ -353,54 +355,199 @@ static void damage(struct vmfuzz_run *run, uint64_t *state)
 		((uint64_t *)run)[(r >> 8) % 16] ^= 1ull << ((r >> 16) % 64);
 }
 
-static int flips(uint64_t state, unsigned int count)
+#define RAW_COLUMNS 14
+#define RAW_ROWS 200
+#define RAW_BYTES (RAW_ROWS * (sizeof(struct vmfuzz_result) + 8 * RAW_COLUMNS))
+#define ENTRY_CONTROLS 0x4012
+#define INTERRUPTION_INFO 0x4016
+#define ACTIVITY_STATE 0x4826
+#define GUEST_CR0 0x6800
+
+static uint64_t arena_pa;
+static struct {
+	unsigned int requests, errors, rows, entered, failed, refused, wide, compared, differ;
+} count;
+
+/* The captured field, NULL where the processor has none. */
+static const struct vmfuzz_pair *known_field(uint64_t target)
 {
-	unsigned char *rows = reserve(200 * (sizeof(struct vmfuzz_result) + 8 * 8));
-	static uint64_t targets[8];
-	unsigned int i, k, c, ran = 0, entered = 0, failed = 0, refused = 0, errors = 0;
+	unsigned int f;
 
-	if (call(VMFUZZ_IOC_CAPTURE, &known))
+	for (f = 0; f < known.field_count; f++)
+		if (known.fields[f].target == target)
+			return &known.fields[f];
+	return NULL;
+}
+
+/* The bits that a field has. */
+static uint64_t field_mask(uint64_t target)
+{
+	static const uint64_t mask[] = { 0xffff, ~0ull, 0xffffffff, ~0ull };
+
+	return target < 1u << 16 ? mask[target >> 13 & 3] : ~0ull;
+}
+
+/* One of a field's values that is worth a try; one in five of a narrow field has bits that the field has not. */
+static uint64_t raw_value(uint64_t target, uint64_t *state)
+{
+	uint64_t r = next_random(state), value = known_field(target)->value, mask = field_mask(target), i;
+	unsigned int width = (unsigned int)__builtin_popcountll(mask), what = r % 100;
+	const uint64_t edges[] = { 0, 1, 2, 3, 4, mask };
+
+	if (what >= 35 && what < 70)
+		for (i = 0; i <= (r >> 8) % 3; i++)
+			value ^= 1ull << next_random(state) % width;
+	else if (what < 80 && what >= 70)
+		value = arena_pa + next_random(state) % (VMFUZZ_ARENA_PAGES * VMFUZZ_PAGE / 8) * 8;
+	else if (what < 90 && what >= 80)
+		value = next_random(state);
+	else if (what >= 90)
+		value = edges[next_random(state) % 6];
+	value &= mask;
+	if (~mask && (r >> 16) % 5 == 0)
+		value |= next_random(state) & ~mask;
+	return value;
+}
+
+/* Fields, often those that say what the others mean; then words of the arena, often of the walls; then a live condition. */
+static void raw_columns(struct vmfuzz_run *run, uint64_t *targets, uint64_t *state)
+{
+	static const uint16_t favourites[] = { 0x4000, 0x4002, 0x401e, 0x2034, 0x400c, ENTRY_CONTROLS, INTERRUPTION_INFO, ACTIVITY_STATE, GUEST_CR0, 0x6820 };
+	unsigned int wanted = 1 + next_random(state) % 8, words = next_random(state) % 5 < 2 ? 1 + next_random(state) % 3 : 0, i, n = 0;
+
+	while (n < wanted + words) {
+		uint64_t r = next_random(state), target = known.fields[(r >> 8) % known.field_count].target;
+
+		if (r % 3 == 0)
+			target = favourites[(r >> 8) % (sizeof(favourites) / sizeof(*favourites))];
+		if (n >= wanted)
+			target = 1ull << 63 | (r >> 8) % (r % 4 ? VMFUZZ_ARENA_PAGES * VMFUZZ_PAGE / 8 : 1024) * 8;
+		for (i = 0; i < n && targets[i] != target; i++)
+			;
+		if (i == n && (n >= wanted || known_field(target)))
+			targets[n++] = target;
+	}
+	run->field_columns = wanted;
+	run->arena_columns = words;
+	run->live_columns = next_random(state) % 8 == 0;
+	targets[n] = 1ull << 32 | next_random(state) % VMFUZZ_LIVE_COUNT;
+}
+
+static uint64_t *row_value(const struct vmfuzz_run *run, const uint64_t *targets, uint64_t *values, uint64_t target)
+{
+	unsigned int c;
+
+	for (c = 0; c < run->field_columns; c++)
+		if (targets[c] == target)
+			return values + c;
+	return NULL;
+}
+
+/* Bochs 2.7 panics when an "other" event is injected, and when a guest without protection has IA32_EFER.LMA = 1. */
+static void without_panic(const struct vmfuzz_run *run, const uint64_t *targets, uint64_t *values)
+{
+	uint64_t *info = row_value(run, targets, values, INTERRUPTION_INFO), *cr0 = row_value(run, targets, values, GUEST_CR0);
+
+	if (info && (*info & 0x80000700) == 0x80000700)
+		*info ^= 0x100;
+	if (cr0)
+		*cr0 |= 1;
+}
+
+static void raw_rows(const struct vmfuzz_run *run, const uint64_t *targets, unsigned char *rows, uint64_t *state, int panics)
+{
+	uint64_t k, c, columns = run->field_columns + run->arena_columns + run->live_columns;
+
+	for (k = 0; k < run->row_count; k++) {
+		uint64_t *values = (uint64_t *)(rows + k * run->row_bytes + sizeof(struct vmfuzz_result));
+
+		for (c = 0; c < columns; c++)
+			values[c] = targets[c] >> 63 ? next_random(state) : targets[c] >> 32 ? next_random(state) % 2 : raw_value(targets[c], state);
+		if (!panics)
+			without_panic(run, targets, values);
+		for (c = 0; c < run->field_columns; c++)
+			if (values[c] & ~field_mask(targets[c])) {
+				count.wide++;
+				break;
+			}
+	}
+}
+
+static void tally(const struct vmfuzz_run *run, const unsigned char *rows)
+{
+	uint64_t k;
+
+	for (k = 0; k < run->rows_done; k++) {
+		unsigned int kind = rows[k * run->row_bytes];
+
+		count.rows++;
+		count.entered += kind == VMFUZZ_KIND_EXIT;
+		count.failed += kind == VMFUZZ_KIND_ENTRY_FAILURE || kind == VMFUZZ_KIND_VMFAIL_VALID || kind == VMFUZZ_KIND_VMFAIL_INVALID;
+		count.refused += kind == VMFUZZ_KIND_REFUSED;
+	}
+}
+
+/* The same rows, cut to the width of their fields, end in the same way. */
+static void compare_cut(struct vmfuzz_run run, const uint64_t *targets, const unsigned char *rows, unsigned char *others)
+{
+	uint64_t k, c;
+
+	memcpy(others, rows, run.row_count * run.row_bytes);
+	for (k = 0; k < run.row_count; k++) {
+		uint64_t *values = (uint64_t *)(others + k * run.row_bytes + sizeof(struct vmfuzz_result));
+
+		for (c = 0; c < run.field_columns; c++)
+			values[c] &= field_mask(targets[c]);
+	}
+	run.rows = (uintptr_t)others;
+	run.rows_done = 0;
+	if (try_run(run))
+		return;
+	for (k = 0; k < run.row_count; k++) {
+		count.compared++;
+		if (memcmp(rows + k * run.row_bytes, others + k * run.row_bytes, sizeof(struct vmfuzz_result))) {
+			printf("FAIL request %u, row %llu: kind %u and %u\n", count.requests, (unsigned long long)k, rows[k * run.row_bytes],
+			       others[k * run.row_bytes]);
+			count.differ++;
+		}
+	}
+}
+
+static int raw(uint64_t seed, unsigned int requests, unsigned int risk, int panics)
+{
+	unsigned char *rows = reserve(RAW_BYTES), *others = reserve(RAW_BYTES);
+	static struct vmfuzz_info info = { .size = sizeof(info), .version = VMFUZZ_UAPI_VERSION };
+	static uint64_t targets[RAW_COLUMNS];
+	uint64_t state = (seed + 1) * 0x9e3779b97f4a7c15ull, i;
+
+	if (call(VMFUZZ_IOC_INFO, &info) || call(VMFUZZ_IOC_CAPTURE, &known))
 		return 1;
-	for (i = 0; i < count; i++) {
+	arena_pa = info.arena_pa;
+	for (i = 0; i < 16; i++)
+		next_random(&state);
+	for (; count.requests < requests; count.requests++) {
 		struct vmfuzz_run run = known_run();
-		unsigned char *at = rows;
 
-		run.field_columns = 1 + next_random(&state) % 8;
-		run.row_bytes += 8 * run.field_columns;
-		run.row_count = 1 + next_random(&state) % 200;
-		run.risk = next_random(&state) % 2;
+		raw_columns(&run, targets, &state);
+		run.row_bytes += 8 * (run.field_columns + run.arena_columns + run.live_columns);
+		run.row_count = 1 + next_random(&state) % RAW_ROWS;
+		run.risk = risk;
 		run.flags = next_random(&state) % 16 == 0;
 		run.columns = (uintptr_t)targets;
 		run.rows = (uintptr_t)rows;
-		for (c = 0; c < run.field_columns; c++)
-			targets[c] = known.fields[next_random(&state) % known.field_count].target;
-		for (k = 0; k < run.row_count; k++, at += run.row_bytes)
-			for (c = 0; c < run.field_columns; c++) {
-				uint64_t value = 0, r = next_random(&state), f;
-
-				for (f = 0; f < known.field_count; f++)
-					if (known.fields[f].target == targets[c])
-						value = known.fields[f].value;
-				if (r % 3)
-					value ^= 1ull << ((r >> 8) % 64);
-				memcpy(at + sizeof(struct vmfuzz_result) + 8 * c, &value, 8);
-			}
+		raw_rows(&run, targets, rows, &state, panics);
 		damage(&run, &state);
-		if (try_run(run)) {
-			errors++;
-			continue;
-		}
-		for (k = 0, at = rows; k < run.row_count && run.row_count <= 200 && run.rows == (uintptr_t)rows; k++, at += run.row_bytes) {
-			uint32_t kind = *at;
-
-			ran++;
-			entered += kind == VMFUZZ_KIND_EXIT;
-			failed += kind == VMFUZZ_KIND_ENTRY_FAILURE || kind == VMFUZZ_KIND_VMFAIL_VALID;
-			refused += kind == VMFUZZ_KIND_REFUSED;
+		if (call(VMFUZZ_IOC_RUN, &run)) {
+			count.errors++;
+		} else if (run.row_count <= RAW_ROWS && run.rows == (uintptr_t)rows && run.row_count * run.row_bytes <= RAW_BYTES) {
+			tally(&run, rows);
+			if (next_random(&state) % 8 == 0 && run.rows_done == run.row_count && !run.flags)
+				compare_cut(run, targets, rows, others);
 		}
 	}
-	printf("flips done: %u requests, %u errors; %u rows, %u entered, %u failed, %u refused\n", count, errors, ran, entered, failed, refused);
-	return 0;
+	printf("raw done: %u requests, %u errors; %u rows, %u entered, %u failed, %u refused, %u wide; %u compared, %u differ\n", count.requests,
+	       count.errors, count.rows, count.entered, count.failed, count.refused, count.wide, count.compared, count.differ);
+	return count.differ != 0;
 }
 
 #define SHARED_ROWS 300
@@ -600,8 +747,8 @@ int main(int argc, char **argv)
 		return misuse(!strcmp(argv[2], "vmx"));
 	if (argc > 2 && !strcmp(argv[1], "stress"))
 		return stress((unsigned int)atoi(argv[2]));
-	if (argc > 3 && !strcmp(argv[1], "flips"))
-		return flips(strtoull(argv[2], NULL, 0), (unsigned int)atoi(argv[3]));
+	if (argc > 4 && !strcmp(argv[1], "raw"))
+		return raw(strtoull(argv[2], NULL, 0), (unsigned int)atoi(argv[3]), (unsigned int)atoi(argv[4]), argc == 5);
 	if (argc > 2 && !strcmp(argv[1], "race"))
 		return race((unsigned int)atoi(argv[2]));
 	if (argc > 2 && !strcmp(argv[1], "cycles"))
@@ -614,6 +761,6 @@ int main(int argc, char **argv)
 		return frames();
 	if (argc > 1 && !strcmp(argv[1], "agent"))
 		return agent_main(argc - 1, argv + 1);
-	fprintf(stderr, "guest mailbox DISK | misuse vmx|none | flips SEED REQUESTS | race REQUESTS | cycles COUNT | stress BATCHES | inherit CPU | kvm | frames | agent [--kvm]\n");
+	fprintf(stderr, "guest mailbox DISK | misuse vmx|none | raw SEED REQUESTS RISK [bochs-2.7] | race REQUESTS | cycles COUNT | stress BATCHES | inherit CPU | kvm | frames | agent [--kvm]\n");
 	return 2;
 }
