@@ -13,12 +13,8 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/string.h>
-#include <asm/asm.h>
-#include <asm/desc.h>
-#include <asm/processor.h>
-#include <asm/segment.h>
-#include <asm/sync_core.h>
 
+#include "processor.h"
 #include "vmfuzz.h"
 
 #define ROWS_PER_SLICE 64
@@ -28,6 +24,8 @@
 #define DR7_AFTER_EXIT 0x400
 #define CR4_FRED_BIT 32
 #define MACHINE_CHECK_IN_PROGRESS 4
+#define DEBUGCTL_TRACES 0xc0	/* TR, BTS */
+#define PEBS_UNAVAILABLE_BIT 12
 
 enum {
 	IA32_FEATURE_CONTROL = 0x3a,
@@ -35,9 +33,11 @@ enum {
 	IA32_SYSENTER_CS = 0x174,
 	IA32_SYSENTER_ESP = 0x175,
 	IA32_SYSENTER_EIP = 0x176,
+	IA32_MISC_ENABLE = 0x1a0,
 	IA32_DEBUGCTL = 0x1d9,
 	IA32_PAT = 0x277,
 	IA32_PERF_GLOBAL_CTRL = 0x38f,
+	IA32_PEBS_ENABLE = 0x3f1,
 	IA32_VMX_BASIC = 0x480,
 	IA32_VMX_EPT_VPID_CAP = 0x48c,
 	IA32_RTIT_CTL = 0x570,
@@ -53,39 +53,6 @@ enum {
 	IA32_KERNEL_GS_BASE = 0xc0000102,
 };
 
-/* Own accessors: the kernel's have changed names and headers between the versions this module is for. An MSR that does not exist reads as 0. */
-static u64 msr_read(u32 msr)
-{
-	u32 low = 0, high = 0;
-
-	asm volatile("1: rdmsr\n2:\n" _ASM_EXTABLE(1b, 2b) : "+a"(low), "+d"(high) : "c"(msr));
-	return (u64)high << 32 | low;
-}
-
-static void msr_write(u32 msr, u64 value)
-{
-	asm volatile("1: wrmsr\n2:\n" _ASM_EXTABLE(1b, 2b) : : "c"(msr), "a"((u32)value), "d"((u32)(value >> 32)) : "memory");
-}
-
-/*
- * Without the kernel's shadow of CR4, whose functions newer kernels export to KVM alone: nobody looks at the shadow before the bit
- * is off again.
- */
-static void cr4_write(u64 value)
-{
-	/* #GP where VMXOFF did not leave VMX operation: vmx_off looks at what became of it. */
-	asm volatile("1: mov %0, %%cr4\n2:\n" _ASM_EXTABLE(1b, 2b) : : "r"(value) : "memory");
-}
-
-/* Register `reg` (0 EAX ...) of subleaf 0. */
-static u32 leaf(u32 number, unsigned int reg)
-{
-	u32 r[4];
-
-	asm volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(number), "c"(0));
-	return r[reg];
-}
-
 static u32 leaf7(unsigned int reg)
 {
 	return leaf(0, 0) >= 7 ? leaf(7, reg) : 0;
@@ -96,178 +63,214 @@ static bool has_cet(void)
 	return leaf7(2) >> 7 & 1 || leaf7(3) >> 20 & 1;
 }
 
-/* An MSR, and the bit of leaf 7 (register 0 EAX ...) without which it does not exist; -1: always there. */
+/* An MSR and its name, and what CPUID says where it exists: one of the bits in register `reg` (0 EAX ...) of a leaf; leaf 0: always there. */
 struct msr_place {
-	u32 msr;
-	int reg, bit;
+	u32 msr, leaf, reg, bits;
+	const char *name;
 };
 
 /* MSRs that an exit loads, or that must not have changed whatever happened. Nothing changes them between the rows of a slice. */
 static const struct msr_place kept[] = {
-	{ IA32_SYSENTER_CS, -1, 0 },
-	{ IA32_SYSENTER_ESP, -1, 0 },
-	{ IA32_SYSENTER_EIP, -1, 0 },
-	{ IA32_PAT, -1, 0 },
-	{ IA32_EFER, -1, 0 },
-	{ IA32_FS_BASE, -1, 0 },
-	{ IA32_GS_BASE, -1, 0 },
-	{ IA32_KERNEL_GS_BASE, -1, 0 },
-	{ IA32_PKRS, 2, 31 },
-	{ IA32_S_CET, 3, 20 },
+	{ IA32_SYSENTER_CS, 0, 0, 0, "IA32_SYSENTER_CS" },
+	{ IA32_SYSENTER_ESP, 0, 0, 0, "IA32_SYSENTER_ESP" },
+	{ IA32_SYSENTER_EIP, 0, 0, 0, "IA32_SYSENTER_EIP" },
+	{ IA32_PAT, 0, 0, 0, "IA32_PAT" },
+	{ IA32_EFER, 0, 0, 0, "IA32_EFER" },
+	{ IA32_FS_BASE, 0, 0, 0, "IA32_FS_BASE" },
+	{ IA32_GS_BASE, 0, 0, 0, "IA32_GS_BASE" },
+	{ IA32_KERNEL_GS_BASE, 0, 0, 0, "IA32_KERNEL_GS_BASE" },
+	{ IA32_PKRS, 7, 2, 1u << 31, "IA32_PKRS" },
+	{ IA32_S_CET, 7, 3, 1u << 20, "IA32_S_CET" },
 };
 
-/* MSRs that exits clear, always or by a control, and that an interrupt's handler may write (perf does): given back after each row. */
+/* MSRs that exits change, always or by a control, and that an interrupt's handler may write (perf does): given back after each row. */
 static const struct msr_place cleared[] = {
-	{ IA32_DEBUGCTL, -1, 0 },
-	{ IA32_RTIT_CTL, 1, 25 },
-	{ IA32_BNDCFGS, 1, 14 },
-	{ IA32_LBR_CTL, 3, 19 },
-	{ IA32_UINTR_MISC, 3, 5 },
+	{ IA32_DEBUGCTL, 0, 0, 0, "IA32_DEBUGCTL" },
+	{ IA32_RTIT_CTL, 7, 1, 1u << 25, "IA32_RTIT_CTL" },
+	{ IA32_BNDCFGS, 7, 1, 1u << 14, "IA32_BNDCFGS" },
+	{ IA32_LBR_CTL, 7, 3, 1u << 19, "IA32_LBR_CTL" },
+	{ IA32_UINTR_MISC, 7, 3, 1u << 5, "IA32_UINTR_MISC" },
+	/* Version 2 or later. Some processors clear bits 34:32 in an exit that loads it (AAK155, AAP115, AAT100, BC86, AAY89, BD102, BA97). */
+	{ IA32_PERF_GLOBAL_CTRL, 0xa, 0, 0xfe, "IA32_PERF_GLOBAL_CTRL" },
 };
 
-struct table_register {
-	u16 limit;
-	u64 base;
-} __packed;
+#define DEBUGCTL_PLACE 0
 
 struct host {
 	struct table_register gdt, idt;
 	u64 cr0;
-	u16 es, ss, ds, fs, gs, tr, ldtr;
+	u16 segment[DATA_SEGMENTS], tr;
 	u32 tss_limit;
 	u64 msr[ARRAY_SIZE(kept)];
 };
 
-/* What a row may change and no host field brings back. */
+/* What a row may change and no host field brings back, or an interrupt between two rows. */
 struct registers {
 	u64 cr3, cr4;
 	u64 dr6, dr7;
+	u16 ldtr;
 	u64 msr[ARRAY_SIZE(cleared)];
 };
 
-/* The state of one slice. */
+/* Something that came back with another value. */
+struct difference {
+	const char *what;
+	u64 came, instead;
+};
+
+/* The state of one slice. Nothing is printed before its end, when the host is repaired. */
 struct slice {
 	bool keeps[ARRAY_SIZE(kept)];
 	bool clears[ARRAY_SIZE(cleared)];
+	bool trace, pebs, machine_checks;	/* the processor has Intel PT, PEBS, IA32_MCG_STATUS */
 	struct host host;
 	struct registers registers;	/* of the present row */
 	bool refreshed;		/* the VMCS holds the processor's values */
-	int wrong;		/* differences found in what came back */
+	bool exited;		/* the present row */
+	u32 events;		/* enum vmfuzz_events of all rows */
+	unsigned int wrong;	/* differences found in what came back */
+	struct difference difference[4];	/* the first of them */
 	u64 stack[32];		/* host_rsp points at its end: the engine leaves it at once, only an NMI without IST would use it */
 };
 
 static bool exists(const struct msr_place *p)
 {
-	return p->reg < 0 || leaf7(p->reg) >> p->bit & 1;
+	return !p->leaf || (leaf(0, 0) >= p->leaf && leaf(p->leaf, p->reg) & p->bits);
 }
 
-static u32 tss_limit(u16 tr)
+static void note_difference(struct slice *s, const char *what, u64 came, u64 instead)
 {
-	u32 limit = 0;
-
-	asm volatile("lsl %1, %0" : "+r"(limit) : "r"((u32)tr) : "cc");
-	return limit;
+	if (s->wrong < ARRAY_SIZE(s->difference))
+		s->difference[s->wrong] = (struct difference){ what, came, instead };
+	s->wrong++;
 }
 
 static void host_save(struct host *h, const bool *keeps)
 {
 	unsigned int i;
 
-	memset(h, 0, sizeof(*h));
-	asm volatile("sgdt %0" : "=m"(h->gdt));
-	asm volatile("sidt %0" : "=m"(h->idt));
-	asm volatile("str %0" : "=r"(h->tr));
-	asm volatile("sldt %0" : "=r"(h->ldtr));
-	savesegment(es, h->es);
-	savesegment(ss, h->ss);
-	savesegment(ds, h->ds);
-	savesegment(fs, h->fs);
-	savesegment(gs, h->gs);
-	h->cr0 = read_cr0();
-	h->tss_limit = tss_limit(h->tr);
+	gdt_read(&h->gdt);
+	idt_read(&h->idt);
+	h->tr = tr_read();
+	h->tss_limit = segment_limit(h->tr);
+	for (i = 0; i < DATA_SEGMENTS; i++)
+		h->segment[i] = segment_read(i);
+	h->cr0 = cr0_read();
 	for (i = 0; i < ARRAY_SIZE(kept); i++)
 		if (keeps[i])
 			h->msr[i] = msr_read(kept[i].msr);
-}
-
-/*
- * What every exit and entry failure changes whatever its fields say: the limits of GDTR and IDTR become FFFFH, LDTR unusable, DR7
- * 400H. MOV SS rows leave SS null, a debug exception that the guest would have taken leaves its bits in DR6. Runs with interrupts
- * off right after the row.
- */
-static void host_repair(const struct host *h, const struct registers *before)
-{
-	u64 dr6;
-
-	/* The bases are those that were loaded already: nothing can fault between the two. */
-	asm volatile("lgdt %0" : : "m"(h->gdt));
-	asm volatile("lidt %0" : : "m"(h->idt));
-	if (h->ldtr)
-		/* #GP if the descriptor were gone; it is the one that was in use when the slice began. */
-		asm volatile("lldt %0" : : "r"(h->ldtr));
-	/* The selector that the kernel ran with, so its descriptor is good. */
-	asm volatile("mov %0, %%ss" : : "r"((u32)h->ss));
-	asm volatile("mov %%dr6, %0" : "=r"(dr6));
-	if (dr6 != before->dr6)
-		asm volatile("mov %0, %%dr6" : : "r"(before->dr6));
-	if (before->dr7 != DR7_AFTER_EXIT)
-		asm volatile("mov %0, %%dr7" : : "r"(before->dr7));
 }
 
 static void registers_save(struct registers *r, const bool *clears)
 {
 	unsigned int i;
 
-	r->cr3 = __read_cr3();
-	r->cr4 = __read_cr4();
-	asm volatile("mov %%dr6, %0" : "=r"(r->dr6));
-	asm volatile("mov %%dr7, %0" : "=r"(r->dr7));
+	r->cr3 = cr3_read();
+	r->cr4 = cr4_read();
+	r->dr6 = dr6_read();
+	r->dr7 = dr7_read();
+	r->ldtr = ldtr_read();
 	for (i = 0; i < ARRAY_SIZE(cleared); i++)
 		if (clears[i])
 			r->msr[i] = msr_read(cleared[i].msr);
 }
 
-/* After VMXOFF, in whose absence some processors refuse a write of IA32_RTIT_CTL. */
-static void registers_restore(struct slice *s)
+/* What containment makes impossible: a register that the exit loaded with another value than the host's. */
+static void repair_registers(struct slice *s)
 {
+	const struct host *h = &s->host;
 	const struct registers *before = &s->registers;
-	unsigned int i;
+	u64 cr4 = before->cr4 | X86_CR4_VMXE;
 
-	if (__read_cr3() != before->cr3) {
-		pr_err_once("vmfuzz: CR3 came back with another value\n");
-		asm volatile("mov %0, %%cr3" : : "r"(before->cr3) : "memory");
-		s->wrong++;
+	if (cr3_read() != before->cr3) {
+		note_difference(s, "CR3", cr3_read(), before->cr3);
+		cr3_write(before->cr3);
 	}
-	for (i = 0; i < ARRAY_SIZE(cleared); i++)
-		if (s->clears[i] && msr_read(cleared[i].msr) != before->msr[i])
-			msr_write(cleared[i].msr, before->msr[i]);
+	if (cr0_read() != h->cr0) {
+		note_difference(s, "CR0", cr0_read(), h->cr0);
+		cr0_write(h->cr0);
+	}
+	if (cr4_read() != cr4) {
+		note_difference(s, "CR4", cr4_read(), cr4);
+		cr4_write(cr4);
+	}
 }
 
-/* Compare with what was saved and put back what differs, which containment makes impossible. */
-static void host_check(struct slice *s)
+/* The same for segments and descriptor tables, whose limits an exit changes rightly. */
+static void repair_segments(struct slice *s)
 {
-	const struct host *before = &s->host;
-	struct host now;
+	static const char *const name[] = { "ES", "SS", "DS", "FS", "GS" };
+	const struct host *h = &s->host;
+	struct table_register gdt, idt;
 	unsigned int i;
 
-	host_save(&now, s->keeps);
-	for (i = 0; i < ARRAY_SIZE(kept); i++)
-		if (s->keeps[i] && now.msr[i] != before->msr[i]) {
-			msr_write(kept[i].msr, before->msr[i]);
-			pr_err_once("vmfuzz: MSR %xH came back as %llx instead of %llx\n", kept[i].msr, now.msr[i], before->msr[i]);
-			s->wrong++;
-		}
-	if (now.cr0 != before->cr0) {
-		pr_err_once("vmfuzz: CR0 came back as %llx instead of %llx\n", now.cr0, before->cr0);
-		asm volatile("mov %0, %%cr0" : : "r"(before->cr0) : "memory");
-		s->wrong++;
+	gdt_read(&gdt);
+	idt_read(&idt);
+	gdt_write(&h->gdt);
+	idt_write(&h->idt);
+	if (gdt.base != h->gdt.base)
+		note_difference(s, "GDTR", gdt.base, h->gdt.base);
+	if (idt.base != h->idt.base)
+		note_difference(s, "IDTR", idt.base, h->idt.base);
+	for (i = 0; i < DATA_SEGMENTS; i++) {
+		u16 came = segment_read(i);
+
+		if (came == h->segment[i])
+			continue;
+		segment_write(i, h->segment[i]);
+		/* Rows with MOV SS leave SS null. */
+		if (i != SS || came)
+			note_difference(s, name[i], came, h->segment[i]);
 	}
-	if (memcmp(&now.gdt, &before->gdt, sizeof(now.gdt)) || memcmp(&now.idt, &before->idt, sizeof(now.idt)) ||
-	    now.es != before->es || now.ss != before->ss || now.ds != before->ds || now.fs != before->fs || now.gs != before->gs ||
-	    now.tr != before->tr || now.ldtr != before->ldtr || now.tss_limit != before->tss_limit) {
-		pr_err_once("vmfuzz: a descriptor-table or segment register came back with another value\n");
-		s->wrong++;
+	if (tr_read() != h->tr) {
+		note_difference(s, "TR", tr_read(), h->tr);
+		tr_reload();
 	}
+}
+
+static void repair_msrs(struct slice *s)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(kept); i++) {
+		u64 came = s->keeps[i] ? msr_read(kept[i].msr) : 0;
+
+		if (!s->keeps[i] || came == s->host.msr[i])
+			continue;
+		msr_write(kept[i].msr, s->host.msr[i]);
+		note_difference(s, kept[i].name, came, s->host.msr[i]);
+	}
+}
+
+/*
+ * Right after a row that left through the exit handler, interrupts off, before anything else of the kernel runs. First what should never
+ * be necessary; FS and GS get their bases back after their selectors. Then what every exit and entry failure changes whatever its fields
+ * say: the limits of GDTR and IDTR become FFFFH, LDTR unusable, DR7 400H; a debug exception that the guest would have taken leaves its
+ * bits in DR6.
+ */
+static void host_repair(struct slice *s)
+{
+	const struct registers *before = &s->registers;
+
+	repair_registers(s);
+	repair_segments(s);
+	repair_msrs(s);
+	if (before->ldtr)
+		ldtr_write(before->ldtr);
+	if (dr6_read() != before->dr6)
+		dr6_write(before->dr6);
+	if (before->dr7 != DR7_AFTER_EXIT)
+		dr7_write(before->dr7);
+}
+
+/* After VMXOFF, in whose absence some processors refuse a write of IA32_RTIT_CTL. */
+static void registers_restore(const struct slice *s)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(cleared); i++)
+		if (s->clears[i] && msr_read(cleared[i].msr) != s->registers.msr[i])
+			msr_write(cleared[i].msr, s->registers.msr[i]);
 }
 
 static int check_processor(void)
@@ -278,6 +281,10 @@ static int check_processor(void)
 		pr_info_once("vmfuzz: this processor has no VMX (CPUID.1:ECX[5]), or a hypervisor hides it\n");
 		return -ENODEV;
 	}
+	if (xen_pv()) {
+		pr_info_once("vmfuzz: this kernel is a paravirtualized guest of Xen, which has VMX for itself\n");
+		return -ENODEV;
+	}
 	/* Exists wherever VMX does. */
 	control = msr_read(IA32_FEATURE_CONTROL);
 	if (!(control & FIRMWARE_LOCKED)) {
@@ -285,8 +292,12 @@ static int check_processor(void)
 		return -EACCES;
 	}
 	if (!(control & FIRMWARE_VMX)) {
-		pr_info_once("vmfuzz: the firmware does not allow VMX (IA32_FEATURE_CONTROL = %llx): turn it on in its setup\n", control);
+		pr_info_once("vmfuzz: the firmware does not allow VMX outside SMX (IA32_FEATURE_CONTROL = %llx): turn it on in its setup\n", control);
 		return -EACCES;
+	}
+	if (!kernel_has_vmx()) {
+		pr_info_once("vmfuzz: this kernel was told not to use VMX (clearcpuid=)\n");
+		return -ENODEV;
 	}
 	return 0;
 }
@@ -294,22 +305,16 @@ static int check_processor(void)
 /* What does not change while a slice runs. With preemption off. */
 static int check_state(void)
 {
-	u16 es, ds, fs, gs;
-
-	if (__read_cr4() >> CR4_FRED_BIT & 1) {
+	if (cr4_read() >> CR4_FRED_BIT & 1) {
 		pr_info_once("vmfuzz: this kernel uses FRED; start it with fred=off\n");
 		return -EPROTONOSUPPORT;
 	}
-	if (has_cet() && __read_cr4() >> 23 & 1 && msr_read(IA32_S_CET) & 1) {
+	if (has_cet() && cr4_read() >> 23 & 1 && msr_read(IA32_S_CET) & 1) {
 		pr_info_once("vmfuzz: this kernel uses supervisor shadow stacks\n");
 		return -EPROTONOSUPPORT;
 	}
 	/* Host selectors must have TI and RPL 0; a 64-bit program has null ones unless it asked for others. */
-	savesegment(es, es);
-	savesegment(ds, ds);
-	savesegment(fs, fs);
-	savesegment(gs, gs);
-	if (es | ds | fs | gs) {
+	if (segment_read(ES) | segment_read(DS) | segment_read(FS) | segment_read(GS)) {
 		pr_info_once("vmfuzz: the caller uses data-segment selectors\n");
 		return -EPROTONOSUPPORT;
 	}
@@ -317,57 +322,71 @@ static int check_state(void)
 }
 
 /* What another CPU's interrupt may have changed since the row before. With interrupts off. */
-static int check_row(const struct registers *r)
+static int check_row(const struct slice *s)
 {
+	const struct registers *r = &s->registers;
+
 	if (r->cr4 & X86_CR4_VMXE) {
 		pr_info_once("vmfuzz: another program is in VMX operation; stop virtual machines and unload kvm_intel\n");
 		return -EADDRINUSE;
 	}
 	/* VMXON faults while Intel PT traces, or the trace goes on in the guest. */
-	if (leaf7(1) >> 25 & 1 && msr_read(IA32_RTIT_CTL) & 1) {
+	if (s->trace && msr_read(IA32_RTIT_CTL) & 1) {
 		pr_info_once("vmfuzz: Intel Processor Trace is tracing this CPU; stop it\n");
+		return -EPROTONOSUPPORT;
+	}
+	/* The processor writes both to linear addresses of the host, which the guest's tables would translate. */
+	if ((s->pebs && msr_read(IA32_PEBS_ENABLE)) || r->msr[DEBUGCTL_PLACE] & DEBUGCTL_TRACES) {
+		pr_info_once("vmfuzz: perf samples this CPU with PEBS or BTS; stop it\n");
 		return -EPROTONOSUPPORT;
 	}
 	return 0;
 }
 
+/*
+ * Nothing flushes the translations that an earlier user of VMX left in this CPU: VMXON and VMXOFF do not, and KVM leaves it to whoever
+ * takes a page of a freed table next. Somebody may have used VMX since the row before. Where a type is missing, containment refuses what
+ * would need it. Nonzero when it failed.
+ */
+static int invalidate_translations(const struct vmfuzz_limits *l)
+{
+	if (l->features & VMFUZZ_HAS_INVEPT && invept_all())
+		return 1;
+	return l->features & VMFUZZ_HAS_INVVPID && invvpid_all();
+}
+
 /* With interrupts off. From here to vmx_off, INIT signals (CPU offline by reset, not by hotplug) are held back. */
 static int vmx_on(struct vmfuzz_machine *m, struct slice *s)
 {
-	u64 pa = virt_to_phys(m->vmxon_region);
 	int error;
 
 	registers_save(&s->registers, s->clears);
-	error = check_row(&s->registers);
+	error = check_row(s);
 	if (error)
 		return error;
 	*(u32 *)m->vmxon_region = (u32)msr_read(IA32_VMX_BASIC) & 0x7fffffff;
 	cr4_write(s->registers.cr4 | X86_CR4_VMXE);
-	/* Faults when IA32_FEATURE_CONTROL or a fixed bit of CR0 or CR4 forbids it, so never without the exception table. */
-	asm goto("1: vmxon %0; jbe %l[failed]\n"
-		 _ASM_EXTABLE(1b, %l[failed])
-		 : : "m"(pa) : "cc", "memory" : failed);
+	error = vmxon(virt_to_phys(m->vmxon_region));
+	if (!error) {
+		error = invalidate_translations(&m->limits);
+		if (error)
+			vmxoff();
+	}
+	if (error) {
+		cr4_write(s->registers.cr4);
+		pr_err_once("vmfuzz: VMXON, or INVEPT and INVVPID after it, failed\n");
+		return -EIO;
+	}
 	return 0;
-failed:
-	cr4_write(s->registers.cr4);
-	pr_err_once("vmfuzz: VMXON failed\n");
-	return -EIO;
 }
 
 static void vmx_off(struct slice *s)
 {
-	if (__read_cr4() != (s->registers.cr4 | X86_CR4_VMXE)) {
-		pr_err_once("vmfuzz: CR4 came back as %lx instead of %llx\n", __read_cr4(), s->registers.cr4 | X86_CR4_VMXE);
-		s->wrong++;
-	}
-	/* #UD outside VMX operation, which vmx_on entered and nothing has left since. */
-	asm volatile("1: vmxoff\n2:\n" _ASM_EXTABLE(1b, 2b) : : : "cc", "memory");
+	vmxoff();
 	cr4_write(s->registers.cr4);
-	if (__read_cr4() & X86_CR4_VMXE) {
-		/* VMXOFF fails under an SMM monitor (dual-monitor treatment). */
-		pr_emerg_once("vmfuzz: VMXOFF failed, this CPU stays in VMX operation; restart the machine\n");
-		s->wrong++;
-	}
+	/* VMXOFF fails under an SMM monitor (dual-monitor treatment). */
+	if (cr4_read() & X86_CR4_VMXE)
+		note_difference(s, "VMXOFF failed, restart the machine: CR4", cr4_read(), s->registers.cr4);
 	registers_restore(s);
 }
 
@@ -381,6 +400,9 @@ static int slice_start(struct vmfuzz_machine *m, struct slice *s)
 		s->keeps[i] = exists(&kept[i]);
 	for (i = 0; i < ARRAY_SIZE(cleared); i++)
 		s->clears[i] = exists(&cleared[i]);
+	s->trace = leaf7(1) >> 25 & 1;
+	s->pebs = leaf(1, 3) >> 21 & 1 && !(msr_read(IA32_MISC_ENABLE) >> PEBS_UNAVAILABLE_BIT & 1);
+	s->machine_checks = leaf(1, 3) >> 14 & 1;
 	preempt_disable();
 	error = m->broken ? -EIO : check_state();
 	if (!error && m->captured && smp_processor_id() != m->cpu) {
@@ -394,6 +416,20 @@ static int slice_start(struct vmfuzz_machine *m, struct slice *s)
 	return error;
 }
 
+/* What was found since the slice began, once each kind. With everything repaired, interrupts and preemption on. */
+static void report(const struct slice *s)
+{
+	unsigned int i;
+
+	for (i = 0; i < min_t(unsigned int, s->wrong, ARRAY_SIZE(s->difference)); i++)
+		pr_err_ratelimited("vmfuzz: %s came back as %llx instead of %llx\n", s->difference[i].what, s->difference[i].came,
+				   s->difference[i].instead);
+	if (s->events & VMFUZZ_EVENT_MACHINE_CHECK)
+		pr_emerg("vmfuzz: a machine check ended a VM entry or a guest\n");
+	if (s->events & VMFUZZ_EVENT_INTERRUPT)
+		pr_emerg_once("vmfuzz: an exit acknowledged an interrupt, which is lost; restart the machine\n");
+}
+
 /* Returns an errno when host state did not come back. */
 static int slice_end(struct vmfuzz_machine *m, struct slice *s)
 {
@@ -401,12 +437,14 @@ static int slice_end(struct vmfuzz_machine *m, struct slice *s)
 
 	local_irq_save(flags);
 	/* Exits leave a limit of 67H, without the I/O permission bitmap. */
-	force_reload_TR();
+	tr_reload();
+	if (segment_limit(s->host.tr) != s->host.tss_limit)
+		note_difference(s, "the limit of TR", segment_limit(s->host.tr), s->host.tss_limit);
 	/* An entry with blocking by NMI may leave NMIs blocked; IRET opens them. */
-	iret_to_self();
-	host_check(s);
+	open_nmis();
 	local_irq_restore(flags);
 	preempt_enable();
+	report(s);
 	if (s->wrong) {
 		m->broken = true;
 		return -EIO;
@@ -435,17 +473,17 @@ static u64 host_actual(u32 encoding, const struct slice *s)
 
 	switch (encoding) {
 	case 0x0c00:
-		return h->es;
+		return h->segment[ES];
 	case 0x0c02:
 		return __KERNEL_CS;
 	case 0x0c04:
-		return h->ss;
+		return h->segment[SS];
 	case 0x0c06:
-		return h->ds;
+		return h->segment[DS];
 	case 0x0c08:
-		return h->fs;
+		return h->segment[FS];
 	case 0x0c0a:
-		return h->gs;
+		return h->segment[GS];
 	case 0x0c0c:
 		return h->tr;
 	case 0x2c00:
@@ -459,11 +497,11 @@ static u64 host_actual(u32 encoding, const struct slice *s)
 	case 0x4c00:
 		return (u32)msr_read(IA32_SYSENTER_CS);
 	case 0x6c00:
-		return read_cr0();
+		return cr0_read();
 	case 0x6c02:
-		return __read_cr3();
+		return cr3_read();
 	case 0x6c04:
-		return __read_cr4();
+		return cr4_read();
 	case 0x6c06:
 		return msr_read(IA32_FS_BASE);
 	case 0x6c08:
@@ -575,21 +613,22 @@ static void give_events_back(struct vmfuzz_machine *m, struct slice *s)
 
 	m->run.events = 0;
 	if (events & VMFUZZ_EVENT_NMI)
-		asm volatile("int $2");
-	if (events & VMFUZZ_EVENT_MACHINE_CHECK) {
-		pr_emerg("vmfuzz: a machine check ended a VM entry or a guest\n");
-		/* Other processors wait for this one in their handlers. Without one in progress the exit was invented. */
-		if (msr_read(IA32_MCG_STATUS) & MACHINE_CHECK_IN_PROGRESS)
-			asm volatile("int $18");
+		raise_nmi();
+	/*
+	 * Other processors wait for this one in their handlers. Whatever the exit's reason: a guest may have taken the machine check, through
+	 * tables that map nothing. Without one in progress the exit was invented.
+	 */
+	if (s->exited && s->machine_checks && msr_read(IA32_MCG_STATUS) & MACHINE_CHECK_IN_PROGRESS) {
+		events |= VMFUZZ_EVENT_MACHINE_CHECK;
+		raise_machine_check();
 	}
-	if (events & VMFUZZ_EVENT_INTERRUPT) {
-		/* Containment allows acknowledgement only where the timer comes first; a processor that knows better has lost it now. */
-		pr_emerg_once("vmfuzz: an exit acknowledged an interrupt, which is lost; restart the machine\n");
+	/* Containment allows acknowledgement only where the timer comes first; a processor that knows better has lost it now. */
+	if (events & VMFUZZ_EVENT_INTERRUPT)
 		s->wrong++;
-	}
+	s->events |= events;
 }
 
-static void run_row(struct vmfuzz_machine *m, const struct slice *s, u64 i)
+static void run_row(struct vmfuzz_machine *m, struct slice *s, u64 i)
 {
 	struct vmfuzz_request *r = m->request;
 	struct vmfuzz_result *out = (struct vmfuzz_result *)(r->rows_va + i * r->row_bytes);
@@ -597,8 +636,9 @@ static void run_row(struct vmfuzz_machine *m, const struct slice *s, u64 i)
 	host_columns(m, (u64 *)(out + 1));
 	vmfuzz_row(r, &m->run, i);
 	/* With live conditions the base may have been entered before the row. */
-	if (out->kind == VMFUZZ_KIND_EXIT || out->kind == VMFUZZ_KIND_ENTRY_FAILURE || r->live_columns)
-		host_repair(&s->host, &s->registers);
+	s->exited = out->kind == VMFUZZ_KIND_EXIT || out->kind == VMFUZZ_KIND_ENTRY_FAILURE || r->live_columns;
+	if (s->exited)
+		host_repair(s);
 }
 
 /* What is done in VMX operation; the state of the VMCS is in memory before and after. */
@@ -639,6 +679,7 @@ static int with_vmx(struct vmfuzz_machine *m, struct slice *s, enum task task, u
 	int error;
 
 	local_irq_save(flags);
+	s->exited = false;
 	error = vmx_on(m, s);
 	if (!error) {
 		*status = in_vmx(m, s, task, row);
@@ -695,17 +736,26 @@ int vmfuzz_machine_finish(struct vmfuzz_machine *m)
 
 /* ---- facts ---- */
 
-int vmfuzz_machine_probe(struct vmfuzz_machine *m)
+/* With preemption off: all facts are of one CPU. */
+static int probe_here(struct vmfuzz_machine *m)
 {
 	int error = check_processor();
 
 	if (error)
 		return error;
-	preempt_disable();
 	m->request->pad = smp_processor_id();
 	vmfuzz_probe(m->request);
-	preempt_enable();
 	return 0;
+}
+
+int vmfuzz_machine_probe(struct vmfuzz_machine *m)
+{
+	int error;
+
+	preempt_disable();
+	error = probe_here(m);
+	preempt_enable();
+	return error;
 }
 
 static u64 probed(const struct vmfuzz_request *r, u32 msr)
@@ -754,15 +804,15 @@ static void set_limits(struct vmfuzz_machine *m)
 int vmfuzz_machine_capture(struct vmfuzz_machine *m)
 {
 	struct slice s;
-	int status, error = vmfuzz_machine_probe(m), ended;
+	int status, error, ended;
 
-	if (error)
-		return error;
 	m->captured = false;
 	error = slice_start(m, &s);
 	if (error)
 		return error;
-	error = with_vmx(m, &s, CAPTURE, 0, &status);
+	error = probe_here(m);
+	if (!error)
+		error = with_vmx(m, &s, CAPTURE, 0, &status);
 	ended = slice_end(m, &s);
 	if (ended || error)
 		return ended ? ended : error;
