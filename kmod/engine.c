@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 // engine.c: probe the processor, capture a known-good VMCS, and run families of candidates through VM entry.
 /*
  * Freestanding: no library, no kernel headers (but for how a function returns), no interrupts expected. The same file is linked into the kernel module and,
@@ -7,13 +8,7 @@
 #ifdef __KERNEL__
 #include <linux/linkage.h>
 #include <linux/objtool.h>
-#include <linux/stringify.h>
 #include <asm/asm.h>
-#ifndef __CHECKER__		/* sparse does not know the operator */
-#if __has_include(<linux/annotate.h>)
-#include <linux/annotate.h>
-#endif
-#endif
 #undef BIT
 #endif
 #include "engine.h"
@@ -33,9 +28,14 @@
 #define IF_IT_FAULTS ""
 #endif
 
-/* A VM exit is no indirect branch: the exit handler needs no ENDBR, and objtool of kernels with IBT has to be told so. */
-#ifndef ANNOTATE_NOENDBR
-#define ANNOTATE_NOENDBR ""
+/*
+ * A VM exit is no indirect branch, but where it does not load IA32_S_CET the tracker of the guest's last branch is still at work: an event
+ * that was delivered to the guest may have left it waiting for an ENDBR. The emulated CPU's kernel-less host has no tracker.
+ */
+#ifdef VMFUZZ_EMULATED
+#define LANDING ""
+#else
+#define LANDING "	endbr64\n"
 #endif
 
 typedef vmfuzz_u8 u8;
@@ -404,7 +404,7 @@ asm(".section .text.entry, \"ax\"\n"	/* first in the image: stored states hold t
     "	jmp 6f\n"
     ".globl vmfuzz_exit_handler\n"
     "vmfuzz_exit_handler:\n"
-    ANNOTATE_NOENDBR "\n"
+    LANDING
     "	mov vmfuzz_saved_rsp(%rip), %rsp\n"
     "	xor %eax, %eax\n"
     "6:	pop %r15\n"
@@ -730,6 +730,17 @@ static inline void note_events(struct vmfuzz_run_state *s, const struct vmfuzz_r
 #endif
 }
 
+/* An entry that fails saves nothing; a processor that does it all the same must not change what containment judged for the next row. */
+static inline int saves_in_failures(const struct vmfuzz_result *out)
+{
+#ifdef VMFUZZ_EMULATED
+	(void)out;
+	return 0;
+#else
+	return out->kind == VMFUZZ_KIND_ENTRY_FAILURE;
+#endif
+}
+
 static void record_vmwrite_failure(struct vmfuzz_result *out, u64 encoding)
 {
 	out->kind = VMFUZZ_KIND_VMWRITE_FAILED;
@@ -857,9 +868,10 @@ static inline __attribute__((always_inline)) int run_row(struct vmfuzz_request *
 			make_clear(r);
 			s->launched = 0;
 		}
+	}
+	if (entered || saves_in_failures(out))
 		for (j = 0; j < r->restore_count; j++)
 			write_pair(r, &r->restore[j]);
-	}
 	if (__builtin_expect(r->flags & VMFUZZ_FLAG_LA57, 0) && restore_la57(r, s))
 		s->launched = 0;
 	if (__builtin_expect(r->flags & VMFUZZ_FLAG_PARANOID, 0)) {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* engine.h: the wire format between the VM-entry engine and its callers. The only description of it.
  *
  * Read by gcc (engine, kernel module, emulator platform) and by Python (cffi), so: fixed-width members, enumerations for
