@@ -52,13 +52,18 @@ static void append(struct buffer *b, const void *bytes, size_t length)
 	b->length += length;
 }
 
-/* The module serves one CPU a file: stay on the present one. */
+/* The module serves one CPU a file. Stay on the last that we may use: the kernel misses the first one most. */
 static void pin(void)
 {
 	cpu_set_t set;
+	int cpu = CPU_SETSIZE - 1;
 
+	if (sched_getaffinity(0, sizeof(set), &set))
+		return;
+	while (cpu && !CPU_ISSET(cpu, &set))
+		cpu--;
 	CPU_ZERO(&set);
-	CPU_SET(sched_getcpu(), &set);
+	CPU_SET(cpu, &set);
 	sched_setaffinity(0, sizeof(set), &set);
 }
 

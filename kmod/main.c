@@ -9,6 +9,7 @@
 #include <linux/mutex.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/security.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -375,18 +376,19 @@ static int run_rows(struct session *s)
 	struct vmfuzz_request *r = s->machine.request;
 	struct job *j = &s->job;
 	u64 per_chunk = CHUNK_BYTES / j->run.row_bytes, first = 0, count;
-	int error = 0;
+	int error = 0, ended;
 
 	while (first < j->run.row_count && !error && r->status == VMFUZZ_STATUS_DONE && !r->drift_count) {
 		count = min(per_chunk, j->run.row_count - first);
 		error = run_chunk(s, first, count);
 		first += count;
 	}
-	if (error || r->drift_count || !s->machine.begun || r->status != VMFUZZ_STATUS_DONE)
+	if ((error && error != -EINTR) || r->drift_count || !s->machine.begun || r->status != VMFUZZ_STATUS_DONE)
 		return error;
-	error = vmfuzz_machine_finish(&s->machine);
-	r->drift_row = j->run.row_count;
-	return error;
+	/* Also of rows before a signal, after which the caller goes on with another request. */
+	ended = vmfuzz_machine_finish(&s->machine);
+	r->drift_row = j->run.rows_done;
+	return ended ? ended : error;
 }
 
 static void take_over_outputs(struct session *s)
@@ -428,6 +430,8 @@ static long do_run(struct session *s, void __user *argument)
 		return error ? error : once(ENODATA, "run before capture");
 	}
 	run->rows_done = 0;
+	/* As for writes to MSRs: who reads an oops has to know. */
+	add_taint(TAINT_CPU_OUT_OF_SPEC, LOCKDEP_STILL_OK);
 	error = prepare(s);
 	if (error < 0)
 		return error;
@@ -571,6 +575,9 @@ static int vmfuzz_open(struct inode *inode, struct file *file)
 
 	if (!capable(CAP_SYS_ADMIN))
 		return once(EPERM, "only CAP_SYS_ADMIN may open the device");
+	/* Whoever has the file learns addresses of the kernel. */
+	if (security_locked_down(LOCKDOWN_KCORE))
+		return once(EPERM, "this kernel is locked down (confidentiality)");
 	if (atomic_cmpxchg(&opened, 0, 1))
 		return once(EBUSY, "the device is open already; it serves one program at a time");
 	s = session_new();
@@ -606,5 +613,6 @@ static struct miscdevice vmfuzz_device = {
 
 module_misc_device(vmfuzz_device);
 
+MODULE_AUTHOR("The vmfuzz developers");
 MODULE_LICENSE("GPL");
 MODULE_DESCRIPTION("Executes VM entries with VMCSs from userspace, as far as containment allows");

@@ -21,15 +21,15 @@ enum vmfuzz_uapi {
  * EINVAL		size, version, flag, count or target that does not exist; the log names it
  * EFAULT		a pointer that cannot be read or written
  * ENOTTY		no such request
- * ENODEV		the processor has no VMX
+ * ENODEV		the processor has no VMX, or the kernel was told not to use it
  * EACCES		the firmware disabled VMX (IA32_FEATURE_CONTROL)
  * EADDRINUSE		another program, such as kvm_intel, is in VMX operation on this CPU
- * EPROTONOSUPPORT	the kernel uses what this module cannot give back: FRED, supervisor shadow stacks, Intel PT tracing
+ * EPROTONOSUPPORT	the kernel uses what this module cannot give back: FRED, supervisor shadow stacks, Intel PT, PEBS, BTS
  * EXDEV		the caller moved to another CPU than that of VMFUZZ_IOC_CAPTURE; capture again
  * ENODATA		VMFUZZ_IOC_RUN before VMFUZZ_IOC_CAPTURE
  * EINTR		a signal; rows_done says how far it went
  * EIO			VMXON failed, or host state did not come back: the device is dead until the module is loaded again
- * open: EPERM without CAP_SYS_ADMIN, EBUSY while another file is open
+ * open: EPERM without CAP_SYS_ADMIN or in a kernel locked down for confidentiality, EBUSY while another file is open
  */
 
 struct vmfuzz_info {

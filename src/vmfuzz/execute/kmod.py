@@ -165,6 +165,10 @@ class KmodExecutor:
 
     def _capture(self) -> Vmcs:
         answer = self._facts("IOC_CAPTURE", "capture")
+        if int(answer["cpu"]) != int(self._info["cpu"]):
+            raise ExecutorError(
+                f"kmod: the facts are of CPU {self._info['cpu']}, the captured VMCS of CPU {answer['cpu']}; bind the process to one"
+            )
         found = {int(p["target"]): int(p["value"]) for p in answer["fields"][: int(answer["field_count"])]}
         #: encodings that VMWRITE accepts although the catalogue does not have them
         self.unknown_fields = sorted(set(found) - set(BY_ENCODING))
@@ -208,10 +212,9 @@ class KmodExecutor:
             payload = self._pack(family, rows, restored & set(family.base) - set(family.targets))
             if self._journal is not None:
                 self._journal.write(payload)
-            head, results, words = self._request_run(payload, len(rows))
+            results, self._drifting = self._request_run(family, payload, len(rows))
             if self._journal is not None:
                 self._journal.clear()
-            self._drifting = self._drifted(family, head, words)
             drifted = self._drifting - restored
             if not drifted:
                 break
@@ -222,20 +225,27 @@ class KmodExecutor:
             raise ExecutorError(f"{self.name}: fields keep drifting after {_MAX_RERUNS} runs: {sorted(map(hex, restored))}")
         self._collect(results, rows, outcomes)
 
-    def _request_run(self, payload: bytes, count: int) -> tuple[Any, npt.NDArray[Any], npt.NDArray[np.uint64]]:
-        error, answer = errno.EINTR, b""
-        # A signal's handler has run by the time that the request is tried again; Control-C does not come here.
-        while error == errno.EINTR:
+    def _request_run(self, family: Family, payload: bytes, count: int) -> tuple[npt.NDArray[Any], set[int]]:
+        """The results of `count` rows, and what drifted. After a signal, whose handler has run by then, the rest is another request."""
+        results = np.zeros(count, kmod_dtype("result"))
+        drifted: set[int] = set()
+        done = 0
+        while True:
             error, answer = self._device.request(kmod_constants()["IOC_RUN"], payload)
-        if error:
-            raise ExecutorError(f"{self.name}: {error_text(error)}")
-        size, result = kmod_dtype("run").itemsize, kmod_dtype("result")
-        head = np.frombuffer(answer, kmod_dtype("run"), 1)[0]
-        self._check_status(int(head["status"]), int(head["detail"]))
-        results = np.frombuffer(answer, result, count, size)
-        at = size + count * result.itemsize
-        words: npt.NDArray[np.uint64] = np.frombuffer(answer, np.uint64, -1, at + 8).reshape(-1, 2)
-        return head, results, words
+            if error not in (0, errno.EINTR):
+                raise ExecutorError(f"{self.name}: {error_text(error)}")
+            head = np.frombuffer(answer, kmod_dtype("run"), 1)[0]
+            ran = count - done if not error else int(head["rows_done"])
+            if ran or not error:
+                self._check_status(int(head["status"]), int(head["detail"]))
+                size = kmod_dtype("run").itemsize
+                results[done : done + ran] = np.frombuffer(answer, results.dtype, ran, size)
+                words_at = size + int(head["row_count"]) * results.dtype.itemsize + 8
+                drifted |= self._drifted(family, head, np.frombuffer(answer, np.uint64, -1, words_at).reshape(-1, 2))
+            done += ran
+            if done == count:
+                return results, drifted
+            payload = _without_rows(payload, ran)
 
     def _check_status(self, status: int, detail: int) -> None:
         if status == kmod_constants()["STATUS_DONE"]:
@@ -273,6 +283,14 @@ class KmodExecutor:
             text = RULES[rule] if rule < len(RULES) else f"refused: rule {rule} of the module"
             outcomes.message[rows[refused & (results["number"] == rule)]] = self._messages.setdefault(text, len(self._messages))
         outcomes.number[rows[refused]] = 0
+
+
+def _without_rows(payload: bytes, count: int) -> bytes:
+    """A run's request without its first rows."""
+    head = np.frombuffer(payload, kmod_dtype("run"), 1).copy()
+    rows_at = len(payload) - int(head["row_count"][0]) * int(head["row_bytes"][0])
+    head["row_count"] -= np.uint64(count)
+    return head.tobytes() + payload[head.nbytes : rows_at] + payload[rows_at + count * int(head["row_bytes"][0]) :]
 
 
 def _why_nothing_runs(name: str, risk: str, rule: int) -> str:

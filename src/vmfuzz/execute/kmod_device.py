@@ -107,7 +107,7 @@ _ERRORS: Final = {
         "in its setup, or boot a kernel with KVM, which locks it"
     ),
     "EADDRINUSE": "another program is in VMX operation on this CPU, most likely KVM; stop virtual machines and `modprobe -r kvm_intel`",
-    "EPROTONOSUPPORT": "the kernel uses FRED, supervisor shadow stacks or Intel PT, which the module cannot give back; see the kernel log",
+    "EPROTONOSUPPORT": "the kernel uses FRED, supervisor shadow stacks, Intel PT, PEBS or BTS, which the module cannot give back; see the kernel log",
     "EXDEV": "the process moved to another CPU (was its CPU taken offline?); open the executor again",
     "EIO": "the module gave up because VMXON failed or host state did not come back; see the kernel log, restart the machine",
     "EINVAL": "the module does not take this request; see the kernel log (module and vmfuzz of different versions?)",
@@ -124,7 +124,10 @@ def error_text(number: int) -> str:
 
 
 class LocalDevice:
-    """/dev/vmfuzz of this machine; the calling thread stays on one CPU until `close`."""
+    """/dev/vmfuzz of this machine; the calling thread stays on one CPU until `close`.
+
+    That is `cpu`, or the last one it may use: a kernel misses the first one most, which keeps its time and takes most interrupts.
+    """
 
     local = True
 
@@ -135,7 +138,7 @@ class LocalDevice:
             raise EnvironmentUnusable(why_not_open(error)) from None
         self._affinity = os.sched_getaffinity(0)
         try:
-            os.sched_setaffinity(0, {min(self._affinity) if cpu is None else cpu})
+            os.sched_setaffinity(0, {max(self._affinity) if cpu is None else cpu})
         except OSError as error:
             os.close(self._file)
             raise EnvironmentUnusable(f"CPU {cpu} cannot be used: {error.strerror}") from None

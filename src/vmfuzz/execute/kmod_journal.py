@@ -32,6 +32,15 @@ def _boot() -> bytes:
         return b"unknown"
 
 
+def _sync_directory(path: Path) -> None:
+    """Have a file's name on disk, too: fsync of the file alone does not."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
 class Journal:
     """The journal at `path`, for who has the device open: there is one program at a time.
 
@@ -47,6 +56,7 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             left = os.pread(self._file, 200, 0)
+            _sync_directory(self.path.parent)
         except OSError as error:
             raise EnvironmentUnusable(
                 f"the journal {self.path}, which names the culprit if the machine goes down, cannot be written: {error.strerror}; set "
