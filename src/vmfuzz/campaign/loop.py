@@ -17,7 +17,9 @@ from vmfuzz.campaign.findings import Findings
 from vmfuzz.campaign.history import History
 from vmfuzz.campaign.store import Position, Store
 from vmfuzz.campaign.tally import Tally
+from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import Executor, lacking_fields
+from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.families import FAMILY_SIZE, FamilyPlan, generator_of
 from vmfuzz.generate.schedule import Schedule
 from vmfuzz.model.known_deviations import deviations_of
@@ -87,6 +89,22 @@ class Summary:
         }
 
 
+def _require_bases(executor: Executor, bases: Bases) -> None:
+    """Raise EnvironmentUnusable that names the checks where no known-good state can be made of what the executor captured."""
+    if bases.modes:
+        return
+    violated, unknown = bases.doubts()
+    if violated:
+        raise EnvironmentUnusable(
+            f"{executor.name}: the state that it captured is predicted to fail its VM entry ({', '.join(violated)}), so there is nothing to mutate. "
+            "Where it does enter there the model is wrong: `vmfuzz check` on the state says more"
+        )
+    raise EnvironmentUnusable(
+        f"{executor.name}: the outcome of the state that it captured rests on something not modelled ({', '.join(unknown)}), so there is nothing to "
+        "mutate. Capabilities that an earlier version read may lack what these checks need: read them anew"
+    )
+
+
 class Campaign:
     """One campaign on one executor; the same seed gives the same candidates."""
 
@@ -98,6 +116,7 @@ class Campaign:
         self.seed = seed
         self.model = model or model_of(executor.capabilities())
         self.generator = generator_of(self.model, executor.known_good())
+        _require_bases(executor, self.generator.bases)
         self.schedule = Schedule(self.generator, seed, self.undisputed)
         deviations = deviations_of(executor.name)
         self.altered = AlteredModel(self.model.capabilities, deviations) if deviations else None

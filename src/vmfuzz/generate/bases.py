@@ -66,12 +66,18 @@ def _captured(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
     return vmcs
 
 
+def _without(cr4: int, *bits: CR4) -> int:
+    """CR4 with these bits at 0."""
+    return cr4 & ~sum(1 << bit for bit in bits)
+
+
 def _compatibility(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
-    return vmcs.replace(guest_cs_access_rights=0xC09B)
+    # with FRED there is no compatibility mode at CPL 0
+    return vmcs.replace(guest_cs_access_rights=0xC09B, guest_cr4=_without(vmcs["guest_cr4"], CR4.FRED))
 
 
 def _legacy(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
-    """Outside IA-32e mode: 32-bit code segment, no LMA, no LME, no PCIDE."""
+    """Outside IA-32e mode: 32-bit code segment, no LMA, no LME, no PCIDE, no FRED."""
     legacy = set_controls(vmcs, caps, Entry.IA32E_MODE_GUEST, on=False)
     if legacy is None:
         return None
@@ -79,7 +85,7 @@ def _legacy(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
     legacy = set_controls(legacy, caps, Entry.LOAD_IA32_EFER, on=False) or legacy
     if "guest_ia32_efer" in legacy:
         legacy = legacy.replace(guest_ia32_efer=legacy["guest_ia32_efer"] & ~0x500)
-    return _pdpte_fields(legacy).replace(guest_cs_access_rights=0xC09B, guest_cr4=legacy["guest_cr4"] & ~(1 << CR4.PCIDE))
+    return _pdpte_fields(legacy).replace(guest_cs_access_rights=0xC09B, guest_cr4=_without(legacy["guest_cr4"], CR4.PCIDE, CR4.FRED))
 
 
 def _pae(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
@@ -154,6 +160,8 @@ def _conforming(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
         guest_ldtr_selector=0x20,
         guest_ldtr_access_rights=0x82,
         guest_ldtr_limit=0xFFF,
+        # an operating system may have left the selectors null and the limits 0
+        guest_ds_limit=0xFFFF_FFFF,
         guest_ds_access_rights=0xC09B,
         guest_es_access_rights=0x1C093,
     )
@@ -161,7 +169,9 @@ def _conforming(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
 
 def _conforming_data(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
     """Conforming, readable code segments in all data-segment registers but SS."""
-    return vmcs.replace(**{f"guest_{segment}_access_rights": 0xC09F for segment in _DATA_SEGMENTS if segment != "ss"})
+    segments = [segment for segment in _DATA_SEGMENTS if segment != "ss"]
+    values = {f"guest_{segment}_access_rights": 0xC09F for segment in segments}
+    return vmcs.replace(**values, **{f"guest_{segment}_limit": 0xFFFF_FFFF for segment in segments})
 
 
 MODES: Final[Mapping[str, Part]] = MappingProxyType(
@@ -340,6 +350,12 @@ class Bases:
                 raise UnknownNameError("base", name, (f"{known}/plain/nothing" for known in MODES))
             self._states[name] = self._compose(mode, features, event)
         return self._states[name]
+
+    def doubts(self) -> tuple[list[str], list[str]]:
+        """Ids of the checks that speak against the captured state: those that it violates for certain, and those of which the model does not know."""
+        prediction = self._model.predict_batch(VmcsBatch(self.captured, {}, count=1))
+        violated = [compiled.check.id for compiled in prediction.violations_of(0) if compiled.certain]
+        return violated, [self._model.compiled[number].check.id for number, (_, unknown) in prediction.truths.items() if unknown is True]
 
     def samples(self) -> tuple[str, ...]:
         """Names that cover every part, and every pair of a mode with features and of features with an event, simplest first."""
