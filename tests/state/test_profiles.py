@@ -12,7 +12,7 @@ from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute import open_executor
 from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.model.predict import predict
-from vmfuzz.state.profiles import capabilities, known_good, profile_names, write_profile
+from vmfuzz.state.profiles import capabilities, emulated_names, known_good, write_profile
 from vmfuzz.state.vmcs import Vmcs
 
 #: Addresses in the engine: they are a matter of how it was compiled.
@@ -20,12 +20,12 @@ BUILT = ("host_rip", "host_rsp")
 
 
 def test_every_emulated_cpu_has_a_profile() -> None:
-    assert set(profile_names()) == set(CPU_MODELS)
-    assert len(profile_names()) == 13
-    assert list(profile_names()) == sorted(profile_names())
+    assert set(emulated_names()) == set(CPU_MODELS)
+    assert len(emulated_names()) == 13
+    assert list(emulated_names()) == sorted(emulated_names())
 
 
-@pytest.mark.parametrize("name", profile_names())
+@pytest.mark.parametrize("name", emulated_names())
 def test_the_stored_state_is_predicted_to_enter(name: str) -> None:
     prediction = predict(known_good(capabilities(name)), capabilities(name))
     assert prediction.violations == ()
@@ -33,13 +33,13 @@ def test_the_stored_state_is_predicted_to_enter(name: str) -> None:
     assert not prediction.not_modelled
 
 
-@pytest.mark.parametrize("name", profile_names())
+@pytest.mark.parametrize("name", emulated_names())
 def test_the_stored_state_has_only_fields_that_exist_there(name: str) -> None:
     caps = capabilities(name)
     assert all(caps.has_field(field) for field in known_good(caps) if not field.startswith("live_"))
 
 
-@pytest.mark.parametrize("name", profile_names())
+@pytest.mark.parametrize("name", emulated_names())
 def test_the_profile_is_what_the_emulated_cpu_reports(name: str) -> None:
     with open_executor("bochs", cpu=name) as executor:
         assert executor.capabilities().to_json() == capabilities(name).to_json()
@@ -47,7 +47,7 @@ def test_the_profile_is_what_the_emulated_cpu_reports(name: str) -> None:
         assert executor.run([executor.known_good()])[0].kind is Kind.EXIT
 
 
-@pytest.mark.parametrize("name", profile_names())
+@pytest.mark.parametrize("name", emulated_names())
 def test_the_emulated_cpu_enters_with_the_stored_state(name: str) -> None:
     with open_executor("bochs", cpu=name) as executor:
         assert executor.run([known_good(capabilities(name))])[0].kind is Kind.EXIT

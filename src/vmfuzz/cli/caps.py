@@ -15,7 +15,7 @@ from vmfuzz.arch.completions import completions, unknown_features
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.cli.console import Output
-from vmfuzz.state.profiles import capabilities, profile_names
+from vmfuzz.state.profiles import capabilities, description, emulated_names, processor_names
 
 DEFAULT = "corei7_skylake_x"
 
@@ -33,8 +33,7 @@ DEFAULT = "corei7_skylake_x"
 def caps(cpu: str, file: Path | None, as_json: bool, list_profiles: bool) -> None:
     """Show what a processor allows: capability MSRs, and each control that may or must be 1."""
     if list_profiles:
-        for name in profile_names():
-            click.echo(name)
+        _list()
         return
     known = Capabilities.load(file) if file else capabilities(cpu)
     if as_json:
@@ -46,6 +45,17 @@ def caps(cpu: str, file: Path | None, as_json: bool, list_profiles: bool) -> Non
 
 def _span(least: int, most: int) -> str:
     return str(most) if least == most else f"{least} to {most}"
+
+
+def _list() -> None:
+    """The emulated CPU models and the profiles of processors apart, since not everything executes on both."""
+    click.echo("emulated CPU models (--executor bochs, model):")
+    for name in emulated_names():
+        click.echo(f"  {name}")
+    click.echo("profiles of processors (--executor model):")
+    width = max(map(len, processor_names()), default=0)
+    for name in processor_names():
+        click.echo(f"  {name:{width}}  {description(name)}")
 
 
 def _print(console: Console, known: Capabilities) -> None:

@@ -16,7 +16,7 @@ from vmfuzz.errors import VmfuzzError
 from vmfuzz.explain.advice import numbers_of
 from vmfuzz.explain.answer import Answer
 from vmfuzz.model.partial import Partial
-from vmfuzz.state.profiles import capabilities, profile_names
+from vmfuzz.state.profiles import capabilities, emulated_names
 from vmfuzz.state.vmcs import Vmcs
 
 #: The CPU model that is taken where several fit equally.
@@ -39,7 +39,7 @@ def fitting_cpu(values: Mapping[str, Partial]) -> tuple[str, int]:
                 count += (have.value & ~may | must & ~have.value).bit_count()
         return count
 
-    best = min(profile_names(), key=lambda name: (misfits(name), name != _USUAL))
+    best = min(emulated_names(), key=lambda name: (misfits(name), name != _USUAL))
     return best, misfits(best)
 
 

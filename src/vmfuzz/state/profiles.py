@@ -1,45 +1,91 @@
-"""Stored profiles: the capabilities and the known-good VMCS of each emulated CPU model, as its executor reports them.
+"""Stored profiles: the capabilities and a known-good VMCS of each emulated CPU model, and of processors that people have.
 
-They ship with the package (one JSON file a model, under profiles/), so that prediction, `caps` and `check` need no executor. A test keeps
-each equal to what the model reports; `python benchmarks/write_profiles.py` writes them anew.
+They ship with the package, one JSON file a profile, so that prediction, `caps` and `check` need no executor. Those under profiles/ are what the
+executor of each emulated CPU model reports (`python benchmarks/write_profiles.py` writes them anew); those under processors/ are made of public
+facts, each with its source (`python benchmarks/write_processors.py`, docs/processors.md). Tests keep both current.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.errors import UnknownNameError
+from vmfuzz.errors import UnknownNameError, UsageError
 from vmfuzz.files import write_text
 from vmfuzz.state.vmcs import Vmcs
 
-_DIRECTORY = resources.files("vmfuzz.state") / "profiles"
+_EMULATED = resources.files("vmfuzz.state") / "profiles"
+_PROCESSORS = resources.files("vmfuzz.state") / "processors"
 #: The profile that known-good states of other processors are derived from.
 _TEMPLATE = "corei7_skylake_x"
 
 
+def _names_in(directory: Traversable) -> tuple[str, ...]:
+    return tuple(sorted(entry.name.removesuffix(".json") for entry in directory.iterdir() if entry.name.endswith(".json")))
+
+
+@cache
+def emulated_names() -> tuple[str, ...]:
+    """Names of the profiles of emulated CPU models, sorted: an emulator executes on them."""
+    return _names_in(_EMULATED)
+
+
+@cache
+def processor_names() -> tuple[str, ...]:
+    """Names of the profiles of processors that no emulator here has, sorted: the executor `model` stands in for them."""
+    return _names_in(_PROCESSORS)
+
+
 @cache
 def profile_names() -> tuple[str, ...]:
-    """Names of the stored profiles, sorted."""
-    return tuple(sorted(entry.name.removesuffix(".json") for entry in _DIRECTORY.iterdir() if entry.name.endswith(".json")))
+    """Names of all stored profiles, sorted."""
+    return tuple(sorted((*emulated_names(), *processor_names())))
+
+
+@cache
+def _data(name: str) -> dict[str, Any]:
+    if name not in profile_names():
+        raise UnknownNameError("CPU model", name, profile_names())
+    directory = _EMULATED if name in emulated_names() else _PROCESSORS
+    data: dict[str, Any] = json.loads((directory / f"{name}.json").read_text(encoding="utf-8"))
+    return data
 
 
 @cache
 def _profile(name: str) -> tuple[Capabilities, Vmcs]:
-    if name not in profile_names():
-        raise UnknownNameError("CPU model", name, profile_names())
-    data = json.loads((_DIRECTORY / f"{name}.json").read_text(encoding="utf-8"))
+    data = _data(name)
     return Capabilities.from_json(data["capabilities"]), Vmcs.from_json(data["known_good"])
 
 
 def capabilities(model_name: str) -> Capabilities:
-    """The capabilities of an emulated CPU model; raises UnknownNameError."""
+    """The capabilities of a stored profile; raises UnknownNameError."""
     return _profile(model_name)[0]
+
+
+def description(name: str) -> str:
+    """What a profile of a processor is made of, in one line; raises UnknownNameError, and UsageError for an emulated CPU model."""
+    if name in emulated_names():
+        raise UsageError(f"{name}: an emulated CPU model has no description; expected one of {', '.join(processor_names())}")
+    return str(_data(name)["description"])
+
+
+def capabilities_named(cpu: str) -> Capabilities:
+    """The capabilities that a person names: a stored profile, or a capabilities file (`vmfuzz caps --json` writes one).
+
+    What comes from a file is called by the file's name, by which it can be found again. Raises UnknownNameError, and UsageError where the file
+    cannot be read.
+    """
+    if cpu not in profile_names() and (cpu.endswith(".json") or "/" in cpu):
+        return replace(Capabilities.load(Path(cpu)), name=cpu)
+    return capabilities(cpu)
 
 
 def known_good(capabilities: Capabilities) -> Vmcs:
@@ -68,9 +114,10 @@ def _derive(caps: Capabilities) -> Vmcs:
     return Vmcs(values, template.memory)
 
 
-def write_profile(directory: Path, name: str, caps: Capabilities, vmcs: Vmcs) -> Path:
-    """Write one profile; returns its path."""
+def write_profile(directory: Path, name: str, caps: Capabilities, vmcs: Vmcs, description: str | None = None) -> Path:
+    """Write one profile, with a line that says what a processor's profile is made of; returns its path."""
     path = directory / f"{name}.json"
-    data = {"capabilities": caps.to_json(), "known_good": vmcs.to_json()}
+    words = {} if description is None else {"description": description}
+    data = {**words, "capabilities": caps.to_json(), "known_good": vmcs.to_json()}
     write_text(path, json.dumps(data, indent=1) + "\n")
     return path

@@ -1,0 +1,95 @@
+"""docs/processors.md: the profiles of processors as tables, each fact with its source. benchmarks/write_processors.py writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vmfuzz.arch.capabilities import FACT_MSRS, FEATURES
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.generate.bases import FEATURES as BASES
+from vmfuzz.generate.bases import MODES, Bases
+from vmfuzz.model.checks import CHECKS
+from vmfuzz.model.predict import model_of
+
+if TYPE_CHECKING:
+    from write_processors import Processor, Register
+
+_HEAD = f"""# Profiles of processors
+
+The emulated CPU models stand for processors that an emulator knows. These profiles stand for processors that people have and no emulator here is, and
+for two that nobody has. `vmfuzz caps --list` names them; `vmfuzz check --cpu`, `vmfuzz caps --cpu` and `vmfuzz fields --cpu` take them, and
+`vmfuzz run --executor model --cpu PROFILE` runs a campaign on one with the model itself in the processor's place. Such a campaign cannot find an error of
+the model. It says that a campaign on that processor would begin (its own state is predicted to enter), which of the {len(CHECKS)} checks its candidates
+would reach, and what would rest on something that is not modelled.
+
+`--cpu` of the executor `model` also takes a capabilities file, as `vmfuzz caps --json` writes one: of a processor whose MSRs somebody sent, for example.
+
+Written by `python benchmarks/write_processors.py` from the tables in benchmarks/processors/; a test keeps it current.
+"""
+
+
+def page(processors: Sequence[Processor], sources: Mapping[str, str], registers: Iterable[Register], states: Mapping[str, Any]) -> str:
+    """The page; `states` has the state of each processor by its name."""
+    lines = [_HEAD, "## What they are", "", *_overview(processors, states), "", "## Sources", ""]
+    lines += ["| source | meaning |", "|---|---|", *(f"| {name} | {text} |" for name, text in sources.items())]
+    lines += ["", "## What Linux leaves in the host state", "", *_registers(processors, registers)]
+    for processor in processors:
+        dump = f" The dump: {processor.dump}." if processor.dump else ""
+        lines += [
+            "",
+            f"## {processor.name}",
+            "",
+            f"{processor.description[0].upper()}{processor.description[1:]}.{dump}",
+            "",
+            *_facts(processor),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _overview(processors: Sequence[Processor], states: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"Checks: those of {len(CHECKS)} that exist there. Modes and features: the parts of known-good states (docs/generation.md) that it can have.",
+        "",
+        "| profile | what | physical, linear bits | VMCS fields | checks | modes | features | lacks |",
+        "|---|---|---|---:|---:|---:|---:|---|",
+    ]
+    for processor in processors:
+        caps = processor.capabilities
+        model = model_of(caps)
+        bases = Bases(model, states[processor.name])
+        widths = f"{caps.physical_address_width}, {caps.linear_address_width}"
+        lacks = ", ".join(name for name in FEATURES if not caps.has(name)) or "nothing"
+        lines.append(
+            f"| `{processor.name}` | {processor.description} | {widths} | {len(caps.fields)} of {len(FIELDS)} | {len(model.compiled)} | "
+            f"{len(bases.modes)} of {len(MODES)} | {len(bases.features)} of {len(BASES)} | {lacks} |"
+        )
+    return lines
+
+
+def _registers(processors: Sequence[Processor], registers: Iterable[Register]) -> list[str]:
+    lines = [
+        "What the module's engine would capture on a 64-bit Linux 6.12 or newer, in the system call from which it enters. Addresses are examples of what",
+        "Linux has there. The guest's registers are the host's, its page tables map nothing. Fields that a processor does not have are left out there.",
+        "",
+        "| field | value | where | why |",
+        "|---|---|---|---|",
+    ]
+    for register in registers:
+        values: dict[int, list[str]] = {}
+        for processor in processors:
+            if processor.capabilities.has_field(register.field):
+                values.setdefault(register.of(processor.capabilities), []).append(processor.name)
+        for value, names in values.items():
+            where = "all that have the field" if len(values) == 1 else ", ".join(names)
+            lines.append(f"| {register.field} | {value:0{FIELDS[register.field].width // 4}X}H | {where} | {register.source} |")
+    return lines
+
+
+def _facts(processor: Processor) -> list[str]:
+    lines = ["| fact | name | value | source |", "|---|---|---|---|"]
+    for fact in processor.facts:
+        kind, number = fact.what.split(" ")
+        name = FACT_MSRS.get(int(number.removesuffix("H"), 16), "") if kind == "MSR" else "EAX EBX ECX EDX"
+        lines.append(f"| {fact.what} | {name} | `{fact.value}` | {fact.source} |")
+    return lines
