@@ -20,7 +20,7 @@ from vmfuzz.errors import ExecutorError
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.model.checks import BY_ID, CHECKS
 from vmfuzz.state.batch import VmcsBatch
-from vmfuzz.state.profiles import capabilities, known_good, profile_names
+from vmfuzz.state.profiles import capabilities, description, emulated_names, known_good, processor_names, profile_names
 from vmfuzz.state.vmcs import Vmcs
 
 
@@ -164,6 +164,7 @@ def test_run_takes_counts_as_people_write_them(text: str, number: int) -> None:
 def test_run_refuses_what_does_not_exist() -> None:
     refused(vmfuzz("run", "--cpu", "corei7_skylake"), "unknown CPU model 'corei7_skylake'", "corei7_skylake_x")
     refused(vmfuzz("run", "--executor", "bosch"), "unknown executor 'bosch'", "bochs")
+    refused(vmfuzz("run", "--executor", "model", "--cpu", "icelak"), "unknown CPU model 'icelak'", "icelake")
     refused(vmfuzz("run", "--seed", "-1"), "--seed")
 
 
@@ -196,8 +197,11 @@ def test_caps_prints_every_profile_for_people_and_for_machines(name: str, tmp_pa
     assert vmfuzz("caps", "--capabilities", str(path)).stdout == shown.stdout
 
 
-def test_caps_lists_the_profiles() -> None:
-    assert vmfuzz("caps", "--list").stdout.split() == list(profile_names())
+def test_caps_lists_the_profiles_and_tells_emulated_cpu_models_from_processors() -> None:
+    emulated, _, processors = vmfuzz("caps", "--list").stdout.partition("profiles of processors (--executor model):\n")
+    assert emulated.splitlines() == ["emulated CPU models (--executor bochs, model):", *(f"  {name}" for name in emulated_names())]
+    assert [line.split()[0] for line in processors.splitlines()] == list(processor_names())
+    assert all(description(line.split()[0]) in line for line in processors.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ from vmfuzz.campaign.compare import Comparison
 from vmfuzz.campaign.corpus import CAPABILITIES, Entry, Processor, Result, fingerprint
 from vmfuzz.campaign.trial import MOST_COLUMNS, Observation, Trial
 from vmfuzz.errors import EnvironmentUnusable
-from vmfuzz.execute.base import Executor, is_the_processor_there, open_executor
+from vmfuzz.execute.base import MODEL, Executor, is_the_processor_there, open_executor
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.files import write_text
 from vmfuzz.state.profiles import capabilities as profile_capabilities
-from vmfuzz.state.profiles import known_good, profile_names
+from vmfuzz.state.profiles import emulated_names, known_good, profile_names
 
 #: What `executor` of `replay` may be besides the executors: only predict.
 PREDICT_ONLY: Final = "none"
@@ -102,8 +102,8 @@ def replay(
 ) -> Report:
     """Predict and run every record again.
 
-    `executor`: "auto", the name of one as `open_executor` takes it, or "none" (predict only). `place`: the corpus directory, for
-    capabilities that it keeps.
+    `executor`: "auto" (the emulated CPU; the model for what ran on the model with a stored profile), the name of one as `open_executor` takes it,
+    or "none" (predict only). `place`: the corpus directory, for capabilities that it keeps.
     Raises EnvironmentUnusable where a named executor cannot be opened; with "auto" its records are only predicted.
     """
     start = time.perf_counter()
@@ -163,7 +163,10 @@ def _replay_on(capabilities: Capabilities, records: Sequence[_Record], executor:
         if fingerprint(real.capabilities()) == content:
             _run(Trial(real), records)
             return
-    elif executor != PREDICT_ONLY and content in _profiles():
+    elif executor == MODEL or (executor == "auto" and content in _profiles() and records[0].processor.executor.startswith(f"{MODEL} ")):
+        _run(Trial(ModelExecutor(capabilities, known_good(capabilities))), records)
+        return
+    elif executor != PREDICT_ONLY and _profiles().get(content) in emulated_names():
         try:
             with open_executor(executor, cpu=_profiles()[content]) as opened:
                 if fingerprint(opened.capabilities()) == content:

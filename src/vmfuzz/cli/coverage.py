@@ -17,7 +17,7 @@ from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.store import Store, has_campaign
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.cli.console import Output
-from vmfuzz.cli.places import open_stored
+from vmfuzz.cli.places import executor_options, open_stored
 from vmfuzz.cli.progress import progress_display
 from vmfuzz.cli.run import Count
 from vmfuzz.errors import EXIT_AGREEMENT, UsageError
@@ -42,11 +42,11 @@ class _Row:
 @click.option(
     "-n", "--iterations", type=Count(), default="1M", show_default=True, help="Without DIRECTORY: candidates of the campaign to run."
 )
-@click.option("--cpu", help="Without DIRECTORY: CPU model of the emulated executor.")
+@executor_options
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Without DIRECTORY: seed of the campaign.")
 @click.option("--list", "listed", is_flag=True, help="Also list each atom never seen deciding and each boundary value never tried.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
-def coverage(directory: Path | None, iterations: int, cpu: str | None, seed: int, listed: bool, as_json: bool) -> None:
+def coverage(directory: Path | None, iterations: int, executor: str, cpu: str | None, seed: int, listed: bool, as_json: bool) -> None:
     """What has been seen, and what never.
 
     Looks at the campaign in DIRECTORY (vmfuzz run --directory DIRECTORY), or runs one. A check decides where it alone is violated and the
@@ -55,7 +55,7 @@ def coverage(directory: Path | None, iterations: int, cpu: str | None, seed: int
     part of a check's condition forgotten, or a constant or the position of a bit off by one: it would have shown where a processor with that error
     had done what the manual forbids. Many can never show, since other checks fail the entry alike.
     """
-    tally = _stored(directory) if directory is not None else _run(iterations, cpu, seed, as_json)
+    tally = _stored(directory) if directory is not None else _run(iterations, executor, cpu, seed, as_json)
     if as_json:
         click.echo(json.dumps(_as_json(tally), indent=1))
     else:
@@ -63,10 +63,10 @@ def coverage(directory: Path | None, iterations: int, cpu: str | None, seed: int
     raise SystemExit(EXIT_AGREEMENT)
 
 
-def _run(iterations: int, cpu: str | None, seed: int, quiet: bool) -> Tally:
-    with open_executor(cpu=cpu) as executor:
-        campaign = Campaign(executor, seed)
-        with progress_display(executor.name, iterations, quiet=quiet) as on_progress:
+def _run(iterations: int, executor: str, cpu: str | None, seed: int, quiet: bool) -> Tally:
+    with open_executor(executor, cpu=cpu) as opened:
+        campaign = Campaign(opened, seed)
+        with progress_display(opened.name, iterations, quiet=quiet) as on_progress:
             campaign.run(iterations, on_progress)
     return campaign.progress.tally
 

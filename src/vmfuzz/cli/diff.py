@@ -21,21 +21,20 @@ from vmfuzz.cli.console import Output, Seconds
 from vmfuzz.cli.places import entries_place, format_key
 from vmfuzz.cli.run import Count
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
-from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, REMOTE, Executor, open_executor
-from vmfuzz.execute.bochs import CPU_MODELS, DEFAULT_CPU
-from vmfuzz.execute.model_executor import ModelExecutor
-from vmfuzz.state.profiles import capabilities, known_good
+from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, MODEL, REMOTE, open_executor
+from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.state.profiles import processor_names
 
 _MOST_NAMES: Final = 5
 _MOST_ONLY: Final = 8
-#: The side that does what the model says.
-MODEL: Final = "model"
 
 
 @click.command()
 @click.argument("first")
 @click.argument("second")
-@click.option("--cpu", help="CPU model of emulated executors that are named without one. [default: corei7_skylake_x]")
+@click.option(
+    "--cpu", help="CPU model of emulated executors, and profile of the model, that are named without one. [default: corei7_skylake_x]"
+)
 @click.option("-n", "--iterations", type=Count(), default="1M", show_default=True, help="How many candidates to draw.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same candidates.")
 @click.option("--corpus", type=click.Path(path_type=Path), help="Run the entries of this corpus instead of drawing candidates.")
@@ -49,6 +48,7 @@ def diff(
     \b
     Each of the two is
       tigerlake                        an emulated CPU model (vmfuzz caps --list)
+      icelake                          a stored profile of a processor: the model stands in for it
       bochs, kvm, kmod, remote:COMMAND an executor
       model                            a processor that does what the manual says
       bochs@VENV/bin/python            the emulator of another environment
@@ -72,7 +72,7 @@ def diff(
             "to run its entries on two executors use --corpus, to run them again where they came from `vmfuzz replay`"
         )
     cases = [entry.case for entry in _entries(corpus)] if corpus is not None else None
-    with _open(one) as a, _open(two) as b:
+    with open_executor(one[0], cpu=one[1]) as a, open_executor(two[0], cpu=two[1]) as b:
         pairing = Pairing(a, b, seed)
         if cases is None:
             with _progress(quiet=as_json) as on_progress:
@@ -89,26 +89,19 @@ def _side(name: str, cpu: str | None) -> Path | tuple[str, str | None]:
     """What a name means: a directory of entries, or an executor and its CPU model."""
     if name in CPU_MODELS:
         return "bochs", name
+    if name in processor_names():
+        return MODEL, name
     if name.startswith(ELSEWHERE):
         python, colon, model = name.rpartition(":")
         return (python, model) if colon else (name, cpu)
-    if name == MODEL:
-        return name, cpu
     if name in EXECUTORS or name.startswith(REMOTE):
         return name, cpu if name != "kmod" and not name.startswith(REMOTE) else None
     if Path(name).exists():
         return Path(name)
     raise UsageError(
-        f"{name!r}: neither a CPU model (`vmfuzz caps --list`), an executor ({', '.join(EXECUTORS)}, {ELSEWHERE}PYTHON, {REMOTE}COMMAND), "
+        f"{name!r}: neither a CPU model or profile (`vmfuzz caps --list`), an executor ({', '.join(EXECUTORS)}, {ELSEWHERE}PYTHON, {REMOTE}COMMAND), "
         "nor a directory that exists"
     )
-
-
-def _open(side: tuple[str, str | None]) -> Executor:
-    if side[0] == MODEL:
-        known = capabilities(side[1] or DEFAULT_CPU)
-        return ModelExecutor(known, known_good(known))
-    return open_executor(side[0], cpu=side[1])
 
 
 def _entries(place: Path) -> list[Entry]:

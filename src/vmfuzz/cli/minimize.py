@@ -22,7 +22,7 @@ from vmfuzz.campaign.store import Store, has_campaign, stored_findings
 from vmfuzz.campaign.triage import Keep, Triage, entry_of, processor_of, repeats, settled
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.console import Output, Seconds
-from vmfuzz.cli.places import FINDINGS, cpu_of, find_entry, format_key, open_stored, place_option, resolved
+from vmfuzz.cli.places import FINDINGS, find_entry, format_key, open_stored, option_of, place_option, resolved
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UsageError
 from vmfuzz.execute.base import cpu_option, open_executor
 
@@ -66,7 +66,8 @@ def minimize(id: str | None, place: Path | None, seconds: float, executor: str) 
 def _one(id: str, place: Path | None, seconds: float, name: str) -> int:
     path, entry = find_entry(place, id)
     first = entry.main_result.processors[0]
-    with open_executor(name, cpu=cpu_option(name, cpu_of(first) if name == "auto" else first.name)) as executor, _step_line() as on_step:
+    option, cpu = option_of(first) if name == "auto" else (name, first.name)
+    with open_executor(option, cpu=cpu_option(option, cpu)) as executor, _step_line() as on_step:
         trial = Trial(executor)
         base = trial.base(entry.case.base)
         if fields := trial.lacking(entry.case):
@@ -105,7 +106,8 @@ def _recorded_on(entry: Entry, processors: Iterable[Processor]) -> Entry:
     """The entry with what the other processors do with its case; says which of them cannot be asked here."""
     for processor in processors:
         try:
-            with open_executor(cpu=cpu_of(processor)) as executor:
+            option, cpu = option_of(processor)
+            with open_executor(option, cpu=cpu) as executor:
                 trial = Trial(executor)
                 if fields := trial.lacking(entry.case):
                     click.echo(f"left out: {executor.name} lacks {', '.join(fields)}", err=True)

@@ -13,11 +13,11 @@ from vmfuzz.campaign.replay import capabilities_of
 from vmfuzz.campaign.store import has_campaign
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.errors import UsageError
-from vmfuzz.execute.base import Executor, cpu_option, open_executor
+from vmfuzz.execute.base import EXECUTORS, MODEL, Executor, cpu_option, open_executor
 from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.model.wording import format_operand
-from vmfuzz.state.profiles import capabilities, known_good, profile_names
+from vmfuzz.state.profiles import capabilities, emulated_names, known_good, profile_names
 
 #: The directory of a campaign's minimized findings.
 FINDINGS: Final = "findings"
@@ -31,6 +31,22 @@ def place_option(function: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Path(path_type=Path),
         help="A campaign's directory or a corpus. [default: the campaign in this directory, else ./corpus]",
     )(function)
+
+
+def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options --executor and --cpu of commands that run candidates."""
+    cpu = click.option(
+        "--cpu",
+        help="CPU model of the emulated executor (`vmfuzz caps --list`). [default: corei7_skylake_x] For model: any stored profile or capabilities "
+        "file. For kvm: narrow what it has to that profile.",
+    )
+    executor = click.option(
+        "--executor",
+        default="auto",
+        show_default=True,
+        help=f"What executes VMLAUNCH: {', '.join(EXECUTORS)}. model is the model itself in a processor's place: for processors that nobody has here.",
+    )
+    return executor(cpu(function))
 
 
 def resolved(place: Path | None) -> Path:
@@ -61,11 +77,16 @@ def open_stored(facts: dict[str, Any]) -> Executor:
     return open_executor(option, cpu=cpu_option(option, facts["cpu"]))
 
 
-def cpu_of(processor: Processor) -> str:
-    """The CPU model that stands for the processor; raises UsageError where no profile has its capabilities."""
-    for name in profile_names():
+def option_of(processor: Processor) -> tuple[str, str]:
+    """(executor, CPU model or profile) as `open_executor` takes them, to run again what the processor ran.
+
+    Raises UsageError where no emulated CPU model has its capabilities.
+    """
+    if processor.executor.startswith(f"{MODEL} ") and (processor.name in profile_names() or Path(processor.name).is_file()):
+        return MODEL, processor.name
+    for name in emulated_names():
         if fingerprint(capabilities(name)) == processor.capabilities and name in CPU_MODELS:
-            return name
+            return "auto", name
     raise UsageError(
         f"{processor.executor}: no emulated CPU here has its capabilities ({processor.capabilities}); name what executes: --executor"
     )

@@ -24,11 +24,12 @@ from vmfuzz.campaign.triage import Triage
 from vmfuzz.cli.console import Seconds
 from vmfuzz.cli.findings import print_lost
 from vmfuzz.cli.minimize import print_minimized, settle
+from vmfuzz.cli.places import executor_options
 from vmfuzz.cli.progress import progress_display
 from vmfuzz.cli.risk import risk_options, say_what_it_is
 from vmfuzz.cli.summary import print_summary
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError, VmfuzzError
-from vmfuzz.execute.base import EXECUTORS, cpu_option, open_executor
+from vmfuzz.execute.base import cpu_option, open_executor
 from vmfuzz.files import require_writable, write_text
 
 
@@ -53,11 +54,7 @@ class Count(click.ParamType[int]):
 
 @click.command()
 @click.option("-n", "--iterations", type=Count(), default="1M", show_default=True, help="How many candidates to run.")
-@click.option("--executor", default="auto", show_default=True, help=f"What executes VMLAUNCH: {', '.join(EXECUTORS)}.")
-@click.option(
-    "--cpu",
-    help="CPU model of the emulated executor (`vmfuzz caps --list`). [default: corei7_skylake_x] For kvm: narrow what it has to that.",
-)
+@executor_options
 @click.option(
     "--jobs", "-j", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes to run in; each has a seed of its own."
 )

@@ -15,6 +15,7 @@ from vmfuzz.campaign.corpus import save
 from vmfuzz.campaign.suite import NOT_FOUND, PAIR, UNREACHABLE, Pair, Suite, entries_of
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.console import Output
+from vmfuzz.cli.places import executor_options
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UnknownNameError
 from vmfuzz.execute.base import open_executor
 from vmfuzz.files import require_writable, write_text
@@ -23,10 +24,10 @@ from vmfuzz.model.checks import BY_ID
 
 @click.command()
 @click.argument("checks", nargs=-1)
-@click.option("--cpu", help="CPU model of the emulated executor (`vmfuzz caps --list`).")
+@executor_options
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Write the cases there as a corpus, with an index.")
 @click.option("--json", "as_json", is_flag=True, help="Print the index as JSON on standard output.")
-def suite(checks: tuple[str, ...], cpu: str | None, output: Path | None, as_json: bool) -> None:
+def suite(checks: tuple[str, ...], executor: str, cpu: str | None, output: Path | None, as_json: bool) -> None:
     """Make the complete suite: two cases for every atom of every check.
 
     An atom is a comparison or a bit in a check's condition. Its two cases differ in one field; in one the check is violated because of the atom,
@@ -40,15 +41,15 @@ def suite(checks: tuple[str, ...], cpu: str | None, output: Path | None, as_json
     index_file = None if output is None else output.with_name(f"{output.name}-index.json")
     if index_file is not None:
         require_writable(index_file)
-    with open_executor(cpu=cpu) as executor:
-        trial = Trial(executor)
+    with open_executor(executor, cpu=cpu) as opened:
+        trial = Trial(opened)
         maker = Suite(trial)
         atoms = maker.atoms(checks)
         columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json) as progress:
             pairs = [maker.pair(atom) for atom in progress.track(atoms, description="atoms")]
             entries = entries_of(trial, pairs)
-        name = executor.name
+        name = opened.name
     index = {"schema": "vmfuzz-suite-1", "executor": name, "atoms": [pair.to_json() for pair in pairs]}
     if output is not None and index_file is not None:
         for entry in entries.values():

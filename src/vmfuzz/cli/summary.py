@@ -14,6 +14,7 @@ from vmfuzz.campaign.compare import Verdict
 from vmfuzz.campaign.findings import Finding
 from vmfuzz.campaign.loop import Summary
 from vmfuzz.cli.console import Output
+from vmfuzz.execute.base import MODEL
 from vmfuzz.model.operands import operand_width
 
 _WORDS = {
@@ -40,6 +41,8 @@ def print_summary(summary: Summary, data: Mapping[str, Any]) -> None:
         f"{state} {tally.candidates:,} candidates on {summary.executor} in {progress.seconds:.1f} s "
         f"({progress.rate:,.0f}/s; seed {summary.seed})"
     )
+    if summary.executor.startswith(f"{MODEL} "):
+        console.print("this executor is the model itself: what agrees here says what candidates reach, and nothing about a processor")
     console.print(_verdicts(summary))
     console.print(_outcomes(summary))
     if summary.lacking:

@@ -11,6 +11,7 @@ from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.outcomes import Outcomes
 from vmfuzz.errors import UnknownNameError, UsageError
 from vmfuzz.state.batch import VmcsBatch
+from vmfuzz.state.profiles import capabilities_named, known_good, processor_names
 from vmfuzz.state.vmcs import Vmcs
 
 
@@ -48,7 +49,9 @@ class ReadsBack(Protocol):
 
 
 #: Names that `open_executor` takes.
-EXECUTORS: Final = ("auto", "bochs", "kvm", "kmod")
+EXECUTORS: Final = ("auto", "bochs", "kvm", "kmod", "model")
+#: The one that is the model itself in a processor's place; names of its processors begin so.
+MODEL: Final = "model"
 #: A name that begins so is the command that starts the agent of another machine: "remote:ssh root@target vmfuzz-agent".
 REMOTE: Final = "remote:"
 #: In the name of capabilities: between the processor's and that of the profile to which they were narrowed.
@@ -67,10 +70,12 @@ def lacking_fields(executor: Executor) -> tuple[str, ...]:
 
 
 def open_executor(name: str = "auto", cpu: str | None = None, **options: Any) -> Executor:
-    """Open an executor; `cpu` is the CPU model of an emulated one, for kvm a profile to whose capabilities KVM's are narrowed.
+    """Open an executor. `auto` is the emulated CPU: a real one has to be asked for.
 
-    `auto` is the emulated CPU: a real one has to be asked for.
-    Raises UnknownNameError (executor or CPU model) and EnvironmentUnusable (something is not installed, no device).
+    `cpu` is the CPU model of an emulated one; for kvm a profile to whose capabilities KVM's are narrowed; of `model`, which is the model itself
+    in a processor's place, any stored profile or a capabilities file.
+    Raises UnknownNameError (executor, CPU model or profile), UsageError (a profile that the executor cannot be) and EnvironmentUnusable
+    (something is not installed, no device).
     """
     if name.startswith(REMOTE):
         return _open_remote(name, cpu, options)
@@ -84,11 +89,19 @@ def open_executor(name: str = "auto", cpu: str | None = None, **options: Any) ->
         name, options = "bochs", {**options, "python": name.removeprefix(ELSEWHERE)}
     if name not in EXECUTORS:
         raise UnknownNameError("executor", name, EXECUTORS)
-    from vmfuzz.execute.bochs import (
-        DEFAULT_CPU,
-        BochsExecutor,
-    )  # an executor's needs are its own: import only what is opened
+    # an executor's needs are its own: import only what is opened
+    from vmfuzz.execute.bochs import DEFAULT_CPU, BochsExecutor
 
+    if name == MODEL:
+        from vmfuzz.execute.model_executor import ModelExecutor
+
+        known = capabilities_named(cpu or DEFAULT_CPU)
+        return ModelExecutor(known, known_good(known), **options)
+    if cpu in processor_names():
+        raise UsageError(
+            f"--cpu {cpu}: this is a stored profile of a processor, not an emulated CPU model, and no emulator here can be it; "
+            f"the model can: --executor model --cpu {cpu}"
+        )
     return BochsExecutor(cpu or DEFAULT_CPU, **options)
 
 

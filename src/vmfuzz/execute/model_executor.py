@@ -1,4 +1,4 @@
-"""An executor that answers from the model itself: for tests, benchmarks, and as a processor with planted errors."""
+"""The executor `model`: the model itself in a processor's place, for processors that nobody has here, and as one with planted errors."""
 
 from __future__ import annotations
 

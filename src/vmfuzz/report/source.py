@@ -13,7 +13,7 @@ from vmfuzz.campaign.corpus import entry_files, from_json, load_all, to_json
 from vmfuzz.campaign.loop import Campaign, Summary
 from vmfuzz.campaign.store import Store, has_campaign
 from vmfuzz.errors import UsageError
-from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.base import MODEL, open_executor
 
 SCHEMA: Final = "vmfuzz-summary-1"
 #: The summaries of a campaign on a cluster, one for each processor.
@@ -142,11 +142,12 @@ def _of_directory(directory: Path) -> dict[str, Any]:
         raise UsageError(f"{directory} is no campaign's directory; make one with: vmfuzz run --directory {directory}")
     with Store(directory) as store:
         facts = store.facts
-        if not str(facts.get("executor", "")).startswith("bochs "):
+        option = str(facts.get("executor", "")).split(" ")[0]
+        if option not in ("bochs", MODEL):
             raise UsageError(
                 f"{directory}: its campaign ran on {facts.get('executor')}, which this command does not start; give its summary: {_HOW}"
             )
-        with open_executor("bochs", cpu=facts["cpu"]) as executor:
+        with open_executor(option, cpu=facts["cpu"]) as executor:
             campaign = Campaign(executor, facts["seed"])
             store.attach(campaign, facts["wanted"], facts.get("jobs", 1))
             progress = campaign.progress
