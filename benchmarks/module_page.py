@@ -75,7 +75,8 @@ def _campaign(item: dict[str, Any]) -> str:
     compared = [item["equal"], item["different"]] if item["equal"] else ["", ""]
     cells = [*(f"{number:,}" for number in numbers), f"{rate:,.0f}", *(number and f"{number:,}" for number in compared)]
     release = item["kernel"].split("-")[0].split("+")[0]
-    return f"| {item['cpu']}, {release}, `{item['arguments']}`, {item['seed']} | {' | '.join(map(str, cells))} |"
+    risk = ", bold" if item.get("risk") == "bold" else ""
+    return f"| {item['cpu']}, {release}, `{item['arguments']}`, {item['seed']}{risk} | {' | '.join(map(str, cells))} |"
 
 
 def _sum(items: Iterable[dict[str, Any]], name: str) -> Counter[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from predicate_in_c import RawBatch
 
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.execute.bochs import BochsExecutor
@@ -57,6 +58,14 @@ def test_refused(bochs: BochsExecutor, changes: dict[str, int], word: str) -> No
 )
 def test_not_refused(bochs: BochsExecutor, changes: dict[str, int]) -> None:
     assert rule_of(bochs, bochs.known_good().replace(**changes)) is None
+
+
+def test_what_vmwrite_makes_of_a_value_is_judged(bochs: BochsExecutor) -> None:
+    """The processor drops the bits that guest_activity_state does not have: 1_0000_0003H is wait-for-SIPI."""
+    states = np.array([3, 1 << 32 | 3, 1 << 63 | 3, 1 << 32 | 1], np.uint64)
+    refusals = bochs.containment.refused(RawBatch(bochs.known_good(), {"guest_activity_state": states}))
+    said = [refusals.rules[number] if number >= 0 else None for number in refusals.rule.tolist()]
+    assert said == ["refused: the guest would not leave its activity state"] * 3 + [None]
 
 
 def test_guest_without_any_wall_is_refused(bochs: BochsExecutor) -> None:

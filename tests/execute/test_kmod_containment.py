@@ -288,6 +288,19 @@ def test_one_bit_too_many(rich: tuple[InC, KmodContainment, Vmcs], rule: int) ->
     assert assert_equal(c, python, VmcsBatch.of([candidate])).tolist() == [rule]
 
 
+@pytest.mark.parametrize("rule", [0, *BREAKS])
+def test_each_rule_judges_the_bits_that_a_field_has(rich: tuple[InC, KmodContainment, Vmcs], rule: int) -> None:
+    """Every narrow field that rules read with bits beyond its width, one bit a row: the rule stays what it was."""
+    c, python, known = rich
+    flips = {name: (known.get(name) or 0) ^ bits for name, bits in BREAKS.get(rule, {}).items()}
+    narrow = [name for name in c.names if FIELDS[name].width < 64 and known.get(name) is not None]
+    rows = [(name, bit) for name in narrow for bit in range(FIELDS[name].width, 64)]
+    columns = {name: np.full(len(rows), flips.get(name, known.get(name) or 0), np.uint64) for name in {*narrow, *flips}}
+    for row, (name, bit) in enumerate(rows):
+        columns[name][row] |= np.uint64(1 << bit)
+    assert set(assert_equal(c, python, RawBatch(known, columns)).tolist()) == {rule}
+
+
 @given(st.data())
 @settings(max_examples=200, deadline=None)
 def test_any_mixture_of_what_breaks_rules(rich: tuple[InC, KmodContainment, Vmcs], data: st.DataObject) -> None:
