@@ -9,13 +9,18 @@ the wire formats.
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 KMOD = ROOT / "kmod"
@@ -46,19 +51,30 @@ ENGINE_FLAGS = [
 ]
 
 
-def compiler() -> list[str]:
-    """The C compiler's command: $CC, else gcc or cc. Ends the build with one sentence when there is none."""
+def compiler() -> list[str] | None:
+    """The C compiler's command: $CC, else gcc or cc; None where there is none. Ends the build where $CC names one that is not there."""
     command = shlex.split(os.environ.get("CC", ""))
     for candidate in [command] if command else [["gcc"], ["cc"]]:
         if shutil.which(candidate[0]):
             return candidate
-    wanted = f"$CC = {command[0]}" if command else "gcc or cc"
-    raise SystemExit(f"vmfuzz: no C compiler found ({wanted}); install one, on Debian and Ubuntu with `apt-get install gcc libc6-dev`")
+    if command:
+        raise SystemExit(f"vmfuzz: the C compiler of $CC = {command[0]} was not found; name one that is there, or none")
+    return None
+
+
+def why_not_native() -> str | None:
+    """Why the native files cannot be built here, for people, or None where they can. Without them all works but the executors."""
+    here = f"{platform.system()} {platform.machine()}"
+    if here != "Linux x86_64":
+        return f"executors need Linux on x86-64, and this is {here}"
+    if compiler() is None:
+        return "no C compiler was found (gcc or cc): install one, on Debian and Ubuntu with `apt-get install gcc libc6-dev`, and then vmfuzz again"
+    return None
 
 
 def compile_c(arguments: list[str]) -> None:
     """Run the compiler; a failure ends the build, the compiler has said why."""
-    command = [*compiler(), *arguments]
+    command = [*(compiler() or ()), *arguments]
     print(shlex.join(command), flush=True)
     status = subprocess.call(command)
     if status:
@@ -99,16 +115,71 @@ class BuildNative(build_ext):
                 part.replace(into / name)
 
 
-setup(
-    ext_modules=[
-        Extension(
-            "vmfuzz.execute._native.bochs_platform",
-            sources=[str(path.relative_to(ROOT)) for path in (PLATFORM, KMOD / "engine.c", *AGENT)],
-            depends=[
-                *("kmod/engine.h", "kmod/engine_calls.h", "kmod/engine.ld", "kmod/vmfuzz_uapi.h"),
-                *(str((KVM / name).relative_to(ROOT)) for name in ("machine.h", "machine_calls.h")),
-            ],
-        )
-    ],
-    cmdclass={"build_ext": BuildNative},
-)
+class BuildPython(build_py):
+    """Adds what is not Python and lies elsewhere in the source tree: the corpus, the module's sources, and why there are no native files."""
+
+    def run(self) -> None:
+        """Copy the packages and, into a wheel, the rest; an editable install finds it in the source tree."""
+        super().run()
+        why_not = WHY_NOT_NATIVE
+        note = (ROOT / "src" if self.editable_mode else Path(self.build_lib)) / "vmfuzz" / "execute" / "_native" / "why-not.txt"
+        note.unlink(missing_ok=True)
+        if why_not is not None:
+            print(f"vmfuzz: built without executors: {why_not}", flush=True)
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(why_not + "\n", encoding="utf-8")
+        if not self.editable_mode:
+            for source, name in ((ROOT / "corpus", "corpus"), (KMOD, "kmod")):
+                shutil.copytree(source, Path(self.build_lib, "vmfuzz", "shipped", name), ignore=_NOT_SHIPPED, dirs_exist_ok=True)
+            shutil.copytree(KVM, Path(self.build_lib, "vmfuzz", "shipped", "kmod", "kvm"), ignore=_NOT_C, dirs_exist_ok=True)
+
+
+_NOT_C = shutil.ignore_patterns("*.py", "__pycache__")
+_NOT_SHIPPED = shutil.ignore_patterns("*.o", "*.ko", "*.mod", "*.mod.c", "*.cmd", ".*", "Module.symvers", "modules.order", "vmfuzz-agent")
+
+#: What a wheel that runs on any glibc system may need (PEP 600, as auditwheel's policies have it); ours needs no more than this.
+_LIBRARIES = {b"libc.so.6"}
+
+
+def manylinux(files: Iterable[Path]) -> str:
+    """The platform tag for programs and libraries: the newest symbol version of glibc that any of them needs, at least 2.17."""
+    minor = 17
+    for path in files:
+        content = path.read_bytes()
+        needed = set(re.findall(rb"\0(lib[\w+-]+\.so[.\d]*)(?=\0)", content))
+        if not needed <= _LIBRARIES:
+            raise SystemExit(f"vmfuzz: {path.name} needs {b', '.join(needed - _LIBRARIES).decode()}, which not every system has")
+        minor = max([minor, *(int(version) for version in re.findall(rb"\0GLIBC_2\.(\d+)", content))])
+    return f"manylinux_2_{minor}_x86_64"
+
+
+class Wheel(bdist_wheel):
+    """A wheel for every Python 3: what is native in it is no extension module."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """Pure where there are no native files, else that of the C library that they need."""
+        if WHY_NOT_NATIVE is not None:
+            return "py3", "none", "any"
+        native = Path(self.get_finalized_command("build_ext").build_lib, "vmfuzz", "execute", "_native")
+        files = [path for path in (native / "bochs_platform.so", native / "vmfuzz-agent") if path.exists()]
+        return "py3", "none", manylinux(files) if files else super().get_tag()[2]
+
+
+WHY_NOT_NATIVE = why_not_native()
+
+if __name__ == "__main__":
+    setup(
+        ext_modules=[]
+        if WHY_NOT_NATIVE
+        else [
+            Extension(
+                "vmfuzz.execute._native.bochs_platform",
+                sources=[str(path.relative_to(ROOT)) for path in (PLATFORM, KMOD / "engine.c", *AGENT)],
+                depends=[
+                    *("kmod/engine.h", "kmod/engine_calls.h", "kmod/engine.ld", "kmod/vmfuzz_uapi.h"),
+                    *(str((KVM / name).relative_to(ROOT)) for name in ("machine.h", "machine_calls.h")),
+                ],
+            )
+        ],
+        cmdclass={"build_ext": BuildNative, "build_py": BuildPython, "bdist_wheel": Wheel},
+    )

@@ -195,3 +195,9 @@ def test_licenses_are_there_and_named() -> None:
     assert "Apache License" in text_of(ROOT / "LICENSE")
     assert "GPL-2.0-only" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert (ROOT / "kmod" / "LICENSE").stat().st_size > 500
+
+
+def test_images_of_the_readme_are_shown_on_an_index_page_too() -> None:
+    # an index shows the README without the files beside it
+    for target in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)|<img[^>]+src=\"([^\"]+)\"", text_of(ROOT / "README.md")):
+        assert "".join(target).startswith("https://"), target

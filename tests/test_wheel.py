@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -45,6 +46,56 @@ def test_the_sdist_has_what_the_build_needs(built: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     needed = {"setup.py", "LICENSE", "kmod/LICENSE", "kmod/engine.c", "kmod/engine.h", "kmod/engine.ld", "README.md"}
     assert needed <= names, needed - names
+
+
+def test_the_sdist_has_all_that_the_repository_has(built: Path) -> None:
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    listed = run("git", "ls-files", cwd=ROOT).splitlines()
+    assert set(listed) - names == set()
+
+
+def test_the_wheel_is_for_every_python_and_every_glibc_that_it_runs_on(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    tag = re.fullmatch(r"vmfuzz-[\d.]+-py3-none-manylinux_2_(\d+)_x86_64\.whl", wheel.name)
+    assert tag is not None, wheel.name
+    run(sys.executable, "-m", "pip", "install", "--quiet", "auditwheel", cwd=built)
+    said = run(sys.executable, "-m", "auditwheel", "show", str(wheel), cwd=built)
+    assert f"manylinux_2_{tag[1]}_x86_64" in said, said
+
+
+def test_a_wheel_user_has_the_corpus_and_the_modules_sources(installed: Path, tmp_path: Path) -> None:
+    vmfuzz = str(installed / "vmfuzz")
+    assert " predicted only" in run(vmfuzz, "replay", "--executor", "none", cwd=tmp_path)
+    run(vmfuzz, "kmod-source", "module", cwd=tmp_path)
+    assert (tmp_path / "module" / "main.c").read_text() == (ROOT / "kmod" / "main.c").read_text()
+    run("make", "-C", "module", "agent", cwd=tmp_path)
+    assert (
+        "is not empty"
+        in subprocess.run([vmfuzz, "kmod-source", "module"], cwd=tmp_path, capture_output=True, text=True, check=False).stderr
+    )
+
+
+def test_without_a_compiler_all_but_the_executors_is_installed(built: Path, tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "python3").symlink_to(sys.executable)
+    (sdist,) = built.glob("*.tar.gz")
+    environment = {**{name: value for name, value in os.environ.items() if name != "CC"}, "PATH": str(programs)}
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", str(tmp_path), str(sdist)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    run(sys.executable, "-m", "venv", "empty", cwd=tmp_path)
+    run("empty/bin/pip", "install", "--quiet", str(wheel), "pytest", "pytest-timeout", cwd=tmp_path)
+    tests = ["empty/bin/python", "-m", "pytest", "--noconftest", "-c", os.devnull, str(ROOT / "tests" / "test_elsewhere.py")]
+    elsewhere = {**os.environ, "VMFUZZ_ELSEWHERE": "1"}
+    done = subprocess.run(tests, cwd=tmp_path, env=elsewhere, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    said = subprocess.run(["empty/bin/vmfuzz", "doctor"], cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+    assert "no C compiler was found (gcc or cc)" in " ".join(said.split())
 
 
 def test_the_wheel_works_in_an_empty_environment(installed: Path, tmp_path: Path) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from vmfuzz.errors import EnvironmentUnusable, UsageError
 
@@ -15,6 +14,7 @@ _FILE: Final = "campaign.lock"
 
 def at_work(directory: Path) -> bool:
     """Whether a campaign is at work in the directory."""
+    fcntl = _locks()
     try:
         lock = os.open(directory / _FILE, os.O_RDONLY)
     except OSError:
@@ -28,8 +28,18 @@ def at_work(directory: Path) -> bool:
     return False
 
 
+def _locks() -> Any:
+    """The module fcntl; raises EnvironmentUnusable on a system that has none."""
+    try:
+        import fcntl
+    except ImportError:
+        raise EnvironmentUnusable("a campaign's directory needs the file locks of Linux or another Unix; leave out --directory") from None
+    return fcntl
+
+
 def locked(directory: Path) -> int:
     """The file descriptor of the directory's lock, which the system releases when the process ends, however it ends."""
+    fcntl = _locks()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = os.open(directory / _FILE, os.O_RDWR | os.O_CREAT, 0o644)

@@ -26,7 +26,7 @@ def export(id: str, form: str | None, output: Path | None, place: Path | None) -
         raise UsageError(f"say which form: {', '.join('--' + name for name in FORMATS)}")
     if output is not None:
         require_writable(output)
-    path, entry = find_entry(place, id)
+    path, entry = find_entry(place, id, to_read=True)
     text = export_entry(entry, stand_in(path, entry), form)
     if output is None:
         sys.stdout.write(text)

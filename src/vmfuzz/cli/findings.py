@@ -25,7 +25,7 @@ from vmfuzz.cli.places import entries_place, format_key, resolved
 @click.option("--json", "as_json", is_flag=True, help="Print whole entries as JSON.")
 def findings(place: Path | None, verdict: str | None, as_json: bool) -> None:
     """List findings: of the campaign in the directory PLACE, or the entries of the corpus PLACE (by default: what is here)."""
-    place = resolved(place)
+    place = resolved(place, to_read=True)
     entries: list[Entry] = []
     if not has_campaign(place) or entries_place(place).is_dir():
         entries = [entry for _, entry in load_all(entry_files(entries_place(place)))]

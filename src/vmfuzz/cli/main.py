@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "caps": ("vmfuzz.cli.caps", "caps"),
     "fields": ("vmfuzz.cli.fields", "fields"),
     "checks": ("vmfuzz.cli.checks", "checks"),
+    "kmod-source": ("vmfuzz.cli.kmod_source", "kmod_source"),
     "doctor": ("vmfuzz.cli.doctor", "doctor"),
 }
 

@@ -12,6 +12,7 @@ from vmfuzz.campaign.corpus import CAPABILITIES, Entry, Processor, find, fingerp
 from vmfuzz.campaign.replay import capabilities_of
 from vmfuzz.campaign.store import has_campaign
 from vmfuzz.campaign.trial import Trial
+from vmfuzz.cli.shipped import shipped
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import EXECUTORS, MODEL, Executor, cpu_option, open_executor
 from vmfuzz.execute.bochs import CPU_MODELS
@@ -49,10 +50,12 @@ def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return executor(cpu(function))
 
 
-def resolved(place: Path | None) -> Path:
-    """The place that is meant; raises UsageError where none is named and none is here."""
+def resolved(place: Path | None, to_read: bool = False) -> Path:
+    """The place that is meant; one that is only read may be vmfuzz's own corpus. Raises UsageError where none is named and none is here."""
     if place is None:
         place = Path() if has_campaign(Path()) else Path("corpus")
+        if not place.exists() and to_read:
+            return shipped("corpus")
         if not place.exists():
             raise UsageError("there is no campaign and no corpus in this directory; name one: --corpus DIR")
     return place
@@ -63,9 +66,9 @@ def entries_place(place: Path) -> Path:
     return place / FINDINGS if has_campaign(place) else place
 
 
-def find_entry(place: Path | None, id: str) -> tuple[Path, Entry]:
-    """The entry whose id begins with `id`."""
-    place = resolved(place)
+def find_entry(place: Path | None, id: str, to_read: bool = False) -> tuple[Path, Entry]:
+    """The entry whose id begins with `id`; `to_read` as for `resolved`."""
+    place = resolved(place, to_read)
     if has_campaign(place) and not (place / FINDINGS).is_dir():
         raise UsageError(f"{place}: its findings are not minimized yet; `vmfuzz minimize --corpus {place}` does it")
     return find(entries_place(place), id)

@@ -34,7 +34,7 @@ _EXECUTORS: Final = (*EXECUTORS, PREDICT_ONLY)
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write a JUnit XML report here.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on standard output.")
 def replay(place: Path | None, executor: str, junit: Path | None, as_json: bool) -> None:
-    """Predict and run every entry of the corpus PLACE (a directory or one file; by default ./corpus) again.
+    """Predict and run every entry of the corpus PLACE (a directory or one file; by default ./corpus, else the one that comes with vmfuzz) again.
 
     Records of processors that no executor here has are only predicted, and counted so. Cases that set a field which the executor lacks do not run;
     they are counted too. Exit code 0: all as recorded; 1: something changed; 2: bad
@@ -42,7 +42,7 @@ def replay(place: Path | None, executor: str, junit: Path | None, as_json: bool)
     """
     if executor not in _EXECUTORS and not executor.startswith((REMOTE, ELSEWHERE)):
         raise UnknownNameError("executor", executor, _EXECUTORS)
-    place = entries_place(resolved(place))
+    place = entries_place(resolved(place, to_read=True))
     if junit is not None:
         require_writable(junit)
     report = replay_entries(load_all(entry_files(place)), executor, place)

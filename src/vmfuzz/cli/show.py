@@ -25,7 +25,7 @@ from vmfuzz.model.wording import sentence_with_values
 @click.option("--json", "as_json", is_flag=True, help="Print the entry as JSON.")
 def show(id: str, place: Path | None, as_json: bool) -> None:
     """Show the finding ID (or the beginning of its id): what differs, what the manual requires, what each processor did, and the edge."""
-    path, entry = find_entry(place, id)
+    path, entry = find_entry(place, id, to_read=True)
     if as_json:
         json.dump(to_json(entry), sys.stdout, indent=1)
         click.echo()

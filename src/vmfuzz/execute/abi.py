@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import cffi
 import numpy as np
 
 from vmfuzz.errors import EnvironmentUnusable
 
 NATIVE: Final = Path(__file__).parent / "_native"
 _BUILD_HINT: Final = "build it with `pip install -e .` (or `make`), which needs gcc and binutils"
+#: Where executors run.
+_HERE: Final = "Linux x86_64"
+#: Why the native files were not built when vmfuzz was installed (setup.py writes it).
+_WHY_NOT: Final = "why-not.txt"
+
+
+def require_platform() -> None:
+    """Raise EnvironmentUnusable where no executor can run, whatever is installed."""
+    here = f"{platform.system()} {platform.machine()}"
+    if here != _HERE:
+        raise EnvironmentUnusable(
+            f"executors need Linux on x86-64, and this is {here}; all that executes nothing works here: `vmfuzz check`, checks, fields, caps, "
+            "the Python interface"
+        )
 
 
 def native_file(name: str) -> Path:
     """Path of a file that the native build made; raises EnvironmentUnusable when it has not been built."""
+    require_platform()
     path = NATIVE / name
     if not path.is_file():
+        note = NATIVE / _WHY_NOT
+        if note.is_file():
+            why = note.read_text(encoding="utf-8").strip()
+            raise EnvironmentUnusable(f"the native part of vmfuzz is not built, since when it was installed {why}")
         raise EnvironmentUnusable(f"{path} does not exist: the native part of vmfuzz is not built; {_BUILD_HINT}")
     return path
 
@@ -32,6 +51,11 @@ class Headers:
     """C headers of ours, each of which may use what those before it declare."""
 
     def __init__(self, *names: str) -> None:
+        require_platform()
+        try:
+            import cffi
+        except ImportError:
+            raise EnvironmentUnusable("executors need cffi, which is not installed: pip install cffi") from None
         self._ffi = cffi.FFI()
         for name in names:
             text = native_file(name).read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vmfuzz.errors import VmfuzzError
+from vmfuzz.execute.abi import require_platform
 from vmfuzz.execute.base import open_executor
 from vmfuzz.execute.kmod_abi import kmod_constants, kmod_struct
 from vmfuzz.execute.kmod_device import DEVICE, LocalDevice, error_text
@@ -22,6 +23,10 @@ class Availability:
 
 def availability() -> list[Availability]:
     """Try every executor; the emulated one and KVM really enter their known-good VMCS."""
+    try:
+        require_platform()
+    except VmfuzzError as error:
+        return [Availability(name, False, str(error)) for name in ("bochs", "kvm", "kmod")]
     return [_entering("bochs", "emulated CPU"), _kvm(), _kmod()]
 
 

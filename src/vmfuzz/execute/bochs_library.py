@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Final
 
 from vmfuzz.errors import EnvironmentUnusable, UnknownNameError
+from vmfuzz.execute.abi import require_platform
 
 PACKAGE: Final = "bochscpu-python"
 #: The version that pyproject.toml pins.
@@ -102,6 +103,7 @@ def bochs_library(python: str | None = None) -> BochsLibrary:
                     f"{where} has {PACKAGE} {version}, of which vmfuzz does not know the layout; known: {', '.join(_KNOWN)}"
                 )
             return BochsLibrary(python, path, version, *_KNOWN[version])
+    require_platform()
     raise EnvironmentUnusable(
         f"the emulated CPU is not installed in {where}: the package {PACKAGE} was not found; "
         f"install it with `{'' if python == sys.executable else f'{python} -m '}pip install {PACKAGE}=={PINNED}` "

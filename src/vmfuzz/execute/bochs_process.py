@@ -22,7 +22,6 @@ from vmfuzz.execute.engine_executor import WorkerDied
 _POLL_SECONDS: Final = 0.05
 #: A worker that makes no progress and uses no processor time either waits for something; it is given up after so many seconds by the clock.
 _ASLEEP_SECONDS: Final = 600.0
-_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
 class BochsProcess:
@@ -144,7 +143,7 @@ class BochsProcess:
             fields = Path("/proc", str(self.pid), "stat").read_text(encoding="ascii").rpartition(")")[2].split()
         except OSError:
             return 0.0
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _obituary(self) -> str:
         assert self._process is not None

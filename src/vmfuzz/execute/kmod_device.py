@@ -7,7 +7,6 @@ is the structure, the results, and the words of the arena that are not 0 as pair
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import platform
 import shlex
@@ -152,6 +151,8 @@ class LocalDevice:
 
     def _ioctl(self, code: int, buffer: bytearray | memoryview) -> int:
         try:
+            import fcntl  # there is none on Windows
+
             fcntl.ioctl(self._file, code, buffer, True)
         except OSError as error:
             return error.errno or errno.EIO

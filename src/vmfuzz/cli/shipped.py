@@ -1,0 +1,27 @@
+"""What comes with vmfuzz and is not Python: the corpus and the kernel module's sources; in a wheel within the package, else in the source tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vmfuzz.errors import EnvironmentUnusable
+
+_PACKAGE = Path(__file__).parents[1]
+_SOURCE_TREE = Path(__file__).parents[3]
+
+
+def shipped(name: str) -> Path:
+    """The directory "corpus" or "kmod"; raises EnvironmentUnusable where vmfuzz was installed without it."""
+    for place in (_PACKAGE / "shipped" / name, _SOURCE_TREE / name):
+        if place.is_dir():
+            return place
+    raise EnvironmentUnusable(f"vmfuzz was installed without {name}/: install its wheel, or work in its source tree")
+
+
+def module_sources() -> dict[str, Path]:
+    """The files of which kernel module and agent are made, by their names in a directory of their own."""
+    place = shipped("kmod")
+    virtual = next(directory for directory in (place / "kvm", _PACKAGE / "execute" / "kvm") if directory.is_dir())
+    own = [path for pattern in ("*.c", "*.h", "*.ld", "Kbuild", "Makefile", "dkms.conf", "LICENSE") for path in place.glob(pattern)]
+    found = {path.name: path for path in own if not path.name.endswith(".mod.c")}
+    return found | {f"kvm/{path.name}": path for pattern in ("*.c", "*.h") for path in virtual.glob(pattern)}
