@@ -54,6 +54,30 @@ def test_the_page_fits_the_window_and_says_nothing_on_the_console(browser: Any, 
     assert len(tab.screenshot(full_page=True)) > 20_000
 
 
+ALL_MODELS = (Path(__file__).parents[2] / "docs" / "report" / "index.html").as_uri()
+#: What of a table or of the matrix lies beyond the box in which it would scroll, and column names that stand nowhere.
+CUT_OFF = """() => [...document.querySelectorAll('.scroll, #matrix')].filter(box => box.scrollWidth > box.clientWidth)
+    .map(box => (box.id || box.firstElementChild.id || box.firstElementChild.className) + ' ' + box.scrollWidth + ' in ' + box.clientWidth)"""
+NAMELESS = """() => [...document.querySelectorAll('#bars, .counts')].filter(table => table.getClientRects().length && !(
+    [...table.querySelectorAll('thead th.up span')].every(name => name.getClientRects().length) ||
+    [...table.querySelectorAll('tbody td[data-label]')].every(cell =>
+        getComputedStyle(cell, '::before').content === JSON.stringify(cell.dataset.label)))).map(table => table.id || table.className)"""
+
+
+@pytest.mark.parametrize("width", [390, 600, 768, 1024, 1280, 1440, 1700, 1920])
+@pytest.mark.parametrize("models", ["three", "all"])
+def test_no_column_is_cut_off_and_every_column_has_its_name(browser: Any, address: str, models: str, width: int) -> None:
+    tab, _ = opened(browser, ALL_MODELS if models == "all" else address, width)
+    tab.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+    assert tab.evaluate(CUT_OFF) == []
+    assert tab.evaluate(NAMELESS) == []
+    names = tab.locator("#matrix thead th.up span")
+    assert all(name.is_visible() for name in names.all())
+    assert "per second" in tab.locator("#runs").inner_text() or "per second" in tab.evaluate(
+        "getComputedStyle(document.querySelector('#runs td:nth-child(5)'), '::before').content"
+    )
+
+
 def test_the_matrix_is_there_and_its_header_stays(browser: Any, address: str) -> None:
     tab, _ = opened(browser, address)
     assert tab.locator("#matrix tr.row").count() == len(CHECKS)

@@ -201,7 +201,7 @@ def _cells(part: Part) -> tuple[str, ...]:
     return (
         part.processor.name,
         f"candidates: {progress.tally.candidates:,}",
-        f"a second: {progress.rate:,.0f}",
+        f"per second: {progress.rate:,.0f}",
         f"checks decided: {decided}/{len(progress.tally.decided)}",
         f"findings: {len(progress.findings.by_id)}",
         f"pieces: {len(part.results)}/{len(part.shares)}",
