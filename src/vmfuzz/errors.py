@@ -10,7 +10,7 @@
     └── ModelError (2)          a check or expression is declared wrongly (found when the model is imported)
 
 Exit codes of all commands: 0 agreement, 1 something found, 2 wrong usage or input, 3 environment unusable,
-4 stopped for the machine's safety, 5 nothing was tested.
+4 stopped for the machine's safety, 5 nothing was tested, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 3
 EXIT_SAFETY = 4
 EXIT_NOTHING_TESTED = 5
+#: after Ctrl-C; 143 after SIGTERM (vmfuzz/interrupts.py)
+EXIT_INTERRUPTED = 130
 
 
 class VmfuzzError(Exception):

@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -30,10 +30,10 @@ def _ended() -> Iterator[None]:
         STARTED.pop().kill()
 
 
-def start(*arguments: str, stdout: int = subprocess.PIPE, **options: object) -> subprocess.Popen[str]:
+def start(*arguments: str, stdout: int = subprocess.PIPE, before: Sequence[str] = (), **options: object) -> subprocess.Popen[str]:
     path = os.pathsep.join(filter(None, (str(SOURCE), os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*before, *COMMAND, *arguments],
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
@@ -67,32 +67,88 @@ def children_of_pid(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.mark.parametrize("whole_group", [False, True], ids=["to the process", "to its group as a terminal does"])
-def test_ctrl_c_ends_with_the_summary_and_leaves_no_worker(tmp_path: Path, whole_group: bool) -> None:
-    path = tmp_path / "summary.json"
-    process = start("run", "--iterations", "1g", "--summary", str(path), start_new_session=True)
+def family_of(process: subprocess.Popen[str]) -> list[int]:
+    """The children of a process and theirs."""
+    return [child for pid in children_of(process) for child in (pid, *children_of_pid(pid))]
+
+
+SIGNALS = {"Ctrl-C": (signal.SIGINT, 130), "SIGTERM": (signal.SIGTERM, 143)}
+
+
+@pytest.mark.parametrize(
+    ("name", "jobs", "to"),
+    [
+        ("Ctrl-C", "1", "the process"),
+        ("Ctrl-C", "1", "its group"),
+        ("Ctrl-C", "2", "its group"),
+        ("SIGTERM", "1", "the process"),
+        ("SIGTERM", "1", "its family"),
+        ("SIGTERM", "2", "its family"),
+    ],
+)
+def test_ctrl_c_and_sigterm_end_with_the_summary_and_leave_no_worker(tmp_path: Path, name: str, jobs: str, to: str) -> None:
+    """A terminal sends Ctrl-C to a process group; a service manager sends SIGTERM to every process of the service."""
+    path, (number, code) = tmp_path / "summary.json", SIGNALS[name]
+    process = start("run", "--iterations", "1g", "--jobs", jobs, "--summary", str(path), start_new_session=True)
     running_after(process)
-    workers = children_of(process)
+    workers = family_of(process)
     assert workers
-    if whole_group:
-        os.killpg(process.pid, signal.SIGINT)
+    if to == "its group":
+        os.killpg(process.pid, number)
     else:
-        process.send_signal(signal.SIGINT)
+        for pid in [*(workers if to == "its family" else ()), process.pid]:
+            os.kill(pid, number)
     output, errors = process.communicate()
     assert "Traceback" not in errors
-    assert output.startswith("stopped by Ctrl-C after ")
+    assert output.startswith(f"stopped by {name} after ")
     assert "processor and model agree" in output
     data = json.loads(path.read_text(encoding="utf-8"))
     assert data["stopped"] is True
     assert 0 < data["candidates"] < data["wanted"] == 10**9
-    assert process.returncode == (1 if data["findings"] else 0)
-    assert alive(workers) == []
+    assert data["findings"] == []
+    assert process.returncode == code
+    until(lambda: alive(workers) == [])
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize(
+    "arguments",
+    [["coverage", "-n", "1g"], ["diff", "model", "bochs", "-n", "1g"], ["suite"], ["replay", str(SOURCE.parent / "corpus")]],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_signal_ends_every_long_command_with_its_code(arguments: list[str], name: str) -> None:
+    process, (number, code) = start(*arguments), SIGNALS[name]
+    until(lambda: bool(children_of(process)), process)
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert "Aborted" not in errors
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_signal_during_the_imports_ends_the_command_without_a_word(name: str) -> None:
+    process, (number, code) = start("run", "--iterations", "1g"), SIGNALS[name]
+    until(lambda: "numpy" in Path(f"/proc/{process.pid}/maps").read_text(encoding="ascii", errors="replace"), process)
+    process.send_signal(number)
+    assert process.communicate() == ("", "")
+    assert process.returncode == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_a_script_ignores_stays_ignored(number: signal.Signals) -> None:
+    process = start("run", "--iterations", "5000", preexec_fn=lambda: signal.signal(number, signal.SIG_IGN))
+    until(lambda: bool(children_of(process)), process)
+    process.send_signal(number)
+    output, _ = process.communicate()
+    assert process.returncode == 0
+    assert output.startswith("ran 5,000 candidates")
 
 
 def test_jobs_end_when_their_campaign_is_killed_and_leave_its_directory(tmp_path: Path) -> None:
     process = start("run", "--iterations", "1g", "--jobs", "2", "--directory", str(tmp_path), start_new_session=True)
     until(lambda: all(ran_in(tmp_path / f"job-{job}") for job in range(2)), process)
-    descendants = [child for pid in children_of(process) for child in (pid, *children_of_pid(pid))]
+    descendants = family_of(process)
     process.kill()
     process.communicate()
     until(lambda: not alive(descendants))
@@ -131,13 +187,44 @@ def test_a_reader_that_goes_away_gives_no_traceback(arguments: list[str]) -> Non
     assert with_closed_output(*arguments)[1] == ""
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [*READABLE, *FOR_MACHINES],
-    ids=" ".join,
-)
-def test_a_reader_that_goes_away_is_not_something_found(arguments: list[str]) -> None:
-    assert with_closed_output(*arguments)[0] == 0
+#: Commands with their exit codes.
+ENDINGS = [
+    *((arguments, 0) for arguments in (*READABLE, *FOR_MACHINES)),
+    (["--help"], 0),
+    (["run", "-n", "400"], 0),
+    (["run", "-n", "400", "--json"], 0),
+    (["coverage", "-n", "400"], 0),
+    (["check", "0x80000021"], 1),
+    (["check"], 2),
+    (["diff", "model", "bochs", "-n", "3000", "--seed", "1", "--minimize-seconds", "0"], 1),
+    (["suite", "guest.gs.p"], 0),
+    (["replay", str(SOURCE.parent / "corpus" / "ambiguity.btf-not-loaded")], 0),
+    (["findings", str(SOURCE.parent / "corpus")], 0),
+    (["report", str(SOURCE.parent / "docs" / "report" / "summaries" / "tigerlake.json")], 0),
+    (["dump-code"], 0),
+    (["doctor"], 0),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code"), ENDINGS, ids=lambda value: " ".join(value) if isinstance(value, list) else str(value))
+def test_a_reader_that_goes_away_changes_no_exit_code(arguments: list[str], code: int) -> None:
+    if arguments != ["check"]:  # with nothing to read it has something to say
+        assert with_closed_output(*arguments)[0] == code
+
+
+@pytest.mark.parametrize(("arguments", "code"), ENDINGS, ids=lambda value: " ".join(value) if isinstance(value, list) else str(value))
+def test_closed_descriptors_change_no_exit_code(arguments: list[str], code: int) -> None:
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    assert start(*arguments, before=closed).wait(timeout=120) == code
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&-"])
+def test_any_descriptor_may_be_closed(closed: str) -> None:
+    process = start("run", "-n", "400", "--jobs", "2", before=["sh", "-c", f'exec "$@" {closed}', "sh"])
+    output, errors = process.communicate()
+    assert process.returncode == 0
+    assert ("ran 400 candidates" in output) == (">&-" not in closed.replace("2>&-", ""))
+    assert ("running 400 candidates" in errors) == ("2>&-" not in closed)
 
 
 needs_full_device = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -29,6 +30,7 @@ from vmfuzz.campaign.loop import Campaign, Summary
 from vmfuzz.campaign.store import is_emulated
 from vmfuzz.campaign.triage import Triage
 from vmfuzz.errors import EnvironmentUnusable
+from vmfuzz.interrupts import CTRL_C, cause_of
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -132,6 +134,7 @@ class ClusterRun:
         self.parts: list[Part] = []
         self.notes: list[str] = []
         self.stopping = False
+        self.stopped_by = CTRL_C
         self._running: dict[Future, _Task] = {}
         self._known: set[str] = set()
         self._unanswered: float | None = None
@@ -325,16 +328,26 @@ class ClusterRun:
             yield
             return
 
-        def note(_number: int, _frame: object) -> None:
-            if self.stopping:
-                raise KeyboardInterrupt
-            self.stopping = True
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-        before = signal.signal(signal.SIGINT, note)
+        def note(number: int, frame: FrameType | None) -> None:
+            handler = before[signal.Signals(number)]
+            try:
+                if callable(handler):
+                    handler(number, frame)
+            except KeyboardInterrupt as interrupt:
+                if self.stopping:
+                    raise
+                self.stopping, self.stopped_by = True, cause_of(interrupt)
+
+        for number, handler in before.items():
+            if callable(handler):  # a signal that is ignored stays so
+                signal.signal(number, note)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def submit(client: Client, worker: str, key: str, name: str, *arguments: Any) -> Future:

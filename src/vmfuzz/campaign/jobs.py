@@ -27,6 +27,7 @@ from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.errors import ExecutorError, VmfuzzError
 from vmfuzz.execute.base import open_executor
+from vmfuzz.interrupts import CTRL_C, cause_of, held
 
 #: Argument of prctl: the signal to get when the parent ends (linux/prctl.h).
 _PR_SET_PDEATHSIG: Final = 1
@@ -157,28 +158,33 @@ def run_jobs(
         store.attach(campaign, wanted, len(shares))
     latest: dict[int, dict[str, Any]] = {}
     done: dict[int, dict[str, Any]] = {}
-    for worker in workers:
-        worker.start()
+    stopped_by = CTRL_C
     try:
+        with held():  # Ctrl-C reaches the jobs through `stop` only
+            for worker in workers:
+                worker.start()
         while len(done) < len(shares):
             try:
                 _receive(channel, workers, latest, done)
                 if on_progress is not None and latest:
                     merge(campaign, wanted, latest.values())
                     on_progress(campaign.progress)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as interrupt:
+                stopped_by = cause_of(interrupt)
                 stop.set()
         summary = merge(campaign, wanted, [done[share.job] for share in shares])
         if store is not None:
             campaign.progress.findings.touched.update(campaign.progress.findings.by_id)
             store.ends(campaign, 0)
+        summary.stopped_by = stopped_by
         return summary
     except VmfuzzError:
         merge(campaign, wanted, latest.values())
         raise
     finally:
         for worker in workers:
-            worker.kill() if len(done) < len(shares) else worker.join()
+            if worker.pid is not None:
+                worker.kill() if len(done) < len(shares) else worker.join()
 
 
 def _receive(channel: Any, workers: list[Any], latest: dict[int, dict[str, Any]], done: dict[int, dict[str, Any]]) -> None:
@@ -200,8 +206,7 @@ def _receive(channel: Any, workers: list[Any], latest: dict[int, dict[str, Any]]
 
 
 def _work(share: Share, channel: Any, stop: Any) -> None:
-    """What the process of one share does; Ctrl-C reaches it through `stop` only."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """What the process of one share does."""
     _end_with_parent()
     try:
         result = run_share(share, lambda data: channel.put((share.job, "report", data)), stop.is_set)

@@ -22,6 +22,7 @@ from vmfuzz.execute.base import Executor, lacking_fields
 from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.families import FAMILY_SIZE, FamilyPlan, generator_of
 from vmfuzz.generate.schedule import Schedule
+from vmfuzz.interrupts import CTRL_C, cause_of
 from vmfuzz.model.known_deviations import deviations_of
 from vmfuzz.model.predict import Model, model_of
 from vmfuzz.state.batch import VmcsBatch
@@ -63,6 +64,8 @@ class Summary:
     error: str | None = None
     #: fields that the capabilities promise and VMWRITE did not take at capture: no candidate has them
     lacking: tuple[str, ...] = ()
+    #: what stopped it, if something did
+    stopped_by: str = CTRL_C
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for machines; its keys are stable."""
@@ -142,22 +145,22 @@ class Campaign:
         progress.wanted = iterations
         position = store.attach(self, iterations) if store is not None else Position()
         start = time.perf_counter() - progress.seconds
-        stopped = False
+        stopped_by = None
         try:
             while progress.tally.candidates < iterations:
                 self._chunk(position, iterations, start, on_progress, store)
                 position = Position(position.chunk + 1)
-        except KeyboardInterrupt:
-            stopped = True
+        except KeyboardInterrupt as interrupt:
+            stopped_by = cause_of(interrupt)
             if store is not None and not self._executing:
                 store.breaks_off()
         progress.seconds = time.perf_counter() - start
-        return self.summary(stopped)
+        return self.summary(stopped_by is not None, stopped_by=stopped_by or CTRL_C)
 
-    def summary(self, stopped: bool, error: str | None = None) -> Summary:
+    def summary(self, stopped: bool, error: str | None = None, stopped_by: str = CTRL_C) -> Summary:
         """The result so far; `error` says why the campaign could not go on."""
         bases, lacking = tuple(sorted(self.bases_used)), lacking_fields(self.executor)
-        return Summary(self.executor.name, self.seed, self.progress, stopped, bases, error, lacking)
+        return Summary(self.executor.name, self.seed, self.progress, stopped, bases, error, lacking, stopped_by)
 
     def _chunk(
         self, position: Position, iterations: int, start: float, on_progress: Callable[[Progress], None] | None, store: Store | None

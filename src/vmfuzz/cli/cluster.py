@@ -26,6 +26,7 @@ from vmfuzz.cli.places import FINDINGS
 from vmfuzz.cli.run import as_data, exit_code, put_out
 from vmfuzz.cli.summary import print_summary
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_ENVIRONMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
+from vmfuzz.interrupts import SIGTERM
 from vmfuzz.report.source import SEVERAL
 
 #: Seconds between two lines where there is no terminal, and between two pictures where there is one.
@@ -78,13 +79,15 @@ def run_on_cluster(context: click.Context) -> int:
         with _display(cluster, quiet=options["as_json"]) as on_progress:
             cluster.run(on_progress)
         summaries = [part.merged(stopped=cluster.stopping and bool(part.waiting)) for part in cluster.parts]
+        for summary in summaries:
+            summary.stopped_by = cluster.stopped_by
         if store is not None:
             for part in cluster.parts:
                 store.ends(part)
         found = sum(len(part.campaign.progress.findings.by_id) for part in cluster.parts)
         if found and options["minimize_seconds"] and not options["as_json"]:
             click.echo(f"minimizing {found} findings on the workers, for {options['minimize_seconds']:g} s at most", err=True)
-        triages = cluster.minimize(options["minimize_seconds"])
+        triages = cluster.minimize(0.0 if cluster.stopped_by == SIGTERM else options["minimize_seconds"])
         places = [None if store is None else store.places[part.processor.key] for part in cluster.parts]
     for part, place, triaged in zip(cluster.parts, places, triages, strict=True):
         if place is not None:

@@ -1,9 +1,9 @@
-"""Standard output for people: rich's console, but a closed pipe is an exception that the command group handles; and a time as an option."""
+"""Standard output for people: rich's console, and a time as an option."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from rich.console import Console
@@ -25,7 +25,3 @@ class Output(Console):
 
     def __init__(self) -> None:
         super().__init__(highlight=False)
-
-    def on_broken_pipe(self) -> NoReturn:
-        """The reader is gone (`vmfuzz checks | head`); rich would end the process with status 1, which means findings here."""
-        raise BrokenPipeError

@@ -20,7 +20,7 @@ from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import executor_options, open_stored
 from vmfuzz.cli.progress import progress_display
 from vmfuzz.cli.run import Count
-from vmfuzz.errors import EXIT_AGREEMENT, UsageError
+from vmfuzz.errors import EXIT_AGREEMENT, EXIT_NOTHING_TESTED, UsageError
 from vmfuzz.execute.base import open_executor
 from vmfuzz.model.operands import operand_width
 
@@ -53,14 +53,14 @@ def coverage(directory: Path | None, iterations: int, executor: str, cpu: str | 
     processor fails the entry; an atom (a comparison or a bit of a check's condition) decides where the check's truth hangs on it and the
     outcome on the check, once violated and once satisfied; a boundary value is one that the check's constants give a field. A small error is a
     part of a check's condition forgotten, or a constant or the position of a bit off by one: it would have shown where a processor with that error
-    had done what the manual forbids. Many can never show, since other checks fail the entry alike.
+    had done what the manual forbids. Many can never show, since other checks fail the entry alike. Exit code 0; 5 where nothing was executed.
     """
     tally = _stored(directory) if directory is not None else _run(iterations, executor, cpu, seed, as_json)
     if as_json:
         click.echo(json.dumps(_as_json(tally), indent=1))
     else:
         _print(tally, listed)
-    raise SystemExit(EXIT_AGREEMENT)
+    raise SystemExit(EXIT_AGREEMENT if tally.executed else EXIT_NOTHING_TESTED)
 
 
 def _run(iterations: int, executor: str, cpu: str | None, seed: int, quiet: bool) -> Tally:

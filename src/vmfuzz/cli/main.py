@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import sys
 from importlib import import_module
 from typing import Any, Final
@@ -12,7 +11,9 @@ from typing import Any, Final
 import click
 
 from vmfuzz import __version__
-from vmfuzz.errors import EXIT_ENVIRONMENT, VmfuzzError
+from vmfuzz.cli.streams import patient_streams, to_nowhere
+from vmfuzz.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_NOTHING_TESTED, VmfuzzError
+from vmfuzz.interrupts import cause_of, ending_at_once, listening
 
 #: Commands by name: module and function; a module is imported only when its command is used or listed.
 COMMANDS: Final = {
@@ -54,7 +55,8 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, function = COMMANDS[cmd_name]
-        command: click.Command = getattr(import_module(module), function)
+        with ending_at_once():
+            command: click.Command = getattr(import_module(module), function)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -64,26 +66,36 @@ class Commands(click.Group):
         except VmfuzzError as error:
             click.echo(f"vmfuzz: {error}", err=True)
             ctx.exit(error.exit_code)
-        except BrokenPipeError:
-            _silence()
-            ctx.exit(0)
+        except KeyboardInterrupt as interrupt:
+            click.echo(f"vmfuzz: stopped by {cause_of(interrupt)}", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+        except click.Abort:  # a question was answered with no, or not at all
+            click.echo("vmfuzz: not confirmed; nothing was run", err=True)
+            ctx.exit(EXIT_NOTHING_TESTED)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """As click's; standard output that cannot be written (a full disk) ends the command with one sentence and exit code 3."""
-        try:
+        """As click's; after Ctrl-C or SIGTERM the exit code says so, whatever the command's own is.
+
+        Standard output that cannot be written (a full disk) ends the command with one sentence and exit code 3.
+        """
+        with patient_streams(), listening() as heard:
             try:
-                return super().main(*args, **kwargs)
-            finally:
-                if sys.stdout is not None:
-                    sys.stdout.flush()  # what fails at the interpreter's end would be reported by the interpreter
-        except BrokenPipeError:
-            _silence()
-            sys.exit(0)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                click.echo(f"vmfuzz: {_failed(error)}; what the command had to say is not complete", err=True)
-            _silence()
-            sys.exit(EXIT_ENVIRONMENT)
+                try:
+                    return super().main(*args, **kwargs)
+                finally:
+                    if sys.stdout is not None:
+                        sys.stdout.flush()  # what fails at the interpreter's end would be reported by the interpreter
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    click.echo(f"vmfuzz: {_failed(error)}; what the command had to say is not complete", err=True)
+                _silence()
+                sys.exit(EXIT_ENVIRONMENT)
+            except KeyboardInterrupt:
+                sys.exit(heard.exit_code or EXIT_INTERRUPTED)
+            except SystemExit:
+                if heard.exit_code is not None:
+                    sys.exit(heard.exit_code)
+                raise
 
 
 def _failed(error: OSError) -> str:
@@ -95,9 +107,9 @@ def _failed(error: OSError) -> str:
 
 
 def _silence() -> None:
-    """Nobody takes our output (`vmfuzz checks | head`, a full disk): nothing is left to say, not even at the interpreter's end."""
+    """Nobody takes our output (a full disk): nothing is left to say, not even at the interpreter's end."""
     with contextlib.suppress(OSError, ValueError):  # standard output need not be a file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        to_nowhere(sys.stdout.fileno())
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -119,5 +131,5 @@ def main() -> None:
     vmfuzz checks guest.gs.s                   what does the manual require?
 
     Exit codes: 0 agreement, 1 something found, 2 wrong usage or input, 3 environment unusable, 4 stopped for the machine's safety, 5 nothing
-    was tested.
+    was tested, 130 stopped by Ctrl-C, 143 by SIGTERM.
     """

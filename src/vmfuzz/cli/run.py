@@ -31,6 +31,7 @@ from vmfuzz.cli.summary import print_summary
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError, VmfuzzError
 from vmfuzz.execute.base import cpu_option, open_executor
 from vmfuzz.files import require_writable, write_text
+from vmfuzz.interrupts import SIGTERM
 
 
 class Count(click.ParamType[int]):
@@ -138,7 +139,9 @@ def run(
                 summary, failure = _ran(campaign, lambda: _go(campaign, iterations, shares, on_progress, store))
             triaged = Triage()
             if failure is None:
-                failure = _failure_of(lambda: settle(campaign, minimize_seconds, triaged, store, quiet=as_json))
+                # whoever sends SIGTERM does not wait for long, and kills then
+                seconds = 0.0 if summary.stopped_by == SIGTERM else minimize_seconds
+                failure = _failure_of(lambda: settle(campaign, seconds, triaged, store, quiet=as_json))
     lost = stored_lost(directory) if directory is not None else []
     data = as_data(summary, triaged, lost)
     failure = _failure_of(lambda: put_out(data, as_json, summary_file)) or failure

@@ -36,7 +36,7 @@ def print_summary(summary: Summary, data: Mapping[str, Any]) -> None:
     """
     console = Output()
     progress, tally = summary.progress, summary.progress.tally
-    state = "ended by an error after" if summary.error else "stopped by Ctrl-C after" if summary.stopped else "ran"
+    state = "ended by an error after" if summary.error else f"stopped by {summary.stopped_by} after" if summary.stopped else "ran"
     console.print(
         f"{state} {tally.candidates:,} candidates on {summary.executor} in {progress.seconds:.1f} s "
         f"({progress.rate:,.0f}/s; seed {summary.seed})"

@@ -18,6 +18,7 @@ from vmfuzz.errors import ExecutorError
 from vmfuzz.execute.abi import constants, native_file, struct_dtype
 from vmfuzz.execute.bochs_library import BochsLibrary
 from vmfuzz.execute.engine_executor import WorkerDied
+from vmfuzz.interrupts import held
 
 _POLL_SECONDS: Final = 0.05
 #: A worker that makes no progress and uses no processor time either waits for something; it is given up after so many seconds by the clock.
@@ -75,23 +76,23 @@ class BochsProcess:
         self._stderr.seek(0)
         self._stderr.truncate()
         try:
-            self._process = subprocess.Popen(
-                [
-                    self._library.python,
-                    "-I",
-                    "-S",
-                    str(script),
-                    str(self._platform),
-                    str(self._library.path),
-                    *map(str, numbers),
-                ],
-                pass_fds=(self._fd, command_read, reply_write),
-                stdin=subprocess.DEVNULL,
-                stdout=self._stderr,
-                stderr=self._stderr,
-                # Ctrl-C in a terminal goes to the whole group; the worker ends when this process says so, or ends
-                process_group=0,
-            )
+            with held():  # the worker ends when this process says so, or ends
+                self._process = subprocess.Popen(
+                    [
+                        self._library.python,
+                        "-I",
+                        "-S",
+                        str(script),
+                        str(self._platform),
+                        str(self._library.path),
+                        *map(str, numbers),
+                    ],
+                    pass_fds=(self._fd, command_read, reply_write),
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._stderr,
+                    stderr=self._stderr,
+                    process_group=0,
+                )
         except OSError as error:
             raise ExecutorError(f"cannot start the worker process ({self._library.python}): {error.strerror}") from None
         finally:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError
 from vmfuzz.execute.kmod_abi import kmod_constants, kmod_dtype
+from vmfuzz.interrupts import held
 
 DEVICE: Final = Path("/dev/vmfuzz")
 _MODULE: Final = Path("/sys/module/vmfuzz")
@@ -201,7 +202,8 @@ class AgentDevice:
     def __init__(self, command: Sequence[str], *, process_group: int | None = None) -> None:
         self._command = tuple(command)
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=process_group)
+            with held():
+                self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=process_group)
         except OSError as error:
             raise EnvironmentUnusable(f"cannot start the agent ({shlex.join(command)}): {error.strerror}") from None
         self._answered = False
