@@ -27,7 +27,7 @@ from typing import Any, Final
 from agreement_page import agreement_page
 from checks_page import checks_page
 
-from vmfuzz.campaign.store import has_campaign
+from vmfuzz.campaign.stored import has_campaign
 from vmfuzz.cli.run import Count
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND
 from vmfuzz.execute.bochs import CPU_MODELS

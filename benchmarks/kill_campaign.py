@@ -27,7 +27,8 @@ from typing import Any
 
 from vmfuzz.campaign.corpus import Entry, load
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.campaign.store import DATABASE, Store, stored_findings
+from vmfuzz.campaign.store import Store
+from vmfuzz.campaign.stored import DATABASE, stored_findings
 from vmfuzz.campaign.triage import Triage
 from vmfuzz.cli.minimize import settle
 from vmfuzz.cli.places import FINDINGS

@@ -14,9 +14,11 @@ from click.testing import CliRunner
 
 from vmfuzz.arch.outcomes import Outcomes
 from vmfuzz.campaign import store as store_module
+from vmfuzz.campaign import stored as stored_module
 from vmfuzz.campaign.loop import Campaign, Progress
 from vmfuzz.campaign.lost import KIND, LostBatch, bisect_lost
-from vmfuzz.campaign.store import Store, stored_lost
+from vmfuzz.campaign.store import Store
+from vmfuzz.campaign.stored import stored_lost
 from vmfuzz.cli import places, run
 from vmfuzz.cli.main import main
 from vmfuzz.errors import UsageError
@@ -194,7 +196,8 @@ def test_it_is_seen_before_the_campaign_is_resumed_but_not_while_it_runs(tmp_pat
 
 def test_whether_this_machine_was_started_anew_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go_down(tmp_path, unique_value(DEADLY_ROWS[0]))
-    monkeypatch.setattr(store_module, "_boot", lambda: "another")
+    for module in (store_module, stored_module):
+        monkeypatch.setattr(module, "boot_id", lambda: "another")
     assert stored_lost(tmp_path)[0].restarted
     with Store(tmp_path) as store:
         store.attach(campaign(), 1)

@@ -10,16 +10,21 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from vmfuzz.campaign.loop import Campaign, Progress
-from vmfuzz.campaign.store import DATABASE, Store, has_campaign, stored_findings
+from vmfuzz.campaign.store import Store
+from vmfuzz.campaign.stored import DATABASE, has_campaign, restore_stored, stored_facts, stored_findings
 from vmfuzz.campaign.trial import Trial
+from vmfuzz.cli.main import main
 from vmfuzz.errors import EnvironmentUnusable, UsageError
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.model.checks import CHECKS
@@ -241,6 +246,153 @@ def test_what_is_no_campaign_is_refused(tmp_path: Path) -> None:
         Store(tmp_path)
     with pytest.raises(UsageError, match="cannot be read as a campaign"):
         stored_findings(tmp_path)
+
+
+def test_a_database_of_another_program_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as database:
+        database.execute("CREATE TABLE bookmarks (id INTEGER, title TEXT)")
+    before = (tmp_path / DATABASE).read_bytes()
+    with pytest.raises(UsageError, match=r"is not a campaign of vmfuzz, or is damaged \(it has the tables bookmarks"):
+        Store(tmp_path)
+    assert (tmp_path / DATABASE).read_bytes() == before
+
+
+#: SQL that damages a campaign's state, each in another way.
+DAMAGE = [
+    "DELETE FROM facts WHERE name = 'seed'",
+    "UPDATE facts SET value = 'null' WHERE name = 'wanted'",
+    "UPDATE facts SET value = '\"7\"' WHERE name = 'jobs'",
+    "UPDATE facts SET value = '\"vmfuzz-campaign-9\"' WHERE name = 'schema'",
+    "UPDATE facts SET value = '{' WHERE name = 'cpu'",
+    "UPDATE state SET data = '{}'",
+    "UPDATE state SET data = '[]'",
+    "UPDATE state SET data = 'null'",
+    "UPDATE state SET data = json_remove(data, '$.tally.violated')",
+    "UPDATE state SET data = json_set(data, '$.tally.decided', json('[1, 2]'))",
+    "UPDATE state SET data = json_set(data, '$.tally.candidates', 'many')",
+    "UPDATE state SET data = json_set(data, '$.tally.verdicts', json('[[\"NONSENSE\", 1]]'))",
+    "UPDATE state SET data = json_set(data, '$.tally.coverage', json('{}'))",
+    "UPDATE state SET data = json_set(data, '$.tally.coverage', 7)",
+    "UPDATE state SET data = json_set(data, '$.history', json('[1]'))",
+    "UPDATE state SET data = json_set(data, '$.seconds', json('null'))",
+    "UPDATE findings SET data = '{}'",
+    "UPDATE findings SET data = x'ff00'",
+    "UPDATE findings SET data = json_set(data, '$.examples', json('[]'))",
+    "UPDATE findings SET data = json_set(data, '$.actual', json('[99, 0, 0]'))",
+    "UPDATE findings SET data = json_set(data, '$.count', json('null'))",
+    "UPDATE chunk SET plans = '[{}]'",
+    "UPDATE chunk SET plans = json_set(plans, '$[0].base', 'no such base')",
+    "UPDATE chunk SET number = 'x'",
+    "DROP TABLE state",
+    "DROP TABLE findings",
+    "ALTER TABLE findings RENAME COLUMN data TO other",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_state_is_one_sentence(tmp_path: Path, damage: str) -> None:
+    with_findings(tmp_path, campaign())
+    with Store(tmp_path) as store:
+        made = campaign()
+        store.chunk(0, made.plan(0))
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as database:
+        database.execute(damage)
+        database.commit()
+
+    def resumed() -> None:
+        with Store(tmp_path) as store:
+            store.attach(campaign(), 64)
+
+    def sentence(look: Callable[[], object]) -> str | None:
+        try:
+            look()
+        except UsageError as error:
+            return str(error)
+        return None
+
+    looks: list[Callable[[], object]] = [lambda: restore_stored(tmp_path, campaign()), lambda: stored_findings(tmp_path), resumed]
+    sentences = [said for look in looks if (said := sentence(look)) is not None]
+    assert all(said.startswith(f"{tmp_path / DATABASE} ") for said in sentences)
+    tables = {"DROP TABLE state": 1, "DROP TABLE findings": 2, "UPDATE chunk": 1}
+    assert len(sentences) >= next((count for text, count in tables.items() if damage.startswith(text)), 2)
+
+
+def test_a_campaign_that_did_not_begin_is_not_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).touch()
+    for _ in range(2):  # an empty file, and one with tables only
+        result = CliRunner().invoke(main, ["run", "--resume", "--directory", str(tmp_path)])
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert result.stderr.endswith("its campaign has not begun, so there is nothing to go on with; leave out --resume to begin it\n")
+    for arguments in (["coverage", str(tmp_path)], ["report", str(tmp_path)], ["minimize", "--corpus", str(tmp_path)]):
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 2
+        assert f"its campaign has not begun; `vmfuzz run --directory {tmp_path}` begins it" in result.stderr
+    assert CliRunner().invoke(main, ["run", "-n", "10", "--directory", str(tmp_path)]).exit_code == 0
+
+
+def test_a_disk_that_was_full_at_the_start_does_not_say_to_resume(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        pages = store._database.execute("PRAGMA page_count").fetchone()[0]
+        store._database.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(EnvironmentUnusable, match=r"disk is full; make room or give the right to write, then start it again$"):
+            counted(campaign(), store=store)
+    assert stored_findings(tmp_path) == []
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_what_a_campaign_was_to_run_is_kept_before_it_runs(tmp_path: Path, jobs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fills up later must not cost the number that was wanted."""
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise EnvironmentUnusable("the disk is full")
+
+    monkeypatch.setattr("vmfuzz.campaign.store.Store.attach", full)
+    result = CliRunner().invoke(main, ["run", "-n", "12345", "--seed", "3", "--jobs", jobs, "--directory", str(tmp_path)])
+    assert result.exit_code == 3
+    facts = stored_facts(tmp_path)
+    assert (facts["wanted"], facts["seed"], facts["jobs"], facts["option"]) == (12345, 3, int(jobs), "auto")
+
+
+@pytest.mark.parametrize("arguments", [["--seed", "1"], ["--cpu", "tigerlake"], ["--jobs", "2"]], ids=" ".join)
+def test_nothing_is_said_to_run_before_a_refusal(tmp_path: Path, arguments: list[str]) -> None:
+    assert CliRunner().invoke(main, ["run", "-n", "10", "--directory", str(tmp_path)]).exit_code == 0
+    result = CliRunner().invoke(main, ["run", "--resume", "--directory", str(tmp_path), *arguments])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"vmfuzz: {tmp_path}: its campaign has another ")
+
+
+def test_a_place_for_findings_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "findings").write_text("in the way", encoding="utf-8")
+    result = CliRunner().invoke(main, ["run", "-n", "10", "--directory", str(tmp_path)])
+    assert result.exit_code == 3
+    assert f"{tmp_path}/findings is no directory that can be written" in result.stderr
+
+
+def test_coverage_and_report_read_where_nothing_can_be_written(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    command = [sys.executable, "-c", "from vmfuzz.cli.main import main; main()"]
+    assert subprocess.run([*command, "run", "-n", "500", "--directory", str(place)], check=False, capture_output=True).returncode == 0
+    before = unprivileged()
+    if before:
+        for path in (place, *place.iterdir()):
+            shutil.chown(path, 65534)
+    place.chmod(0o555)
+    done = {
+        each: subprocess.run([*before, *command, each, str(place)], capture_output=True, text=True, check=False)
+        for each in ("coverage", "report", "findings")
+    }
+    place.chmod(0o755)
+    assert {each: (ran.returncode, ran.stderr) for each, ran in done.items()} == dict.fromkeys(done, (0, ""))
+    assert done["coverage"].stdout.startswith("corei7_skylake_x: 500 candidates\n")
+    assert "500" in done["report"].stdout
+
+
+def test_a_campaign_can_be_read_while_it_is_at_work(tmp_path: Path) -> None:
+    assert CliRunner().invoke(main, ["run", "-n", "500", "--directory", str(tmp_path)]).exit_code == 0
+    with Store(tmp_path):
+        for arguments in (["coverage", str(tmp_path)], ["report", str(tmp_path)]):
+            assert CliRunner().invoke(main, arguments).exit_code == 0
 
 
 def test_another_seed_or_processor_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from patience import until
-from vmfuzz.campaign.store import DATABASE, Store
+from vmfuzz.campaign.store import Store
+from vmfuzz.campaign.stored import DATABASE
 
 SOURCE = Path(__file__).parents[2] / "src"
 COMMAND = [sys.executable, "-m", "vmfuzz"]
@@ -214,8 +215,9 @@ def test_a_reader_that_goes_away_changes_no_exit_code(arguments: list[str], code
 
 @pytest.mark.parametrize(("arguments", "code"), ENDINGS, ids=lambda value: " ".join(value) if isinstance(value, list) else str(value))
 def test_closed_descriptors_change_no_exit_code(arguments: list[str], code: int) -> None:
-    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
-    assert start(*arguments, before=closed).wait(timeout=120) == code
+    process = start(*arguments, before=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"])
+    assert process.communicate(timeout=120) == ("", "")
+    assert process.returncode == code
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&-"])

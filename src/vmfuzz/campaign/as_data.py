@@ -35,18 +35,19 @@ def _encoded(name: str, value: object) -> Any:
 
 
 def restore_tally(tally: Tally, data: dict[str, Any]) -> None:
-    """Give an empty tally of the same processor the counts."""
-    for name, value in data.items():
-        current = getattr(tally, name, None)
+    """Give an empty tally of the same processor the counts; raises KeyError, TypeError or ValueError where they are no counts of it."""
+    for name, current in vars(tally).items():
+        if name in ("model", "deviations"):
+            continue
+        value = data[name]
         if isinstance(current, np.ndarray):
             current[...] = np.asarray(value, current.dtype).reshape(current.shape)
         elif isinstance(current, Coverage):
             current.restore(value)
         elif isinstance(current, Counter):
-            names = Verdict.__members__ if name == "verdicts" else {}
-            current.update({names.get(key, key): number for key, number in value})
+            current.update({Verdict[key] if name == "verdicts" else key: int(number) for key, number in value})
         else:
-            setattr(tally, name, value)
+            setattr(tally, name, type(current)(value))
 
 
 def finding_data(finding: Finding) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def finding_from(data: dict[str, Any], bases: Bases) -> Finding:
     first, *others = examples
     signature = Signature(data["kind"], tuple(data["checks"]), data["outcome"], data["message"])
     predicted = frozenset(_outcome(outcome) for outcome in data["predicted"])
-    finding = Finding(signature, first.vmcs, first.base, first.base_name, predicted, _outcome(data["actual"]), data["count"])
+    finding = Finding(signature, first.vmcs, first.base, first.base_name, predicted, _outcome(data["actual"]), int(data["count"]))
     finding.others.update({frozenset(example.base.differences(example.vmcs)): example for example in others})
     return finding
 

@@ -27,7 +27,7 @@ from vmfuzz.campaign.cluster_members import FarProcessor, Key, first_line, membe
 from vmfuzz.campaign.corpus import from_json
 from vmfuzz.campaign.jobs import Share, merge, shares_of
 from vmfuzz.campaign.loop import Campaign, Summary
-from vmfuzz.campaign.store import is_emulated
+from vmfuzz.campaign.stored import is_emulated
 from vmfuzz.campaign.triage import Triage
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.interrupts import CTRL_C, cause_of

@@ -19,7 +19,8 @@ from vmfuzz.campaign.cluster import ClusterRun, Part
 from vmfuzz.campaign.cluster_members import connect
 from vmfuzz.campaign.cluster_store import ClusterStore, cluster_facts, is_cluster_directory, part_directories, write_facts
 from vmfuzz.campaign.loop import Summary
-from vmfuzz.campaign.store import Store, has_campaign
+from vmfuzz.campaign.store import Store
+from vmfuzz.campaign.stored import has_campaign
 from vmfuzz.campaign.triage import Triage
 from vmfuzz.cli.minimize import keeper, print_minimized
 from vmfuzz.cli.places import FINDINGS

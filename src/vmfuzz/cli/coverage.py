@@ -14,13 +14,13 @@ from rich.table import Table
 
 from vmfuzz.campaign.coverage import Coverage
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.campaign.store import Store, has_campaign
+from vmfuzz.campaign.stored import restore_stored, stored_facts
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import executor_options, open_stored
 from vmfuzz.cli.progress import progress_display
 from vmfuzz.cli.run import Count
-from vmfuzz.errors import EXIT_AGREEMENT, EXIT_NOTHING_TESTED, UsageError
+from vmfuzz.errors import EXIT_AGREEMENT, EXIT_NOTHING_TESTED
 from vmfuzz.execute.base import open_executor
 from vmfuzz.model.operands import operand_width
 
@@ -72,13 +72,10 @@ def _run(iterations: int, executor: str, cpu: str | None, seed: int, quiet: bool
 
 
 def _stored(directory: Path) -> Tally:
-    if not has_campaign(directory):
-        raise UsageError(f"{directory} is no campaign's directory; make one with: vmfuzz run --directory {directory}")
-    with Store(directory) as store:
-        facts = store.facts
-        with open_stored(facts) as executor:
-            campaign = Campaign(executor, facts["seed"])
-            store.attach(campaign, facts["wanted"], facts.get("jobs", 1))
+    facts = stored_facts(directory)
+    with open_stored(facts) as executor:
+        campaign = Campaign(executor, facts["seed"])
+        restore_stored(directory, campaign, facts["jobs"])
     return campaign.progress.tally
 
 

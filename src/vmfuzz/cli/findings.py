@@ -14,7 +14,7 @@ from rich.padding import Padding
 from vmfuzz.campaign.account import in_words, not_minimized
 from vmfuzz.campaign.corpus import Entry, entry_files, load_all, to_json
 from vmfuzz.campaign.lost import KIND, LostBatch
-from vmfuzz.campaign.store import has_campaign, stored_findings, stored_lost, stored_triage
+from vmfuzz.campaign.stored import has_campaign, stored_findings, stored_lost, stored_triage
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import entries_place, format_key, resolved
 

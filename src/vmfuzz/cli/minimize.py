@@ -18,7 +18,8 @@ from vmfuzz.campaign.findings import CRASH
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.minimize import Minimizer, Step, same_finding
 from vmfuzz.campaign.replay import keep_capabilities
-from vmfuzz.campaign.store import Store, has_campaign, stored_findings
+from vmfuzz.campaign.store import Store
+from vmfuzz.campaign.stored import has_campaign, stored_findings
 from vmfuzz.campaign.triage import Keep, Triage, entry_of, processor_of, repeats, settled
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.console import Output, Seconds
@@ -49,7 +50,7 @@ def minimize(id: str | None, place: Path | None, seconds: float, executor: str) 
     with Store(directory) as store:
         facts, triaged = store.facts, Triage()
         if not facts:
-            raise UsageError(f"{directory}: its campaign has not begun; `vmfuzz run --directory {directory} --resume` begins it")
+            raise UsageError(f"{directory}: its campaign has not begun; `vmfuzz run --directory {directory}` begins it")
         try:
             with open_stored(facts) as opened:
                 campaign = Campaign(opened, facts["seed"])

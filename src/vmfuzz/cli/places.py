@@ -10,7 +10,7 @@ import click
 
 from vmfuzz.campaign.corpus import CAPABILITIES, Entry, Processor, find, fingerprint
 from vmfuzz.campaign.replay import capabilities_of
-from vmfuzz.campaign.store import has_campaign
+from vmfuzz.campaign.stored import has_campaign
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.shipped import shipped
 from vmfuzz.errors import UsageError

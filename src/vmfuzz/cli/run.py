@@ -19,12 +19,13 @@ from vmfuzz.campaign.jobs import Share, run_jobs, shares_of
 from vmfuzz.campaign.loop import Campaign, Progress, Summary
 from vmfuzz.campaign.lost import LostBatch
 from vmfuzz.campaign.lost import bisect_lost as narrow
-from vmfuzz.campaign.store import Store, has_campaign, stored_lost
+from vmfuzz.campaign.store import Store
+from vmfuzz.campaign.stored import has_campaign, stored_lost
 from vmfuzz.campaign.triage import Triage
 from vmfuzz.cli.console import Seconds
 from vmfuzz.cli.findings import print_lost
 from vmfuzz.cli.minimize import print_minimized, settle
-from vmfuzz.cli.places import executor_options
+from vmfuzz.cli.places import FINDINGS, executor_options
 from vmfuzz.cli.progress import progress_display
 from vmfuzz.cli.risk import risk_options, say_what_it_is
 from vmfuzz.cli.summary import print_summary
@@ -132,6 +133,8 @@ def run(
         with open_executor(executor, cpu=cpu, **options) as opened:
             say_what_it_is(executor, opened)
             campaign = Campaign(opened, seed)
+            if store is not None:
+                store.begin(campaign, iterations, jobs)  # what it refuses is refused before anything is said to run
             if bisect_lost:
                 _bisect(campaign, store, jobs)
             with progress_display(opened.name, iterations, quiet=as_json) as on_progress:
@@ -242,8 +245,11 @@ def _store(directory: Path | None, resume: bool, bisect_lost: bool) -> Iterator[
     if resume and not has_campaign(directory):
         raise UsageError(f"{directory}: there is no campaign to go on with; leave out --resume to start one")
     with Store(directory) as store:
+        if resume and not store.facts:
+            raise UsageError(f"{directory}: its campaign has not begun, so there is nothing to go on with; leave out --resume to begin it")
         if store.facts and not resume:
             raise UsageError(f"{directory}: there is a campaign already; add --resume to go on with it, or use another directory")
+        require_writable(directory / FINDINGS / "*.json")
         yield store
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from vmfuzz.campaign.cluster_store import is_cluster_directory, part_directories
 from vmfuzz.campaign.corpus import entry_files, from_json, load_all, to_json
 from vmfuzz.campaign.loop import Campaign, Summary
-from vmfuzz.campaign.store import Store, has_campaign
+from vmfuzz.campaign.stored import restore_stored, stored_facts
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import MODEL, open_executor
 
@@ -138,22 +138,19 @@ def _short(value: object) -> str:
 
 def _of_directory(directory: Path) -> dict[str, Any]:
     """The summary of the campaign in a directory as it stands, with its minimized findings."""
-    if not has_campaign(directory):
-        raise UsageError(f"{directory} is no campaign's directory; make one with: vmfuzz run --directory {directory}")
-    with Store(directory) as store:
-        facts = store.facts
-        option = str(facts.get("executor", "")).split(" ")[0]
-        if option not in ("bochs", MODEL):
-            raise UsageError(
-                f"{directory}: its campaign ran on {facts.get('executor')}, which this command does not start; give its summary: {_HOW}"
-            )
-        with open_executor(option, cpu=facts["cpu"]) as executor:
-            campaign = Campaign(executor, facts["seed"])
-            store.attach(campaign, facts["wanted"], facts.get("jobs", 1))
-            progress = campaign.progress
-            progress.wanted = facts["wanted"]
-            stopped = progress.tally.candidates < progress.wanted
-            summary = Summary(executor.name, campaign.seed, progress, stopped, tuple(sorted(campaign.bases_used)))
+    facts = stored_facts(directory)
+    option = facts["executor"].split(" ")[0]
+    if option not in ("bochs", MODEL):
+        raise UsageError(
+            f"{directory}: its campaign ran on {facts['executor']}, which this command does not start; give its summary: {_HOW}"
+        )
+    with open_executor(option, cpu=facts["cpu"]) as executor:
+        campaign = Campaign(executor, facts["seed"])
+        restore_stored(directory, campaign, facts["jobs"])
+        progress = campaign.progress
+        progress.wanted = facts["wanted"]
+        stopped = progress.tally.candidates < progress.wanted
+        summary = Summary(executor.name, campaign.seed, progress, stopped, tuple(sorted(campaign.bases_used)))
     found = directory / _FINDINGS
     entries = [entry for _, entry in load_all(entry_files(found))] if found.is_dir() else []
     return {**summary.to_json(), "minimized": [to_json(entry) for entry in entries], **facts.get("triage", {})}
