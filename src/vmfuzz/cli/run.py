@@ -128,12 +128,11 @@ def run(
         if resume and store is not None:
             iterations, executor, cpu, seed, jobs = _as_stored(context, store.facts)
             options = risk_options(executor, risk, yes, jobs)
-        if store is not None:
-            store.option = executor
         with open_executor(executor, cpu=cpu, **options) as opened:
             say_what_it_is(executor, opened)
             campaign = Campaign(opened, seed)
             if store is not None:
+                store.option = executor
                 store.begin(campaign, iterations, jobs)  # what it refuses is refused before anything is said to run
             if bisect_lost:
                 _bisect(campaign, store, jobs)
@@ -142,9 +141,7 @@ def run(
                 summary, failure = _ran(campaign, lambda: _go(campaign, iterations, shares, on_progress, store))
             triaged = Triage()
             if failure is None:
-                # whoever sends SIGTERM does not wait for long, and kills then
-                seconds = 0.0 if summary.stopped_by == SIGTERM else minimize_seconds
-                failure = _failure_of(lambda: settle(campaign, seconds, triaged, store, quiet=as_json))
+                failure = _failure_of(lambda: settle(campaign, _time_left(summary, minimize_seconds), triaged, store, quiet=as_json))
     lost = stored_lost(directory) if directory is not None else []
     data = as_data(summary, triaged, lost)
     failure = _failure_of(lambda: put_out(data, as_json, summary_file)) or failure
@@ -170,6 +167,11 @@ def _ran(campaign: Campaign, step: Callable[[], Summary]) -> tuple[Summary, Vmfu
         if not campaign.progress.tally.candidates:
             raise
         return campaign.summary(stopped=True, error=str(error)), error
+
+
+def _time_left(summary: Summary, minimize_seconds: float) -> float:
+    """Seconds to minimize in: none after SIGTERM, since whoever sends it does not wait for long, and kills then."""
+    return 0.0 if summary.stopped_by == SIGTERM else minimize_seconds
 
 
 def _failure_of(step: Callable[[], None]) -> VmfuzzError | None:
