@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 KMOD: Final = Path(__file__).parents[2] / "kmod"
+#: All warnings of the kernel's build.
+BUILD_OPTIONS: Final = ("W=1",)
 KVM: Final = KMOD.parent / "src/vmfuzz/execute/kvm"
 
 
@@ -46,13 +48,30 @@ def modules_of(headers: Path) -> Path:
     return headers.parents[2] / "lib/modules" / release(headers)
 
 
-def build_module(folder: Path, kernel: Path) -> str:
-    """Build vmfuzz.ko in `folder` with all warnings, and with sparse where that is installed; returns what compiler and tools said."""
+def headers() -> list[Path]:
+    """Headers of all of Debian's kernels that are installed, whatever their flavour and with or without the kernel."""
+    return sorted(Path("/usr/src").glob("linux-headers-*-amd64"), key=_version)
+
+
+def copy_sources(folder: Path) -> None:
+    """Copy what the module is built of."""
     for name in ("*.c", "*.h", "Kbuild"):
         for path in KMOD.glob(name):
             shutil.copy(path, folder)
+
+
+def complaints(log: str) -> list[str]:
+    """The lines of a build's log that are warnings or errors."""
+    return [line for line in log.splitlines() if "warning" in line.lower() or "error" in line.lower()]
+
+
+def build_module(folder: Path, kernel: Path) -> str:
+    """Build vmfuzz.ko in `folder` with all warnings, and with sparse where that is installed; returns what compiler and tools said."""
+    copy_sources(folder)
     checks = ["C=2"] if shutil.which("sparse") else []
-    done = subprocess.run(["make", "-C", kernel, f"M={folder}", "W=1", *checks, "modules"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "-C", kernel, f"M={folder}", *BUILD_OPTIONS, *checks, "modules"], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise MachineError(f"the module does not build:\n{done.stdout}{done.stderr}")
     return done.stdout + done.stderr

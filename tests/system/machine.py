@@ -107,10 +107,10 @@ _OTHERS: Final = ("kvm-intel",)
 
 
 def needs(emulator: str) -> str | None:
-    """What is missing for a machine in `emulator` (bochs, qemu), as a sentence; None when all is there."""
+    """What is missing for a machine in `emulator` (bochs, qemu; build: only to build the module), as a sentence; None when all is there."""
     if "PYTEST_XDIST_WORKER" in os.environ and "VMFUZZ_SYSTEM" not in os.environ:
         return "they boot machines: run `make test-system`, or `pytest tests/system` without -n"
-    wanted = {"bochs": ("bochs", "script", "xorriso"), "qemu": ("qemu-system-x86_64",)}[emulator]
+    wanted = {"bochs": ("bochs", "script", "xorriso"), "qemu": ("qemu-system-x86_64",), "build": ("sparse",)}[emulator]
     missing = [tool for tool in (*wanted, "gcc", "make", "cpio", "setpriv") if not shutil.which(tool)]
     if not Path("/bin/busybox").exists():
         missing.append("busybox-static")

@@ -17,11 +17,6 @@ def machine() -> Iterator[Machine]:
         yield machine.start()
 
 
-def test_the_build_says_nothing(machine: Machine) -> None:
-    """No warning with W=1, from the compiler or from objtool."""
-    assert [line for line in machine.build_log.splitlines() if "warning" in line.lower() or "error" in line.lower()] == []
-
-
 def test_the_device_is_for_root(machine: Machine) -> None:
     assert machine.shell("stat -c '%a %u %g' /dev/vmfuzz").split() == ["600", "0", "0"]
 
