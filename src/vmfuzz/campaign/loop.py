@@ -18,7 +18,7 @@ from vmfuzz.campaign.history import History
 from vmfuzz.campaign.store import Position, Store
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.errors import EnvironmentUnusable
-from vmfuzz.execute.base import Executor, lacking_fields
+from vmfuzz.execute.base import Executor, Poisons, lacking_fields
 from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.families import FAMILY_SIZE, FamilyPlan, generator_of
 from vmfuzz.generate.schedule import Schedule
@@ -195,9 +195,14 @@ class Campaign:
             progress.last_new = progress.seconds
         progress.note()
 
+    def candidates(self, plan: FamilyPlan, count: int | None = None) -> VmcsBatch:
+        """The candidates of a plan (the first `count` of them): on an executor that poisons, poisoned twins of those that would be refused."""
+        batch = self.generator.expand(plan, count)
+        return self.executor.with_twins(batch) if isinstance(self.executor, Poisons) else batch
+
     def execute(self, plan: FamilyPlan, count: int | None = None) -> Comparison:
         """Expand, predict, run and compare one family."""
-        batch = self.generator.expand(plan, count)
+        batch = self.candidates(plan, count)
         prediction = self.model.predict_batch(batch)
         before = time.perf_counter()
         # stays set where the executor does not return: then nobody knows what became of the machine

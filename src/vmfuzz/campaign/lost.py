@@ -87,7 +87,7 @@ class LostBatch:
         """The same with the mutation of the only suspect, if there is only one."""
         if self.suspects != 1 or self.mutation is not None:
             return self
-        example = campaign.generator.expand(self.plan, self.count).row(self.first)
+        example = campaign.candidates(self.plan, self.count).row(self.first)
         return replace(self, mutation=mutation_between(campaign.generator.base_of(self.plan), example))
 
     def to_data(self) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def bisect_lost(campaign: Campaign, store: Store, on_step: Callable[[LostBatch],
     """
     store.require_same(campaign)
     for batch in store.lost:
-        candidates = campaign.generator.expand(batch.plan, batch.count)
+        candidates = campaign.candidates(batch.plan, batch.count)
         if len(candidates) != batch.count:
             raise UsageError(f"lost batch {batch.id}: its plan makes {len(candidates)} candidates, not {batch.count} as when it ran")
         known = batch

@@ -48,6 +48,14 @@ class ReadsBack(Protocol):
         """Fields of a candidate, which is run once by itself, of which VMREAD gives another value than VMWRITE wrote."""
 
 
+@runtime_checkable
+class Poisons(Protocol):
+    """An executor on which a candidate that is poisoned (execute/poison.py) may run although containment refuses it otherwise."""
+
+    def with_twins(self, batch: VmcsBatch) -> VmcsBatch:
+        """The batch in which each candidate that containment refuses is poisoned, if containment lets it run then."""
+
+
 #: Names that `open_executor` takes.
 EXECUTORS: Final = ("auto", "bochs", "kvm", "kmod", "model")
 #: The one that is the model itself in a processor's place; names of its processors begin so.

@@ -4,12 +4,16 @@ A candidate is refused when some processor that accepts it would run guest code,
 with which the exit handler cannot go on. A candidate whose dangerous value fails a check is harmless where that
 failure is certain; where it is not certain, it is refused. The rules read fields and capabilities only, never
 the model of the checks.
+
+A poisoned candidate (execute/poison.py) fails for certain too, after the control and host checks and before the guest is there. But that failure
+loads host state and processes the VM-exit MSR-load list as an exit does: each rule says what of it remains.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -17,6 +21,7 @@ import numpy.typing as npt
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.execute.batch_view import Mask, View, as_mask
+from vmfuzz.execute.poison import is_poisoned
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -34,6 +39,9 @@ _WRITES_THROUGH: Final = (
     "pid_pointer_table",
     "sub_page_permission_table_pointer",
 )
+
+
+_Rule = Callable[[View], Mask]
 
 
 @dataclass(frozen=True)
@@ -56,24 +64,36 @@ class Containment:
 
     def refused(self, batch: VmcsBatch) -> Refusals:
         """Apply every rule to every candidate."""
-        rules: dict[str, Callable[[View], Mask]] = {
-            "refused: host_rip would be loaded and is not the exit handler": self._host_rip,
-            "refused: host_cr3 would be loaded and does not map the exit handler": self._host_cr3,
-            "refused: host CET state would stop the exit handler": self._host_cet,
-            "refused: host IA32_PKRS would take away the exit handler's data": self._host_pkrs,
-            "refused: a VM-exit MSR-store list would be processed": self._msr_store,
-            "refused: a VM-exit MSR-load list would be processed": self._msr_load,
-            "refused: the MSR-load list is longer than IA32_VMX_MISC[27:25] recommends": self._msr_count,
-            "refused: the guest would run code (no timer, EPT or page table stops it)": self._guest_runs,
-            "refused: the guest would not leave its activity state": self._guest_sleeps,
-            "refused: an address points into the harness": self._into_harness,
-        }
         rule = np.full(len(batch), -1, np.int32)
         view = View(batch)
-        for number, applies in enumerate(rules.values()):
-            hit = applies(view) & (rule < 0)
-            rule[hit] = number
-        return Refusals(rule, tuple(rules))
+        fails = is_poisoned(view)
+        for number, (_, applies, remains) in enumerate(self._rules):
+            hit = applies(view)
+            if fails.any():
+                hit = np.where(fails, remains(view), hit)
+            rule[hit & (rule < 0)] = number
+        return Refusals(rule, tuple(words for words, _, _ in self._rules))
+
+    @cached_property
+    def _rules(self) -> tuple[tuple[str, _Rule, _Rule], ...]:
+        """(what it says, what it refuses, what of that where the candidate is poisoned): a failed entry reaches no guest, but leads to the host."""
+
+        def nothing(view: View) -> Mask:
+            return view.none()
+
+        return (
+            ("refused: host_rip would be loaded and is not the exit handler", self._host_rip, self._host_rip),
+            ("refused: host_cr3 would be loaded and does not map the exit handler", self._host_cr3, self._host_cr3),
+            ("refused: host CET state would stop the exit handler", self._host_cet, self._host_cet),
+            ("refused: host IA32_PKRS would take away the exit handler's data", self._host_pkrs, self._host_pkrs),
+            ("refused: a VM-exit MSR-store list would be processed", self._msr_store, nothing),
+            ("refused: a VM-exit MSR-load list would be processed", self._msr_load, self._msr_load_of_a_failure),
+            ("refused: the MSR-load list is longer than IA32_VMX_MISC[27:25] recommends", self._msr_count, nothing),
+            ("refused: the guest would run code (no timer, EPT or page table stops it)", self._guest_runs, nothing),
+            ("refused: the guest would not leave its activity state", self._guest_sleeps, nothing),
+            # what is written there nobody would notice
+            ("refused: an address points into the harness", self._into_harness, self._into_harness),
+        )
 
     def _host_rip(self, view: View) -> Mask:
         if view.is_known("host_rip", self._known):
@@ -100,7 +120,7 @@ class Containment:
             return view.none()
         loads = view.bit("vm_exit_controls", 28)
         from_field = loads & (view["host_ia32_s_cet"] != 0)
-        left = view.bit("vm_entry_controls", 20) & ~loads & (view["guest_ia32_s_cet"] != 0)
+        left = view.bit("vm_entry_controls", 20) & ~loads & (view["guest_ia32_s_cet"] != 0) & ~is_poisoned(view)
         return as_mask(cet & (from_field | ~loads & left.any()))
 
     def _host_pkrs(self, view: View) -> Mask:
@@ -109,7 +129,7 @@ class Containment:
             return view.none()
         loads = view.bit("vm_exit_controls", 29)
         from_field = loads & (view["host_ia32_pkrs"] & np.uint64(3) != 0)
-        left = view.bit("vm_entry_controls", 22) & ~loads & (view["guest_ia32_pkrs"] & np.uint64(3) != 0)
+        left = view.bit("vm_entry_controls", 22) & ~loads & (view["guest_ia32_pkrs"] & np.uint64(3) != 0) & ~is_poisoned(view)
         return as_mask(pks & (from_field | ~loads & left.any()))
 
     def _msr_store(self, view: View) -> Mask:
@@ -118,11 +138,15 @@ class Containment:
     def _msr_load(self, view: View) -> Mask:
         return self._list_would_be_processed(view, "vm_exit_msr_load")
 
+    def _msr_load_of_a_failure(self, view: View) -> Mask:
+        """The same, but a list whose end lies beyond the width fails the entry however long it is."""
+        return self._list_would_be_processed(view, "vm_exit_msr_load", any_end_fails=True)
+
     def _msr_count(self, view: View) -> Mask:
         too_many = as_mask(view["vm_entry_msr_load_count"] > np.uint64(self._msr_list_maximum))
         return too_many & self._list_would_be_processed(view, "vm_entry_msr_load")
 
-    def _list_would_be_processed(self, view: View, area: str) -> Mask:
+    def _list_would_be_processed(self, view: View, area: str, any_end_fails: bool = False) -> Mask:
         """The list is not empty and nothing about its address fails the entry for certain.
 
         Counts from 2^28 on are taken as processed: 16 times the count does not fit 32 bits, and a processor may get its end wrong.
@@ -131,7 +155,8 @@ class Containment:
         limit = np.uint64(1 << self._physical_bits)
         fails = as_mask(address & np.uint64(15) != 0) | as_mask(address >= limit)
         ends_beyond = as_mask(address < limit) & as_mask(address + count * np.uint64(16) > limit)
-        return as_mask(count != 0) & ~(fails | ends_beyond & as_mask(count < np.uint64(1 << 28)))
+        certain = ends_beyond if any_end_fails else ends_beyond & as_mask(count < np.uint64(1 << 28))
+        return as_mask(count != 0) & ~(fails | certain)
 
     def _guest_runs(self, view: View) -> Mask:
         timer = view.bit("pin_based_controls", 6) & (view["vmx_preemption_timer_value"] == 0)

@@ -6,6 +6,7 @@ The machine is an `EngineProcess`: the emulated CPU's worker (bochs_process.py) 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -19,6 +20,7 @@ from vmfuzz.errors import ExecutorError, UsageError
 from vmfuzz.execute.abi import constants, names_of, struct_dtype
 from vmfuzz.execute.containment import Containment
 from vmfuzz.execute.family import Arena, Family, pairs
+from vmfuzz.execute.poison import FAILS, canary, with_twins
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -140,6 +142,17 @@ class EngineExecutor:
             self._run_chunk(family, runnable[start : start + per_chunk], outcomes)
         outcomes.messages = list(self._messages)
         return outcomes
+
+    def with_twins(self, batch: VmcsBatch) -> VmcsBatch:
+        """The batch in which each candidate that containment refuses is poisoned, if it may run then: it costs the machine here at worst.
+
+        Unchanged where this processor enters with poison.
+        """
+        return with_twins(batch, self.containment.refused) if self.contain and self._refuses_poison else batch
+
+    @cached_property
+    def _refuses_poison(self) -> bool:
+        return self.run([canary(self._known_good)])[0] == FAILS
 
     def not_kept(self, candidate: Vmcs) -> list[str]:
         """Fields of a candidate, which is run once by itself, of which VMREAD gives another value than VMWRITE wrote."""

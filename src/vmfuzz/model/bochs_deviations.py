@@ -29,7 +29,7 @@ from vmfuzz.model.first_exit import (
     TRIPLE_FAULT,
     exits_mask,
 )
-from vmfuzz.model.operands import MSR_LOAD_ENTRIES, cap, enabled, has, live, may_be_1, memory, vmcs
+from vmfuzz.model.operands import MSR_LOAD_ENTRIES, cap, enabled, has, live, may_be_1, memory, vmcs, within_physical_width
 from vmfuzz.model.outcome_codes import ENTERED
 from vmfuzz.model.sections import Citation
 
@@ -99,6 +99,13 @@ def _width_of_la57() -> tuple[Check, ...]:
         for id, address in _CANONICAL.items()
     )
 
+
+#: The rule on an MSR area's end -> where Bochs puts the area's last byte: 16 * count is a product of 32 bits there.
+_AREA_END: Final[dict[str, Bits]] = {
+    "ctl.exit.msrstore.last": vmcs.vm_exit_msr_store_address + ((vmcs.vm_exit_msr_store_count << 4) & 0xFFFF_FFFF) + MASK64,
+    "ctl.exit.msrload.last": vmcs.vm_exit_msr_load_address + ((vmcs.vm_exit_msr_load_count << 4) & 0xFFFF_FFFF) + MASK64,
+    "ctl.entry.msrload.last": vmcs.vm_entry_msr_load_address + ((vmcs.vm_entry_msr_load_count << 4) & 0xFFFF_FFFF) + MASK64,
+}
 
 _LOAD_CET: Final = enabled(Entry.LOAD_CET_STATE)
 _POSTED: Final = ("needs-vid", "vector", "desc.align", "desc.width")
@@ -334,6 +341,19 @@ BOCHS_DEVIATIONS: Final = (
         "IsCanonical (cpu/cpu.h) compares with linaddr_width, which MOV to CR4 alone sets (crregs.cc); wrmsr (msr.cc) uses it too, and in later "
         "sources (August 2026) IsCpuidCanonical.",
         adds=_width_of_la57(),
+    ),
+    Deviation(
+        "bochs-msr-area-end",
+        _BOCHS,
+        "the end of an MSR area is computed with a product of 32 bits",
+        "The address of the last byte of an MSR area is its address + 16 * count - 1. From count 2^28 on, Bochs loses the product's high bits: an "
+        "area that ends beyond the physical-address width is accepted, and one at address 0 may be refused.",
+        "The checks of VM-exit and VM-entry controls multiply the count, of 32 bits, by 16 before they add it to the address, of 64.",
+        skips={id: within_physical_width(end) for id, end in _AREA_END.items()},
+        adds=tuple(
+            _extra(id, f"{id}.32", f"{BY_ID[id].text} (in 32 bits)", within_physical_width(end), when=BY_ID[id].when, fails=Fails.CONTROLS)
+            for id, end in _AREA_END.items()
+        ),
     ),
     Deviation(
         "bochs-spec-ctrl-fixed",
