@@ -23,7 +23,8 @@ from vmfuzz.execute.bochs import BochsExecutor
 from vmfuzz.execute.engine_executor import WorkerDied
 from vmfuzz.execute.kmod_device import AgentDevice, DeviceLost
 from vmfuzz.execute.kvm.abi import kvm_constants, kvm_dtype
-from vmfuzz.execute.kvm.executor import KvmExecutor
+from vmfuzz.execute.kvm.containment import NO_MEMORY
+from vmfuzz.execute.kvm.executor import SURVIVED, KvmExecutor
 from vmfuzz.execute.kvm.facts import Facts
 from vmfuzz.execute.kvm.narrowing import narrowed
 from vmfuzz.execute.kvm.process import KvmProcess
@@ -330,6 +331,22 @@ def test_the_command_line_of_this_machine() -> None:
         assert str(raised.value) == f"kvm: {found.text}"
 
 
-def test_levels_of_risk_are_not_for_kvm(command: list[str]) -> None:
-    with pytest.raises(UsageError, match="no levels of risk"):
-        open_executor(f"remote:{' '.join(command)}", risk="bold")
+def test_addresses_without_memory_are_kept_apart(executor: KvmExecutor, agent: FakeAgent, bochs: BochsExecutor) -> None:
+    good = executor.known_good()
+    elsewhere = good.replace(eptp=0x12_3456_7000 | good["eptp"] & 0xFFF)
+    batch = [
+        good,
+        elsewhere,
+        good.replace(eptp=1 << 60 | good["eptp"]),
+        good.replace(secondary_processor_based_controls=0, eptp=elsewhere["eptp"]),
+    ]
+    outcomes = executor.run(batch)
+    assert outcomes.kind[1] == Kind.REFUSED
+    assert outcomes.message_of(1) == NO_MEMORY
+    assert [outcomes.kind[0], outcomes.kind[2]] == [Kind.EXIT, Kind.VMFAIL_VALID]
+    assert outcomes.message_of(3) != NO_MEMORY
+    with KvmExecutor(connect=lambda: agent, risk="bold") as bold:
+        assert bold.run(batch).message_of(1) == SURVIVED
+        assert bold.run(batch).kind[1] == Kind.REFUSED
+    with pytest.raises(UsageError, match="safe or bold"):
+        KvmExecutor(connect=lambda: agent, risk="foolhardy")

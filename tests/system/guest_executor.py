@@ -54,7 +54,7 @@ class KvmGuestExecutor(KvmWithoutPanics):
     """KVM on a test machine; the processor below it is named as the emulator that it is, whose deviations are known."""
 
     def __init__(self, machine: Machine, cpu: str | None = None, **options: Any) -> None:
-        super().__init__(cpu, connect=lambda: MailboxDevice(machine), below=f"bochs-2.7 {machine.cpu}", **options)
+        super().__init__(cpu, **{"connect": lambda: MailboxDevice(machine), "below": f"bochs-2.7 {machine.cpu}", **options})
 
     @property
     def machine_process(self) -> KvmProcess:

@@ -7,8 +7,9 @@ As a program it is `vmfuzz` with those in place of the ordinary ones:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +63,10 @@ class WithoutPanics(LeavesOutPanics, kmod.KmodExecutor):
 
 
 class KvmWithoutPanics(LeavesOutPanics, kvm.KvmExecutor):
-    """The executor on KVM, on a kernel that Debian's Bochs runs."""
+    """The executor on KVM, on a kernel that Debian's Bochs runs; the variable VMFUZZ_SYSTEM_BELOW names that (`bochs-2.7 MODEL`)."""
+
+    def __init__(self, cpu: str | None = None, **options: Any) -> None:
+        super().__init__(cpu, **{"below": os.environ.get("VMFUZZ_SYSTEM_BELOW"), **options})
 
 
 def put_in_place() -> None:

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vmfuzz.campaign.compare import AlteredModel, Comparison, compare
+from vmfuzz.arch.outcomes import Kind
+from vmfuzz.campaign.compare import AlteredModel, Comparison, Verdict, compare
 from vmfuzz.campaign.corpus import executor_version
 from vmfuzz.campaign.findings import Findings
 from vmfuzz.campaign.history import History
 from vmfuzz.campaign.store import Position, Store
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.errors import EnvironmentUnusable
-from vmfuzz.execute.base import Executor, Poisons, lacking_fields
+from vmfuzz.execute.base import Executor, HasItsOwnWord, Poisons, lacking_fields
 from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.families import FAMILY_SIZE, FamilyPlan, generator_of
 from vmfuzz.generate.schedule import Schedule
@@ -189,6 +190,7 @@ class Campaign:
         comparison = self.execute(plan, count)
         before = (len(progress.tally.outcomes), int((progress.tally.decided > 0).sum()))
         progress.tally.add(comparison, [block.target for block in plan.blocks])
+        self._ask_for_a_word(comparison)
         new = progress.findings.add(comparison, plan.base)
         progress.seconds = time.perf_counter() - start
         if new or before != (len(progress.tally.outcomes), int((progress.tally.decided > 0).sum())):
@@ -199,6 +201,16 @@ class Campaign:
         """The candidates of a plan (the first `count` of them): on an executor that poisons, poisoned twins of those that would be refused."""
         batch = self.generator.expand(plan, count)
         return self.executor.with_twins(batch) if isinstance(self.executor, Poisons) else batch
+
+    def _ask_for_a_word(self, comparison: Comparison) -> None:
+        """The second oracle of an executor that has a word only for single candidates: ask it about one that failed, as the model says."""
+        if not isinstance(self.executor, HasItsOwnWord):
+            return
+        failed = np.isin(comparison.outcomes.kind, (Kind.VMFAIL_VALID, Kind.ENTRY_FAILURE)) & (comparison.verdict == Verdict.AGREES)
+        rows = np.flatnonzero(failed)
+        if len(rows):
+            row = int(rows[self.progress.tally.candidates % len(rows)])
+            self.progress.tally.add_word(comparison, row, self.executor.own_word(comparison.prediction.batch.row(row)))
 
     def execute(self, plan: FamilyPlan, count: int | None = None) -> Comparison:
         """Expand, predict, run and compare one family."""

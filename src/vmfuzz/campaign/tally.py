@@ -13,6 +13,7 @@ import numpy.typing as npt
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.compare import Comparison, Verdict
 from vmfuzz.campaign.coverage import Coverage
+from vmfuzz.model import kvm_messages
 from vmfuzz.model.bochs_messages import checks_named
 from vmfuzz.model.check import Stage
 from vmfuzz.model.deviations import Deviation
@@ -105,6 +106,14 @@ class Tally:
             missed = int(np.count_nonzero(here & ~seen))
             if missed:
                 self.other_check[message] += missed
+
+    def add_word(self, comparison: Comparison, row: int, word: str | None) -> None:
+        """Count what KVM says of one row, if that is in the table of its checks."""
+        ids = None if word is None else kvm_messages.checks_named(word)
+        if word is None or not ids:
+            return
+        violated = {compiled.check.id for compiled in comparison.prediction.violations_of(row)}
+        (self.named if ids & violated else self.other_check)[word] += 1
 
     @property
     def agreement(self) -> int:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from vmfuzz.arch.outcomes import Outcomes
+from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.campaign.case import Case, Mutation, applies, batch_of, lacking
 from vmfuzz.campaign.compare import AlteredModel, Comparison, Verdict, compare
 from vmfuzz.campaign.findings import signature_of
 from vmfuzz.errors import UnknownNameError
-from vmfuzz.execute.base import Executor
+from vmfuzz.execute.base import Executor, HasItsOwnWord
 from vmfuzz.generate.families import Generator
 from vmfuzz.model.known_deviations import deviations_of
 from vmfuzz.model.outcome_codes import outcomes_of
@@ -24,6 +24,9 @@ from vmfuzz.state.vmcs import Vmcs
 
 #: Columns of one batch, at most: the engine takes 256, and memory and live conditions count.
 MOST_COLUMNS: Final = 120
+
+#: Ends of which an executor may say why.
+_FAILED: Final = (Kind.VMFAIL_INVALID, Kind.VMFAIL_VALID, Kind.ENTRY_FAILURE)
 
 _WORDS: Final = {
     Verdict.AGREES: "agrees",
@@ -104,11 +107,15 @@ class Trial:
         return compare(prediction, Outcomes.empty(len(mutations)))
 
     def observe(self, case: Case) -> Observation:
-        """Run one case, which must apply here."""
+        """Run one case, which must apply here. An executor that has its own word only for single candidates is asked for it."""
         base = self.base(case.base)
         if base is None:
             raise UnknownNameError("base", case.base, self.generator.bases.samples())
-        return self.observation(self.compare(base, [case.mutation]), 0)
+        comparison = self.compare(base, [case.mutation])
+        seen = self.observation(comparison, 0)
+        if seen.message is None and isinstance(self.executor, HasItsOwnWord) and comparison.outcomes.kind[0] in _FAILED:
+            return replace(seen, message=self.executor.own_word(comparison.prediction.batch.row(0)))
+        return seen
 
     def observation(self, comparison: Comparison, row: int) -> Observation:
         """What a row of a comparison showed."""

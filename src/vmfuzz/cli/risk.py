@@ -27,8 +27,8 @@ def risk_options(executor: str, risk: str, yes: bool, jobs: int) -> dict[str, An
     """Options of the executor for the risk level; bold has to be confirmed. Raises UsageError where it means nothing or nobody can answer."""
     if risk == "safe":
         return _panic_options(executor, yes, jobs)
-    if executor != "kmod" and not executor.startswith(REMOTE):
-        raise UsageError(f"--risk {risk}: {executor} puts no machine at risk; the levels are for --executor kmod and {REMOTE}COMMAND")
+    if executor not in ("kmod", "kvm") and not executor.startswith(REMOTE):
+        raise UsageError(f"--risk {risk}: {executor} puts no machine at risk; the levels are for --executor kmod, kvm and {REMOTE}COMMAND")
     if jobs > 1:
         raise UsageError(f"--risk {risk} with --jobs {jobs}: a processor takes one job at a time; leave out --jobs")
     if not yes:
@@ -39,7 +39,7 @@ def risk_options(executor: str, risk: str, yes: bool, jobs: int) -> dict[str, An
         click.confirm(
             "The machine that executes may hang or reset and lose what is not on disk (docs/bare-metal.md). Go on?", abort=True, err=True
         )
-    return {"risk": risk}
+    return {"risk": risk, **_panic_options(executor, yes, jobs)}
 
 
 def _panic_options(executor: str, yes: bool, jobs: int) -> dict[str, Any]:

@@ -56,6 +56,14 @@ class Poisons(Protocol):
         """The batch in which each candidate that containment refuses is poisoned, if containment lets it run then."""
 
 
+@runtime_checkable
+class HasItsOwnWord(Protocol):
+    """An executor that can say of one candidate which of its checks failed, but not of each in a batch."""
+
+    def own_word(self, candidate: Vmcs) -> str | None:
+        """What it says of a candidate, which is run once by itself; None where it has nothing to say."""
+
+
 #: Names that `open_executor` takes.
 EXECUTORS: Final = ("auto", "bochs", "kvm", "kmod", "model")
 #: The one that is the model itself in a processor's place; names of its processors begin so.
@@ -148,7 +156,5 @@ def _open_remote(name: str, cpu: str | None, options: dict[str, Any]) -> Executo
     if not command:
         raise UsageError(f"{name!r}: expected the command that starts the agent, such as {REMOTE}ssh root@target vmfuzz-agent")
     if is_kvm_agent(command):
-        if "risk" in options:
-            raise UsageError(f"risk = {options['risk']!r}: {name} is KVM, which has no levels of risk; leave it out")
         return KvmExecutor.remote(command, cpu, **options)
     return _open_kmod(name, cpu, {key: value for key, value in options.items() if key != "risk_panic"}, command)

@@ -41,7 +41,7 @@ _WRITES_THROUGH: Final = (
 )
 
 
-_Rule = Callable[[View], Mask]
+Rule = Callable[[View], Mask]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Containment:
         return Refusals(rule, tuple(words for words, _, _ in self._rules))
 
     @cached_property
-    def _rules(self) -> tuple[tuple[str, _Rule, _Rule], ...]:
+    def _rules(self) -> tuple[tuple[str, Rule, Rule], ...]:
         """(what it says, what it refuses, what of that where the candidate is poisoned): a failed entry reaches no guest, but leads to the host."""
 
         def nothing(view: View) -> Mask:

@@ -8,11 +8,15 @@ from vmfuzz.model.bochs_2_7_deviations import BOCHS_2_7_DEVIATIONS
 from vmfuzz.model.bochs_cet_fred_deviations import BOCHS_CET_FRED_DEVIATIONS
 from vmfuzz.model.bochs_deviations import BOCHS_DEVIATIONS
 from vmfuzz.model.deviations import Deviation
+from vmfuzz.model.kvm_deviations import KVM_DEVIATIONS
 
 #: Every known deviation of every executor.
-DEVIATIONS: Final[tuple[Deviation, ...]] = (*BOCHS_DEVIATIONS, *BOCHS_CET_FRED_DEVIATIONS, *BOCHS_2_7_DEVIATIONS)
+DEVIATIONS: Final[tuple[Deviation, ...]] = (*BOCHS_DEVIATIONS, *BOCHS_CET_FRED_DEVIATIONS, *BOCHS_2_7_DEVIATIONS, *KVM_DEVIATIONS)
 
 
 def deviations_of(executor: str) -> tuple[Deviation, ...]:
-    """The deviations of the executor with this name."""
-    return tuple(deviation for deviation in DEVIATIONS if executor.startswith(deviation.executor))
+    """The deviations of the executor with this name; KVM ("kvm RELEASE on PROCESSOR ...") has those of the processor below it, too."""
+    names = [executor]
+    if executor.startswith("kvm "):
+        names.append(executor.partition(" on ")[2])
+    return tuple(deviation for deviation in DEVIATIONS if any(name.startswith(deviation.executor) for name in names))

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from vmfuzz.errors import EnvironmentUnusable, SafetyStop
+import numpy as np
+
+from vmfuzz.arch.outcomes import Kind, Outcomes
+from vmfuzz.errors import EnvironmentUnusable, SafetyStop, UsageError
 from vmfuzz.execute.base import AS
+from vmfuzz.execute.containment import Containment
 from vmfuzz.execute.engine_executor import EngineExecutor
 from vmfuzz.execute.kmod_device import AgentDevice, Device
+from vmfuzz.execute.kvm.containment import NO_MEMORY, KvmContainment
 from vmfuzz.execute.kvm.narrowing import narrowed
 from vmfuzz.execute.kvm.process import KvmProcess, local_agent
+from vmfuzz.execute.kvm.words import text_of
+from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities as capabilities_of_profile
+from vmfuzz.state.vmcs import Vmcs
+
+BOLD: Final = "bold"
+RISKS: Final = ("safe", BOLD)
+#: Of a candidate that ran without memory and did not cost the virtual machine: its outcome is KVM's own matter.
+SURVIVED: Final = "ran without memory behind an address: the virtual machine lives on"
 
 
 class KvmExecutor(EngineExecutor):
     """KVM on the machine whose agent `connect` reaches; without one, on this machine.
 
     `cpu`: a profile to whose capabilities those of KVM are narrowed; `lacking` then lists what it has and KVM lacks. `hang_seconds`: how long
-    a row may take, in whole seconds. `risk_panic`: run although a warning of the kernel would be its end (panic_on_warn). `below`: another
-    name for the processor below KVM than its vendor, family, model and stepping (an emulator's, whose deviations are known).
-    `paranoid`, `contain`: as in EngineExecutor. Raises EnvironmentUnusable where KVM or its nested VMX cannot be used, SafetyStop where a
-    warning would be the kernel's end, UnknownNameError for an unknown profile.
+    a row may take, in whole seconds. `risk`: "safe", or "bold" to run also what KVM finds no memory for (docs/kvm.md). `risk_panic`: run
+    although a warning of the kernel would be its end (panic_on_warn). `below`: another name for the processor below KVM than its vendor,
+    family, model and stepping (an emulator's, whose deviations are known). `paranoid`, `contain`: as in EngineExecutor.
+    Raises EnvironmentUnusable where KVM or its nested VMX cannot be used, SafetyStop where a warning would be the kernel's end,
+    UnknownNameError for an unknown profile.
     """
 
     _process: KvmProcess
@@ -32,11 +46,15 @@ class KvmExecutor(EngineExecutor):
         *,
         connect: Callable[[], Device] = local_agent,
         hang_seconds: int = 3,
+        risk: str = "safe",
         risk_panic: bool = False,
         below: str | None = None,
         paranoid: bool = False,
         contain: bool = True,
     ) -> None:
+        if risk not in RISKS:
+            raise UsageError(f"risk = {risk!r}: expected {' or '.join(RISKS)}")
+        self.risk = risk
         self.profile = None if cpu is None else capabilities_of_profile(cpu)
         #: what the profile has and KVM lacks
         self.lacking: list[str] = []
@@ -70,6 +88,38 @@ class KvmExecutor(EngineExecutor):
         msrs, self.lacking = narrowed(self._capabilities, self.profile)
         self._process.open(msrs)
         self._capabilities, self._facts = self._probe()
+
+    def _containment(self) -> Containment:
+        return KvmContainment(self._capabilities, self._known_good, self.arena)
+
+    def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
+        """The outcome of each candidate. With risk "bold", those that KVM finds no memory for run too, each alone, and are a crash or refused."""
+        if not isinstance(batch, VmcsBatch):
+            batch = VmcsBatch.of(batch) if batch else batch
+        outcomes = super().run(batch)
+        if self.risk == BOLD and self.contain and isinstance(batch, VmcsBatch) and NO_MEMORY in outcomes.messages:
+            for row in np.flatnonzero(outcomes.message == outcomes.messages.index(NO_MEMORY)).tolist():
+                self._run_without_memory(batch, row, outcomes)
+        return outcomes
+
+    def _run_without_memory(self, batch: VmcsBatch, row: int, outcomes: Outcomes) -> None:
+        self.contain = False
+        try:
+            alone = super().run(batch.take([row]))
+        finally:
+            self.contain = True
+        survived = alone.kind[0] != Kind.EXECUTOR_CRASHED
+        text = SURVIVED if survived else alone.message_of(0) or "no reason given"
+        outcomes.kind[row] = Kind.REFUSED if survived else Kind.EXECUTOR_CRASHED
+        outcomes.message[row] = self._message_index(text)
+        outcomes.messages = list(self._messages)
+
+    def own_word(self, candidate: Vmcs) -> str | None:
+        """The source text of KVM's check that failed (tracepoint kvm_nested_vmenter_failed), where the trace may be read there."""
+        self.run(VmcsBatch(candidate, {}, count=1))
+        # a launched VMCS is made by an entry of the base: the candidate's own is the last
+        texts = [text for line in self._process.trace if (text := text_of(line)) is not None]
+        return texts[-1] if texts else None
 
 
 def _require_usable(process: KvmProcess, risk_panic: bool) -> None:

@@ -244,8 +244,14 @@ static int unexpected_exit(void)
 	}
 }
 
-/* Its only purpose is to get KVM_RUN to return. */
-static void on_tick(int number) { (void)number; }
+/* Gets KVM_RUN to return, and counts. */
+static volatile sig_atomic_t ticks;
+
+static void on_tick(int number)
+{
+	(void)number;
+	ticks++;
+}
 
 static void tick(int on)
 {
@@ -260,16 +266,18 @@ static void tick(int on)
 static int run_engine(void)
 {
 	uint64_t row = ~0ull;
-	unsigned int idle = 0;
+	sig_atomic_t since = ticks;	/* the last time that a new row was seen */
 
 	for (;;) {
+		if (request->current_row != row) {
+			row = request->current_row;
+			since = ticks;
+		}
+		if (ticks - since > (sig_atomic_t)opened.hang_seconds)
+			return fatal("no progress for %u s: the virtual processor hangs", opened.hang_seconds);
 		if (ioctl(machine.vcpu, KVM_RUN, 0) < 0) {
 			if (errno != EINTR && errno != EAGAIN)
 				return fatal("KVM_RUN: %s", strerror(errno));
-			idle = request->current_row == row ? idle + 1 : 0;
-			row = request->current_row;
-			if (idle >= opened.hang_seconds)
-				return fatal("no progress for %u s: the virtual processor hangs", opened.hang_seconds);
 		} else if (machine.run->exit_reason != KVM_EXIT_HLT) {
 			return unexpected_exit();
 		} else if (request->status != VMFUZZ_STATUS_BUSY) {
