@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.campaign.case import Case
@@ -214,7 +215,8 @@ def test_minimizing_an_entry_keeps_the_records_of_all_its_processors(corpus: Pat
     assert again.case == entry.case
 
 
-def test_what_show_says_fits_into_80_columns() -> None:
+def test_what_show_says_fits_into_80_columns_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmfuzz.cli.show.Output", lambda: Console(width=80, highlight=False))
     for path in entry_files(CORPUS)[::12]:
         shown = vmfuzz("show", path.stem, "--corpus", str(CORPUS)).stdout
         long = [line for line in shown.splitlines() if len(line) > 80 and not line.startswith("file ")]

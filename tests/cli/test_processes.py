@@ -275,3 +275,21 @@ def test_bad_input_gives_one_sentence_and_exit_code_2() -> None:
     assert output == ""
     assert errors.startswith("vmfuzz: unknown CPU model 'pentium'; known: arrow_lake, ")
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "-n", "300"],
+        ["run", "-n", "300", "--jobs", "2"],
+        ["coverage", "-n", "300"],
+        ["diff", "model", "bochs", "-n", "300"],
+        ["suite", "guest.gs.p"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_is_left_in_the_users_directory(arguments: list[str], tmp_path: Path) -> None:
+    process = start(*arguments, cwd=tmp_path)
+    process.communicate()
+    assert process.returncode == 0
+    assert list(tmp_path.iterdir()) == []

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+import re
+import sys
+from typing import Any, Final
 
 import click
 from rich.console import Console
+
+#: Columns where there is no terminal: more than any line has.
+_NO_END: Final = 1_000_000
+#: Blanks at the end of a line; where colours are asked for, the codes that end them stay.
+_PADDING: Final = re.compile(r"[ \t]+((?:\x1b\[[0-9;]*m)*)$", re.MULTILINE)
 
 
 class Seconds(click.FloatRange):
@@ -21,7 +28,21 @@ class Seconds(click.FloatRange):
 
 
 class Output(Console):
-    """A console on standard output without automatic highlighting."""
+    """A console on standard output without automatic highlighting.
+
+    Where that is no terminal, nothing is wrapped, cut off or padded: programs read it a line at a time.
+    """
 
     def __init__(self) -> None:
-        super().__init__(highlight=False)
+        stream = sys.stdout
+        self._for_people = stream is not None and stream.isatty()
+        super().__init__(highlight=False, width=None if self._for_people else _NO_END)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich's."""
+        if self._for_people:
+            super().print(*objects, **options)
+            return
+        with self.capture() as captured:
+            super().print(*objects, **options)
+        self.file.write(_PADDING.sub(r"\1", captured.get()))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, configuration, given, settings
 from hypothesis import seed as hypothesis_seed
 from hypothesis.strategies import SearchStrategy
 
@@ -27,5 +31,17 @@ def draw(strategy: SearchStrategy[_Example], seed: int, count: int) -> list[_Exa
     def collect(example: _Example) -> None:
         examples.append(example)
 
-    collect()
+    with _nothing_on_disk():
+        collect()
     return examples[:count]
+
+
+@contextmanager
+def _nothing_on_disk() -> Iterator[None]:
+    """Hypothesis keeps constants of source files in `.hypothesis/` of the current directory, and does without where that cannot be made."""
+    before = getattr(configuration, "__hypothesis_home_directory", None)
+    configuration.set_hypothesis_home_dir(Path(os.devnull, "hypothesis"))
+    try:
+        yield
+    finally:
+        configuration.set_hypothesis_home_dir(before)
