@@ -224,12 +224,14 @@ static int list_processed(const struct vmfuzz_limits *l, u64 count, u64 address)
 	return count && !(address & 15) && !(address >> l->physical_bits);
 }
 
-/* Where the processor may write: pages of the arena that are no walls, or nowhere since the address is too wide. */
+/*
+ * Where the processor may write: a page's length of the arena that is no wall, aligned or not, or nowhere since the address is too wide.
+ */
 static int harmless(const struct vmfuzz_limits *l, u64 address)
 {
 	u64 walls = (u64)VMFUZZ_WALL_PAGES * VMFUZZ_PAGE;
 
-	return address >> l->physical_bits || address - l->arena_pa - walls < l->arena_bytes - walls;
+	return address >> l->physical_bits || address - l->arena_pa - walls <= l->arena_bytes - walls - VMFUZZ_PAGE;
 }
 
 static u32 refuse_memory(const struct vmfuzz_limits *l, const u64 *v)

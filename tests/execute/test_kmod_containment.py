@@ -205,6 +205,16 @@ def test_the_virtual_apic_page_is_harmless_whoever_uses_it(
     assert assert_equal(c, python, rows).tolist() == [0, 24]
 
 
+def test_a_page_that_is_written_lies_in_the_arena_to_its_end(rich: tuple[InC, KmodContainment, Vmcs]) -> None:
+    """A processor that misses the check of alignment writes from the address on."""
+    c, python, known = rich
+    used = known.replace(primary_processor_based_controls=known["primary_processor_based_controls"] | 1 << 21)
+    end = c.arena.base + c.arena.size
+    addresses = (c.arena.base + 8191, c.arena.base + 8192, c.arena.base + 8193, end - 4096, end - 4095, end - 8, end)
+    rows = VmcsBatch.of([used.replace(virtual_apic_address=address) for address in addresses])
+    assert assert_equal(c, python, rows).tolist() == [24, 0, 0, 0, 24, 24, 24]
+
+
 @pytest.mark.parametrize(
     "missed",
     [

@@ -211,7 +211,7 @@ class KmodContainment:
 
     def _harmless(self, address: Column) -> Mask:
         start = np.uint64(self._arena.base + _WALL_BYTES)
-        return self._too_wide(address) | as_mask(address - start < np.uint64(self._arena.size - _WALL_BYTES))
+        return self._too_wide(address) | as_mask(address - start <= np.uint64(self._arena.size - _WALL_BYTES - 4096))
 
     def _memory(self, view: View) -> Iterator[tuple[int, Mask]]:
         for number, area in ((19, "vm_exit_msr_store"), (20, "vm_exit_msr_load"), (21, "vm_entry_msr_load")):
