@@ -250,6 +250,40 @@ def test_fields_shows_one_area(area: str, count: int) -> None:
     assert len(json.loads(vmfuzz("fields", "--area", area, "--json").stdout)) == count
 
 
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ("Guest CR0", ["guest_cr0"]),
+        ("host-es-selector", ["host_es_selector"]),
+        ("c00", ["host_es_selector"]),
+        ("0C00", ["host_es_selector"]),
+        ("guest_gs_b", ["guest_gs_base"]),
+        ("GUEST_GS", ["guest_gs_selector", "guest_gs_limit", "guest_gs_access_rights", "guest_gs_base"]),
+    ],
+)
+def test_fields_takes_names_as_people_write_them(written: str, named: list[str]) -> None:
+    assert [entry["name"] for entry in json.loads(vmfuzz("fields", written, "--json").stdout)] == named
+    assert vmfuzz("fields", written).exit_code == 0
+
+
+def test_a_field_of_another_area_is_refused() -> None:
+    refused(vmfuzz("fields", "--area", "host", "guest_cr0"), "'guest_cr0' is no field of the host area; its area is guest")
+    refused(vmfuzz("fields", "--area", "host", "guest_cr0", "--json"), "'guest_cr0' is no field of the host area")
+
+
+@pytest.mark.parametrize("written", ["481EH", "0x481e", "GUEST_GS_ACCESS_RIGHTS", "Guest GS access rights"])
+def test_checks_takes_fields_as_people_write_them(written: str) -> None:
+    expected = [check.id for check in CHECKS if "guest_gs_access_rights" in check.fields]
+    for arguments in (["checks", "--field", written], ["checks", written]):
+        assert [entry["id"] for entry in json.loads(vmfuzz(*arguments, "--json").stdout)] == expected != []
+
+
+def test_checks_takes_the_beginning_of_ids_in_any_case() -> None:
+    listed = json.loads(vmfuzz("checks", "Guest.GS", "--json").stdout)
+    assert [entry["id"] for entry in listed] == [check.id for check in CHECKS if check.id.startswith("guest.gs")]
+    assert vmfuzz("checks", "GUEST.GS.P").stdout.startswith("guest.gs.p\n")
+
+
 def test_fields_refuses_what_does_not_exist() -> None:
     refused(vmfuzz("fields", "guest_gs_acces_rights"), "unknown VMCS field", "guest_gs_access_rights")
     refused(vmfuzz("fields", "FFFFH"), "unknown VMCS field")

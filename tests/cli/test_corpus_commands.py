@@ -293,3 +293,52 @@ def test_replay_takes_the_processor_of_another_machine(corpus: Path) -> None:
     assert "unknown executor" not in result.stderr
     assert "false" in result.stderr
     assert "unknown executor 'nowhere'" in vmfuzz("replay", str(corpus), "--executor", "nowhere").stderr
+
+
+# What is named, and what is no entry
+
+
+def mixed_corpus(place: Path) -> Path:
+    """A good entry between two files that are none."""
+    good = entry_files(CORPUS)[0]
+    shutil.copyfile(good, place / good.name)
+    (place / "0-first.json").write_text("[" * 100_000, encoding="utf-8")
+    (place / "z-last.json").write_text('{"schema": 7}', encoding="utf-8")
+    return good
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["for people", "for machines"])
+def test_a_bad_entry_does_not_stop_the_others(tmp_path: Path, form: list[str]) -> None:
+    good = mixed_corpus(tmp_path)
+    junit = tmp_path / "junit.xml"
+    for arguments in (["replay", str(tmp_path), "--junit", str(junit)], ["findings", str(tmp_path)]):
+        result = vmfuzz(*arguments, *form)
+        assert result.exit_code == 2
+        errors = result.stderr.splitlines()
+        assert errors[0].endswith("0-first.json is not JSON: it is nested too deeply")
+        assert "z-last.json: not a corpus entry" in errors[1]
+        assert errors[2].endswith(f"2 of 3 files in {tmp_path} are no entries; the others follow")
+        assert good.stem in result.stdout or "1 entries" in result.stdout or '"entries": 1' in result.stdout
+    suite = ElementTree.parse(junit).getroot()
+    assert (suite.get("tests"), suite.get("errors"), suite.get("failures")) == ("3", "2", "0")
+    result = vmfuzz("diff", str(tmp_path), str(CORPUS), *form)
+    assert result.exit_code == 2
+    assert " records of the same case" in result.stdout or '"compared"' in result.stdout
+
+
+def test_show_and_replay_take_the_same_names(tmp_path: Path) -> None:
+    file = entry_files(CORPUS)[0]
+    shutil.copyfile(file, tmp_path / file.name)
+    for name in (str(file), file.stem, file.stem[:8], str(tmp_path)):
+        shown = vmfuzz("show", name, "--corpus", str(CORPUS), "--json")
+        assert json.loads(shown.stdout)["id"] == file.stem
+        replayed = vmfuzz("replay", name, "--corpus", str(CORPUS), "--json")
+        assert replayed.exit_code == 0
+        assert json.loads(replayed.stdout)["entries"] == 1
+    for command in ("show", "replay"):
+        refused = vmfuzz(command, "nosuchid", "--corpus", str(CORPUS))
+        assert refused.exit_code == 2
+        assert "no entry 'nosuchid'" in refused.stderr
+    many = vmfuzz("show", str(CORPUS))
+    assert many.exit_code == 2
+    assert "entries; name one of them" in many.stderr

@@ -347,6 +347,18 @@ def find(place: Path, id: str) -> tuple[Path, Entry]:
     raise UsageError(f"{id!r} is the beginning of {len(found)} entries in {place}: {', '.join(path.stem for path in found[:5])}")
 
 
+def load_readable(files: Iterable[Path]) -> tuple[list[tuple[Path, Entry]], dict[Path, str]]:
+    """All entries, and what is wrong with each file that is none."""
+    entries: list[tuple[Path, Entry]] = []
+    unreadable: dict[Path, str] = {}
+    for path in files:
+        try:
+            entries.append((path, load(path)))
+        except UsageError as error:
+            unreadable[path] = str(error)
+    return entries, unreadable
+
+
 def load_all(files: Iterable[Path]) -> list[tuple[Path, Entry]]:
     """All entries; raises UsageError at the first file that is none."""
     return [(path, load(path)) for path in files]

@@ -10,8 +10,9 @@ import click
 from rich.markup import escape
 
 from vmfuzz.campaign.ambiguity_report import Place, gather, markdown
-from vmfuzz.campaign.corpus import entry_files, executor_version, load_all
+from vmfuzz.campaign.corpus import executor_version
 from vmfuzz.cli.console import Output
+from vmfuzz.cli.places import readable_entries
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.model.public_readings import PUBLIC_READINGS
@@ -43,7 +44,7 @@ def ambiguities(cpu: tuple[str, ...], as_markdown: bool, as_json: bool) -> None:
         click.echo()
     elif as_markdown:
         corpus = Path("corpus")
-        entries = [entry for _, entry in load_all(entry_files(corpus))] if corpus.is_dir() else []
+        entries = [entry for _, entry in readable_entries(corpus)[0]] if corpus.is_dir() else []
         click.echo(markdown(places, cpus, executor_version("bochs"), entries), nl=False)
     else:
         _print(places)

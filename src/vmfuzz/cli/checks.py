@@ -7,16 +7,14 @@ from typing import Any
 
 import click
 
-from vmfuzz.arch.fields import field_named
-from vmfuzz.arch.live import LIVE
 from vmfuzz.cli.console import Output
-from vmfuzz.errors import UnknownNameError
+from vmfuzz.cli.names import checks_named, operands_named
+from vmfuzz.errors import UnknownNameError, UsageError
 from vmfuzz.generate.boundary import edits_of
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.check import Check
-from vmfuzz.model.checks import CHECKS, SECTIONS, check_named
+from vmfuzz.model.checks import CHECKS, SECTIONS
 from vmfuzz.model.expr import TRUE
-from vmfuzz.model.operands import MEMORY_OPERANDS
 from vmfuzz.model.sections import Citation
 from vmfuzz.model.wording import describe, format_operand
 
@@ -27,26 +25,30 @@ from vmfuzz.model.wording import describe, format_operand
 @click.option("--field", help="Only checks that read this field.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def checks(id: str | None, section: str | None, field: str | None, as_json: bool) -> None:
-    """List the VM-entry checks in the SDM's order, or show one (ID) with its condition, gate, fields, outcome and boundary values."""
-    chosen = [check_named(id)] if id else _select(section, field)
+    """List the VM-entry checks in the SDM's order, or show one with its condition, gate, fields, outcome and boundary values.
+
+    ID is a check's id in any case, the beginning of some, or a field that checks read, by name or encoding.
+    """
+    if id is not None and (section is not None or field is not None):
+        raise UsageError(f"{id!r} with --section or --field: ID names checks by itself; leave out one of them")
+    chosen = checks_named(id) if id is not None else _select(section, field)
     if as_json:
         click.echo(json.dumps([as_data(check) for check in chosen], indent=1))
-    elif id:
+    elif id is not None and len(chosen) == 1:
         _print_one(chosen[0])
     else:
         _print_list(chosen)
 
 
 def _select(section: str | None, field: str | None) -> list[Check]:
-    if field is not None and field not in LIVE and field not in MEMORY_OPERANDS:
-        field_named(field)
+    read = None if field is None else set(operands_named(field))
     titles = {listed.title for listed in SECTIONS}
     if section is not None:
         wanted = section.lower()
         titles = {title for title in titles if wanted in title.lower() or wanted in _numbers(title)}
         if not titles:
             raise UnknownNameError("section", section, [listed.title for listed in SECTIONS])
-    return [check for check in CHECKS if check.section.title in titles and (field is None or field in check.fields)]
+    return [check for check in CHECKS if check.section.title in titles and (read is None or read & set(check.fields))]
 
 
 def _numbers(title: str) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
+#: In the meta of click's context: how many files are no entries.
+UNREADABLE: Final = "vmfuzz.unreadable"
 #: Columns where there is no terminal: more than any line has.
 _NO_END: Final = 1_000_000
 #: Blanks at the end of a line; where colours are asked for, the codes that end them stay.

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from vmfuzz.campaign.case import base_value
-from vmfuzz.campaign.corpus import Entry, entry_files, load_all
+from vmfuzz.campaign.corpus import Entry
 from vmfuzz.campaign.difference import Difference, Differences, Pairing
 from vmfuzz.campaign.stored_difference import Stored, compare_stored
 from vmfuzz.cli.console import Output, Seconds
-from vmfuzz.cli.places import entries_place, format_key
+from vmfuzz.cli.places import entries_place, format_key, readable_entries
 from vmfuzz.cli.run import Count
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
 from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, MODEL, REMOTE, open_executor
@@ -105,7 +105,7 @@ def _side(name: str, cpu: str | None) -> Path | tuple[str, str | None]:
 
 
 def _entries(place: Path) -> list[Entry]:
-    return [entry for _, entry in load_all(entry_files(entries_place(place)))]
+    return [entry for _, entry in readable_entries(entries_place(place))[0]]
 
 
 @contextmanager

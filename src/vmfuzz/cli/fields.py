@@ -7,10 +7,11 @@ import json
 import click
 from rich.table import Table
 
-from vmfuzz.arch.fields import BY_ENCODING, FIELDS, Area, Field, field_named
+from vmfuzz.arch.fields import FIELDS, Area, Field
 from vmfuzz.arch.registers import FIELD_BITS
 from vmfuzz.cli.console import Output
-from vmfuzz.errors import UnknownNameError
+from vmfuzz.cli.names import fields_named
+from vmfuzz.errors import UsageError
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.wording import bit_name
 
@@ -20,29 +21,21 @@ from vmfuzz.model.wording import bit_name
 @click.option("--area", type=click.Choice(["control", "read-only", "guest", "host"]), help="Only this area.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def fields(name: str | None, area: str | None, as_json: bool) -> None:
-    """List the VMCS fields, or show one (NAME is a field's name or its encoding such as 481EH) with its bits and the checks that read it."""
-    chosen = list(FIELDS.values()) if name is None else [_find(name)]
-    if area is not None:
-        chosen = [field for field in chosen if field.area is Area[area.upper().replace("-", "_")]]
+    """List the VMCS fields, or show one with its bits and the checks that read it.
+
+    NAME is a field's name in any case, the beginning of some, or an encoding such as 481EH.
+    """
+    named = list(FIELDS.values()) if name is None else fields_named(name)
+    chosen = [field for field in named if area is None or field.area is Area[area.upper().replace("-", "_")]]
+    if not chosen:
+        areas = ", ".join(dict.fromkeys(str(_as_json(field)["area"]) for field in named))
+        raise UsageError(f"{name!r} is no field of the {area} area; its area is {areas}")
     if as_json:
         click.echo(json.dumps([_as_json(field) for field in chosen], indent=1))
-    elif name is None:
+    elif len(chosen) > 1:
         _print_list(chosen)
     else:
         _print_one(chosen[0])
-
-
-def _find(name: str) -> Field:
-    digits = name.lower().removeprefix("0x").removesuffix("h")
-    try:
-        encoding = int(digits, 16) if name.lower() != digits or digits[:1].isdigit() else -1
-    except ValueError:
-        encoding = -1
-    if encoding < 0:
-        return field_named(name.lower())
-    if encoding not in BY_ENCODING:
-        raise UnknownNameError("VMCS field encoding", name, [f"{known:04X}H" for known in BY_ENCODING])
-    return BY_ENCODING[encoding]
 
 
 def _exists_if(field: Field) -> str:
@@ -73,7 +66,8 @@ def _print_list(chosen: list[Field]) -> None:
 def _print_one(field: Field) -> None:
     console = Output()
     facts = _as_json(field)
-    console.print(f"[bold]{field.name}[/]  encoding {field.encoding:04X}H, {facts['width']}-bit, {facts['area']} area")
+    width = "natural width" if facts["width"] == "natural" else f"{facts['width']}-bit"
+    console.print(f"[bold]{field.name}[/]  encoding {field.encoding:04X}H, {width}, {facts['area']} area")
     console.print(f"exists: {_exists_if(field)}")
     names = [(index, bit_name(field.name, index)) for index in range(field.width)]
     bits = ", ".join(f"{index} {label}" for index, label in names if label)

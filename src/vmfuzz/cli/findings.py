@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.padding import Padding
 
 from vmfuzz.campaign.account import in_words, not_minimized
-from vmfuzz.campaign.corpus import Entry, entry_files, load_all, to_json
+from vmfuzz.campaign.corpus import Entry, to_json
 from vmfuzz.campaign.lost import KIND, LostBatch
 from vmfuzz.campaign.stored import has_campaign, stored_findings, stored_lost, stored_triage
 from vmfuzz.cli.console import Output
-from vmfuzz.cli.places import entries_place, format_key, resolved
+from vmfuzz.cli.places import entries_place, format_key, readable_entries, resolved
 
 
 @click.command()
@@ -24,11 +24,14 @@ from vmfuzz.cli.places import entries_place, format_key, resolved
 @click.option("--verdict", help="Only entries with this verdict, or whose verdict begins with it (open, deviation, ...).")
 @click.option("--json", "as_json", is_flag=True, help="Print whole entries as JSON.")
 def findings(place: Path | None, verdict: str | None, as_json: bool) -> None:
-    """List findings: of the campaign in the directory PLACE, or the entries of the corpus PLACE (by default: what is here)."""
+    """List findings: of the campaign in the directory PLACE, or the entries of the corpus PLACE (by default: what is here).
+
+    A file that is no entry does not stop the others; the exit code is then 2.
+    """
     place = resolved(place, to_read=True)
     entries: list[Entry] = []
     if not has_campaign(place) or entries_place(place).is_dir():
-        entries = [entry for _, entry in load_all(entry_files(entries_place(place)))]
+        entries = [entry for _, entry in readable_entries(entries_place(place))[0]]
     raw = stored_findings(place) if has_campaign(place) else []
     lost = stored_lost(place) if has_campaign(place) else []
     known = entries

@@ -11,8 +11,9 @@ from typing import Any, Final
 import click
 
 from vmfuzz import __version__
+from vmfuzz.cli.console import UNREADABLE
 from vmfuzz.cli.streams import patient_streams, to_nowhere
-from vmfuzz.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_NOTHING_TESTED, VmfuzzError
+from vmfuzz.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_NOTHING_TESTED, EXIT_USAGE, VmfuzzError
 from vmfuzz.interrupts import cause_of, ending_at_once, listening
 
 #: Commands by name: module and function; a module is imported only when its command is used or listed.
@@ -62,7 +63,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a VmfuzzError ends it with its sentence on standard error and its exit code."""
         try:
-            return super().invoke(ctx)
+            return self._invoked(ctx)
         except VmfuzzError as error:
             click.echo(f"vmfuzz: {error}", err=True)
             ctx.exit(error.exit_code)
@@ -72,6 +73,18 @@ class Commands(click.Group):
         except click.Abort:  # a question was answered with no, or not at all
             click.echo("vmfuzz: not confirmed; nothing was run", err=True)
             ctx.exit(EXIT_NOTHING_TESTED)
+
+    def _invoked(self, ctx: click.Context) -> Any:
+        """Run the command; where it met files that are no entries its exit code is 2, whatever came of the others."""
+        try:
+            result = super().invoke(ctx)
+        except (SystemExit, click.exceptions.Exit):
+            if ctx.meta.get(UNREADABLE):
+                ctx.exit(EXIT_USAGE)
+            raise
+        if ctx.meta.get(UNREADABLE):
+            ctx.exit(EXIT_USAGE)
+        return result
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """As click's; after Ctrl-C or SIGTERM the exit code says so, whatever the command's own is.

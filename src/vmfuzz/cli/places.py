@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import click
 
-from vmfuzz.campaign.corpus import CAPABILITIES, Entry, Processor, find, fingerprint
+from vmfuzz.campaign.corpus import CAPABILITIES, Entry, Processor, entry_files, find, fingerprint, load, load_readable
 from vmfuzz.campaign.replay import capabilities_of
 from vmfuzz.campaign.stored import has_campaign
 from vmfuzz.campaign.trial import Trial
+from vmfuzz.cli.console import UNREADABLE
 from vmfuzz.cli.shipped import shipped
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import EXECUTORS, MODEL, Executor, cpu_option, open_executor
@@ -66,8 +67,31 @@ def entries_place(place: Path) -> Path:
     return place / FINDINGS if has_campaign(place) else place
 
 
+def readable_entries(place: Path) -> tuple[list[tuple[Path, Entry]], dict[Path, str]]:
+    """The entries of a place, and what is wrong with files that are none, which do not stop the others.
+
+    That is said on standard error, and the command's exit code is 2 at its end.
+    """
+    entries, unreadable = load_readable(entry_files(place))
+    for reason in unreadable.values():
+        click.echo(f"vmfuzz: {reason}", err=True)
+    if unreadable:
+        click.get_current_context().meta[UNREADABLE] = len(unreadable)
+        click.echo(
+            f"vmfuzz: {len(unreadable)} of {len(unreadable) + len(entries)} files in {place} are no entries; the others follow", err=True
+        )
+    return entries, unreadable
+
+
 def find_entry(place: Path | None, id: str, to_read: bool = False) -> tuple[Path, Entry]:
-    """The entry whose id begins with `id`; `to_read` as for `resolved`."""
+    """The entry whose id begins with `id`, or the one in the file or directory `id`; `to_read` as for `resolved`."""
+    if Path(id).is_file():
+        return Path(id), load(Path(id))
+    if id and Path(id).is_dir():
+        files = entry_files(entries_place(Path(id)))
+        if len(files) > 1:
+            raise UsageError(f"{id} is a directory of {len(files)} entries; name one of them: `vmfuzz findings {id}` lists them")
+        return files[0], load(files[0])
     place = resolved(place, to_read)
     if has_campaign(place) and not (place / FINDINGS).is_dir():
         raise UsageError(f"{place}: its findings are not minimized yet; `vmfuzz minimize --corpus {place}` does it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
@@ -11,11 +12,10 @@ from xml.etree import ElementTree
 import click
 from rich.markup import escape
 
-from vmfuzz.campaign.corpus import entry_files, load_all
 from vmfuzz.campaign.replay import PREDICT_ONLY, Report
 from vmfuzz.campaign.replay import replay as replay_entries
 from vmfuzz.cli.console import Output
-from vmfuzz.cli.places import entries_place, resolved
+from vmfuzz.cli.places import entries_place, find_entry, readable_entries, resolved
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UnknownNameError
 from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, REMOTE
 from vmfuzz.files import require_writable, write_text
@@ -25,6 +25,7 @@ _EXECUTORS: Final = (*EXECUTORS, PREDICT_ONLY)
 
 @click.command()
 @click.argument("place", required=False, type=click.Path(path_type=Path))
+@click.option("--corpus", type=click.Path(path_type=Path), help="Where the id PLACE is looked up, as for `vmfuzz show`.")
 @click.option(
     "--executor",
     default="auto",
@@ -33,23 +34,26 @@ _EXECUTORS: Final = (*EXECUTORS, PREDICT_ONLY)
 )
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write a JUnit XML report here.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on standard output.")
-def replay(place: Path | None, executor: str, junit: Path | None, as_json: bool) -> None:
-    """Predict and run every entry of the corpus PLACE (a directory or one file; by default ./corpus, else the one that comes with vmfuzz) again.
+def replay(place: Path | None, corpus: Path | None, executor: str, junit: Path | None, as_json: bool) -> None:
+    """Predict and run every entry of PLACE again: a corpus, a campaign's directory, a file, or the beginning of an entry's id.
 
-    Records of processors that no executor here has are only predicted, and counted so. Cases that set a field which the executor lacks do not run;
-    they are counted too. Exit code 0: all as recorded; 1: something changed; 2: bad
-    input.
+    By default ./corpus, else the corpus that comes with vmfuzz. Records of processors that no executor here has are only predicted, and counted
+    so. Cases that set a field which the executor lacks do not run; they are counted too. A file that is no entry does not stop the others. Exit
+    code 0: all as recorded; 1: something changed; 2: bad input.
     """
     if executor not in _EXECUTORS and not executor.startswith((REMOTE, ELSEWHERE)):
         raise UnknownNameError("executor", executor, _EXECUTORS)
-    place = entries_place(resolved(place, to_read=True))
+    if place is not None and not place.exists() and len(place.parts) == 1:
+        place = find_entry(corpus, str(place), to_read=True)[0]
+    place = entries_place(resolved(place or corpus, to_read=True))
     if junit is not None:
         require_writable(junit)
-    report = replay_entries(load_all(entry_files(place)), executor, place)
+    entries, unreadable = readable_entries(place)
+    report = replay_entries(entries, executor, place)
     if junit is not None:
-        write_text(junit, ElementTree.tostring(_junit(report), encoding="unicode", xml_declaration=True) + "\n")
+        write_text(junit, ElementTree.tostring(_junit(report, unreadable), encoding="unicode", xml_declaration=True) + "\n")
     if as_json:
-        json.dump(_as_data(report), sys.stdout, indent=1)
+        json.dump({**_as_data(report), "unreadable": list(unreadable.values())}, sys.stdout, indent=1)
         click.echo()
     else:
         _print(report)
@@ -87,13 +91,13 @@ def _as_data(report: Report) -> dict[str, object]:
     }
 
 
-def _junit(report: Report) -> ElementTree.Element:
+def _junit(report: Report, unreadable: Mapping[Path, str]) -> ElementTree.Element:
     suite = ElementTree.Element(
         "testsuite",
         name="vmfuzz replay",
-        tests=str(len(report.entries)),
+        tests=str(len(report.entries) + len(unreadable)),
         failures=str(len(report.changed)),
-        errors="0",
+        errors=str(len(unreadable)),
         time=f"{report.seconds:.3f}",
     )
     for replayed in report.entries:
@@ -104,4 +108,7 @@ def _junit(report: Report) -> ElementTree.Element:
         elif not replayed.executed:
             message = f"not run: {replayed.lacking[0]}" if replayed.lacking else "predicted only: no executor here has these capabilities"
             ElementTree.SubElement(case, "skipped", message=message)
+    for path, reason in unreadable.items():
+        case = ElementTree.SubElement(suite, "testcase", classname=path.parent.name, name=path.stem)
+        ElementTree.SubElement(case, "error", message=reason)
     return suite
