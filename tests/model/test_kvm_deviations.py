@@ -23,6 +23,9 @@ FS_BASE, SYSENTER_EIP, LSTAR = 0xC000_0100, 0x176, 0xC000_0082
 SECONDARY, PRIMARY = "secondary_processor_based_controls", "primary_processor_based_controls"
 
 
+DEBUG = {"vm_entry_interruption_info": 0x8000_0301}
+
+
 def msr_load(index: int, data: int = 0, **changes: int) -> Vmcs:
     at = GOOD["vm_entry_msr_load_address"]
     return GOOD.replace(vm_entry_msr_load_count=1, **changes).with_memory({at: index, at + 8: data})
@@ -55,9 +58,12 @@ SEEN = [
     ("kvm-access-rights-reserved", GOOD.replace(guest_tr_access_rights=0x2008B), TIMER),
     ("kvm-hlt-not-entered", halted(guest_pending_debug_exceptions=0x8000), TIMER),
     ("kvm-hlt-not-entered", halted(guest_ds_limit=0xFFFF_FFFD), TIMER),
+    ("kvm-activity-state-not-loaded", halted(**DEBUG, guest_interruptibility_state=1, guest_rflags=0x202), Outcome(Kind.EXIT, 48)),
+    ("kvm-controls-of-the-processor-late", scaling(True, guest_ss_access_rights=0xC083), GUEST),
     ("kvm-msr-load-before-guest-state", msr_load(FS_BASE, guest_idtr_limit=0x10000), MSR_1),
     ("kvm-controls-of-the-processor-late", scaling(True, guest_cr0=0), GUEST),
     ("kvm-tsc-multiplier", scaling(False), TIMER),
+    ("kvm-int1-lost", GOOD.replace(vm_entry_interruption_info=0x8000_0501, vm_entry_instruction_length=1), TIMER),
     ("kvm-link-pointer-current", GOOD.replace(vmcs_link_pointer=GOOD["live_current_vmcs_pointer"]), TIMER),
     ("kvm-msr-load-sysenter", msr_load(SYSENTER_EIP, 1 << 60), TIMER),
 ]
@@ -79,6 +85,7 @@ def test_each_is_seen() -> None:
         (GOOD.replace(guest_ds_limit=0xFFFF_FFFD), TIMER),  # not halted
         (halted(guest_cr0=0), TIMER),  # a check of KVM's own
         (msr_load(SYSENTER_EIP, 0, guest_idtr_limit=0x10000), MSR_1),  # nothing wrong with the list
+        (GOOD.replace(vm_entry_interruption_info=0x8000_0603, vm_entry_instruction_length=1), TIMER),  # INT3
         (scaling(True), TIMER),  # the processor below sees the multiplier
         (msr_load(LSTAR, 1 << 60), TIMER),
     ],

@@ -20,7 +20,7 @@ from typing import Final
 from debian_kernels import kernels, release
 from machine import HERE, KVM_ARGUMENTS, Machine, MachineError, needs
 
-from vmfuzz.campaign.store import has_campaign
+from vmfuzz.campaign.stored import has_campaign
 
 CPU: Final = "corei7_skylake_x"
 #: Machines that one campaign may need.
