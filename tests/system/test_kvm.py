@@ -23,6 +23,7 @@ from vmfuzz.execute import conformance
 from vmfuzz.execute.abi import constants
 from vmfuzz.execute.kmod_device import _FRAME, _MAGIC
 from vmfuzz.execute.kvm.abi import kvm_constants
+from vmfuzz.model.kvm_deviations import KVM_DEVIATIONS
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities
 from vmfuzz.state.vmcs import Vmcs
@@ -150,6 +151,18 @@ def test_the_command_line_through_an_agent(machine: Machine) -> None:
     assert done.returncode in (0, 1), done.stderr
     summary = json.loads(done.stdout)
     assert summary["executor"].startswith("kvm 6.")
+
+
+def test_the_corpus_of_kvm(machine: Machine) -> None:
+    """Every record of what KVM does, run again: a case of each known deviation of it."""
+    program, place = (Path(__file__).with_name(name) for name in ("without_panics.py", "kvm_corpus"))
+    command = [sys.executable, program, "replay", place, "--executor", f"remote:{machine.agent('--kvm')}", "--json"]
+    environment = {**os.environ, "VMFUZZ_SYSTEM_BELOW": f"bochs-2.7 {machine.cpu}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["executed"] == len(list(place.glob("deviation.*/*.json")))
+    recorded = {path.parent.name.removeprefix("deviation.") for path in place.glob("deviation.*/*.json")}
+    assert recorded == {known.id for known in KVM_DEVIATIONS}
 
 
 def test_other_parameters_of_the_module(machine: Machine) -> None:
