@@ -8,6 +8,7 @@
  * guest race REQUESTS: threads that share one file, and change the rows and the request while the module works on them.
  * guest cycles COUNT: opens, captures, runs and closes so often, to see whether anything is left behind.
  * guest stress BATCHES: captures and runs the known-good VMCS, without end for 0, to be killed.
+ * guest signals MICROSECONDS: a batch that signals interrupt all the time; goes on with the row after the last one.
  * guest inherit CPU: captures here, runs in a child on another CPU.
  * guest kvm: creates a virtual machine of KVM, says so, and keeps it until it is killed.
  * guest frames: prints what vmfuzz sends to the agent: a capture, then a run of many rows of the known-good VMCS.
@@ -21,6 +22,8 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/time.h>
 #include <stddef.h>
 
 #define CODE_SHELL 0x100u
@@ -739,6 +742,40 @@ static int stress(unsigned int batches)
 	return 0;
 }
 
+static void nothing(int number)
+{
+	(void)number;
+}
+
+static int signals(unsigned int microseconds)
+{
+	static struct vmfuzz_result rows[MANY_ROWS];
+	struct itimerval interval = { { 0, (suseconds_t)microseconds }, { 0, (suseconds_t)microseconds } };
+	struct sigaction action = { .sa_handler = nothing };
+	unsigned int i, done = 0, interrupted = 0, entered = 0;
+	int error;
+
+	if (call(VMFUZZ_IOC_CAPTURE, &known))
+		return 1;
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &interval, NULL);
+	while (done < MANY_ROWS) {
+		struct vmfuzz_run run = known_run();
+
+		run.rows = (uintptr_t)(rows + done);
+		run.row_count = MANY_ROWS - done;
+		error = call(VMFUZZ_IOC_RUN, &run);
+		done += (unsigned int)run.rows_done;
+		if (error && error != EINTR)
+			return 1;
+		interrupted += error == EINTR;
+	}
+	for (i = 0; i < MANY_ROWS; i++)
+		entered += rows[i].kind == VMFUZZ_KIND_EXIT;
+	printf("signals done: %u interrupted, %u of %u entered\n", interrupted, entered, MANY_ROWS);
+	return entered != MANY_ROWS;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 2 && !strcmp(argv[1], "mailbox"))
@@ -751,6 +788,8 @@ int main(int argc, char **argv)
 		return raw(strtoull(argv[2], NULL, 0), (unsigned int)atoi(argv[3]), (unsigned int)atoi(argv[4]), argc == 5);
 	if (argc > 2 && !strcmp(argv[1], "race"))
 		return race((unsigned int)atoi(argv[2]));
+	if (argc > 2 && !strcmp(argv[1], "signals"))
+		return signals((unsigned int)atoi(argv[2]));
 	if (argc > 2 && !strcmp(argv[1], "cycles"))
 		return cycles((unsigned int)atoi(argv[2]));
 	if (argc > 2 && !strcmp(argv[1], "inherit"))
@@ -761,6 +800,6 @@ int main(int argc, char **argv)
 		return frames();
 	if (argc > 1 && !strcmp(argv[1], "agent"))
 		return agent_main(argc - 1, argv + 1);
-	fprintf(stderr, "guest mailbox DISK | misuse vmx|none | raw SEED REQUESTS RISK [bochs-2.7] | race REQUESTS | cycles COUNT | stress BATCHES | inherit CPU | kvm | frames | agent [--kvm]\n");
+	fprintf(stderr, "guest mailbox DISK | misuse vmx|none | raw SEED REQUESTS RISK [bochs-2.7] | race REQUESTS | cycles COUNT | stress BATCHES | signals MICROSECONDS | inherit CPU | kvm | frames | agent [--kvm]\n");
 	return 2;
 }

@@ -104,6 +104,21 @@ def test_threads_that_share_a_file_and_change_what_it_reads(machine: Machine) ->
     assert not other
 
 
+def test_signals_all_the_time(machine: Machine) -> None:
+    """Each request gets on before a signal ends it, and says how far: a batch comes to its end, however short the time between two signals."""
+    said = machine.shell("/guest signals 3000")
+    print(said)
+    interrupted, entered, rows = (int(number) for number in re.findall(r"[0-9]+", said))
+    assert interrupted
+    assert entered == rows
+
+
+def test_a_kernel_that_ran_candidates_says_so(machine: Machine) -> None:
+    """Taint flag S, for who reads an oops of it."""
+    machine.shell("/guest stress 1")
+    assert int(machine.shell("cat /proc/sys/kernel/tainted")) & 1 << 2
+
+
 def test_nothing_is_left_behind(machine: Machine) -> None:
     """100 files opened, used and closed hold some 150 MB if their memory is not freed."""
 
