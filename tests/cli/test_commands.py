@@ -58,6 +58,59 @@ def test_an_unknown_command_or_option_is_refused() -> None:
     refused(vmfuzz("run", "--cpus", "x"), "No such option", "--cpus")
 
 
+CONTRADICTIONS = [
+    (["dump-code", "--c", "--rust"], "--c with --rust"),
+    (["export", "00", "--syz", "--c"], "--syz with --c"),
+    (["ambiguities", "--json", "--markdown"], "--json with --markdown"),
+    (["report", "a.json", "--json", "--markdown"], "--json with --markdown"),
+    (["caps", "--list", "--json"], "--list with --json"),
+    (["caps", "--list", "--cpu", "tigerlake"], "--list with --cpu"),
+    (["caps", "--cpu", "tigerlake", "--capabilities", __file__], "--capabilities with --cpu"),
+    (["check", "0x80000021", "--json", "--explain"], "--json with --explain"),
+    (["check", "0x80000021", "--json", "--verify"], "--json with --verify"),
+    (["checks", "guest.gs.p", "--field", "guest_cr0"], "leave out one of them"),
+    (["coverage", ".", "--seed", "3"], "DIRECTORY with --seed"),
+    (["coverage", ".", "-n", "30"], "DIRECTORY with -n"),
+    (["coverage", "--list", "--json"], "--json with --list"),
+    (["diff", ".", ".", "--seed", "3"], "--seed with two directories"),
+    (["diff", ".", ".", "--cpu", "tigerlake"], "--cpu with two directories"),
+    (["diff", "tigerlake", "bochs", "--corpus", ".", "-n", "30"], "--corpus with -n"),
+    (["minimize", "--executor", "bochs"], "--executor without ID"),
+    (["run", "--yes"], "--yes: auto without --risk bold asks nothing"),
+    (["run", "--scheduler", "tcp://nowhere:1", "--yes"], "--yes with --scheduler"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), CONTRADICTIONS, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_options_that_contradict_or_mean_nothing_are_refused(arguments: list[str], words: str) -> None:
+    refused(vmfuzz(*arguments), words)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "--cpu", ""],
+        ["run", "--directory", ""],
+        ["run", "--directory="],
+        ["run", "--summary", ""],
+        ["run", "--executor", ""],
+        ["coverage", ""],
+        ["check", ""],
+        ["check", "0x80000021", "--reported", ""],
+        ["checks", ""],
+        ["checks", "--field", ""],
+        ["findings", "--verdict", ""],
+        ["show", ""],
+        ["replay", ""],
+        ["suite", "-o", ""],
+        ["export", "00", "--c", "-o", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_value_is_refused(arguments: list[str]) -> None:
+    refused(vmfuzz(*arguments), "is empty; expected a value, or leave it out")
+
+
 # run
 
 KEYS = {

@@ -110,6 +110,8 @@ def _options(context: click.Context) -> dict[str, Any]:
         raise UsageError(
             f"--risk {options['risk']} with --scheduler: what a machine is put at risk for is decided on that machine; run there"
         )
+    if options["yes"]:
+        raise UsageError("--yes with --scheduler: nothing is asked there; leave it out")
     if options["bisect_lost"]:
         raise UsageError("--bisect-lost with --scheduler: a batch that took a machine with it is narrowed down on that machine; run there")
     if "jobs" not in given:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.markup import escape
 
@@ -25,6 +26,8 @@ from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, MODEL, REMOTE, open_execut
 from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.state.profiles import processor_names
 
+#: Options that say what is to run.
+_OF_RUNNING: Final = ("cpu", "iterations", "seed", "corpus", "minimize_seconds")
 _MOST_NAMES: Final = 5
 _MOST_ONLY: Final = 8
 
@@ -65,6 +68,7 @@ def diff(
     """
     one, two = _side(first, cpu), _side(second, cpu)
     if isinstance(one, Path) and isinstance(two, Path):
+        _refuse_what_runs()
         _stored(one, two, as_json)
     if isinstance(one, Path) or isinstance(two, Path):
         raise UsageError(
@@ -83,6 +87,14 @@ def diff(
         _show(pairing, as_json)
     found = pairing.result
     sys.exit(EXIT_FOUND if found.found else EXIT_AGREEMENT if found.compared else EXIT_NOTHING_TESTED)
+
+
+def _refuse_what_runs() -> None:
+    """Raise UsageError where an option says what is to run, but what was recorded is compared."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        if option.name in _OF_RUNNING and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"{option.opts[0]} with two directories: what was recorded there is compared, and nothing runs; leave it out")
 
 
 def _side(name: str, cpu: str | None) -> Path | tuple[str, str | None]:

@@ -12,6 +12,7 @@ import click
 
 from vmfuzz import __version__
 from vmfuzz.cli.console import UNREADABLE
+from vmfuzz.cli.contradictions import require_sense
 from vmfuzz.cli.streams import patient_streams, to_nowhere
 from vmfuzz.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_NOTHING_TESTED, EXIT_USAGE, VmfuzzError
 from vmfuzz.interrupts import cause_of, ending_at_once, listening
@@ -59,6 +60,13 @@ class Commands(click.Group):
         with ending_at_once():
             command: click.Command = getattr(import_module(module), function)
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's; raises UsageError where the arguments contradict each other."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and command is not None:
+            require_sense(command, name, rest, ctx)
+        return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a VmfuzzError ends it with its sentence on standard error and its exit code."""

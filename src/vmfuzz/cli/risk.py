@@ -26,6 +26,8 @@ def say_what_it_is(option: str, executor: Executor) -> None:
 def risk_options(executor: str, risk: str, yes: bool, jobs: int) -> dict[str, Any]:
     """Options of the executor for the risk level; bold has to be confirmed. Raises UsageError where it means nothing or nobody can answer."""
     if risk == "safe":
+        if yes and executor != "kvm" and not executor.startswith(REMOTE):
+            raise UsageError(f"--yes: {executor} without --risk bold asks nothing; leave it out")
         return _panic_options(executor, yes, jobs)
     if executor not in ("kmod", "kvm") and not executor.startswith(REMOTE):
         raise UsageError(f"--risk {risk}: {executor} puts no machine at risk; the levels are for --executor kmod, kvm and {REMOTE}COMMAND")

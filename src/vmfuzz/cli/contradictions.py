@@ -1,0 +1,68 @@
+"""Options that contradict each other or mean nothing together: they are refused, since one of them would be ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import click
+
+from vmfuzz.errors import UsageError
+
+#: Command -> (a parameter, others that mean nothing beside it, why).
+ALONE: Final[Mapping[str, tuple[tuple[str, tuple[str, ...], str], ...]]] = {
+    "ambiguities": (("as_json", ("as_markdown",), "they are two forms of one output"),),
+    "caps": (
+        ("list_profiles", ("cpu", "file", "as_json"), "the list is that of all profiles"),
+        ("file", ("cpu",), "both say what the processor is"),
+    ),
+    "check": (
+        ("as_json", ("explain",), "explanations are for people"),
+        ("as_json", ("verify",), "nothing is tried on an emulated CPU for JSON"),
+    ),
+    "coverage": (
+        ("directory", ("iterations", "executor", "cpu", "seed"), "the campaign there has run"),
+        ("as_json", ("listed",), "JSON lists all that was never seen"),
+    ),
+    "diff": (("corpus", ("iterations", "seed"), "the corpus says what runs"),),
+    "report": (("as_json", ("as_markdown",), "they are two forms of one output"),),
+}
+#: Command -> (a parameter, another that it needs, why).
+NEEDS: Final[Mapping[str, tuple[tuple[str, str, str], ...]]] = {
+    "minimize": (("executor", "id", "a campaign's findings run where they were found"),),
+}
+
+
+def require_sense(command: click.Command, name: str, arguments: list[str], parent: click.Context) -> None:
+    """Raise UsageError where the arguments of a command have an empty value, or parameters of which one would be ignored.
+
+    What click refuses by itself is left to it.
+    """
+    context = click.Context(command, info_name=name, parent=parent)
+    try:
+        given, _, order = command.make_parser(context).parse_args(list(arguments))
+    except click.UsageError:
+        return
+    if given.get("help"):
+        return
+    parameters = {parameter.name: parameter for parameter in command.params}
+    for key, value in given.items():
+        if value == "" or (isinstance(value, list | tuple) and "" in value):
+            raise UsageError(f"{_label(parameters[key])} is empty; expected a value, or leave it out")
+    chosen: dict[str, click.Parameter] = {}
+    for parameter in order:
+        if (before := chosen.setdefault(str(parameter.name), parameter)) is not parameter:
+            raise UsageError(f"{_label(before)} with {_label(parameter)}: they exclude each other; give one of them")
+    present = {key for key, value in given.items() if value is True or (isinstance(value, str | list | tuple) and value)}
+    for key, others, why in ALONE.get(name, ()):
+        for other in others:
+            if {key, other} <= present:
+                raise UsageError(f"{_label(parameters[key])} with {_label(parameters[other])}: {why}; leave out one of them")
+    for key, needed, why in NEEDS.get(name, ()):
+        if key in present and needed not in present:
+            raise UsageError(f"{_label(parameters[key])} without {_label(parameters[needed])}: {why}; leave it out")
+
+
+def _label(parameter: Any) -> str:
+    """What a person calls a parameter."""
+    return str(parameter.opts[0]) if isinstance(parameter, click.Option) else str(parameter.human_readable_name)
