@@ -147,14 +147,6 @@ static inline void ldtr_write(u16 selector)
 	asm volatile("lldt %0" : : "r"(selector));
 }
 
-static inline u32 segment_limit(u16 selector)
-{
-	u32 limit = 0;
-
-	asm volatile("lsl %1, %0" : "+r"(limit) : "r"((u32)selector) : "cc");
-	return limit;
-}
-
 /* The data-segment registers in the order of their numbers; FS and GS lose their base when they are written. */
 enum data_segment { ES, SS, DS, FS, GS, DATA_SEGMENTS };
 

@@ -35,7 +35,7 @@ IDLE: Final = (
         (0x3A, 5), (0x480, 1 << 55 | 4), (0x48D, 0x7F << 32), (0x48C, EVERY_TYPE), (PERF_GLOBAL_CTRL, 0x7_0000_000F), (EFER, 0xD01),
         (GS_BASE, 0xFFFF_8880_0000_0000), (PAT, 0x0007_0406_0007_0406),
     )),
-    (CR, 0, 0x8005_0033), (CR, 3, 0x1000), (CR, 4, 0x20), (DR, 6, 0xFFFF_0FF0), (DR, 7, 0x400), (SEGMENT, 1, 0x18), (TR, 0, 0x40), (LIMIT, 0x40, 0x206F),
+    (CR, 0, 0x8005_0033), (CR, 3, 0x1000), (CR, 4, 0x20), (DR, 6, 0xFFFF_0FF0), (DR, 7, 0x400), (SEGMENT, 1, 0x18), (TR, 0, 0x40), (LIMIT, 0, 0x206F),
     (GDT, 0, 0xFFFF_FE00_0000_1000), (GDT, 1, 0x7F), (IDT, 0, 0xFFFF_FE00_0000_0000), (IDT, 1, 0xFFF),
 )  # fmt: skip
 
@@ -246,7 +246,7 @@ def test_what_every_exit_changes_comes_back(processor: Processor) -> None:
     processor.exit_sets(DR, 6, 0xFFFF_4FF0)
     processor.exit_sets(SEGMENT, 1, 0)
     assert processor.rows(2) == 0
-    kept = ((DR, 6), (DR, 7), (LDTR, 0), (SEGMENT, 1), (GDT, 1), (IDT, 1), (LIMIT, 0x40))
+    kept = ((DR, 6), (DR, 7), (LDTR, 0), (SEGMENT, 1), (GDT, 1), (IDT, 1), (LIMIT, 0))
     assert [processor.get(*place) for place in kept] == [0xFFFF_0FF0, 0x403, 0x48, 0x18, 0x7F, 0xFFF, 0x206F]
 
 

@@ -181,7 +181,7 @@ int vmfuzz_row(struct vmfuzz_request *r, struct vmfuzz_run_state *s, u64 i)
 	fake_set(FAKE_IDT, 1, 0xffff);
 	fake_set(FAKE_LDTR, 0, 0);
 	fake_set(FAKE_DR, 7, 0x400);
-	fake_set(FAKE_LIMIT, 0x40, 0x67);
+	fake_set(FAKE_LIMIT, 0, 0x67);
 	for (k = 0; k < changed; k++)
 		fake_set(changes[k].what, changes[k].number, changes[k].value);
 	return 0;

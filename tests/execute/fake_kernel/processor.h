@@ -11,7 +11,7 @@ struct table_register {
 
 enum data_segment { ES, SS, DS, FS, GS, DATA_SEGMENTS };
 
-/* Places of registers: what fake_get and its kin call them. */
+/* Places of registers: what fake_get and its kin call them. FAKE_LIMIT: that of TR, which no instruction reads. */
 enum fake_register { FAKE_MSR, FAKE_CR, FAKE_DR, FAKE_SEGMENT, FAKE_TR, FAKE_LDTR, FAKE_LIMIT, FAKE_LEAF, FAKE_GDT, FAKE_IDT };
 
 u64 fake_get(int what, u64 number);
@@ -44,10 +44,9 @@ static inline void fake_write(int what, u64 number, u64 value, const char *name)
 #define idt_read(to) fake_table(FAKE_IDT, to)
 #define idt_write(from) fake_set_table(FAKE_IDT, from)
 #define tr_read() ((u16)fake_get(FAKE_TR, 0))
-#define tr_reload() (fake_set(FAKE_TR, 0, 0x40), fake_set(FAKE_LIMIT, 0x40, 0x206f))
+#define tr_reload() (fake_set(FAKE_TR, 0, 0x40), fake_set(FAKE_LIMIT, 0, 0x206f))
 #define ldtr_read() ((u16)fake_get(FAKE_LDTR, 0))
 #define ldtr_write(selector) fake_write(FAKE_LDTR, 0, selector, "ldtr ")
-#define segment_limit(selector) ((u32)fake_get(FAKE_LIMIT, selector))
 #define segment_read(number) ((u16)fake_get(FAKE_SEGMENT, number))
 #define segment_write(number, value) fake_write(FAKE_SEGMENT, number, value, "segment ")
 #define vmxon(pa) ((void)(pa), fake_vmx("vmxon"))
