@@ -67,6 +67,13 @@ def test_the_wheel_is_for_every_python_and_every_glibc_that_it_runs_on(built: Pa
 
 def test_a_wheel_user_has_the_corpus_and_the_modules_sources(installed: Path, tmp_path: Path) -> None:
     vmfuzz = str(installed / "vmfuzz")
+    for name in (
+        "man/man1/vmfuzz-check.1",
+        "bash-completion/completions/vmfuzz",
+        "zsh/site-functions/_vmfuzz",
+        "fish/vendor_completions.d/vmfuzz.fish",
+    ):
+        assert (installed.parent / "share" / name).is_file()
     assert " predicted only" in run(vmfuzz, "replay", "--executor", "none", cwd=tmp_path)
     run(vmfuzz, "kmod-source", "module", cwd=tmp_path)
     assert (tmp_path / "module" / "main.c").read_text() == (ROOT / "kmod" / "main.c").read_text()

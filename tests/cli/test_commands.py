@@ -54,7 +54,8 @@ def test_help_lists_every_command() -> None:
 
 
 def test_an_unknown_command_or_option_is_refused() -> None:
-    refused(vmfuzz("fuzz"), "No such command", "fuzz")
+    refused(vmfuzz("chek"), "unknown command 'chek'; did you mean check or checks?")
+    refused(vmfuzz("fuzz"), "unknown command 'fuzz'; known: ")
     refused(vmfuzz("run", "--cpus", "x"), "No such option", "--cpus")
 
 

@@ -113,6 +113,8 @@ def _processor(cpu: str | None, capabilities_file: Path | None) -> Capabilities 
 
 def _dumps(what: tuple[str, ...]) -> list[Dump]:
     if not what:
+        if sys.stdin.isatty():
+            click.echo("vmfuzz check: paste a dump, a log or an error here and end with Ctrl-D; `vmfuzz check FILE` reads a file", err=True)
         return _from_stream(sys.stdin.buffer, "-")
     loose: list[str] = []
     dumps: list[Dump] = []

@@ -13,6 +13,7 @@ import click
 from vmfuzz import __version__
 from vmfuzz.cli.console import UNREADABLE
 from vmfuzz.cli.contradictions import require_sense
+from vmfuzz.cli.listing import Listing
 from vmfuzz.cli.streams import patient_streams, to_nowhere
 from vmfuzz.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_NOTHING_TESTED, EXIT_USAGE, VmfuzzError
 from vmfuzz.interrupts import cause_of, ending_at_once, listening
@@ -45,7 +46,7 @@ COMMANDS: Final = {
 _OF_WRITING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN, errno.EINVAL)
 
 
-class Commands(click.Group):
+class Commands(Listing):
     """A group that loads its commands on demand and prints VmfuzzError as one sentence."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -33,6 +33,12 @@ _LABEL = 19
 _COLUMNS, _LINES = 80, 24
 
 
+def say_start(name: str, wanted: int, seed: int, quiet: bool) -> None:
+    """Say on standard error what is being started, before preparing the campaign takes its time."""
+    if not quiet:
+        Console(stderr=True).print(f"starting on {name}: {wanted:,} candidates, seed {seed}", highlight=False, markup=False, soft_wrap=True)
+
+
 class _Rate:
     """Candidates a second over the last few seconds."""
 
@@ -57,7 +63,7 @@ def progress_display(name: str, wanted: int, quiet: bool = False) -> Iterator[Ca
     if quiet:
         yield lambda _progress: None
     elif console.is_terminal:
-        with Live(console=console, refresh_per_second=4, transient=True) as live:
+        with Live(Text(f"running {wanted:,} candidates on {name}"), console=console, refresh_per_second=4, transient=True) as live:
             panel = _panel if console.width >= _COLUMNS and console.height >= _LINES else _small_panel
             yield _throttled(_REFRESH, lambda progress: live.update(panel(name, progress, rate.now(progress))))
     else:

@@ -26,11 +26,11 @@ from vmfuzz.cli.console import Seconds
 from vmfuzz.cli.findings import print_lost
 from vmfuzz.cli.minimize import print_minimized, settle
 from vmfuzz.cli.places import FINDINGS, executor_options
-from vmfuzz.cli.progress import progress_display
+from vmfuzz.cli.progress import progress_display, say_start
 from vmfuzz.cli.risk import risk_options, say_what_it_is
 from vmfuzz.cli.summary import print_summary
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError, VmfuzzError
-from vmfuzz.execute.base import cpu_option, open_executor
+from vmfuzz.execute.base import Executor, cpu_option, open_executor
 from vmfuzz.files import require_writable, write_text
 from vmfuzz.interrupts import SIGTERM
 
@@ -130,7 +130,7 @@ def run(
             options = risk_options(executor, risk, yes, jobs)
         with open_executor(executor, cpu=cpu, **options) as opened:
             say_what_it_is(executor, opened)
-            campaign = Campaign(opened, seed)
+            campaign = _begun(opened, iterations, seed, quiet=as_json or resume)
             if store is not None:
                 store.option = executor
                 store.begin(campaign, iterations, jobs)  # what it refuses is refused before anything is said to run
@@ -152,6 +152,12 @@ def run(
     if failure is not None:
         raise failure
     sys.exit(EXIT_FOUND if lost else exit_code(summary))
+
+
+def _begun(opened: Executor, iterations: int, seed: int, quiet: bool) -> Campaign:
+    """The campaign, whose preparation takes a while; a resumed one may be refused, so that nothing is said of it before."""
+    say_start(opened.name, iterations, seed, quiet)
+    return Campaign(opened, seed)
 
 
 def _go(campaign: Campaign, iterations: int, shares: list[Share], on_progress: Callable[[Progress], None], store: Store | None) -> Summary:
