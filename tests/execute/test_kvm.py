@@ -28,6 +28,7 @@ from vmfuzz.execute.kvm.executor import SURVIVED, KvmExecutor
 from vmfuzz.execute.kvm.facts import Facts
 from vmfuzz.execute.kvm.narrowing import narrowed
 from vmfuzz.execute.kvm.process import KvmProcess
+from vmfuzz.execute.kvm.words import warning_of
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities
 
@@ -61,6 +62,7 @@ class FakeAgent:
     def __init__(self, bochs: BochsExecutor, facts: bytes = lines()) -> None:
         self.bochs, self.facts = bochs, facts
         self.dies_at = self.lost_at = -1
+        self.log = b""
         self.requests: list[int] = []
         self.opened = 0
         self.closed = False
@@ -91,6 +93,7 @@ class FakeAgent:
                 answer["died"], fatal = 1, b"KVM_EXIT_SHUTDOWN: triple fault or VMX abort"
                 process.request["current_row"] = row
                 break
+        answer["log"] = self.log
         answer["trace"], answer["exits"] = b"a 1.0: kvm_nested_vmenter_failed: x\n", 7
         process._messages["fatal"] = fatal
         return answer.tobytes() + b"".join(
@@ -152,6 +155,18 @@ def test_a_candidate_that_costs_the_virtual_machine_costs_nothing_else(executor:
     ]
     assert outcomes.message_of(2) == "KVM_EXIT_SHUTDOWN: triple fault or VMX abort"
     assert agent.opened == 1
+
+
+def test_a_warning_of_the_kernel_is_part_of_the_finding(executor: KvmExecutor, agent: FakeAgent) -> None:
+    agent.dies_at = 0x22
+    agent.log = b"WARNING: CPU: 0 PID: 98 at arch/x86/kvm/vmx/nested.c:4792 nested_vmx_vmexit+0xd27/0x1880 [kvm_intel]\n"
+    outcomes = executor.run(rflags(executor, [0x22]))
+    warning = "WARNING at arch/x86/kvm/vmx/nested.c:4792 nested_vmx_vmexit"
+    assert outcomes.message_of(0) == f"KVM_EXIT_SHUTDOWN: triple fault or VMX abort; the kernel's log: {warning}"
+    agent.dies_at = -1
+    executor.run(rflags(executor, [2]))
+    assert executor.warnings == [warning, warning]
+    assert warning_of("kvm: lost page 0xffff8880123 of 7") == "kvm: lost page ... of 7"
 
 
 def test_a_candidate_that_costs_the_agent_is_found(executor: KvmExecutor, agent: FakeAgent) -> None:

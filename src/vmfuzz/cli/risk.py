@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -13,14 +15,21 @@ from vmfuzz.execute.base import REMOTE, Executor
 from vmfuzz.execute.kvm.process import local_facts
 
 
-def say_what_it_is(option: str, executor: Executor) -> None:
-    """Where a processor could be asked that nobody asked for, and what a profile has and the processor lacks: one line each, on standard error."""
+@contextmanager
+def telling(option: str, executor: Executor) -> Iterator[None]:
+    """Say on standard error, one line each: a processor that could be asked and that nobody asked for; what a profile has and the processor lacks.
+
+    And at the end what the kernel warned of while KVM ran candidates: what its developers want to know most.
+    """
     offered = nested_kvm() if option == "auto" else None
     if offered is not None:
         click.echo(f"this machine offers nested VMX ({offered}): `--executor kvm` tests it; this run is on {executor.name}", err=True)
     lacking: list[str] = getattr(executor, "lacking", [])
     if lacking:
         click.echo(f"{executor.name} lacks of the profile: {', '.join(lacking)}", err=True)
+    yield
+    for warning in dict.fromkeys(getattr(executor, "warnings", [])):
+        click.echo(f"the kernel warned while candidates ran: {warning} (its log has more)", err=True)
 
 
 def risk_options(executor: str, risk: str, yes: bool, jobs: int) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from vmfuzz.cli.findings import print_lost
 from vmfuzz.cli.minimize import print_minimized, settle
 from vmfuzz.cli.places import FINDINGS, executor_options
 from vmfuzz.cli.progress import progress_display, say_start
-from vmfuzz.cli.risk import risk_options, say_what_it_is
+from vmfuzz.cli.risk import risk_options, telling
 from vmfuzz.cli.summary import print_summary
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError, VmfuzzError
 from vmfuzz.execute.base import Executor, cpu_option, open_executor
@@ -128,8 +128,7 @@ def run(
         if resume and store is not None:
             iterations, executor, cpu, seed, jobs = _as_stored(context, store.facts)
             options = risk_options(executor, risk, yes, jobs)
-        with open_executor(executor, cpu=cpu, **options) as opened:
-            say_what_it_is(executor, opened)
+        with open_executor(executor, cpu=cpu, **options) as opened, telling(executor, opened):
             campaign = _begun(opened, iterations, seed, quiet=as_json or resume)
             if store is not None:
                 store.option = executor

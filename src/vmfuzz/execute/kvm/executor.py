@@ -114,6 +114,11 @@ class KvmExecutor(EngineExecutor):
         outcomes.message[row] = self._message_index(text)
         outcomes.messages = list(self._messages)
 
+    @property
+    def warnings(self) -> list[str]:
+        """What the kernel's log warned of while candidates ran, where it may be read there: "WARNING at FILE:LINE FUNCTION"."""
+        return list(self._process.warnings)
+
     def own_word(self, candidate: Vmcs) -> str | None:
         """The source text of KVM's check that failed (tracepoint kvm_nested_vmenter_failed), where the trace may be read there."""
         self.run(VmcsBatch(candidate, {}, count=1))

@@ -15,6 +15,7 @@ from vmfuzz.execute.engine_executor import WorkerDied
 from vmfuzz.execute.kmod_device import AgentDevice, Device, DeviceLost
 from vmfuzz.execute.kvm.abi import kvm_constants, kvm_dtype
 from vmfuzz.execute.kvm.facts import Facts
+from vmfuzz.execute.kvm.words import warning_of
 
 #: Of struct vmfuzz_messages only this comes back: the machine has no messages besides its last one.
 _FATAL_BYTES: Final = 520
@@ -48,6 +49,8 @@ class KvmProcess:
         self.trace: list[str] = []
         self.log: list[str] = []
         self.exits = 0
+        #: all warnings so far, in words.warning_of's form; most are printed only once by a kernel
+        self.warnings: list[str] = []
         self._device = connect()
         try:
             self.facts = self._ask_facts()
@@ -131,8 +134,11 @@ class KvmProcess:
             self.view(place, np.uint8, length)[:] = np.frombuffer(answer, np.uint8, length, at)
             at += length
         self.trace, self.log, self.exits = _lines(head["trace"]), _lines(head["log"]), int(head["exits"])
+        warned = [warning_of(line) for line in self.log]
+        self.warnings += warned
         if head["died"]:
-            raise WorkerDied(bytes(self._messages["fatal"]).split(b"\0")[0].decode("utf-8", "replace"))
+            fatal = bytes(self._messages["fatal"]).split(b"\0")[0].decode("utf-8", "replace")
+            raise WorkerDied("; the kernel's log: ".join([fatal, *([", ".join(warned)] if warned else [])]))
 
     def texts(self) -> list[str]:
         """KVM numbers no messages."""
