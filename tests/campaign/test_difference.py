@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.campaign.case import Case
 from vmfuzz.campaign.corpus import entry_files, executor_version, load, save
 from vmfuzz.campaign.difference import Pairing
@@ -18,7 +20,11 @@ from vmfuzz.cli.main import main
 from vmfuzz.execute.base import open_executor
 from vmfuzz.execute.bochs_library import MODELS, PINNED, bochs_library
 from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.model.check import Check
+from vmfuzz.model.checks import CHECKS
+from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, known_good
+from vmfuzz.state.vmcs import Vmcs
 
 CPU = "corei7_skylake_x"
 CORPUS = Path(__file__).parents[2] / "corpus"
@@ -116,3 +122,64 @@ def test_bochs_2_8_runs_and_does_as_3_0_on_the_corpus() -> None:
     assert done.exit_code == 0
     assert "no difference" in done.stdout
     assert "arrow_lake" in diff(f"{old}:arrow_lake", "arrow_lake").stderr
+
+
+class Refuses(ModelExecutor):
+    """A processor that refuses every entry."""
+
+    def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
+        outcomes = super().run(batch)
+        outcomes.kind[:], outcomes.number[:], outcomes.qualification[:] = Kind.VMFAIL_VALID, 7, 0
+        return outcomes
+
+
+def models(
+    monkeypatch: pytest.MonkeyPatch, other: type[ModelExecutor] = ModelExecutor, without: Callable[[Check], bool] | None = None
+) -> None:
+    """Have `diff` open the model as the first side, and as the second a model that errs."""
+    known = capabilities(CPU)
+    sides = iter(
+        [ModelExecutor(known, known_good(known)), other(known, known_good(known), [c for c in CHECKS if not without or not without(c)])]
+    )
+    monkeypatch.setattr("vmfuzz.cli.diff.open_executor", lambda *_arguments, **_options: next(sides))
+
+
+def test_differences_are_kept_and_can_be_shown_exported_minimized_and_replayed(tmp_path: Path) -> None:
+    done = diff("model", "bochs", "-n", "4k", "--seed", "3", "--directory", str(tmp_path / "kept"))
+    assert done.exit_code == 1
+    assert "(seed 3)" in done.stdout
+    for side, name in (("first ", f"model {CPU}"), ("second", f"bochs {CPU}")):
+        assert f"{side}  {name} ({executor_version(name)})" in done.stdout
+    files = entry_files(tmp_path / "kept")
+    assert f"{len(files)} entries in " in done.stdout
+    entry = next(entry for entry in map(load, files) if "the second departs from the manual" in entry.reason)
+    assert {processor.executor for result in entry.results for processor in result.processors} == {f"model {CPU}", f"bochs {CPU}"}
+    place = ("--corpus", str(tmp_path / "kept"))
+    shown = CliRunner().invoke(main, ["show", entry.id, *place], catch_exceptions=False)
+    assert (shown.exit_code, entry.reason in " ".join(shown.stdout.split())) == (0, True)
+    assert CliRunner().invoke(main, ["export", entry.id, "--c", *place], catch_exceptions=False).exit_code == 0
+    assert f"{entry.id} is minimal" in CliRunner().invoke(main, ["minimize", entry.id, *place], catch_exceptions=False).stdout
+    replayed = CliRunner().invoke(main, ["replay", str(tmp_path / "kept")], catch_exceptions=False)
+    assert (replayed.exit_code, f"{len(files)} entries" in replayed.stdout) == (0, True), replayed.stdout
+
+
+def test_what_the_manual_allows_either_way_stands_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    models(monkeypatch, without=lambda check: check.ambiguity is not None or check.id == "guest.gs.base")
+    said = diff("model", "model", "-n", "40k", "--minimize-seconds", "0").stdout
+    wrong, heading, open_questions = said.partition("Where the manual allows either, neither is wrong:\n")
+    assert heading
+    assert "departs from the manual" in wrong
+    assert "the manual allows either" not in wrong
+    assert "the manual allows either" in open_questions
+    assert "departs from the manual" not in open_questions
+    assert ", of which the manual allows either in " in open_questions
+
+
+def test_a_difference_that_the_base_alone_shows_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    models(monkeypatch, Refuses)
+    done = diff("model", "model", "-n", "300")
+    assert "the base alone shows it: nothing has to be changed" in done.stdout
+    models(monkeypatch, Refuses)
+    data = json.loads(diff("model", "model", "-n", "300", "--seed", "2", "--json").stdout)
+    assert (data["seed"], data["versions"]["second"]) == (2, executor_version("model"))
+    assert any(each["base_alone"] and each["mutation"] == {} for each in data["differences"])

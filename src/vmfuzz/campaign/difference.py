@@ -21,7 +21,7 @@ import numpy.typing as npt
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.case import Case, mutation_between
 from vmfuzz.campaign.compare import AlteredModel, Comparison, compare
-from vmfuzz.campaign.corpus import fingerprint
+from vmfuzz.campaign.corpus import executor_version, fingerprint
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.minimize import Minimizer
 from vmfuzz.campaign.pair import Both, PairTrial, lacking_rows, together, translated
@@ -84,6 +84,9 @@ class Differences:
     first: str
     other: str
     same_capabilities: bool
+    seed: int = 0
+    #: of what executed as the first and as the second
+    versions: tuple[str, str] = ("", "")
     drawn: int = 0
     #: candidates that both ran and for which the manual allows a common outcome
     compared: int = 0
@@ -108,6 +111,8 @@ class Differences:
             "schema": "vmfuzz-diff-1",
             "first": self.first,
             "second": self.other,
+            "seed": self.seed,
+            "versions": {"first": self.versions[0], "second": self.versions[1]},
             "same_capabilities": self.same_capabilities,
             "drawn": self.drawn,
             "compared": self.compared,
@@ -127,8 +132,10 @@ class Differences:
                     "first": {"outcome": each.shape.first, "comparison": each.shape.first_verdict, "message": each.first_message},
                     "second": {"outcome": each.shape.other, "comparison": each.shape.other_verdict, "message": each.other_message},
                     "minimized": each.minimal is not None,
-                    "base": _shown(each).base,
-                    "mutation": {key: f"{value:#x}" for key, value in sorted(_shown(each).mutation.items())},
+                    "entry": shown_case(each).id,
+                    "base": shown_case(each).base,
+                    "base_alone": not shown_case(each).mutation,
+                    "mutation": {key: f"{value:#x}" for key, value in sorted(shown_case(each).mutation.items())},
                 }
                 for each in self.ordered()
             ],
@@ -139,7 +146,8 @@ class Differences:
         return sorted(self.found.values(), key=lambda each: (each.judgement == "neither", -each.count, each.shape.id))
 
 
-def _shown(difference: Difference) -> Case:
+def shown_case(difference: Difference) -> Case:
+    """The case of a difference that people see: the smallest one, else the first that was kept."""
     return difference.minimal or difference.cases[0]
 
 
@@ -153,7 +161,8 @@ class Pairing:
             Trial(other),
         )
         same = fingerprint(first.capabilities()) == fingerprint(other.capabilities())
-        self.result = Differences(first.name, other.name, same)
+        versions = (executor_version(first.name), executor_version(other.name))
+        self.result = Differences(first.name, other.name, same, seed, versions)
         other_trial = self.trial.other
         self._altered = AlteredModel(other_trial.model.capabilities, other_trial.deviations) if other_trial.deviations else None
 
@@ -295,10 +304,13 @@ class Pairing:
             both = self.trial.compare(base, [case.mutation])
             if not both.differs[0]:
                 continue
-            reduced = Minimizer(self.trial, _goal(both), seconds).run(case)
-            if not reduced:
-                continue
-            minimal = reduced[0].case
+            goal = _goal(both)
+            minimal = Case(case.base, {})  # where the base alone shows it, nothing is to be reduced
+            if not goal(self.trial.compare(base, [{}]))[0]:
+                reduced = Minimizer(self.trial, goal, seconds).run(case)
+                if not reduced:
+                    continue
+                minimal = reduced[0].case
             base = self.trial.base(minimal.base)
             assert base is not None
             shown = self.trial.compare(base, [minimal.mutation])

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.outcomes import Kind
-from vmfuzz.campaign.case import Mutation, applies, lacking, without_idle_parts
+from vmfuzz.campaign.case import Case, Mutation, applies, lacking, without_idle_parts
 from vmfuzz.campaign.compare import Comparison, Verdict
-from vmfuzz.campaign.trial import Trial
+from vmfuzz.campaign.trial import Observation, Trial
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -65,7 +65,7 @@ class PairTrial(Trial):
 
     def __init__(self, first: Trial, other: Trial) -> None:
         super().__init__(first.executor, first.model, first.generator)
-        self.other = other
+        self.first, self.other = first, other
         self._names: dict[int, str] = {}
 
     def base(self, name: str) -> Vmcs | None:
@@ -74,6 +74,10 @@ class PairTrial(Trial):
         if found is not None:
             self._names[id(found)] = name
         return found
+
+    def observe_alone(self, case: Case) -> tuple[Observation, Observation]:
+        """What each of the two does with a case that both can have."""
+        return self.first.observe(case), self.other.observe(case)
 
     def compare(self, base: Vmcs, mutations: Sequence[Mutation]) -> Both:
         """Run the base with each mutation on both."""

@@ -17,6 +17,8 @@ from rich.markup import escape
 from vmfuzz.campaign.case import base_value
 from vmfuzz.campaign.corpus import Entry
 from vmfuzz.campaign.difference import Difference, Differences, Pairing
+from vmfuzz.campaign.kept_difference import DEPARTS, keep
+from vmfuzz.campaign.stored import has_campaign
 from vmfuzz.campaign.stored_difference import Stored, compare_stored
 from vmfuzz.cli.console import Output, Seconds
 from vmfuzz.cli.places import entries_place, format_key, readable_entries
@@ -27,7 +29,7 @@ from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.state.profiles import processor_names
 
 #: Options that say what is to run.
-_OF_RUNNING: Final = ("cpu", "iterations", "seed", "corpus", "minimize_seconds")
+_OF_RUNNING: Final = ("cpu", "iterations", "seed", "corpus", "minimize_seconds", "directory")
 _MOST_NAMES: Final = 5
 _MOST_ONLY: Final = 8
 
@@ -41,10 +43,19 @@ _MOST_ONLY: Final = 8
 @click.option("-n", "--iterations", type=Count(), default="1M", show_default=True, help="How many candidates to draw.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same candidates.")
 @click.option("--corpus", type=click.Path(path_type=Path), help="Run the entries of this corpus instead of drawing candidates.")
+@click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Keep the differences here, as entries of a corpus.")
 @click.option("--minimize-seconds", type=Seconds(min=0), default=60.0, show_default=True, help="Time for reducing differences.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 def diff(
-    first: str, second: str, cpu: str | None, iterations: int, seed: int, corpus: Path | None, minimize_seconds: float, as_json: bool
+    first: str,
+    second: str,
+    cpu: str | None,
+    iterations: int,
+    seed: int,
+    corpus: Path | None,
+    directory: Path | None,
+    minimize_seconds: float,
+    as_json: bool,
 ) -> None:
     """Compare FIRST with SECOND: where do they differ although the manual allows both the same?
 
@@ -64,7 +75,8 @@ def diff(
     vmfuzz diff campaign-of-monday campaign-of-tuesday
 
     Both run the same candidates. Those for which the model allows the two no common outcome are left out: their capabilities explain them.
-    Each difference is minimized, and the model says which of the two departs from the manual. Exit code 0: no difference; 1: some.
+    Each difference is minimized, and the model says which of the two departs from the manual. With
+    --directory the differences can be shown, minimized, exported and replayed like findings (`--corpus DIRECTORY`). Exit code 0: no difference; 1: some.
     """
     one, two = _side(first, cpu), _side(second, cpu)
     if isinstance(one, Path) and isinstance(two, Path):
@@ -75,6 +87,8 @@ def diff(
             f"{one if isinstance(one, Path) else two}: a stored campaign is compared with another stored one; "
             "to run its entries on two executors use --corpus, to run them again where they came from `vmfuzz replay`"
         )
+    if directory is not None and has_campaign(directory):
+        raise UsageError(f"{directory}: there is a campaign in it; keep the differences in another directory")
     cases = [entry.case for entry in _entries(corpus)] if corpus is not None else None
     with open_executor(one[0], cpu=one[1]) as a, open_executor(two[0], cpu=two[1]) as b:
         pairing = Pairing(a, b, seed)
@@ -84,7 +98,10 @@ def diff(
         else:
             pairing.run_cases(cases)
         pairing.minimize(minimize_seconds)
+        files = [] if directory is None else keep(pairing, directory)
         _show(pairing, as_json)
+    if files and not as_json:
+        click.echo(f"{len(files)} entries in {directory}; look at one: vmfuzz show {files[0].stem} --corpus {directory}")
     found = pairing.result
     sys.exit(EXIT_FOUND if found.found else EXIT_AGREEMENT if found.compared else EXIT_NOTHING_TESTED)
 
@@ -177,7 +194,11 @@ def _show(pairing: Pairing, as_json: bool) -> None:
         click.echo()
         return
     console, result = Output(), pairing.result
+    open_questions = 0
     for difference in result.ordered():
+        if difference.judgement == "neither" and not open_questions:
+            console.print("[bold]Where the manual allows either, neither is wrong:[/]\n")
+        open_questions += difference.judgement == "neither"
         _print_difference(console, pairing, difference)
     _print_totals(console, pairing, result)
 
@@ -186,12 +207,12 @@ def _print_totals(console: Output, pairing: Pairing, result: Differences) -> Non
     def print_(text: str) -> None:
         console.print(text, soft_wrap=True)
 
-    print_(f"first   {escape(result.first)}\nsecond  {escape(result.other)}")
+    print_(f"first   {escape(result.first)} ({result.versions[0]})\nsecond  {escape(result.other)} ({result.versions[1]})")
     same = "the same capabilities" if result.same_capabilities else "other capabilities:"
     print_(f"{same}")
     for name, (here, there) in pairing.capability_differences().items():
         print_(f"  {name}: {here} | {there}")
-    print_(f"{result.drawn:,} candidates in {result.seconds:.1f} s")
+    print_(f"{result.drawn:,} candidates in {result.seconds:.1f} s (seed {result.seed})")
     print_(f"{result.compared:>11,} compared (both ran, and the manual allows them a common outcome)")
     print_(f"{result.not_comparable:>11,} not comparable")
     for sentence, count in result.lacking.most_common():
@@ -203,28 +224,24 @@ def _print_totals(console: Output, pairing: Pairing, result: Differences) -> Non
         print_(f"{named:>11,} failed alike, but the two name another check; most often:")
         for (here, there), count in result.names.most_common(_MOST_NAMES):
             print_(f"{count:>11,}   {escape(str(here))} | {escape(str(there))}")
-    print_(f"{result.differing:>11,} differ, in {len(result.found)} ways" if result.found else "no difference")
-
-
-_DEPARTS: Final = {
-    "first": "the first departs from the manual",
-    "second": "the second departs from the manual",
-    "both": "both depart from the manual",
-    "neither": "the manual allows either",
-}
+    either = sum(each.judgement == "neither" for each in result.found.values())
+    rest = f", of which the manual allows either in {either}" if either else ""
+    print_(f"{result.differing:>11,} differ, in {len(result.found)} ways{rest}" if result.found else "no difference")
 
 
 def _print_difference(console: Output, pairing: Pairing, difference: Difference) -> None:
     shape, case = difference.shape, difference.minimal or difference.cases[0]
     base = pairing.trial.base(case.base)
     lines = [
-        f"[bold]{difference.count:,} candidate{'s' if difference.count != 1 else ''}: {_DEPARTS[difference.judgement]}[/]",
+        f"[bold]{difference.count:,} candidate{'s' if difference.count != 1 else ''}: {DEPARTS[difference.judgement]}[/]",
         f"  first   {escape(shape.first)} ({shape.first_verdict}) {escape(difference.first_message or '')}".rstrip(),
         f"  second  {escape(shape.other)} ({shape.other_verdict}) {escape(difference.other_message or '')}".rstrip(),
         f"  allowed {escape(', '.join(shape.predicted))}",
         f"  checks violated: {', '.join(shape.checks) or 'none'}",
         f"  {'smallest' if difference.minimal else 'example, not reduced'}: base {case.base}",
     ]
+    if not case.mutation:
+        lines.append("    the base alone shows it: nothing has to be changed")
     for key, value in sorted(case.mutation.items()):
         lines.append(f"    {key}: {format_key(key, base_value(base, key)) if base else '?'} -> {format_key(key, value)}")
     console.print("\n".join(lines) + "\n", soft_wrap=True)
