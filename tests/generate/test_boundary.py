@@ -6,7 +6,7 @@ import pytest
 
 from vmfuzz.generate.boundary import edits_of
 from vmfuzz.model.evaluate import evaluate
-from vmfuzz.model.expr import TRUE, Cond, all_of, any_of
+from vmfuzz.model.expr import MASK64, TRUE, Bits, Cond, all_of, any_of
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.operands import memory, operand_width, vmcs
 from vmfuzz.model.predict import model_of
@@ -49,6 +49,27 @@ def truth(condition: Cond, field: str, value: int) -> bool:
 )
 def test_edits_give_the_boundary_and_its_neighbours(condition: Cond, field: str, start: int, expected: set[int]) -> None:
     assert values(condition, field, start) == expected
+
+
+AREA = vmcs.vm_exit_msr_load_address + (vmcs.vm_exit_msr_load_count << 4) + MASK64
+TABLE = vmcs.pid_pointer_table + (vmcs.last_pid_pointer_index << 3)
+
+
+@pytest.mark.parametrize(
+    ("total", "field", "expected"),
+    [
+        # the count whose bytes fill 32 bits, and beyond; the most
+        (AREA, "vm_exit_msr_load_count", {0xFFF_FFFF, 0x1000_0000, 0x1000_0001, 0xFFFF_FFFF}),
+        # areas of 0, 1, 2, 2^28 and the most entries that end at the width, and those that end at 32 bits
+        (AREA, "vm_exit_msr_load_address", {1 << 46, (1 << 46) - 16, (1 << 46) - 32, (1 << 46) - (1 << 32), (1 << 46) - (1 << 36) + 16}),
+        (AREA, "vm_exit_msr_load_address", {1 << 32, (1 << 32) - 16, (1 << 32) - 32, 0, MASK64 - 15}),
+        # the end of a table is its last entry's address
+        (TABLE, "pid_pointer_table", {(1 << 46) - 8, 1 << 46, (1 << 46) - (0xFFFF << 3) - 8}),
+    ],
+)
+def test_a_sum_is_tried_where_it_or_a_part_of_it_wraps(total: Bits, field: str, expected: set[int]) -> None:
+    beyond = MASK64 & ~((1 << 46) - 1)
+    assert expected <= values((total & beyond) == 0, field)
 
 
 def test_a_field_that_the_condition_does_not_read_has_no_edits() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from vmfuzz.model.expr import MASK64, Bits, Node
 from vmfuzz.model.operands import operand_width
+
+_END_OF_32_BITS: Final = 1 << 32
 
 #: How a value is made from a field's current value: (keep, set) means (value & keep) | set.
 Edit = tuple[int, int]
@@ -40,7 +44,7 @@ def _edits_of_value(bits: Bits, field: str, wanted: Iterable[int]) -> list[Edit]
         inner = bits.args[0]
         if inner.op == "operand" and inner.args[0] == field:
             return _mask_edits(mask, full)
-        return _end_edits(mask & -mask, full) if field in inner.reads and mask >> 63 else []
+        return _wrap_edits(inner, field, mask & -mask) if field in inner.reads and mask >> 63 else []
     if bits.op == "or" and _constant(bits.args[1]) is not None:
         inner = bits.args[0]
         if inner.op == "operand" and inner.args[0] == field:
@@ -52,9 +56,55 @@ def _edits_of_value(bits: Bits, field: str, wanted: Iterable[int]) -> list[Edit]
     return []
 
 
-def _end_edits(end: int, full: int) -> list[Edit]:
-    """Addresses from which an area of one or a few 16-byte entries ends at `end`."""
-    return [(0, end - 16 * entries) for entries in range(3) if end <= full]
+@dataclass(frozen=True)
+class Sum:
+    """A value that is a sum modulo 2^64: `constant` (signed), and operands by name, each shifted left by so many bits."""
+
+    shifts: Mapping[str, int]
+    constant: int
+
+    @classmethod
+    def of(cls, bits: Bits) -> Sum | None:
+        """The value as a sum; None where it is none, or has an operand twice."""
+        op, args = bits.op, bits.args
+        if op == "const":
+            return cls({}, args[0] - (1 << 64) if args[0] >> 63 else args[0])
+        if op == "operand":
+            return cls({args[0]: 0}, 0)
+        if op not in ("add", "shl"):
+            return None
+        parts = [cls.of(part) for part in bits.children if isinstance(part, Bits)]
+        if op == "shl":
+            (part,) = parts
+            return part and cls({name: shift + args[1] for name, shift in part.shifts.items()}, part.constant << args[1])
+        left, right = parts
+        if left is None or right is None or left.shifts.keys() & right.shifts.keys():
+            return None
+        return cls({**left.shifts, **right.shifts}, left.constant + right.constant)
+
+
+def _wrap_edits(bits: Bits, field: str, limit: int) -> list[Edit]:
+    """Values of `field` at which a sum comes to the end of 32 bits and to `limit`, what else is in it being 0, small, round 32 bits, or the most.
+
+    That is where a processor that computes the sum, or what is added, in too few bits goes another way than one that does not.
+    """
+    total = Sum.of(bits)
+    others = {name: shift for name, shift in total.shifts.items() if name != field} if total else {}
+    if total is None or not others:
+        return []
+    shift, full = total.shifts[field], (1 << operand_width(field)) - 1
+    step = 1 << min(others.values())
+    most = sum(((1 << operand_width(name)) - 1) << by for name, by in others.items())
+    # the field's values in steps of the others, as if it were aligned to them
+    unit = max(1, step >> shift)
+    found = {
+        (end - 1 - total.constant - other >> shift) // unit * unit + after
+        for end in (_END_OF_32_BITS, limit)
+        for other in (0, step, 2 * step, _END_OF_32_BITS, most)
+        if other <= most
+        for after in (0, unit)
+    }
+    return [(0, value) for value in sorted({*found, full // unit * unit}) if 0 <= value <= full]
 
 
 def _mask_edits(mask: int, full: int) -> list[Edit]:

@@ -22,7 +22,7 @@ BIT: Final = "bit position off by one"
 #: Kinds that generation looks for. Negated atoms are left to the coverage of atoms, dropped checks to the counts of deciding.
 SOUGHT: Final = (GATE_DROPPED, CONSTANT, BIT)
 #: Kinds that generation knows nothing of: the benchmark's test of whether it finds more than what it looks for.
-HELD_OUT: Final = ("bit position off by two", "comparison strict", "member dropped", "all for any")
+HELD_OUT: Final = ("bit position off by two", "comparison strict", "member dropped", "all for any", "sum in 32 bits")
 KINDS: Final = (CHECK_DROPPED, GATE_DROPPED, ATOM_NEGATED, CONSTANT, BIT, *HELD_OUT)
 
 
@@ -89,5 +89,7 @@ def _in_node(node: Node) -> Iterator[tuple[str, str, Node]]:
     elif op == "one_of" and len(args[1]) > 1:
         for member in args[1]:
             yield HELD_OUT[2], f"without {member:#x}", make(Cond, "one_of", args[0], tuple(value for value in args[1] if value != member))
+    elif op in ("add", "shl") and node.reads:
+        yield HELD_OUT[4], describe(node), make(Bits, "and", node, make(Bits, "const", (1 << 32) - 1))
     elif op in ("all", "any"):
         yield HELD_OUT[3], f"{op} of {len(args)}", (any_of if op == "all" else all_of)(*args)
