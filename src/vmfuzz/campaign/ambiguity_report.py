@@ -117,8 +117,8 @@ def markdown(places: Iterable[Place], cpus: Iterable[str], version: str, entries
         lines.append(f"| [{place.ambiguity.title}](#{_anchor(place.ambiguity.title)}) | {_summary(place)} | {cells} |")
     lines += [
         "",
-        "*strict*: the VM entry fails; *lenient*: it does not; *processor*: left to the physical processor; *neither*: not offered, or no rule made; "
-        "*not read*: the place in the source was found, but not the value that it compares with. QEMU without KVM emulates no VMX and so takes none.",
+        "*strict*: the VM entry fails; *lenient*: it does not; *processor*: left to the physical processor; *neither*: not offered, or no rule made. "
+        "QEMU without KVM emulates no VMX and so takes none.",
     ]
     for place in places:
         lines += _section(place, made, recorded.get(place.ambiguity.id, []))

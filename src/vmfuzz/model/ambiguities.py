@@ -41,7 +41,7 @@ _ALL = (
         'The newest edition was read (in a translation only) as demanding "RDTSC exiting" = 0 if "APIC-timer virtualization" is 1.',
         "the two controls exclude each other",
         "they do not",
-        "No public implementation of APIC-timer virtualization is known.",
+        "A series of patches for KVM by Intel's engineers (February 2026) demands it of a nested VM entry.",
         'If "APIC-timer virtualization" is 1, "RDTSC exiting" must be 0. (If that is meant.)',
     ),
     Ambiguity(
@@ -60,7 +60,7 @@ _ALL = (
         "Older editions demand that bits 31:15 are 0, newer ones that bits 31:16 are; bit 15 is the SGX bit of a page fault's error code.",
         "bit 15 must be 0",
         "bit 15 may be 1",
-        "KVM tests bits 31:16.",
+        "KVM and VirtualBox test bits 31:16.",
         "Bits 31:16 must be 0.",
     ),
     Ambiguity(
@@ -76,10 +76,10 @@ _ALL = (
     Ambiguity(
         "guest-s-cet-canonical",
         "Whether guest IA32_S_CET must be canonical",
-        "The newest edition demands it of the guest field as of the host field; an implementation leaves it out for the guest on purpose.",
+        "The newest edition demands it of the guest field as of the host field; KVM leaves it out for the guest on purpose.",
         "a guest IA32_S_CET that is not canonical fails the VM entry",
         "it does not",
-        "The KVM patch series for CET tests the host field only and says that this is intended.",
+        "KVM (since 2025) tests it of the host field only and says that this is intended; Bochs tests both.",
         "State whether the rule applies to the guest field.",
     ),
     Ambiguity(

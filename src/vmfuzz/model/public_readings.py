@@ -1,8 +1,7 @@
 """How public implementations read the manual's ambiguities, from their public sources: which reading, and where it stands.
 
 Facts about other programs' sources, each with the file and function at the version that was read. "neither" means that the implementation
-does not offer what the ambiguity is about, "processor" that it leaves the question to the physical processor, "not read" that the place was
-found but not what it compares with.
+does not offer what the ambiguity is about, "processor" that it leaves the question to the physical processor.
 """
 
 from __future__ import annotations
@@ -25,8 +24,14 @@ class PublicReading:
 SOURCES: Final = MappingProxyType(
     {
         "Bochs": "github.com/bochs-emu/Bochs, tag REL_3_0_FINAL (02c851a93), bochs/cpu/vmx.cc",
-        "KVM (nested)": "github.com/gregkh/linux, commit 0e729a536892, arch/x86/kvm/vmx/nested.c",
-        "VirtualBox (nested)": "github.com/mirror/vbox, commit 00ffcff7d660, src/VBox/VMM/VMMAll/IEMAllCImplVmxInstr.cpp.h",
+        "KVM (nested)": (
+            "github.com/gregkh/linux, commit 0e729a536892, arch/x86/kvm/vmx/nested.c; for CET the series merged in 2025 (\"KVM: nVMX: Add consistency "
+            'checks for CET states"); for what is not merged the series posted to kvm@vger.kernel.org on FRED (October 2025, v9) and on APIC-timer '
+            "virtualization (February 2026)"
+        ),
+        "VirtualBox (nested)": (
+            "github.com/mirror/vbox, commit 00ffcff7d660, src/VBox/VMM/VMMAll/IEMAllCImplVmxInstr.cpp.h; masks in include/VBox/vmm/hm_vmx.h"
+        ),
         "Xen (nested)": "github.com/xen-project/xen, commit 00550e808c10, xen/arch/x86/hvm/vmx/vvmx.c",
     }
 )
@@ -52,7 +57,7 @@ PUBLIC_READINGS: Final = MappingProxyType(
         ),
         "apic-timer-rdtsc": _readings(
             (_BOCHS, "neither", "APIC-timer virtualization is named in vmx.h as not implemented"),
-            (_KVM, "neither", "nested_check_vm_execution_controls has no tertiary controls"),
+            (_KVM, "strict", "series of February 2026, nested_check_vm_execution_controls: RDTSC exiting must be 0"),
             (_VBOX, "neither", "no tertiary controls"),
         ),
         "cp-error-code": _readings(
@@ -60,14 +65,15 @@ PUBLIC_READINGS: Final = MappingProxyType(
             (
                 _KVM,
                 "strict",
-                "nested_check_vm_entry_controls: the bit must equal x86_exception_has_error_code, which knows the vectors 8, 10-14 and 17 only",
+                "nested_check_vm_entry_controls: the bit must equal x86_exception_has_error_code, which knows the vectors 8, 10-14 and 17 only; since "
+                "the CET series not if L1 is offered IA32_VMX_BASIC[56]",
             ),
             (_VBOX, "strict", "iemVmxVmentryCheckEntryCtls: an error code is refused for vector 21; that it is missing is not checked"),
         ),
         "error-code-bit-15": _readings(
             (_BOCHS, "lenient", "VMenterLoadCheckVmControls: the upper 16 bits must be 0"),
             (_KVM, "lenient", "nested_check_vm_entry_controls: bits 31:16 must be 0"),
-            (_VBOX, "not read", "iemVmxVmentryCheckEntryCtls tests a mask by name; its value was not read"),
+            (_VBOX, "lenient", "iemVmxVmentryCheckEntryCtls: the valid bits are 15:0; a comment there asks the question and decides so"),
         ),
         "debugctl-model-specific": _readings(
             (_BOCHS, "lenient", "VMenterLoadCheckGuestState reads the field and tests no bit of it (known deviation bochs-debugctl)"),
@@ -76,7 +82,11 @@ PUBLIC_READINGS: Final = MappingProxyType(
         ),
         "guest-s-cet-canonical": _readings(
             (_BOCHS, "strict", "VMenterLoadCheckGuestState: a guest IA32_S_CET that is not canonical fails the entry"),
-            (_KVM, "neither", "nested_vmx_check_guest_state of the version read has no check of guest CET state"),
+            (
+                _KVM,
+                "lenient",
+                "CET series, nested_vmx_check_guest_state: only reserved bits and SUPPRESS with TRACKER; that it need not be canonical is said on purpose",
+            ),
             (_VBOX, "neither", "no CET"),
         ),
         "ssp-high-outside-64-bit-mode": _readings(
@@ -85,7 +95,7 @@ PUBLIC_READINGS: Final = MappingProxyType(
                 "strict",
                 'VMenterLoadCheckGuestState: bits 63:32 of SSP must be 0 if "IA-32e mode guest" is 0 (CS.L is not looked at)',
             ),
-            (_KVM, "neither", "nested_vmx_check_guest_state of the version read has no check of guest CET state"),
+            (_KVM, "lenient", "CET series, nested_vmx_check_guest_state: bits 1:0 clear and bits 63:N identical, in every mode"),
             (_VBOX, "neither", "no CET"),
         ),
         "lam-outside-ia32e": _readings(
@@ -122,7 +132,7 @@ PUBLIC_READINGS: Final = MappingProxyType(
         "pending-debug-bit-11": _readings(
             (_BOCHS, "strict", "VMenterLoadCheckGuestState: bits 11:4 must be 0; no CPU model has bus-lock debug exceptions"),
             (_KVM, "processor", "nested_check_guest_non_reg_state looks at the activity state only"),
-            (_VBOX, "not read", "iemVmxVmentryCheckGuestNonRegState tests a mask by name; its value was not read"),
+            (_VBOX, "strict", "iemVmxVmentryCheckGuestNonRegState: the valid bits are 3:0, 12, 14 and 16"),
         ),
         "btf-not-loaded": _readings(
             (_BOCHS, "neither", "VMenterLoadCheckGuestState makes no rule about BS at all (known deviation bochs-pending-debug-bs)"),
