@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from second_look import SECOND_LOOK
+
 from vmfuzz.model.bochs_messages import checks_without_message
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS, NOT_APPLICABLE
@@ -152,6 +154,15 @@ def checks_page(summaries: Iterable[dict[str, Any]]) -> str:
     never = [check for check in CHECKS if check.id in seen.exists and not seen.decided[check.id]]
     lines += [f"| `{check.id}` | {seen.violated[check.id]:,} | {reason_never_alone(check, seen)} |" for check in never]
     lines += [
+        "",
+        "## Checks that no implementation read makes",
+        "",
+        "They rest on the manual alone, so each had a second look against its text and against what public sources say of processors. Read were",
+        "KVM's nested VMX, Bochs, VirtualBox, Xen's nested VMX and ACRN. `benchmarks/second_look.py` holds the table.",
+        "",
+        "| checks | second look |",
+        "|---|---|",
+        *(f"| {', '.join(f'`{id}`' for id in ids)} | {found} |" for ids, found in SECOND_LOOK),
         "",
         "## Ambiguities: which reading the emulated CPUs take",
         "",
