@@ -25,7 +25,7 @@ SOURCES: Final = MappingProxyType(
     {
         "Bochs": "github.com/bochs-emu/Bochs, tag REL_3_0_FINAL (02c851a93), bochs/cpu/vmx.cc",
         "KVM (nested)": (
-            "github.com/gregkh/linux, commit 0e729a536892, arch/x86/kvm/vmx/nested.c; for CET the series merged in 2025 (\"KVM: nVMX: Add consistency "
+            'github.com/gregkh/linux, commit 0e729a536892, arch/x86/kvm/vmx/nested.c; for CET the series merged in 2025 ("KVM: nVMX: Add consistency '
             'checks for CET states"); for what is not merged the series posted to kvm@vger.kernel.org on FRED (October 2025, v9) and on APIC-timer '
             "virtualization (February 2026)"
         ),
