@@ -45,9 +45,11 @@ def bochs() -> Iterator[BochsExecutor]:
         ({"guest_activity_state": 3}, False),
         ({"guest_activity_state": 1, "vmx_preemption_timer_value": 5}, False),
         (OPEN, False),
-        ({"vm_exit_msr_load_count": LONG, "vm_exit_msr_load_address": TOP}, False),
+        ({"vm_exit_msr_store_count": LONG, "vm_exit_msr_store_address": TOP}, False),
         # the failure loads the host-state area, and processes the VM-exit MSR-load list
         ({"vm_exit_msr_load_count": 1}, True),
+        # also one that is too long: a processor that gets its end wrong (Bochs does) goes through it until it aborts
+        ({"vm_exit_msr_load_count": LONG, "vm_exit_msr_load_address": TOP}, True),
         ({"host_rip": 0x1000}, True),
         ({"host_cr3": 0x1000}, True),
         # and what was overwritten nobody would see

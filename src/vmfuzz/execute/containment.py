@@ -87,7 +87,7 @@ class Containment:
             ("refused: host CET state would stop the exit handler", self._host_cet, self._host_cet),
             ("refused: host IA32_PKRS would take away the exit handler's data", self._host_pkrs, self._host_pkrs),
             ("refused: a VM-exit MSR-store list would be processed", self._msr_store, nothing),
-            ("refused: a VM-exit MSR-load list would be processed", self._msr_load, self._msr_load_of_a_failure),
+            ("refused: a VM-exit MSR-load list would be processed", self._msr_load, self._msr_load),
             ("refused: the MSR-load list is longer than IA32_VMX_MISC[27:25] recommends", self._msr_count, nothing),
             ("refused: the guest would run code (no timer, EPT or page table stops it)", self._guest_runs, nothing),
             ("refused: the guest would not leave its activity state", self._guest_sleeps, nothing),
@@ -138,15 +138,11 @@ class Containment:
     def _msr_load(self, view: View) -> Mask:
         return self._list_would_be_processed(view, "vm_exit_msr_load")
 
-    def _msr_load_of_a_failure(self, view: View) -> Mask:
-        """The same, but a list whose end lies beyond the width fails the entry however long it is."""
-        return self._list_would_be_processed(view, "vm_exit_msr_load", any_end_fails=True)
-
     def _msr_count(self, view: View) -> Mask:
         too_many = as_mask(view["vm_entry_msr_load_count"] > np.uint64(self._msr_list_maximum))
         return too_many & self._list_would_be_processed(view, "vm_entry_msr_load")
 
-    def _list_would_be_processed(self, view: View, area: str, any_end_fails: bool = False) -> Mask:
+    def _list_would_be_processed(self, view: View, area: str) -> Mask:
         """The list is not empty and nothing about its address fails the entry for certain.
 
         Counts from 2^28 on are taken as processed: 16 times the count does not fit 32 bits, and a processor may get its end wrong.
@@ -155,8 +151,7 @@ class Containment:
         limit = np.uint64(1 << self._physical_bits)
         fails = as_mask(address & np.uint64(15) != 0) | as_mask(address >= limit)
         ends_beyond = as_mask(address < limit) & as_mask(address + count * np.uint64(16) > limit)
-        certain = ends_beyond if any_end_fails else ends_beyond & as_mask(count < np.uint64(1 << 28))
-        return as_mask(count != 0) & ~(fails | certain)
+        return as_mask(count != 0) & ~(fails | ends_beyond & as_mask(count < np.uint64(1 << 28)))
 
     def _guest_runs(self, view: View) -> Mask:
         timer = view.bit("pin_based_controls", 6) & (view["vmx_preemption_timer_value"] == 0)
