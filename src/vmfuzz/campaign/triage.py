@@ -39,7 +39,8 @@ class Triage:
 
     `entries` by id; `counted` says how many candidates of which finding are counted with them. Ids of findings: `unstable` did not do the same
     again, `explained` did, but it is no mismatch (any more), for `left` the time did not suffice; `not_kept` are those whose fields, named here,
-    VMREAD gives otherwise than VMWRITE wrote them.
+    VMREAD gives otherwise than VMWRITE wrote them. `depends`: of the unstable ones, those that do one thing alone and another behind a VM entry
+    of their base, each time, in words.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class Triage:
     left: list[str] = field(default_factory=list)
     not_kept: dict[str, list[str]] = field(default_factory=dict)
     counted: dict[str, int] = field(default_factory=dict)
+    depends: dict[str, str] = field(default_factory=dict)
 
 
 def settled(
@@ -97,6 +99,23 @@ def repeats(trial: Trial, case: Case, times: int = REPEATS) -> bool:
     again.append(trial.observe(case))
     # in a batch an executor may have no word of its own
     return all(replace(observation, message=observation.message or first.message) == first for observation in again)
+
+
+def depends_on_what_ran_before(trial: Trial, case: Case) -> str | None:
+    """What a case does alone and what behind an entry of its base, in words, where it does each every time and they differ; else None.
+
+    Alone: in a machine (or VMCS) that has made no VM entry before. A hypervisor's nested state outlives a VM entry.
+    """
+    base = trial.base(case.base)
+    assert base is not None
+    alone, behind = set(), set()
+    for _ in range(REPEATS):
+        alone.add(trial.observation(trial.compare(base, [case.mutation]), 0).actual)
+        behind.add(trial.observation(trial.compare(base, [{}, case.mutation]), 1).actual)
+    if len(alone) > 1 or len(behind) > 1 or alone == behind:
+        return None
+    changes = ", ".join(f"{key} = {value:#x}" for key, value in case.mutation.items())
+    return f"{case.base}{', ' if changes else ''}{changes}: alone {alone.pop()}, behind an entry of the base {behind.pop()}"
 
 
 def not_kept(trial: Trial, case: Case) -> list[str]:
@@ -159,6 +178,8 @@ class _Settling:
         result = self.result if finding.id not in self.result.counted else Triage()
         if base is None or not trial.applies(case) or not repeats(trial, case):
             result.unstable.append(finding.id)
+            if base is not None and trial.applies(case) and (words := depends_on_what_ran_before(trial, case)):
+                result.depends[finding.id] = words
             return False
         comparison = trial.compare(base, [case.mutation])
         if comparison.verdict[0] not in (Verdict.MISMATCH, Verdict.EXECUTOR_CRASHED):

@@ -183,6 +183,8 @@ def print_minimized(triaged: Triage, directory: Path | None) -> None:
         console.print(f"... and {len(triaged.entries) - _SHOWN} more")
     if triaged.unstable:
         console.print(f"\nunstable, so no findings (they do not do the same again): {', '.join(triaged.unstable)}")
+    for id, words in triaged.depends.items():
+        console.print(f"{id} depends on what ran before: {escape(words)}")
     for id, fields in triaged.not_kept.items():
         console.print(f"\nno finding: {id}: VMREAD gives {', '.join(fields)} otherwise than VMWRITE wrote it")
     if triaged.explained:

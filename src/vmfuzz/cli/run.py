@@ -206,6 +206,7 @@ def as_data(summary: Summary, triaged: Triage, lost: list[LostBatch]) -> dict[st
         "minimized": [to_json(entry) for entry in triaged.entries.values()],
         "counted": triaged.counted,
         "unstable": triaged.unstable,
+        "depends_on_what_ran_before": triaged.depends,
         "explained": triaged.explained,
         "not_kept": triaged.not_kept,
         "not_minimized": triaged.left,
