@@ -142,7 +142,7 @@ def _put_out(results: list[_Result], notes: list[str], as_json: bool, summary_fi
             if number:
                 click.echo()
             print_summary(result.summary, result.to_json())
-            print_minimized(result.triaged, result.place)
+            print_minimized(result.triaged, result.place, result.to_json())
     for text in [*notes, *(text for result in results for text in result.missing())]:
         click.echo(f"vmfuzz: {text}", err=True)
 

@@ -25,6 +25,8 @@ ALONE: Final[Mapping[str, tuple[tuple[str, tuple[str, ...], str], ...]]] = {
         ("as_json", ("listed",), "JSON lists all that was never seen"),
     ),
     "diff": (("corpus", ("iterations", "seed"), "the corpus says what runs"),),
+    "replay": (("as_json", ("annotate",), "standard output is the report alone"),),
+    "run": (("as_json", ("annotate",), "standard output is the summary alone"),),
     "report": (("as_json", ("as_markdown",), "they are two forms of one output"),),
 }
 #: Command -> (a parameter, another that it needs, why).

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.markup import escape
@@ -22,6 +23,7 @@ from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.stored import has_campaign, stored_findings
 from vmfuzz.campaign.triage import Keep, Triage, entry_of, processor_of, repeats, settled
 from vmfuzz.campaign.trial import Trial
+from vmfuzz.cli.ci import again
 from vmfuzz.cli.console import Output, Seconds
 from vmfuzz.cli.places import FINDINGS, find_entry, format_key, open_stored, option_of, place_option, resolved
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UsageError
@@ -172,13 +174,15 @@ def _step_line(quiet: bool = False) -> Iterator[Callable[[Step], None] | None]:
         sys.stderr.write("\r\x1b[K")
 
 
-def print_minimized(triaged: Triage, directory: Path | None) -> None:
-    """What became of a campaign's findings, for people."""
+def print_minimized(triaged: Triage, directory: Path | None, data: Mapping[str, Any] | None = None) -> None:
+    """What became of a campaign's findings, for people; `data`, the summary for machines, says how each can be seen again."""
     console = Output()
     if triaged.entries:
         console.print(f"\nminimized to {len(triaged.entries)}:")
     for entry in list(triaged.entries.values())[:_SHOWN]:
         _print_entry(console, entry)
+        if data is not None:
+            console.print(f"  again: {escape(again(data, entry.id, directory))}", soft_wrap=True)
     if len(triaged.entries) > _SHOWN:
         console.print(f"... and {len(triaged.entries) - _SHOWN} more")
     if triaged.unstable:

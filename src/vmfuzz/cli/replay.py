@@ -19,6 +19,7 @@ from vmfuzz.cli.places import entries_place, find_entry, readable_entries, resol
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UnknownNameError
 from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, REMOTE
 from vmfuzz.files import require_writable, write_text
+from vmfuzz.report.ci import annotation
 
 _EXECUTORS: Final = (*EXECUTORS, PREDICT_ONLY)
 
@@ -33,8 +34,9 @@ _EXECUTORS: Final = (*EXECUTORS, PREDICT_ONLY)
     help=f"What executes: {', '.join(EXECUTORS)}, {REMOTE}COMMAND, or {PREDICT_ONLY} (predict only).",
 )
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write a JUnit XML report here.")
+@click.option("--format", "annotate", type=click.Choice(["github"]), help="Also print each change as an annotation of GitHub's workflows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on standard output.")
-def replay(place: Path | None, corpus: Path | None, executor: str, junit: Path | None, as_json: bool) -> None:
+def replay(place: Path | None, corpus: Path | None, executor: str, junit: Path | None, annotate: str | None, as_json: bool) -> None:
     """Predict and run every entry of PLACE again: a corpus, a campaign's directory, a file, or the beginning of an entry's id.
 
     By default ./corpus, else the corpus that comes with vmfuzz. Records of processors that no executor here has are only predicted, and counted
@@ -57,6 +59,8 @@ def replay(place: Path | None, corpus: Path | None, executor: str, junit: Path |
         click.echo()
     else:
         _print(report)
+        for replayed in report.changed if annotate else ():
+            click.echo(annotation(f"vmfuzz entry {replayed.entry.id}", "\n".join(map(str, replayed.changes)), str(replayed.path)))
     sys.exit(EXIT_FOUND if report.changed else EXIT_AGREEMENT)
 
 

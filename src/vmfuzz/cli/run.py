@@ -22,6 +22,7 @@ from vmfuzz.campaign.lost import bisect_lost as narrow
 from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.stored import has_campaign, stored_lost
 from vmfuzz.campaign.triage import Triage
+from vmfuzz.cli.ci import ci_options, is_quiet, put_out_for_ci
 from vmfuzz.cli.console import Seconds
 from vmfuzz.cli.findings import print_lost
 from vmfuzz.cli.minimize import print_minimized, settle
@@ -33,6 +34,7 @@ from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, Usage
 from vmfuzz.execute.base import Executor, cpu_option, open_executor
 from vmfuzz.files import require_writable, write_text
 from vmfuzz.interrupts import SIGTERM
+from vmfuzz.report.source import SCHEMA
 
 
 class Count(click.ParamType[int]):
@@ -91,6 +93,7 @@ class Count(click.ParamType[int]):
     show_default=True,
     help="Time for reducing findings after the run, at most; 0 leaves them as they are.",
 )
+@ci_options
 @click.pass_context
 def run(
     context: click.Context,
@@ -129,13 +132,13 @@ def run(
             iterations, executor, cpu, seed, jobs = _as_stored(context, store.facts)
             options = risk_options(executor, risk, yes, jobs)
         with open_executor(executor, cpu=cpu, **options) as opened, telling(executor, opened):
-            campaign = _begun(opened, iterations, seed, quiet=as_json or resume)
+            campaign = _begun(opened, iterations, seed, quiet=as_json or resume or is_quiet())
             if store is not None:
                 store.option = executor
                 store.begin(campaign, iterations, jobs)  # what it refuses is refused before anything is said to run
             if bisect_lost:
                 _bisect(campaign, store, jobs)
-            with progress_display(opened.name, iterations, quiet=as_json) as on_progress:
+            with progress_display(opened.name, iterations, quiet=as_json or is_quiet()) as on_progress:
                 shares = shares_of(executor, cpu, seed, iterations, jobs, directory) if jobs > 1 else []
                 summary, failure = _ran(campaign, lambda: _go(campaign, iterations, shares, on_progress, store))
             triaged = Triage()
@@ -143,10 +146,10 @@ def run(
                 failure = _failure_of(lambda: settle(campaign, _time_left(summary, minimize_seconds), triaged, store, quiet=as_json))
     lost = stored_lost(directory) if directory is not None else []
     data = as_data(summary, triaged, lost)
-    failure = _failure_of(lambda: put_out(data, as_json, summary_file)) or failure
+    failure = _failure_of(lambda: put_out(data, as_json, summary_file, directory)) or failure
     if not as_json:
         print_summary(summary, data)
-        print_minimized(triaged, directory)
+        print_minimized(triaged, directory, data)
         print_lost(lost, directory)
     if failure is not None:
         raise failure
@@ -188,12 +191,14 @@ def _failure_of(step: Callable[[], None]) -> VmfuzzError | None:
     return None
 
 
-def put_out(data: dict[str, Any], as_json: bool, summary_file: Path | None) -> None:
+def put_out(data: dict[str, Any], as_json: bool, summary_file: Path | None, directory: Path | None = None) -> None:
     """Give a summary to machines where that is wanted; raises UsageError where the file cannot be written, when the rest is done."""
     failure = None if summary_file is None else _failure_of(lambda: write_text(summary_file, json.dumps(data, indent=1) + "\n"))
     if as_json:
         json.dump(data, sys.stdout, indent=1)
         click.echo()
+    if data.get("schema") == SCHEMA:
+        put_out_for_ci(data, directory)
     if failure is not None:
         raise failure
 

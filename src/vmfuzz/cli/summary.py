@@ -13,6 +13,7 @@ from vmfuzz.campaign.account import NO_FINDINGS, in_words, not_minimized
 from vmfuzz.campaign.compare import Verdict
 from vmfuzz.campaign.findings import Finding
 from vmfuzz.campaign.loop import Summary
+from vmfuzz.cli.ci import again
 from vmfuzz.cli.console import Output
 from vmfuzz.execute.base import MODEL
 from vmfuzz.model.operands import operand_width
@@ -100,6 +101,7 @@ def _print_findings(console: Console, summary: Summary, data: Mapping[str, Any])
         console.print(f"the {_FINDINGS_SHOWN} most frequent of the {len(shown)} that are not minimized:")
     for finding in shown[:_FINDINGS_SHOWN]:
         _print_finding(console, finding)
+        console.print(f"  again: {escape(again(data, finding.signature.id, None))}", soft_wrap=True)
 
 
 def _print_finding(console: Console, finding: Finding) -> None:

@@ -1,0 +1,109 @@
+"""What machines that build get: JUnit, SARIF, annotations, quiet; and the line with which a finding can be seen again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vmfuzz import __version__
+from vmfuzz.campaign import loop, trial
+from vmfuzz.cli.main import main
+from vmfuzz.errors import EXIT_AGREEMENT, EXIT_ENVIRONMENT, EXIT_FOUND
+from vmfuzz.model.checks import BY_ID
+from vmfuzz.report.ci import annotation
+
+
+def vmfuzz(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the outputs of a campaign whose emulator has no known deviations, so that there are findings."""
+    place = tmp_path_factory.mktemp("ci")
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (loop, trial):
+            patch.setattr(module, "deviations_of", lambda _name: ())
+        outputs = ("--summary", str(place / "s.json"), "--junit", str(place / "run.xml"), "--sarif", str(place / "run.sarif"))
+        done = vmfuzz("run", "-n", "2500", "--seed", "0", "--directory", str(place / "d"), *outputs, "--format", "github", "--quiet")
+    assert done.exit_code == EXIT_FOUND
+    (place / "out.txt").write_text(done.stdout, encoding="utf-8")
+    (place / "err.txt").write_text(done.stderr, encoding="utf-8")
+    return place
+
+
+def test_quiet_says_nothing_of_the_progress(place: Path) -> None:
+    assert (place / "err.txt").read_text(encoding="utf-8") == ""
+    assert "starting on " in vmfuzz("run", "-n", "10", "--executor", "model").stderr
+
+
+def test_each_finding_has_an_annotation_and_a_sarif_result(place: Path) -> None:
+    entries = json.loads((place / "s.json").read_text(encoding="utf-8"))["minimized"]
+    assert entries
+    said = [line for line in (place / "out.txt").read_text(encoding="utf-8").splitlines() if line.startswith("::error ")]
+    log = json.loads((place / "run.sarif").read_text(encoding="utf-8"))
+    (run,) = log["runs"]
+    assert (log["version"], run["tool"]["driver"]["version"], run["properties"]["seed"]) == ("2.1.0", __version__, 0)
+    for entry in entries:
+        file = f"{place}/d/findings/{entry['id']}.json"
+        (line,) = (line for line in said if f"title=vmfuzz finding {entry['id']}" in line)
+        assert f"file={file}," in line
+        (result,) = (each for each in run["results"] if each["partialFingerprints"]["vmfuzzFinding/v1"] == entry["id"])
+        assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == file
+        assert Path(file).is_file()
+        assert entry["checks"][0] in result["message"]["text"] if entry["checks"] else entry["kind"] in result["message"]["text"]
+        assert result["ruleId"] in {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+    assert all(rule["shortDescription"]["text"] == BY_ID[rule["id"]].text for rule in run["tool"]["driver"]["rules"] if rule["id"] in BY_ID)
+
+
+def test_junit_has_a_case_for_every_check(place: Path) -> None:
+    summary = json.loads((place / "s.json").read_text(encoding="utf-8"))
+    suite = ElementTree.parse(place / "run.xml").getroot()
+    cases = {case.attrib["name"]: case for case in suite}
+    assert set(cases) >= set(summary["checks"])
+    wrong = {check for entry in summary["minimized"] for check in entry["checks"]} & set(summary["checks"])
+    assert wrong
+    assert all(cases[check].find("failure") is not None for check in wrong)
+    for name in ("failure", "skipped"):
+        assert int(suite.attrib["failures" if name == "failure" else name]) == sum(case.find(name) is not None for case in cases.values())
+    assert int(suite.attrib["tests"]) == len(cases)
+
+
+def test_every_finding_says_how_to_see_it_again(place: Path) -> None:
+    lines = [line.strip() for line in (place / "out.txt").read_text(encoding="utf-8").splitlines() if line.startswith("  again: ")]
+    assert len(lines) >= len(json.loads((place / "s.json").read_text(encoding="utf-8"))["minimized"])
+    assert all("(seed 0 on bochs corei7_skylake_x; vmfuzz " in line and "bochscpu-python " in line for line in lines)
+    replays = [shlex.split(line.partition("again: ")[2].partition(" (seed")[0])[1:] for line in lines if " replay " in line]
+    assert replays
+    assert vmfuzz(*replays[0], "--executor", "none").exit_code == EXIT_AGREEMENT
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
+    for option in ("--junit", "--sarif"):
+        (tmp_path / "file").write_text("", encoding="utf-8")
+        done = vmfuzz("run", "-n", "10", option, str(tmp_path / "file" / "out"))
+        assert done.exit_code == EXIT_ENVIRONMENT
+        assert "is no directory that can be written" in done.stderr
+        assert "starting" not in done.stderr
+
+
+def test_replay_annotates_the_files_that_changed(place: Path, tmp_path: Path) -> None:
+    (path, *_) = sorted((place / "d" / "findings").glob("*.json"))
+    changed = tmp_path / path.name
+    data = json.loads(path.read_text(encoding="utf-8"))
+    data["results"][0]["violated"] = ["guest.gs.s"]
+    changed.write_text(json.dumps(data), encoding="utf-8")
+    done = vmfuzz("replay", str(changed), "--executor", "none", "--format", "github")
+    assert done.exit_code == EXIT_FOUND
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("::error "))
+    assert line.startswith(f"::error file={changed},title=vmfuzz entry {path.stem}::")
+    assert "violated checks: recorded guest.gs.s" in line
+
+
+def test_an_annotation_is_one_line() -> None:
+    assert annotation("a:b", "50 %\nmore", "x,y") == "::error file=x%2Cy,title=a%3Ab::50 %25%0Amore"
