@@ -15,8 +15,9 @@ from click.testing import CliRunner, Result
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Outcomes
+from vmfuzz.campaign.cluster_store import cluster_facts
 from vmfuzz.cli.main import COMMANDS, main
-from vmfuzz.errors import ExecutorError
+from vmfuzz.errors import ExecutorError, UsageError
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.model.checks import BY_ID, CHECKS
 from vmfuzz.state.batch import VmcsBatch
@@ -110,6 +111,40 @@ def test_options_that_contradict_or_mean_nothing_are_refused(arguments: list[str
 )
 def test_an_empty_value_is_refused(arguments: list[str]) -> None:
     refused(vmfuzz(*arguments), "is empty; expected a value, or leave it out")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report"],
+        ["caps", "--capabilities"],
+        ["check", "0x80000021", "--capabilities"],
+        ["dump-code", "--capabilities"],
+        ["run", "-n", "10", "--executor", "model", "--cpu"],
+        ["show"],
+    ],
+    ids=" ".join,
+)
+def test_a_deep_file_is_one_sentence(arguments: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 200_000, encoding="utf-8")
+    refused(vmfuzz(*arguments, str(path)), str(path), "nested too deeply")
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ("[" * 200_000, "nested too deeply"),
+        ('{"schema": "vmfuzz-cluster-1"}', "'iterations' is None"),
+        ('{"schema": "vmfuzz-cluster-1", "iterations": "many"}', "'iterations' is 'many'"),
+    ],
+    ids=["deep", "without keys", "of other types"],
+)
+def test_the_facts_of_a_cluster_are_checked(facts: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "cluster.json").write_text(facts, encoding="utf-8")
+    with pytest.raises(UsageError, match=words):
+        cluster_facts(tmp_path)
+    refused(vmfuzz("report", str(tmp_path)), "no processor has run anything of its campaign yet")
 
 
 # run

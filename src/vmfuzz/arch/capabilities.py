@@ -6,7 +6,6 @@ contradict itself. Sources: SDM Vol. 3D "VMX Capability Reporting Facility", Vol
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from typing import Any, Final
 from vmfuzz.arch.controls import CONTROL_WORDS, Control, Pin, Primary, Secondary, control_named, word_of
 from vmfuzz.arch.fields import FIELDS, Field, field_named
 from vmfuzz.errors import UsageError
+from vmfuzz.files import read_json
 
 SCHEMA: Final = "vmfuzz-capabilities-1"
 MASK64: Final = (1 << 64) - 1
@@ -391,10 +391,8 @@ class Capabilities:
     @classmethod
     def load(cls, path: Path) -> Capabilities:
         """Read a capabilities file; raises UsageError when it cannot be read or is malformed."""
+        data = read_json(path)
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}") from None
-        except ValueError as error:
-            raise UsageError(f"{path} is not JSON: {error}") from None
-        return cls.from_json(data)
+            return cls.from_json(data)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None

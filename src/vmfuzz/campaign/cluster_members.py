@@ -99,7 +99,7 @@ def connect(address: str) -> Client:
             address = json.loads(Path(address).read_text(encoding="utf-8"))["address"]
         # asked first, because a client that fails to connect cannot be closed without a wait and a traceback
         kind = asyncio.run(asyncio.wait_for(_kind_of(address), CONNECT_SECONDS))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"--scheduler {address}: {error}; expected the address that `dask scheduler` prints, such as tcp://host:8786, or its scheduler file"
         ) from None

@@ -16,10 +16,18 @@ from typing import Any, Final
 from vmfuzz.campaign.cluster import ClusterRun, Part
 from vmfuzz.campaign.store import Store
 from vmfuzz.errors import UsageError
-from vmfuzz.files import write_text
+from vmfuzz.files import why_not_json, write_text
 
 FACTS: Final = "cluster.json"
 _SCHEMA: Final = "vmfuzz-cluster-1"
+#: What the facts have, and of which type.
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "iterations": (int,),
+    "seed": (int,),
+    "jobs": (int, type(None)),
+    "executor": (str,),
+    "cpu": (str, type(None)),
+}
 _PIECES: Final = "pieces"
 
 
@@ -34,10 +42,13 @@ def cluster_facts(directory: Path) -> dict[str, Any]:
         data = json.loads((directory / FACTS).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{directory}: there is no campaign on a cluster to go on with ({error.strerror}); leave out --resume") from None
-    except ValueError as error:
-        raise UsageError(f"{directory / FACTS} is damaged ({error}); use another directory") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{directory / FACTS} is damaged ({why_not_json(error)}); use another directory") from None
     if not isinstance(data, dict) or data.get("schema") != _SCHEMA:
         raise UsageError(f"{directory / FACTS} is not of a campaign of vmfuzz on a cluster; use another directory")
+    for name, kinds in _KINDS.items():
+        if not isinstance(data.get(name), kinds) or isinstance(data.get(name), bool):
+            raise UsageError(f"{directory / FACTS} is damaged ({name!r} is {data.get(name)!r:.60}); use another directory")
     return data
 
 
@@ -103,7 +114,7 @@ def _piece(path: Path) -> dict[str, Any] | None:
     """A stored piece, or None; what cannot be read is run again."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) and {"iterations", "result"} <= set(data) else None
 

@@ -14,6 +14,7 @@ from vmfuzz.campaign.loop import Campaign, Summary
 from vmfuzz.campaign.stored import restore_stored, stored_facts
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import MODEL, open_executor
+from vmfuzz.files import why_not_json
 
 SCHEMA: Final = "vmfuzz-summary-1"
 #: The summaries of a campaign on a cluster, one for each processor.
@@ -50,13 +51,15 @@ def load_all_of(place: Path) -> list[Source]:
     """Like `load`; a campaign on a cluster (its summary or directory) is one of each processor in it."""
     if place.is_dir():
         parts = part_directories(place) if is_cluster_directory(place) else [place]
+        if not parts:
+            raise UsageError(f"{place}: no processor has run anything of its campaign yet")
         return [Source(part.name, _of_directory(part)) for part in parts]
     data = _data_in(place)
     if not isinstance(data, dict) or data.get("schema") != SEVERAL:
         return [load(place)]
     summaries = data.get("summaries")
-    if not isinstance(summaries, list):
-        raise UsageError(f"{place}: 'summaries' is {_short(summaries)}, expected a list; {_HOW}")
+    if not isinstance(summaries, list) or not summaries:
+        raise UsageError(f"{place}: 'summaries' is {_short(summaries)}, expected a list with at least one; {_HOW}")
     for summary in summaries:
         _require_summary(place, summary)
     return [Source(f"{place.stem}-{number}", summary) for number, summary in enumerate(summaries, 1)]
@@ -76,8 +79,8 @@ def _data_in(place: Path) -> Any:
         return json.loads(place.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the summary {place}: {error.strerror}; {_HOW}") from None
-    except ValueError as error:
-        raise UsageError(f"{place} is not a summary of vmfuzz: it is no JSON ({error}); {_HOW}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{place} is not a summary of vmfuzz: it is no JSON ({why_not_json(error)}); {_HOW}") from None
 
 
 def _require_summary(place: Path, data: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +10,7 @@ from typing import Any, Final
 from vmfuzz.arch.fields import FIELDS, field_named
 from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import FieldValueError, UnknownNameError, UsageError
+from vmfuzz.files import read_json
 
 SCHEMA: Final = "vmfuzz-vmcs-1"
 
@@ -152,13 +152,7 @@ class Vmcs(Mapping[str, int]):
     @classmethod
     def load(cls, path: Path) -> Vmcs:
         """Read a state from a JSON file; raises UsageError when it cannot be read or is malformed."""
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}") from None
-        except ValueError as error:
-            raise UsageError(f"{path} is not JSON: {error}") from None
-        return cls.from_json(data)
+        return cls.from_json(read_json(path))
 
 
 def parse_number(what: str, value: object) -> int:
