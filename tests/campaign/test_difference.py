@@ -44,6 +44,20 @@ def test_a_processor_does_not_differ_from_itself() -> None:
     assert not result.names
 
 
+def test_ctrl_c_while_differences_are_reduced_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    known = capabilities(CPU)
+    with ModelExecutor(known, known_good(known)) as one, open_executor("bochs", cpu=CPU) as two:
+        pairing = Pairing(one, two)
+        pairing.run_cases([Case("64-bit/plain/nothing", {"guest_pending_debug_exceptions": 0x0300_0200_0000_0000})])
+        monkeypatch.setattr("vmfuzz.campaign.difference.Minimizer", interrupted)
+        pairing.minimize(20)
+    (found,) = pairing.result.found.values()
+    assert found.minimal is None
+
+
 def test_a_deviation_of_one_side_is_found_and_reduced_to_one_edit() -> None:
     known = capabilities(CPU)
     perfect = ModelExecutor(known, known_good(known))

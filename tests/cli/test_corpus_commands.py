@@ -342,3 +342,9 @@ def test_show_and_replay_take_the_same_names(tmp_path: Path) -> None:
     many = vmfuzz("show", str(CORPUS))
     assert many.exit_code == 2
     assert "entries; name one of them" in many.stderr
+
+
+def test_replay_that_executes_nothing_says_so() -> None:
+    result = vmfuzz("replay", str(entry_files(CORPUS)[0]), "--executor", "none")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1] == "all predicted as recorded; nothing was executed here"

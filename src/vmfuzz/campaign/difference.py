@@ -275,7 +275,10 @@ class Pairing:
         return self.trial.observation(both, row), self.trial.other.observation(both.other, int(both.place[row]))
 
     def minimize(self, seconds: float) -> None:
-        """Reduce each difference to its smallest case, and lay those together that come down to the same; `seconds` for all."""
+        """Reduce each difference to its smallest case, and lay those together that come down to the same; `seconds` for all.
+
+        KeyboardInterrupt leaves the rest as it is.
+        """
         deadline, each = time.monotonic() + seconds, max(_SECONDS_EACH, seconds / max(len(self.result.found), 1))
         settled: dict[tuple[object, ...], Difference] = {}
         for difference in self.result.ordered():
@@ -283,7 +286,10 @@ class Pairing:
             if left <= 0:
                 settled[difference.shape.id,] = difference
                 continue
-            small = self._smallest(difference, min(left, each))
+            try:
+                small = self._smallest(difference, min(left, each))
+            except KeyboardInterrupt:
+                small, deadline = None, time.monotonic()
             key: tuple[object, ...] = (difference.shape.id,)
             if small is not None:
                 shape, difference.minimal = small

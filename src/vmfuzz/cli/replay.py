@@ -77,7 +77,8 @@ def _print(report: Report) -> None:
     )
     for sentence, count in report.lacking.most_common():
         console.print(f"{count:,} record{'s' if count > 1 else ''} not run: {escape(sentence)}", soft_wrap=True)
-    console.print(f"{len(report.changed)} entries changed" if report.changed else "all as recorded")
+    same = "all as recorded" if report.executed else "all predicted as recorded; nothing was executed here"
+    console.print(f"{len(report.changed)} entries changed" if report.changed else same)
 
 
 def _as_data(report: Report) -> dict[str, object]:
