@@ -365,3 +365,13 @@ def test_addresses_without_memory_are_kept_apart(executor: KvmExecutor, agent: F
         assert bold.run(batch).kind[1] == Kind.REFUSED
     with pytest.raises(UsageError, match="safe or bold"):
         KvmExecutor(connect=lambda: agent, risk="foolhardy")
+
+
+def test_poison_excuses_nothing_where_the_guest_would_sleep(executor: KvmExecutor) -> None:
+    """KVM enters HLT without the processor's checks, so that poison does not fail there and a list of the exit is processed."""
+    listed = executor.known_good().replace(vm_exit_msr_store_count=9, guest_rflags=0)
+    rules = executor.containment.refused(
+        VmcsBatch.of([listed, listed.replace(guest_activity_state=1), listed.replace(guest_activity_state=3)])
+    )
+    assert rules.rule[0] < 0
+    assert [rules.rules[int(number)] for number in rules.rule[1:]] == ["refused: a VM-exit MSR-store list would be processed"] * 2

@@ -58,6 +58,7 @@ SEEN = [
     ("kvm-access-rights-reserved", GOOD.replace(guest_tr_access_rights=0x2008B), TIMER),
     ("kvm-hlt-not-entered", halted(guest_pending_debug_exceptions=0x8000), TIMER),
     ("kvm-hlt-not-entered", halted(guest_ds_limit=0xFFFF_FFFD), TIMER),
+    ("kvm-hlt-not-entered", GOOD.replace(guest_activity_state=3, guest_rflags=0), TIMER),
     ("kvm-activity-state-not-loaded", halted(**DEBUG, guest_interruptibility_state=1, guest_rflags=0x202), Outcome(Kind.EXIT, 48)),
     ("kvm-controls-of-the-processor-late", scaling(True, guest_ss_access_rights=0xC083), GUEST),
     ("kvm-msr-load-before-guest-state", msr_load(FS_BASE, guest_idtr_limit=0x10000), MSR_1),

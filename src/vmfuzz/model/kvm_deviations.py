@@ -24,6 +24,7 @@ from vmfuzz.model.operands import MSR_LOAD_ENTRIES, enabled, memory, vmcs
 _KVM: Final = "kvm"
 _SEGMENTS: Final = ("cs", "ss", "ds", "es", "fs", "gs")
 _HALT: Final = 1
+_WAIT_FOR_SIPI: Final = 3
 
 
 def _left(*stages: Stage) -> tuple[Check, ...]:
@@ -45,11 +46,14 @@ _SEGMENT_CHECKS: Final = tuple(check for check in CHECKS if check.section.title 
 _OF_HLT: Final = ("guest.activity.hlt.dpl", "guest.activity.blocking", "guest.activity.inject.hlt")
 _PENDING_BS: Final = tuple(check.id for check in CHECKS if check.id.startswith("guest.pdbg.bs."))
 #: nested_vmx_run: the entry ends in a halted L2 that never entered the processor.
-_NOT_ENTERED: Final = all_of(
-    STATE == _HALT,
-    ~vmcs.vm_entry_interruption_info[31],
-    ~enabled(Primary.NMI_WINDOW_EXITING),
-    ~all_of(enabled(Primary.INTERRUPT_WINDOW_EXITING), vmcs.guest_rflags[RFLAGS.IF]),
+_NOT_ENTERED: Final = any_of(
+    STATE == _WAIT_FOR_SIPI,
+    all_of(
+        STATE == _HALT,
+        ~vmcs.vm_entry_interruption_info[31],
+        ~enabled(Primary.NMI_WINDOW_EXITING),
+        ~all_of(enabled(Primary.INTERRUPT_WINDOW_EXITING), vmcs.guest_rflags[RFLAGS.IF]),
+    ),
 )
 #: Something fails before KVM enters the processor below.
 _FAILS_BEFORE: Final = any_of(
@@ -76,13 +80,13 @@ KVM_DEVIATIONS: Final = (
     Deviation(
         "kvm-hlt-not-entered",
         _KVM,
-        "an entry to HLT without an event enters no guest, so what the processor below would have checked is not checked",
+        "an entry to HLT without an event, or to wait-for-SIPI, enters no guest, so what the processor below would have checked is not checked",
         "The checks of the guest state are made whatever the activity state is. KVM makes its own, and then halts the virtual processor without a "
         "VM entry on the processor below, where all other checks of the guest state would have been made; a timer of 0 or another event then makes "
         "a VM exit out of a state that no VM entry would have loaded. Pending debug exceptions are not delivered either. KVM does not say so. A "
         "guest can see it; the state is checked by the processor once the guest is really entered.",
         "nested_vmx_run in vmx/nested.c: for GUEST_ACTIVITY_HLT without an injected event, and without a window exit that would wake it, "
-        "kvm_emulate_halt_noskip in place of the entry.",
+        "kvm_emulate_halt_noskip in place of the entry; for GUEST_ACTIVITY_WAIT_SIPI the virtual processor waits.",
         skips=skipping(*(check.id for check in _LEFT_GUEST), when=_NOT_ENTERED),
         exits=((_NOT_ENTERED, exits_mask(PREEMPTION_TIMER)),),
     ),

@@ -32,8 +32,16 @@ class KvmContainment(Containment):
 
     @cached_property
     def _rules(self) -> tuple[tuple[str, Rule, Rule], ...]:
-        """Those of every executor, then KVM's, which looks for memory before anything fails."""
-        return (*super()._rules, (NO_MEMORY, self._no_memory, self._no_memory))
+        """Those of every executor, then KVM's, which looks for memory before anything fails.
+
+        Poison excuses nothing where the guest would sleep: KVM enters HLT and wait-for-SIPI without the processor's checks (docs/kvm.md).
+        """
+
+        def unless_asleep(rule: Rule, remains: Rule) -> Rule:
+            return lambda view: np.where(_sleeps(view), rule(view), remains(view))
+
+        common = tuple((words, rule, unless_asleep(rule, remains)) for words, rule, remains in super()._rules)
+        return (*common, (NO_MEMORY, self._no_memory, self._no_memory))
 
     def _no_memory(self, view: View) -> Mask:
         ept = view.secondary(Secondary.ENABLE_EPT)
@@ -57,3 +65,8 @@ class KvmContainment(Containment):
         harness = (self._known.get("host_cr3") or 0) & ~0x3FF_FFFF
         places = ((self._arena.base, self._arena.size), (harness, constants()["EMU_BYTES"]))
         return as_mask(np.logical_or.reduce([value - np.uint64(start) < np.uint64(size) for start, size in places]))
+
+
+def _sleeps(view: View) -> Mask:
+    """The rows whose guest enters HLT or wait-for-SIPI."""
+    return as_mask(np.isin(view["guest_activity_state"], (1, 3)))
