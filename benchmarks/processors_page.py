@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from checks_page import NEVER_ALONE as ALREADY_KNOWN
+from checks_page import longest
+
 from vmfuzz.arch.capabilities import FACT_MSRS, FEATURES
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.generate.bases import FEATURES as BASES
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 _HEAD = f"""# Profiles of processors
 
 The emulated CPU models stand for processors that an emulator knows. These profiles stand for processors that people have and no emulator here is, and
-for two that nobody has. `vmfuzz caps --list` names them; `vmfuzz check --cpu`, `vmfuzz caps --cpu` and `vmfuzz fields --cpu` take them, and
+for two that nobody has. `vmfuzz caps --list` names them; `--cpu` of `vmfuzz check`, `caps` and `dump-code` takes them, and
 `vmfuzz run --executor model --cpu PROFILE` runs a campaign on one with the model itself in the processor's place. Such a campaign cannot find an error of
 the model. It says that a campaign on that processor would begin (its own state is predicted to enter), which of the {len(CHECKS)} checks its candidates
 would reach, and what would rest on something that is not modelled.
@@ -29,9 +32,23 @@ Written by `python benchmarks/write_processors.py` from the tables in benchmarks
 """
 
 
-def page(processors: Sequence[Processor], sources: Mapping[str, str], registers: Iterable[Register], states: Mapping[str, Any]) -> str:
-    """The page; `states` has the state of each processor by its name."""
-    lines = [_HEAD, "## What they are", "", *_overview(processors, states), "", "## Sources", ""]
+#: Why a check decides alone on no profile, where checks_page.py does not say so: beginning of its id -> reason.
+NEVER_ALONE = {
+    "ctl.pt.trace-vs-load": "needs IA32_RTIT_CTL.TraceEn = 1 on the processor itself, which no candidate sets",
+    "host.as.no64": "every profile has Intel 64; on a processor without it the control may not be 1, and the rule on allowed settings fails with it",
+}
+
+
+def page(
+    processors: Sequence[Processor],
+    sources: Mapping[str, str],
+    registers: Iterable[Register],
+    states: Mapping[str, Any],
+    results: Mapping[str, Any],
+) -> str:
+    """The page; `states` has the state of each processor by its name, `results` what benchmarks/model_campaigns.py keeps."""
+    lines = [_HEAD, "## What they are", "", *_overview(processors, states), "", *_campaigns(results["campaigns"])]
+    lines += ["", *_never_alone(results["proofs"]), "", "## Sources", ""]
     lines += ["| source | meaning |", "|---|---|", *(f"| {name} | {text} |" for name, text in sources.items())]
     lines += ["", "## What Linux leaves in the host state", "", *_registers(processors, registers)]
     for processor in processors:
@@ -64,6 +81,45 @@ def _overview(processors: Sequence[Processor], states: Mapping[str, Any]) -> lis
             f"| `{processor.name}` | {processor.description} | {widths} | {len(caps.fields)} of {len(FIELDS)} | {len(model.compiled)} | "
             f"{len(bases.modes)} of {len(MODES)} | {len(bases.features)} of {len(BASES)} | {lacks} |"
         )
+    return lines
+
+
+def _campaigns(campaigns: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "## Campaigns",
+        "",
+        "`python benchmarks/model_campaigns.py run`: candidates on each profile with the model in the processor's place. *Not modelled*: the prediction",
+        "allows several outcomes since it rests on something that the model does not know. *Alone*: checks seen deciding alone, of those that exist.",
+        "",
+        "| profile | candidates | seed | agree | not modelled | findings | alone |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, result in campaigns.items():
+        alone = result["checks"] - len(result["never_alone"])
+        lines.append(
+            f"| `{name}` | {result['candidates']:,} | {result['seed']} | {result['agree']:,} | {result['not_modelled']:,} | {result['findings']} | "
+            f"{alone} of {result['checks']} |"
+        )
+    return lines
+
+
+def _never_alone(proofs: Mapping[str, Mapping[str, str]]) -> list[str]:
+    lines = [
+        "## Checks that decide alone on no profile",
+        "",
+        f"Of the {len(CHECKS)} checks all others were seen deciding alone, on one of these profiles or on an emulated CPU model",
+        "([agreement.md](agreement.md)).",
+        "*Proven*: the solver says that on no profile of a processor is there a state in which a processor that leaves the check out would do something",
+        'else (`python benchmarks/model_campaigns.py prove`). *Not required*: where the check would fail an entry the model says "not modelled".',
+        "",
+        "| check | reason | solver |",
+        "|---|---|---|",
+    ]
+    for id, found in proofs.items():
+        reason = longest(id, NEVER_ALONE) or longest(id, ALREADY_KNOWN) or "not known"
+        answers = dict.fromkeys(found.values())
+        what = "; ".join(f"{answer} ({', '.join(name for name in found if found[name] == answer)})" for answer in answers)
+        lines.append(f"| `{id}` | {reason} | {(what if len(answers) > 1 else ''.join(answers)) or 'exists on none'} |")
     return lines
 
 

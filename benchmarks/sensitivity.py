@@ -1,11 +1,12 @@
 """How soon an error in a processor is found: mutants of the model stand in for the processor, the true model judges.
 
-    python benchmarks/sensitivity.py [--candidates 1000000] [--seed 1 2 3] [--list] [CPU]
+    python benchmarks/sensitivity.py [--candidates 1000000] [--seed 1 2 3] [--list] [--never-emulated] [CPU]
 
 Mutants are derived from the algebra (src/vmfuzz/model/small_errors.py): each check dropped, each gate (a part of `when`) dropped, each atom negated, each
 constant and each bit position off by one; and, as kinds that generation knows nothing of, each bit position off by two, comparisons made strict, members
 of sets dropped, "all" and "any" exchanged. All mutants see the same stream of candidates; for each, the number of candidates until its outcome first
-leaves the set that the true model allows is counted. Of those that are not found the solver (extra `solver`) says which are equivalent: no state
+leaves the set that the true model allows is counted. CPU is any stored profile (`vmfuzz caps --list`); `--never-emulated` takes only the mutants of
+checks that exist on no emulated CPU model. Of those that are not found the solver (extra `solver`) says which are equivalent: no state
 exists in which they show.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,12 +24,13 @@ from vmfuzz.campaign.loop import Campaign
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.generate.solve import Ground
 from vmfuzz.generate.visible import Visibility
+from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.evaluate import Memo, Truth, evaluate
 from vmfuzz.model.operand_values import OperandValues
-from vmfuzz.model.predict import BatchPrediction, Model
+from vmfuzz.model.predict import BatchPrediction, Model, model_of
 from vmfuzz.model.small_errors import HELD_OUT, KINDS, SmallError, errors_of
 from vmfuzz.state.batch import VmcsBatch
-from vmfuzz.state.profiles import capabilities, known_good
+from vmfuzz.state.profiles import capabilities, emulated_names, known_good
 
 
 @dataclass
@@ -92,18 +95,26 @@ def line(name: str, mutants: list[Mutant], equivalent: set[SmallError]) -> str:
     return f"| {name} | {len(mutants):,} | {hidden:,} | {len(found):,} | {len(mutants) - hidden - len(found):,} | {middle} | {worst} |"
 
 
-def report(cpu: str, seed: int, candidates: int, listed: bool, known: dict[SmallError, bool]) -> None:
-    """Hunt with one seed and print the table; `known` keeps what the solver said."""
+def never_emulated() -> set[str]:
+    """Ids of the checks that exist on no emulated CPU model."""
+    emulated = {compiled.check.id for name in emulated_names() for compiled in model_of(capabilities(name)).compiled}
+    return {check.id for check in CHECKS} - emulated
+
+
+def report(cpu: str, seed: int, candidates: int, listed: bool, ids: Collection[str], known: dict[SmallError, bool]) -> None:
+    """Hunt the mutants of the checks `ids` with one seed and print the table; `known` keeps what the solver said."""
     caps = capabilities(cpu)
     campaign = Campaign(ModelExecutor(caps, known_good(caps)), seed)
-    mutants = [Mutant(error) for error in errors(campaign.model)]
+    compiled = campaign.model.compiled
+    mutants = [Mutant(error) for error in errors(campaign.model) if compiled[error.check].check.id in ids]
     hunt(campaign, mutants, candidates)
     solver = visibility_of(campaign)
     for mutant in mutants:
         if mutant.found is None and mutant.error not in known:
             known[mutant.error] = solver.witness(mutant.error) is not None
     equivalent = {mutant.error for mutant in mutants if mutant.found is None and not known[mutant.error]}
-    print(f"{cpu}, seed {seed}, {candidates:,} candidates, model against mutated model")
+    checks = len({mutant.error.check for mutant in mutants})
+    print(f"{cpu}, seed {seed}, {candidates:,} candidates, model against mutated model, {checks} checks")
     print("| mutants | number | equivalent | found | not found | median candidates | worst |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for kind in KINDS:
@@ -114,7 +125,7 @@ def report(cpu: str, seed: int, candidates: int, listed: bool, known: dict[Small
         for mutant in mutants:
             if mutant.found is None and mutant.error not in equivalent:
                 error = mutant.error
-                print(f"not found: {campaign.model.compiled[error.check].check.id}: {error.kind} {error.what}")
+                print(f"not found: {compiled[error.check].check.id}: {error.kind} {error.what}")
 
 
 @cache
@@ -129,11 +140,13 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, nargs="+", default=[1])
     parser.add_argument("--list", action="store_true", help="list the mutants that were not found and are not equivalent")
+    parser.add_argument("--never-emulated", action="store_true", help="only mutants of checks that exist on no emulated CPU model")
     parser.add_argument("cpu", nargs="?", default="corei7_skylake_x")
     arguments = parser.parse_args()
     known: dict[SmallError, bool] = {}
+    ids = never_emulated() if arguments.never_emulated else {check.id for check in CHECKS}
     for seed in arguments.seed:
-        report(arguments.cpu, seed, arguments.candidates, arguments.list, known)
+        report(arguments.cpu, seed, arguments.candidates, arguments.list, ids, known)
 
 
 if __name__ == "__main__":

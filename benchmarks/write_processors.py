@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from model_campaigns import results
 from processors_page import page
 
 from vmfuzz.arch.capabilities import FEATURES, Capabilities, Leaf, Registers
@@ -298,7 +299,7 @@ def state(caps: Capabilities) -> Vmcs:
 
 def text() -> str:
     """docs/processors.md."""
-    return page(processors(), SOURCES, LINUX, {processor.name: state(processor.capabilities) for processor in processors()})
+    return page(processors(), SOURCES, LINUX, {processor.name: state(processor.capabilities) for processor in processors()}, results())
 
 
 def main() -> None:

@@ -163,3 +163,14 @@ def test_a_campaign_without_a_state_to_begin_from_says_which_checks_are_in_the_w
     unread = Capabilities("icelake", {number: value for number, value in caps.msrs.items() if number != IA32_PERF_CAPABILITIES}, caps.cpuid)
     with pytest.raises(EnvironmentUnusable, match=r"rests on something not modelled \(host\.perfglobal\)"):
         Campaign(ModelExecutor(unread, known_good(caps)), seed=1)
+
+
+def test_campaigns_ended_with_agreement_and_what_never_decides_alone_has_a_reason(writer: ModuleType) -> None:
+    kept = writer.results()
+    assert set(kept["campaigns"]) >= set(processor_names()), "run `python benchmarks/model_campaigns.py run`"
+    for name, result in kept["campaigns"].items():
+        assert result["findings"] == 0, name
+        assert result["agree"] + result["not_modelled"] == result["candidates"], name
+    answers = {answer for found in kept["proofs"].values() for answer in found.values()}
+    assert answers <= {"proven", "not required"}, "a check that can decide alone was not seen doing so"
+    assert "not known" not in writer.text()
