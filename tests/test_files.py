@@ -184,3 +184,8 @@ def test_json_is_read(tmp_path: Path) -> None:
     assert read_json(tmp_path / "data.json") == {"a": [1, None]}
     with pytest.raises(UsageError, match="cannot read"):
         read_json(tmp_path)
+
+
+def test_a_character_that_is_none_is_written_as_json_writes_it(tmp_path: Path) -> None:
+    write_text(tmp_path / "data.json", '{"reason": "\ud800"}')
+    assert read_json(tmp_path / "data.json") == {"reason": "\ud800"}
