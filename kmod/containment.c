@@ -5,7 +5,9 @@
  * arena is written, no interrupt meant for the host is lost, and every register that the VM exit loads comes back with the value
  * it had. "For certain" means: by a check that every processor makes on this one value (a reserved bit, an address that is
  * not canonical), never by a second field of the same candidate, with one exception: RFLAGS bit 1 clear. No processor enters a
- * guest with it, and KVM's own tests rely on it. Activity states that end in a reset or a hang are not excused by it.
+ * guest with it, and KVM's own tests rely on it. Activity states that end in a reset or a hang are not excused by it, except under
+ * limits.poison, which the caller has to ask for: then it excuses what docs/bare-metal.md lists. Its failure still loads host state and
+ * processes the VM-exit MSR-load list, also where a processor forgot an earlier check: nothing that these do harm with is excused.
  *
  * For the same reason a control word counts here also where another control does not activate it, but for the walls themselves.
  *
@@ -32,7 +34,7 @@ const u16 vmfuzz_slot_encoding[VMFUZZ_SLOT_COUNT] = {
 	0x0c00, 0x0c02, 0x0c04, 0x0c06, 0x0c08, 0x0c0a, 0x0c0c,
 	0x2c00, 0x2c02, 0x2c04, 0x2c06, 0x4c00,
 	0x6c00, 0x6c02, 0x6c04, 0x6c06, 0x6c08, 0x6c0a, 0x6c0c, 0x6c0e, 0x6c10, 0x6c12, 0x6c14, 0x6c16, 0x6c18, 0x6c1a, 0x6c1c,
-	0x0002,
+	0x0002, 0xffff,
 };
 
 /*
@@ -109,6 +111,12 @@ static u64 word(const u64 *v, unsigned int slot)
 	return v[slot];
 }
 
+/* The row fails for certain, after the control and host checks, and the caller asked for what that excuses. */
+static int poisoned(const struct vmfuzz_limits *l, const u64 *v)
+{
+	return l->poison && !bit(S(RFLAGS), 1);
+}
+
 static u32 refuse_controls(const struct vmfuzz_limits *l, const u64 *v)
 {
 	unsigned int slot;
@@ -171,6 +179,18 @@ static int bad_memory_type(u64 pat)
 	return 0;
 }
 
+/*
+ * Each CET value that is not the host's fails for certain, and would do nothing if it were loaded: bits 9:6 of S_CET mean nothing, and
+ * without supervisor shadow stacks, with which the driver refuses to run, nothing uses the other two.
+ */
+static int idle_cet(const struct vmfuzz_limits *l, const u64 *v)
+{
+	return !((S(HOST_S_CET) ^ KNOWN(HOST_S_CET)) & ~0x3c0ull) &&
+	       (S(HOST_S_CET) == KNOWN(HOST_S_CET) || S(HOST_S_CET) & 0x3c0) &&
+	       (S(HOST_SSP) == KNOWN(HOST_SSP) || S(HOST_SSP) & 3) &&
+	       (S(HOST_SSP_TABLE) == KNOWN(HOST_SSP_TABLE) || !canonical(l, S(HOST_SSP_TABLE)));
+}
+
 /* Loaded by exits if a control says so. */
 static u32 refuse_host_msrs(const struct vmfuzz_limits *l, const u64 *v)
 {
@@ -180,10 +200,11 @@ static u32 refuse_host_msrs(const struct vmfuzz_limits *l, const u64 *v)
 		return VMFUZZ_RULE_HOST_PAT;
 	if (bit(exit, 21) && S(HOST_EFER) != KNOWN(HOST_EFER) && !(S(HOST_EFER) & ~0xd01ull) && (S(HOST_EFER) & 0x500) == 0x500)
 		return VMFUZZ_RULE_HOST_EFER;
-	if (bit(exit, 12) && S(HOST_PERF) != KNOWN(HOST_PERF))
+	/* Bits 63:49 are reserved on every processor, and the driver gives the MSR back. */
+	if (bit(exit, 12) && S(HOST_PERF) != KNOWN(HOST_PERF) && !(poisoned(l, v) && S(HOST_PERF) >> 49))
 		return VMFUZZ_RULE_HOST_PERF;
 	if (bit(exit, 28) && (S(HOST_S_CET) != KNOWN(HOST_S_CET) || S(HOST_SSP) != KNOWN(HOST_SSP) ||
-			      S(HOST_SSP_TABLE) != KNOWN(HOST_SSP_TABLE)))
+			      S(HOST_SSP_TABLE) != KNOWN(HOST_SSP_TABLE)) && !(poisoned(l, v) && idle_cet(l, v)))
 		return VMFUZZ_RULE_HOST_CET;
 	if (bit(exit, 29) && S(HOST_PKRS) != KNOWN(HOST_PKRS) && !(S(HOST_PKRS) >> 32))
 		return VMFUZZ_RULE_HOST_PKRS;
@@ -234,6 +255,50 @@ static int harmless(const struct vmfuzz_limits *l, u64 address)
 	return address >> l->physical_bits || address - l->arena_pa - walls <= l->arena_bytes - walls - VMFUZZ_PAGE;
 }
 
+/* An MSR that comes back with its value, should a processor load it all the same: by the exit, or by the driver. */
+static int given_back(const struct vmfuzz_limits *l, const u64 *v, u32 msr)
+{
+	switch (msr) {
+	case 0x174:	/* IA32_SYSENTER_CS, ESP, EIP */
+	case 0x175:
+	case 0x176:
+	case 0xc0000102:	/* IA32_KERNEL_GS_BASE */
+		return 1;
+	case 0x277:	/* IA32_PAT */
+		return bit(S(EXIT), 19) && S(HOST_PAT) == KNOWN(HOST_PAT);
+	case 0xc0000080:	/* IA32_EFER */
+		return bit(S(EXIT), 21) && S(HOST_EFER) == KNOWN(HOST_EFER);
+	}
+	return 0;
+}
+
+static u64 arena_word(const struct vmfuzz_words *w, u64 target)
+{
+	u64 i;
+
+	for (i = 0; i < w->count; i++)
+		if (w->targets[i] == target)
+			return w->values[i];
+	for (i = w->base_count; i > 0; i--)
+		if (w->base[i - 1].target == target)
+			return w->base[i - 1].value;
+	return 0;
+}
+
+/* Whether a VM-entry MSR-load list is short, lies in the arena and not in its walls, and loads only what is given back. */
+int vmfuzz_harmless_list(const struct vmfuzz_limits *l, const u64 *v, const struct vmfuzz_words *w)
+{
+	u64 count = S(ENTRY_COUNT), address = S(ENTRY_ADDRESS), i;
+
+	if (count > VMFUZZ_LIST_MOST || address & 15)
+		return 0;
+	for (i = 0; i < count; i++, address += 16)
+		if (address >> l->physical_bits || !harmless(l, address) ||
+		    !given_back(l, v, (u32)arena_word(w, 1ull << VMFUZZ_TARGET_ARENA_BIT | (address - l->arena_pa))))
+			return 0;
+	return 1;
+}
+
 static u32 refuse_memory(const struct vmfuzz_limits *l, const u64 *v)
 {
 	u64 pin = S(PIN), secondary = S(SECONDARY), tertiary = S(TERTIARY);
@@ -248,7 +313,7 @@ static u32 refuse_memory(const struct vmfuzz_limits *l, const u64 *v)
 		return VMFUZZ_RULE_MSR_STORE;
 	if (list_processed(l, S(LOAD_COUNT), S(LOAD_ADDRESS)))
 		return VMFUZZ_RULE_MSR_LOAD;
-	if (list_processed(l, S(ENTRY_COUNT), S(ENTRY_ADDRESS)))
+	if (list_processed(l, S(ENTRY_COUNT), S(ENTRY_ADDRESS)) && !(poisoned(l, v) && S(ENTRY_LIST)))
 		return VMFUZZ_RULE_ENTRY_MSR_LOAD;
 	/* Translations of another hypervisor's EPT or VPID would still be used: the driver has nothing to invalidate them with. */
 	if ((bit(secondary, 1) && !(l->features & VMFUZZ_HAS_INVEPT)) || (bit(secondary, 5) && !(l->features & VMFUZZ_HAS_INVVPID)))
@@ -303,7 +368,7 @@ static u32 refuse_guest(const struct vmfuzz_limits *l, const u64 *v)
 	 * The entry into shutdown generates the state's special bus cycle, which resets a PC, before any exit. Wait-for-SIPI blocks NMIs
 	 * and INIT: nothing but a SIPI ends it, and only the timer, if it counts there.
 	 */
-	if (activity == 2 || activity == 3)
+	if ((activity == 2 || activity == 3) && !(poisoned(l, v) && timer))
 		return VMFUZZ_RULE_SLEEPS;
 	if (activity == 1 && !timer)
 		return VMFUZZ_RULE_SLEEPS;

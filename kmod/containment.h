@@ -118,8 +118,21 @@ enum vmfuzz_slot {
 	VMFUZZ_SLOT_HOST_SSP = 60,
 	VMFUZZ_SLOT_HOST_SSP_TABLE = 61,
 	VMFUZZ_SLOT_NOTIFICATION = 62,
-	VMFUZZ_SLOT_COUNT = 63,
+	VMFUZZ_SLOT_FIELDS = 63,	/* so many slots are fields */
+	VMFUZZ_SLOT_ENTRY_LIST = 63,	/* no field: what vmfuzz_harmless_list says of the row */
+	VMFUZZ_SLOT_COUNT = 64,
 	VMFUZZ_SLOT_CONTROLS = 7,	/* so many control words, from slot 0 on */
+};
+
+/* The words of the arena that a row finds: those of the base, the last of a target counts, and the row's columns. */
+struct vmfuzz_words {
+	const struct vmfuzz_pair *base;
+	const vmfuzz_u64 *targets, *values;	/* [count] */
+	vmfuzz_u64 base_count, count;
+};
+
+enum vmfuzz_list {
+	VMFUZZ_LIST_MOST = 8,	/* entries of a VM-entry MSR-load list that poison excuses, at most */
 };
 
 /* What the rules know about the processor and the request. */
@@ -129,7 +142,7 @@ struct vmfuzz_limits {
 	vmfuzz_u32 physical_bits;
 	vmfuzz_u32 linear_bits;
 	vmfuzz_u32 features;		/* enum vmfuzz_features */
-	vmfuzz_u32 pad;
+	vmfuzz_u32 poison;		/* 1: what RFLAGS bit 1 = 0 excuses besides; only on a processor that was seen to refuse it */
 	vmfuzz_u64 arena_pa;
 	vmfuzz_u64 arena_bytes;
 	vmfuzz_u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;

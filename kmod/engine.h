@@ -56,6 +56,7 @@ enum vmfuzz_status {
 
 enum vmfuzz_flags {
 	VMFUZZ_FLAG_PARANOID = 1,	/* compare all base fields after every row, stop at the first row that drifts */
+	VMFUZZ_FLAG_POISON = 4,		/* for the module: containment's limits.poison */
 	VMFUZZ_FLAG_LA57 = 2,		/* rows may turn the host's CR4.LA57 on or off: undo it after each */
 };
 

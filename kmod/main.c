@@ -18,6 +18,8 @@
 #define CHUNK_BYTES (256 * 1024)
 #define FIELD_BITS 0x6c7eu	/* of an encoding: width, area, index below 64; never the high half of a 64-bit field */
 #define ENCODINGS 0x8000
+#define GUEST_RFLAGS 0x6820
+#define INVALID_GUEST_STATE 0x80000021u	/* exit reason: VM-entry failure 33 */
 
 /* One request to run, copied from userspace and checked. */
 struct job {
@@ -36,6 +38,7 @@ struct session {
 	struct mutex lock;	/* one request at a time, also from threads that share the file */
 	struct vmfuzz_machine machine;
 	struct job job;
+	bool refuses_poison;	/* since the capture the processor was seen to refuse the canary */
 	s16 field_index[ENCODINGS / 2];	/* place of an encoding in machine.fields, -1: the field does not exist */
 };
 
@@ -97,7 +100,7 @@ static int check_counts(const struct vmfuzz_run *run)
 {
 	u64 columns = (u64)run->field_columns + run->arena_columns + run->live_columns;
 
-	if (run->flags & ~(u32)VMFUZZ_FLAG_PARANOID)
+	if (run->flags & ~(u32)(VMFUZZ_FLAG_PARANOID | VMFUZZ_FLAG_POISON))
 		return invalid("flags");
 	if (run->risk != VMFUZZ_RISK_SAFE && run->risk != VMFUZZ_RISK_BOLD)
 		return invalid("risk");
@@ -284,6 +287,7 @@ static int prepare(struct session *s)
 	int error;
 
 	m->limits.risk = j->run.risk;
+	m->limits.poison = !!(j->run.flags & VMFUZZ_FLAG_POISON);
 	m->limits.walls = VMFUZZ_WALL_PAGING | VMFUZZ_WALL_EPT;
 	error = prepare_base(s);
 	if (error)
@@ -298,7 +302,7 @@ static int prepare(struct session *s)
 	for (i = 0; i < VMFUZZ_SLOT_COUNT; i++)
 		j->base_slots[i] = base_value(s, vmfuzz_slot_encoding[i]);
 	j->base_rule = r->live_columns ? vmfuzz_refuse(&m->limits, j->base_slots) : VMFUZZ_RULE_NONE;
-	r->flags = j->run.flags;
+	r->flags = j->run.flags & VMFUZZ_FLAG_PARANOID;
 	r->rows_va = (u64)j->rows;
 	r->row_bytes = j->run.row_bytes;
 	r->status = VMFUZZ_STATUS_DONE;
@@ -310,6 +314,20 @@ static int prepare(struct session *s)
 }
 
 /* ---- running ---- */
+
+/* Of a row: whether poison excuses its VM-entry MSR-load list. */
+static u64 entry_list(const struct session *s, const u64 *v, const u64 *value)
+{
+	const struct vmfuzz_request *r = s->machine.request;
+	const struct job *j = &s->job;
+	u32 fields = j->run.field_columns, known = s->machine.field_count;
+	const struct vmfuzz_words words = {
+		.base = j->base + known, .base_count = r->base_count - known,
+		.targets = j->targets + fields, .values = value + fields, .count = j->run.arena_columns,
+	};
+
+	return vmfuzz_harmless_list(&s->machine.limits, v, &words);
+}
 
 /* Judge the rows of a chunk, cut to the width of their fields; what is refused never reaches the engine. */
 static void contain(struct session *s, u64 count)
@@ -330,6 +348,8 @@ static void contain(struct session *s, u64 count)
 			if (j->slot_of_column[c] >= 0)
 				v[j->slot_of_column[c]] = value[c];
 		}
+		if (s->machine.limits.poison)
+			v[VMFUZZ_SLOT_ENTRY_LIST] = entry_list(s, v, value);
 		if (!rule)
 			rule = vmfuzz_refuse(&s->machine.limits, v);
 		if (rule) {
@@ -369,6 +389,34 @@ static int run_chunk(struct session *s, u64 first, u64 count)
 	if (r->drift_count)
 		r->drift_row += first;	/* PARANOID: the engine counts from the chunk's first row */
 	return error;
+}
+
+/* Whether the request is the canary: the captured VMCS, and one row that clears bit 1 of guest RFLAGS. */
+static bool is_canary(const struct session *s)
+{
+	const struct vmfuzz_machine *m = &s->machine;
+	const struct job *j = &s->job;
+	int rflags = field_index(s, GUEST_RFLAGS);
+	u32 i;
+
+	if (j->run.row_count != 1 || j->run.field_columns != 1 || j->columns != 1 || j->targets[0] != GUEST_RFLAGS)
+		return false;
+	if (m->request->base_count != m->field_count || rflags < 0)
+		return false;
+	for (i = 0; i < m->field_count; i++)
+		if (j->base[i].value != m->fields[i].value)
+			return false;
+	return true;
+}
+
+/* After a run: what the processor did with the canary counts until the next capture. */
+static void note_canary(struct session *s)
+{
+	const struct vmfuzz_result *out = (const struct vmfuzz_result *)s->job.rows;
+	u64 rflags = s->machine.fields[field_index(s, GUEST_RFLAGS)].value, value = *(const u64 *)(out + 1);
+
+	if (s->job.run.rows_done == 1 && value == (rflags & ~2ull))
+		s->refuses_poison = out->kind == VMFUZZ_KIND_ENTRY_FAILURE && out->exit_reason == INVALID_GUEST_STATE;
 }
 
 static int run_rows(struct session *s)
@@ -429,6 +477,8 @@ static long do_run(struct session *s, void __user *argument)
 		error = vmfuzz_machine_probe(m);
 		return error ? error : once(ENODATA, "run before capture");
 	}
+	if (run->flags & VMFUZZ_FLAG_POISON && !s->refuses_poison)
+		return once(EOPNOTSUPP, "poison, but this processor has not been seen to refuse RFLAGS bit 1 = 0 yet");
 	run->rows_done = 0;
 	/* As for writes to MSRs: who reads an oops has to know. */
 	add_taint(TAINT_CPU_OUT_OF_SPEC, LOCKDEP_STILL_OK);
@@ -437,6 +487,8 @@ static long do_run(struct session *s, void __user *argument)
 		return error;
 	if (!error) {
 		error = run_rows(s);
+		if (is_canary(s))
+			note_canary(s);
 		take_over_outputs(s);
 	} else {
 		error = 0;	/* the status says it */
@@ -497,6 +549,7 @@ static long do_capture(struct session *s, struct vmfuzz_capture __user *argument
 		error = vmfuzz_machine_capture(m);
 	if (error)
 		return error;
+	s->refuses_poison = false;
 	memset(s->field_index, 0xff, sizeof(s->field_index));
 	for (i = 0; i < m->field_count; i++)
 		s->field_index[m->fields[i].target >> 1] = i;

@@ -27,6 +27,8 @@ enum vmfuzz_uapi {
  * EPROTONOSUPPORT	the kernel uses what this module cannot give back: FRED, supervisor shadow stacks, Intel PT, PEBS, BTS
  * EXDEV		the caller moved to another CPU than that of VMFUZZ_IOC_CAPTURE; capture again
  * ENODATA		VMFUZZ_IOC_RUN before VMFUZZ_IOC_CAPTURE
+ * EOPNOTSUPP		VMFUZZ_FLAG_POISON on a CPU that has not refused the canary since the capture: a run whose base is the captured VMCS and
+ *			whose only row changes guest RFLAGS alone, to the captured value with bit 1 clear
  * EINTR		a signal; rows_done says how far it went
  * EIO			VMXON failed, or host state did not come back: the device is dead until the module is loaded again
  * open: EPERM without CAP_SYS_ADMIN or in a kernel locked down for confidentiality, EBUSY while another file is open
@@ -53,7 +55,7 @@ struct vmfuzz_capture {
 
 struct vmfuzz_run {
 	vmfuzz_u32 size, version;
-	vmfuzz_u32 flags;		/* VMFUZZ_FLAG_PARANOID or 0 */
+	vmfuzz_u32 flags;		/* VMFUZZ_FLAG_PARANOID, VMFUZZ_FLAG_POISON */
 	vmfuzz_u32 risk;		/* enum vmfuzz_risk */
 	vmfuzz_u64 base, base_count;	/* struct vmfuzz_pair [] */
 	vmfuzz_u64 columns;		/* u64 []: targets, fields, then arena words, then live conditions */

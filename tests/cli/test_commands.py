@@ -78,7 +78,7 @@ CONTRADICTIONS = [
     (["diff", ".", ".", "--cpu", "tigerlake"], "--cpu with two directories"),
     (["diff", "tigerlake", "bochs", "--corpus", ".", "-n", "30"], "--corpus with -n"),
     (["minimize", "--executor", "bochs"], "--executor without ID"),
-    (["run", "--yes"], "--yes: auto without --risk bold asks nothing"),
+    (["run", "--yes"], "--yes: auto without --risk bold or --poison asks nothing"),
     (["run", "--scheduler", "tcp://nowhere:1", "--yes"], "--yes with --scheduler"),
 ]
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
+from vmfuzz.execute.abi import constants
 from vmfuzz.execute.containment_kmod import features
 from vmfuzz.execute.family import Arena
 from vmfuzz.execute.kmod_abi import kmod_constants, kmod_dtype
@@ -59,10 +60,12 @@ class RawBatch(VmcsBatch):
 class InC:
     """The predicate of containment.c on batches."""
 
-    def __init__(self, library: ctypes.CDLL, capabilities: Capabilities, known: Vmcs, arena: Arena, risk: int) -> None:
+    def __init__(
+        self, library: ctypes.CDLL, capabilities: Capabilities, known: Vmcs, arena: Arena, risk: int, poison: bool = False
+    ) -> None:
         self.library = library
         self.arena = arena
-        count = kmod_constants()["SLOT_COUNT"]
+        count = kmod_constants()["SLOT_FIELDS"]
         encodings = (ctypes.c_uint16 * count).in_dll(library, "vmfuzz_slot_encoding")
         self.names = [BY_ENCODING[encoding].name for encoding in encodings]
         limits: Any = np.zeros(1, kmod_dtype("limits"))
@@ -73,16 +76,35 @@ class InC:
             limits[f"{register}_fixed0"], limits[f"{register}_fixed1"] = fixed
         for slot, key in enumerate(_WORDS):
             limits["must"][0, slot], limits["may"][0, slot] = capabilities.allowed_settings(key)
-        limits["captured"][0] = [known.get(name) or 0 for name in self.names]
+        limits["poison"] = poison
+        limits["captured"][0, : len(self.names)] = [known.get(name) or 0 for name in self.names]
         self.limits = limits
+
+    def _lists(self, batch: VmcsBatch, slots: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        """What vmfuzz_harmless_list says of each row, with the words that main.c gives it."""
+        harmless = np.zeros(len(batch), np.uint64)
+        bit = 1 << constants()["TARGET_ARENA_BIT"]
+        base = np.array([(bit | at - self.arena.base, word) for at, word in batch.base.memory.items()], np.uint64).reshape(-1, 2)
+        targets = np.array([bit | at - self.arena.base for at in batch.memory_columns], np.uint64)
+        values = np.stack([*batch.memory_columns.values()], axis=1) if len(targets) else np.zeros((len(batch), 0), np.uint64)
+        for row in range(len(batch)):
+            value = np.ascontiguousarray(values[row])
+            words = np.zeros(1, kmod_dtype("words"))
+            words["base"], words["targets"], words["values"] = base.ctypes.data, targets.ctypes.data, value.ctypes.data
+            words["base_count"], words["count"] = len(base), len(targets)
+            pointers = [ctypes.c_void_p(array.ctypes.data) for array in (self.limits, slots[row], words)]
+            harmless[row] = self.library.vmfuzz_harmless_list(*pointers)
+        return harmless
 
     def rules(self, batch: VmcsBatch) -> npt.NDArray[np.int32]:
         """The rule that refuses each row, 0 for none; of a batch or of a RawBatch."""
         pages = {(word - self.arena.base) // 4096 for word in (*batch.base.memory, *batch.memory_columns)}
         self.limits["walls"] = (0 not in pages) * 1 | (1 not in pages) * 2
-        slots = np.zeros((len(batch), len(self.names)), np.uint64)
+        slots = np.zeros((len(batch), kmod_constants()["SLOT_COUNT"]), np.uint64)
         for number, name in enumerate(self.names):
             slots[:, number] = batch.columns.get(name, np.uint64(batch.base.get(name) or 0))
+        if self.limits["poison"][0]:
+            slots[:, kmod_constants()["SLOT_ENTRY_LIST"]] = self._lists(batch, slots)
         rule = np.zeros(len(batch), np.int32)
         pointers = [ctypes.c_void_p(array.ctypes.data) for array in (self.limits, slots, rule)]
         self.library.refuse_rows(*pointers[:2], ctypes.c_uint64(len(batch)), pointers[2])

@@ -16,12 +16,13 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UsageError
 from vmfuzz.execute import kmod_device, kmod_journal
-from vmfuzz.execute.base import Executor, open_executor
+from vmfuzz.execute.base import Executor, Poisons, open_executor
 from vmfuzz.execute.bochs import BochsExecutor
 from vmfuzz.execute.kmod import KmodExecutor
 from vmfuzz.execute.kmod_abi import kmod_constants, kmod_dtype
 from vmfuzz.execute.kmod_device import LocalDevice, error_text, why_not_open
 from vmfuzz.execute.kmod_journal import Journal, read_journal
+from vmfuzz.state.batch import VmcsBatch
 
 KMOD = Path(__file__).parents[2] / "kmod"
 
@@ -40,6 +41,8 @@ class FakeDevice:
         self.signals: list[int] = []
         self.served = 0
         self.cpus = [0, 0]
+        #: what becomes of a row that is poisoned
+        self.canary = (Kind.ENTRY_FAILURE, 0x8000_0021)
 
     def request(self, code: int, payload: bytes) -> tuple[int, bytes]:
         if self.error:
@@ -79,12 +82,27 @@ class FakeDevice:
         head["rows_done"] = self.signals.pop(0) if self.signals else len(results)
         ran = int(head["rows_done"][0])
         results["kind"][:ran], results["number"][:ran] = Kind.VMFAIL_VALID, 7
+        if not head["flags"][0] & kmod_constants()["FLAG_POISON"] and _is_canary(payload):
+            results["kind"], results["exit_reason"] = self.canary
+            return 0, head.tobytes() + results.tobytes() + bytes(8)
         results["qualification"][:ran] = np.arange(self.served, self.served + ran)
         self.served += ran
         return errno.EINTR if ran < len(results) else 0, head.tobytes() + results.tobytes() + bytes(8)
 
     def close(self) -> None:
         pass
+
+
+def _is_canary(payload: bytes) -> bool:
+    """One row, whose one column is guest RFLAGS with bit 1 clear, at the end of the request."""
+    head = np.frombuffer(payload, kmod_dtype("run"), 1)[0]
+    at = len(payload) - int(head["row_bytes"]) - 8
+    return (int(head["row_count"]), int(head["field_columns"]), payload[at : at + 8], payload[-8:]) == (
+        1,
+        1,
+        (0x6820).to_bytes(8, "little"),
+        bytes(8),
+    )
 
 
 @pytest.fixture
@@ -113,6 +131,24 @@ def test_after_a_signal_the_rest_runs(device: FakeDevice) -> None:
     counts = [int(np.frombuffer(run, kmod_dtype("run"), 1)["row_count"][0]) for run in device.runs]
     assert counts == [12, 12, 9, 9, 4, 3]
     assert device.runs[-1].endswith(device.runs[0][-3 * (kmod_dtype("result").itemsize + 8) :])
+
+
+def test_poison_needs_a_processor_that_refuses_the_canary(device: FakeDevice) -> None:
+    """The canary is the captured VMCS and one row; every request after it has the flag."""
+    with KmodExecutor(device, poison=True) as executor:
+        assert isinstance(executor, Poisons)
+        (sent,) = device.runs
+        assert _is_canary(sent)
+        executor.run([executor.known_good()])
+        asleep = VmcsBatch.of([executor.known_good().replace(guest_activity_state=2)])
+        assert [state["guest_rflags"] for state in executor.with_twins(asleep)] == [0]
+    flags = [int(np.frombuffer(run, kmod_dtype("run"), 1)["flags"][0]) for run in device.runs]
+    assert flags == [0, kmod_constants()["FLAG_POISON"]]
+    with KmodExecutor(device) as plain:
+        assert plain.with_twins(asleep) is asleep
+    device.canary = (Kind.EXIT, 52)
+    with pytest.raises(SafetyStop, match="does not refuse guest RFLAGS bit 1 = 0"):
+        KmodExecutor(device, poison=True)
 
 
 def test_facts_of_two_cpus(device: FakeDevice) -> None:
@@ -271,6 +307,8 @@ def test_the_agent_answers_without_a_device(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["--risk", "bold"], "puts no machine at risk"),
+        (["--poison"], "--poison: auto puts no machine at risk"),
+        (["--executor", "kmod", "--poison"], "--poison: the machine may hang or reset"),
         (["--risk", "bold", "--executor", "kmod"], "add --yes"),
         (["--risk", "bold", "--executor", "kmod", "--yes", "--jobs", "2"], "leave out --jobs"),
     ],

@@ -32,8 +32,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     return build(tmp_path_factory.mktemp("kmod"))
 
 
-def both(library: ctypes.CDLL, executor: BochsExecutor, risk: int) -> tuple[InC, KmodContainment]:
-    facts = (executor.capabilities(), executor.known_good(), executor.arena, risk)
+def both(library: ctypes.CDLL, executor: BochsExecutor, risk: int, poison: bool = False) -> tuple[InC, KmodContainment]:
+    facts = (executor.capabilities(), executor.known_good(), executor.arena, risk, poison)
     return InC(library, *facts), KmodContainment(*facts)
 
 

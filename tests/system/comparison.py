@@ -29,6 +29,7 @@ from vmfuzz.campaign.compare import AlteredModel, Comparison, Verdict
 from vmfuzz.campaign.compare import compare as compare_with_model
 from vmfuzz.campaign.findings import Findings
 from vmfuzz.campaign.loop import Campaign
+from vmfuzz.campaign.tally import Tally
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute.bochs import BochsExecutor
 from vmfuzz.model.known_deviations import deviations_of
@@ -54,6 +55,8 @@ class Figures:
     deviations: Counter[str] = field(default_factory=Counter)
     #: for rows that end differently here: what explains the machine's outcome, and what this process's
     differences: Counter[str] = field(default_factory=Counter)
+    #: ids of checks that were seen deciding alone
+    decided: list[str] = field(default_factory=list)
 
     @property
     def candidates(self) -> int:
@@ -66,7 +69,7 @@ class Figures:
     def to_json(self) -> dict[str, Any]:
         """All of it."""
         counters = {name: dict(getattr(self, name).most_common()) for name in ("verdicts", "refusals", "deviations", "differences")}
-        plain = {name: getattr(self, name) for name in ("candidates", "executed", "equal", "different", "findings")}
+        plain = {name: getattr(self, name) for name in ("candidates", "executed", "equal", "different", "findings", "decided")}
         return {**plain, "seconds": round(self.seconds), "executor_seconds": round(self.executor_seconds), **counters}
 
     def __str__(self) -> str:
@@ -75,7 +78,8 @@ class Figures:
             f"{self.candidates:,} candidates in {self.seconds:.0f} s ({self.executor_seconds:.0f} s in the executor): {v['REFUSED']:,} refused, "
             f"{v['NOT_RUN']:,} left out, {self.executed:,} executed ({self.executed / max(self.executor_seconds, 1e-9):,.0f}/s); of these "
             f"{v['AGREES']:,} agree with the model, {v['DEVIATION']:,} are known deviations, {v['NOT_MODELLED']:,} rest on something not "
-            f"modelled, {v['MISMATCH']:,} differ. In-process CPU: {self.equal:,} of {self.equal + self.different:,} end equally"
+            f"modelled, {v['MISMATCH']:,} differ; {len(self.decided)} checks decided alone. In-process CPU: "
+            f"{self.equal:,} of {self.equal + self.different:,} end equally"
         )
 
 
@@ -142,6 +146,7 @@ def count(comparison: Comparison, altered: AlteredModel | None, figures: Figures
 def compare(guest: GuestExecutor, executed: int, *, seed: int = 1, family: int = 1000, progress: bool = False) -> Figures:
     """Run a campaign on the machine until so many were executed; each is also compared with this process's CPU, where it has one of that name."""
     campaign, figures, findings, chunk, began = Campaign(guest, seed=seed), Figures(), Findings(), 0, time.monotonic()
+    seen = Tally(campaign.model, deviations_of(guest.name))  # not the campaign's own: what was seen steers what comes
     try:
         here: ProcessorHere | None = ProcessorHere(guest)
     except UnknownNameError:
@@ -152,6 +157,7 @@ def compare(guest: GuestExecutor, executed: int, *, seed: int = 1, family: int =
             before = figures.executed
             findings.add(comparison, plan.base)
             count(comparison, campaign.altered, figures)
+            seen.add(comparison)
             if here is not None:
                 here.compare(comparison, figures)
             if progress and figures.executed // 50_000 != before // 50_000:
@@ -161,6 +167,7 @@ def compare(guest: GuestExecutor, executed: int, *, seed: int = 1, family: int =
         chunk += 1
     if here is not None:
         here.executor.close()
+    figures.decided = [compiled.check.id for compiled, times in zip(campaign.model.compiled, seen.decided, strict=True) if times]
     figures.findings = [json.dumps(finding.to_json()) for finding in findings.by_id.values()]
     figures.seconds, figures.executor_seconds = time.monotonic() - began, campaign.progress.executor_seconds
     return figures
@@ -183,6 +190,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cpu", default="corei7_skylake_x", help="a CPU model of Debian's Bochs")
     parser.add_argument("--kernel", type=int, default=0, help="which of the installed kernels: 0 the oldest, -1 the newest")
+    parser.add_argument("--poison", action="store_true", help="docs/bare-metal.md")
     parser.add_argument("--arguments", default="nopti mitigations=off", help="for the kernel")
     parser.add_argument("--risk", choices=("safe", "bold"), default="safe")
     parser.add_argument("--last", type=Path, default=Path("last-request"), help="where the last request goes if the machine dies")
@@ -195,7 +203,7 @@ def main() -> None:
         machine.start()
         kernel = machine.shell("uname -r").strip()
         print(f"{wanted.cpu}, {kernel}, {wanted.arguments}, seed {wanted.seed}, {wanted.risk} (emulated)", flush=True)
-        guest = GuestExecutor(machine, risk=wanted.risk)
+        guest = GuestExecutor(machine, risk=wanted.risk, poison=wanted.poison)
         try:
             figures = compare(guest, wanted.executed, seed=wanted.seed, progress=True)
         except MachineError as error:
@@ -210,7 +218,14 @@ def main() -> None:
         print(f"{name}:", *(f"  {number:,} {what}" for what, number in getattr(figures, name).most_common()), sep="\n")
     print(*figures.findings[:20], sep="\n")
     if wanted.json is not None:
-        what = {"cpu": wanted.cpu, "kernel": kernel, "arguments": wanted.arguments, "seed": wanted.seed, "risk": wanted.risk}
+        what = {
+            "cpu": wanted.cpu,
+            "kernel": kernel,
+            "arguments": wanted.arguments,
+            "seed": wanted.seed,
+            "risk": wanted.risk,
+            "poison": wanted.poison,
+        }
         line = {**what, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "log": trouble or "clean", **figures.to_json()}
         with wanted.json.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -38,7 +38,7 @@ class MailboxDevice:
 class GuestExecutor(WithoutPanics):
     """Reports itself as the emulator that it runs on (Debian 12's Bochs), whose deviations are known; on this machine as what it is."""
 
-    def __init__(self, machine: Machine, **options: str) -> None:
+    def __init__(self, machine: Machine, **options: Any) -> None:
         self.machine = machine
         super().__init__(MailboxDevice(machine), **options)
 

@@ -21,6 +21,8 @@ from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.errors import ExecutorError
 from vmfuzz.execute.containment_kmod import BOLD, SAFE
+from vmfuzz.execute.poison import FAILS
+from vmfuzz.state.batch import VmcsBatch
 
 CPU = os.environ.get("VMFUZZ_SYSTEM_CPU", "corei7_skylake_x")
 EXECUTED = int(os.environ.get("VMFUZZ_SYSTEM_EXECUTED", "13000"))
@@ -93,6 +95,20 @@ def test_raw_rows(machine: Machine, risk: int) -> None:
     assert min(errors, entered, failed, refused, wide, compared) > 0
     assert not differ
     assert entered + failed + refused > rows * 0.95
+
+
+def test_poison_needs_its_canary_and_runs_what_is_refused(machine: Machine) -> None:
+    with GuestExecutor(machine) as early:
+        early.poison = True
+        with pytest.raises(ExecutorError, match="before this processor has refused guest RFLAGS bit 1 = 0"):
+            early.run([early.known_good()])
+    with GuestExecutor(machine, poison=True) as guest:
+        asleep = VmcsBatch.of([guest.known_good().replace(guest_activity_state=state) for state in (2, 3)], guest.known_good())
+        assert set(guest.run(asleep).kind) == {Kind.REFUSED}
+        assert list(guest.run(guest.with_twins(asleep))) == [FAILS, FAILS]
+        figures = compare(guest, EXECUTED // 8, seed=6, family=150)
+    print(figures)
+    assert_agreement(figures)
 
 
 def test_threads_that_share_a_file_and_change_what_it_reads(machine: Machine) -> None:

@@ -37,6 +37,7 @@ _FACTS: Final[Mapping[str, type]] = {
     "checks": list,
     "wanted": int,
     "lacking_fields": list,
+    "poison": int,
 }
 #: What damaged rows make of the code that understands them.
 _MISUNDERSTOOD: Final = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
@@ -124,6 +125,7 @@ def facts_in(database: sqlite3.Connection, directory: Path) -> dict[str, Any]:
     if not facts:
         return facts
     facts.setdefault("lacking_fields", [])  # older directories do not say; their processors lacked none
+    facts.setdefault("poison", 0)  # nor were any run with it
     if facts.get("schema") != SCHEMA:
         raise not_ours(directory, f"its schema is {facts.get('schema')!r}, expected {SCHEMA!r}")
     for name, kind in _FACTS.items():
@@ -143,6 +145,8 @@ def facts_of(campaign: Campaign, jobs: int) -> dict[str, Any]:
         "jobs": jobs,
         "checks": [compiled.check.id for compiled in campaign.model.compiled],
         "lacking_fields": list(lacking_fields(campaign.executor)),
+        # which candidates a plan makes on a machine that may be lost
+        "poison": int(getattr(campaign.executor, "poison", False)),
     }
 
 

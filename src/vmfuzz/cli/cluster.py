@@ -106,10 +106,9 @@ def _options(context: click.Context) -> dict[str, Any]:
     """The options, those of a resumed campaign as they were unless given now; raises UsageError where they mean nothing on a cluster."""
     options = dict(context.params)
     given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    if options["risk"] != "safe":
-        raise UsageError(
-            f"--risk {options['risk']} with --scheduler: what a machine is put at risk for is decided on that machine; run there"
-        )
+    if options["risk"] != "safe" or options["poison"]:
+        asked = "--poison" if options["poison"] else f"--risk {options['risk']}"
+        raise UsageError(f"{asked} with --scheduler: what a machine is put at risk for is decided on that machine; run there")
     if options["yes"]:
         raise UsageError("--yes with --scheduler: nothing is asked there; leave it out")
     if options["bisect_lost"]:

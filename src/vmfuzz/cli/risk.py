@@ -32,25 +32,29 @@ def telling(option: str, executor: Executor) -> Iterator[None]:
         click.echo(f"the kernel warned while candidates ran: {warning} (its log has more)", err=True)
 
 
-def risk_options(executor: str, risk: str, yes: bool, jobs: int) -> dict[str, Any]:
-    """Options of the executor for the risk level; bold has to be confirmed. Raises UsageError where it means nothing or nobody can answer."""
-    if risk == "safe":
+def risk_options(executor: str, risk: str, yes: bool, jobs: int, poison: bool = False) -> dict[str, Any]:
+    """Options of the executor for the risk level; bold and poison have to be confirmed.
+
+    Raises UsageError where they mean nothing or nobody can answer.
+    """
+    asked = " ".join([f"--risk {risk}"] * (risk != "safe") + ["--poison"] * poison)
+    if not asked:
         if yes and executor != "kvm" and not executor.startswith(REMOTE):
-            raise UsageError(f"--yes: {executor} without --risk bold asks nothing; leave it out")
+            raise UsageError(f"--yes: {executor} without --risk bold or --poison asks nothing; leave it out")
         return _panic_options(executor, yes, jobs)
+    if poison and executor == "kvm":
+        raise UsageError("--poison: KVM costs no machine, so that it poisons by itself; leave it out")
     if executor not in ("kmod", "kvm") and not executor.startswith(REMOTE):
-        raise UsageError(f"--risk {risk}: {executor} puts no machine at risk; the levels are for --executor kmod, kvm and {REMOTE}COMMAND")
+        raise UsageError(f"{asked}: {executor} puts no machine at risk; that is for --executor kmod, kvm and {REMOTE}COMMAND")
     if jobs > 1:
-        raise UsageError(f"--risk {risk} with --jobs {jobs}: a processor takes one job at a time; leave out --jobs")
+        raise UsageError(f"{asked} with --jobs {jobs}: a processor takes one job at a time; leave out --jobs")
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError(
-                f"--risk {risk}: the machine may hang or reset (docs/bare-metal.md); add --yes to confirm where nobody can be asked"
-            )
+            raise UsageError(f"{asked}: the machine may hang or reset (docs/bare-metal.md); add --yes to confirm where nobody can be asked")
         click.confirm(
             "The machine that executes may hang or reset and lose what is not on disk (docs/bare-metal.md). Go on?", abort=True, err=True
         )
-    return {"risk": risk, **_panic_options(executor, yes, jobs)}
+    return {"risk": risk, **({"poison": True} if poison else {}), **_panic_options(executor, yes, jobs)}
 
 
 def _panic_options(executor: str, yes: bool, jobs: int) -> dict[str, Any]:

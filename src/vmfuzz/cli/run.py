@@ -75,7 +75,12 @@ class Count(click.ParamType[int]):
     show_default=True,
     help="For kmod and remote: docs/bare-metal.md. bold asks.",
 )
-@click.option("--yes", is_flag=True, help="Answer the question of --risk bold, or of KVM where a warning ends the kernel.")
+@click.option(
+    "--poison",
+    is_flag=True,
+    help="For kmod and remote: run some of what is refused with bit 1 of guest RFLAGS clear (docs/bare-metal.md). It asks.",
+)
+@click.option("--yes", is_flag=True, help="Answer the question of --risk bold or --poison, or of KVM where a warning ends the kernel.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same candidates.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option("--summary", "summary_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON summary here.")
@@ -103,6 +108,7 @@ def run(
     jobs: int,
     scheduler: str | None,
     risk: str,
+    poison: bool,
     yes: bool,
     seed: int,
     as_json: bool,
@@ -123,14 +129,13 @@ def run(
         from vmfuzz.cli.cluster import run_on_cluster  # it needs what is here
 
         sys.exit(run_on_cluster(context))
-    if not resume:
-        options = risk_options(executor, risk, yes, jobs)
+    options = {} if resume else risk_options(executor, risk, yes, jobs, poison)
     if summary_file is not None:
         require_writable(summary_file)
     with _store(directory, resume, bisect_lost) as store:
         if resume and store is not None:
             iterations, executor, cpu, seed, jobs = _as_stored(context, store.facts)
-            options = risk_options(executor, risk, yes, jobs)
+            options = risk_options(executor, risk, yes, jobs, poison)
         with open_executor(executor, cpu=cpu, **options) as opened, telling(executor, opened):
             campaign = _begun(opened, iterations, seed, quiet=as_json or resume or is_quiet())
             if store is not None:

@@ -77,6 +77,8 @@ class Headers:
     def _numpy_type(self, ctype: Any) -> Any:
         if ctype.kind == "primitive":
             return np.dtype(_KINDS[ctype.cname])
+        if ctype.kind == "pointer":
+            return np.dtype("u8")
         if ctype.kind == "array":
             if ctype.item.cname == "char":
                 return np.dtype(f"S{ctype.length}")

@@ -156,5 +156,7 @@ def _open_remote(name: str, cpu: str | None, options: dict[str, Any]) -> Executo
     if not command:
         raise UsageError(f"{name!r}: expected the command that starts the agent, such as {REMOTE}ssh root@target vmfuzz-agent")
     if is_kvm_agent(command):
+        if "poison" in options:
+            raise UsageError(f"poison: {name} is KVM, which costs no machine, so that it poisons by itself; leave it out")
         return KvmExecutor.remote(command, cpu, **options)
     return _open_kmod(name, cpu, {key: value for key, value in options.items() if key != "risk_panic"}, command)

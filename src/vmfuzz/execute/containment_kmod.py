@@ -17,6 +17,7 @@ from vmfuzz.execute.batch_view import Mask, View, as_mask
 from vmfuzz.execute.containment import Refusals
 from vmfuzz.execute.family import Arena
 from vmfuzz.execute.kmod_abi import kmod_constants
+from vmfuzz.execute.poison import is_poisoned
 from vmfuzz.state.batch import Column, VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -93,6 +94,12 @@ _LEAKS: Final = (
 )
 #: (entry control, exit control) of those for which only the exit control helps
 _LEAKS_ALWAYS: Final = ((16, 23), (18, 25), (19, 27), (20, 28), (21, 26))
+#: Bits of IA32_S_CET that are reserved.
+_S_CET_RESERVED: Final = np.uint64(0x3C0)
+#: MSRs that exits load or the module gives back whatever the controls say; PAT and EFER only where the exit loads the host's.
+_GIVEN_BACK: Final = np.array([0x174, 0x175, 0x176, 0xC000_0102], np.uint64)
+_PAT: Final = np.uint64(0x277)
+_EFER: Final = np.uint64(0xC000_0080)
 _EPT_VPID_CAP: Final = 0x48C
 
 
@@ -109,7 +116,8 @@ def features(capabilities: Capabilities) -> int:
 class KmodContainment:
     """The module's rules for one processor, relative to the VMCS that it captured."""
 
-    def __init__(self, capabilities: Capabilities, known_good: Vmcs, arena: Arena, risk: int = SAFE) -> None:
+    def __init__(self, capabilities: Capabilities, known_good: Vmcs, arena: Arena, risk: int = SAFE, poison: bool = False) -> None:
+        self._poison = poison
         self._capabilities = capabilities
         self._known = known_good
         self._arena = arena
@@ -118,6 +126,7 @@ class KmodContainment:
         self._has_timer = bool(found & constants["HAS_TIMER"])
         self._has_invept = bool(found & constants["HAS_INVEPT"])
         self._has_invvpid = bool(found & constants["HAS_INVVPID"])
+        self._list_most = constants["LIST_MOST"]
         self._physical_bits = np.uint64(capabilities.physical_address_width)
         self._linear_shift = np.int64(64 - capabilities.linear_address_width)
 
@@ -194,11 +203,49 @@ class KmodContainment:
             bad_pat |= as_mask(kind > 7) | as_mask(kind == 2) | as_mask(kind == 3)
         bad_efer = as_mask(efer & ~np.uint64(0xD01)) | as_mask(efer & np.uint64(0x500) != 0x500)
         cet = [self._changed(view, name) for name in ("host_ia32_s_cet", "host_ssp", "host_ia32_interrupt_ssp_table_addr")]
+        poisoned = self._poisoned(view)
         yield 11, view.bit("vm_exit_controls", 19) & self._changed(view, "host_ia32_pat") & ~bad_pat
         yield 12, view.bit("vm_exit_controls", 21) & self._changed(view, "host_ia32_efer") & ~bad_efer
-        yield 13, view.bit("vm_exit_controls", 12) & self._changed(view, "host_ia32_perf_global_ctrl")
-        yield 14, view.bit("vm_exit_controls", 28) & (cet[0] | cet[1] | cet[2])
+        reserved = as_mask(view["host_ia32_perf_global_ctrl"] >> np.uint64(49))
+        yield 13, view.bit("vm_exit_controls", 12) & self._changed(view, "host_ia32_perf_global_ctrl") & ~(poisoned & reserved)
+        yield 14, view.bit("vm_exit_controls", 28) & (cet[0] | cet[1] | cet[2]) & ~(poisoned & self._idle_cet(view))
         yield 15, view.bit("vm_exit_controls", 29) & self._changed(view, "host_ia32_pkrs") & ~as_mask(pkrs >> np.uint64(32))
+
+    def _poisoned(self, view: View) -> Mask:
+        """Rows in which RFLAGS excuses what docs/bare-metal.md lists: none where the executor was not opened for that."""
+        return is_poisoned(view) if self._poison else view.none()
+
+    def _idle_cet(self, view: View) -> Mask:
+        """Each CET value that is not the host's fails for certain, and would do nothing if it were loaded."""
+        s_cet, ssp, table = (view[name] for name in ("host_ia32_s_cet", "host_ssp", "host_ia32_interrupt_ssp_table_addr"))
+        meaning = as_mask((s_cet ^ np.uint64(self._known.get("host_ia32_s_cet") or 0)) & ~_S_CET_RESERVED)
+        return (
+            ~meaning
+            & (~self._changed(view, "host_ia32_s_cet") | as_mask(s_cet & _S_CET_RESERVED))
+            & (~self._changed(view, "host_ssp") | as_mask(ssp & np.uint64(3)))
+            & (~self._changed(view, "host_ia32_interrupt_ssp_table_addr") | ~self._canonical(table))
+        )
+
+    def _given_back(self, view: View, msr: Column) -> Mask:
+        """MSRs that come back with their value, should a processor load them all the same."""
+        pat = view.bit("vm_exit_controls", 19) & ~self._changed(view, "host_ia32_pat")
+        efer = view.bit("vm_exit_controls", 21) & ~self._changed(view, "host_ia32_efer")
+        return np.isin(msr, _GIVEN_BACK) | as_mask(msr == _PAT) & pat | as_mask(msr == _EFER) & efer
+
+    def _harmless_list(self, view: View) -> Mask:
+        """Whether the VM-entry MSR-load list is short, lies in the arena and not in its walls, and loads only what is given back."""
+        count, address = view["vm_entry_msr_load_count"], view["vm_entry_msr_load_address"]
+        harmless = as_mask(count <= np.uint64(self._list_most)) & ~as_mask(address & np.uint64(15))
+        words: dict[int, Column | np.uint64] = {at: np.uint64(word) for at, word in view.batch.base.memory.items()}
+        words |= view.batch.memory_columns
+        for number in range(self._list_most):
+            entry = address + np.uint64(16 * number)
+            msr = np.zeros(len(entry), np.uint64)
+            for at, word in words.items():
+                msr = np.where(entry == np.uint64(at), word, msr)
+            good = self._harmless(entry) & ~self._too_wide(entry) & self._given_back(view, msr & np.uint64(0xFFFF_FFFF))
+            harmless &= good | as_mask(count <= np.uint64(number))
+        return harmless
 
     def _leaks(self, view: View) -> Mask:
         hit = view.none()
@@ -217,7 +264,9 @@ class KmodContainment:
         for number, area in ((19, "vm_exit_msr_store"), (20, "vm_exit_msr_load"), (21, "vm_entry_msr_load")):
             address = view[f"{area}_address"]
             fails = as_mask(address & np.uint64(15)) | self._too_wide(address)
-            yield number, as_mask(view[f"{area}_count"]) & ~fails
+            hit = as_mask(view[f"{area}_count"]) & ~fails
+            excused = self._poisoned(view) if number == 21 else view.none()
+            yield number, hit & ~(excused & self._harmless_list(view)) if (hit & excused).any() else hit
         ept, vpid = view.bit("secondary_processor_based_controls", 1), view.bit("secondary_processor_based_controls", 5)
         if not self._has_invept:
             yield 29, ept
@@ -251,7 +300,8 @@ class KmodContainment:
         paging = paging & ~self._changed_page(view, "guest_cr3") & self._untouched(view, 0)
         yield 22, ~ept & ~paging
         activity = view["guest_activity_state"]
-        yield 26, as_mask(activity == 2) | as_mask(activity == 3) | as_mask(activity == 1) & ~timer
+        never = as_mask(activity == 2) | as_mask(activity == 3)
+        yield 26, never & ~(self._poisoned(view) & timer) | as_mask(activity == 1) & ~timer
         notified = as_mask(view["posted_interrupt_notification_vector"] & np.uint64(0xFF) >= 32)
         yield 27, ~cannot_enter & view.bit("pin_based_controls", 7) & notified
         taken = ~view.bit("pin_based_controls", 0) | ~view.bit("pin_based_controls", 3) | view.bit("vm_exit_controls", 15)

@@ -12,15 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.capabilities import FACT_MSRS, Capabilities
-from vmfuzz.arch.fields import BY_ENCODING
+from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
-from vmfuzz.errors import EnvironmentUnusable, ExecutorError, UsageError
+from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UsageError
 from vmfuzz.execute.abi import names_of
 from vmfuzz.execute.containment_kmod import BOLD, RULES, SAFE, KmodContainment
 from vmfuzz.execute.family import Arena, Family, pairs
 from vmfuzz.execute.kmod_abi import kmod_constants, kmod_dtype, kmod_struct
 from vmfuzz.execute.kmod_device import AgentDevice, Device, LocalDevice, error_text, microcode_revision
 from vmfuzz.execute.kmod_journal import Journal
+from vmfuzz.execute.poison import FAILS, FIELD, canary, with_twins
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -37,9 +38,10 @@ _OF_SAFE: Final = "refused: risk level safe"
 class KmodExecutor:
     """The processor behind `device`; without one, this machine's.
 
-    `risk`: "safe" or "bold" (docs/bare-metal.md). `paranoid` compares all fields with the base after every row (slow). `journal`: the file
+    `risk`: "safe" or "bold"; `poison`: candidates that RFLAGS bit 1 = 0 keeps from entering may have some of what is refused otherwise
+    (docs/bare-metal.md for both). `paranoid` compares all fields with the base after every row (slow). `journal`: the file
     that keeps the batch being run, to find the culprit when the machine goes down; only for this machine. Raises EnvironmentUnusable when
-    the device cannot be used, SafetyStop when a journal shows that the machine went down.
+    the device cannot be used, SafetyStop when a journal shows that the machine went down, or where the processor does not refuse poison.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class KmodExecutor:
         device: Device | None = None,
         *,
         risk: str = "safe",
+        poison: bool = False,
         cpu: int | None = None,
         paranoid: bool = False,
         journal: Path | None = None,
@@ -54,6 +57,7 @@ class KmodExecutor:
         if risk not in RISKS:
             raise UsageError(f"risk = {risk!r}: expected {' or '.join(RISKS)}")
         self.risk = risk
+        self.poison = False
         self.paranoid = paranoid
         #: runs repeated because fields had drifted
         self.reruns = 0
@@ -74,11 +78,14 @@ class KmodExecutor:
         except BaseException:
             self.close()
             raise
-        self.containment = KmodContainment(self._capabilities, self._known_good, self.arena, RISKS[risk])
+        self.containment = KmodContainment(self._capabilities, self._known_good, self.arena, RISKS[risk], poison)
         rule = int(self.containment.refused(VmcsBatch(self._known_good, {}, count=1)).rule[0])
         if rule >= 0:
             self.close()
             raise EnvironmentUnusable(_why_nothing_runs(self.name, risk, rule))
+        if poison:
+            self._send_canary()
+            self.poison = True
 
     @classmethod
     def remote(cls, command: Sequence[str], **options: Any) -> Self:
@@ -115,6 +122,23 @@ class KmodExecutor:
             self._run_chunk(family, np.arange(start, min(start + per_chunk, len(batch))), outcomes)
         outcomes.messages = list(self._messages)
         return outcomes
+
+    def with_twins(self, batch: VmcsBatch) -> VmcsBatch:
+        """With `poison` the batch in which each candidate that containment refuses is poisoned, if containment lets it run then."""
+        return with_twins(batch, self.containment.refused) if self.poison else batch
+
+    def _send_canary(self) -> None:
+        """Show the module that this processor refuses RFLAGS bit 1 = 0; raises SafetyStop where it does not."""
+        rflags = FIELDS[FIELD].encoding
+        column = np.array([canary(self._known_good)[FIELD]], np.uint64)
+        outcomes = Outcomes.empty(1)
+        try:
+            self._run_chunk(Family(1, dict(self._captured), [rflags], [column], 1, 0, 0), np.arange(1), outcomes)
+            if outcomes[0] != FAILS:
+                raise SafetyStop(f"{self.name}: poison: this processor does not refuse guest RFLAGS bit 1 = 0: {outcomes[0]}")
+        except BaseException:
+            self.close()
+            raise
 
     def not_kept(self, candidate: Vmcs) -> list[str]:
         """Fields of a candidate, which is run once by itself, of which VMREAD gives another value than VMWRITE wrote."""
@@ -170,6 +194,7 @@ class KmodExecutor:
                 f"kmod: the facts are of CPU {self._info['cpu']}, the captured VMCS of CPU {answer['cpu']}; bind the process to one"
             )
         found = {int(p["target"]): int(p["value"]) for p in answer["fields"][: int(answer["field_count"])]}
+        self._captured = found
         #: encodings that VMWRITE accepts although the catalogue does not have them
         self.unknown_fields = sorted(set(found) - set(BY_ENCODING))
         exists = self._capabilities.has_field
@@ -194,7 +219,7 @@ class KmodExecutor:
         """A run's request: the structure, base, targets, what to restore, rows."""
         head = kmod_struct("run")
         columns, result, stride = len(family.targets), kmod_dtype("result").itemsize, self._row_bytes(family)
-        head["flags"] = kmod_constants()["FLAG_PARANOID"] if self.paranoid else 0
+        head["flags"] = kmod_constants()["FLAG_PARANOID"] * self.paranoid | kmod_constants()["FLAG_POISON"] * self.poison
         head["risk"] = RISKS[self.risk]
         head["base_count"], head["restore_count"] = len(family.base), len(restore)
         head["field_columns"], head["arena_columns"], head["live_columns"] = family.field_columns, family.arena_columns, family.live_columns

@@ -18,7 +18,7 @@ def _module() -> Headers:
 @cache
 def kmod_constants() -> dict[str, int]:
     """Enumerators of the module's headers without their prefix: `kmod_constants()["IOC_RUN"]`."""
-    return _module().enumerators("constants", "flags", "status", "rule", "risk", "features", "walls", "slot", "uapi")
+    return _module().enumerators("constants", "flags", "status", "rule", "risk", "features", "walls", "slot", "list", "uapi")
 
 
 @cache
