@@ -79,6 +79,10 @@ CONTRADICTIONS = [
     (["diff", "tigerlake", "bochs", "--corpus", ".", "-n", "30"], "--corpus with -n"),
     (["minimize", "--executor", "bochs"], "--executor without ID"),
     (["run", "--yes"], "--yes: auto without --risk bold or --poison asks nothing"),
+    (["run", "--json", "--format", "github"], "--json with --format"),
+    (["run", "--scheduler", "tcp://nowhere:1", "--quiet"], "--scheduler with --quiet"),
+    (["run", "--scheduler", "tcp://nowhere:1", "--sarif", "x"], "--scheduler with --sarif"),
+    (["replay", "--json", "--format", "github"], "--json with --format"),
     (["run", "--scheduler", "tcp://nowhere:1", "--yes"], "--yes with --scheduler"),
 ]
 

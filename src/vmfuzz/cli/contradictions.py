@@ -26,7 +26,10 @@ ALONE: Final[Mapping[str, tuple[tuple[str, tuple[str, ...], str], ...]]] = {
     ),
     "diff": (("corpus", ("iterations", "seed"), "the corpus says what runs"),),
     "replay": (("as_json", ("annotate",), "standard output is the report alone"),),
-    "run": (("as_json", ("annotate",), "standard output is the summary alone"),),
+    "run": (
+        ("as_json", ("annotate",), "standard output is the summary alone"),
+        ("scheduler", ("junit", "sarif", "annotate", "quiet"), "a cluster's campaign has a summary for each processor: `vmfuzz report` takes it"),
+    ),
     "report": (("as_json", ("as_markdown",), "they are two forms of one output"),),
 }
 #: Command -> (a parameter, another that it needs, why).

@@ -1,0 +1,51 @@
+"""The JSON Schemas beside the modules: what run and diff print is what they say, and they say something."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+import jsonschema
+import pytest
+from click.testing import CliRunner
+
+from vmfuzz.campaign import loop, trial
+from vmfuzz.cli.main import main
+
+
+def schema(name: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(resources.files("vmfuzz.campaign").joinpath(f"{name}_schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(data)
+    return data
+
+
+def printed(*arguments: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(CliRunner().invoke(main, [*arguments, "--json"], catch_exceptions=False).stdout)
+    return data
+
+
+@pytest.fixture(scope="module")
+def outputs() -> dict[str, dict[str, Any]]:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (loop, trial):
+            patch.setattr(module, "deviations_of", lambda _name: ())
+        return {"summary": printed("run", "-n", "2500"), "diff": printed("diff", "model", "bochs", "-n", "2500")}
+
+
+@pytest.mark.parametrize("name", ["summary", "diff"])
+def test_what_is_printed_is_what_the_schema_says(name: str, outputs: dict[str, dict[str, Any]]) -> None:
+    data, said = outputs[name], schema(name)
+    jsonschema.validate(data, said)
+    assert data["findings" if name == "summary" else "differences"]
+    assert set(data) == set(said["properties"]), "a key that no schema describes, or that is not printed"
+
+
+@pytest.mark.parametrize("name", ["summary", "diff"])
+def test_what_is_wrong_is_refused(name: str, outputs: dict[str, dict[str, Any]]) -> None:
+    data, said = outputs[name], schema(name)
+    for key in said["required"]:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({other: value for other, value in data.items() if other != key}, said)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**data, key: {"no": ["such"]} if isinstance(data[key], list) else [["wrong"]]}, said)
