@@ -28,7 +28,11 @@ ALONE: Final[Mapping[str, tuple[tuple[str, tuple[str, ...], str], ...]]] = {
     "replay": (("as_json", ("annotate",), "standard output is the report alone"),),
     "run": (
         ("as_json", ("annotate",), "standard output is the summary alone"),
-        ("scheduler", ("junit", "sarif", "annotate", "quiet"), "a cluster's campaign has a summary for each processor: `vmfuzz report` takes it"),
+        (
+            "scheduler",
+            ("junit", "sarif", "annotate", "quiet"),
+            "a cluster's campaign has a summary for each processor: `vmfuzz report` takes it",
+        ),
     ),
     "report": (("as_json", ("as_markdown",), "they are two forms of one output"),),
 }
