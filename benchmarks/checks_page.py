@@ -11,10 +11,13 @@ from typing import Any
 
 from second_look import SECOND_LOOK
 
+from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.model.bochs_messages import checks_without_message
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS, NOT_APPLICABLE
 from vmfuzz.model.known_deviations import DEVIATIONS
+from vmfuzz.model.predict import model_of
+from vmfuzz.state.profiles import capabilities
 
 #: Why no emulated CPU model has a check: beginning of its id -> reason; the longest beginning counts.
 ABSENT = {
@@ -53,6 +56,14 @@ ABSENT = {
         "(init_vmx_capabilities, cpu/vmcs.cc, 3.0 to August 2026)"
     ),
     "guest.intr.enclave.movss": "no model reports SGX",
+    "ctl.inject.vector.other.ia32e": "no model has FRED",
+    "ctl.inject.instrlen.other": "no model has FRED",
+    "host.speccontrol.stibp": "every model with IBRS has STIBP",
+    "guest.speccontrol.stibp": 'no model allows "load IA32_SPEC_CTRL" (VM entry)',
+    **dict.fromkeys(
+        ("ctl.key-bits", "host.cr3.key-bits", "guest.cr3.key-bits", "guest.link.key-bits", "guest.pdpte.key-bits"),
+        "no model has memory encryption with key identifiers",
+    ),
     "guest.pdbg.bld.text": "no model has bus-lock debug exceptions",
 }
 _HOST_64 = "needs a 32-bit host, which violates host.as.lma1.exit and host.as.32.rip too: executors launch in IA-32e mode from above 4 GiB"
@@ -85,6 +96,8 @@ class Seen:
         self.violated: Counter[str] = Counter()
         self.strict: Counter[str] = Counter()
         self.lenient: Counter[str] = Counter()
+        #: checks that exist on some model, and that the program of the campaigns did not have yet
+        self.newer = {compiled.check.id for cpu in CPU_MODELS for compiled in model_of(capabilities(cpu)).compiled}
         for summary in summaries:
             for id, counts in summary["checks"].items():
                 self.exists.add(id)
@@ -93,6 +106,8 @@ class Seen:
             for id, counts in summary["readings"].items():
                 self.strict[id] += counts["strict"]
                 self.lenient[id] += counts["lenient"]
+        self.newer -= self.exists
+        self.exists |= self.newer
 
 
 def longest(id: str, reasons: dict[str, str]) -> str | None:
@@ -103,6 +118,8 @@ def longest(id: str, reasons: dict[str, str]) -> str | None:
 
 def reason_never_alone(check: Check, seen: Seen) -> str:
     """Why a check that exists was never seen deciding alone."""
+    if check.id in seen.newer:
+        return "newer than these campaigns"
     known = longest(check.id, NEVER_ALONE)
     if known:
         return known

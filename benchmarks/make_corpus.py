@@ -69,6 +69,20 @@ _PLAIN: Final = "64-bit/plain/nothing"
 _SPEC_CTRL: Final[Changes] = {"vm_exit_controls": (0, 1 << 31), "secondary_vm_exit_controls": (0, 4), "host_ia32_spec_ctrl": (0, 1 << 8)}
 _V86: Final[Changes] = {"guest_cr0": (1 << 31 | 1, 0), "secondary_processor_based_controls": (0, 1 << 7 | 1 << 1)}
 _FOUR: Final[Changes] = {"vm_entry_msr_load_count": (_ALL, 4)}
+#: The known-good state whose MSR-load area has N entries, and what makes its list reach entry N -> (base, changes).
+_ENTRIES: Final = {
+    **{n: (f"64-bit/msr-load-{n}/nothing", {}) for n in (1, 2, 3)},
+    4: ("64-bit/msr-load-3/nothing", _FOUR),
+}
+
+
+def _loading(number: int, rule: str, msr: int, value: int = 0) -> tuple[str, str, Changes]:
+    """Entry `number` of the MSR-load area loads an MSR with this value."""
+    base, changes = _ENTRIES[number]
+    words = {f"memory_msr_load_{number}_index": (_ALL, msr), f"memory_msr_load_{number}_data": (_ALL, value)}
+    return f"msrload.wrmsr.{number}.{rule}", base, {**changes, **words}
+
+
 #: States that a draw meets rarely, or in which a check is never the only one that is violated: made by hand, run like any other.
 BY_HAND: Final[tuple[tuple[str, str, Changes], ...]] = (
     ("host.as.lma1.exit", _PLAIN, _32_BIT_HOST),
@@ -95,6 +109,8 @@ BY_HAND: Final[tuple[tuple[str, str, Changes], ...]] = (
     *((f"msrload.wrmsr.{n}.other", f"64-bit/msr-load-{n}/nothing", {f"memory_msr_load_{n}_index": (_ALL, 0x10)}) for n in (1, 2, 3)),
     ("msrload.smm.4", "64-bit/msr-load-3/nothing", {**_FOUR, "memory_msr_load_4_index": (_ALL, 0x9B)}),
     ("msrload.wrmsr.4.other", "64-bit/msr-load-3/nothing", {**_FOUR, "memory_msr_load_4_index": (_ALL, 0x10)}),
+    *(_loading(n, "read-only", 0x345 if n == 2 else 0x480) for n in (1, 2, 3, 4)),
+    *(_loading(n, "bits", *((0xC0000084, 1 << 32) if n == 2 else (0x48, 1 << 63))) for n in (1, 2, 3, 4)),
     ("msrload.wrmsr.beyond", "64-bit/msr-load-3/nothing", {"vm_entry_msr_load_count": (_ALL, 5)}),
 )
 #: What an entry is about: ("check", id), ("deviation", id) or ("ambiguity", "id strict" or "id lenient").

@@ -75,7 +75,7 @@ def test_what_is_not_known_is_there_for_the_one_and_not_for_the_other() -> None:
     assert most.cpuid[0x80000008, 0] == least.cpuid[0x80000008, 0] == (48 << 8 | 39, 0, 0, 0)
     assert (0x1C, 0) not in most.cpuid  # beyond the greatest leaf
     assert most.msr(IA32_PERF_CAPABILITIES) >> 15 & 1 > least.msr(IA32_PERF_CAPABILITIES) >> 15 & 1
-    assert (most.tme_key_bits, least.tme_key_bits) == (0, 3)  # never so many that fewer than 36 address bits remain
+    assert (most.key_identifier_bits, least.key_identifier_bits) == (0, 3)  # never so many that fewer than 36 address bits remain
 
 
 def test_the_fixed_bits_of_cr4_tell_of_features_where_cpuid_does_not() -> None:
@@ -89,7 +89,9 @@ def test_the_fixed_bits_of_cr4_tell_of_features_where_cpuid_does_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("activate", "bits"), [(0, 0), (3 | 6 << 32, 6), (1 | 6 << 32, 0), (2 | 6 << 32, 0), (3 | 0xF << 32 | 1 << 36, 15)], ids=hex
+    ("activate", "bits"),
+    [(0, 0), (3 | 6 << 32, 6), (1 | 6 << 32, 6), (2 | 6 << 32, 0), (3 | 0xF << 32 | 1 << 36, 15), (3 | 4 << 36, 4)],
+    ids=hex,
 )
-def test_key_bits_count_where_tme_is_locked_and_enabled(activate: int, bits: int) -> None:
-    assert made_up(msr_982=activate).tme_key_bits == bits
+def test_key_bits_count_where_the_msr_is_locked(activate: int, bits: int) -> None:
+    assert made_up(msr_982=activate).key_identifier_bits == bits

@@ -21,6 +21,12 @@ SPEC = Path(__file__).parents[3] / "shared" / "spec"
 BEYOND_THE_REFERENCE = {
     "ctl.inject.errcode.forbidden.cp": "the second reading's correction about vector 21, as one reading of an ambiguity",
     "ctl.inject.errcode.forbidden.vector21": "the same vector on processors without CET, where nothing is ambiguous",
+    "host.fred.outside": "the rows host.fred.* outside IA-32e mode, as one reading of an ambiguity",
+    "guest.fred.outside": "the rows guest.fred.* outside IA-32e mode, as one reading of an ambiguity",
+    **dict.fromkeys(
+        ("ctl.key-bits", "host.cr3.key-bits", "guest.cr3.key-bits", "guest.link.key-bits", "guest.pdpte.key-bits"),
+        "every row about the physical-address width, with the other reading of the width",
+    ),
     "guest.cs.unusable": "no sentence says it; the ambiguity cs-unusable asks what processors do",
 }
 

@@ -47,10 +47,8 @@ CAPABILITY_MSRS: Final = MappingProxyType(
     }
 )
 #: Other MSRs that say what a processor allows, where CPUID says that they exist (PDCM, TME).
-IA32_PERF_CAPABILITIES: Final = 0x345
-IA32_TME_ACTIVATE: Final = 0x982
+IA32_PERF_CAPABILITIES, IA32_TME_ACTIVATE = 0x345, 0x982
 OTHER_MSRS: Final = MappingProxyType({IA32_PERF_CAPABILITIES: "IA32_PERF_CAPABILITIES", IA32_TME_ACTIVATE: "IA32_TME_ACTIVATE"})
-#: Every MSR that capabilities hold.
 FACT_MSRS: Final = MappingProxyType({**CAPABILITY_MSRS, **OTHER_MSRS})
 
 Leaf = tuple[int, int]
@@ -71,6 +69,7 @@ FEATURES: Final[Mapping[str, tuple[int, int, int, int]]] = MappingProxyType(
         "cet_ss": (7, 0, _ECX, 7),
         "tme": (7, 0, _ECX, 13),
         "la57": (7, 0, _ECX, 16),
+        "rdpid": (7, 0, _ECX, 22),
         "bus_lock_debug": (7, 0, _ECX, 24),
         "pks": (7, 0, _ECX, 31),
         "uintr": (7, 0, _EDX, 5),
@@ -84,6 +83,7 @@ FEATURES: Final[Mapping[str, tuple[int, int, int, int]]] = MappingProxyType(
         "syscall": (0x80000001, 0, _EDX, 11),
         "nx": (0x80000001, 0, _EDX, 20),
         "gbpages": (0x80000001, 0, _EDX, 26),
+        "rdtscp": (0x80000001, 0, _EDX, 27),
         "intel64": (0x80000001, 0, _EDX, 29),
     }
 )
@@ -255,10 +255,10 @@ class Capabilities:
         return (self.registers(0x80000008)[_EAX] >> 8 & 0xFF) or 32
 
     @property
-    def tme_key_bits(self) -> int:
-        """How many of the upper physical-address bits hold a key identifier (IA32_TME_ACTIVATE[35:32] where it is locked and enabled)."""
+    def key_identifier_bits(self) -> int:
+        """How many of the upper physical-address bits hold a key identifier, of TME (IA32_TME_ACTIVATE[35:32]) or TDX ([39:36]); 0 unless it is locked."""
         activate = self.msr(IA32_TME_ACTIVATE)
-        return activate >> 32 & 0xF if activate & 3 == 3 else 0
+        return max(activate >> 32 & 0xF, activate >> 36 & 0xF) if activate & 1 else 0
 
     @property
     def beyond_physical_width(self) -> int:

@@ -171,21 +171,41 @@ def taken(trial: Trial, witness: Witness) -> Taken | None:
 
 
 #: What the processors of this repository lack, added to the newest: CPUID bits by leaf and register, and MSR bits.
-_CPUID_ADDED: Final = {(7, 0): (0, 0, 1 << 7 | 1 << 24, 1 << 20), (7, 1): (1 << 26, 0, 0, 0)}
-_MSRS_ADDED: Final = {0x484: 1 << 52, 0x490: 1 << 52, 0x483: 1 << 60, 0x48F: 1 << 60, 0x489: 1 << 23, 0x48C: 1 << 23, 0x492: 1 << 8}
-#: IA32_VMX_BASIC[56]: processors that have it 1 do not tie error codes to vectors
+_CPUID_ADDED: Final = {
+    (7, 0): (0, 0, 1 << 7 | 1 << 13 | 1 << 16 | 1 << 24, 1 << 20),
+    (7, 1): (1 << 17 | 1 << 26, 0, 0, 0),
+    (0x80000008, 0): (9 << 8, 0, 0, 0),  # 48 + 9 linear-address bits
+}
+_ENTRY_ADDED: Final = 1 << 52 | 1 << 55 | 1 << 56
+_MSRS_ADDED: Final = {
+    0x484: _ENTRY_ADDED,
+    0x490: _ENTRY_ADDED,
+    0x483: 1 << 60,
+    0x48F: 1 << 60,
+    0x489: 1 << 12 | 1 << 23 | 1 << 32,
+    0x48C: 1 << 23,
+    0x492: 1 << 8,
+    0x493: 1 << 1 | 1 << 2,
+    0x982: 1 | 2 << 32,
+}
+#: IA32_VMX_BASIC[56]: processors that have it 1 do not tie error codes to vectors; CPUID.7.0:EDX[27]: STIBP
 _MSRS_REMOVED: Final = {0x480: 1 << 56}
+_CPUID_REMOVED: Final = {(7, 0): (0, 0, 0, 1 << 27)}
 
 
 def hypothetical() -> Trial:
-    """A trial that only predicts, on a processor that does not exist: the newest profile with CET, LAM, bus-lock debug exceptions, supervisor
-    shadow-stack control and APIC-timer virtualization, for the ambiguities that no emulated CPU has.
+    """A trial that only predicts, on a processor that does not exist: the newest profile with CET, LAM, FRED, LA57, bus-lock debug exceptions, supervisor
+    shadow-stack control, APIC-timer virtualization, key identifiers and without STIBP, for the ambiguities that no emulated CPU has.
     """
     real = capabilities("arrow_lake")
-    msrs = {number: (value | _MSRS_ADDED.get(number, 0)) & ~_MSRS_REMOVED.get(number, 0) for number, value in real.msrs.items()}
+    msrs = {
+        number: (real.msr(number) | _MSRS_ADDED.get(number, 0)) & ~_MSRS_REMOVED.get(number, 0) for number in {*real.msrs, *_MSRS_ADDED}
+    }
+    none = (0, 0, 0, 0)
     cpuid = {
-        key: tuple(register | more for register, more in zip(registers, _CPUID_ADDED.get(key, (0, 0, 0, 0)), strict=True))
+        key: tuple((register + more) & ~less if key[0] >> 31 else (register | more) & ~less for register, more, less in rows)
         for key, registers in real.cpuid.items()
+        if (rows := list(zip(registers, _CPUID_ADDED.get(key, none), _CPUID_REMOVED.get(key, none), strict=True)))
     }
     made = Capabilities("hypothetical", msrs, {key: (value[0], value[1], value[2], value[3]) for key, value in cpuid.items()})
     return Trial(ModelExecutor(made, known_good(made)))

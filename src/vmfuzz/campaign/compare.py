@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.outcomes import Kind, Outcomes
+from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.deviations import MARK, Deviation, altered_checks
 from vmfuzz.model.evaluate import evaluate
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.outcome_codes import ENTERED, bits_of
-from vmfuzz.model.predict import BatchPrediction, Model
+from vmfuzz.model.predict import BatchPrediction, CompiledCheck, Model
 
 
 class Verdict(enum.IntEnum):
@@ -111,21 +112,35 @@ class AlteredModel:
         verdict: npt.NDArray[np.uint8],
         deviation: npt.NDArray[np.int16],
     ) -> None:
-        """Turn mismatches that deviations explain into DEVIATION and note the first deviation that the row meets."""
+        """Turn mismatches that deviations explain into DEVIATION and note the deviation that explains the row most directly."""
         # what the model allows is a mismatch for another reason, which no deviation explains
         rows = np.flatnonzero((verdict == Verdict.MISMATCH) & ~_allows(prediction, bits))
         if not len(rows):
             return
         altered = self._model.predict_batch(prediction.batch.take(rows))
         actual = np.uint64(1) << bits[rows].astype(np.uint64)
-        explained = altered.allowed & actual != 0
-        for number, here, exits in self._other_exits(altered):
-            taken = here & (actual & exits != 0)
-            deviation[rows[taken & ~explained]] = number
-            explained = explained | taken
+        by_checks = altered.allowed & actual != 0
+        by_exits = [(number, here & (actual & exits != 0)) for number, here, exits in self._other_exits(altered)]
+        explained = np.logical_or.reduce([by_checks, *(taken for _, taken in by_exits)])
         verdict[rows[explained]] = Verdict.DEVIATION
-        for index, truth in altered.violated.items():
-            met_by = self._number.get(altered.model.compiled[index].check.ambiguity or "")
-            if met_by is not None:
-                met = np.broadcast_to(truth, len(rows)) & explained & (deviation[rows] < 0)
-                deviation[rows[met]] = met_by
+        names = np.full(len(rows), -1, np.int16)
+        met = self._met(altered)
+        fails = prediction.allowed[rows] & np.uint64(ENTERED) == 0
+        # most directly: a check left out that had to fail; then one made that has this outcome; then another first exit
+        reasons = [(number, here & fails) for number, compiled, here in met if compiled.check.id in BY_ID]
+        reasons += [(number, here & (actual & np.uint64(compiled.outcomes) != 0)) for number, compiled, here in met]
+        reasons += [(number, taken & ~by_checks) for number, taken in by_exits]
+        reasons += [(number, here) for number, _, here in met]
+        for number, here in reasons:
+            names[here & explained & (names < 0)] = number
+        deviation[rows] = names
+
+    def _met(self, altered: BatchPrediction) -> list[tuple[int, CompiledCheck, npt.NDArray[np.bool_]]]:
+        """(number of a deviation, a check that it alters, the rows that meet it) in the order of the checks."""
+        found = []
+        for index, truth in sorted(altered.violated.items()):
+            compiled = altered.model.compiled[index]
+            number = self._number.get(compiled.check.ambiguity or "")
+            if number is not None:
+                found.append((number, compiled, np.broadcast_to(np.asarray(truth, np.bool_), len(altered))))
+        return found

@@ -79,6 +79,7 @@ def _shared() -> dict[str, Partial]:
         "s_cet_reserved": Partial(0x3C0, 0x3C0),
         "activity_states": Partial(1, MASK64 & ~0xE),
         "has_intel64": Partial(1),
+        "key_identifier_bits": Partial(0),  # no dump tells
         "cr3_target_limit": Partial(4),
         "instruction_length_minimum": Partial(0, MASK64 & ~1),
         "ept_vpid_cap": Partial(1 << 6 | 1 << 14, 1 << 6 | 1 << 14),

@@ -139,6 +139,47 @@ _ALL = (
         "No report is known.",
         'Say whether the field or the register counts if "load debug controls" is 0.',
     ),
+    Ambiguity(
+        "key-identifier-bits",
+        "Physical-address bits that hold a key identifier",
+        "Addresses must not set bits beyond the physical-address width. The newest edition reduces that width, outside SEAM, by the "
+        "key-identifier bits of IA32_TME_ACTIVATE (982H); older editions do not mention them, and CPUID reports the width with them.",
+        "the key-identifier bits count as beyond the width",
+        "the width is that of CPUID.80000008H",
+        "Linux takes IA32_TME_ACTIVATE[35:32] from the width that it uses itself (detect_tme); what VM entry does is not known of any processor.",
+        "Say which bits of IA32_TME_ACTIVATE reduce the width, and that VM entry uses the reduced one.",
+    ),
+    Ambiguity(
+        "host-rip-width",
+        "The width by which host RIP is canonical",
+        "With a 64-bit host, host RIP must be canonical, which is defined by the processor's linear-address width. On a processor with 57 bits, "
+        "VM exit may load a CR4 with LA57 = 0, under which the next instruction fetch faults for an address of more than 48 bits.",
+        "48 bits count where LA57 is 0, in the host CR4 field or in the launching processor's CR4",
+        "the processor's width counts, whatever CR4.LA57 is",
+        "KVM goes by the host CR4 field for host RIP alone; Bochs by the launching processor's CR4 for all canonical addresses.",
+        "Host RIP must be canonical relative to the paging mode that the VM exit establishes. (If that is meant.)",
+    ),
+    Ambiguity(
+        "spec-ctrl-stibp",
+        "IA32_SPEC_CTRL bit 1 without STIBP",
+        "Reserved bits of the IA32_SPEC_CTRL fields must be 0. Where CPUID reports IBRS and not STIBP, bit 1 is without a function; Intel's guidance says "
+        "that software may set it and that it is ignored.",
+        "bit 1 is reserved without STIBP",
+        "bit 1 is ignored where IBRS exists",
+        "Xen lets guests set bit 1 on every processor with IBRS (msr_spec_ctrl_valid_bits). No processor's VM entry is known.",
+        "Bit 1 is reserved only on processors that report neither IBRS nor STIBP.",
+    ),
+    Ambiguity(
+        "fred-outside-ia32e",
+        "FRED outside IA-32e mode",
+        'CR4.FRED = 1 fails the VM entry if "IA-32e mode guest" is 0; whether an event of type 7 with vector 1 or 2 is then refused before that, and '
+        "whether the FRED fields are checked for a guest (or a host) outside IA-32e mode, is not said.",
+        "the event is refused with error 7; the fields are checked if they are loaded, whatever the mode",
+        "the event is not refused for that; the fields are not checked outside IA-32e mode",
+        "The KVM patch series for FRED refuses the event and checks the fields in IA-32e mode only; the source of Bochs from August 2026 leaves the event "
+        "to the check of guest CR4.",
+        'Say of both rules whether they need "IA-32e mode guest" (or "host address-space size") to be 1.',
+    ),
 )
 
 #: Every ambiguity by id.

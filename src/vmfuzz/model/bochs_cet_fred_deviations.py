@@ -11,12 +11,11 @@ from typing import Final
 
 from vmfuzz.arch.controls import Entry, Exit
 from vmfuzz.arch.registers import CR4
-from vmfuzz.model.bochs_deviations import canonical_48
 from vmfuzz.model.check import Check, Fails
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.deviations import Deviation, skipping
 from vmfuzz.model.expr import TRUE, all_of, any_of
-from vmfuzz.model.operands import canonical, enabled, has, live, vmcs
+from vmfuzz.model.operands import canonical, canonical_48, enabled, has, live, vmcs
 from vmfuzz.model.sections import Citation
 
 _BOCHS: Final = "bochs"

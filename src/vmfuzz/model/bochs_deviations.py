@@ -10,10 +10,12 @@ from typing import Final
 
 from vmfuzz.arch.controls import Entry, Pin, Primary
 from vmfuzz.arch.registers import ACTIVITY, AR, CR4, EVENT, PENDING_DEBUG
+from vmfuzz.model.bochs_msr_load_deviations import BOCHS_MSR_LOAD_DEVIATIONS, msr_load_rules
 from vmfuzz.model.check import Check, Fails
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.checks.event_injection import VECTOR, injects
 from vmfuzz.model.checks.guest_non_register import MOV_SS, PENDING, STATE, STI
+from vmfuzz.model.checks.msr_load import IA32_SPEC_CTRL
 from vmfuzz.model.deviations import Deviation, skipping
 from vmfuzz.model.expr import MASK64, TRUE, Bits, Cond, all_of, any_of
 from vmfuzz.model.first_exit import (
@@ -29,7 +31,7 @@ from vmfuzz.model.first_exit import (
     TRIPLE_FAULT,
     exits_mask,
 )
-from vmfuzz.model.operands import MSR_LOAD_ENTRIES, cap, enabled, has, live, may_be_1, memory, vmcs, within_physical_width
+from vmfuzz.model.operands import MSR_LOAD_ENTRIES, canonical_48, cap, enabled, has, live, may_be_1, memory, vmcs, within_physical_width
 from vmfuzz.model.outcome_codes import ENTERED
 from vmfuzz.model.sections import Citation
 
@@ -45,11 +47,6 @@ def _extra(like: str, id: str, text: str, must: Cond, when: Cond = TRUE, require
 
 _SS_CHECKS: Final = tuple(f"guest.ss.{rule}" for rule in "base type s p g.low g.high ar.rsvd-low ar.rsvd-high".split())
 _SS_NULL: Final = all_of(vmcs.guest_ss_selector[15:2] == 0, _GUEST_64, _CS_L)
-
-
-def canonical_48(address: Bits) -> Cond:
-    """Bits 63:47 of the address are identical."""
-    return address + (1 << 47) <= (1 << 48) - 1
 
 
 #: Check whose address Bochs holds against the live CR4.LA57's width -> the address.
@@ -264,15 +261,7 @@ BOCHS_DEVIATIONS: Final = (
         skips=skipping("ctl.inject.type.other", "ctl.inject.vector.other", when=~may_be_1(Primary.MONITOR_TRAP_FLAG)),
         exits=((all_of(injects(EVENT.OTHER_EVENT), ~may_be_1(Primary.MONITOR_TRAP_FLAG)), ENTERED),),
     ),
-    Deviation(
-        "bochs-msr-load-smm-monitor-ctl",
-        _BOCHS,
-        "IA32_SMM_MONITOR_CTL may be in the VM-entry MSR-load area",
-        "Outside SMM a WRMSR of IA32_SMM_MONITOR_CTL (9BH) faults, so an entry that names it fails the VM entry (exit reason 34). Bochs ignores writes "
-        "of MSRs that it does not know, and does not know this one.",
-        "wrmsr and handle_unknown_wrmsr (cpu/msr.cc).",
-        skips=skipping(*(f"msrload.smm.{number}" for number in range(1, 5))),
-    ),
+    *BOCHS_MSR_LOAD_DEVIATIONS,
     Deviation(
         "bochs-timer-blocking",
         _BOCHS,
@@ -365,6 +354,9 @@ BOCHS_DEVIATIONS: Final = (
         skips={
             "host.speccontrol": (vmcs.host_ia32_spec_ctrl & (MASK64 & ~0x5FF)) == 0,
             "guest.speccontrol": (vmcs.guest_ia32_spec_ctrl & (MASK64 & ~0x5FF)) == 0,
+            **msr_load_rules(
+                {"bits": lambda index, data: all_of(index == IA32_SPEC_CTRL, has("spec_ctrl"), (data & (MASK64 & ~0x5FF)) == 0)}
+            ),
         },
     ),
 )

@@ -57,7 +57,8 @@ TPR_BELOW: Final = all_of(
     enabled(Primary.USE_TPR_SHADOW),
     enabled(Secondary.VIRTUALIZE_APIC_ACCESSES),
     ~enabled(Secondary.VIRTUAL_INTERRUPT_DELIVERY),
-    any_of(memory.vtpr_known == 0, ~(vmcs.tpr_threshold[3:0] <= memory.vtpr[7:4])),
+    # VTPR is 0 where it is not known: then only a threshold of 0 is certainly not above it
+    ~(vmcs.tpr_threshold[3:0] <= memory.vtpr[7:4]),
 )
 #: In the shutdown and wait-for-SIPI states the exit does not occur.
 TPR_LOW: Final = all_of(TPR_BELOW, AWAKE)

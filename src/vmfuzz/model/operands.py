@@ -90,6 +90,12 @@ def _perf_global_reserved(caps: Capabilities) -> int:
     return MASK64 & ~(general | fixed << 32 | metrics << 48)
 
 
+def _key_identifier_bits(caps: Capabilities) -> int:
+    """The uppermost bits within the physical-address width that hold a key identifier."""
+    width = caps.physical_address_width
+    return (1 << width) - (1 << width - min(width, caps.key_identifier_bits))
+
+
 def _efer_reserved(caps: Capabilities) -> int:
     """Bits that IA32_EFER does not define: all but SCE, LME, LMA and, with execute-disable, NXE."""
     defined = 1 << 0 | 1 << 8 | 1 << 10 | (1 << 11 if caps.has("nx") else 0)
@@ -136,9 +142,9 @@ def _lbr_ctl_reserved(caps: Capabilities) -> int:
 
 
 def _spec_ctrl_reserved(caps: Capabilities) -> int:
-    """Reserved bits of IA32_SPEC_CTRL (CPUID.7.0:EDX and CPUID.7.2:EDX)."""
+    """Reserved bits of IA32_SPEC_CTRL (CPUID.7.0:EDX and CPUID.7.2:EDX); bit 1 (STIBP) not where IBRS exists (an ambiguity has it)."""
     edx = caps.registers(7, 2)[3]
-    defined = int(caps.has("spec_ctrl")) | int(caps.has("stibp")) << 1 | int(caps.has("ssbd")) << 2
+    defined = int(caps.has("spec_ctrl")) | int(caps.has("stibp") or caps.has("spec_ctrl")) << 1 | int(caps.has("ssbd")) << 2
     for present, bits in ((edx & 1, 1 << 7), (edx & 2, 3 << 3), (edx & 4, 3 << 5), (edx & 8, 1 << 8), (edx & 16, 1 << 10)):
         defined |= bits if present else 0
     return MASK64 & ~defined
@@ -167,6 +173,10 @@ FACTS: Final[Mapping[str, Callable[[Capabilities], int]]] = MappingProxyType(
         "beyond_physical_width": lambda caps: caps.beyond_physical_width,
         "beyond_maxphyaddr": lambda caps: MASK64 & ~((1 << caps.physical_address_width) - 1),
         "cr3_reserved": lambda caps: caps.cr3_reserved,
+        "key_identifier_bits": _key_identifier_bits,
+        "beyond_physical_width_or_key": lambda caps: caps.beyond_physical_width | _key_identifier_bits(caps),
+        "beyond_maxphyaddr_or_key": lambda caps: MASK64 & ~((1 << caps.physical_address_width) - 1) | _key_identifier_bits(caps),
+        "cr3_reserved_or_key": lambda caps: caps.cr3_reserved | _key_identifier_bits(caps),
         "canonical_bias": lambda caps: 1 << (caps.linear_address_width - 1),
         "canonical_limit": lambda caps: (1 << caps.linear_address_width) - 1,
         "identical_low_maximum": lambda caps: (1 << caps.linear_address_width) - 1,
@@ -182,6 +192,7 @@ FACTS: Final[Mapping[str, Callable[[Capabilities], int]]] = MappingProxyType(
         "efer_reserved": _efer_reserved,
         "s_cet_reserved": _s_cet_reserved,
         "perf_global_reserved": _perf_global_reserved,
+        "performance_monitoring_version": lambda caps: caps.registers(0xA)[0] & 0xFF,
         "rtit_ctl_reserved": _rtit_ctl_reserved,
         "lbr_ctl_reserved": _lbr_ctl_reserved,
         "spec_ctrl_reserved": _spec_ctrl_reserved,
@@ -249,6 +260,11 @@ def aligned(address: Bits, bits: int) -> Cond:
 def canonical(address: Bits) -> Cond:
     """Bits 63:N-1 of the address are identical, N the processor's linear-address width."""
     return address + cap.canonical_bias <= cap.canonical_limit
+
+
+def canonical_48(address: Bits) -> Cond:
+    """Bits 63:47 of the address are identical: canonical under paging with four levels."""
+    return address + (1 << 47) <= (1 << 48) - 1
 
 
 def identical_above(address: Bits) -> Cond:

@@ -143,5 +143,37 @@ PUBLIC_READINGS: Final = MappingProxyType(
             ),
             (_VBOX, "the field counts", 'iemVmxVmentryCheckGuestNonRegState reads the field whatever "load debug controls" is'),
         ),
+        "key-identifier-bits": _readings(
+            (_BOCHS, "lenient", "IsValidPhyAddr and IsValidPageAlignedPhyAddr compare with BX_PHY_ADDRESS_WIDTH; no CPU model has TME"),
+            (_KVM, "lenient", "page_address_valid: the width of the guest's CPUID (cpuid_maxphyaddr); IA32_TME_ACTIVATE is not emulated"),
+            (_VBOX, "neither", "no TME; the width is that of CPUID (cMaxPhysAddrWidth)"),
+        ),
+        "host-rip-width": _readings(
+            (
+                _BOCHS,
+                "the launching processor's CR4",
+                "VMenterLoadCheckHostState: IsCanonical goes by linaddr_width (deviation bochs-canonical-la57)",
+            ),
+            (_KVM, "the host CR4 field", "is_l1_noncanonical_address_on_vmexit takes 57 or 48 bits from LA57 in vmcs12's host_cr4"),
+            (_VBOX, "neither", "no LA57"),
+        ),
+        "spec-ctrl-stibp": _readings(
+            (
+                _BOCHS,
+                "lenient",
+                "isValidMSR_IA32_SPEC_CTRL (msr.cc): bit 1 is defined on every CPU model (deviation bochs-spec-ctrl-fixed)",
+            ),
+            (_KVM, "neither", "nested VMX offers no control that loads IA32_SPEC_CTRL"),
+            (_VBOX, "neither", "no control that loads IA32_SPEC_CTRL"),
+        ),
+        "fred-outside-ia32e": _readings(
+            (_BOCHS, "neither", "no FRED in this version"),
+            (
+                _KVM,
+                "neither",
+                'no FRED in this version; the patch "Add FRED-related VMCS field checks" (v8) refuses the event and spares the fields',
+            ),
+            (_VBOX, "neither", "no FRED"),
+        ),
     }
 )

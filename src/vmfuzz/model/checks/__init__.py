@@ -23,7 +23,14 @@ from vmfuzz.model.checks.guest_segments import guest_segments
 from vmfuzz.model.checks.host_address_space import address_space
 from vmfuzz.model.checks.host_registers import host_registers
 from vmfuzz.model.checks.host_segments import host_segments
+from vmfuzz.model.checks.key_identifiers import check_key_identifiers
 from vmfuzz.model.checks.msr_load import msr_load
+
+check_key_identifiers(execution, "ctl.key-bits", "Addresses in the controls", exit_controls, entry_controls)
+check_key_identifiers(host_registers, "host.cr3.key-bits", "Host CR3")
+check_key_identifiers(guest_registers, "guest.cr3.key-bits", "Guest CR3")
+check_key_identifiers(non_register, "guest.link.key-bits", "The VMCS link pointer")
+check_key_identifiers(pdptes, "guest.pdpte.key-bits", "PDPTEs")
 
 #: The sections in the SDM's order.
 SECTIONS: Final = (

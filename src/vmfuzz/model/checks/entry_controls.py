@@ -43,7 +43,7 @@ entry_controls.check(
     "ctl.inject.type.other",
     'If an event is injected and the processor does not allow "monitor trap flag" to be 1 (nor supports FRED), its interruption type must '
     "not be 7 (other event).",
-    requires=all_of(~may_be_1(Primary.MONITOR_TRAP_FLAG), ~may_be_1(Entry.LOAD_IA32_FRED)),
+    requires=all_of(~may_be_1(Primary.MONITOR_TRAP_FLAG), ~has("fred")),
     when=VALID,
     must=TYPE != EVENT.OTHER_EVENT,
 )
@@ -61,9 +61,21 @@ entry_controls.check(
 )
 entry_controls.check(
     "ctl.inject.vector.other",
-    "If an event of type 7 (other event) is injected, the vector must be 0 (pending MTF VM exit), or 1 or 2 with FRED and guest CR4.FRED = 1.",
+    "If an event of type 7 (other event) is injected, the vector must be 0 (pending MTF VM exit; with FRED only if the processor allows "
+    '"monitor trap flag" to be 1), or 1 or 2 with FRED and guest CR4.FRED = 1.',
     when=injects(EVENT.OTHER_EVENT),
-    must=any_of(VECTOR == 0, all_of(has("fred"), VECTOR.one_of(1, 2), vmcs.guest_cr4[CR4.FRED])),
+    must=any_of(
+        all_of(VECTOR == 0, any_of(may_be_1(Primary.MONITOR_TRAP_FLAG), ~has("fred"))),
+        all_of(has("fred"), VECTOR.one_of(1, 2), vmcs.guest_cr4[CR4.FRED]),
+    ),
+)
+entry_controls.check(
+    "ctl.inject.vector.other.ia32e",
+    'If an event of type 7 (other event) with vector 1 or 2 is injected and guest CR4.FRED is 1, "IA-32e mode guest" must be 1.',
+    requires=has("fred"),
+    when=all_of(injects(EVENT.OTHER_EVENT), VECTOR.one_of(1, 2), vmcs.guest_cr4[CR4.FRED]),
+    must=enabled(Entry.IA32E_MODE_GUEST),
+    ambiguity="fred-outside-ia32e",
 )
 MAY_HAVE_ERROR_CODE = all_of(VALID, TYPE == EVENT.HARDWARE_EXCEPTION)
 entry_controls.check(
@@ -156,6 +168,13 @@ entry_controls.check(
         vmcs.vm_entry_instruction_length >= cap.instruction_length_minimum,
         vmcs.vm_entry_instruction_length <= 15,
     ),
+)
+entry_controls.check(
+    "ctl.inject.instrlen.other",
+    "If an event of type 7 (other event) with vector 1 or 2 is injected, the VM-entry instruction length must be at most 15 (0 is allowed).",
+    requires=has("fred"),
+    when=all_of(injects(EVENT.OTHER_EVENT), VECTOR.one_of(1, 2)),
+    must=vmcs.vm_entry_instruction_length <= 15,
 )
 
 # The MSR-load area, entries to and from SMM

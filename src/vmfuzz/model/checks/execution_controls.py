@@ -2,7 +2,7 @@
 
 from vmfuzz.arch.controls import Exit, Pin, Primary, Secondary, Tertiary
 from vmfuzz.model.check import Fails, Section
-from vmfuzz.model.expr import all_of
+from vmfuzz.model.expr import all_of, any_of
 from vmfuzz.model.operands import aligned, cap, enabled, may_be_1, memory, vmcs, within_physical_width
 
 execution = Section("VM-Execution Control Fields", Fails.CONTROLS)
@@ -102,7 +102,8 @@ execution.check(
         within_physical_width(vmcs.virtual_apic_address),
     ),
     must=vmcs.tpr_threshold[3:0] <= memory.vtpr[7:4],
-    known=memory.vtpr_known == 1,
+    # a threshold of 0 is not greater than anything
+    known=any_of(memory.vtpr_known == 1, vmcs.tpr_threshold[3:0] == 0),
 )
 execution.check(
     "ctl.nmi.virtual",

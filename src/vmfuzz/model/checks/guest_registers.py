@@ -234,16 +234,16 @@ LOAD_FRED = enabled(Entry.LOAD_IA32_FRED)
 FRED = may_be_1(Entry.LOAD_IA32_FRED)
 guest_registers.check(
     "guest.fred.config.reserved",
-    'If "load IA32_FRED" (VM entry) is 1, bits 2, 5:4 and 11 of guest IA32_FRED_CONFIG must be 0.',
+    'If "load IA32_FRED" (VM entry) and "IA-32e mode guest" are 1, bits 2, 5:4 and 11 of guest IA32_FRED_CONFIG must be 0.',
     requires=FRED,
-    when=LOAD_FRED,
+    when=all_of(LOAD_FRED, GUEST_64),
     must=(vmcs.guest_ia32_fred_config & 0x834) == 0,
 )
 guest_registers.check(
     "guest.fred.config.canonical",
-    'If "load IA32_FRED" (VM entry) is 1, the address in guest IA32_FRED_CONFIG must be canonical.',
+    'If "load IA32_FRED" (VM entry) and "IA-32e mode guest" are 1, the address in guest IA32_FRED_CONFIG must be canonical.',
     requires=FRED,
-    when=LOAD_FRED,
+    when=all_of(LOAD_FRED, GUEST_64),
     must=canonical(vmcs.guest_ia32_fred_config),
 )
 for number in (1, 2, 3):
@@ -251,22 +251,39 @@ for number in (1, 2, 3):
         field = getattr(vmcs, f"guest_ia32_fred_{register}{number}")
         guest_registers.check(
             f"guest.fred.{register}.{number}.canonical",
-            f'If "load IA32_FRED" (VM entry) is 1, guest IA32_FRED_{register.upper()}{number} must be canonical.',
+            f'If "load IA32_FRED" (VM entry) and "IA-32e mode guest" are 1, guest IA32_FRED_{register.upper()}{number} must be canonical.',
             requires=FRED,
-            when=LOAD_FRED,
+            when=all_of(LOAD_FRED, GUEST_64),
             must=canonical(field),
         )
         guest_registers.check(
             f"guest.fred.{register}.{number}.align",
-            f'If "load IA32_FRED" (VM entry) is 1, bits {low - 1}:0 of guest IA32_FRED_{register.upper()}{number} must be 0.',
+            f'If "load IA32_FRED" (VM entry) and "IA-32e mode guest" are 1, bits {low - 1}:0 of guest IA32_FRED_{register.upper()}{number} must be 0.',
             requires=FRED,
-            when=LOAD_FRED,
+            when=all_of(LOAD_FRED, GUEST_64),
             must=field[low - 1 : 0] == 0,
         )
+guest_registers.check(
+    "guest.fred.outside",
+    'If "load IA32_FRED" (VM entry) is 1 and "IA-32e mode guest" is 0, the guest FRED fields must be as in IA-32e mode: '
+    "reserved bits 0, addresses canonical and aligned.",
+    requires=FRED,
+    when=all_of(LOAD_FRED, ~GUEST_64),
+    must=all_of(*(check.must for check in guest_registers.checks if check.id.startswith("guest.fred."))),
+    ambiguity="fred-outside-ia32e",
+)
 guest_registers.check(
     "guest.speccontrol",
     'If "load IA32_SPEC_CTRL" (VM entry) is 1, reserved bits of guest IA32_SPEC_CTRL must be 0.',
     requires=may_be_1(Entry.LOAD_IA32_SPEC_CTRL),
     when=enabled(Entry.LOAD_IA32_SPEC_CTRL),
     must=(vmcs.guest_ia32_spec_ctrl & cap.spec_ctrl_reserved) == 0,
+)
+guest_registers.check(
+    "guest.speccontrol.stibp",
+    'If "load IA32_SPEC_CTRL" (VM entry) is 1 and CPUID does not report STIBP, bit 1 of guest IA32_SPEC_CTRL must be 0.',
+    requires=all_of(may_be_1(Entry.LOAD_IA32_SPEC_CTRL), has("spec_ctrl"), ~has("stibp")),
+    when=enabled(Entry.LOAD_IA32_SPEC_CTRL),
+    must=~vmcs.guest_ia32_spec_ctrl[1],
+    ambiguity="spec-ctrl-stibp",
 )

@@ -7,8 +7,8 @@ mode may give 7 or 8.
 from vmfuzz.arch.controls import Entry, Exit
 from vmfuzz.arch.registers import CR4, EFER
 from vmfuzz.model.check import Fails, Section
-from vmfuzz.model.expr import all_of
-from vmfuzz.model.operands import canonical, enabled, has, live, may_be_1, vmcs
+from vmfuzz.model.expr import all_of, any_of
+from vmfuzz.model.operands import canonical, canonical_48, enabled, has, live, may_be_1, vmcs
 
 address_space = Section("Checks Related to Address-Space Size", Fails.HOST)
 
@@ -89,6 +89,14 @@ address_space.check(
     requires=INTEL64,
     when=HOST_64,
     must=canonical(vmcs.host_rip),
+)
+address_space.check(
+    "host.as.64.rip.la57",
+    'If "host address-space size" is 1 and CR4.LA57 is 0 in the host field or in the launching processor, bits 63:47 of host RIP must be identical.',
+    requires=all_of(INTEL64, has("la57")),
+    when=all_of(HOST_64, canonical(vmcs.host_rip), any_of(~vmcs.host_cr4[CR4.LA57], ~live.cr4[CR4.LA57])),
+    must=canonical_48(vmcs.host_rip),
+    ambiguity="host-rip-width",
 )
 for name, field in (("s_cet", vmcs.host_ia32_s_cet), ("ssp", vmcs.host_ssp)):
     address_space.check(

@@ -4,6 +4,7 @@ from vmfuzz.arch.controls import Exit, SecondaryExit
 from vmfuzz.arch.registers import CR0, CR4, EFER, S_CET
 from vmfuzz.model.check import Fails, Section
 from vmfuzz.model.checks.memory_types import valid_pat
+from vmfuzz.model.expr import all_of
 from vmfuzz.model.operands import aligned, canonical, cap, enabled, has, may_be_1, vmcs
 
 host_registers = Section("Checks on Host Control Registers, MSRs, and SSP", Fails.HOST)
@@ -109,16 +110,16 @@ host_registers.check(
 LOAD_FRED = enabled(SecondaryExit.LOAD_IA32_FRED)
 host_registers.check(
     "host.fred.config.reserved",
-    'If "load IA32_FRED" (VM exit) is 1, bits 2, 5:4 and 11 of host IA32_FRED_CONFIG must be 0.',
+    'If "load IA32_FRED" (VM exit) and "host address-space size" are 1, bits 2, 5:4 and 11 of host IA32_FRED_CONFIG must be 0.',
     requires=may_be_1(SecondaryExit.LOAD_IA32_FRED),
-    when=LOAD_FRED,
+    when=all_of(LOAD_FRED, HOST_64),
     must=(vmcs.host_ia32_fred_config & 0x834) == 0,
 )
 host_registers.check(
     "host.fred.config.canonical",
-    'If "load IA32_FRED" (VM exit) is 1, the address in host IA32_FRED_CONFIG must be canonical.',
+    'If "load IA32_FRED" (VM exit) and "host address-space size" are 1, the address in host IA32_FRED_CONFIG must be canonical.',
     requires=may_be_1(SecondaryExit.LOAD_IA32_FRED),
-    when=LOAD_FRED,
+    when=all_of(LOAD_FRED, HOST_64),
     must=canonical(vmcs.host_ia32_fred_config),
 )
 for number in (1, 2, 3):
@@ -126,22 +127,39 @@ for number in (1, 2, 3):
         field = getattr(vmcs, f"host_ia32_fred_{register}{number}")
         host_registers.check(
             f"host.fred.{register}.{number}.canonical",
-            f'If "load IA32_FRED" (VM exit) is 1, host IA32_FRED_{register.upper()}{number} must be canonical.',
+            f'If "load IA32_FRED" (VM exit) and "host address-space size" are 1, host IA32_FRED_{register.upper()}{number} must be canonical.',
             requires=may_be_1(SecondaryExit.LOAD_IA32_FRED),
-            when=LOAD_FRED,
+            when=all_of(LOAD_FRED, HOST_64),
             must=canonical(field),
         )
         host_registers.check(
             f"host.fred.{register}.{number}.align",
-            f'If "load IA32_FRED" (VM exit) is 1, bits {low - 1}:0 of host IA32_FRED_{register.upper()}{number} must be 0.',
+            f'If "load IA32_FRED" (VM exit) and "host address-space size" are 1, bits {low - 1}:0 of host IA32_FRED_{register.upper()}{number} must be 0.',
             requires=may_be_1(SecondaryExit.LOAD_IA32_FRED),
-            when=LOAD_FRED,
+            when=all_of(LOAD_FRED, HOST_64),
             must=aligned(field, low),
         )
+host_registers.check(
+    "host.fred.outside",
+    'If "load IA32_FRED" (VM exit) is 1 and "host address-space size" is 0, the host FRED fields must be as in IA-32e mode: '
+    "reserved bits 0, addresses canonical and aligned.",
+    requires=may_be_1(SecondaryExit.LOAD_IA32_FRED),
+    when=all_of(LOAD_FRED, ~HOST_64),
+    must=all_of(*(check.must for check in host_registers.checks if check.id.startswith("host.fred."))),
+    ambiguity="fred-outside-ia32e",
+)
 host_registers.check(
     "host.speccontrol",
     'If "load IA32_SPEC_CTRL" (VM exit) is 1, reserved bits of host IA32_SPEC_CTRL must be 0.',
     requires=may_be_1(SecondaryExit.LOAD_IA32_SPEC_CTRL),
     when=enabled(SecondaryExit.LOAD_IA32_SPEC_CTRL),
     must=(vmcs.host_ia32_spec_ctrl & cap.spec_ctrl_reserved) == 0,
+)
+host_registers.check(
+    "host.speccontrol.stibp",
+    'If "load IA32_SPEC_CTRL" (VM exit) is 1 and CPUID does not report STIBP, bit 1 of host IA32_SPEC_CTRL must be 0.',
+    requires=all_of(may_be_1(SecondaryExit.LOAD_IA32_SPEC_CTRL), has("spec_ctrl"), ~has("stibp")),
+    when=enabled(SecondaryExit.LOAD_IA32_SPEC_CTRL),
+    must=~vmcs.host_ia32_spec_ctrl[1],
+    ambiguity="spec-ctrl-stibp",
 )
