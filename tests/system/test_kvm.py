@@ -91,12 +91,12 @@ def test_a_shutdown(uncontained: KvmGuestExecutor) -> None:
     )
 
 
-def test_an_internal_error(guest: KvmGuestExecutor) -> None:
+def test_an_internal_error(uncontained: KvmGuestExecutor) -> None:
     """The APIC-access page is where there is no memory: KVM gives up the virtual machine."""
-    good = guest.known_good()
+    good = uncontained.known_good()
     controls = good["secondary_processor_based_controls"] | 1 << Secondary.VIRTUALIZE_APIC_ACCESSES
     candidate = good.replace(secondary_processor_based_controls=controls, apic_access_address=0x12_3456_7000)
-    assert (between_good_ones(guest, candidate) or "").startswith("KVM_EXIT_INTERNAL_ERROR, suberror 1")
+    assert (between_good_ones(uncontained, candidate) or "").startswith("KVM_EXIT_INTERNAL_ERROR, suberror 1")
 
 
 def test_a_hang(uncontained: KvmGuestExecutor) -> None:
