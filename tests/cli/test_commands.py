@@ -324,8 +324,9 @@ def test_caps_refuses_what_does_not_exist() -> None:
 def test_fields_lists_the_whole_catalogue() -> None:
     listed = vmfuzz("fields", "--json")
     data = json.loads(listed.stdout)
-    assert [entry["name"] for entry in data] == list(FIELDS)
-    assert set(data[0]) == {"name", "encoding", "width", "area", "exists_if", "checks"}
+    assert data["schema"] == "vmfuzz-fields-1"
+    assert [entry["name"] for entry in data["fields"]] == list(FIELDS)
+    assert set(data["fields"][0]) == {"name", "encoding", "width", "area", "exists_if", "checks"}
     assert vmfuzz("fields").stdout.count("\n") >= 206
 
 
@@ -340,7 +341,7 @@ def test_fields_shows_a_field_by_name_or_encoding(name: str) -> None:
 
 @pytest.mark.parametrize(("area", "count"), [("host", 36), ("read-only", 17)])
 def test_fields_shows_one_area(area: str, count: int) -> None:
-    assert len(json.loads(vmfuzz("fields", "--area", area, "--json").stdout)) == count
+    assert len(json.loads(vmfuzz("fields", "--area", area, "--json").stdout)["fields"]) == count
 
 
 @pytest.mark.parametrize(
@@ -355,7 +356,7 @@ def test_fields_shows_one_area(area: str, count: int) -> None:
     ],
 )
 def test_fields_takes_names_as_people_write_them(written: str, named: list[str]) -> None:
-    assert [entry["name"] for entry in json.loads(vmfuzz("fields", written, "--json").stdout)] == named
+    assert [entry["name"] for entry in json.loads(vmfuzz("fields", written, "--json").stdout)["fields"]] == named
     assert vmfuzz("fields", written).exit_code == 0
 
 
@@ -368,11 +369,11 @@ def test_a_field_of_another_area_is_refused() -> None:
 def test_checks_takes_fields_as_people_write_them(written: str) -> None:
     expected = [check.id for check in CHECKS if "guest_gs_access_rights" in check.fields]
     for arguments in (["checks", "--field", written], ["checks", written]):
-        assert [entry["id"] for entry in json.loads(vmfuzz(*arguments, "--json").stdout)] == expected != []
+        assert [entry["id"] for entry in json.loads(vmfuzz(*arguments, "--json").stdout)["checks"]] == expected != []
 
 
 def test_checks_takes_the_beginning_of_ids_in_any_case() -> None:
-    listed = json.loads(vmfuzz("checks", "Guest.GS", "--json").stdout)
+    listed = json.loads(vmfuzz("checks", "Guest.GS", "--json").stdout)["checks"]
     assert [entry["id"] for entry in listed] == [check.id for check in CHECKS if check.id.startswith("guest.gs")]
     assert vmfuzz("checks", "GUEST.GS.P").stdout.startswith("guest.gs.p\n")
 
@@ -391,8 +392,9 @@ def test_checks_lists_all_by_section() -> None:
     assert all(check.id in listed for check in CHECKS)
     assert f"{len(CHECKS)} checks" in listed
     data = json.loads(vmfuzz("checks", "--json").stdout)
-    assert [entry["id"] for entry in data] == [check.id for check in CHECKS]
-    assert set(data[0]) >= {"id", "section", "text", "requires", "when", "must", "fields", "outcomes", "ambiguity"}
+    assert data["schema"] == "vmfuzz-checks-1"
+    assert [entry["id"] for entry in data["checks"]] == [check.id for check in CHECKS]
+    assert set(data["checks"][0]) >= {"id", "section", "text", "requires", "when", "must", "fields", "outcomes", "ambiguity"}
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
@@ -416,13 +418,13 @@ def test_checks_shows_condition_and_boundary_values() -> None:
 
 @pytest.mark.parametrize("wanted", ["29.3.1.2", "26.3.1.2", "guest segment reg"])
 def test_checks_selects_a_section_by_title_or_number(wanted: str) -> None:
-    data = json.loads(vmfuzz("checks", "--section", wanted, "--json").stdout)
+    data = json.loads(vmfuzz("checks", "--section", wanted, "--json").stdout)["checks"]
     assert {entry["section"] for entry in data} == {"Checks on Guest Segment Registers"}
 
 
 @pytest.mark.parametrize("field", ["guest_gs_base", "live_smm", "memory_vtpr"])
 def test_checks_selects_those_that_read_a_field(field: str) -> None:
-    data = json.loads(vmfuzz("checks", "--field", field, "--json").stdout)
+    data = json.loads(vmfuzz("checks", "--field", field, "--json").stdout)["checks"]
     assert [entry["id"] for entry in data] == [check.id for check in CHECKS if field in check.fields] != []
 
 
@@ -439,7 +441,9 @@ def test_doctor_tries_the_emulated_cpu_and_says_what_is_missing_for_the_module()
     result = vmfuzz("doctor")
     assert result.exit_code == 0
     assert "works" in result.stdout
-    data = {entry["executor"]: entry for entry in json.loads(vmfuzz("doctor", "--json").stdout)}
+    printed = json.loads(vmfuzz("doctor", "--json").stdout)
+    assert printed["schema"] == "vmfuzz-doctor-1"
+    data = {entry["executor"]: entry for entry in printed["executors"]}
     assert data["bochs"]["usable"] is True
     assert "VM entry succeeds" in data["bochs"]["text"]
     assert data["kmod"]["usable"] is False

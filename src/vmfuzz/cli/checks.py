@@ -33,7 +33,7 @@ def checks(id: str | None, section: str | None, field: str | None, as_json: bool
         raise UsageError(f"{id!r} with --section or --field: ID names checks by itself; leave out one of them")
     chosen = checks_named(id) if id is not None else _select(section, field)
     if as_json:
-        click.echo(json.dumps([as_data(check) for check in chosen], indent=1))
+        click.echo(json.dumps({"schema": "vmfuzz-checks-1", "checks": [as_data(check) for check in chosen]}, indent=1))
     elif id is not None and len(chosen) == 1:
         _print_one(chosen[0])
     else:

@@ -19,7 +19,8 @@ def doctor(as_json: bool) -> None:
     """Say which executors work on this machine, and what to do about those that do not. Exit code 3 if none does."""
     found = availability()
     if as_json:
-        click.echo(json.dumps([{"executor": item.executor, "usable": item.usable, "text": item.text} for item in found], indent=1))
+        executors = [{"executor": item.executor, "usable": item.usable, "text": item.text} for item in found]
+        click.echo(json.dumps({"schema": "vmfuzz-doctor-1", "executors": executors}, indent=1))
     else:
         console = Output()
         for item in found:

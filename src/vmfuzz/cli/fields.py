@@ -31,7 +31,7 @@ def fields(name: str | None, area: str | None, as_json: bool) -> None:
         areas = ", ".join(dict.fromkeys(str(_as_json(field)["area"]) for field in named))
         raise UsageError(f"{name!r} is no field of the {area} area; its area is {areas}")
     if as_json:
-        click.echo(json.dumps([_as_json(field) for field in chosen], indent=1))
+        click.echo(json.dumps({"schema": "vmfuzz-fields-1", "fields": [_as_json(field) for field in chosen]}, indent=1))
     elif len(chosen) > 1:
         _print_list(chosen)
     else:
