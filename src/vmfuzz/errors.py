@@ -47,7 +47,7 @@ class UnknownNameError(UsageError):
         if near:
             hint = f"did you mean {' or '.join(near)}?"
         elif len(choices) <= 40:
-            hint = f"known: {', '.join(choices)}"
+            hint = f"known: {('; ' if any(',' in choice for choice in choices) else ', ').join(choices)}"
         else:
             hint = f"{len(choices)} are known, for example {', '.join(choices[:3])}"
         super().__init__(f"unknown {what} {name!r}; {hint}")

@@ -24,6 +24,7 @@ from vmfuzz.campaign.triage import Triage
 from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.main import main
 from vmfuzz.cli.minimize import settle
+from vmfuzz.errors import EXIT_NOTHING_TESTED
 from vmfuzz.execute.base import Executor
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.model.checks import CHECKS
@@ -190,6 +191,15 @@ def test_findings_of_a_processor_that_no_profile_describes_can_be_shown_exported
     assert (lost.exit_code, "nothing here has the capabilities" in lost.stderr) == (2, True)
 
 
+def test_coverage_of_a_campaign_that_executed_nothing_ends_with_5(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.option = "model"
+        store.attach(Campaign(ModelExecutor(stored := capabilities("tigerlake"), known_good(stored)), seed=0), 100)
+    for more in ((), ("--json",)):
+        assert vmfuzz("coverage", str(tmp_path), *more).exit_code == EXIT_NOTHING_TESTED
+    assert "0 candidates" in vmfuzz("coverage", str(tmp_path)).stdout
+
+
 def test_a_verdict_stays_when_findings_are_minimized_again(tmp_path: Path, erring: ModelExecutor) -> None:
     (id, *_) = settled_in(tmp_path, erring).entries
     assert vmfuzz("verdict", id, "model-fixed", "--reason", "because", "--corpus", str(tmp_path)).exit_code == 0
@@ -330,9 +340,10 @@ def test_show_and_replay_take_the_same_names(tmp_path: Path) -> None:
     file = entry_files(CORPUS)[0]
     shutil.copyfile(file, tmp_path / file.name)
     for name in (str(file), file.stem, file.stem[:8], str(tmp_path)):
-        shown = vmfuzz("show", name, "--corpus", str(CORPUS), "--json")
+        where = () if Path(name).exists() else ("--corpus", str(CORPUS))
+        shown = vmfuzz("show", name, *where, "--json")
         assert json.loads(shown.stdout)["id"] == file.stem
-        replayed = vmfuzz("replay", name, "--corpus", str(CORPUS), "--json")
+        replayed = vmfuzz("replay", name, *where, "--json")
         assert replayed.exit_code == 0
         assert json.loads(replayed.stdout)["entries"] == 1
     for command in ("show", "replay"):

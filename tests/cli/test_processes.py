@@ -17,6 +17,7 @@ import pytest
 from patience import until
 from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.stored import DATABASE
+from vmfuzz.errors import EXIT_NOTHING_TESTED
 
 SOURCE = Path(__file__).parents[2] / "src"
 COMMAND = [sys.executable, "-m", "vmfuzz"]
@@ -136,6 +137,21 @@ def test_a_signal_during_the_imports_ends_the_command_without_a_word(name: str) 
     process.send_signal(number)
     assert process.communicate() == ("", "")
     assert process.returncode == code
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"], ids=["no", "nothing", "Ctrl-D"])
+def test_a_question_that_is_not_answered_with_yes_runs_nothing_and_ends_with_its_code(answer: str) -> None:
+    terminal, side = os.openpty()
+    try:
+        process = start("run", "--executor", "remote:nothing-that-exists", "--risk", "bold", stdin=side)
+        os.write(terminal, answer.encode())
+        output, errors = process.communicate()
+    finally:
+        os.close(terminal)
+        os.close(side)
+    assert (process.returncode, output) == (EXIT_NOTHING_TESTED, "")
+    assert "Go on? [y/N]" in errors
+    assert errors.endswith("vmfuzz: not confirmed; nothing was run\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

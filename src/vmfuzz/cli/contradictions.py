@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -40,6 +41,14 @@ ALONE: Final[Mapping[str, tuple[tuple[str, tuple[str, ...], str], ...]]] = {
 NEEDS: Final[Mapping[str, tuple[tuple[str, str, str], ...]]] = {
     "minimize": (("executor", "id", "a campaign's findings run where they were found"),),
 }
+#: Command -> (what may be a path or an id, where an id is looked up).
+LOOKED_UP: Final[Mapping[str, tuple[str, str]]] = {
+    "export": ("id", "place"),
+    "minimize": ("id", "place"),
+    "replay": ("place", "corpus"),
+    "show": ("id", "place"),
+    "verdict": ("id", "place"),
+}
 
 
 def require_sense(command: click.Command, name: str, arguments: list[str], parent: click.Context) -> None:
@@ -57,11 +66,16 @@ def require_sense(command: click.Command, name: str, arguments: list[str], paren
     parameters = {parameter.name: parameter for parameter in command.params}
     for key, value in given.items():
         if value == "" or (isinstance(value, list | tuple) and "" in value):
-            raise UsageError(f"{_label(parameters[key])} is empty; expected a value, or leave it out")
+            otherwise = "" if parameters[key].required else ", or leave it out"
+            raise UsageError(f"{_label(parameters[key])} is empty; expected a value{otherwise}")
     chosen: dict[str, click.Parameter] = {}
     for parameter in order:
-        if (before := chosen.setdefault(str(parameter.name), parameter)) is not parameter:
-            raise UsageError(f"{_label(before)} with {_label(parameter)}: they exclude each other; give one of them")
+        before = chosen.setdefault(str(parameter.name), parameter)
+        labels = _label(before), _label(parameter)
+        if before is parameter:  # where it came twice, both ways of a flag may be among the arguments
+            labels = next(iter(parameter.opts)), next(iter(parameter.secondary_opts), "")
+        if before is not parameter or (order.count(parameter) > 1 and {*labels} <= {*arguments}):
+            raise UsageError(f"{labels[0]} with {labels[1]}: they exclude each other; give one of them")
     present = {key for key, value in given.items() if value is True or (isinstance(value, str | list | tuple) and value)}
     for key, others, why in ALONE.get(name, ()):
         for other in others:
@@ -70,6 +84,20 @@ def require_sense(command: click.Command, name: str, arguments: list[str], paren
     for key, needed, why in NEEDS.get(name, ()):
         if key in present and needed not in present:
             raise UsageError(f"{_label(parameters[key])} without {_label(parameters[needed])}: {why}; leave it out")
+    if name in LOOKED_UP:
+        what, where = LOOKED_UP[name]
+        if where in present and what in present and _exists(str(given[what])):
+            raise UsageError(
+                f"{given[what]} is a path, and {_label(parameters[where])} says where an id is looked up; leave out {_label(parameters[where])}"
+            )
+
+
+def _exists(path: str) -> bool:
+    """Whether something is there; no file has a name that the system refuses."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _label(parameter: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS, Field, field_named
 from vmfuzz.arch.live import LIVE
@@ -10,6 +12,9 @@ from vmfuzz.errors import UnknownNameError
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import BY_ID, CHECKS, check_named
 from vmfuzz.model.operands import MEMORY_OPERANDS
+
+#: An encoding beyond doubt: with 0x, with an H, or with a digit first. Names end in h too, such as "length".
+_ENCODING: Final = re.compile(r"0x\w*|\d\w*|[0-9a-f]{1,4}h")
 
 
 def fields_named(text: str) -> list[Field]:
@@ -44,9 +49,8 @@ def _named(text: str, known: Iterable[str]) -> list[str]:
     name = text.strip().lower().replace(" ", "_").replace("-", "_")
     if name in names:
         return [name]
-    digits = name.removeprefix("0x").removesuffix("h")
-    if name != digits or digits[:1].isdigit():
-        return [_encoded(text, digits)]
+    if _ENCODING.fullmatch(name):
+        return [_encoded(text, name.removeprefix("0x").removesuffix("h"))]
     if found := [each for each in names if each.startswith(name)]:
         return found
     try:

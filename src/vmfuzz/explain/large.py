@@ -89,6 +89,10 @@ def _searched(data: bytes, stream: BinaryIO, name: str) -> tuple[str, str]:
             lines.append(rest if _matters(rest) or keep else b"")
             break
         rest += block
+    if not kept:
+        if data.strip():
+            decode(data, name)  # which refuses what is no text
+        return "", f"{name} has {total:,} bytes, and no line that looks like a dump or the outcome of a VM entry"
     full = "; there are more" if kept >= _MOST_KEPT else ""
     note = f"{name} has {total:,} bytes: only the {kept:,} bytes of lines around those that look like a dump or an outcome were read{full}"
     return decode(b"\n".join(lines), name), note
