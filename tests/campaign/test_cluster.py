@@ -305,7 +305,8 @@ def test_pieces_without_a_worker_are_reported(own: Cluster, monkeypatch: pytest.
     )
 
 
-def test_a_scheduler_that_dies_ends_the_campaign_with_what_has_come_in(own: Cluster) -> None:
+def test_a_scheduler_that_dies_ends_the_campaign_with_what_has_come_in(own: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "REPLACEMENT_SECONDS", 1.0)
     own.worker("one", "--nthreads", "1")
     own.wait(1)
 
