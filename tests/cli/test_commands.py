@@ -275,6 +275,26 @@ def test_run_refuses_what_does_not_exist() -> None:
     refused(vmfuzz("run", "--seed", "-1"), "--seed")
 
 
+UNUSABLE = [
+    ("remote:cat", 3, "the agent (cat) sent back what is no answer of vmfuzz; expected a command that starts vmfuzz-agent"),
+    ("remote:/nowhere/agent", 3, "expected a command such as `ssh root@target vmfuzz-agent`"),
+    ("bochs@sh", 3, "sh is not a Python interpreter that works (exit status 2); expected one such as VENV/bin/python"),
+    ("bochs@", 2, "'bochs@': expected the interpreter of an environment, such as bochs@VENV/bin/python"),
+    ("foo", 2, "unknown executor 'foo'; known: auto, bochs, bochs@PYTHON, kmod, kvm, model, remote:COMMAND"),
+]
+
+
+@pytest.mark.parametrize(("name", "code", "said"), UNUSABLE, ids=lambda value: str(value))
+def test_what_is_no_executor_is_told_what_was_expected(name: str, code: int, said: str) -> None:
+    result = vmfuzz("run", "-n", "10", "--executor", name)
+    assert result.exit_code == code
+    assert result.stderr.splitlines()[-1].endswith(said)
+
+
+def test_replay_names_all_kinds_of_executors() -> None:
+    refused(vmfuzz("replay", "--executor", "foo"), "bochs@PYTHON", "remote:COMMAND", "none")
+
+
 def test_run_refuses_a_summary_file_that_cannot_be_written_before_it_runs(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     result = vmfuzz("run", "-n", "1g", "--summary", str(tmp_path / "file" / "summary.json"))

@@ -24,7 +24,7 @@ from vmfuzz.cli.console import Output, Seconds
 from vmfuzz.cli.places import entries_place, format_key, readable_entries
 from vmfuzz.cli.run import Count
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
-from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, MODEL, REMOTE, open_executor
+from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, KINDS, MODEL, REMOTE, open_executor
 from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.state.profiles import processor_names
 
@@ -128,8 +128,7 @@ def _side(name: str, cpu: str | None) -> Path | tuple[str, str | None]:
     if Path(name).exists():
         return Path(name)
     raise UsageError(
-        f"{name!r}: neither a CPU model or profile (`vmfuzz caps --list`), an executor ({', '.join(EXECUTORS)}, {ELSEWHERE}PYTHON, {REMOTE}COMMAND), "
-        "nor a directory that exists"
+        f"{name!r}: neither a CPU model or profile (`vmfuzz caps --list`), an executor ({', '.join(KINDS)}), nor a directory that exists"
     )
 
 

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 from xml.etree import ElementTree
 
 import click
@@ -17,11 +16,9 @@ from vmfuzz.campaign.replay import replay as replay_entries
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import entries_place, find_entry, readable_entries, resolved
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UnknownNameError
-from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, REMOTE
+from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, KINDS, REMOTE
 from vmfuzz.files import require_writable, write_text
 from vmfuzz.report.ci import annotation
-
-_EXECUTORS: Final = (*EXECUTORS, PREDICT_ONLY)
 
 
 @click.command()
@@ -31,7 +28,7 @@ _EXECUTORS: Final = (*EXECUTORS, PREDICT_ONLY)
     "--executor",
     default="auto",
     show_default=True,
-    help=f"What executes: {', '.join(EXECUTORS)}, {REMOTE}COMMAND, or {PREDICT_ONLY} (predict only).",
+    help=f"What executes: {', '.join(KINDS)}, or {PREDICT_ONLY} (predict only).",
 )
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write a JUnit XML report here.")
 @click.option("--format", "annotate", type=click.Choice(["github"]), help="Also print each change as an annotation of GitHub's workflows.")
@@ -43,8 +40,8 @@ def replay(place: Path | None, corpus: Path | None, executor: str, junit: Path |
     so. Cases that set a field which the executor lacks do not run; they are counted too. A file that is no entry does not stop the others. Exit
     code 0: all as recorded; 1: something changed; 2: bad input.
     """
-    if executor not in _EXECUTORS and not executor.startswith((REMOTE, ELSEWHERE)):
-        raise UnknownNameError("executor", executor, _EXECUTORS)
+    if executor not in (*EXECUTORS, PREDICT_ONLY) and not executor.startswith((REMOTE, ELSEWHERE)):
+        raise UnknownNameError("executor", executor, (*KINDS, PREDICT_ONLY))
     if place is not None and not place.exists() and len(place.parts) == 1:
         place = find_entry(corpus, str(place), to_read=True)[0]
     place = entries_place(resolved(place or corpus, to_read=True))

@@ -74,6 +74,8 @@ REMOTE: Final = "remote:"
 AS: Final = " as "
 #: A name that begins so is the emulated CPU of another environment, by its interpreter: "bochs@VENV/bin/python".
 ELSEWHERE: Final = "bochs@"
+#: All kinds of names, as a person reads them.
+KINDS: Final = (*EXECUTORS, f"{ELSEWHERE}PYTHON", f"{REMOTE}COMMAND")
 
 
 def lacking_fields(executor: Executor) -> tuple[str, ...]:
@@ -102,9 +104,12 @@ def open_executor(name: str = "auto", cpu: str | None = None, **options: Any) ->
 
         return KvmExecutor(cpu, **options)
     if name.startswith(ELSEWHERE):
-        name, options = "bochs", {**options, "python": name.removeprefix(ELSEWHERE)}
+        python = name.removeprefix(ELSEWHERE)
+        if not python:
+            raise UsageError(f"{name!r}: expected the interpreter of an environment, such as {ELSEWHERE}VENV/bin/python")
+        name, options = "bochs", {**options, "python": python}
     if name not in EXECUTORS:
-        raise UnknownNameError("executor", name, EXECUTORS)
+        raise UnknownNameError("executor", name, KINDS)
     # an executor's needs are its own: import only what is opened
     from vmfuzz.execute.bochs import DEFAULT_CPU, BochsExecutor
 

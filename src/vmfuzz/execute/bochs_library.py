@@ -120,6 +120,9 @@ def _asked(python: str) -> tuple[list[str], str | None]:
         reason = error.strerror if isinstance(error, OSError) else f"no answer within {_VERSION_SECONDS:g} s"
         raise EnvironmentUnusable(f"cannot run {python}: {reason}; expected a Python interpreter, such as VENV/bin/python") from None
     except ValueError:
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        raise EnvironmentUnusable(f"{python} is not a Python interpreter that works: it said: {said[-1]}") from None
+        # other programs take the question for their own options or program, and what they say of that helps nobody
+        said = f": {done.stderr.strip().splitlines()[-1]}" if "Traceback" in done.stderr or "Fatal Python error" in done.stderr else ""
+        raise EnvironmentUnusable(
+            f"{python} is not a Python interpreter that works (exit status {done.returncode}{said}); expected one such as VENV/bin/python"
+        ) from None
     return list(folders), version

@@ -119,9 +119,13 @@ _ERRORS: Final = {
 }
 
 
+#: Linux numbers no error higher.
+_LAST_ERRNO: Final = 4095
+
+
 def error_text(number: int) -> str:
     """An errno of a request as a sentence."""
-    return _ERRORS.get(errno.errorcode.get(number, ""), os.strerror(number))
+    return _ERRORS.get(errno.errorcode.get(number, ""), f"the request failed: {os.strerror(number)} (errno {number}); see the kernel log")
 
 
 class LocalDevice:
@@ -206,7 +210,9 @@ class AgentDevice:
             with held():
                 self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=process_group)
         except OSError as error:
-            raise EnvironmentUnusable(f"cannot start the agent ({shlex.join(command)}): {error.strerror}") from None
+            raise EnvironmentUnusable(
+                f"cannot start the agent ({shlex.join(command)}): {error.strerror}; expected a command such as `ssh root@target vmfuzz-agent`"
+            ) from None
         self._answered = False
 
     def request(self, code: int, payload: bytes) -> tuple[int, bytes]:
@@ -222,6 +228,8 @@ class AgentDevice:
             raise ExecutorError(
                 f"{self._name()} answered with something that is no vmfuzz frame; does the other machine's shell print a greeting?"
             )
+        if error > _LAST_ERRNO:  # `cat` sends the request back
+            raise ExecutorError(f"{self._name()} sent back what is no answer of vmfuzz; expected a command that starts vmfuzz-agent")
         self._answered = True
         return error, self._read(length)
 
