@@ -387,6 +387,10 @@ def test_fields_shows_one_area(area: str, count: int) -> None:
         ("0C00", ["host_es_selector"]),
         ("guest_gs_b", ["guest_gs_base"]),
         ("GUEST_GS", ["guest_gs_selector", "guest_gs_limit", "guest_gs_access_rights", "guest_gs_base"]),
+        ("rip", ["guest_rip", "host_rip"]),
+        ("cr4", ["cr4_guest_host_mask", "cr4_read_shadow", "guest_cr4", "host_cr4"]),
+        ("GUEST_GS_AR_BYTES", ["guest_gs_access_rights"]),
+        ("HOST_IA32_EFER_FULL", ["host_ia32_efer"]),
     ],
 )
 def test_fields_takes_names_as_people_write_them(written: str, named: list[str]) -> None:
@@ -406,6 +410,12 @@ def test_checks_takes_fields_as_people_write_them(written: str) -> None:
         assert [entry["id"] for entry in json.loads(vmfuzz(*arguments, "--json").stdout)["checks"]] == expected != []
 
 
+def test_checks_takes_a_register_without_its_area() -> None:
+    expected = [check.id for check in CHECKS if {"guest_rip", "host_rip"} & set(check.fields)]
+    for arguments in (["checks", "--field", "rip"], ["checks", "rip"]):
+        assert [entry["id"] for entry in json.loads(vmfuzz(*arguments, "--json").stdout)["checks"]] == expected != []
+
+
 def test_checks_takes_the_beginning_of_ids_in_any_case() -> None:
     listed = json.loads(vmfuzz("checks", "Guest.GS", "--json").stdout)["checks"]
     assert [entry["id"] for entry in listed] == [check.id for check in CHECKS if check.id.startswith("guest.gs")]
@@ -415,9 +425,7 @@ def test_checks_takes_the_beginning_of_ids_in_any_case() -> None:
 def test_fields_refuses_what_does_not_exist() -> None:
     refused(vmfuzz("fields", "guest_gs_acces_rights"), "unknown VMCS field", "guest_gs_access_rights")
     refused(vmfuzz("fields", "FFFFH"), "unknown VMCS field")
-    refused(
-        vmfuzz("fields", "vm_entry_instr_length"), "unknown VMCS field 'vm_entry_instr_length'; did you mean vm_entry_instruction_length"
-    )
+    refused(vmfuzz("fields", "vm_entry_instruct_length"), "unknown VMCS field", "did you mean vm_entry_instruction_length")
     refused(vmfuzz("fields", "--area", "gust"), "--area")
 
 

@@ -1,4 +1,4 @@
-"""Fields and checks as a person writes them: any case, blanks or hyphens, the beginning of a name, an encoding in hexadecimal."""
+"""Fields and checks as a person writes them: any case, blanks or hyphens, the beginning of a name, an encoding, a monitor's own name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS, Field, field_named
 from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import UnknownNameError
+from vmfuzz.explain.names import match_label
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import BY_ID, CHECKS, check_named
 from vmfuzz.model.operands import MEMORY_OPERANDS
@@ -18,7 +19,10 @@ _ENCODING: Final = re.compile(r"0x\w*|\d\w*|[0-9a-f]{1,4}h")
 
 
 def fields_named(text: str) -> list[Field]:
-    """The field of this name or encoding, else those whose names begin so; raises UnknownNameError with the nearest where there are none."""
+    """The field of this name or encoding, else those whose names begin so, "guest_" and "host_" apart, else what monitors call so.
+
+    Raises UnknownNameError with the nearest where there are none.
+    """
     return [FIELDS[name] for name in _named(text, FIELDS)]
 
 
@@ -51,12 +55,12 @@ def _named(text: str, known: Iterable[str]) -> list[str]:
         return [name]
     if _ENCODING.fullmatch(name):
         return [_encoded(text, name.removeprefix("0x").removesuffix("h"))]
-    if found := [each for each in names if each.startswith(name)]:
+    if found := [each for each in names if each.startswith(name) or each.removeprefix("guest_").removeprefix("host_").startswith(name)]:
         return found
     try:
         return [_encoded(text, name)]  # C00
     except UnknownNameError:
-        return [field_named(name).name]  # which says what names are near
+        return list(match_label(text).fields) or [field_named(name).name]  # which says what names are near
 
 
 def _encoded(text: str, digits: str) -> str:
