@@ -102,4 +102,4 @@ def _exists(path: str) -> bool:
 
 def _label(parameter: Any) -> str:
     """What a person calls a parameter."""
-    return str(parameter.opts[0]) if isinstance(parameter, click.Option) else str(parameter.human_readable_name)
+    return str(max(parameter.opts, key=len)) if isinstance(parameter, click.Option) else str(parameter.human_readable_name)
