@@ -66,6 +66,7 @@ def with_everything(base: Capabilities) -> Capabilities:
             msrs[number] = msrs.get(number, 0) | (named if word.only_allowed_1 else named << 32)
     msrs[0x48C] = 0xF01_0673_4141 | 1 << 7 | 1 << 23
     msrs[0x489] |= 1 << 32 | 0x3FF_FFFF  # CR4.FRED and all that is below UINTR
+    msrs[0x982] = 0  # no key identifiers: high bits of an address are certain
     return with_features(Capabilities(base.name, msrs, base.cpuid), "everything", on=tuple(FEATURES))
 
 
@@ -159,6 +160,8 @@ def satisfy(condition: Cond, wanted: bool, state: Vmcs) -> Iterator[Vmcs]:
         for part in reversed(args):  # what must hold before its premise: a check is repaired rather than switched off
             yield from satisfy(part, wanted, state)
     elif op in ("all", "any"):
+        if holds(condition, state) == wanted:
+            yield state
         yield from (found for found in in_turn(args, wanted, state) if holds(condition, found) == wanted)
     elif holds(condition, state) == wanted:
         yield state
@@ -193,6 +196,10 @@ def troubles(model: Model, target: CompiledCheck | None, state: Vmcs) -> list[Co
     return [compiled for compiled in model.compiled if compiled is not target and evaluate(trouble(compiled), values, memo)]
 
 
+#: Of the ways to repair one trouble, so many are compared: one number of a long list may be the only one that makes no new trouble.
+MOST_OPTIONS = 40
+
+
 def repaired(model: Model, target: CompiledCheck | None, kept: list[Cond], state: Vmcs) -> tuple[Vmcs, list[CompiledCheck]]:
     """`state` with troubles repaired one after the other while the conditions in `kept` go on to hold; and those that are left."""
     kept = list(kept)
@@ -200,7 +207,7 @@ def repaired(model: Model, target: CompiledCheck | None, kept: list[Cond], state
         bad = troubles(model, target, state)
         for other in bad:
             near = islice(satisfy(trouble(other), False, state), 400)
-            options = list(islice((option for option in near if all(holds(condition, option) for condition in kept)), 2))
+            options = list(islice((option for option in near if all(holds(condition, option) for condition in kept)), MOST_OPTIONS))
             if options:
                 state = min(options, key=lambda option: len(troubles(model, target, option)))
                 kept.append(~trouble(other))
