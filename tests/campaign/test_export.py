@@ -15,7 +15,7 @@ from vmfuzz.campaign.case import is_memory
 from vmfuzz.campaign.corpus import Entry, entry_files, load_all
 from vmfuzz.campaign.export import FORMATS, export_entry
 from vmfuzz.campaign.trial import Trial
-from vmfuzz.cli.places import cpu_of
+from vmfuzz.cli.places import option_of
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.state.profiles import capabilities, known_good
@@ -49,7 +49,7 @@ def trial_on(cpu: str) -> Trial:
 
 
 def exported(entry: Entry, form: str) -> str:
-    return export_entry(entry, trial_on(cpu_of(entry.main_result.processors[0])), form)
+    return export_entry(entry, trial_on(option_of(entry.main_result.processors[0])[1]), form)
 
 
 def compiles(source: str, place: Path) -> None:
@@ -102,7 +102,7 @@ def evaluated(text: str, start: dict[str, int]) -> dict[str, int]:
 
 def test_the_writes_of_exported_c_make_the_state_of_the_entry() -> None:
     for entry in ENTRIES:
-        trial = trial_on(cpu_of(entry.main_result.processors[0]))
+        trial = trial_on(option_of(entry.main_result.processors[0])[1])
         simplest, base = trial.base("64-bit/plain/nothing"), trial.base(entry.case.base)
         assert simplest is not None
         assert base is not None

@@ -296,6 +296,8 @@ MESSAGES: Final = MappingProxyType(
         "VMX LoadMSRs %d: unable to restore FSBASE or GSBASE": ("msrload.fsgs.*",),
         "VMX LoadMSRs %d: unable to restore X2APIC range MSR %x": ("msrload.x2apic.*",),
         "VMX LoadMSRs %d: unable to set up MSR %x": (
+            "msrload.wrmsr.*.read-only",
+            "msrload.wrmsr.*.bits",
             "msrload.wrmsr.*.canonical",
             "msrload.wrmsr.*.efer",
             "msrload.wrmsr.*.efer-lme",
