@@ -112,7 +112,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 #: What becomes of findings after the run: not a matter of which worker ran what.
-SETTLED = ("minimized", "counted", "unstable", "explained", "not_kept", "not_minimized")
+SETTLED = ("minimized", "counted", "depends_on_what_ran_before", "unstable", "explained", "not_kept", "not_minimized")
 
 
 def vmfuzz(*arguments: str) -> Result:
@@ -242,7 +242,7 @@ def test_ctrl_c_ends_the_pieces_with_what_they_have(fleet: Cluster, tmp_path: Pa
     data = json.loads(file.read_text(encoding="utf-8"))
     assert all(summary["stopped"] and summary["candidates"] < summary["wanted"] == 10**9 for summary in data["summaries"])
     assert sum(summary["candidates"] for summary in data["summaries"]) > 0
-    assert process.returncode in (0, 1)
+    assert process.returncode == 130
     with connect(fleet.address) as client:  # the workers are free again
         (summary,) = ran(ClusterRun(client, cpu=TIGERLAKE), 3000)
     assert summary.progress.tally.candidates == 3000
