@@ -25,7 +25,9 @@ class Campaign:
 
     def __init__(self, place: Path) -> None:
         self.directory, file = place / "campaign", place / "summary.json"
-        self.run = vmfuzz("run", "-n", "8000", "--cpu", "tigerlake", "--directory", str(self.directory), "--summary", str(file))
+        self.run = vmfuzz(
+            "run", "-n", "8000", "--seed", "1", "--cpu", "tigerlake", "--directory", str(self.directory), "--summary", str(file)
+        )
         assert self.run.exit_code == EXIT_FOUND
         self.summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         self.listed: dict[str, Any] = json.loads(vmfuzz("findings", str(self.directory), "--json").stdout)

@@ -106,14 +106,31 @@ class _Search:
     def begin(self, patch: Patch) -> bool:
         """Make these changes; False where the state does not have the memory that they are about."""
         self.patch = dict(patch)
-        return all(memory_word(self.state, name) is not None for name in patch.keys() & MEMORY_OPERANDS.keys())
+        return all(self._word(name) is not None for name in patch.keys() & MEMORY_OPERANDS.keys())
 
     def value(self, name: str) -> int:
-        """The operand's value with the changes; what lies in memory is not known where the address has changed."""
+        """The operand's value with the changes, as `patched` makes them: where an address has changed, of the memory that it now leads to."""
+        if _ADDRESS_OF.get(name) in self.patch:
+            return self._elsewhere(name)
         value = self.patch.get(name)
-        if value is None:
-            value = int(self._fixed(name)) if _ADDRESS_OF.get(name) not in self.patch else 0
-        return value
+        return int(self._fixed(name)) if value is None else value
+
+    def _elsewhere(self, name: str) -> int:
+        """A memory operand, or whether it is known, at an address that has changed; 0 where the state does not describe the word there."""
+        operand = name.removesuffix(KNOWN_SUFFIX)
+        address = self._word(operand)
+        if address is None:
+            return 0
+        if name != operand:
+            return 1
+        _, _, offset, width = MEMORY_OPERANDS[operand]
+        value = self.patch.get(operand)
+        return self.state.memory[address] >> 8 * (offset % 8) & (1 << width) - 1 if value is None else value
+
+    def _word(self, name: str) -> int | None:
+        """Address of the word that holds a memory operand with the changes, or None where the state does not describe it."""
+        field = MEMORY_OPERANDS[name].address_field
+        return memory_word(self.state.replace(**{field: self.patch[field]}) if field in self.patch else self.state, name)
 
     def holds(self, condition: Cond) -> bool:
         """Whether the condition holds with the changes."""
@@ -219,7 +236,7 @@ class _Search:
         full = (1 << operand_width(name)) - 1
         if not self._settable(name) or value & mask & ~full:
             return False
-        if name in MEMORY_OPERANDS and memory_word(self.state, name) is None:
+        if name in MEMORY_OPERANDS and self._word(name) is None:
             return False
         self.patch[name] = (self.value(name) & ~mask | value & mask) & full
         return True
