@@ -81,7 +81,8 @@ def test_outcomes_are_those_of_the_model(guest: KvmGuestExecutor) -> None:
     figures = compare(guest, EXECUTED)
     print(figures)
     assert figures.executed >= EXECUTED
-    assert figures.verdicts["AGREES"] > figures.executed * 0.9
+    assert figures.findings.by_id == {}
+    assert figures.verdicts["AGREES"] + figures.verdicts["DEVIATION"] > figures.executed * 0.9
 
 
 def test_a_shutdown(uncontained: KvmGuestExecutor) -> None:

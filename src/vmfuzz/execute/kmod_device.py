@@ -125,7 +125,8 @@ _LAST_ERRNO: Final = 4095
 
 def error_text(number: int) -> str:
     """An errno of a request as a sentence."""
-    return _ERRORS.get(errno.errorcode.get(number, ""), f"the request failed: {os.strerror(number)} (errno {number}); see the kernel log")
+    meant = {getattr(errno, name): text for name, text in _ERRORS.items()}  # errno.errorcode has one of several names of a number
+    return meant.get(number, f"the request failed: {os.strerror(number)} (errno {number}); see the kernel log")
 
 
 class LocalDevice:
