@@ -309,5 +309,5 @@ def test_bad_input_gives_one_sentence_and_exit_code_2() -> None:
 def test_nothing_is_left_in_the_users_directory(arguments: list[str], tmp_path: Path) -> None:
     process = start(*arguments, cwd=tmp_path)
     process.communicate()
-    assert process.returncode == 0
+    assert process.returncode in (0, 1)  # a difference is not a matter of this test
     assert list(tmp_path.iterdir()) == []
