@@ -106,6 +106,7 @@ def test_options_that_contradict_or_mean_nothing_are_refused(arguments: list[str
         ["run", "--cpu", ""],
         ["run", "--directory", ""],
         ["run", "--directory="],
+        ["run", "--iterations", ""],
         ["run", "--summary", ""],
         ["run", "--executor", ""],
         ["coverage", ""],

@@ -301,7 +301,7 @@ def test_bad_input_gives_one_sentence_and_exit_code_2() -> None:
         ["run", "-n", "300"],
         ["run", "-n", "300", "--jobs", "2"],
         ["coverage", "-n", "300"],
-        ["diff", "model", "bochs", "-n", "300"],
+        ["diff", "bochs", "bochs", "-n", "300"],
         ["suite", "guest.gs.p"],
     ],
     ids=" ".join,
@@ -309,5 +309,5 @@ def test_bad_input_gives_one_sentence_and_exit_code_2() -> None:
 def test_nothing_is_left_in_the_users_directory(arguments: list[str], tmp_path: Path) -> None:
     process = start(*arguments, cwd=tmp_path)
     process.communicate()
-    assert process.returncode in (0, 1)  # a difference is not a matter of this test
+    assert process.returncode == 0
     assert list(tmp_path.iterdir()) == []
