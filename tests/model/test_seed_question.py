@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vmfuzz import Kind, Outcome, capabilities, known_good, open_executor, predict
-from vmfuzz.state.profiles import profile_names
+from vmfuzz.state.profiles import emulated_names
 from vmfuzz.state.vmcs import Vmcs
 
 #: Accessed, S and P are 0; and the captured limit FFFFFFFFH demands that G is 1.
@@ -18,7 +18,7 @@ def broken(state: Vmcs, how: str) -> Vmcs:
 
 
 @pytest.mark.parametrize("how", ["never written", "written as 0"])
-@pytest.mark.parametrize("name", profile_names())
+@pytest.mark.parametrize("name", emulated_names())
 def test_the_model_names_the_checks_on_gs(name: str, how: str) -> None:
     prediction = predict(broken(known_good(capabilities(name)), how), capabilities(name))
     assert prediction.outcomes == {FAILURE}
@@ -29,7 +29,7 @@ def test_the_model_names_the_checks_on_gs(name: str, how: str) -> None:
     assert not prediction.not_modelled
 
 
-@pytest.mark.parametrize("name", profile_names())
+@pytest.mark.parametrize("name", emulated_names())
 def test_the_emulated_cpu_fails_as_predicted_and_the_repaired_state_enters(name: str) -> None:
     with open_executor("bochs", cpu=name) as executor:
         state = executor.known_good()

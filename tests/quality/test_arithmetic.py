@@ -15,8 +15,9 @@ from vmfuzz.model.small_errors import HELD_OUT, SmallError, errors_of
 from vmfuzz.state.profiles import capabilities, known_good
 
 CAPS = capabilities("corei7_skylake_x")
-#: Where generation had no values from sums, two of the errors in the size alone were not found among 1,000,000 candidates.
-CANDIDATES = 80_000
+#: Where generation had no values from sums, two of the errors in the size alone were not found among 1,000,000 candidates. With them all are
+#: found within 17,000 or 24,000 (seeds 2 and 1) but the size of the VM-exit MSR-load area, of which containment refuses most: 116,000 and 389,000.
+CANDIDATES = 400_000
 AREAS = ("ctl.exit.msrstore.last", "ctl.exit.msrload.last", "ctl.entry.msrload.last")
 
 
@@ -30,7 +31,7 @@ def errors(campaign: Campaign) -> dict[str, SmallError]:
 @cache
 def found() -> dict[str, bool]:
     """The planted errors, and whether the outcome of some candidate shows each."""
-    campaign = Campaign(ModelExecutor(CAPS, known_good(CAPS)), seed=1)
+    campaign = Campaign(ModelExecutor(CAPS, known_good(CAPS)), seed=2)
     planted = errors(campaign)
     shown = dict.fromkeys(planted, False)
     ran = chunk = 0
