@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.campaign.suite import Suite
-from vmfuzz.campaign.trial import Trial
+from vmfuzz.comparison.trial import Trial
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import open_executor
 from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.files import write_text
+from vmfuzz.findings.suite import Suite
 from vmfuzz.model.atoms import Atom
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "atoms.md"

@@ -25,14 +25,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from vmfuzz.campaign.corpus import Entry, load
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.stored import DATABASE, stored_findings
-from vmfuzz.campaign.triage import Triage
 from vmfuzz.cli.minimize import settle
 from vmfuzz.cli.places import FINDINGS
+from vmfuzz.corpus.entries import Entry, load
 from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.findings.triage import Triage
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.state.profiles import capabilities, known_good
 

@@ -21,15 +21,15 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.capabilities import Capabilities
-from vmfuzz.campaign.case import Case, base_value, mutation_between, width_of
-from vmfuzz.campaign.compare import AlteredModel, Comparison, Verdict, compare
-from vmfuzz.campaign.corpus import Entry, entry_files, load, save
-from vmfuzz.campaign.minimize import Minimized, Minimizer
 from vmfuzz.campaign.tally import violations_per_stage
-from vmfuzz.campaign.triage import entry_of, processor_of, repeats
-from vmfuzz.campaign.trial import Goal, Trial
+from vmfuzz.comparison.case import Case, base_value, mutation_between, width_of
+from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
+from vmfuzz.comparison.trial import Goal, Trial
+from vmfuzz.corpus.entries import Entry, entry_files, load, save
 from vmfuzz.execute.base import open_executor
 from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.findings.minimize import Minimized, Minimizer
+from vmfuzz.findings.triage import entry_of, processor_of, repeats
 from vmfuzz.generate.draws import draw
 from vmfuzz.generate.families import Block, FamilyPlan
 from vmfuzz.model.ambiguities import AMBIGUITIES

@@ -19,9 +19,9 @@ from typing import Any, Final
 
 from sensitivity import visibility_of
 
-from vmfuzz.campaign.compare import Verdict
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.cli.run import Count
+from vmfuzz.comparison.compare import Verdict
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import open_executor
 from vmfuzz.files import write_text

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from vmfuzz.campaign.corpus import entry_files, load_all
-from vmfuzz.campaign.replay import PREDICT_ONLY, replay
+from vmfuzz.corpus.entries import entry_files, load_all
+from vmfuzz.corpus.replay import PREDICT_ONLY, replay
 from vmfuzz.execute.bochs import BochsExecutor
 from vmfuzz.explain.reading import read_text
 

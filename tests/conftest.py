@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import HealthCheck, settings
 
-from vmfuzz.campaign import difference, minimize, triage
+from vmfuzz.differences import difference
+from vmfuzz.findings import minimize, triage
 
 sys.path.insert(0, str(Path(__file__).parent))  # patience.py
 

@@ -15,8 +15,8 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner
 
-from vmfuzz.campaign.corpus import entry_files
 from vmfuzz.cli.main import COMMANDS, main
+from vmfuzz.corpus.entries import entry_files
 from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.checks import CHECKS

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from vmfuzz.campaign.corpus import entry_files
 from vmfuzz.cli.main import main
+from vmfuzz.corpus.entries import entry_files
 from vmfuzz.errors import EnvironmentUnusable, UsageError
 from vmfuzz.files import read_json, require_writable, write_text
 

@@ -12,6 +12,10 @@ SOURCE = Path(__file__).parents[1] / "src" / "vmfuzz"
 MODULES = sorted(path for path in SOURCE.rglob("*.py"))
 
 #: Package (or top module) -> what it may import besides itself. Imports go up this table only.
+_BASE = {"errors", "files", "interrupts"}
+_CANDIDATES = {*_BASE, "arch", "state", "model", "generate", "execute", "comparison"}
+_CAMPAIGN = {*_CANDIDATES, "campaign", "corpus"}
+_ALL = {*_CAMPAIGN, "findings", "cluster", "differences", "explain", "report"}
 MAY_IMPORT = {
     "errors": set(),
     "interrupts": set(),
@@ -20,12 +24,17 @@ MAY_IMPORT = {
     "state": {"errors", "files", "arch"},
     "model": {"errors", "files", "arch", "state"},
     "generate": {"errors", "files", "arch", "state", "model"},
-    "execute": {"errors", "files", "interrupts", "arch", "state"},
-    "explain": {"errors", "files", "interrupts", "arch", "state", "model", "generate", "execute"},
-    "campaign": {"errors", "files", "interrupts", "arch", "state", "model", "generate", "execute"},
-    "report": {"errors", "files", "interrupts", "arch", "state", "model", "generate", "execute", "explain", "campaign"},
-    "cli": {"errors", "files", "interrupts", "arch", "state", "model", "generate", "execute", "explain", "campaign", "report", "__init__"},
-    "pytest_plugin": {"errors", "campaign"},
+    "execute": {*_BASE, "arch", "state"},
+    "comparison": _CANDIDATES - {"comparison"},
+    "corpus": _CANDIDATES,
+    "campaign": _CANDIDATES,
+    "findings": _CAMPAIGN,
+    "cluster": {*_CAMPAIGN, "findings"},
+    "differences": {*_CAMPAIGN, "findings"},
+    "explain": {*_BASE, "arch", "state", "model", "generate", "execute"},
+    "report": _ALL - {"report"},
+    "cli": {*_ALL, "__init__"},
+    "pytest_plugin": {"errors", "corpus"},
     "start": {"interrupts", "cli"},
     "__main__": {"start"},
     "__init__": set(),

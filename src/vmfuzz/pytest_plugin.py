@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from vmfuzz.campaign.replay import Replayed
+    from vmfuzz.corpus.replay import Replayed
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -92,8 +92,8 @@ _KEY = pytest.StashKey[dict[Path, "Replayed"]]()
 
 def _replayed(session: pytest.Session) -> dict[Path, Replayed]:
     """The replay of all collected entries, done once, when the first of them is run."""
-    from vmfuzz.campaign.corpus import load_all
-    from vmfuzz.campaign.replay import replay
+    from vmfuzz.corpus.entries import load_all
+    from vmfuzz.corpus.replay import replay
 
     if _KEY not in session.stash:
         paths = [item.path for item in session.items if isinstance(item, CorpusItem)]

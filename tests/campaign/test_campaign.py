@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from vmfuzz.arch.outcomes import ANY_EXIT, Kind, Outcome, Outcomes
-from vmfuzz.campaign.compare import AlteredModel, Comparison, Verdict, compare
-from vmfuzz.campaign.findings import EXAMPLES_PER_BATCH, Findings, Signature, signature_of
 from vmfuzz.campaign.loop import Campaign, Summary
+from vmfuzz.campaign.mismatches import EXAMPLES_PER_BATCH, Findings, Signature, signature_of
 from vmfuzz.campaign.tally import Tally
+from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
 from vmfuzz.execute.base import Executor
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.generate.families import Generator

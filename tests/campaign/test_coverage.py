@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vmfuzz.campaign.compare import compare
 from vmfuzz.campaign.coverage import Coverage
 from vmfuzz.campaign.tally import violations_per_stage
+from vmfuzz.comparison.compare import compare
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.model.predict import model_of
 from vmfuzz.state.batch import VmcsBatch

@@ -10,21 +10,21 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vmfuzz.arch.capabilities import Capabilities
-from vmfuzz.campaign.case import Case
-from vmfuzz.campaign.cluster_members import FarProcessor
-from vmfuzz.campaign.corpus import Entry, save
-from vmfuzz.campaign.difference import Pairing
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.campaign.minimize import Minimized
-from vmfuzz.campaign.replay import keep_capabilities, replay
 from vmfuzz.campaign.store import Store
-from vmfuzz.campaign.triage import entry_of, processor_of
-from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.main import main
+from vmfuzz.cluster.members import FarProcessor
+from vmfuzz.comparison.case import Case
+from vmfuzz.comparison.trial import Trial
+from vmfuzz.corpus.entries import Entry, save
+from vmfuzz.corpus.replay import keep_capabilities, replay
+from vmfuzz.differences.difference import Pairing
 from vmfuzz.errors import UsageError
 from vmfuzz.execute import conformance
 from vmfuzz.execute.base import lacking_fields
 from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.findings.minimize import Minimized
+from vmfuzz.findings.triage import entry_of, processor_of
 from vmfuzz.generate.families import Generator
 from vmfuzz.model.predict import model_of
 from vmfuzz.state.profiles import capabilities, known_good
@@ -88,7 +88,7 @@ def test_bases_hold_no_field_that_the_processor_lacks(lacking: tuple[str, ...]) 
 
 
 def test_replay_does_not_run_their_cases_says_so_and_counts_them(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmfuzz.campaign.replay.open_executor", lambda *_args, **_options: LESS)
+    monkeypatch.setattr("vmfuzz.corpus.replay.open_executor", lambda *_args, **_options: LESS)
     report = replay([(corpus, entry(case)) for case in CASES], "kmod", corpus)
     assert (report.executed, report.predicted_only, report.changed) == (1, 0, [])
     assert dict(report.lacking) == {SAYS: 1}

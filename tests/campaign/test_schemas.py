@@ -10,12 +10,17 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from vmfuzz.campaign import loop, trial
+from vmfuzz.campaign import loop
 from vmfuzz.cli.main import main
+from vmfuzz.comparison import trial
+
+
+#: Where the schema of each output lies.
+ROOMS = {"summary": "campaign", "diff": "differences"}
 
 
 def schema(name: str) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(resources.files("vmfuzz.campaign").joinpath(f"{name}_schema.json").read_text(encoding="utf-8"))
+    data: dict[str, Any] = json.loads(resources.files(f"vmfuzz.{ROOMS[name]}").joinpath(f"{name}_schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(data)
     return data
 

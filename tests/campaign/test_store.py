@@ -23,8 +23,8 @@ from click.testing import CliRunner
 from vmfuzz.campaign.loop import Campaign, Progress
 from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.stored import DATABASE, has_campaign, restore_stored, stored_facts, stored_findings
-from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.main import main
+from vmfuzz.comparison.trial import Trial
 from vmfuzz.errors import EnvironmentUnusable, UsageError
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.model.checks import CHECKS

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vmfuzz import __version__
-from vmfuzz.campaign import loop, trial
+from vmfuzz.campaign import loop
 from vmfuzz.cli.main import main
+from vmfuzz.comparison import trial
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_ENVIRONMENT, EXIT_FOUND
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.report.ci import annotation

@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Outcomes
-from vmfuzz.campaign.cluster_store import cluster_facts
 from vmfuzz.cli.main import COMMANDS, main
+from vmfuzz.cluster.store import cluster_facts
 from vmfuzz.errors import ExecutorError, UsageError
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.model.checks import BY_ID, CHECKS

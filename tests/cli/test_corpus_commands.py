@@ -16,17 +16,17 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from vmfuzz.arch.capabilities import Capabilities
-from vmfuzz.campaign.case import Case
-from vmfuzz.campaign.corpus import entry_files, load, save
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.store import Store
-from vmfuzz.campaign.triage import Triage
-from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.main import main
 from vmfuzz.cli.minimize import settle
+from vmfuzz.comparison.case import Case
+from vmfuzz.comparison.trial import Trial
+from vmfuzz.corpus.entries import entry_files, load, save
 from vmfuzz.errors import EXIT_NOTHING_TESTED
 from vmfuzz.execute.base import Executor
 from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.findings.triage import Triage
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.state.profiles import capabilities, known_good
 

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 
 from vmfuzz.arch.registers import DEBUGCTL, INTERRUPTIBILITY, PENDING_DEBUG, RFLAGS
-from vmfuzz.campaign.compare import AlteredModel, Verdict, compare
+from vmfuzz.comparison.compare import AlteredModel, Verdict, compare
 from vmfuzz.execute.bochs import BochsExecutor
 from vmfuzz.generate.bases import Bases
 from vmfuzz.model.known_deviations import deviations_of

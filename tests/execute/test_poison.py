@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vmfuzz.arch.outcomes import Kind, Outcome, Outcomes
-from vmfuzz.campaign.compare import Verdict
 from vmfuzz.campaign.loop import Campaign
+from vmfuzz.comparison.compare import Verdict
 from vmfuzz.execute.base import Poisons
 from vmfuzz.execute.bochs import DEFAULT_CPU, BochsExecutor
 from vmfuzz.execute.containment import Containment

@@ -8,7 +8,7 @@ from vmfuzz.arch.capabilities import FEATURES, Capabilities
 from vmfuzz.arch.controls import CONTROL_WORDS, Entry, Exit, SecondaryExit, word_of
 from vmfuzz.arch.outcomes import Kind, Outcome
 from vmfuzz.arch.registers import CR0, CR4
-from vmfuzz.campaign.compare import AlteredModel
+from vmfuzz.comparison.compare import AlteredModel
 from vmfuzz.model.deviations import MARK, altered_checks
 from vmfuzz.model.known_deviations import DEVIATIONS
 from vmfuzz.model.outcome_codes import mask_of

@@ -8,7 +8,7 @@ import pytest
 
 from vmfuzz.arch.capabilities import FEATURES, Capabilities
 from vmfuzz.arch.outcomes import Kind
-from vmfuzz.campaign.ambiguity_cases import hypothetical
+from vmfuzz.differences.ambiguity_cases import hypothetical
 from vmfuzz.model.predict import Prediction, predict
 from vmfuzz.state.profiles import capabilities, known_good
 from vmfuzz.state.vmcs import Vmcs

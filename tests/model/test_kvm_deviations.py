@@ -7,7 +7,7 @@ import pytest
 
 from vmfuzz.arch.controls import Primary, Secondary
 from vmfuzz.arch.outcomes import Kind, Outcome, Outcomes
-from vmfuzz.campaign.compare import AlteredModel, Verdict, compare
+from vmfuzz.comparison.compare import AlteredModel, Verdict, compare
 from vmfuzz.model.known_deviations import deviations_of
 from vmfuzz.model.kvm_deviations import KVM_DEVIATIONS
 from vmfuzz.model.predict import Model

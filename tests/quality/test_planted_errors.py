@@ -13,14 +13,14 @@ import z3
 
 from vmfuzz.arch.controls import Pin
 from vmfuzz.arch.registers import CR4
-from vmfuzz.campaign.case import Case, base_value, batch_of
-from vmfuzz.campaign.corpus import Entry
-from vmfuzz.campaign.findings import ACCEPTS, REFUSES
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.campaign.minimize import BITWISE, base_rank, cost_of
-from vmfuzz.campaign.triage import Triage, triage
-from vmfuzz.campaign.trial import Trial
+from vmfuzz.campaign.mismatches import ACCEPTS, REFUSES
+from vmfuzz.comparison.case import Case, base_value, batch_of
+from vmfuzz.comparison.trial import Trial
+from vmfuzz.corpus.entries import Entry
 from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.findings.minimize import BITWISE, base_rank, cost_of
+from vmfuzz.findings.triage import Triage, triage
 from vmfuzz.generate.bases import FEATURES, MODES
 from vmfuzz.generate.events import EVENTS
 from vmfuzz.generate.solve import Formulas

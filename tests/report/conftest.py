@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from vmfuzz.campaign.corpus import to_json
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.campaign.triage import triage
-from vmfuzz.campaign.trial import Trial
+from vmfuzz.comparison.trial import Trial
+from vmfuzz.corpus.entries import to_json
 from vmfuzz.execute.base import open_executor
 from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.findings.triage import triage
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.report.data import Report, gather
 from vmfuzz.report.source import load

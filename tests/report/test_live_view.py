@@ -8,9 +8,9 @@ import re
 import pytest
 from rich.console import Console
 
-from vmfuzz.campaign.findings import Findings
 from vmfuzz.campaign.history import History
 from vmfuzz.campaign.loop import Campaign, Progress
+from vmfuzz.campaign.mismatches import Findings
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.cli.progress import _panel, _Rate, _small_panel
 from vmfuzz.execute.base import open_executor

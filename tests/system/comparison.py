@@ -25,11 +25,11 @@ from guest_executor import GuestExecutor, ran, translate
 from machine import Machine, MachineError, needs
 
 from vmfuzz.arch.outcomes import Outcomes
-from vmfuzz.campaign.compare import AlteredModel, Comparison, Verdict
-from vmfuzz.campaign.compare import compare as compare_with_model
-from vmfuzz.campaign.findings import Findings
 from vmfuzz.campaign.loop import Campaign
+from vmfuzz.campaign.mismatches import Findings
 from vmfuzz.campaign.tally import Tally
+from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict
+from vmfuzz.comparison.compare import compare as compare_with_model
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute.bochs import BochsExecutor
 from vmfuzz.model.known_deviations import deviations_of

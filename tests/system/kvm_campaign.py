@@ -11,9 +11,9 @@ from typing import Any
 
 from guest_executor import KvmGuestExecutor, ran
 
-from vmfuzz.campaign.compare import Comparison, Verdict
-from vmfuzz.campaign.findings import Findings
 from vmfuzz.campaign.loop import Campaign
+from vmfuzz.campaign.mismatches import Findings
+from vmfuzz.comparison.compare import Comparison, Verdict
 
 
 @dataclass

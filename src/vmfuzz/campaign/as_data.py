@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from vmfuzz.arch.outcomes import Kind, Outcome
-from vmfuzz.campaign.case import batch_of, mutation_between
-from vmfuzz.campaign.compare import Verdict
 from vmfuzz.campaign.coverage import Coverage
-from vmfuzz.campaign.findings import Example, Finding, Signature
+from vmfuzz.campaign.mismatches import Example, Finding, Signature
 from vmfuzz.campaign.tally import Tally
+from vmfuzz.comparison.case import batch_of, mutation_between
+from vmfuzz.comparison.compare import Verdict
 from vmfuzz.errors import ModelError, UsageError
 from vmfuzz.generate.bases import Bases
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.campaign.compare import Comparison, Verdict
+from vmfuzz.comparison.compare import Comparison, Verdict
 from vmfuzz.generate.boundary import Edit, edits_of
 from vmfuzz.generate.goals import Goal, goals_of
 from vmfuzz.model.atoms import Atom

@@ -1,7 +1,7 @@
 """One campaign as several processes: shares with seeds of their own, merged into one result.
 
 A share is a campaign like any other; what it counted comes back as data. The same seed and number of jobs give the same candidates. The same
-function runs on the workers of a Dask cluster (campaign/cluster.py).
+function runs on the workers of a Dask cluster (cluster/run.py).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any, Final
 import numpy as np
 
 from vmfuzz.campaign.as_data import finding_data, finding_from, restore_tally, tally_data
-from vmfuzz.campaign.findings import Finding, Findings
 from vmfuzz.campaign.loop import Campaign, Progress, Summary
+from vmfuzz.campaign.mismatches import Finding, Findings
 from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.errors import ExecutorError, VmfuzzError

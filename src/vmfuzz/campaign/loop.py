@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.outcomes import Kind
-from vmfuzz.campaign.compare import AlteredModel, Comparison, Verdict, compare
-from vmfuzz.campaign.corpus import executor_version
-from vmfuzz.campaign.findings import Findings
 from vmfuzz.campaign.history import History
+from vmfuzz.campaign.mismatches import Findings
 from vmfuzz.campaign.store import Position, Store
 from vmfuzz.campaign.tally import Tally
+from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
+from vmfuzz.corpus.entries import executor_version
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import Executor, HasItsOwnWord, Poisons, lacking_fields
 from vmfuzz.generate.bases import Bases

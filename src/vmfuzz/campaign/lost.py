@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from vmfuzz.campaign.case import Case, mutation_between
+from vmfuzz.comparison.case import Case, mutation_between
 from vmfuzz.errors import UsageError
 from vmfuzz.generate.families import Block, FamilyPlan
 

@@ -37,7 +37,7 @@ from vmfuzz.generate.families import FamilyPlan
 
 if TYPE_CHECKING:
     from vmfuzz.campaign.loop import Campaign
-    from vmfuzz.campaign.triage import Triage
+    from vmfuzz.findings.triage import Triage
 
 #: What is kept of a triage, by its names there; its entries are files of their own.
 TRIAGE: Final = ("counted", "unstable", "explained", "not_kept")

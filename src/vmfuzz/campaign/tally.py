@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.outcomes import Kind
-from vmfuzz.campaign.compare import Comparison, Verdict
 from vmfuzz.campaign.coverage import Coverage
+from vmfuzz.comparison.compare import Comparison, Verdict
 from vmfuzz.model import kvm_messages
 from vmfuzz.model.bochs_messages import checks_named
 from vmfuzz.model.check import Stage

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
-from vmfuzz.campaign.ambiguity_report import Place, gather, markdown
-from vmfuzz.campaign.corpus import executor_version
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import readable_entries
+from vmfuzz.corpus.entries import executor_version
+from vmfuzz.differences.ambiguity_report import Place, gather, markdown
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.model.public_readings import PUBLIC_READINGS

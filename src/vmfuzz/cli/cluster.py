@@ -15,18 +15,18 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from vmfuzz.campaign.cluster import ClusterRun, Part
-from vmfuzz.campaign.cluster_members import connect
-from vmfuzz.campaign.cluster_store import ClusterStore, cluster_facts, is_cluster_directory, part_directories, write_facts
 from vmfuzz.campaign.loop import Summary
 from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.stored import has_campaign
-from vmfuzz.campaign.triage import Triage
 from vmfuzz.cli.minimize import keeper, print_minimized
 from vmfuzz.cli.places import FINDINGS
 from vmfuzz.cli.run import as_data, exit_code, put_out
 from vmfuzz.cli.summary import print_summary
+from vmfuzz.cluster.members import connect
+from vmfuzz.cluster.run import ClusterRun, Part
+from vmfuzz.cluster.store import ClusterStore, cluster_facts, is_cluster_directory, part_directories, write_facts
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_ENVIRONMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
+from vmfuzz.findings.triage import Triage
 from vmfuzz.interrupts import SIGTERM
 from vmfuzz.report.source import SEVERAL
 

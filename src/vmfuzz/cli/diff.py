@@ -14,15 +14,15 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.markup import escape
 
-from vmfuzz.campaign.case import base_value
-from vmfuzz.campaign.corpus import Entry
-from vmfuzz.campaign.difference import Difference, Differences, Pairing
-from vmfuzz.campaign.kept_difference import DEPARTS, keep
 from vmfuzz.campaign.stored import has_campaign
-from vmfuzz.campaign.stored_difference import Stored, compare_stored
 from vmfuzz.cli.console import Output, Seconds
 from vmfuzz.cli.places import entries_place, format_key, readable_entries
 from vmfuzz.cli.run import Count
+from vmfuzz.comparison.case import base_value
+from vmfuzz.corpus.entries import Entry
+from vmfuzz.differences.difference import Difference, Differences, Pairing
+from vmfuzz.differences.kept import DEPARTS, keep
+from vmfuzz.differences.stored import Stored, compare_stored
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
 from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, KINDS, MODEL, REMOTE, open_executor
 from vmfuzz.execute.bochs import CPU_MODELS

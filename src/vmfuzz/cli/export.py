@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from vmfuzz.campaign.export import FORMATS, export_entry
 from vmfuzz.cli.places import find_entry, place_option, stand_in
+from vmfuzz.corpus.export import FORMATS, export_entry
 from vmfuzz.errors import UsageError
 from vmfuzz.files import require_writable, write_text
 

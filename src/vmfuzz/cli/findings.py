@@ -11,12 +11,12 @@ import click
 from rich.markup import escape
 from rich.padding import Padding
 
-from vmfuzz.campaign.account import in_words, not_minimized
-from vmfuzz.campaign.corpus import Entry, to_json
 from vmfuzz.campaign.lost import KIND, LostBatch
 from vmfuzz.campaign.stored import has_campaign, stored_findings, stored_lost, stored_triage
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import entries_place, format_key, readable_entries, resolved
+from vmfuzz.corpus.entries import Entry, to_json
+from vmfuzz.findings.account import in_words, not_minimized
 
 
 @click.command()

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import click
 
-from vmfuzz.campaign.corpus import CAPABILITIES, Entry, Processor, entry_files, find, fingerprint, load, load_readable
-from vmfuzz.campaign.replay import capabilities_of
 from vmfuzz.campaign.stored import has_campaign
-from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.console import UNREADABLE
 from vmfuzz.cli.shipped import shipped
+from vmfuzz.comparison.trial import Trial
+from vmfuzz.corpus.entries import CAPABILITIES, Entry, Processor, entry_files, find, fingerprint, load, load_readable
+from vmfuzz.corpus.replay import capabilities_of
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import EXECUTORS, MODEL, Executor, cpu_option, open_executor
 from vmfuzz.execute.bochs import CPU_MODELS

@@ -16,9 +16,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from vmfuzz.campaign.compare import Verdict
 from vmfuzz.campaign.loop import Progress
 from vmfuzz.campaign.tally import Tally
+from vmfuzz.comparison.compare import Verdict
 from vmfuzz.model.sections import SHORT_NAMES
 from vmfuzz.report.numbers import duration
 

@@ -11,10 +11,10 @@ from xml.etree import ElementTree
 import click
 from rich.markup import escape
 
-from vmfuzz.campaign.replay import PREDICT_ONLY, Report
-from vmfuzz.campaign.replay import replay as replay_entries
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import entries_place, find_entry, readable_entries, resolved
+from vmfuzz.corpus.replay import PREDICT_ONLY, Report
+from vmfuzz.corpus.replay import replay as replay_entries
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UnknownNameError
 from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, KINDS, REMOTE
 from vmfuzz.files import require_writable, write_text

@@ -13,15 +13,12 @@ from typing import Any, ClassVar
 import click
 from click.core import ParameterSource
 
-from vmfuzz.campaign.cluster_store import is_cluster_directory
-from vmfuzz.campaign.corpus import to_json
 from vmfuzz.campaign.jobs import Share, run_jobs, shares_of
 from vmfuzz.campaign.loop import Campaign, Progress, Summary
 from vmfuzz.campaign.lost import LostBatch
 from vmfuzz.campaign.lost import bisect_lost as narrow
 from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.stored import has_campaign, stored_lost
-from vmfuzz.campaign.triage import Triage
 from vmfuzz.cli.ci import ci_options, is_quiet, put_out_for_ci
 from vmfuzz.cli.console import Seconds
 from vmfuzz.cli.findings import print_lost
@@ -30,9 +27,12 @@ from vmfuzz.cli.places import FINDINGS, executor_options
 from vmfuzz.cli.progress import progress_display, say_start
 from vmfuzz.cli.risk import risk_options, telling
 from vmfuzz.cli.summary import print_summary
+from vmfuzz.cluster.store import is_cluster_directory
+from vmfuzz.corpus.entries import to_json
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError, VmfuzzError
 from vmfuzz.execute.base import Executor, cpu_option, open_executor
 from vmfuzz.files import require_writable, write_text
+from vmfuzz.findings.triage import Triage
 from vmfuzz.interrupts import SIGTERM
 from vmfuzz.report.source import SCHEMA
 

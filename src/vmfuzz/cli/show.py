@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
-from vmfuzz.campaign.case import base_value, batch_of
-from vmfuzz.campaign.corpus import Entry, to_json
-from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import find_entry, format_key, place_option, stand_in
+from vmfuzz.comparison.case import base_value, batch_of
+from vmfuzz.comparison.trial import Trial
+from vmfuzz.corpus.entries import Entry, to_json
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.wording import sentence_with_values

@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from vmfuzz.campaign.corpus import save
-from vmfuzz.campaign.suite import NOT_FOUND, PAIR, UNREACHABLE, Pair, Suite, entries_of
-from vmfuzz.campaign.trial import Trial
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import executor_options
+from vmfuzz.comparison.trial import Trial
+from vmfuzz.corpus.entries import save
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UnknownNameError
 from vmfuzz.execute.base import open_executor
 from vmfuzz.files import require_writable, write_text
+from vmfuzz.findings.suite import NOT_FOUND, PAIR, UNREACHABLE, Pair, Suite, entries_of
 from vmfuzz.model.checks import BY_ID
 
 

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vmfuzz.campaign.account import NO_FINDINGS, in_words, not_minimized
-from vmfuzz.campaign.compare import Verdict
-from vmfuzz.campaign.findings import Finding
 from vmfuzz.campaign.loop import Summary
+from vmfuzz.campaign.mismatches import Finding
 from vmfuzz.cli.ci import again
 from vmfuzz.cli.console import Output
+from vmfuzz.comparison.compare import Verdict
 from vmfuzz.execute.base import MODEL
+from vmfuzz.findings.account import NO_FINDINGS, in_words, not_minimized
 from vmfuzz.model.operands import operand_width
 
 _WORDS = {

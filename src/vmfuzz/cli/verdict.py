@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from vmfuzz.campaign.corpus import require_verdict, save
 from vmfuzz.cli.places import find_entry, place_option
+from vmfuzz.corpus.entries import require_verdict, save
 
 
 @click.command()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from xml.etree import ElementTree
 
-from vmfuzz.campaign.account import not_minimized, seen
+from vmfuzz.findings.account import not_minimized, seen
 from vmfuzz.model.checks import BY_ID
 
 _SARIF: Final = "https://json.schemastore.org/sarif-2.1.0.json"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from vmfuzz.campaign.account import not_minimized, seen
+from vmfuzz.findings.account import not_minimized, seen
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.deviations import Deviation

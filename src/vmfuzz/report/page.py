@@ -6,8 +6,8 @@ import json
 from importlib import resources
 from typing import Any, Final
 
-from vmfuzz.campaign.account import not_minimized
 from vmfuzz.errors import EnvironmentUnusable
+from vmfuzz.findings.account import not_minimized
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.sections import NUMBERS, SHORT_NAMES

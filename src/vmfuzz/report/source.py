@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from vmfuzz.campaign.cluster_store import is_cluster_directory, part_directories
-from vmfuzz.campaign.corpus import entry_files, from_json, load_all, to_json
 from vmfuzz.campaign.loop import Campaign, Summary
 from vmfuzz.campaign.stored import restore_stored, stored_facts
+from vmfuzz.cluster.store import is_cluster_directory, part_directories
+from vmfuzz.corpus.entries import entry_files, from_json, load_all, to_json
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import MODEL, open_executor
 from vmfuzz.files import why_not_json

@@ -1,0 +1,1 @@
+"""A campaign on the workers of a Dask cluster."""

@@ -1,0 +1,249 @@
+"""Replay: every entry of a corpus predicted and run again, on each processor that it names, in batches."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.comparison.case import is_memory
+from vmfuzz.comparison.compare import Comparison
+from vmfuzz.comparison.trial import MOST_COLUMNS, Observation, Trial
+from vmfuzz.corpus.entries import CAPABILITIES, Entry, Processor, Result, fingerprint
+from vmfuzz.errors import EnvironmentUnusable
+from vmfuzz.execute.base import MODEL, Executor, is_the_processor_there, open_executor
+from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.files import write_text
+from vmfuzz.state.profiles import capabilities as profile_capabilities
+from vmfuzz.state.profiles import emulated_names, known_good, profile_names
+
+#: What `executor` of `replay` may be besides the executors: only predict.
+PREDICT_ONLY: Final = "none"
+_ROWS: Final = 2048
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is not as recorded: on which processor, what ("prediction", "violated checks", "outcome", ...), before and now."""
+
+    processor: str
+    what: str
+    recorded: str
+    now: str
+
+    def __str__(self) -> str:
+        return f"{self.processor}: {self.what}: recorded {self.recorded}; now {self.now}"
+
+
+@dataclass
+class Replayed:
+    """What became of one entry: how many of its records ran, how many were only predicted, and what changed.
+
+    `lacking`: one sentence for each record that did not run since the executor lacks a field that the case sets.
+    """
+
+    path: Path
+    entry: Entry
+    executed: int = 0
+    predicted_only: int = 0
+    lacking: list[str] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """One processor's record of one entry."""
+
+    replayed: Replayed
+    result: Result
+    processor: Processor
+
+
+@dataclass
+class Report:
+    """The result of a replay."""
+
+    entries: list[Replayed]
+    seconds: float = 0.0
+
+    @property
+    def changed(self) -> list[Replayed]:
+        """The entries of which something is not as recorded."""
+        return [replayed for replayed in self.entries if replayed.changes]
+
+    @property
+    def executed(self) -> int:
+        """Records that ran."""
+        return sum(replayed.executed for replayed in self.entries)
+
+    @property
+    def predicted_only(self) -> int:
+        """Records that were only predicted, since no executor here has the processor's capabilities."""
+        return sum(replayed.predicted_only for replayed in self.entries)
+
+    @property
+    def lacking(self) -> Counter[str]:
+        """Records that did not run since the executor lacks a field, by the sentence that says so."""
+        return Counter(sentence for replayed in self.entries for sentence in replayed.lacking)
+
+
+def replay(
+    entries: Iterable[tuple[Path, Entry]],
+    executor: str = "auto",
+    place: Path | None = None,
+    on_processor: Callable[[str], None] | None = None,
+) -> Report:
+    """Predict and run every record again.
+
+    `executor`: "auto" (the emulated CPU; the model for what ran on the model with a stored profile), the name of one as `open_executor` takes it,
+    or "none" (predict only). `place`: the corpus directory, for capabilities that it keeps.
+    Raises EnvironmentUnusable where a named executor cannot be opened; with "auto" its records are only predicted.
+    """
+    start = time.perf_counter()
+    report = Report([Replayed(path, entry) for path, entry in entries])
+    by_processor: dict[tuple[str, str], list[_Record]] = {}
+    for replayed in report.entries:
+        for result in replayed.entry.results:
+            for processor in result.processors:
+                by_processor.setdefault((processor.capabilities, processor.executor), []).append(_Record(replayed, result, processor))
+    # there is one real processor, and opening it may mean a connection
+    with open_executor(executor) if is_the_processor_there(executor) else nullcontext() as real:
+        for (content, _), records in sorted(by_processor.items(), key=lambda item: item[0][1]):
+            if on_processor is not None:
+                on_processor(records[0].processor.executor)
+            capabilities = capabilities_of(content, place)
+            if capabilities is None:
+                for record in records:
+                    known = "no profile and no file in the corpus has these capabilities"
+                    record.replayed.changes.append(Change(record.processor.executor, "capabilities", content, known))
+            else:
+                _replay_on(capabilities, records, executor, real)
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def keep_capabilities(place: Path, capabilities: Capabilities) -> None:
+    """Keep a processor's capabilities with the entries in the directory `place`, if no stored profile has them.
+
+    Raises EnvironmentUnusable where they cannot be written.
+    """
+    content = fingerprint(capabilities)
+    path = place / CAPABILITIES / f"{content}.json"
+    if content not in _profiles() and not path.exists():
+        write_text(path, json.dumps(capabilities.to_json(), indent=1) + "\n")
+
+
+def capabilities_of(content: str, place: Path | None) -> Capabilities | None:
+    """The capabilities with this content: a stored profile's, or those that the corpus `place` (or one of its entries) keeps."""
+    if content in _profiles():
+        return profile_capabilities(_profiles()[content])
+    if place is not None:
+        directory = place if place.is_dir() else place.parent
+        for path in (parent / CAPABILITIES / f"{content}.json" for parent in (directory, *directory.resolve().parents)):
+            if path.is_file():
+                return Capabilities.load(path)
+    return None
+
+
+@cache
+def _profiles() -> dict[str, str]:
+    return {fingerprint(profile_capabilities(name)): name for name in profile_names()}
+
+
+def _replay_on(capabilities: Capabilities, records: Sequence[_Record], executor: str, real: Executor | None) -> None:
+    content = records[0].processor.capabilities
+    if real is not None:
+        if fingerprint(real.capabilities()) == content:
+            _run(Trial(real), records)
+            return
+    elif executor == MODEL or (executor == "auto" and content in _profiles() and records[0].processor.executor.startswith(f"{MODEL} ")):
+        _run(Trial(ModelExecutor(capabilities, known_good(capabilities))), records)
+        return
+    elif executor != PREDICT_ONLY and _profiles().get(content) in emulated_names():
+        try:
+            with open_executor(executor, cpu=_profiles()[content]) as opened:
+                if fingerprint(opened.capabilities()) == content:
+                    _run(Trial(opened), records)
+                    return
+        except EnvironmentUnusable:
+            if executor != "auto":
+                raise
+    stand_in = ModelExecutor(capabilities, known_good(capabilities))
+    _predict(Trial(stand_in), records)
+
+
+def _groups(trial: Trial, records: Sequence[_Record]) -> Iterator[list[_Record]]:
+    """Records that fit into one batch: the same base, not too many columns; those that do not apply are noted and left out.
+
+    A field that the executor lacks is no change of what was recorded: a hypervisor of the same capabilities may lack one.
+    """
+    by_base: dict[str, list[_Record]] = {}
+    for record in records:
+        if lacking := trial.lacking(record.replayed.entry.case):
+            record.replayed.lacking.append(f"{trial.executor.name} lacks {', '.join(lacking)}")
+        elif trial.applies(record.replayed.entry.case):
+            by_base.setdefault(record.replayed.entry.case.base, []).append(record)
+        else:
+            now = "the processor lacks the base or an operand"
+            record.replayed.changes.append(Change(record.processor.executor, "case", record.replayed.entry.case.base, now))
+    for group in by_base.values():
+        part: list[_Record] = []
+        columns: set[str] = set()
+        # cases that set memory or live conditions make a batch slower: they come together
+        for record in sorted(group, key=lambda each: sorted((not is_memory(key), key) for key in each.replayed.entry.case.mutation)):
+            keys = set(record.replayed.entry.case.mutation)
+            if part and (len(columns | keys) > MOST_COLUMNS or len(part) >= _ROWS):
+                yield part
+                part, columns = [], set()
+            part.append(record)
+            columns |= keys
+        yield part
+
+
+def _run(trial: Trial, records: Sequence[_Record]) -> None:
+    for group in _groups(trial, records):
+        comparison = _compare(trial, group)
+        for row, record in enumerate(group):
+            observation = trial.observation(comparison, row)
+            if not record.result.is_that_of(observation):
+                # in a batch of others; what counts is what the case does alone
+                observation = trial.observe(record.replayed.entry.case)
+            record.replayed.executed += 1
+            record.replayed.changes.extend(_changes(record, observation, executed=True))
+
+
+def _predict(trial: Trial, records: Sequence[_Record]) -> None:
+    for group in _groups(trial, records):
+        base = trial.base(group[0].replayed.entry.case.base)
+        assert base is not None
+        comparison = trial.predict(base, [record.replayed.entry.case.mutation for record in group])
+        for row, record in enumerate(group):
+            record.replayed.predicted_only += 1
+            record.replayed.changes.extend(_changes(record, trial.observation(comparison, row), executed=False))
+
+
+def _compare(trial: Trial, group: Sequence[_Record]) -> Comparison:
+    base = trial.base(group[0].replayed.entry.case.base)
+    assert base is not None
+    return trial.compare(base, [record.replayed.entry.case.mutation for record in group])
+
+
+def _changes(record: _Record, now: Observation, executed: bool) -> Iterator[Change]:
+    name, then = record.processor.executor, record.result
+    pairs = [("prediction", then.predicted, now.predicted), ("violated checks", then.violated, now.violated)]
+    for what, before, after in pairs:
+        if before != after:
+            yield Change(name, what, ", ".join(before) or "none", ", ".join(after) or "none")
+    if not executed:
+        return
+    texts = [("outcome", then.actual, now.actual), ("message", then.message, now.message), ("comparison", then.comparison, now.comparison)]
+    for what, recorded, seen in texts:
+        if recorded != seen:
+            yield Change(name, what, recorded or "none", seen or "none")

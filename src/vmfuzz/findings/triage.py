@@ -1,0 +1,257 @@
+"""From mismatches to entries: each is run again, minimized, and laid together with those that come down to the same.
+
+What does not repeat is kept apart as unstable. What comes down to the same operands, checks and outcome is one entry, counted once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from vmfuzz.arch.live import LIVE
+from vmfuzz.arch.outcomes import Kind
+from vmfuzz.campaign.loop import Campaign
+from vmfuzz.campaign.mismatches import ACCEPTS, CRASH, Example, Finding, Signature
+from vmfuzz.comparison.case import Case, base_value, batch_of, mutation_between
+from vmfuzz.comparison.compare import Verdict
+from vmfuzz.comparison.trial import Observation, Trial
+from vmfuzz.corpus.entries import Entry, Near, Processor, executor_version, fingerprint
+from vmfuzz.execute.base import Executor, ReadsBack
+from vmfuzz.findings.minimize import Minimized, Minimizer, Step, cost_of, same_finding
+
+#: How often a candidate runs again before it is called a finding.
+REPEATS: Final = 8
+#: Seconds for one minimization, at most, unless there is more for each.
+_SECONDS_EACH: Final = 20.0
+
+
+#: Kind, checks, and outcome with the executor's word.
+Cause = tuple[str, tuple[str, ...], tuple[str | None, ...]]
+#: Takes an entry as soon as it is known, with the id of the one that it replaces, if it does.
+Keep = Callable[[Entry, str | None], None]
+
+
+@dataclass
+class Triage:
+    """What became of the findings.
+
+    `entries` by id; `counted` says how many candidates of which finding are counted with them. Ids of findings: `unstable` did not do the same
+    again, `explained` did, but it is no mismatch (any more), for `left` the time did not suffice; `not_kept` are those whose fields, named here,
+    VMREAD gives otherwise than VMWRITE wrote them. `depends`: of the unstable ones, those that do one thing alone and another behind a VM entry
+    of their base, each time, in words.
+    """
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    unstable: list[str] = field(default_factory=list)
+    explained: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    not_kept: dict[str, list[str]] = field(default_factory=dict)
+    counted: dict[str, int] = field(default_factory=dict)
+    depends: dict[str, str] = field(default_factory=dict)
+
+
+def settled(
+    campaign: Campaign,
+    seconds: float,
+    on_step: Callable[[Step], None] | None = None,
+    result: Triage | None = None,
+    keep: Keep | None = None,
+) -> Triage:
+    """What becomes of a campaign's findings on its executor within `seconds`; `result` is filled and returned.
+
+    KeyboardInterrupt (from `on_step` too) leaves the rest as it is. Raises what `keep` raises.
+    """
+    findings = campaign.progress.findings.by_id
+    result = Triage() if result is None else result
+    trial = Trial(campaign.executor, campaign.model, campaign.generator, campaign.altered)
+    try:
+        triage(trial, findings.values(), seconds, on_step, result, keep)
+    except KeyboardInterrupt:
+        result.left = sorted(set(findings) - {*result.counted, *result.unstable, *result.explained, *result.not_kept})
+    return result
+
+
+def processor_of(executor: Executor, seen: int = 1) -> Processor:
+    """The executor's processor as entries name it."""
+    capabilities = executor.capabilities()
+    return Processor(capabilities.name, fingerprint(capabilities), executor.name, executor_version(executor.name), seen)
+
+
+def repeats(trial: Trial, case: Case, times: int = REPEATS) -> bool:
+    """Whether a case does the same every time: alone, and in one batch with the base between its repetitions."""
+    base = trial.base(case.base)
+    assert base is not None
+    first = trial.observe(case)
+    if first.kind == CRASH:
+        return trial.observe(case) == first
+    mixed = trial.compare(base, [case.mutation if number % 2 else {} for number in range(2 * times)])
+    again = [trial.observation(mixed, row) for row in range(1, 2 * times, 2)]
+    executor: Any = trial.executor
+    if hasattr(executor, "paranoid"):
+        # all fields are read back and compared after the entry
+        before, executor.paranoid = executor.paranoid, True
+        try:
+            again.append(trial.observe(case))
+        finally:
+            executor.paranoid = before
+    again.append(trial.observe(case))
+    # in a batch an executor may have no word of its own
+    return all(replace(observation, message=observation.message or first.message) == first for observation in again)
+
+
+def depends_on_what_ran_before(trial: Trial, case: Case) -> str | None:
+    """What a case does alone and what behind an entry of its base, in words, where it does each every time and they differ; else None.
+
+    Alone: in a machine (or VMCS) that has made no VM entry before. A hypervisor's nested state outlives a VM entry.
+    """
+    base = trial.base(case.base)
+    assert base is not None
+    alone, behind = set(), set()
+    for _ in range(REPEATS):
+        alone.add(trial.observation(trial.compare(base, [case.mutation]), 0).actual)
+        behind.add(trial.observation(trial.compare(base, [{}, case.mutation]), 1).actual)
+    if len(alone) > 1 or len(behind) > 1 or alone == behind:
+        return None
+    changes = ", ".join(f"{key} = {value:#x}" for key, value in case.mutation.items())
+    return f"{case.base}{', ' if changes else ''}{changes}: alone {alone.pop()}, behind an entry of the base {behind.pop()}"
+
+
+def not_kept(trial: Trial, case: Case) -> list[str]:
+    """Fields of the case that do not hold what VMWRITE wrote, where the executor can tell: what happened is not what the case would do."""
+    base, executor = trial.base(case.base), trial.executor
+    assert base is not None
+    candidate = batch_of(base, [case.mutation]).row(0)
+    if not isinstance(executor, ReadsBack) or any(candidate.get(name) for name in LIVE if LIVE[name].settable):
+        return []
+    return executor.not_kept(candidate)
+
+
+def triage(
+    trial: Trial,
+    findings: Collection[Finding],
+    seconds: float = 60.0,
+    on_step: Callable[[Step], None] | None = None,
+    result: Triage | None = None,
+    keep: Keep | None = None,
+) -> Triage:
+    """Confirm and minimize findings within `seconds`, the most telling first: those whose checks are named, then those seen most often.
+
+    Each candidate of a finding is counted with one entry: that of the finding's example, those of further examples apart. `result` is filled
+    and returned, so that an interruption loses nothing; `keep` gets each entry as soon as it is known.
+    """
+    result = Triage() if result is None else result
+    deadline = time.monotonic() + seconds
+    each = max(_SECONDS_EACH, seconds / max(len(findings), 1))
+    settling = _Settling(trial, on_step, processor_of(trial.executor), result, keep)
+    order = sorted(findings, key=lambda one: (one.signature.kind != ACCEPTS, len(one.signature.checks), -one.count, one.signature.id))
+    for finding in order:
+        first, *others = dict.fromkeys([Example(finding.example, finding.base, finding.base_name), *finding.others.values()])
+        for example in (first, *others):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                if example is first:
+                    result.left.append(finding.signature.id)
+                break
+            count = max(1, finding.count - len(others)) if example is first else 1
+            case = Case(example.base_name, mutation_between(example.base, example.vmcs))
+            if not settling.settle(finding.signature, case, count, min(left, each)) and example is first:
+                break
+    return result
+
+
+@dataclass
+class _Settling:
+    """Takes examples to their entries, one after the other; `causes` says by id what each entry of the result is there for."""
+
+    trial: Trial
+    on_step: Callable[[Step], None] | None
+    processor: Processor
+    result: Triage
+    keep: Keep | None
+    causes: dict[str, Cause] = field(default_factory=dict)
+
+    def settle(self, finding: Signature, case: Case, count: int, seconds: float) -> bool:
+        """Take one example of a finding to its entries; False where it comes to none, and the result says why unless another one did."""
+        trial, base = self.trial, self.trial.base(case.base)
+        result = self.result if finding.id not in self.result.counted else Triage()
+        if base is None or not trial.applies(case) or not repeats(trial, case):
+            result.unstable.append(finding.id)
+            if base is not None and trial.applies(case) and (words := depends_on_what_ran_before(trial, case)):
+                result.depends[finding.id] = words
+            return False
+        comparison = trial.compare(base, [case.mutation])
+        if comparison.verdict[0] not in (Verdict.MISMATCH, Verdict.EXECUTOR_CRASHED):
+            same = comparison.outcomes[0].short() == finding.actual
+            (result.explained if same else result.unstable).append(finding.id)
+            return False
+        crash = comparison.verdict[0] == Verdict.EXECUTOR_CRASHED
+        if not crash and comparison.outcomes.kind[0] != Kind.VMWRITE_FAILED and (fields := not_kept(trial, case)):
+            result.not_kept[finding.id] = fields
+            return False
+        minimizer = Minimizer(trial, same_finding(comparison, 0), seconds, costly=bool(crash), on_step=self.on_step)
+        for number, minimized in enumerate(minimizer.run(case)):
+            self._add(minimized, count if number == 0 else 0)
+            if number == 0:
+                self.result.counted[finding.id] = self.result.counted.get(finding.id, 0) + count
+        return True
+
+    def _add(self, minimized: Minimized, count: int) -> None:
+        shown, entries = self.trial.observe(minimized.case), self.result.entries
+        entry = entry_of(minimized, shown, self.processor, count)
+        cause = (shown.kind, shown.checks, () if shown.kind == ACCEPTS else (shown.actual, shown.message))
+        same = [known for known in entries if self._is_same(cause, entry, known)]
+        for known in same:
+            entry = _simpler(self.trial, entries[known], entry, entry.seen)
+        if same and entry == entries.get(entry.id):
+            return
+        replaced = [known for known in same if known != entry.id]
+        for known in replaced:
+            del entries[known], self.causes[known]
+        entries[entry.id], self.causes[entry.id] = entry, cause
+        if self.keep is not None:
+            self.keep(entry, None)
+            for old in replaced:
+                self.keep(entry, old)
+
+    def _is_same(self, cause: Cause, entry: Entry, known: str) -> bool:
+        """Whether an entry that is known is there for the same cause.
+
+        The same operands; or some of them, where the violated checks are the same and the entry succeeds all the same: one known-good state has
+        by itself what another one needs to be given.
+        """
+        operands, others = set(entry.case.mutation), set(self.result.entries[known].case.mutation)
+        alike = operands == others or (entry.kind == ACCEPTS and (operands < others or others < operands))
+        return self.causes[known] == cause and alike
+
+
+def _simpler(trial: Trial, one: Entry, other: Entry, more: int) -> Entry:
+    """The entry with the simpler case, counted `more` times more."""
+
+    def cost(entry: Entry) -> tuple[int, int]:
+        base = trial.base(entry.case.base)
+        assert base is not None
+        return len(entry.case.mutation), sum(cost_of(key, base_value(base, key), value) for key, value in entry.case.mutation.items())
+
+    chosen = other if cost(other) < cost(one) else one
+    processor = chosen.results[0].processors[0]
+    seen = one.seen + more
+    shown = chosen.results[0]
+    counted = Processor(processor.name, processor.capabilities, processor.executor, processor.version, seen)
+    return chosen.with_observation(_as_observation(chosen, shown.comparison), counted)
+
+
+def _as_observation(entry: Entry, comparison: str) -> Observation:
+    shown = entry.results[0]
+    return Observation(shown.predicted, shown.violated, shown.actual, shown.message, comparison, entry.kind, entry.checks)
+
+
+def entry_of(
+    minimized: Minimized, shown: Observation, processor: Processor, seen: int = 1, verdict: str = "open", reason: str = "not looked at yet"
+) -> Entry:
+    """The corpus entry of a minimized case."""
+    counted = Processor(processor.name, processor.capabilities, processor.executor, processor.version, seen)
+    neighbours = tuple(Near(near.operand, near.value, near.actual) for near in minimized.neighbours)
+    entry = Entry(minimized.case, shown.kind, shown.checks, verdict, reason, (), neighbours, minimized.complete)
+    return entry.with_observation(shown, counted)
