@@ -24,12 +24,13 @@ from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.campaign.tally import violations_per_stage
 from vmfuzz.comparison.case import Case, base_value, mutation_between, width_of
 from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
+from vmfuzz.comparison.processor import processor_of
 from vmfuzz.comparison.trial import Goal, Trial
 from vmfuzz.corpus.entries import Entry, entry_files, load, save
 from vmfuzz.execute.base import open_executor
 from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.findings.minimize import Minimized, Minimizer
-from vmfuzz.findings.triage import entry_of, processor_of, repeats
+from vmfuzz.findings.triage import entry_of, repeats
 from vmfuzz.generate.draws import draw
 from vmfuzz.generate.families import Block, FamilyPlan
 from vmfuzz.model.ambiguities import AMBIGUITIES

@@ -12,9 +12,10 @@ import pytest
 
 from vmfuzz.arch.outcomes import ANY_EXIT, Kind, Outcome, Outcomes
 from vmfuzz.campaign.loop import Campaign, Summary
-from vmfuzz.campaign.mismatches import EXAMPLES_PER_BATCH, Findings, Signature, signature_of
+from vmfuzz.campaign.mismatches import EXAMPLES_PER_BATCH, Findings
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
+from vmfuzz.comparison.signature import Signature, signature_of
 from vmfuzz.execute.base import Executor
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.generate.families import Generator

@@ -15,6 +15,7 @@ from vmfuzz.campaign.store import Store
 from vmfuzz.cli.main import main
 from vmfuzz.cluster.members import FarProcessor
 from vmfuzz.comparison.case import Case
+from vmfuzz.comparison.processor import processor_of
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry, save
 from vmfuzz.corpus.replay import keep_capabilities, replay
@@ -24,7 +25,7 @@ from vmfuzz.execute import conformance
 from vmfuzz.execute.base import lacking_fields
 from vmfuzz.execute.model_executor import ModelExecutor
 from vmfuzz.findings.minimize import Minimized
-from vmfuzz.findings.triage import entry_of, processor_of
+from vmfuzz.findings.triage import entry_of
 from vmfuzz.generate.families import Generator
 from vmfuzz.model.predict import model_of
 from vmfuzz.state.profiles import capabilities, known_good

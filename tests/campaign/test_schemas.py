@@ -14,7 +14,6 @@ from vmfuzz.campaign import loop
 from vmfuzz.cli.main import main
 from vmfuzz.comparison import trial
 
-
 #: Where the schema of each output lies.
 ROOMS = {"summary": "campaign", "diff": "differences"}
 

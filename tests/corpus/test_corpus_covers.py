@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from vmfuzz.campaign.mismatches import CRASH
+from vmfuzz.comparison.signature import CRASH
 from vmfuzz.corpus.entries import entry_files, load_all
 from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.model.bochs_deviations import BOCHS_DEVIATIONS

@@ -11,8 +11,9 @@ import jsonschema
 import pytest
 
 from vmfuzz.comparison.case import Case, applies, base_value, batch_of, mutation_between
+from vmfuzz.comparison.processor import Processor
 from vmfuzz.corpus import entries as corpus
-from vmfuzz.corpus.entries import Entry, Near, Processor, Result, dumps, entry_files, find, load, require_verdict, save
+from vmfuzz.corpus.entries import Entry, Near, Result, dumps, entry_files, find, load, require_verdict, save
 from vmfuzz.errors import EnvironmentUnusable, UsageError, VmfuzzError
 from vmfuzz.generate.bases import Bases
 from vmfuzz.model.ambiguities import AMBIGUITIES

@@ -12,8 +12,9 @@ import pytest
 
 from vmfuzz.comparison.case import Case, Mutation
 from vmfuzz.comparison.compare import Comparison
+from vmfuzz.comparison.processor import fingerprint
 from vmfuzz.comparison.trial import Trial
-from vmfuzz.corpus.entries import entry_files, fingerprint, load_all
+from vmfuzz.corpus.entries import entry_files, load_all
 from vmfuzz.corpus.replay import PREDICT_ONLY, Report, replay
 from vmfuzz.execute.bochs import CPU_MODELS
 from vmfuzz.execute.model_executor import ModelExecutor
@@ -120,7 +121,7 @@ def test_capabilities_that_nobody_has_are_reported(tmp_path: Path) -> None:
 
 def test_capabilities_that_only_the_corpus_has_are_predicted_only(tmp_path: Path) -> None:
     from vmfuzz.arch.capabilities import Capabilities
-    from vmfuzz.corpus.entries import fingerprint
+    from vmfuzz.comparison.processor import fingerprint
     from vmfuzz.state.profiles import capabilities
 
     stored = capabilities("corei7_skylake_x")

@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.cli.main import main
 from vmfuzz.comparison.case import Case
-from vmfuzz.corpus.entries import entry_files, executor_version, load, save
+from vmfuzz.comparison.processor import executor_version
+from vmfuzz.corpus.entries import entry_files, load, save
 from vmfuzz.differences.difference import Pairing
 from vmfuzz.execute.base import open_executor
 from vmfuzz.execute.bochs_library import MODELS, PINNED, bochs_library

@@ -13,8 +13,9 @@ import pytest
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
-from vmfuzz.campaign.mismatches import CRASH, REFUSES, Findings
+from vmfuzz.campaign.mismatches import Findings
 from vmfuzz.comparison.case import Case, batch_of
+from vmfuzz.comparison.signature import CRASH, REFUSES
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry
 from vmfuzz.execute.base import Executor

@@ -12,14 +12,14 @@ import pytest
 import z3
 
 from vmfuzz.arch.controls import Pin
-from vmfuzz.arch.registers import CR4
+from vmfuzz.arch.registers import BITWISE, CR4
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.campaign.mismatches import ACCEPTS, REFUSES
 from vmfuzz.comparison.case import Case, base_value, batch_of
+from vmfuzz.comparison.signature import ACCEPTS, REFUSES
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry
 from vmfuzz.execute.model_executor import ModelExecutor
-from vmfuzz.findings.minimize import BITWISE, base_rank, cost_of
+from vmfuzz.findings.minimize import base_rank, cost_of
 from vmfuzz.findings.triage import Triage, triage
 from vmfuzz.generate.bases import FEATURES, MODES
 from vmfuzz.generate.events import EVENTS

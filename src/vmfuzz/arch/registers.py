@@ -11,6 +11,8 @@ import enum
 from types import MappingProxyType
 from typing import Final
 
+from vmfuzz.arch.controls import CONTROL_WORDS
+
 
 class CR0(enum.IntEnum):
     """Control register CR0."""
@@ -262,3 +264,7 @@ FIELD_BITS: Final = MappingProxyType(
         "eptp": EPTP,
     }
 )
+
+
+#: Operands whose bits mean something each; all others are numbers.
+BITWISE: Final = frozenset(word.field for word in CONTROL_WORDS.values()) | frozenset(FIELD_BITS)

@@ -9,10 +9,11 @@ import numpy as np
 
 from vmfuzz.arch.outcomes import Kind, Outcome
 from vmfuzz.campaign.coverage import Coverage
-from vmfuzz.campaign.mismatches import Example, Finding, Signature
+from vmfuzz.campaign.mismatches import Example, Finding
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.comparison.case import batch_of, mutation_between
 from vmfuzz.comparison.compare import Verdict
+from vmfuzz.comparison.signature import Signature
 from vmfuzz.errors import ModelError, UsageError
 from vmfuzz.generate.bases import Bases
 

@@ -17,7 +17,7 @@ from vmfuzz.campaign.mismatches import Findings
 from vmfuzz.campaign.store import Position, Store
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
-from vmfuzz.corpus.entries import executor_version
+from vmfuzz.comparison.processor import executor_version
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import Executor, HasItsOwnWord, Poisons, lacking_fields
 from vmfuzz.generate.bases import Bases

@@ -17,7 +17,7 @@ from vmfuzz.campaign.as_data import finding_from, restore_tally
 from vmfuzz.campaign.lock import at_work
 from vmfuzz.campaign.lost import LostBatch, lost_from
 from vmfuzz.campaign.mismatches import EXAMPLES_KEPT
-from vmfuzz.corpus.entries import fingerprint
+from vmfuzz.comparison.processor import fingerprint
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import lacking_fields
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import readable_entries
-from vmfuzz.corpus.entries import executor_version
+from vmfuzz.comparison.processor import executor_version
 from vmfuzz.differences.ambiguity_report import Place, gather, markdown
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute.bochs import CPU_MODELS

@@ -15,19 +15,20 @@ from rich.markup import escape
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.campaign.as_data import finding_from
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.campaign.mismatches import CRASH
 from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.stored import has_campaign, stored_findings
 from vmfuzz.cli.ci import again
 from vmfuzz.cli.console import Output, Seconds
 from vmfuzz.cli.places import FINDINGS, find_entry, format_key, open_stored, option_of, place_option, resolved
+from vmfuzz.comparison.processor import Processor, processor_of
+from vmfuzz.comparison.signature import CRASH
 from vmfuzz.comparison.trial import Trial
-from vmfuzz.corpus.entries import Entry, Processor, load, save
+from vmfuzz.corpus.entries import Entry, load, save
 from vmfuzz.corpus.replay import keep_capabilities
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UsageError
 from vmfuzz.execute.base import cpu_option, open_executor
 from vmfuzz.findings.minimize import Minimizer, Step, same_finding
-from vmfuzz.findings.triage import Keep, Triage, entry_of, processor_of, repeats, settled
+from vmfuzz.findings.triage import Keep, Triage, entry_of, repeats, settled
 
 _SHOWN = 20
 

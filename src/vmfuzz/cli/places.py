@@ -11,8 +11,9 @@ import click
 from vmfuzz.campaign.stored import has_campaign
 from vmfuzz.cli.console import UNREADABLE
 from vmfuzz.cli.shipped import shipped
+from vmfuzz.comparison.processor import Processor, fingerprint
 from vmfuzz.comparison.trial import Trial
-from vmfuzz.corpus.entries import CAPABILITIES, Entry, Processor, entry_files, find, fingerprint, load, load_readable
+from vmfuzz.corpus.entries import CAPABILITIES, Entry, entry_files, find, load, load_readable
 from vmfuzz.corpus.replay import capabilities_of
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import EXECUTORS, MODEL, Executor, cpu_option, open_executor

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.cluster import worker as cluster_worker
-from vmfuzz.corpus.entries import fingerprint
+from vmfuzz.comparison.processor import fingerprint
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, UsageError
 from vmfuzz.execute.base import lacking_fields
 from vmfuzz.state.batch import VmcsBatch

@@ -21,7 +21,8 @@ from typing import Any, Final
 from vmfuzz.campaign.as_data import finding_from
 from vmfuzz.campaign.jobs import Share, run_share
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.corpus.entries import executor_version, to_json
+from vmfuzz.comparison.processor import executor_version
+from vmfuzz.corpus.entries import to_json
 from vmfuzz.errors import SafetyStop, VmfuzzError
 from vmfuzz.execute.base import cpu_option, open_executor
 from vmfuzz.execute.kmod_device import DEVICE

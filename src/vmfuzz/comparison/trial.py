@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.outcomes import Kind, Outcomes
-from vmfuzz.campaign.mismatches import signature_of
 from vmfuzz.comparison.case import Case, Mutation, applies, batch_of, lacking
 from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
+from vmfuzz.comparison.signature import signature_of
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute.base import Executor, HasItsOwnWord
 from vmfuzz.generate.families import Generator

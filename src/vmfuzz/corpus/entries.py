@@ -8,17 +8,15 @@ that none is ever half written.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.comparison.case import Case, is_memory, require_key
+from vmfuzz.comparison.processor import Processor
 from vmfuzz.comparison.trial import Observation
 from vmfuzz.errors import UsageError
 from vmfuzz.files import read_json, write_text
@@ -33,17 +31,6 @@ _LISTS: Final = {"ambiguity": "`vmfuzz ambiguities`", "deviation": "docs/agreeme
 #: Entries of processors that no profile describes keep their capabilities here, one file each, named by content.
 CAPABILITIES: Final = "capabilities"
 _WIDTH: Final = 190
-
-
-@dataclass(frozen=True)
-class Processor:
-    """One processor that showed a result: its name, its capabilities by content, what executed, and how often it was seen there."""
-
-    name: str
-    capabilities: str
-    executor: str
-    version: str
-    seen: int = 1
 
 
 @dataclass(frozen=True)
@@ -115,22 +102,6 @@ class Entry:
         else:
             others.append(Result(shown.predicted, shown.violated, shown.actual, shown.message, shown.comparison, (processor,)))
         return replace(self, results=tuple(result for result in others if result.processors))
-
-
-def fingerprint(capabilities: Capabilities) -> str:
-    """A name of the capabilities made of their content, the processor's own name apart."""
-    data = capabilities.to_json()
-    text = json.dumps([data["msrs"], data["cpuid"]], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def executor_version(name: str) -> str:
-    """The version of what executes under an executor's name."""
-    if name.startswith("bochs@"):
-        return f"bochscpu-python {name.split()[0].removeprefix('bochs@')}"
-    if name.startswith("bochs"):
-        return f"bochscpu-python {metadata.version('bochscpu-python')}"
-    return f"vmfuzz {metadata.version('vmfuzz')}"
 
 
 def require_verdict(verdict: str) -> str:

@@ -14,11 +14,11 @@ from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.live import LIVE
+from vmfuzz.arch.registers import BITWISE
 from vmfuzz.comparison.case import base_value, is_memory, word_address
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry
 from vmfuzz.errors import UnknownNameError, UsageError
-from vmfuzz.findings.minimize import BITWISE
 from vmfuzz.state.vmcs import Vmcs
 
 _SIMPLEST: Final = "64-bit/plain/nothing"

@@ -15,8 +15,9 @@ from typing import Final
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.comparison.case import is_memory
 from vmfuzz.comparison.compare import Comparison
+from vmfuzz.comparison.processor import Processor, fingerprint
 from vmfuzz.comparison.trial import MOST_COLUMNS, Observation, Trial
-from vmfuzz.corpus.entries import CAPABILITIES, Entry, Processor, Result, fingerprint
+from vmfuzz.corpus.entries import CAPABILITIES, Entry, Result
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import MODEL, Executor, is_the_processor_there, open_executor
 from vmfuzz.execute.model_executor import ModelExecutor

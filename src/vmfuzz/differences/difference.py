@@ -22,8 +22,8 @@ from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.comparison.case import Case, mutation_between
 from vmfuzz.comparison.compare import AlteredModel, Comparison, compare
+from vmfuzz.comparison.processor import executor_version, fingerprint
 from vmfuzz.comparison.trial import Observation, Trial
-from vmfuzz.corpus.entries import executor_version, fingerprint
 from vmfuzz.differences.pair import Both, PairTrial, lacking_rows, together, translated
 from vmfuzz.execute.base import Executor
 from vmfuzz.findings.minimize import Minimizer

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from vmfuzz.comparison.processor import processor_of
 from vmfuzz.corpus.entries import Entry, save
 from vmfuzz.corpus.replay import keep_capabilities
 from vmfuzz.differences.difference import Difference, Pairing, shown_case
-from vmfuzz.findings.triage import processor_of
 
 #: Who departs from the manual, in words.
 DEPARTS: Final = {

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vmfuzz.corpus.entries import Entry, Processor, Result
+from vmfuzz.comparison.processor import Processor
+from vmfuzz.corpus.entries import Entry, Result
 
 
 @dataclass(frozen=True)

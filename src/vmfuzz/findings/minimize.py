@@ -19,11 +19,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from vmfuzz.arch.controls import CONTROL_WORDS
-from vmfuzz.arch.registers import FIELD_BITS
-from vmfuzz.campaign.mismatches import ACCEPTS, CRASH, OTHER_FAILURE, REFUSES, cause_of_crash, signature_of
+from vmfuzz.arch.registers import BITWISE
 from vmfuzz.comparison.case import Case, Mutation, applies, base_value, width_of, without_idle_parts
 from vmfuzz.comparison.compare import Comparison, Verdict
+from vmfuzz.comparison.signature import ACCEPTS, CRASH, OTHER_FAILURE, REFUSES, cause_of_crash, signature_of
 from vmfuzz.comparison.trial import Goal, Trial
 from vmfuzz.errors import UsageError
 from vmfuzz.generate.bases import FEATURES, MODES
@@ -37,9 +36,6 @@ _COSTLY_ROWS: Final = 8
 #: Up to so many operands all subsets are tried.
 _ALL_SUBSETS: Final = 12
 _PAIR_CHOICES: Final = 72
-_CONTROL_FIELDS: Final = frozenset(word.field for word in CONTROL_WORDS.values())
-#: Operands whose bits mean something each; all others are numbers.
-BITWISE: Final = _CONTROL_FIELDS | frozenset(FIELD_BITS)
 
 
 @dataclass(frozen=True)

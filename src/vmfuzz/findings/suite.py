@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 
 from vmfuzz.comparison.case import Case, base_value, without_idle_parts
+from vmfuzz.comparison.processor import Processor, processor_of
 from vmfuzz.comparison.trial import Observation, Trial
-from vmfuzz.corpus.entries import Entry, Near, Processor
+from vmfuzz.corpus.entries import Entry, Near
 from vmfuzz.errors import EnvironmentUnusable
-from vmfuzz.findings.triage import processor_of
 from vmfuzz.generate.reach import Patch
 from vmfuzz.generate.solve import Ground, Solver, ground_of
 from vmfuzz.model.atoms import Atom, atoms_of

@@ -13,12 +13,14 @@ from typing import Any, Final
 from vmfuzz.arch.live import LIVE
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.campaign.mismatches import ACCEPTS, CRASH, Example, Finding, Signature
+from vmfuzz.campaign.mismatches import Example, Finding
 from vmfuzz.comparison.case import Case, base_value, batch_of, mutation_between
 from vmfuzz.comparison.compare import Verdict
+from vmfuzz.comparison.processor import Processor, processor_of
+from vmfuzz.comparison.signature import ACCEPTS, CRASH, Signature
 from vmfuzz.comparison.trial import Observation, Trial
-from vmfuzz.corpus.entries import Entry, Near, Processor, executor_version, fingerprint
-from vmfuzz.execute.base import Executor, ReadsBack
+from vmfuzz.corpus.entries import Entry, Near
+from vmfuzz.execute.base import ReadsBack
 from vmfuzz.findings.minimize import Minimized, Minimizer, Step, cost_of, same_finding
 
 #: How often a candidate runs again before it is called a finding.
@@ -71,12 +73,6 @@ def settled(
     except KeyboardInterrupt:
         result.left = sorted(set(findings) - {*result.counted, *result.unstable, *result.explained, *result.not_kept})
     return result
-
-
-def processor_of(executor: Executor, seen: int = 1) -> Processor:
-    """The executor's processor as entries name it."""
-    capabilities = executor.capabilities()
-    return Processor(capabilities.name, fingerprint(capabilities), executor.name, executor_version(executor.name), seen)
 
 
 def repeats(trial: Trial, case: Case, times: int = REPEATS) -> bool:
