@@ -10,7 +10,7 @@ VENV ?= .venv
 ITERATIONS ?= 1000000
 STAMP = $(VENV)/.installed
 TOOK = $(VENV)/.test-took
-SOURCES = pyproject.toml setup.py $(wildcard kmod/engine.* kmod/*.h) src/vmfuzz/execute/bochs_platform.c kmod/agent.c $(wildcard src/vmfuzz/execute/kvm/*.[ch])
+SOURCES = pyproject.toml setup.py $(wildcard kmod/engine.* kmod/*.h) src/vmfuzz/execute/bochs/platform.c kmod/agent.c $(wildcard src/vmfuzz/execute/kvm/*.[ch])
 
 .PHONY: run test test-wheel test-system test-system-full lint clean
 

@@ -25,7 +25,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 KMOD = ROOT / "kmod"
 EXECUTE = ROOT / "src" / "vmfuzz" / "execute"
-PLATFORM = EXECUTE / "bochs_platform.c"
+PLATFORM = EXECUTE / "bochs" / "platform.c"
 KVM = EXECUTE / "kvm"
 AGENT = (KMOD / "agent.c", KVM / "machine.c", KVM / "words.c")
 

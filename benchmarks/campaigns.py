@@ -30,7 +30,7 @@ from checks_page import checks_page
 from vmfuzz.campaign.stored import has_campaign
 from vmfuzz.cli.run import Count
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND
-from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.files import write_text
 
 ROOT: Final = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ from typing import Any
 
 from second_look import SECOND_LOOK
 
-from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.model.bochs_messages import checks_without_message
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS, NOT_APPLICABLE

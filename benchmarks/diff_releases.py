@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED
-from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.files import write_text
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "diff-bochs-2.8-3.0.md"

@@ -16,7 +16,7 @@ import numpy as np
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind
-from vmfuzz.execute.bochs import CPU_MODELS, BochsExecutor, writable_fields
+from vmfuzz.execute.bochs.executor import CPU_MODELS, BochsExecutor, writable_fields
 from vmfuzz.state.batch import VmcsBatch
 
 

@@ -31,7 +31,7 @@ from vmfuzz.campaign.stored import DATABASE, stored_findings
 from vmfuzz.cli.minimize import settle
 from vmfuzz.cli.places import FINDINGS
 from vmfuzz.corpus.entries import Entry, load
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.findings.triage import Triage
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.state.profiles import capabilities, known_good

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "explain"
 
 from printers import PRINTERS, REPORTS, faults
 
-from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.generate.bases import Bases
 from vmfuzz.model.predict import model_of
 from vmfuzz.state.profiles import capabilities, known_good

@@ -28,7 +28,7 @@ from vmfuzz.comparison.processor import processor_of
 from vmfuzz.comparison.trial import Goal, Trial
 from vmfuzz.corpus.entries import Entry, entry_files, load, save
 from vmfuzz.execute.base import open_executor
-from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.findings.minimize import Minimized, Minimizer
 from vmfuzz.findings.triage import entry_of, repeats
 from vmfuzz.generate.draws import draw

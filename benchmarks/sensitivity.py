@@ -21,7 +21,7 @@ from functools import cache
 import numpy as np
 
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.generate.solve import Ground
 from vmfuzz.generate.visible import Visibility
 from vmfuzz.model.checks import CHECKS

@@ -16,7 +16,7 @@ from types import ModuleType
 
 from vmfuzz.corpus.entries import entry_files, load_all
 from vmfuzz.corpus.replay import PREDICT_ONLY, replay
-from vmfuzz.execute.bochs import BochsExecutor
+from vmfuzz.execute.bochs.executor import BochsExecutor
 from vmfuzz.explain.reading import read_text
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vmfuzz.execute.base import open_executor
-from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.state.profiles import write_profile
 
 

@@ -11,7 +11,7 @@
  *
  * For the same reason a control word counts here also where another control does not activate it, but for the walls themselves.
  *
- * Freestanding: the module and a shared object for the test that compares it with execute/containment_kmod.py link it.
+ * Freestanding: the module and a shared object for the test that compares it with execute/kmod/containment.py link it.
  */
 #include "containment.h"
 #include "containment_calls.h"

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from vmfuzz.cli.main import COMMANDS, main
 from vmfuzz.corpus.entries import entry_files
-from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.known_deviations import DEVIATIONS

@@ -32,8 +32,8 @@ for name in ("memfd_create", "sysconf", "sched_getaffinity", "sched_setaffinity"
 import pathlib, tempfile
 place = pathlib.Path(tempfile.mkdtemp())
 place.joinpath("why-not.txt").write_text("no C compiler was found (gcc or cc)")
-import vmfuzz.execute.abi
-vmfuzz.execute.abi.NATIVE = place
+import vmfuzz.execute.wire.abi
+vmfuzz.execute.wire.abi.NATIVE = place
 """,
     "cffi, which is not installed: pip install cffi": 'hide("cffi")',
 }

@@ -17,7 +17,7 @@ from vmfuzz.campaign.tally import Tally
 from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
 from vmfuzz.comparison.signature import Signature, signature_of
 from vmfuzz.execute.base import Executor
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.generate.families import Generator
 from vmfuzz.model.checks import BY_ID, CHECKS
 from vmfuzz.model.deviations import Deviation, skipping

@@ -7,7 +7,7 @@ import numpy as np
 from vmfuzz.campaign.coverage import Coverage
 from vmfuzz.campaign.tally import violations_per_stage
 from vmfuzz.comparison.compare import compare
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.model.predict import model_of
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, known_good

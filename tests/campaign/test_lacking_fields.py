@@ -23,7 +23,7 @@ from vmfuzz.differences.difference import Pairing
 from vmfuzz.errors import UsageError
 from vmfuzz.execute import conformance
 from vmfuzz.execute.base import lacking_fields
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.findings.minimize import Minimized
 from vmfuzz.findings.triage import entry_of
 from vmfuzz.generate.families import Generator

@@ -22,7 +22,7 @@ from vmfuzz.campaign.stored import stored_lost
 from vmfuzz.cli import places, run
 from vmfuzz.cli.main import main
 from vmfuzz.errors import UsageError
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.generate.families import FamilyPlan
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, known_good

@@ -26,7 +26,7 @@ from vmfuzz.campaign.stored import DATABASE, has_campaign, restore_stored, store
 from vmfuzz.cli.main import main
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.errors import EnvironmentUnusable, UsageError
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.state.profiles import capabilities, known_good
 

@@ -18,7 +18,7 @@ from vmfuzz.arch.outcomes import Outcomes
 from vmfuzz.cli.main import COMMANDS, main
 from vmfuzz.cluster.store import cluster_facts
 from vmfuzz.errors import ExecutorError, UsageError
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.model.checks import BY_ID, CHECKS
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, description, emulated_names, known_good, processor_names, profile_names
@@ -497,7 +497,7 @@ def test_doctor_tries_the_emulated_cpu_and_says_what_is_missing_for_the_module()
 
 
 def test_doctor_says_so_where_nothing_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from vmfuzz.execute import abi
+    from vmfuzz.execute.wire import abi
 
     monkeypatch.setattr(abi, "NATIVE", tmp_path)
     for cached in (abi._engine, abi.constants, abi.struct_dtype):

@@ -25,7 +25,7 @@ from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import entry_files, load, save
 from vmfuzz.errors import EXIT_NOTHING_TESTED
 from vmfuzz.execute.base import Executor
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.findings.triage import Triage
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.state.profiles import capabilities, known_good

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from vmfuzz.cli.main import main
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute import EXECUTORS, open_executor
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.state.profiles import capabilities, known_good
 
 ROWS = ("-n", "3000", "--seed", "1")

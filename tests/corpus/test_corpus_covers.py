@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vmfuzz.comparison.signature import CRASH
 from vmfuzz.corpus.entries import entry_files, load_all
-from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.model.bochs_deviations import BOCHS_DEVIATIONS
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.deviations import MARK, Deviation, altered_checks

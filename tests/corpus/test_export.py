@@ -17,7 +17,7 @@ from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry, entry_files, load_all
 from vmfuzz.corpus.export import FORMATS, export_entry
 from vmfuzz.errors import UnknownNameError
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.state.profiles import capabilities, known_good
 
 ROOT = Path(__file__).parents[2]

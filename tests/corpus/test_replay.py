@@ -16,8 +16,8 @@ from vmfuzz.comparison.processor import fingerprint
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import entry_files, load_all
 from vmfuzz.corpus.replay import PREDICT_ONLY, Report, replay
-from vmfuzz.execute.bochs import CPU_MODELS
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.bochs.executor import CPU_MODELS
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.state.profiles import capabilities as profile_capabilities
 from vmfuzz.state.profiles import known_good
 from vmfuzz.state.vmcs import Vmcs

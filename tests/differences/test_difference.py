@@ -19,8 +19,8 @@ from vmfuzz.comparison.processor import executor_version
 from vmfuzz.corpus.entries import entry_files, load, save
 from vmfuzz.differences.difference import Pairing
 from vmfuzz.execute.base import open_executor
-from vmfuzz.execute.bochs_library import MODELS, PINNED, bochs_library
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.bochs.library import MODELS, PINNED, bochs_library
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.state.batch import VmcsBatch

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.execute.bochs import CPU_MODELS, DEFAULT_CPU, BochsExecutor, writable_fields
+from vmfuzz.execute.bochs.executor import CPU_MODELS, DEFAULT_CPU, BochsExecutor, writable_fields
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
-from vmfuzz.execute.abi import constants
-from vmfuzz.execute.containment_kmod import features
-from vmfuzz.execute.family import Arena
-from vmfuzz.execute.kmod_abi import kmod_constants, kmod_dtype
+from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype
+from vmfuzz.execute.kmod.containment import features
+from vmfuzz.execute.wire.abi import constants
+from vmfuzz.execute.wire.family import Arena
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 

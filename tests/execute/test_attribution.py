@@ -8,7 +8,7 @@ import numpy as np
 
 from vmfuzz.arch.registers import DEBUGCTL, INTERRUPTIBILITY, PENDING_DEBUG, RFLAGS
 from vmfuzz.comparison.compare import AlteredModel, Verdict, compare
-from vmfuzz.execute.bochs import BochsExecutor
+from vmfuzz.execute.bochs.executor import BochsExecutor
 from vmfuzz.generate.bases import Bases
 from vmfuzz.model.known_deviations import deviations_of
 from vmfuzz.model.predict import model_of

@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 from printers import PRINTERS, REPORTS, faults
 
-from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.generate.bases import Bases
 from vmfuzz.model.predict import model_of
 from vmfuzz.state.profiles import capabilities, known_good

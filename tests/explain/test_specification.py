@@ -10,7 +10,7 @@ import pytest
 
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.errors import VmfuzzError
-from vmfuzz.execute.bochs import BochsExecutor
+from vmfuzz.execute.bochs.executor import BochsExecutor
 from vmfuzz.explain.answer import answer
 from vmfuzz.explain.judge import judge, operands_of
 from vmfuzz.explain.reading import read_text

@@ -11,7 +11,7 @@ from vmfuzz.arch.outcomes import Outcomes
 from vmfuzz.campaign.mismatches import Findings
 from vmfuzz.comparison.case import Case
 from vmfuzz.comparison.trial import Trial
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.findings.triage import depends_on_what_ran_before, triage
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, known_good

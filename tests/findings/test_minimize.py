@@ -19,8 +19,8 @@ from vmfuzz.comparison.signature import CRASH, REFUSES
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry
 from vmfuzz.execute.base import Executor
-from vmfuzz.execute.bochs import BochsExecutor, writable_fields
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.bochs.executor import BochsExecutor, writable_fields
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.findings.minimize import Minimizer, same_finding
 from vmfuzz.findings.triage import Triage, triage
 from vmfuzz.model.checks import CHECKS

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.model.evaluate import evaluate
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.small_errors import HELD_OUT, SmallError, errors_of

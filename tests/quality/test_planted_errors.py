@@ -18,7 +18,7 @@ from vmfuzz.comparison.case import Case, base_value, batch_of
 from vmfuzz.comparison.signature import ACCEPTS, REFUSES
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.findings.minimize import base_rank, cost_of
 from vmfuzz.findings.triage import Triage, triage
 from vmfuzz.generate.bases import FEATURES, MODES

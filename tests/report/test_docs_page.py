@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.report.data import Report, gather
 from vmfuzz.report.page import page
 from vmfuzz.report.source import load

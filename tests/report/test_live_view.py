@@ -14,7 +14,7 @@ from vmfuzz.campaign.mismatches import Findings
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.cli.progress import _panel, _Rate, _small_panel
 from vmfuzz.execute.base import open_executor
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.predict import model_of
 from vmfuzz.model.sections import NUMBERS, SHORT_NAMES

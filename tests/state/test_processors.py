@@ -15,7 +15,7 @@ from vmfuzz.arch.registers import CR4
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.errors import EnvironmentUnusable, UsageError
 from vmfuzz.execute import open_executor
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.generate.bases import FEATURES, MODES, Bases
 from vmfuzz.generate.events import EVENTS
 from vmfuzz.model.checks import CHECKS

@@ -10,7 +10,7 @@ import pytest
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute import open_executor
-from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.model.predict import predict
 from vmfuzz.state.profiles import capabilities, emulated_names, known_good, write_profile
 from vmfuzz.state.vmcs import Vmcs

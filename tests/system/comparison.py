@@ -31,7 +31,7 @@ from vmfuzz.campaign.tally import Tally
 from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict
 from vmfuzz.comparison.compare import compare as compare_with_model
 from vmfuzz.errors import UnknownNameError
-from vmfuzz.execute.bochs import BochsExecutor
+from vmfuzz.execute.bochs.executor import BochsExecutor
 from vmfuzz.model.known_deviations import deviations_of
 from vmfuzz.model.predict import Model
 

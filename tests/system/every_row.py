@@ -28,9 +28,9 @@ import numpy.typing as npt
 from machine import HERE, Machine, MachineError, needs
 
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.execute.bochs import CPU_MODELS, BochsExecutor
-from vmfuzz.execute.containment_kmod import BOLD, SAFE, KmodContainment
-from vmfuzz.execute.family import Arena
+from vmfuzz.execute.bochs.executor import CPU_MODELS, BochsExecutor
+from vmfuzz.execute.kmod.containment import BOLD, SAFE, KmodContainment
+from vmfuzz.execute.wire.family import Arena
 from vmfuzz.state.vmcs import Vmcs
 
 sys.path.insert(0, str(HERE.parent / "execute"))

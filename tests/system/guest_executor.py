@@ -12,8 +12,8 @@ from without_panics import KvmWithoutPanics, WithoutPanics
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
-from vmfuzz.execute.bochs import BochsExecutor
-from vmfuzz.execute.kmod import KmodExecutor
+from vmfuzz.execute.bochs.executor import BochsExecutor
+from vmfuzz.execute.kmod.executor import KmodExecutor
 from vmfuzz.execute.kvm.process import KvmProcess
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs

@@ -18,7 +18,7 @@ from typing import Final, Self
 from debian_kernels import KMOD, MachineError, build_guest, build_module
 from machine import CLOSE, TROUBLE, Machine
 
-from vmfuzz.execute.kmod_device import LocalDevice, cpu_has_vmx
+from vmfuzz.execute.kmod.device import LocalDevice, cpu_has_vmx
 
 _MARK: Final = "vmfuzz-tests begin"
 

@@ -56,7 +56,7 @@ def answer(what: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    for name in ("cli.doctor", "cli.run", "cli.progress", "execute.bochs", "execute.availability"):
+    for name in ("cli.doctor", "cli.run", "cli.progress", "execute.bochs.executor", "execute.availability"):
         importlib.import_module(f"vmfuzz.{name}")
     if "panics" in sys.argv:
         put_in_place()

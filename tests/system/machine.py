@@ -28,7 +28,7 @@ from typing import Final, Self
 
 from debian_kernels import MachineError, build_guest, build_module, image_of, kernels, modules_of, with_dependencies
 
-from vmfuzz.execute.kmod_abi import kmod_constants
+from vmfuzz.execute.kmod.abi import kmod_constants
 
 HERE: Final = Path(__file__).parent
 _MAGIC: Final = 0x7A667676

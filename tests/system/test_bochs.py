@@ -20,8 +20,8 @@ from machine import CLOSE, Machine, MachineError, needs
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.errors import ExecutorError
-from vmfuzz.execute.containment_kmod import BOLD, SAFE
-from vmfuzz.execute.poison import FAILS
+from vmfuzz.execute.containment.poison import FAILS
+from vmfuzz.execute.kmod.containment import BOLD, SAFE
 from vmfuzz.state.batch import VmcsBatch
 
 CPU = os.environ.get("VMFUZZ_SYSTEM_CPU", "corei7_skylake_x")

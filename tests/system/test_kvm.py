@@ -20,9 +20,9 @@ from machine import CLOSE, KVM_ARGUMENTS, Machine, MachineError, needs
 from vmfuzz.arch.controls import Secondary
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.execute import conformance
-from vmfuzz.execute.abi import constants
-from vmfuzz.execute.kmod_device import _FRAME, _MAGIC
+from vmfuzz.execute.kmod.device import _FRAME, _MAGIC
 from vmfuzz.execute.kvm.abi import kvm_constants
+from vmfuzz.execute.wire.abi import constants
 from vmfuzz.model.kvm_deviations import KVM_DEVIATIONS
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from vmfuzz.arch.outcomes import Outcomes
 from vmfuzz.cli.main import main
-from vmfuzz.execute import kmod
 from vmfuzz.execute.base import Executor
+from vmfuzz.execute.kmod import executor as kmod
 from vmfuzz.execute.kvm import executor as kvm
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.state.batch import VmcsBatch

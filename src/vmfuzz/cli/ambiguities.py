@@ -14,7 +14,7 @@ from vmfuzz.cli.places import readable_entries
 from vmfuzz.comparison.processor import executor_version
 from vmfuzz.differences.ambiguity_report import Place, gather, markdown
 from vmfuzz.errors import UnknownNameError
-from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.model.public_readings import PUBLIC_READINGS
 from vmfuzz.model.wording import format_operand
 

@@ -25,7 +25,7 @@ from vmfuzz.differences.kept import DEPARTS, keep
 from vmfuzz.differences.stored import Stored, compare_stored
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
 from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, KINDS, MODEL, REMOTE, open_executor
-from vmfuzz.execute.bochs import CPU_MODELS
+from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.state.profiles import processor_names
 
 #: Options that say what is to run.

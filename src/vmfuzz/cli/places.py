@@ -17,8 +17,8 @@ from vmfuzz.corpus.entries import CAPABILITIES, Entry, entry_files, find, load, 
 from vmfuzz.corpus.replay import capabilities_of
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import EXECUTORS, MODEL, Executor, cpu_option, open_executor
-from vmfuzz.execute.bochs import CPU_MODELS
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.bochs.executor import CPU_MODELS
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.model.wording import format_operand
 from vmfuzz.state.profiles import capabilities, emulated_names, known_good, profile_names
 

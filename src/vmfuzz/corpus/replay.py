@@ -20,7 +20,7 @@ from vmfuzz.comparison.trial import MOST_COLUMNS, Observation, Trial
 from vmfuzz.corpus.entries import CAPABILITIES, Entry, Result
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import MODEL, Executor, is_the_processor_there, open_executor
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.files import write_text
 from vmfuzz.state.profiles import capabilities as profile_capabilities
 from vmfuzz.state.profiles import emulated_names, known_good, profile_names

@@ -18,7 +18,7 @@ from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.comparison.case import Case, base_value, width_of
 from vmfuzz.comparison.trial import Trial
-from vmfuzz.execute.model_executor import ModelExecutor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.findings.minimize import base_rank, cost_of
 from vmfuzz.generate.bases import MODES
 from vmfuzz.generate.boundary import edits_of

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vmfuzz.errors import VmfuzzError
-from vmfuzz.execute.abi import require_platform
 from vmfuzz.execute.base import open_executor
-from vmfuzz.execute.kmod_abi import kmod_constants, kmod_struct
-from vmfuzz.execute.kmod_device import DEVICE, LocalDevice, error_text
+from vmfuzz.execute.kmod.abi import kmod_constants, kmod_struct
+from vmfuzz.execute.kmod.device import DEVICE, LocalDevice, error_text
 from vmfuzz.execute.kvm.process import local_facts
+from vmfuzz.execute.wire.abi import require_platform
 
 
 @dataclass(frozen=True)

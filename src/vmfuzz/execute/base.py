@@ -50,7 +50,7 @@ class ReadsBack(Protocol):
 
 @runtime_checkable
 class Poisons(Protocol):
-    """An executor on which a candidate that is poisoned (execute/poison.py) may run although containment refuses it otherwise."""
+    """An executor on which a candidate that is poisoned (execute/containment/poison.py) may run although containment refuses it otherwise."""
 
     def with_twins(self, batch: VmcsBatch) -> VmcsBatch:
         """The batch in which each candidate that containment refuses is poisoned, if containment lets it run then."""
@@ -111,10 +111,10 @@ def open_executor(name: str = "auto", cpu: str | None = None, **options: Any) ->
     if name not in EXECUTORS:
         raise UnknownNameError("executor", name, KINDS)
     # an executor's needs are its own: import only what is opened
-    from vmfuzz.execute.bochs import DEFAULT_CPU, BochsExecutor
+    from vmfuzz.execute.bochs.executor import DEFAULT_CPU, BochsExecutor
 
     if name == MODEL:
-        from vmfuzz.execute.model_executor import ModelExecutor
+        from vmfuzz.execute.model.executor import ModelExecutor
 
         known = capabilities_named(cpu or DEFAULT_CPU)
         return ModelExecutor(known, known_good(known), **options)
@@ -144,7 +144,7 @@ def cpu_option(name: str, processor: str) -> str | None:
 def _open_kmod(name: str, cpu: str | None, options: dict[str, Any], command: Sequence[str] = ()) -> Executor:
     if cpu is not None:
         raise UsageError(f"CPU model {cpu!r}: {name} executes on the processor that is there; leave it out")
-    from vmfuzz.execute.kmod import KmodExecutor
+    from vmfuzz.execute.kmod.executor import KmodExecutor
 
     return KmodExecutor.remote(command, **options) if command else KmodExecutor(**options)
 

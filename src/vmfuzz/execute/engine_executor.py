@@ -1,6 +1,6 @@
 """What executors have in common that run the engine in a machine of their own: they share its memory and may lose it.
 
-The machine is an `EngineProcess`: the emulated CPU's worker (bochs_process.py) or a virtual machine of KVM (kvm/process.py).
+The machine is an `EngineProcess`: the emulated CPU's worker (bochs/process.py) or a virtual machine of KVM (kvm/process.py).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from vmfuzz.arch.capabilities import FACT_MSRS, Capabilities
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.errors import ExecutorError, UsageError
-from vmfuzz.execute.abi import constants, names_of, struct_dtype
-from vmfuzz.execute.containment import Containment
-from vmfuzz.execute.family import Arena, Family, pairs
-from vmfuzz.execute.poison import FAILS, canary, with_twins
+from vmfuzz.execute.containment.poison import FAILS, canary, with_twins
+from vmfuzz.execute.containment.rules import Containment
+from vmfuzz.execute.wire.abi import constants, names_of, struct_dtype
+from vmfuzz.execute.wire.family import Arena, Family, pairs
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 

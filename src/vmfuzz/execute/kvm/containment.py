@@ -13,10 +13,10 @@ import numpy as np
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.controls import Pin, Primary, Secondary
-from vmfuzz.execute.abi import constants
-from vmfuzz.execute.batch_view import Mask, View, as_mask
-from vmfuzz.execute.containment import Containment, Rule
-from vmfuzz.execute.family import Arena
+from vmfuzz.execute.containment.rules import Containment, Rule
+from vmfuzz.execute.containment.view import Mask, View, as_mask
+from vmfuzz.execute.wire.abi import constants
+from vmfuzz.execute.wire.family import Arena
 from vmfuzz.state.vmcs import Vmcs
 
 NO_MEMORY: Final = "refused: KVM would look for memory where there is none (docs/kvm.md)"

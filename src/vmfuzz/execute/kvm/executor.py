@@ -10,9 +10,9 @@ import numpy as np
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.errors import EnvironmentUnusable, SafetyStop, UsageError
 from vmfuzz.execute.base import AS
-from vmfuzz.execute.containment import Containment
+from vmfuzz.execute.containment.rules import Containment
 from vmfuzz.execute.engine_executor import EngineExecutor
-from vmfuzz.execute.kmod_device import AgentDevice, Device
+from vmfuzz.execute.kmod.device import AgentDevice, Device
 from vmfuzz.execute.kvm.containment import NO_MEMORY, KvmContainment
 from vmfuzz.execute.kvm.narrowing import narrowed
 from vmfuzz.execute.kvm.process import KvmProcess, local_agent

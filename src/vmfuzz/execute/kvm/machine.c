@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 // machine.c: the virtual machine around the engine on Linux KVM. Part of the agent, here and on other machines.
 /*
- * The counterpart of bochs_platform.c: the same memory layout, the same engine, but the processor is a virtual CPU of KVM with
+ * The counterpart of platform.c of bochs: the same memory layout, the same engine, but the processor is a virtual CPU of KVM with
  * nested VMX. Everything goes through /dev/kvm. There is no interrupt controller in the kernel, so the HLT with which the engine
  * ends a request comes back as KVM_EXIT_HLT; whatever else ends KVM_RUN is an outcome of the row that was being run.
  */
@@ -25,7 +25,7 @@
 #include "machine.h"
 #include "machine_calls.h"
 
-/* As in bochs_platform.c: containment's rules know these. */
+/* As in platform.c of bochs: containment's rules know these. */
 #define HARNESS_PA 0x95a000000ull
 #define ARENA_PA 0x10000000ull
 #define WINDOW_VA 0xffffffff80000000ull
@@ -77,7 +77,7 @@ static int call(int fd, unsigned long code, void *argument, const char *name)
 
 /* ---- the virtual machine ---- */
 
-/* As in bochs_platform.c: two levels of self-reference, so that the engine survives exits that change CR4.LA57, SMEP or SMAP. */
+/* As in platform.c of bochs: two levels of self-reference, so that the engine survives exits that change CR4.LA57, SMEP or SMAP. */
 static void build_tables(void)
 {
 	uint64_t *root = (uint64_t *)(ram + TABLE_ROOT), *directory = (uint64_t *)(ram + TABLE_DIRECTORY);

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.errors import ExecutorError
-from vmfuzz.execute.abi import constants, native_file, struct_dtype
 from vmfuzz.execute.engine_executor import WorkerDied
-from vmfuzz.execute.kmod_device import AgentDevice, Device, DeviceLost
+from vmfuzz.execute.kmod.device import AgentDevice, Device, DeviceLost
 from vmfuzz.execute.kvm.abi import kvm_constants, kvm_dtype
 from vmfuzz.execute.kvm.facts import Facts
 from vmfuzz.execute.kvm.words import warning_of
+from vmfuzz.execute.wire.abi import constants, native_file, struct_dtype
 
 #: Of struct vmfuzz_messages only this comes back: the machine has no messages besides its last one.
 _FATAL_BYTES: Final = 520

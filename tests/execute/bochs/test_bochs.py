@@ -13,8 +13,11 @@ import pytest
 from patience import until
 from vmfuzz.arch.outcomes import Kind, Outcome, Outcomes
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, UnknownNameError, UsageError
-from vmfuzz.execute import abi, bochs_library, bochs_process, conformance, open_executor
-from vmfuzz.execute.bochs import BochsExecutor
+from vmfuzz.execute import conformance, open_executor
+from vmfuzz.execute.bochs import library as bochs_library
+from vmfuzz.execute.bochs import process as bochs_process
+from vmfuzz.execute.bochs.executor import BochsExecutor
+from vmfuzz.execute.wire import abi
 from vmfuzz.generate.families import generator_of
 from vmfuzz.generate.reach import memory_word
 from vmfuzz.model.predict import model_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vmfuzz.execute.abi import Headers
+from vmfuzz.execute.wire.abi import Headers
 
 
 @cache

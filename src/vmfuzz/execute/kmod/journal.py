@@ -1,6 +1,6 @@
 """The record of the batch that a real processor is running: when the machine goes down, it names the culprits.
 
-A journal is the running boot's id and the request's bytes (kmod_device.py), on disk before the first row runs and emptied after the last.
+A journal is the running boot's id and the request's bytes (device.py), on disk before the first row runs and emptied after the last.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UsageError
-from vmfuzz.execute.kmod_abi import kmod_dtype
+from vmfuzz.execute.kmod.abi import kmod_dtype
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _MARK: Final = b"vmfuzz-journal-1 "

@@ -11,7 +11,7 @@ import pytest
 from predicate_in_c import RawBatch
 
 from vmfuzz.arch.outcomes import Kind
-from vmfuzz.execute.bochs import BochsExecutor
+from vmfuzz.execute.bochs.executor import BochsExecutor
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 

@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError
-from vmfuzz.execute.kmod_abi import kmod_constants, kmod_dtype
+from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype
 from vmfuzz.interrupts import held
 
 DEVICE: Final = Path("/dev/vmfuzz")
 _MODULE: Final = Path("/sys/module/vmfuzz")
 #: Where a module is after `make -C kmod` in a source tree, and where DKMS and `make modules_install` put it.
-_SOURCE: Final = Path(__file__).parents[3] / "kmod"
+_SOURCE: Final = Path(__file__).parents[4] / "kmod"
 _INSTALLED: Final = Path("/lib/modules", platform.release())
 _FRAME: Final = struct.Struct("<IIQ")
 _MAGIC: Final = 0x7A667676

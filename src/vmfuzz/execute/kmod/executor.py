@@ -15,13 +15,13 @@ from vmfuzz.arch.capabilities import FACT_MSRS, Capabilities
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UsageError
-from vmfuzz.execute.abi import names_of
-from vmfuzz.execute.containment_kmod import BOLD, RULES, SAFE, KmodContainment
-from vmfuzz.execute.family import Arena, Family, pairs
-from vmfuzz.execute.kmod_abi import kmod_constants, kmod_dtype, kmod_struct
-from vmfuzz.execute.kmod_device import AgentDevice, Device, LocalDevice, error_text, microcode_revision
-from vmfuzz.execute.kmod_journal import Journal
-from vmfuzz.execute.poison import FAILS, FIELD, canary, with_twins
+from vmfuzz.execute.containment.poison import FAILS, FIELD, canary, with_twins
+from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype, kmod_struct
+from vmfuzz.execute.kmod.containment import BOLD, RULES, SAFE, KmodContainment
+from vmfuzz.execute.kmod.device import AgentDevice, Device, LocalDevice, error_text, microcode_revision
+from vmfuzz.execute.kmod.journal import Journal
+from vmfuzz.execute.wire.abi import names_of
+from vmfuzz.execute.wire.family import Arena, Family, pairs
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from vmfuzz.errors import EnvironmentUnusable
 
-NATIVE: Final = Path(__file__).parent / "_native"
+NATIVE: Final = Path(__file__).parents[1] / "_native"
 _BUILD_HINT: Final = "build it with `pip install -e .` (or `make`), which needs gcc and binutils"
 #: Where executors run.
 _HERE: Final = "Linux x86_64"

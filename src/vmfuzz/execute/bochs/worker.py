@@ -1,7 +1,7 @@
 """The worker process of the bochs executor: loads the platform and the emulated CPU, then serves requests
 until its pipe closes.
 
-Run as a script by bochs.py with `-I -S`; it imports nothing but ctypes, so that it starts quickly.
+Run as a script by process.py with `-I -S`; it imports nothing but ctypes, so that it starts quickly.
 """
 
 import ctypes

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.errors import ExecutorError
-from vmfuzz.execute.abi import constants, native_file, struct_dtype
-from vmfuzz.execute.bochs_library import BochsLibrary
+from vmfuzz.execute.bochs.library import BochsLibrary
 from vmfuzz.execute.engine_executor import WorkerDied
+from vmfuzz.execute.wire.abi import constants, native_file, struct_dtype
 from vmfuzz.interrupts import held
 
 _POLL_SECONDS: Final = 0.05
@@ -33,7 +33,7 @@ class BochsProcess:
         self._platform = native_file("bochs_platform.so")
         self._model = model
         self._plain = plain_tlb_flush
-        #: page size of the harness, for the next start of the worker; see build_tables in bochs_platform.c
+        #: page size of the harness, for the next start of the worker; see build_tables in platform.c
         self.small_pages = False
         self.hang_seconds = hang_seconds
         layout = constants()
@@ -72,7 +72,7 @@ class BochsProcess:
             int(self.small_pages),
             os.getpid(),
         )
-        script = Path(__file__).with_name("bochs_worker.py")
+        script = Path(__file__).with_name("worker.py")
         self._stderr.seek(0)
         self._stderr.truncate()
         try:

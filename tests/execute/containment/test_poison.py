@@ -11,10 +11,10 @@ from vmfuzz.arch.outcomes import Kind, Outcome, Outcomes
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.comparison.compare import Verdict
 from vmfuzz.execute.base import Poisons
-from vmfuzz.execute.bochs import DEFAULT_CPU, BochsExecutor
-from vmfuzz.execute.containment import Containment
-from vmfuzz.execute.model_executor import ModelExecutor
-from vmfuzz.execute.poison import FAILS, canary, poisoned, with_twins
+from vmfuzz.execute.bochs.executor import DEFAULT_CPU, BochsExecutor
+from vmfuzz.execute.containment.poison import FAILS, canary, poisoned, with_twins
+from vmfuzz.execute.containment.rules import Containment
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, known_good

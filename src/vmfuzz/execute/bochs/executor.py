@@ -6,8 +6,8 @@ from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.errors import UnknownNameError
-from vmfuzz.execute.bochs_library import MODELS, bochs_library
-from vmfuzz.execute.bochs_process import BochsProcess
+from vmfuzz.execute.bochs.library import MODELS, bochs_library
+from vmfuzz.execute.bochs.process import BochsProcess
 from vmfuzz.execute.engine_executor import EngineExecutor
 from vmfuzz.state.vmcs import Vmcs
 

@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from vmfuzz.arch.outcomes import Kind, Outcome
 from vmfuzz.arch.registers import RFLAGS
-from vmfuzz.execute.batch_view import Mask, View
+from vmfuzz.execute.containment.view import Mask, View
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
 if TYPE_CHECKING:
-    from vmfuzz.execute.containment import Refusals
+    from vmfuzz.execute.containment.rules import Refusals
 
 FIELD: Final = "guest_rflags"
 _BIT: Final = np.uint64(1 << RFLAGS.RESERVED_1)

@@ -15,16 +15,17 @@ import pytest
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UsageError
-from vmfuzz.execute import kmod_device, kmod_journal
 from vmfuzz.execute.base import Executor, Poisons, open_executor
-from vmfuzz.execute.bochs import BochsExecutor
-from vmfuzz.execute.kmod import KmodExecutor
-from vmfuzz.execute.kmod_abi import kmod_constants, kmod_dtype
-from vmfuzz.execute.kmod_device import LocalDevice, error_text, why_not_open
-from vmfuzz.execute.kmod_journal import Journal, read_journal
+from vmfuzz.execute.bochs.executor import BochsExecutor
+from vmfuzz.execute.kmod import device as kmod_device
+from vmfuzz.execute.kmod import journal as kmod_journal
+from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype
+from vmfuzz.execute.kmod.device import LocalDevice, error_text, why_not_open
+from vmfuzz.execute.kmod.executor import KmodExecutor
+from vmfuzz.execute.kmod.journal import Journal, read_journal
 from vmfuzz.state.batch import VmcsBatch
 
-KMOD = Path(__file__).parents[2] / "kmod"
+KMOD = Path(__file__).parents[3] / "kmod"
 
 
 class FakeDevice:

@@ -17,11 +17,10 @@ import pytest
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UnknownNameError, UsageError
 from vmfuzz.execute import availability, open_executor
-from vmfuzz.execute.abi import constants, native_file
 from vmfuzz.execute.base import cpu_option
-from vmfuzz.execute.bochs import BochsExecutor
+from vmfuzz.execute.bochs.executor import BochsExecutor
 from vmfuzz.execute.engine_executor import WorkerDied
-from vmfuzz.execute.kmod_device import AgentDevice, DeviceLost
+from vmfuzz.execute.kmod.device import AgentDevice, DeviceLost
 from vmfuzz.execute.kvm.abi import kvm_constants, kvm_dtype
 from vmfuzz.execute.kvm.containment import NO_MEMORY
 from vmfuzz.execute.kvm.executor import SURVIVED, KvmExecutor
@@ -29,6 +28,7 @@ from vmfuzz.execute.kvm.facts import Facts
 from vmfuzz.execute.kvm.narrowing import narrowed
 from vmfuzz.execute.kvm.process import KvmProcess
 from vmfuzz.execute.kvm.words import warning_of
+from vmfuzz.execute.wire.abi import constants, native_file
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities
 

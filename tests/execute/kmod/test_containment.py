@@ -16,9 +16,9 @@ from predicate_in_c import InC, RawBatch, build
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.execute.bochs import BochsExecutor
-from vmfuzz.execute.containment_kmod import BOLD, BROKEN_TIMERS, RULES, SAFE, KmodContainment, features
-from vmfuzz.execute.kmod_abi import kmod_constants
+from vmfuzz.execute.bochs.executor import BochsExecutor
+from vmfuzz.execute.kmod.abi import kmod_constants
+from vmfuzz.execute.kmod.containment import BOLD, BROKEN_TIMERS, RULES, SAFE, KmodContainment, features
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 

@@ -19,7 +19,7 @@ import pytest
 
 from vmfuzz.arch.outcomes import Kind
 
-KMOD: Final = Path(__file__).parents[2] / "kmod"
+KMOD: Final = Path(__file__).parents[3] / "kmod"
 FAKE: Final = Path(__file__).parent / "fake_kernel"
 #: enum fake_register of processor.h
 MSR, CR, DR, SEGMENT, TR, LDTR, LIMIT, LEAF, GDT, IDT = range(10)

@@ -12,7 +12,7 @@ from vmfuzz.arch.controls import Exit
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import UsageError
-from vmfuzz.execute.abi import constants, struct_dtype
+from vmfuzz.execute.wire.abi import constants, struct_dtype
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 

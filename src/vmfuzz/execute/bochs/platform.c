@@ -1,4 +1,4 @@
-/* bochs_platform.c: the machine around the Bochs CPU of bochscpu-python, and the loop that serves requests in the worker.
+/* platform.c: the machine around the Bochs CPU of bochscpu-python, and the loop that serves requests in the worker.
  *
  * bochscpu leaves the platform (memory, timers, logging) to its embedder through exported functions. This library is loaded
  * with RTLD_GLOBAL before bochscpu, so its definitions win. Memory is one mapping shared with the parent process; everything

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from predicate_in_c import InC, build
 
 from vmfuzz.arch.capabilities import Capabilities
-from vmfuzz.execute.bochs import BochsExecutor
-from vmfuzz.execute.containment_kmod import RULES, KmodContainment
+from vmfuzz.execute.bochs.executor import BochsExecutor
+from vmfuzz.execute.kmod.containment import RULES, KmodContainment
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 

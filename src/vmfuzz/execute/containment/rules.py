@@ -5,7 +5,7 @@ with which the exit handler cannot go on. A candidate whose dangerous value fail
 failure is certain; where it is not certain, it is refused. The rules read fields and capabilities only, never
 the model of the checks.
 
-A poisoned candidate (execute/poison.py) fails for certain too, after the control and host checks and before the guest is there. But that failure
+A poisoned candidate (poison.py) fails for certain too, after the control and host checks and before the guest is there. But that failure
 loads host state and processes the VM-exit MSR-load list as an exit does: each rule says what of it remains.
 """
 
@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.capabilities import Capabilities
-from vmfuzz.execute.batch_view import Mask, View, as_mask
-from vmfuzz.execute.poison import is_poisoned
+from vmfuzz.execute.containment.poison import is_poisoned
+from vmfuzz.execute.containment.view import Mask, View, as_mask
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Final
 
 from vmfuzz.errors import EnvironmentUnusable, UnknownNameError
-from vmfuzz.execute.abi import require_platform
+from vmfuzz.execute.wire.abi import require_platform
 
 PACKAGE: Final = "bochscpu-python"
 #: The version that pyproject.toml pins.

@@ -1,0 +1,1 @@
+"""The executor that is the model itself, in a processor's place."""
