@@ -34,11 +34,12 @@ from pathlib import Path
 from typing import Final
 
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
-from vmfuzz.explain.answer import answer
+from vmfuzz.explain.answer.answer import answer
+from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.dump import ALL, Dump
-from vmfuzz.explain.reading import decode, read_text
-from vmfuzz.explain.render import render
-from vmfuzz.explain.text import mend
+from vmfuzz.explain.reading import read_text
+from vmfuzz.explain.text.decode import decode
+from vmfuzz.explain.text.lines import mend
 
 KINDS = ("cut", "head", "shuffle", "swap", "drop", "double", "bytes")
 #: Kinds of which a sample has so few that most come up again.

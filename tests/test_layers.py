@@ -43,6 +43,21 @@ MAY_IMPORT = {
 EXCEPTIONS = {
     "execute/model/executor.py": {"model"},  # it is the model, as a processor
 }
+#: The same within explain/: room (or module) -> what it may import of explain besides itself.
+EXPLAIN_MAY_IMPORT: dict[str, set[str]] = {
+    "__init__": set(),
+    "dump": set(),
+    "dump_code": set(),
+    "text": set(),
+    "names": set(),
+    "formats": {"dump", "text", "names"},
+    "outcomes": {"dump", "text", "names"},
+    "reading": {"dump", "text", "names", "formats", "outcomes"},
+    "judgement": {"dump"},
+    "repair": {"dump", "names", "judgement"},
+    "causes": {"dump", "names", "outcomes", "judgement", "repair"},
+    "answer": {"dump", "names", "outcomes", "judgement", "repair", "causes"},
+}
 MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 60
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
@@ -103,6 +118,30 @@ def test_imports_go_up_only(path: Path) -> None:
     allowed = MAY_IMPORT[package] | {package} | EXCEPTIONS.get(path.relative_to(SOURCE).as_posix(), set())
     wrong = {name: line for name, line in imported(path).items() if name not in allowed}
     assert not wrong, f"{package} may not import these (at line): {wrong}"
+
+
+def _room(dotted: str) -> str:
+    """The room of explain/ that a module of it is in."""
+    return dotted.removeprefix("vmfuzz.explain").lstrip(".").partition(".")[0] or "__init__"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if package_of(path) == "explain"], ids=lambda path: path.stem)
+def test_imports_within_explain_go_one_way(path: Path) -> None:
+    room = _room(".".join(path.relative_to(SOURCE.parent).with_suffix("").parts))
+    wrong = {}
+    for node in ast.walk(_without_type_checking(tree(path))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("vmfuzz.explain"):
+            modules = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "vmfuzz.explain" else [str(node.module)]
+            wrong.update({module: node.lineno for module in modules if _room(module) not in EXPLAIN_MAY_IMPORT[room] | {room}})
+    assert not wrong, f"{room} may not import these (at line): {wrong}"
+
+
+def test_the_rooms_of_explain_have_no_cycle() -> None:
+    done: set[str] = set()
+    while left := [room for room in EXPLAIN_MAY_IMPORT if room not in done]:
+        ready = [room for room in left if EXPLAIN_MAY_IMPORT[room] <= done]
+        assert ready, f"a cycle among {left}"
+        done.update(ready)
 
 
 @pytest.mark.parametrize("path", EXCEPTIONS)

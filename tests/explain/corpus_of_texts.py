@@ -34,7 +34,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.answer import Answer, answer
+from vmfuzz.explain.answer.answer import Answer, answer
 from vmfuzz.explain.dump import ALL, Dump, Reading, Reported
 from vmfuzz.explain.reading import read_text
 

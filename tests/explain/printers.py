@@ -11,9 +11,9 @@ from typing import Final
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.answer import answer
+from vmfuzz.explain.answer.answer import answer
+from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.render import render
 from vmfuzz.state.vmcs import Vmcs
 
 SEGMENTS: Final = ("cs", "ds", "ss", "es", "fs", "gs")

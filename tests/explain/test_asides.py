@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from vmfuzz.explain.answer import answer
+from vmfuzz.explain.answer.answer import answer
+from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.render import render
 
 CONTROLS = "PIN_BASED_VM_EXEC_CONTROL = 0x16\nVM_ENTRY_CONTROLS = 0x11ff\n"
 REGISTERS = "EIP=000a0000 EFL=00010006 [-----P-] CPL=0 II=0 A20=1 SMM=0 HLT=0\nCS =0010 00000000 ffffffff 00c09b00 DPL=0 CS32 [-RA]\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vmfuzz.explain.constants import value_of
+from vmfuzz.explain.formats.constants import value_of
 from vmfuzz.explain.reading import read_text
 
 ONES = (1 << 64) - 1

@@ -6,12 +6,12 @@ import pytest
 
 from vmfuzz.errors import VmfuzzError
 from vmfuzz.execute.base import open_executor
-from vmfuzz.explain.answer import answer
-from vmfuzz.explain.as_json import to_json
-from vmfuzz.explain.judge import Verdict
+from vmfuzz.explain.answer.answer import answer
+from vmfuzz.explain.answer.as_json import to_json
+from vmfuzz.explain.answer.render import render
+from vmfuzz.explain.answer.verify import verified
+from vmfuzz.explain.judgement.judge import Verdict
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.render import render
-from vmfuzz.explain.verify import verified
 
 
 def answered(text):

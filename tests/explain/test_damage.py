@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmfuzz.errors import UsageError
-from vmfuzz.explain.answer import answer
-from vmfuzz.explain.reading import decode, read_text
-from vmfuzz.explain.render import render
+from vmfuzz.explain.answer.answer import answer
+from vmfuzz.explain.answer.render import render
+from vmfuzz.explain.reading import read_text
+from vmfuzz.explain.text.decode import decode
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "damaged_dumps.py"
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.txt"))

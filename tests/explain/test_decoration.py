@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from vmfuzz.explain.decoration import undecorated
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.reading import read_text
+from vmfuzz.explain.text.decoration import undecorated
 
 HERE = Path(__file__).parent
 SAMPLES = {f"{path.parent.name}/{path.stem}": path for path in sorted([*HERE.glob("samples/*.txt"), *HERE.glob("bodies/*.txt")])}

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.answer import answer
-from vmfuzz.explain.judge import Verdict, judge, proven_passed
-from vmfuzz.explain.layout import faults_of
+from vmfuzz.explain.answer.answer import answer
+from vmfuzz.explain.answer.layout import faults_of
+from vmfuzz.explain.answer.render import render
+from vmfuzz.explain.judgement.judge import Verdict, judge, proven_passed
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.render import render
 from vmfuzz.model.partial import Partial
 
 

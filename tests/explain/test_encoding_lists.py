@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from vmfuzz.cli.check import check
-from vmfuzz.explain.answer import answer
+from vmfuzz.explain.answer.answer import answer
+from vmfuzz.explain.causes.mistakes import used_wrong_definitions
 from vmfuzz.explain.dump import Dump
-from vmfuzz.explain.mistakes import used_wrong_definitions
 from vmfuzz.explain.reading import read_text
 
 #: (name, what the list gives as its encoding); guest SS access rights are wrong (4818H would be right).

@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from vmfuzz.explain.answer import answer
-from vmfuzz.explain.infer import infer
+from vmfuzz.explain.answer.answer import answer
+from vmfuzz.explain.answer.render import render
+from vmfuzz.explain.answer.teach import fault_lines, premises, why
+from vmfuzz.explain.judgement.processor import infer
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.render import render
-from vmfuzz.explain.teach import fault_lines, premises, why
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.operands import operand_width
 from vmfuzz.model.partial import Evaluator, Partial

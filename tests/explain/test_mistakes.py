@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.answer import Answer, answer
+from vmfuzz.explain.answer.answer import Answer, answer
+from vmfuzz.explain.answer.render import render
+from vmfuzz.explain.answer.verify import fitting_cpu
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.render import render
-from vmfuzz.explain.verify import fitting_cpu
 from vmfuzz.model.partial import Partial
 from vmfuzz.state.profiles import capabilities
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from vmfuzz.explain.answer import Answer, answer
-from vmfuzz.explain.programs import named_checks
+from vmfuzz.explain.answer.answer import Answer, answer
+from vmfuzz.explain.answer.render import render
+from vmfuzz.explain.answer.teach import why
+from vmfuzz.explain.outcomes.programs import named_checks
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.render import render
-from vmfuzz.explain.teach import why
 from vmfuzz.model.bochs_messages import MESSAGES, checks_named
 from vmfuzz.model.checks import BY_ID, CHECKS
 

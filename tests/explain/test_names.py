@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.name_tables import ALIASES
-from vmfuzz.explain.names import _index, match_label, match_msr
+from vmfuzz.explain.names.labels import _index, match_label, match_msr
+from vmfuzz.explain.names.tables import ALIASES
 
 NAMES = {
     "GUEST_CS_AR_BYTES": "guest_cs_access_rights",

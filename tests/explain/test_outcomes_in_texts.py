@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from vmfuzz.explain.answer import answer
+from vmfuzz.explain.answer.answer import answer
+from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.render import render
 
 FAILED = 0x80000021
 ENTERED = "This VM entry did not fail"

@@ -10,10 +10,10 @@ from printers import PRINTERS, fields_of
 
 from vmfuzz.arch.capabilities import IA32_PERF_CAPABILITIES, Capabilities
 from vmfuzz.arch.controls import Entry, Exit
-from vmfuzz.explain.answer import Answer, answer
-from vmfuzz.explain.judge import Verdict
+from vmfuzz.explain.answer.answer import Answer, answer
+from vmfuzz.explain.answer.render import render
+from vmfuzz.explain.judgement.judge import Verdict
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.render import render
 from vmfuzz.generate.bases import Bases
 from vmfuzz.model.predict import model_of, predict
 from vmfuzz.state.profiles import known_good

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from vmfuzz.explain.answer import answer
+from vmfuzz.explain.answer.answer import answer
+from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.render import render
 
 ERROR = "KVM: entry failed, hardware error 0x80000021\n\nsupport, the failure can be most likely due to the guest\n\n"
 RESET = (

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from vmfuzz.explain.advice import collect_next, headline, hm_error, proves
-from vmfuzz.explain.answer import answer
+from vmfuzz.explain.answer.advice import collect_next, headline, proves
+from vmfuzz.explain.answer.answer import answer
+from vmfuzz.explain.answer.render import render
+from vmfuzz.explain.outcomes.reported import from_words
+from vmfuzz.explain.outcomes.virtualbox import hm_error
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.render import render
-from vmfuzz.explain.reported import from_words
 
 FAILED = 0x80000021
 

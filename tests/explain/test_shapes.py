@@ -10,12 +10,12 @@ import pytest
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.errors import UsageError
-from vmfuzz.explain.answer import answer
-from vmfuzz.explain.large import read_all
-from vmfuzz.explain.names import match_label, match_msr
-from vmfuzz.explain.plain_lines import is_code
+from vmfuzz.explain.answer.answer import answer
+from vmfuzz.explain.formats.plain_lines import is_code
+from vmfuzz.explain.names.labels import match_label, match_msr
+from vmfuzz.explain.outcomes.reported import from_words
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.reported import from_words
+from vmfuzz.explain.text.large import read_all
 
 KVM = (Path(__file__).parent / "bodies" / "kvm.txt").read_text(encoding="utf-8")
 VALUES = {name: reading.value for name, reading in read_text(KVM)[0].readings.items() if name in FIELDS}

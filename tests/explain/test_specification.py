@@ -11,10 +11,10 @@ import pytest
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.errors import VmfuzzError
 from vmfuzz.execute.bochs.executor import BochsExecutor
-from vmfuzz.explain.answer import answer
-from vmfuzz.explain.judge import judge, operands_of
+from vmfuzz.explain.answer.answer import answer
+from vmfuzz.explain.answer.render import render
+from vmfuzz.explain.judgement.judge import judge, operands_of
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.render import render
 
 #: file -> (fields that must be read, checks or words of the cause, exit code)
 KNOWN = {

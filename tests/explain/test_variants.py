@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from vmfuzz.explain.answer import Answer, answer
-from vmfuzz.explain.reading import decode, read_text
-from vmfuzz.explain.render import render
+from vmfuzz.explain.answer.answer import Answer, answer
+from vmfuzz.explain.answer.render import render
+from vmfuzz.explain.reading import read_text
+from vmfuzz.explain.text.decode import decode
 
 BODIES = Path(__file__).parent / "bodies"
 KVM = (BODIES / "kvm.txt").read_text(encoding="utf-8")

@@ -11,16 +11,16 @@ import click
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_USAGE, UsageError
-from vmfuzz.explain.answer import Answer, answer
-from vmfuzz.explain.as_json import to_json
-from vmfuzz.explain.definitions import collect
+from vmfuzz.explain.answer.answer import Answer, answer
+from vmfuzz.explain.answer.as_json import to_json
+from vmfuzz.explain.answer.render import render
+from vmfuzz.explain.answer.verify import verified
 from vmfuzz.explain.dump import Dump, display_path
-from vmfuzz.explain.large import read_all
+from vmfuzz.explain.formats.definitions import collect
+from vmfuzz.explain.outcomes.reported import AMD, from_words
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.render import render
-from vmfuzz.explain.reported import AMD, from_words
-from vmfuzz.explain.text import lines_of, mend
-from vmfuzz.explain.verify import verified
+from vmfuzz.explain.text.large import read_all
+from vmfuzz.explain.text.lines import lines_of, mend
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})

@@ -9,7 +9,7 @@ from typing import Final
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS, Field, field_named
 from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import UnknownNameError
-from vmfuzz.explain.names import match_label
+from vmfuzz.explain.names.labels import match_label
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import BY_ID, CHECKS, check_named
 from vmfuzz.model.operands import MEMORY_OPERANDS

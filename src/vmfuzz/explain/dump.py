@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
-from vmfuzz.arch.fields import FIELDS
+from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.model.check import Check
 from vmfuzz.model.operands import operand_width
 from vmfuzz.model.partial import Partial
@@ -22,6 +22,10 @@ _HIGH_HALF: Final = ALL - 0xFFFFFFFF
 #: IA32_VMX_BASIC, and the most that it may give as the size of a VMCS region.
 _BASIC: Final = 0x480
 _PAGE: Final = 4096
+#: Bits of an encoding that are 0 in every one (SDM Vol. 3C, "Field Encoding in VMCS").
+_RESERVED: Final = 0xFFFF9000
+#: The smallest encoding outside of the 16-bit control fields; smaller numbers may be anything.
+SMALLEST_ENCODING: Final = 0x800
 #: MSRs whose low half is what must be 1, and whose high half is what may be 1.
 _CONTROLS: Final = frozenset({0x481, 0x482, 0x483, 0x484, 0x48B, 0x48D, 0x48E, 0x48F, 0x490})
 
@@ -51,6 +55,11 @@ class Definition:
     field: str
     encoding: int
     line: int
+
+    @property
+    def right(self) -> bool:
+        """Whether this is the encoding of the field that is meant."""
+        return FIELDS[self.field].encoding == self.encoding
 
 
 @dataclass(frozen=True)
@@ -187,9 +196,11 @@ def half(encoding: int) -> int:
     return _HIGH_HALF if encoding & 1 else ALL
 
 
-def field_reading_names(dump: Dump) -> list[str]:
-    """The VMCS fields given, in order of encoding."""
-    return [name for name in FIELDS if name in dump.readings]
+def may_be_meant(field: str, number: int) -> bool:
+    """Whether the number can have been meant as the field's encoding: small ones are values, except where the field's own encoding is small."""
+    if number < SMALLEST_ENCODING <= FIELDS[field].encoding:
+        return False
+    return number & ~1 in BY_ENCODING or not number & _RESERVED
 
 
 def display_path(path: Path | str) -> str:

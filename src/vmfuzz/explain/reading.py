@@ -7,22 +7,23 @@ from functools import lru_cache
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
-from vmfuzz.errors import UsageError, VmfuzzError
-from vmfuzz.explain import amd, definitions, kvm, nested, programs, qemu, reported, sregs
-from vmfuzz.explain.blank_pairs import respelled
-from vmfuzz.explain.column_tables import read_columns
-from vmfuzz.explain.control_labels import completed
-from vmfuzz.explain.decimal_lists import read_decimal
+from vmfuzz.errors import VmfuzzError
 from vmfuzz.explain.dump import Dump
-from vmfuzz.explain.json_inside import spread
-from vmfuzz.explain.json_text import as_lines, parsed
-from vmfuzz.explain.monitors import read_monitors
-from vmfuzz.explain.numbers import bare_is_hex
-from vmfuzz.explain.plain import PlainReader
-from vmfuzz.explain.plain_lines import is_code, may_be_a_value
-from vmfuzz.explain.text import Ends, Line, begins_within, garbled, lines_of, mend
-from vmfuzz.explain.write_forms import written
-from vmfuzz.explain.xen_tables import read_tables
+from vmfuzz.explain.formats import amd, definitions, kvm, qemu, sregs
+from vmfuzz.explain.formats.blank_pairs import respelled
+from vmfuzz.explain.formats.column_tables import read_columns
+from vmfuzz.explain.formats.control_labels import completed
+from vmfuzz.explain.formats.decimal_lists import read_decimal
+from vmfuzz.explain.formats.json_inside import spread
+from vmfuzz.explain.formats.json_text import as_lines, parsed
+from vmfuzz.explain.formats.monitors import read_monitors
+from vmfuzz.explain.formats.plain import PlainReader
+from vmfuzz.explain.formats.plain_lines import is_code, may_be_a_value
+from vmfuzz.explain.formats.write_forms import written
+from vmfuzz.explain.formats.xen_tables import read_tables
+from vmfuzz.explain.outcomes import nested, programs, reported
+from vmfuzz.explain.text.lines import Ends, Line, begins_within, garbled, lines_of, mend
+from vmfuzz.explain.text.numbers import bare_is_hex
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
 
 #: Lines of a crash report of the guest or of the host that stand beside a dump: registers in no form that says which field.
@@ -42,31 +43,6 @@ _HIDDEN_WORDS: Final = ("State", "actual=", "EAX=")
 _MANY_NUMBERS: Final = re.compile(r"[0-9a-fA-F]{4}")
 _NAME_AND_NUMBER: Final = re.compile(r"[A-Za-z][\w .]*[:=] *(?:0x)?[0-9a-fA-F]+\W*$")
 _KVM_SILENT: Final = "dump_invalid_vmcs"
-
-
-def decode(data: bytes, name: str) -> str:
-    """Bytes as text; whatever is not UTF-8 is kept as replacement characters. Raises UsageError, naming `name`, for what is no text at all."""
-    if not data.strip():
-        raise UsageError(f"{name} is empty: expected a VMCS dump, a log, or vmfuzz's JSON")
-    if data[:2] not in (b"\xff\xfe", b"\xfe\xff") and _is_binary(data):
-        raise UsageError(
-            f"{name} is binary data: expected text. (The VMCS region in memory has a layout that Intel does not publish; read the fields with VMREAD, "
-            "`vmfuzz dump-code` prints a function for that.)"
-        )
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", "replace")
-    if len(data) > 8 and data[1::2][:2048].count(0) * 10 >= len(data[1::2][:2048]) * 9:
-        return data.decode("utf-16-le", "replace")  # what PowerShell's redirection writes, the mark lost
-    return data.decode("utf-8", "replace")
-
-
-def _is_binary(data: bytes) -> bool:
-    """Whether most of the beginning is neither text nor what UTF-16 without a mark looks like."""
-    head = data[:4096]
-    if head[1::2].count(0) * 10 >= len(head[1::2]) * 9 or head[::2].count(0) * 10 >= len(head[::2]) * 9:
-        return not any(32 <= byte < 127 for byte in head)
-    odd = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
-    return odd * 10 > len(head)
 
 
 def read_text(text: str, name: str = "input") -> list[Dump]:

@@ -1,0 +1,240 @@
+"""What each rule of the reader of `vmfuzz check` is good for: one rule at a time is switched off, and every text is read again.
+
+    python benchmarks/ablate.py [--damages 20] [--only NAME...] [--state ablate.json]
+
+A rule is a pattern, a row of a table of patterns, or a function that decides (it then always says no), rewrites (it then leaves what it was given)
+or takes back (it then does nothing) in a module of the reading side. For each rule stand the numbers of texts of which something else is read:
+
+    real       the real dumps beside the repository
+    program    the samples and bodies: outputs of named programs
+    decorated  these within what loggers, editors and mail put around lines (tests/explain/test_decoration.py)
+    written    the other texts of tests/texts, most of which were written for a rule
+    damaged    with --damages: how many damaged samples more have a confidently wrong field or an exception (benchmarks/damaged_dumps.py)
+
+The rule of the house: a rule stays if a real text, the output of a named program, a decoration or the damages need it. The state file keeps what is
+done; a run goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "explain"), str(HERE.parent / "tests")]
+
+import corpus_of_texts  # noqa: E402
+import damaged_dumps  # noqa: E402
+
+import vmfuzz.explain  # noqa: E402
+
+#: Modules of the answering side, and of what a text is not read with.
+_ANSWERING: Final = frozenset(
+    "advice answer as_json atoms control_mistakes dump_code either_way english exchanged infer judge layout mistakes opening render repair "
+    "segment_mistakes shifts suspects teach value_mistakes verify answer judgement causes repair".split()
+)
+_NEVER: Final = re.compile("(?!)")
+_PROGRAMS: Final = ("samples", "bodies")
+#: Samples that are decorated in every way: a dump in a form of its own, and one of names and values.
+_DECORATED: Final = ("kvm", "printk")
+_SEED: Final = 7
+
+Undo = list[tuple[Any, str, Any]]
+Rule = tuple[str, Callable[[], Undo]]
+
+
+def _modules() -> dict[str, types.ModuleType]:
+    names = [found.name for found in pkgutil.walk_packages(vmfuzz.explain.__path__, "vmfuzz.explain.") if not found.ispkg]
+    return {name.removeprefix("vmfuzz.explain."): importlib.import_module(name) for name in names}
+
+
+MODULES: Final = _modules()
+
+
+def reading_modules() -> list[str]:
+    """The modules whose rules are looked at."""
+    return sorted(name for name in MODULES if not _ANSWERING.intersection(name.split(".")))
+
+
+def forget() -> None:
+    """Empty all caches."""
+    for module in MODULES.values():
+        for value in vars(module).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+
+
+def _replaced(old: object, new: object) -> Undo:
+    """Put another object in the place of one, under every name that a module has for it."""
+    undo: Undo = []
+    for module in MODULES.values():
+        for name, value in list(vars(module).items()):
+            if value is old:
+                undo.append((module, name, old))
+                setattr(module, name, new)
+    return undo
+
+
+def rules() -> Iterator[Rule]:
+    """All rules, by module."""
+    for name in reading_modules():
+        module = MODULES[name]
+        for key, value in list(vars(module).items()):
+            if isinstance(value, re.Pattern):
+                yield f"{name}.{key}", lambda value=value: _replaced(value, _NEVER)
+            elif isinstance(value, tuple) and value and _has_patterns(value[0]):
+                for index in range(len(value)):
+                    less = (*value[:index], _without(value[index]), *value[index + 1 :])
+                    yield f"{name}.{key}[{index}] {_shown(value[index])}", lambda value=value, less=less: _replaced(value, less)
+            elif _is_own_function(value, module):
+                other = _switched_off(inspect.unwrap(value))
+                if other is not None:
+                    yield f"{name}.{key}()", lambda value=value, other=other: _replaced(value, other)
+            elif inspect.isclass(value) and value.__module__ == module.__name__:
+                yield from _methods(name, value)
+
+
+def _is_own_function(value: object, module: types.ModuleType) -> bool:
+    return callable(value) and inspect.isfunction(inspect.unwrap(value)) and getattr(value, "__module__", "") == module.__name__
+
+
+def _methods(name: str, owner: type) -> Iterator[Rule]:
+    for key, value in list(vars(owner).items()):
+        if inspect.isfunction(value) and not key.startswith("__"):
+            other = _switched_off(value)
+            if other is not None:
+                yield f"{name}.{owner.__name__}.{key}()", lambda key=key, value=value, other=other: _set_method(owner, key, value, other)
+
+
+def _set_method(owner: type, key: str, old: object, new: object) -> Undo:
+    setattr(owner, key, new)
+    return [(owner, key, old)]
+
+
+def _switched_off(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """The function that decides nothing, or leaves what it is given; None where that would be no reader any more."""
+    returns = str(function.__annotations__.get("return", ""))
+    parameters = [name for name in inspect.signature(function).parameters if name != "self"]
+    takes = str(function.__annotations__.get(parameters[0], "")) if parameters else ""
+    if returns == "bool":
+        return lambda *_, **__: False
+    if returns == "None":
+        return lambda *_, **__: None
+    if returns.endswith("| None"):
+        return lambda *_, **__: None
+    if returns == takes or (returns.startswith("list[") and takes.endswith(returns.removeprefix("list"))):
+        at = 1 if "self" in inspect.signature(function).parameters else 0
+        return lambda *given, **_: list(given[at]) if returns.startswith("list[") else given[at]
+    empty = {"str": "", "frozenset": frozenset(), "set": set(), "tuple[str, ...]": (), "list": []}
+    for beginning, value in empty.items():
+        if returns.startswith(beginning):
+            return lambda *_, value=value, **__: value
+    return None
+
+
+def _has_patterns(row: object) -> bool:
+    return isinstance(row, re.Pattern) or (isinstance(row, tuple) and any(isinstance(part, re.Pattern) for part in row))
+
+
+def _without(row: Any) -> Any:
+    return _NEVER if isinstance(row, re.Pattern) else tuple(_NEVER if isinstance(part, re.Pattern) else part for part in row)
+
+
+def _shown(row: Any) -> str:
+    pattern = row if isinstance(row, re.Pattern) else next(part for part in row if isinstance(part, re.Pattern))
+    return str(pattern.pattern[:50])
+
+
+def result(text: str) -> object:
+    """What is read of a text, as far as the answer rests on it."""
+    try:
+        return [
+            (
+                sorted(
+                    (name, reading.value & reading.known, reading.known, bool(reading.assumed)) for name, reading in dump.readings.items()
+                ),
+                sorted(dump.msrs.items()),
+                [(one.field, one.encoding) for one in dump.definitions],
+                dump.reported and (dump.reported.exit_reason, dump.reported.error, dump.reported.qualification, type(dump.reported)),
+                dump.format,
+                bool(dump.foreign),
+                dump.hm_error,
+                dump.refused_msr,
+                len(dump.said),
+                dump.zeroed,
+                sorted((name, reading.value) for name, reading in dump.beside.items()),
+            )
+            for dump in MODULES["reading" if "reading" in MODULES else "read"].read_text(text)
+        ]
+    except Exception as error:  # a reader without one of its rules may fail in any way
+        return repr(type(error))
+
+
+def texts() -> dict[str, list[str]]:
+    """The texts of each kind."""
+    from test_decoration import DECORATIONS
+
+    found: dict[str, list[str]] = {"real": [], "program": [], "decorated": [], "written": []}
+    for path in corpus_of_texts.files():
+        folder = path.parent.name
+        kind = "real" if folder == "real" else "program" if folder in _PROGRAMS else "written"
+        found[kind] += corpus_of_texts.bodies([path])
+        if folder == "samples" and path.stem in _DECORATED:
+            found["decorated"] += [decorate(text) for text in corpus_of_texts.bodies([path]) for decorate in DECORATIONS.values()]
+    return found
+
+
+def damages(count: int) -> Callable[[], int]:
+    """How many of the same damaged texts have a confidently wrong field or give an exception."""
+    samples = [damaged_dumps.Sample(path, _SEED, {}) for path in damaged_dumps.samples()]
+    cases = [(sample, *sample.case(number)) for sample in samples for number in range(count)]
+    bad = (damaged_dumps.ERROR, "exception")
+    return lambda: sum(any(reason in bad for reason, _ in sample.read(text, kind, judged=False)) for sample, kind, text in cases)
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--damages", type=int, default=0, metavar="N", help="read N damages of each sample too")
+    parser.add_argument("--only", nargs="*", default=[], help="rules whose name begins so")
+    parser.add_argument("--state", type=Path, default=Path("ablate.json"))
+    arguments = parser.parse_args()
+    done: dict[str, dict[str, int]] = json.loads(arguments.state.read_text(encoding="utf-8")) if arguments.state.exists() else {}
+    corpus = texts()
+    count_wrong = damages(arguments.damages) if arguments.damages else None
+    forget()
+    before = {kind: [result(text) for text in found] for kind, found in corpus.items()}
+    wrong_before = count_wrong() if count_wrong else 0
+    print(f"{'rule':70}" + "".join(f"{kind:>10}" for kind in (*corpus, "damaged")))
+    for name, switch_off in rules():
+        if arguments.only and not name.startswith(tuple(arguments.only)):
+            continue
+        if name not in done:
+            forget()
+            undo = switch_off()
+            try:
+                done[name] = {
+                    kind: sum(result(text) != old for text, old in zip(found, before[kind], strict=True)) for kind, found in corpus.items()
+                }
+                if count_wrong:
+                    done[name]["damaged"] = count_wrong() - wrong_before
+            finally:
+                for owner, key, value in undo:
+                    setattr(owner, key, value)
+                forget()
+            arguments.state.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+        print(f"{name[:69]:70}" + "".join(f"{done[name].get(kind, ''):>10}" for kind in (*corpus, "damaged")), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

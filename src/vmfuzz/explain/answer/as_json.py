@@ -1,0 +1,97 @@
+"""The answer as JSON data, for programs: schema "vmfuzz-check-1"."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Final
+
+from vmfuzz.arch.capabilities import CAPABILITY_MSRS
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.explain.answer import advice
+from vmfuzz.explain.answer.answer import Answer, fact_source
+from vmfuzz.explain.answer.open_controls import faults
+from vmfuzz.explain.dump import ALL
+from vmfuzz.explain.judgement.judge import Finding, Verdict
+from vmfuzz.explain.repair.search import Repair
+
+SCHEMA: Final = "vmfuzz-check-1"
+
+
+def to_json(answer: Answer) -> dict[str, Any]:
+    """Everything that the text answer says, and all of the lists it shortens."""
+    dump = answer.dump
+    reported = None
+    if dump.reported is not None:
+        reported = {**asdict(dump.reported), "entered": dump.reported.entered, "means": advice.headline(dump.reported)}
+    return {
+        "schema": SCHEMA,
+        "input": dump.name,
+        "format": dump.format,
+        "exit_code": answer.exit_code,
+        "entered": answer.entered,
+        "reported": reported,
+        "causes": [asdict(mistake) for mistake in answer.causes],
+        "violated": [_finding(answer, finding) for finding in answer.violated],
+        "contradicted": [_finding(answer, finding) for finding in answer.contradicted],
+        "other_mistakes": [asdict(mistake) for mistake in answer.remarks],
+        "repairs": [_repair(repair) for repair in answer.repairs],
+        "undecided": [
+            {
+                "check": finding.check.id,
+                "fields": sorted(finding.missing),
+                "processor": sorted({fact_source(fact) for fact in finding.facts}),
+                "ambiguity": finding.check.ambiguity if finding.verdict is Verdict.DEPENDS else None,
+            }
+            for finding in answer.undecided
+        ],
+        "fields": {
+            name: {
+                "value": hex(dump.readings[name].value),
+                "known": None if dump.readings[name].known == ALL else hex(dump.readings[name].known),
+                "label": dump.readings[name].label,
+                "line": dump.readings[name].line,
+                "assumed": dump.readings[name].assumed or None,
+            }
+            for name in [*(name for name in FIELDS if name in dump.readings), *(name for name in dump.readings if name not in FIELDS)]
+        },
+        "beside": {name: hex(reading.value) for name, reading in dump.beside.items()},
+        "capability_msrs": {CAPABILITY_MSRS[number]: hex(value) for number, value in sorted(dump.msrs.items())},
+        "notes": answer.knowledge.notes,
+        "nested": dump.nested or None,
+        "foreign": dump.foreign or None,
+        "warnings": dump.warnings,
+        "labels_without_field": [{"label": label, "line": line} for label, line in dump.unread],
+    }
+
+
+def _finding(answer: Answer, finding: Finding) -> dict[str, Any]:
+    check = finding.check
+    values = answer.state.values
+    return {
+        "check": check.id,
+        "verdict": finding.verdict.name.lower(),
+        "explains_report": finding.explains,
+        "text": check.text,
+        "section": {"title": check.section.title, "number": check.section.number},
+        "wrong": faults(finding, values, answer.knowledge),
+        "fields": {
+            name: {"encoding": f"{FIELDS[name].encoding:04X}H" if name in FIELDS else None, "value": hex(values[name].value)}
+            for name in sorted(check.must.reads)
+            if name in values
+        },
+        "outcomes": [str(outcome) for outcome in check.fails.outcomes],
+    }
+
+
+def _repair(repair: Repair) -> list[dict[str, Any]]:
+    """The changes; "to" stands in words for a value that only the program knows."""
+    return [
+        {
+            "field": change.field,
+            "encoding": f"{FIELDS[change.field].encoding:04X}H",
+            "old": None if change.old is None else hex(change.old),
+            "new": hex(change.new) if not change.own else None,
+            **({"to": change.own} if change.own else {}),
+        }
+        for change in repair.changes
+    ]

@@ -1,0 +1,265 @@
+"""The first lines of the answer: what happened, why, and what to change."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.arch.registers import AR
+from vmfuzz.explain.answer import advice
+from vmfuzz.explain.answer.answer import Answer, fact_source
+from vmfuzz.explain.answer.english import condition_words
+from vmfuzz.explain.answer.layout import counted, evaluator, faults_of, wrapped
+from vmfuzz.explain.answer.suspects import suspicions
+from vmfuzz.explain.answer.teach import premises
+from vmfuzz.explain.judgement.judge import Finding, Verdict
+from vmfuzz.explain.names.spoken import shown, spoken
+from vmfuzz.explain.outcomes.reported import KVM_EXIT
+from vmfuzz.explain.outcomes.virtualbox import hm_error
+from vmfuzz.explain.repair.search import Repair
+from vmfuzz.model.partial import Evaluator
+from vmfuzz.model.wording import bit_name
+
+_RIGHTS: Final = "_access_rights"
+_RFLAGS: Final = "guest_rflags"
+
+
+def opening(answer: Answer, verified: str) -> str:
+    """The outcome, the cause and the smallest change."""
+    lines = [wrapped(_verdict(answer))]
+    if answer.dump.reported is not None and not answer.entered:
+        proved = advice.proves(answer.dump.reported)
+        lines += [wrapped(proved)] if proved else []
+    if answer.dump.reported is not None and answer.dump.reported.remark:
+        lines.append(wrapped(f"({answer.dump.reported.remark})"))
+    if answer.dump.hm_error is not None and not hm_error(answer.dump.hm_error):
+        lines.append(
+            wrapped(f"HM error {answer.dump.hm_error} is not in the table of VirtualBox 6 and 7; look it up in your version's source.")
+        )
+    lines += _cause(answer)
+    lines += _change(answer, verified)
+    return "\n".join(lines)
+
+
+def _verdict(answer: Answer) -> str:
+    reported = answer.dump.reported
+    if answer.dump.foreign:
+        return f"{answer.dump.foreign}."
+    if answer.dump.empty:
+        return "Nothing that vmfuzz can read: no VMCS field, no capability MSR, no outcome of a VM entry."
+    if reported is not None:
+        return advice.verdict(reported)
+    failed = answer.dump.beside.get(KVM_EXIT)
+    certain = [finding for finding in answer.violated if finding.verdict is Verdict.VIOLATED]
+    if certain:
+        outcomes = sorted({advice.spoken_outcome(outcome) for finding in _first_stage(certain) for outcome in finding.check.fails.outcomes})
+        if failed is not None:
+            return f"The VM entry failed ({failed.label}). The values shown end in {' or '.join(outcomes)}."
+        return f"This VM entry will fail: {' or '.join(outcomes)}."
+    if failed is not None:
+        return f"The VM entry failed ({failed.label}). The text does not give the number that tells how (hardware_entry_failure_reason)."
+    if answer.violated:
+        return f"This VM entry will fail on most processors: {advice.spoken_outcome(answer.violated[0].check.fails.outcomes[0])}."
+    if answer.causes:
+        return "The text has a mistake that can make the VM entry fail."
+    if not answer.dump.readings:
+        definitions = answer.dump.definitions
+        if definitions and all(FIELDS[item.field].encoding == item.encoding for item in definitions):
+            all_of_them = f"All {len(definitions)} encodings in this list are" if len(definitions) > 1 else "The encoding in this text is"
+            return f"{all_of_them} right; the mistake is not there. Show the values that you write."
+        return "No VMCS field with a value was found, so there is nothing to judge." + (
+            " See the warnings." if answer.dump.warnings else ""
+        )
+    none = f"No check is violated by the {counted(len(answer.dump.readings), 'field')} in this text."
+    if answer.dump.format.endswith("VMCS dump") and "exit_reason" not in answer.dump.readings:
+        return f"{none} The dump is not whole: its end, with the controls and the exit reason, is missing. Give all of it."
+    if answer.dump.format.endswith("VMCS dump"):
+        return none
+    return f"{none} The text cannot show whether these values reached the VMCS; read them back with VMREAD."
+
+
+def _first_stage(findings: list[Finding]) -> list[Finding]:
+    first = min(finding.check.fails.stage for finding in findings)
+    return [finding for finding in findings if finding.check.fails.stage is first]
+
+
+def _cause(answer: Answer) -> list[str]:
+    lines = [""] if answer.causes or answer.violated else []
+    open_cause = _open_cause(answer) if advice.of_checks(answer.dump.reported) else []
+    for index, mistake in enumerate(answer.causes[:3]):
+        where = f" (line {mistake.line})" if mistake.line else ""
+        lines.append(wrapped(f"{'Cause' if not index else 'Also'}: {mistake.what}{where}", 2, 0))
+        lines.append(wrapped(mistake.follows, 2))
+        lines.append(wrapped(f"Change: {mistake.change}.", 10, 2))
+    if not answer.causes and answer.violated:
+        explaining = explaining_of(answer)
+        lines += [] if explaining else open_cause
+        groups = _grouped(explaining or answer.violated)
+        other = "A later check fails too" if advice.of_checks(answer.dump.reported) else "A check fails too"
+        for group in groups[:3]:
+            head = "Cause" if explaining else other
+            lines.append(wrapped(f"{head}: {'; '.join(_group_faults(answer, group))}.", 2, 0))
+        more = len(explaining or answer.violated) - sum(map(len, groups[:3]))
+        if more > 0:
+            lines.append(f"  and {more} more, below.")
+    elif not answer.causes and not answer.violated and answer.dump.readings and open_cause:
+        lines += ["", *open_cause]
+    return lines
+
+
+def explaining_of(answer: Answer) -> list[Finding]:
+    """The violated checks that explain what is reported; any does where the text has a failure without its number."""
+    reported = answer.dump.reported
+    return [finding for finding in answer.violated if finding.explains or (reported is not None and reported.error == 0)]
+
+
+def _grouped(findings: list[Finding]) -> list[list[Finding]]:
+    """The findings, those that are about the same fields together."""
+    groups: dict[frozenset[str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.check.must.reads, []).append(finding)
+    return list(groups.values())
+
+
+def _group_faults(answer: Answer, group: list[Finding]) -> list[str]:
+    """What is wrong with one field, and why it has to be otherwise."""
+    if together := _usable_segment(answer, group):
+        return [together]
+    faults = []
+    for finding in group:
+        own, reason = "; ".join(faults_of(answer, finding)), _because(answer, finding)
+        faults.append(f"{reason.removeprefix(', ')}, {own}" if reason and own.startswith("either ") else own + reason)
+    lines = _without_repetition(list(dict.fromkeys(faults)))
+    return [f"B{lines[0][1:]}" if lines[0].startswith("because ") else lines[0], *lines[1:]]
+
+
+def _usable_segment(answer: Answer, group: list[Finding]) -> str:
+    """The faults of a segment register that only a usable one has: what decides is that bit 16 is 0; "" where that is not what it is about."""
+    fields = {name for finding in group for name in finding.check.must.reads}
+    name = next(iter(fields))
+    rights = answer.state.values.get(name)
+    if (
+        len(fields) != 1
+        or not name.endswith(_RIGHTS)
+        or rights is None
+        or not rights.known >> AR.UNUSABLE & 1
+        or rights.value >> AR.UNUSABLE & 1
+    ):
+        return ""
+    if any(
+        finding.check.must.op != "bit" or (finding.twin is not None and finding.twin.field != _RFLAGS) or not _needs_usable(finding, name)
+        for finding in group
+    ):
+        return ""
+    bits = sorted({finding.check.must.args[1] for finding in group})
+    labels = [f"{bit} ({label})" if (label := bit_name(name, bit)) else str(bit) for bit in bits]
+    listed = " and ".join(filter(None, (", ".join(labels[:-1]), labels[-1])))
+    several = len(bits) > 1
+    return (
+        f"{spoken(name.removesuffix(_RIGHTS))} is usable (bit 16 of its access rights, {shown(name, rights.value)}, is 0), so bit{'s' * several} "
+        f"{listed} must be 1; {'they are' if several else 'it is'} 0"
+    )
+
+
+def _needs_usable(finding: Finding, name: str) -> bool:
+    """Whether the check is made only for a usable segment."""
+    when = finding.check.when
+    return any(
+        part.op == "not" and part.args[0].op == "bit" and part.reads == {name} and part.args[0].args[1] == AR.UNUSABLE
+        for part in (when.args if when.op == "all" else (when,))
+    )
+
+
+def _without_repetition(faults: list[str]) -> list[str]:
+    """Faults of one field; its name, where all begin with it, is said once."""
+    start = re.match(r".*?(?= bits? )", faults[0])
+    name = start[0] if start else ""
+    if not name or not all(fault.startswith(f"{name} bit") for fault in faults):
+        return faults
+    return [faults[0], *(fault[len(name) + 1 :] for fault in faults[1:])]
+
+
+def _open_cause(answer: Answer) -> list[str]:
+    """That the text does not show what the reported outcome comes from, and which fields would."""
+    names = [name for name, _ in answer.missing_fields() if name in FIELDS][:4]
+    fields = ", ".join(f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in names)
+    missing = f"; these fields are needed first: {fields}" if fields else "; what decides is not in it"
+    if not answer.undecided and not answer.violated:
+        missing = (
+            ", and no check that could give this result is left open. So the VMCS held other values at the entry (the dump is later, or of another "
+            "VMCS), or what refused it was not the processor but a hypervisor below (nested virtualization)"
+        )
+    shown_ones = "No value shown violates a check that ends in the reported outcome" if answer.violated else "No value shown is wrong"
+    if missing.startswith("; what decides") and answer.two_readings():
+        missing = " in every reading of the manual"
+    lines = [wrapped(f"Cause: cannot be told from this text. {shown_ones}{missing}.", 2, 0)]
+    certain = Evaluator(answer.state.values.get, answer.knowledge.lookup(answer.knowledge.widths[0], typical=False).get)
+    sources = {fact: fact_source(fact) for finding in answer.undecided for fact in finding.facts}
+    return lines + [wrapped(f"Suspect: {text}.", 2, 0) for text in suspicions(answer.undecided, evaluator(answer), certain, sources)]
+
+
+def _because(answer: Answer, finding: Finding) -> str:
+    """The part of the premise that lies in other fields than the fault, where that is what a person would look at."""
+    own = finding.check.must.reads
+    when = finding.check.when
+    known = evaluator(answer)
+    parts = [
+        part
+        for part in (when.args if when.op == "all" else (when,))
+        if known.judge(part).truth is True
+        and (
+            (part.op in ("bit", "one_of", "eq") and not part.reads & own)
+            or (part.op == "bit" and part is not finding.check.must)
+            or ((part.args[0].op if part.op == "not" else part.op) == "bit" and all(name.endswith("_controls") for name in part.reads))
+        )
+    ]
+    words = [text for part in parts for text in premises(part) if "activate" not in text]
+    # of several things of which one is enough, those that hold are the reason
+    words += [
+        condition_words(way)
+        for part in (when.args if when.op == "all" else (when,))
+        if part.op == "any" and not part.reads & own
+        for way in part.args
+        if known.judge(way).truth is True
+    ]
+    return f", because {' and '.join(words)}" if words else ""
+
+
+def _change(answer: Answer, verified: str) -> list[str]:
+    lines = []
+    for index, repair in enumerate(answer.repairs):
+        if index and answer.causes:
+            break
+        mends = "And besides: " if repair.partial else "Smallest change: " if explaining_of(answer) else "To mend that: "
+        head = mends if not index else "  or: "
+        lines.append(wrapped(head + "; ".join(_change_words(repair)) + ".", 4, 0))
+    if (answer.repairs and not answer.repairs[0].partial) or answer.encodings_are_the_cause:
+        lines.append(wrapped("With this change every check that can be judged from this text passes (calculated, not run).", 2))
+    if verified:
+        lines.append(wrapped(verified, 2))
+    return lines
+
+
+def _change_words(repair: Repair) -> list[str]:
+    words = []
+    for change in repair.changes:
+        if change.own:
+            words.append(f"set {spoken(change.field)} ({FIELDS[change.field].encoding:04X}H) to {change.own}")
+            continue
+        before = "" if change.old is None else f" in place of {shown(change.field, change.old)}"
+        bits = ""
+        if change.old is not None:
+            differing = change.old ^ change.new
+            if differing.bit_count() <= 3:
+                named = [f"bit {bit}{_label(change.field, bit)} = {change.new >> bit & 1}" for bit in range(64) if differing >> bit & 1]
+                bits = f" ({', '.join(named)})"
+        words.append(
+            f"set {spoken(change.field)} ({FIELDS[change.field].encoding:04X}H) to {shown(change.field, change.new)}{before}{bits}"
+        )
+    return words
+
+
+def _label(field: str, bit: int) -> str:
+    name = bit_name(field, bit)
+    return f" {name}" if name else ""

@@ -1,0 +1,145 @@
+"""Where no check can be called violated: what looks wrong all the same, and what the text would have to show to make it certain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from vmfuzz.arch.controls import Secondary
+from vmfuzz.arch.registers import AR, EFER
+from vmfuzz.explain.answer.english import activates, condition_words
+from vmfuzz.explain.answer.teach import fault_lines, premises
+from vmfuzz.explain.judgement.judge import Finding, Verdict
+from vmfuzz.explain.names.spoken import spoken
+from vmfuzz.model.expr import Cond, operand
+from vmfuzz.model.partial import Evaluator
+from vmfuzz.model.wording import bit_name
+
+#: What may be missing from a text that makes a fault with these only a suspicion.
+_MAY_BE_MISSING: Final = frozenset({"vm_entry_controls", "guest_rflags", "guest_ia32_debugctl"})
+_ENTRY: Final = "vm_entry_controls"
+_SECONDARY: Final = "secondary_processor_based_controls"
+_RIGHTS: Final = "_access_rights"
+_MOST: Final = 3
+_ALL: Final = (1 << 64) - 1
+_CONTROLS: Final = frozenset({_SECONDARY, "primary_processor_based_controls"})
+#: Bits that every processor allows that runs a 64-bit kernel. Host CR4 is what a kernel runs with, so that all of its bits are.
+_USUAL_BITS: Final[dict[str, int]] = {
+    **dict.fromkeys(("guest_ia32_efer", "host_ia32_efer"), 1 << EFER.SCE | 1 << EFER.LME | 1 << EFER.LMA | 1 << EFER.NXE),
+    "host_cr4": _ALL,
+}
+
+
+def suspicions(undecided: Iterable[Finding], usual: Evaluator, certain: Evaluator, source: dict[str, str]) -> list[str]:
+    """Sentences, at most three: faults whose premise the text or the manual leaves open, and bits that the processor may or may not allow.
+
+    `usual` knows the usual processor's capabilities, `certain` only those that are certain; `source`: capability fact -> the MSR that holds it.
+    """
+    found: dict[str, list[str]] = {}  # what a fault rests on -> the faults
+    weak: dict[str, list[str]] = {}  # what is said only where nothing else is suspect
+    for finding in undecided:
+        check = finding.check
+        into = found
+        if finding.verdict is Verdict.DEPENDS and not finding.missing and check.ambiguity:
+            faults, unless = (
+                fault_lines(check.must, usual),
+                f"; whether that is checked, the SDM leaves open (vmfuzz ambiguities: {check.ambiguity})",
+            )
+        elif not finding.missing and finding.facts:
+            faults, unless = _open_bits(check.must, certain, source), ""
+            into = weak
+        elif allowed := _only_unrestricted(finding, usual):
+            faults, unless = allowed, ""
+        else:
+            faults, unless = _without_premise(finding, usual)
+        for fault in faults:
+            if not any(fault in others for others in into.values()):
+                into.setdefault(unless or fault, []).append(fault)
+    return [f"{'; '.join(faults)}{unless if unless not in faults else ''}" for unless, faults in (found or weak).items()][:_MOST]
+
+
+def _only_unrestricted(finding: Finding, usual: Evaluator) -> list[str]:
+    """A value that only an unrestricted guest may have, where the text does not show whether it is one."""
+    check = finding.check
+    fields = finding.missing - _MAY_BE_MISSING
+    if check.must.op != "any" or not any(name.endswith("_controls") for name in fields) or not fields <= frozenset(check.must.reads):
+        return []
+    if usual.judge(check.when).truth is False:
+        return []
+    open_ways = [part for part in check.must.args if usual.judge(part).truth is None]
+    if len(open_ways) != 1 or open_ways[0].op != "all":
+        return []
+    pieces = open_ways[0].args
+    held = [piece for piece in pieces if usual.judge(piece).truth is True and not piece.reads <= _CONTROLS]
+    wanted = [piece for piece in pieces if usual.judge(piece).truth is not True and not activates(piece)]
+    if not held or len(wanted) != 1 or not _is_unrestricted(wanted[0]):
+        return []
+    return [f"{' and '.join(map(condition_words, held))}, which is allowed only if {condition_words(wanted[0])}; the text does not show it"]
+
+
+def _is_unrestricted(part: Cond) -> bool:
+    return part.op == "bit" and part.reads == {_SECONDARY} and part.args[1] == Secondary.UNRESTRICTED_GUEST
+
+
+def _without_premise(finding: Finding, usual: Evaluator) -> tuple[list[str], str]:
+    """The faults of a check of which the text leaves only the premise open, and that premise."""
+    check = finding.check
+    parts = check.when.args if check.when.op == "all" else (check.when,)
+    unknown = [part for part in parts if usual.judge(part).truth is None]
+    fields = frozenset(name for name in finding.missing if name not in _MAY_BE_MISSING)
+    if fields:
+        if not all(_is_usable(part) for part in unknown) or not fields <= frozenset(name for part in unknown for name in part.reads):
+            return [], ""
+    elif not check.id.startswith("guest.pdbg.") and not _loads(check.when):
+        return [], ""
+    premise = [text for part in unknown for text in ([_usable(part)] if _is_usable(part) else premises(part))]
+    if not premise or usual.judge(check.must).truth is not False:
+        return [], ""
+    return fault_lines(check.must, usual), f", if {' and '.join(premise)}, which the text does not show"
+
+
+def _is_usable(part: Cond) -> bool:
+    """Whether a premise is that a segment register is usable."""
+    bit = part.args[0] if part.op == "not" else part
+    return bit.op == "bit" and bit.args[1] == AR.UNUSABLE and bit.args[0].op == "operand" and bit.args[0].args[0].endswith(_RIGHTS)
+
+
+def _usable(part: Cond) -> str:
+    """The premise that a segment register is usable, or not, in words."""
+    (name,) = part.reads
+    register, one = spoken(name.removesuffix(_RIGHTS)), part.op != "not"
+    return f"{register} is {'un' * one}usable (bit 16 of its access rights is {int(one)})"
+
+
+def _loads(when: Cond) -> bool:
+    """Whether the premise has a VM-entry control in it by which a register is loaded: only then the register's field counts."""
+    return any(
+        part.op == "bit" and part.args[0].op == "operand" and part.args[0].args[0] == _ENTRY and _is_load(part.args[1])
+        for part in (when.args if when.op == "all" else (when,))
+    )
+
+
+def _is_load(bit: int) -> bool:
+    return (bit_name(_ENTRY, bit) or "").startswith('"load')
+
+
+def _open_bits(must: Cond, evaluator: Evaluator, source: dict[str, str]) -> list[str]:
+    """For (field AND fact) = 0 with a fact of which some bits are not known: the field's bits that hang on those."""
+    if must.op != "eq" or must.args[0].op != "and" or not must.args[0].caps:
+        return []
+    field, fact = sorted(must.args[0].args, key=lambda part: bool(part.caps))
+    names, facts = sorted(field.reads), sorted(fact.caps)
+    if field.op != "operand" or len(facts) != 1:
+        return []
+    bits = evaluator.value(field).value & ~evaluator.value(fact).known & ~_USUAL_BITS.get(names[0], 0) & _ALL
+    if names == ["guest_cr4"]:
+        bits &= ~evaluator.value(operand("host_cr4", 64)).value  # what the kernel runs with is allowed
+    numbers = [index for index in range(64) if bits >> index & 1]
+    if not numbers or len(numbers) > 8:
+        return []
+    labels = [f"{index} ({label})" if (label := bit_name(names[0], index)) else str(index) for index in numbers]
+    several = len(numbers) > 1
+    return [
+        f"{spoken(names[0])} bit{'s' * several} {', '.join(labels)} {'are' if several else 'is'} 1; whether the processor allows that, "
+        f"{source.get(facts[0], 'its capability MSRs')} says"
+    ]

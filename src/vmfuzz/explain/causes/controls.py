@@ -1,0 +1,190 @@
+"""Mistakes that show in the control words: halves of a capability MSR, bits of another word, words never made from the MSR."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from vmfuzz.arch.capabilities import CAPABILITY_MSRS
+from vmfuzz.arch.controls import CONTROL_WORDS, Entry
+from vmfuzz.explain.causes.mistakes import Mistake
+from vmfuzz.explain.dump import Dump, Reading
+from vmfuzz.explain.judgement.judge import exact
+
+#: Bits that are 1 in every such word, on every processor.
+_FIXED: Final[Mapping[str, int]] = {"pin": 0x16, "primary": 0x04006172, "exit": 0x00036DFB, "entry": 0x000011FB}
+#: Bits that a word of the VM-exit controls always has, and one of the VM-entry controls only in SMM.
+_EXIT_ONLY: Final = 1 << Entry.ENTRY_TO_SMM | 1 << Entry.DEACTIVATE_DUAL_MONITOR_TREATMENT
+#: So many words that are 0 tell more of the VMCS than of the words.
+_ZERO_WORDS: Final = 2
+
+
+def control_words(dump: Dump) -> list[Mistake]:
+    """Control words that are a half of a capability MSR, or have bits of another word."""
+    return [
+        *never_written(dump),
+        *_swapped_halves(dump),
+        *_high_halves(dump),
+        *_words_as_wanted(dump.readings),
+        *(_exit_word_in_entry_controls(dump.readings) or _swapped_words(dump.readings)),
+    ]
+
+
+def never_written(dump: Dump) -> list[Mistake]:
+    """A VMCS of which every control word that the text shows is 0."""
+    words = [word for key, word in CONTROL_WORDS.items() if key in _FIXED and exact(dump.readings, word.field) is not None]
+    if len(words) < _ZERO_WORDS or any(exact(dump.readings, word.field) for word in words):
+        return []
+    return [
+        Mistake(
+            f"{_listed([word.title for word in words])} are all 0, as in a VMCS that was never written.",
+            "Each of them has bits that must be 1 on every processor. VMWRITE and VMREAD act on the VMCS that is current: it was another one when the "
+            "fields were written, or VMCLEAR or a new VMPTRLD has taken this one away, or it lies in memory that was cleared.",
+            "execute VMCLEAR and VMPTRLD of this VMCS before the first VMWRITE, see that each VMWRITE leaves CF and ZF 0, and clear the memory no more",
+            True,
+            words[0].field,
+            dump.readings[words[0].field].line,
+        )
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _swapped_halves(dump: Dump) -> list[Mistake]:
+    found = []
+    for number, value in dump.msrs.items():
+        if number in (0x481, 0x482, 0x483, 0x484, 0x48D, 0x48E, 0x48F, 0x490) and (value & 0xFFFFFFFF) & ~(value >> 32):
+            swapped = (value >> 32) | (value & 0xFFFFFFFF) << 32
+            if not (swapped & 0xFFFFFFFF) & ~(swapped >> 32):
+                found.append(
+                    Mistake(
+                        f"{CAPABILITY_MSRS[number]} = {value:016X}H has its halves swapped.",
+                        "Bits 31:0 are the bits that must be 1, bits 63:32 those that may be 1; what must be 1 may be 1, here it is the reverse.",
+                        "put EDX into bits 63:32 and EAX into bits 31:0 when you read the MSR",
+                        True,
+                    )
+                )
+    return found
+
+
+def _high_halves(dump: Dump) -> list[Mistake]:
+    found = []
+    for key, word in CONTROL_WORDS.items():
+        value = exact(dump.readings, word.field)
+        if value is None or key not in _FIXED:
+            continue
+        for number in (word.msr, word.true_msr or word.msr):
+            msr = dump.msrs.get(number)
+            if msr is not None and value == msr >> 32 and value != msr & 0xFFFFFFFF:
+                found.append(
+                    Mistake(
+                        f"{word.title} = {value:08X}H is the high half of {CAPABILITY_MSRS[number]}, the bits that *may* be 1.",
+                        "So every control that the processor has is on, with all that each of them needs.",
+                        f"write (wanted | bits 31:0) & bits 63:32; with nothing wanted that is {msr & 0xFFFFFFFF:08X}H",
+                        True,
+                        word.field,
+                        dump.readings[word.field].line,
+                    )
+                )
+    return found
+
+
+def _words_as_wanted(readings: Mapping[str, Reading]) -> list[Mistake]:
+    """Words that have none of the bits that must be 1: one mistake, which all of them share."""
+    words = []
+    for key, fixed in _FIXED.items():
+        value = exact(readings, CONTROL_WORDS[key].field)
+        if value and not value & fixed:
+            words.append((CONTROL_WORDS[key], value, fixed))
+    if not words:
+        return []
+    several = len(words) > 1
+    values = _listed([f"{word.title} = {value:08X}H" for word, value, _ in words])
+    needed = _listed([f"{fixed:08X}H" for _, _, fixed in words])
+    mended = _listed([f"{value | fixed:08X}H" for _, value, fixed in words])
+    return [
+        Mistake(
+            f"{values} have none of the bits that must be 1 on every processor ({needed}).",
+            f"The value{'s were' if several else ' was'} written as wanted, without the allowed settings of the capability MSR{'s' * several}.",
+            f"write (wanted | MSR bits 31:0) & MSR bits 63:32, here at least {mended}",
+            True,
+            words[0][0].field,
+            readings[words[0][0].field].line,
+        )
+    ]
+
+
+def _swapped_words(readings: Mapping[str, Reading]) -> list[Mistake]:
+    entry, exits = exact(readings, "vm_entry_controls"), exact(readings, "vm_exit_controls")
+    found = []
+    if entry is not None and exits is not None and entry & 0x36DFB == 0x36DFB and exits & 0x36DFB != 0x36DFB:
+        found.append(
+            Mistake(
+                f"VM-entry controls ({entry:08X}H) look like VM-exit controls and VM-exit controls ({exits:08X}H) like VM-entry controls.",
+                "36DFBH are the bits that must be 1 in the VM-exit controls, 11FBH those of the VM-entry controls.",
+                "exchange the two (VM-exit controls are 400CH, VM-entry controls 4012H)",
+                True,
+                "vm_entry_controls",
+                readings["vm_entry_controls"].line,
+            )
+        )
+    names = {18: "save IA32_PAT", 19: "load IA32_PAT", 20: "save IA32_EFER", 21: "load IA32_EFER"}
+    alike = {"load IA32_PAT": 14, "load IA32_EFER": 15}
+    if not found and entry is not None:
+        for bit, name in names.items():
+            if entry >> bit & 1 and name in alike and not entry >> alike[name] & 1:
+                found.append(
+                    Mistake(
+                        f'bit {bit} of the VM-entry controls is 1; "{name}" is bit {bit} of the VM-exit controls, '
+                        f"but bit {alike[name]} of the VM-entry controls.",
+                        "The same control has another place in each of the two words.",
+                        f"set bit {alike[name]} in place of bit {bit} in the VM-entry controls, unless bit {bit} is what you mean",
+                        True,
+                        "vm_entry_controls",
+                        readings["vm_entry_controls"].line,
+                    )
+                )
+    if (
+        exits is not None
+        and exits >> 15 & 1
+        and not exits >> 21 & 1
+        and exact(readings, "host_ia32_efer")
+        and "pin_based_controls" in readings
+    ):
+        pin = exact(readings, "pin_based_controls") or 0
+        if not pin & 1:
+            found.append(
+                Mistake(
+                    'bit 15 of the VM-exit controls is 1 ("acknowledge interrupt on exit") while external-interrupt exiting is 0.',
+                    'Bit 15 is "load IA32_EFER" in the VM-entry controls; in the VM-exit controls that is bit 21.',
+                    "set bit 21 in place of bit 15 in the VM-exit controls, if loading IA32_EFER is what you mean",
+                    False,
+                    "vm_exit_controls",
+                    readings["vm_exit_controls"].line,
+                )
+            )
+    return found
+
+
+def _exit_word_in_entry_controls(readings: Mapping[str, Reading]) -> list[Mistake]:
+    """A word of the VM-exit controls in both fields, or in that of the VM-entry controls alone."""
+    entry, exits = exact(readings, "vm_entry_controls"), exact(readings, "vm_exit_controls")
+    if entry is None or entry & _FIXED["exit"] != _FIXED["exit"] or entry & _EXIT_ONLY != _EXIT_ONLY:
+        return []
+    if exits is not None and exits & _FIXED["exit"] != _FIXED["exit"]:
+        return []  # the two are exchanged
+    if entry != exits and not _FIXED["entry"] & ~entry:
+        return []  # it has all that a word of its own has: more likely the bits that may be 1
+    return [
+        Mistake(
+            f"VM-entry controls ({entry:08X}H) {'hold the value of' if entry == exits else 'look like a word of'} the VM-exit controls.",
+            "36DFBH are the bits that must be 1 in the VM-exit controls; in the VM-entry controls bits 10 and 11 are for SMM only.",
+            "write to the VM-entry controls (4012H) a word of their own, (wanted | bits 31:0) & bits 63:32 of IA32_VMX_ENTRY_CTLS (484H); "
+            "for a 64-bit guest 000013FFH, for instance, is allowed on every processor",
+            True,
+            "vm_entry_controls",
+            readings["vm_entry_controls"].line,
+        )
+    ]

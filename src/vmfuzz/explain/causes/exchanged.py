@@ -1,0 +1,139 @@
+"""Recognises two values that stand in each other's field: by exchanging them and judging again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Final
+
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.explain.causes.mistakes import Mistake
+from vmfuzz.explain.causes.segments import SEGMENTS
+from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.judgement.judge import Finding, Judged, Verdict, exact, judge
+from vmfuzz.explain.judgement.processor import Knowledge
+from vmfuzz.explain.names.spoken import shown, spoken
+from vmfuzz.explain.repair.search import Repair
+from vmfuzz.model.partial import Evaluator, Partial
+
+#: Fields that a program writes one after the other: only these are exchanged with each other. RSP is none: any value passes there.
+_PARTS: Final = ("selector", "base", "limit", "access_rights")
+_UNITS: Final = tuple(
+    tuple(name for name in names if name in FIELDS)
+    for area in ("guest", "host")
+    for names in (
+        *([f"{area}_{register}_{part}" for part in _PARTS] for register in (*SEGMENTS, "gdtr", "idtr")),
+        [f"{area}_{register}" for register in ("cr0", "cr3", "cr4", "rip", "rflags", "dr7", "ia32_efer")],
+    )
+)
+#: So many wrong bits in one value are not the slip of somebody who meant the field.
+_FAR: Final = 4
+#: Controls of which a text that does not show them leaves only "unrestricted guest" open, which most programs have not.
+_CONTROLS: Final = frozenset({"primary_processor_based_controls", "secondary_processor_based_controls"})
+#: More characters than this has an address with 0x; what only just does not fit is a number that was computed wrongly.
+_LONG: Final = 12
+_BAD: Final = (Verdict.VIOLATED, Verdict.LIKELY)
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A value of a field, the line that gives it; `fits` is False where it has more bits than the field."""
+
+    value: int
+    line: int
+    fits: bool = True
+
+
+def exchanged(dump: Dump, judged: Judged, knowledge: Knowledge, repairs: Iterable[Repair]) -> list[tuple[Mistake, frozenset[str]]]:
+    """The mistakes, each with its two fields; `repairs` tell how far a value is from one that passes."""
+    values = _values(dump)
+    far = {
+        change.field
+        for repair in repairs
+        for change in repair.changes
+        if change.old is not None and (change.old ^ change.new).bit_count() >= _FAR
+    }
+    found, taken = [], set[str]()
+    for unit in _UNITS:
+        for pair in combinations([name for name in unit if name in values], 2):
+            if not taken.intersection(pair) and _are_exchanged(pair, values, far, judged, knowledge):
+                taken.update(pair)
+                found.append((_mistake(pair, values), frozenset(pair)))
+    return found
+
+
+def _values(dump: Dump) -> dict[str, _Value]:
+    """The values that are known in all bits, and those that were not used because they do not fit their field."""
+    values = {}
+    for name, reading in dump.readings.items():
+        value = exact(dump.readings, name)
+        if value is not None:
+            values[name] = _Value(value, reading.line)
+    for name, misfit in _misfits(dump.warnings):
+        values.setdefault(name, misfit)
+    return values
+
+
+def _misfits(warnings: Iterable[str]) -> Iterator[tuple[str, _Value]]:
+    """What Dump warns of as "line 3: name = 0x12 does not fit field, which has ..."."""
+    for warning in warnings:
+        before, mark, after = warning.partition(" does not fit ")
+        line, _, number = before.removeprefix("line ").partition(":")[0], *before.rpartition(" = ")[1:]
+        name = after.partition(",")[0]
+        if mark and name in FIELDS and line.isdecimal() and number.startswith("0x") and len(number) > _LONG:
+            yield name, _Value(int(number, 16), int(line), False)
+
+
+def _are_exchanged(pair: tuple[str, str], values: Mapping[str, _Value], far: Iterable[str], judged: Judged, knowledge: Knowledge) -> bool:
+    """Whether one value cannot be meant for its field, and both pass in each other's."""
+    first, second = (values[name] for name in pair)
+    if first.value == second.value or 0 in (first.value, second.value) or not (first.fits or second.fits):
+        return False
+    if not _may_hold(pair[0], second.value) or not _may_hold(pair[1], first.value):
+        return False
+    before = _failing(pair, judged, knowledge)
+    misplaced = not (first.fits and second.fits) or any(
+        any(name in far and name in finding.check.must.reads and finding.verdict in _BAD for finding in before) for name in pair
+    )
+    if not misplaced and not all(any(name in finding.check.must.reads for finding in before) for name in pair):
+        return False
+    after = {**judged.values, pair[0]: Partial(second.value), pair[1]: Partial(first.value)}
+    return not _failing(pair, judge(None, knowledge, after), knowledge)
+
+
+def _may_hold(name: str, value: int) -> bool:
+    """Whether a value fits the field, and is not all ones, which is what a program has that knows no value; a limit may be all ones."""
+    full = (1 << FIELDS[name].width) - 1
+    return value <= full and (value != full or name.endswith("_limit"))
+
+
+def _failing(pair: tuple[str, str], judged: Judged, knowledge: Knowledge) -> list[Finding]:
+    """The checks of the two fields that fail, or would in a guest that is not unrestricted."""
+    usual = Evaluator(judged.values.get, knowledge.lookup(knowledge.widths[0], typical=True).get)
+    return [
+        finding
+        for finding in judged.findings
+        if not finding.check.must.reads.isdisjoint(pair)
+        and (finding.verdict in _BAD or (finding.verdict is Verdict.UNKNOWN and finding.missing <= _CONTROLS and _fails(finding, usual)))
+    ]
+
+
+def _fails(finding: Finding, usual: Evaluator) -> bool:
+    """Whether a check fails where the controls are as in most programs: no unrestricted guest."""
+    check = finding.check
+    return usual.judge(check.must).truth is False and all(usual.judge(part).truth is not False for part in (check.when, check.requires))
+
+
+def _mistake(pair: tuple[str, str], values: Mapping[str, _Value]) -> Mistake:
+    first, second = (values[name] for name in pair)
+    one, other = (spoken(name) for name in pair)
+    return Mistake(
+        f"{one} = {shown(pair[0], first.value)} and {other} = {shown(pair[1], second.value)} look exchanged.",
+        "Exchanged, both pass their checks; as they are, they do not.",
+        f"write {shown(pair[0], second.value)} to {one} ({FIELDS[pair[0]].encoding:04X}H) and {shown(pair[1], first.value)} to {other} "
+        f"({FIELDS[pair[1]].encoding:04X}H)",
+        True,
+        pair[0],
+        first.line,
+    )

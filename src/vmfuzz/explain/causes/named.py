@@ -1,0 +1,55 @@
+"""Causes that programs name themselves: Bochs the check that failed, Xen the entry of the MSR-load area that could not be loaded."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.explain.causes.mistakes import Mistake
+from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.names.spoken import spoken
+from vmfuzz.model.check import Check
+
+_SHOWN_CHECKS: Final = 3
+_SHOWN_FIELDS: Final = 4
+
+
+def _to_set(checks: tuple[Check, ...]) -> str:
+    """What to change for these checks: which fields, and to what."""
+    names = dict.fromkeys(name for check in checks for name in sorted(check.must.reads) if name in FIELDS)
+    fields = [f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in names]
+    if not fields:
+        return "make that so before the entry"
+    shown = ", ".join(fields[:_SHOWN_FIELDS]) + (f" and {len(fields) - _SHOWN_FIELDS} more" if len(fields) > _SHOWN_FIELDS else "")
+    return f"read {shown} with VMREAD right before the entry, and write what that asks for"
+
+
+def causes(dump: Dump, violated: frozenset[str]) -> list[Mistake]:
+    """The causes that programs name, apart from checks that the values show to be violated anyway (their ids are `violated`)."""
+    found = []
+    for number, text, checks in dump.said:
+        if not any(check.id in violated for check in checks):
+            several = f" or one of {len(checks) - _SHOWN_CHECKS} more" if len(checks) > _SHOWN_CHECKS else ""
+            rules = " Or: ".join(check.text for check in checks[:_SHOWN_CHECKS])
+            found.append(
+                Mistake(
+                    f'Bochs says "{text}".',
+                    f"It makes this check: {rules}{several}",
+                    f"{_to_set(checks[:_SHOWN_CHECKS])} (details: `vmfuzz checks {checks[0].id}`)",
+                    True,
+                    line=number,
+                )
+            )
+    if dump.refused_msr is not None:
+        line, number, value = dump.refused_msr
+        canonical = value >> 47 in (0, (1 << 17) - 1)
+        why = (
+            "VM entry loads an entry as WRMSR would, and WRMSR refuses this one: the MSR, or a bit of the value that this processor reserves."
+            if canonical
+            else "The value is not canonical (bits 63:47 differ): as an address, which MSRs of branch records and the like hold, WRMSR refuses it."
+        )
+        change = "leave the entry out, or store a value there that WRMSR takes" + (
+            "" if canonical else f", such as {value & (1 << 48) - 1 | (~((1 << 48) - 1) & (1 << 64) - 1 if value >> 47 & 1 else 0):016X}H"
+        )
+        found.append(Mistake(f"MSR {number:X}H with the value {value:016X}H could not be loaded.", why, change, True, line=line))
+    return found

@@ -1,0 +1,268 @@
+"""The tokens (`key = value`) of KVM's and Xen's VMCS dumps, each with the line, the register and the group that it stands in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from typing import Final
+
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.formats.kvm_tables import (
+    APART,
+    BESIDE,
+    CONTROL,
+    CR_PARTS,
+    GROUPS,
+    GUEST,
+    HEADINGS,
+    HOST,
+    HOST_SELECTORS,
+    OWN,
+    SECTIONS,
+    SEGMENT_KEYS,
+    SEGMENT_PARTS,
+    SHARED,
+)
+from vmfuzz.explain.text.lines import Line
+
+
+def _alternatives(keys: object) -> str:
+    ordered = sorted(keys, key=len, reverse=True)  # type: ignore[call-overload]
+    return "|".join(re.escape(key).replace(r"\ ", r"\s*") for key in ordered)
+
+
+_OWN_KEYS: Final = {re.sub(r"\s", "", key): (section, field) for section in SECTIONS for key, field in OWN[section].items()}
+_SHARED_KEYS: Final = {re.sub(r"\s", "", key): ending for key, ending in SHARED.items()}
+_BESIDE_KEYS: Final = {re.sub(r"\s", "", key): name for key, name in BESIDE.items()}
+_GROUP_KEYS: Final = {re.sub(r"\s", "", key): parts for key, parts in GROUPS.items()}
+_PART_KEYS: Final = {part for parts in GROUPS.values() for part in parts} | set(CR_PARTS) | set(SEGMENT_PARTS)
+
+_REGISTERS: Final = frozenset(segment.lower() for segment in SEGMENT_KEYS)
+
+_HEX: Final = r"(?:0x)?[0-9a-fA-F]+"
+_KEYS: Final = (
+    *_OWN_KEYS,
+    *_SHARED_KEYS,
+    *_BESIDE_KEYS,
+    *_PART_KEYS,
+    *(key for section in SECTIONS for key in OWN[section]),
+    *SHARED,
+    *BESIDE,
+)
+_TOKEN: Final = re.compile(
+    rf"\*\*\*\s*(?P<heading>Guest|Host|Control)\s+State\s*\*\*\*"
+    rf"|(?<![\w.:])CS:RIP\s*=\s*(?P<cs>{_HEX}):(?P<rip>{_HEX})(?!\w)"
+    rf"|(?<![\w.])SVI\s*\|\s*RVI\s*=\s*(?P<svi>[0-9a-fA-F]+)\|(?P<rvi>[0-9a-fA-F]+)"
+    rf"|(?<![\w.])(?P<segment>{_alternatives(SEGMENT_KEYS)}):(?P<columns>(?:\s+[0-9a-fA-F]+(?![\w=]))*)"
+    rf"|(?<![\w.])(?P<cr>CR[034]):"
+    rf"|(?<![\w.])(?P<group>VMEntry|VMExit|IDTVectoring):"
+    rf"|(?P<list>MSR (?:guest|host) auto(?:load|store)):"
+    rf"|(?<![\w.])(?P<entry>\d+):\s*msr=(?P<msr>{_HEX})\s+value=(?P<msrvalue>{_HEX})"
+    rf"|(?<![\w.-])(?P<key>{_alternatives(_KEYS)})"
+    rf"\s*=\s*(?P<value>(?![^\s,]+\s*=|Sysenter\b|\*\*\*)[^\s,]+)?(?P<suffix>\s*\((?:effective|autoload)\))?"
+    rf"|(?<![\w.-])(?P<plain>CR0|CR4|{'|'.join(HOST_SELECTORS)})(?:=\n(?=[0-9a-fA-F]{{4,16}}\s)|=| = )(?P<plainvalue>\S+)"
+)
+#: A line that begins with a value: it goes on a line that a mail program broke.
+_VALUE_ALONE: Final = re.compile(r"(?:[0-9a-fA-F]{4,16}|0x[0-9a-fA-F]{1,16})(?:[\s,(]|$)")
+STARTS: Final = re.compile(
+    r"\*\*\* ?(?:Guest|Host|Control) State|CR[034]: ?actual|CR3 = ?0x|CR3: ?actual|PDPT[RE]\d ?=|RSP ?= ?0x|RIP ?= ?0x|RFLAGS ?= ?0x|Sysenter RSP=|"
+    r"(?:[CDSEFG]S|LDTR|TR|GDTR|IDTR):\s+(?:sel|attr|limit|base)=|(?:[CDSEFG]S|LDTR|TR):\s+[0-9a-fA-F]{4}\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8}\s|"
+    r"[GI]DTR:\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8,16}|EFER ?=\s+0x|EFER\(|PAT ?= 0x|Debug(?:Ctl|Exceptions) ?=|PerfGlobCtl =|BndCfgS =|"
+    r"Interruptibility ?=|ActivityState ?=|target[02]=|(?:Guest|Host) PAT = 0x|InterruptStatus =|"
+    r"MSR (?:guest|host) auto|\d+: msr=|S_CET = |SSP = |(?:INTR )?SSP TABLE = |"
+    r"CS=[0-9a-fA-F]{4} [SD]S=|[FG]SBase=|TRBase=|(?:GDT|IDT)Base=|CR0=[0-9a-fA-F]{16}|CR3=[0-9a-fA-F]{16} CR4|PinBased=|CPUBased=|SecondaryExec=|"
+    r"TertiaryExec=|EntryControls=|ExitControls=|ExceptionBitmap=|PFECm|VM(?:Entry|Exit): ?intr_info|reason=[0-9a-fA-F]{8} qual|IDTVectoring: ?info|"
+    r"TSC (?:Offset|Multiplier) ?=|SVI\|RVI|TPR Threshold ?=|virt-APIC addr ?=|APIC-access addr ?=|PostedIntrVec ?=|EPT pointer ?=|CR3 target\d ?=|"
+    r"PLE Gap=|Virtual processor ID ?=|VE info address|ve_info:|PreemptionTimer ?=|SM Base ?=|sel\s+attr\s+limit\s+base|VMfunc controls ?="
+)
+
+
+#: Lines that only Xen before 4.6 prints so.
+_OLD_XEN: Final = re.compile(r"CS=[0-9a-fA-F]{4} DS=|Interruptibility=|DebugCtl=")
+
+
+@dataclass
+class Token:
+    """One `key = value` of the dump: the section it must belong to ("" where guest and host print it alike) and the line it is on."""
+
+    key: str
+    value: str
+    line: int
+    section: str = ""
+    field: str = ""
+    ending: str = ""
+    #: the line on which the register or group that the key belongs to was opened (0: the key stands for itself)
+    opened: int = 0
+    #: Xen's own copy of the register stands behind the value, in brackets
+    copied: bool = False
+    #: the dump is one of Xen, which prints copies of RSP and RIP behind the guest's; before 4.6 the host's RSP stood before its RIP
+    of_xen: bool = False
+    #: the text ends with this value, and it has fewer digits than the programs print
+    cut: bool = False
+
+
+class _Scanner:
+    """Turns the text of one dump into tokens; knows the register and the group that the last keys opened."""
+
+    def __init__(self, dump: Dump) -> None:
+        self.dump = dump
+        self.tokens: list[Token] = []
+        self.register = ""
+        self.group: dict[str, str] = {}
+        self.list_name = ""
+        self.line = 0
+        self.opened = 0
+
+    def add(self, key: str, value: str, section: str, field: str = "", ending: str = "", opened: int = 0) -> None:
+        self.tokens.append(Token(key, value, self.line, section, field, ending, opened))
+
+    def match(self, group: re.Match[str]) -> None:
+        if group["key"]:
+            self._key(_without_spaces(group["key"]), group["value"] or "", bool(group["suffix"]), group[0])
+        elif group["heading"]:
+            self.register, self.group = "", {}
+            self.add("***", "", f"*{HEADINGS[group['heading'].lower() + ' state']}")
+        elif group["cs"]:
+            self.add("CS:RIP", group["cs"], "", ending="ia32_sysenter_cs")
+            self.add("CS:RIP", group["rip"], "", ending="ia32_sysenter_eip")
+        elif group["svi"]:
+            self.add("SVI|RVI", group["svi"] + group["rvi"].zfill(2), CONTROL, "guest_interrupt_status")
+        elif group["segment"]:
+            self.register, self.group, self.opened = group["segment"].lower(), {}, self.line
+            self._columns(group["segment"], (group["columns"] or "").split())
+        elif group["cr"]:
+            self.register, self.group, self.opened = group["cr"].lower(), {}, self.line
+        elif group["group"]:
+            self.group, self.opened = _GROUP_KEYS[group["group"]], self.line
+        elif group["list"]:
+            self.list_name = group["list"]
+        elif group["entry"]:
+            self._list_entry(int(group["entry"]), group["msr"], group["msrvalue"])
+        elif group["plain"]:
+            name = group["plain"].lower()
+            self.add(group["plain"], group["plainvalue"], HOST, f"host_{name}" if name.startswith("cr") else f"host_{name}_selector")
+
+    def _columns(self, segment: str, columns: list[str]) -> None:
+        """Xen's columns: selector, attributes, limit, base (GDTR, IDTR: limit, base); the digits of each tell one from another."""
+        parts = ("limit", "base") if segment in ("GDTR", "IDTR") else ("selector", "access_rights", "limit", "base")
+        widths = (8, 16) if segment in ("GDTR", "IDTR") else (4, 5, 8, 16)
+        if columns and len(columns) != len(parts) and [len(column) for column in columns] != list(widths[: len(columns)]):
+            self.dump.warn(f"line {self.line}: {segment} has {len(columns)} of {len(parts)} columns; which are missing cannot be told")
+            return
+        for part, column in zip(parts, columns, strict=False):
+            self.add(segment, column, GUEST, f"guest_{segment.lower()}_{part}")
+
+    def _key(self, key: str, value: str, suffix: bool, whole: str) -> None:
+        if key in self.group:
+            self.add(key, value, CONTROL, self.group[key], opened=self.opened)
+        elif key in CR_PARTS and self.register in ("cr0", "cr4"):
+            self.add(f"{self.register.upper()} {key}", value, GUEST, CR_PARTS[key].format(self.register), opened=self.opened)
+        elif key in CR_PARTS and self.register == "cr3" and key == "actual":
+            self.add("CR3 actual", value, GUEST, "guest_cr3")
+        elif key in SEGMENT_PARTS:
+            self._segment_part(key, value)
+        elif key in _BESIDE_KEYS or suffix:
+            self.add(key, value, "beside", _BESIDE_KEYS.get(key, f"{key} (not the field)"))
+        elif key == "CR3":
+            self.add(
+                key, value, GUEST if re.search(r"CR3\s+=", whole) else HOST, "guest_cr3" if re.search(r"CR3\s+=", whole) else "host_cr3"
+            )
+        elif key in _SHARED_KEYS:
+            self.add(key, value, "", ending=_SHARED_KEYS[key])
+        elif key in _OWN_KEYS:
+            section, field = _OWN_KEYS[key]
+            self.group, self.opened = _GROUP_KEYS.get(key, {}), self.line
+            self.add(key, value, section, field)
+        elif key in _PART_KEYS:
+            self.dump.warn(f"line {self.line}: {key} = {value} stands without the key before it; it is not used")
+
+    def _segment_part(self, key: str, value: str) -> None:
+        if self.register not in _REGISTERS:
+            self.dump.warn(f"line {self.line}: {key} = {value} without the name of a segment register before it; it is not used")
+            return
+        if self.register in ("gdtr", "idtr") and key in ("sel", "attr"):
+            self.dump.warn(f"line {self.line}: {self.register.upper()} has no {key}; the lines of the dump may be damaged")
+            self.register = ""
+            return
+        self.add(f"{self.register.upper()} {key}", value, GUEST, f"guest_{self.register}_{SEGMENT_PARTS[key]}", opened=self.opened)
+
+    def _list_entry(self, index: int, number: str, value: str) -> None:
+        if self.list_name != "MSR guest autoload" or index > 3:
+            return
+        self.dump.put(f"memory_msr_load_{index + 1}_index", int(number, 16), "MSR guest autoload", self.line)
+        self.dump.put(f"memory_msr_load_{index + 1}_data", int(value, 16) & (1 << 64) - 1, "MSR guest autoload", self.line)
+
+
+@lru_cache(maxsize=1 << 13)
+def _beginning(text: str) -> tuple[bool, bool]:
+    """(whether a line begins with a key, whether it begins with a value)."""
+    return STARTS.match(text) is not None, _VALUE_ALONE.match(text) is not None
+
+
+@lru_cache(maxsize=1 << 10)
+def _without_spaces(key: str) -> str:
+    return re.sub(r"\s", "", key)
+
+
+def tokens_of(lines: list[Line], dump: Dump, unfinished: bool) -> tuple[list[Token], bool]:
+    """(the tokens, whether a value stands on a line of its own where no key waits for one)."""
+    scanner = _Scanner(dump)
+    starts, length, astray, end = [], 0, False, 0
+    for line in lines:
+        starts.append((length, line.number, *_beginning(line.text)))
+        length += len(line.text) + 1
+    joined = "\n".join(line.text for line in lines) + "\n"
+    position = 0
+    for found in chain(_TOKEN.finditer(joined), (None,)):
+        while position < len(starts) and (found is None or starts[position][0] <= found.start()):
+            begins, number, is_key, is_value = starts[position]
+            if is_key:
+                scanner.register = ""
+            astray = astray or (is_value and begins >= end)
+            scanner.line = number
+            position += 1
+        if found is None:
+            break
+        end = found.end()
+        copied = joined.startswith("(0x", end + 1)
+        before = len(scanner.tokens)
+        scanner.match(found)
+        wrapped = "\n" in found[0].strip()
+        for token in scanner.tokens[before:] if wrapped or copied else ():
+            token.copied = copied
+            token.opened = token.opened or -wrapped
+    old = any(_OLD_XEN.match(line.text) for line in lines)
+    xen = old or any("(XEN)" in line.raw for line in lines)
+    for token in scanner.tokens if xen else ():
+        token.section = "apart" if old and token.field in APART else token.section
+        token.of_xen = True
+    _note_cut(scanner.tokens, joined, unfinished)
+    return scanner.tokens, astray
+
+
+def _note_cut(tokens: list[Token], joined: str, unfinished: bool) -> None:
+    """Mark the last token if the text ends with it and it is shorter than what the programs print."""
+    last = tokens[-1] if tokens else None
+    if last is not None and unfinished and re.sub(r"\s*\(\w*$", "", joined.rstrip()).endswith(last.value):
+        kind = last.key.split()[-1]
+        usual = max((digits(token.value) for token in tokens if token.key.split()[-1:] == [kind]), default=0)
+        short = digits(last.value) < max(usual, usual_digits(last.field or f"guest_{last.ending}"))
+        # "(effective)" may have stood behind EFER's value; RFLAGS has 8 digits or 16, and DR7 behind it
+        last.cut = short or digits(last.value) not in (4, 5, 8, 16) or last.key in ("EFER", "RFLAGS")
+
+
+def usual_digits(field: str) -> int:
+    """How many digits KVM and Xen print for a field at least."""
+    if field not in FIELDS or field in ("tpr_threshold", "posted_interrupt_notification_vector"):
+        return 2
+    if field.endswith("access_rights"):
+        return 5
+    return 8 if field == "guest_rflags" else FIELDS[field].width // 4
+
+
+def digits(value: str) -> int:
+    """How many digits a value has."""
+    return len(value.removeprefix("0x"))

@@ -1,0 +1,226 @@
+"""What a line of "name: value" text or of a program looks like by itself, whatever stands above it."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.explain.formats.plain_forms import (
+    ASSIGNED,
+    CLOSES,
+    CODE,
+    COMMENT,
+    EMPHASIS,
+    ENCODED,
+    ENCODINGS_OF,
+    FIELD_VALUE,
+    HAS_PAIR,
+    LIST_OF_PARTS,
+    MSR_LINE,
+    NAMED_ENCODING,
+    OPENS,
+    PAIR,
+    QUOTED,
+    READ_CALL,
+    READ_FAILED,
+    REGISTER_HEAD,
+    SLASHED,
+    SPACED,
+)
+from vmfuzz.explain.names.labels import NOTHING, Match, match_label, match_msr, normalise, split_words
+from vmfuzz.explain.text.numbers import NUMBER
+
+#: A word of a language, and so many of them for each pair make a sentence.
+_SPOKEN: Final = re.compile(r"(?<![\w.-])[^\W\d_]{2,}(?![\w.(-]\w)")
+_SENTENCE: Final = 3
+#: Words that no dump has in its labels; two of them around several pairs make a sentence too.
+_OF_SPEECH: Final = frozenset(
+    "a am an and are because but did does has have i if in is it its my not of on our should that the then these this was we when with would".split()
+)
+_SPEECH: Final = 2
+#: What begins a remark behind a value: a mark, or blanks that set it apart.
+_REMARK: Final = re.compile(r"\s*(?:[(\[{#;<>/|!]|--?>?(?!\w)|-->)|\s{2}|\t")
+_NUMBER: Final = re.compile(rf"(?=.*\d){NUMBER}")
+_LONGEST_ROW: Final = 400
+#: What begins a comment; pairs in it are the author's words.
+_BEHIND: Final = re.compile(r"//|/\*|<-|#\s|--\s|->\s*(?=[A-Za-z])")
+
+
+@lru_cache(maxsize=1 << 13)
+def is_code(text: str) -> bool:
+    """Whether a line is of program text, so that its assignments are no values of a dump."""
+    return bool(CODE.match(text)) and not OPENS.match(text) and not CLOSES.match(text)
+
+
+@lru_cache(maxsize=1 << 13)
+def may_be_a_value(text: str) -> bool:
+    """Whether a line looks like program text, but would be a name with its value in a text that is no program."""
+    return bool(ASSIGNED.match(text) or COMMENT.match(text))
+
+
+def _tidy(text: str, source: bool) -> str:
+    """A line with paths (`vmcs::host::RIP`, `vmcs->guest_rip`) and calls that read (`vmread(0x802)`) in the form of a label."""
+    text = re.sub(r"(?<=\w)::(?=\w)", ".", text.strip().rstrip(","))
+    if "`" in text:
+        text = QUOTED.sub("", text)
+    if "**" in text and not EMPHASIS.fullmatch(text):  # (a line that is emphasised as a whole is a heading)
+        text = EMPHASIS.sub(r"\1", text)
+    if not source and ASSIGNED.match(text):
+        text = text.rstrip(";").replace("->", ".")
+    return READ_CALL.sub(_what_is_read, text)
+
+
+def _what_is_read(match: re.Match[str]) -> str:
+    number = re.fullmatch(r"0[xX]([0-9a-fA-F]{1,4})", match[1])
+    return f"0x{int(number[1], 16):04x}" if number else match[1]
+
+
+class Outline(NamedTuple):
+    """What kind of line a line is, whatever stands above it."""
+
+    text: str  # tidy
+    opens: str  # the heading of the structure that begins here
+    closes: bool
+    comment: tuple[str, str] | None  # name and value behind a mark of a comment
+    fails: bool  # says that a VMREAD failed
+    code: bool
+
+
+@lru_cache(maxsize=1 << 13)
+def assigned_field(name: str) -> Match:
+    """The field that a program assigns to under this name, if it is clearly one: the name says guest, host, VMX or VMCS."""
+    parts = re.split(r"->|\.", re.sub(r"\[\w*\]", "", name))
+    if not any(word in ("guest", "host", "vmx", "vmcs", "vmcs12", "vmcs02") for word in split_words(name)):
+        return NOTHING
+    for start in range(len(parts)):
+        match = match_label(".".join(parts[start:]))
+        if match.fields:
+            read_only = FIELDS[match.fields[0]].encoding >> 10 & 3 == 1
+            return NOTHING if match.assumed_guest or read_only else match
+    return NOTHING
+
+
+@lru_cache(maxsize=1 << 13)
+def outline_of(raw: str, source: bool) -> Outline:
+    """The outline of a line; `source`: it stands in program text."""
+    text = _tidy(raw, source)
+    opens = OPENS.match(text)
+    comment = None if source else COMMENT.match(text)
+    return Outline(
+        text,
+        f"{opens['member'] or opens['only'] or opens['type'].rpartition('.')[2]}:" if opens else "",
+        CLOSES.match(text) is not None,
+        (comment["name"], comment["value"]) if comment else None,
+        READ_FAILED.search(text) is not None,
+        CODE.match(text) is not None,
+    )
+
+
+@lru_cache(maxsize=1 << 13)
+def whole_line_forms(text: str) -> tuple[re.Match[str], ...]:
+    """How a line may be read as a whole, likeliest first."""
+    found = (
+        ENCODINGS_OF.match(text),
+        MSR_LINE.match(text),
+        NAMED_ENCODING.match(text),
+        ENCODED.match(text),
+        LIST_OF_PARTS.match(text),
+        FIELD_VALUE.search(text),
+        SPACED.match(text),
+        SLASHED.search(text) if "/" in text else None,
+    )
+    return tuple(match for match in found if match)
+
+
+@lru_cache(maxsize=1 << 13)
+def row_of(text: str) -> tuple[str, ...]:
+    """The cells of a row of a table that has no bar at its beginning; () if the line is none."""
+    for mark in ("|", "\t", ";", ","):
+        cells = tuple(cell for part in text.split(mark) if (cell := part.strip(" `*\"'")))
+        if (
+            2 <= len(cells) <= 5
+            and all(re.fullmatch(r"[\w .()/-]+", cell) for cell in cells)
+            and any(names_field(cell) for cell in cells)
+            and text.count("(") == text.count(")")
+        ):
+            return cells
+    return ()
+
+
+@lru_cache(maxsize=1 << 13)
+def columns_of(text: str) -> tuple[tuple[str, str], ...]:
+    """The pairs of a line of nothing but names and numbers in turn, in cells or set apart by blanks; () if it is none."""
+    if len(text) > _LONGEST_ROW:
+        return ()
+    for cells in (text.split("|"), re.split(r"\s{2,}", text), text.split()):
+        bare = [cell.strip(" `*\"'") for cell in cells if cell.strip()]
+        names, numbers = bare[::2], bare[1::2]
+        if len(names) > 1 and len(names) == len(numbers) and all(map(_NUMBER.fullmatch, numbers)) and all(map(_is_name_in_row, names)):
+            return tuple(zip(names, numbers, strict=True))
+    return ()
+
+
+def _is_name_in_row(cell: str) -> bool:
+    return names_field(cell) and not _NUMBER.fullmatch(cell)
+
+
+@lru_cache(maxsize=1 << 13)
+def pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
+    """The pairs of a line: (start, end, label, number as written, "" or the label of something that is no number)."""
+    if not HAS_PAIR.search(text):
+        return ()
+    return tuple(
+        (match.start(), match.end(), match["label"] or "", match["value"] or match["badvalue"], match["bad"] or "")
+        for match in PAIR.finditer(text)
+    )
+
+
+@lru_cache(maxsize=1 << 13)
+def in_sentence(text: str, start: int = 0) -> bool:
+    """Whether words stand around the pair of a line that begins at `start`, as in a sentence, and not a dump's own labels."""
+    pairs = pairs_in(text)
+    rest, end = list[str](), 0
+    for begin, stop, _, _, _ in pairs:
+        rest.append(text[end:begin])
+        end = stop
+    if pairs and _is_annotated(text, pairs[0]):
+        comment = _BEHIND.search(text, pairs[0][1])
+        return comment is not None and comment.end() <= start and bool(_SPOKEN.search(" ".join((*rest[1:], text[end:]))))
+    spoken = len(_SPOKEN.findall(" ".join((*rest, text[end:]))))
+    return spoken >= _SENTENCE * len(pairs) or (len(pairs) > 1 and not rest[0].rstrip().endswith(":") and _speaks(text))
+
+
+def _is_annotated(text: str, pair: tuple[int, int, str, str, str]) -> bool:
+    """Whether a line begins with a pair of a dump, and what follows it is a remark."""
+    start, end, label, number, _ = pair
+    if text[:start].strip(" \t([{\"'*-") or not _is_own_label(label.strip(" ,;()[]\"'")):
+        return False
+    behind = text[end:]
+    by_colon = text[start + len(label) : end].removesuffix(number).strip(" \t\"'") == ":"
+    return by_colon or _REMARK.match(behind) is not None or all(word.isupper() for word in _SPOKEN.findall(behind))
+
+
+def _is_own_label(label: str) -> bool:
+    return bool(re.fullmatch(r"\w+", label)) or bool(match_label(label).fields) or match_msr(label) is not None
+
+
+def _speaks(text: str) -> bool:
+    """Whether a line has a sentence's words, whatever else stands on it."""
+    words = [word.lower() for word in _SPOKEN.findall(text)]
+    return len(words) >= _SENTENCE and len({word for word in words if word in _OF_SPEECH}) >= _SPEECH
+
+
+@lru_cache(maxsize=1 << 13)
+def is_of_guest(text: str) -> bool:
+    """Whether a line names one register and gives a limit or access rights, which the VMCS has of the guest's registers only."""
+    given = {normalise(label.strip(" ,;()[]\"'")) for _, _, label, _, bad in pairs_in(text) if not bad}
+    return len(REGISTER_HEAD.findall(text)) == 1 and not given.isdisjoint({("ar",), ("limit",)})
+
+
+@lru_cache(maxsize=1 << 13)
+def names_field(cell: str) -> bool:
+    """Whether a cell of a table names one field, or a capability MSR."""
+    match = match_label(cell)
+    return (len(match.fields) == 1 and bool(re.match(r"[A-Za-z_]", cell))) or match_msr(cell) is not None

@@ -1,0 +1,45 @@
+"""Reads what Xen printed of a VMCS before version 3.1: under a title a row of values, the first one's encoding before them, "------" for no field."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from vmfuzz.arch.fields import BY_ENCODING, FIELDS
+from vmfuzz.explain.dump import ALL, Dump
+from vmfuzz.explain.text.lines import Line
+
+_TITLE: Final = re.compile(
+    r"(?:(?:16|32|64)-bit|Natural).{0,20}\b(?:Control|Read-Only|Guest-State|Host-State)\b.{0,20}Fields", re.IGNORECASE
+)
+_ROW: Final = re.compile(r"0x(?P<first>[0-9a-fA-F]{8}): *(?P<values>(?: *\b(?:0x)?[0-9a-fA-F]{4,16}\b| *-{4,}){1,4})\s*$")
+#: Encodings of 64-bit fields: there the rows go on by 1, so that each field is followed by its upper half; elsewhere by 2.
+_HALVED: Final = range(0x2000, 0x4000)
+
+
+def read_tables(lines: list[Line], dump: Dump) -> list[Line]:
+    """Record the rows of such tables; returns the other lines."""
+    if not any("ields" in line.text and _TITLE.search(line.text) for line in lines):
+        return lines
+    rest = []
+    for line in lines:
+        row = _ROW.match(line.text)
+        if row is None:
+            rest.append(line)
+            continue
+        first = int(row["first"], 16)
+        step = 1 if first in _HALVED else 2
+        for index, text in enumerate(row["values"].split()):
+            field = BY_ENCODING.get(first + index * step & ~1)
+            if field is not None and not text.startswith("-"):
+                _put(dump, first + index * step, int(text, 16), line.number)
+    return rest
+
+
+def _put(dump: Dump, encoding: int, value: int, line: int) -> None:
+    name = BY_ENCODING[encoding & ~1].name
+    if not encoding & 1:
+        # a row of 32-bit programs shows the lower half only
+        dump.put(name, value, f"{encoding:04X}H", line, known=ALL >> 32 if FIELDS[name].width == 64 and not value >> 32 else ALL)
+        return
+    dump.put(name, value << 32, f"{encoding:04X}H", line, known=ALL & ~(ALL >> 32))

@@ -1,0 +1,294 @@
+"""From a label, as somebody wrote it, to the VMCS field that it means: the names of Linux, Xen, Bochs, VirtualBox, the SDM, and plain words.
+
+Labels are compared as sets of words (tables.py), with the area (guest, host) held apart because authors often leave it out. A label
+that fits several fields gives them all: the caller must say so rather than choose.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Final
+
+from vmfuzz.arch.capabilities import CAPABILITY_MSRS
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.explain.names.tables import ALIASES, PHRASES, WORDS
+
+_AREAS: Final = {"guest", "host"}
+#: Words that are left out in a second attempt only, because some names rest on them.
+_WEAK: Final = frozenset(
+    {"msr", "register", "reg", "addr", "ptr", "ctl", "segment", "seg", "state", "number", "no", "current", "physical", "field"}
+)
+_HIGH: Final = {"high", "hi", "h"}
+#: What stands for an area before a name: G_CR0, H_CR0.
+_INITIALS: Final = {"g": "guest", "h": "host"}
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_MSR_BY_NAME: Final = {name.removeprefix("IA32_VMX_").replace("_", ""): number for number, name in CAPABILITY_MSRS.items()}
+_MSR_NAME: Final = re.compile(r"(?:MSR[_ ])?(?:IA32[_ ])?VMX[_ ]([A-Z0-9_ ]+)", re.IGNORECASE)
+#: Names of capability MSRs that mean nothing else without "VMX" too.
+_OWN_MSR_NAME: Final = re.compile(
+    r"CR[04][_ ]?FIXED[_ ]?[01]|TRUE[_ ](?:PIN|PROC)[_ ]?BASED(?:[_ ]CTLS)?|TRUE[_ ](?:EXIT|ENTRY)(?:[_ ]CTLS)?", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a label means: one field, or several where it is ambiguous; `assumed_guest` where it named no area and both exist.
+
+    `high`: the label is that of the high half of a 64-bit field.
+    """
+
+    fields: tuple[str, ...]
+    assumed_guest: bool = False
+    high: bool = False
+
+
+NOTHING: Final = Match(())
+
+
+def split_words(label: str) -> list[str]:
+    """The words of a label in small letters: at punctuation, underscores and changes of case."""
+    label = re.sub(r"\((?:16|32|64|natural)[^)]*\)?", "", label)
+    label = re.sub(r"exec(?:ution)?_?vmcs", "executive", label, flags=re.IGNORECASE)  # "exec" and "vmcs" alone say nothing
+    spaced = re.sub(r"\bVM(?=[a-z])", "VM ", re.sub(r"[^0-9A-Za-z]+", " ", label))
+    words = []
+    for word in spaced.split():
+        mixed = not word.isupper() and not word.islower()
+        words += _CAMEL.sub(" ", word).lower().split() if mixed else [word.lower()]
+    return words
+
+
+def _plain(words: list[str]) -> list[str]:
+    return [word for word in (WORDS.get(word, word) for word in words) if word]
+
+
+@cache
+def _phrases() -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    found = {tuple(_plain(split_words(" ".join(left)))): right for left, right in PHRASES}
+    return sorted(((left, right) for left, right in found.items() if left), key=lambda pair: -len(pair[0]))
+
+
+@lru_cache(maxsize=1 << 14)
+def normalise(label: str) -> tuple[str, ...]:
+    """The words of a label after spellings and phrases have been unified, in the label's order."""
+    words = _plain(split_words(label))
+    if len(words) > 1 and words[0] in _INITIALS:
+        words[0] = _INITIALS[words[0]]
+    result: list[str] = []
+    index = 0
+    while index < len(words):
+        for left, right in _phrases():
+            if tuple(words[index : index + len(left)]) == left:
+                result += right
+                index += len(left)
+                break
+        else:
+            result.append(words[index])
+            index += 1
+    return tuple(result)
+
+
+_Index = dict[frozenset[str], dict[str, set[str]]]
+
+
+@cache
+def _index() -> _Index:
+    index: _Index = {}
+    for name in FIELDS:
+        _enter(index, name, name)
+    for name, labels in ALIASES:
+        for label in labels:
+            _enter(index, label, name)
+    return index
+
+
+def _enter(index: _Index, label: str, name: str) -> None:
+    area = name.partition("_")[0] if name.startswith(("guest_", "host_")) else ""
+    words = frozenset(normalise(label)) - _AREAS
+    index.setdefault(words, {}).setdefault(area, set()).add(name)
+
+
+@lru_cache(maxsize=1 << 14)
+def match_label(label: str, context: tuple[str, ...] = (), area: str = "") -> Match:
+    """The fields that `label` may mean; `context` are words from headings above it, `area` the area in force ("guest", "host" or "").
+
+    A field that the label names by itself goes before one that it names only together with the context.
+    """
+    words = list(normalise(label))
+    if not words or len(words) > 8:
+        return NOTHING
+    high = len(words) > 1 and words[-1] in _HIGH
+    if high:
+        words.pop()
+    own = [word for word in words if word in _AREAS]
+    if len(set(own)) > 1:
+        return NOTHING
+    if own:
+        area = own[0]
+    bare = frozenset(words) - _AREAS
+    around = frozenset(context) - _AREAS
+    for wanted in dict.fromkeys((bare, bare | around if bare else bare)):
+        for attempt in dict.fromkeys((wanted, wanted - {"ctl"}, wanted - {"state"}, wanted - _WEAK)):
+            match = _choose(_index().get(attempt, {}), area, explicit=bool(own)) if attempt else NOTHING
+            if match.fields:
+                return Match(match.fields, match.assumed_guest, high)
+    return NOTHING
+
+
+def _choose(by_area: dict[str, set[str]], area: str, explicit: bool) -> Match:
+    if area in by_area:
+        return Match(tuple(sorted(by_area[area])))
+    if "" in by_area:
+        return Match(tuple(sorted(by_area[""])))
+    if explicit or not by_area:
+        return NOTHING
+    if len(by_area) == 1:
+        names = next(iter(by_area.values()))
+        return Match(tuple(sorted(names))) if not area else NOTHING
+    return Match(tuple(sorted(by_area["guest"])), assumed_guest=True)
+
+
+@lru_cache(maxsize=1 << 14)
+def match_msr(label: str) -> int | None:
+    """The number of the capability MSR that a label names ("IA32_VMX_BASIC", "MSR_IA32_VMX_CR0_FIXED0", "0x480"), or None."""
+    label = label.strip()
+    if _OWN_MSR_NAME.fullmatch(label):
+        label = f"IA32_VMX_{label}"
+    match = _MSR_NAME.search(label)
+    if match and (
+        match.group(0)[:1] in "mMiI" or not re.search(r"(?:CTLS|CONTROLS?)2?\s*$", match[1], re.IGNORECASE) or "TRUE" in match[1].upper()
+    ):
+        name = re.sub(r"[_ ]|CONTROLS?$", "", match[1].upper().replace("CONTROLS", "CTLS")).replace("VPIDCAPS", "VPIDCAP")
+        if name not in _MSR_BY_NAME and match.group(0)[:1] in "mMiI":  # IA32_VMX_TRUE_ENTRY, IA32_VMX_PROCBASED2
+            name = f"{name.rstrip('23')}CTLS{name[len(name.rstrip('23')) :]}"
+        return _MSR_BY_NAME.get(name)
+    number = re.fullmatch(r"(?:msr\W*)?(?:0x)?0*(4[89][0-9a-f])h?", label, re.IGNORECASE)
+    return int(number[1], 16) if number and int(number[1], 16) in CAPABILITY_MSRS else None
+
+
+#: Words before a name that say that its value is not the one with which VM entry was tried.
+_OF_ANOTHER_TIME: Final = frozenset(
+    {
+        "old",
+        "new",
+        "previous",
+        "prev",
+        "saved",
+        "expected",
+        "wanted",
+        "before",
+        "after",
+        "should",
+        "not",
+        "was",
+        "no",
+        "instead",
+        "if",
+        "when",
+    }
+)
+#: Words before a name that make it another field's, or no field's.
+_OF_ANOTHER_FIELD: Final = frozenset("shadow mask host exit entry backup copy default initial init reset".split())
+#: Words without which the end of a path is not sure to be of a VMCS.
+_OF_STRUCTURE: Final = frozenset({"guest", "host", "vmcs"})
+_LONGEST_PATH: Final = 6
+#: Registers that have parts, and the parts' words -> the ending of the field's name.
+SEGMENTS: Final = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr", "gdtr", "idtr")
+PARTS: Final = {"ar": "access_rights", "limit": "limit", "base": "base", "sel": "selector"}
+
+
+def best_label(label: str, area: str) -> str:
+    """The label, or the end of it that names a field ("Guest Control Registers - CR0", "done  rip")."""
+    if match_label(label, area=area).fields or match_msr(label) is not None:
+        return label
+    member = named_member(label)
+    if member:
+        return member
+    before, dash, after = label.rpartition(" - ")
+    if dash:
+        own = next((word for word in normalise(before) if word in _AREAS), "")
+        named = f"{own} {after}".strip()
+        return named if match_label(named).fields else after
+    end = ending_name(label)
+    return end or label.rpartition("  ")[2].strip(" ,;()[]\"'")
+
+
+def named_member(path: str) -> str:
+    """The end of a path that names whose field it is (of `vcpu.vmcs.guest_rip` "vmcs.guest_rip"); "" if there is none or more is said of it."""
+    parts = path.split(".")
+    for start in range(1, min(len(parts), _LONGEST_PATH)):
+        end = ".".join(parts[start:])
+        match = match_label(end)
+        if match.fields:
+            others = split_words(" ".join(parts[:start]))
+            of_vmcs = "vmcs" in others or not _OF_STRUCTURE.isdisjoint(split_words(end))
+            plain = of_vmcs and len(match.fields) == 1 and not match.assumed_guest and " " not in path
+            return end if plain and (_OF_ANOTHER_TIME | _OF_ANOTHER_FIELD).isdisjoint(others) else ""
+    return ""
+
+
+def ending_name(label: str) -> str:
+    """The field's full name with which a sentence ends ("done with guest_rflags"); "" if there is none, or its value is of another time."""
+    *before, last = label.split() or [""]
+    if not before or "_" not in last or not _OF_ANOTHER_TIME.isdisjoint(word.lower().strip(",;:()") for word in before):
+        return ""
+    match = match_label(last)
+    return last if len(match.fields) == 1 and not match.assumed_guest else ""
+
+
+def uneven(names: Iterable[str]) -> bool:
+    """Whether the segment registers among these fields have different parts, the last register apart (a text may end within it)."""
+    parts: dict[tuple[str, str], set[str]] = {}
+    for name in names:
+        area, register, part = [*name.split("_", 2), "", ""][:3]
+        if register in SEGMENTS[:8]:
+            parts.setdefault((area, register), set()).add(part)
+    found = list(parts.values())
+    whole = {"access_rights", "limit", "base"}
+    return len({frozenset(part) for part in (found[:-1] if len(found) > 2 else found)}) > 1 or (len(found) == 1 and found[0] != whole)
+
+
+#: The orders in which the manual and programs list the segment registers.
+_ORDERS: Final = tuple(
+    tuple(order.split())
+    for order in (
+        "es cs ss ds fs gs",
+        "cs ds ss es fs gs",
+        "cs ss ds es fs gs",
+        "cs ds es fs gs ss",
+        "cs ds es ss fs gs",
+        "cs es ss ds fs gs",
+    )
+)
+
+
+def usual_order(names: Iterable[str]) -> bool:
+    """Whether the segment registers among these fields, of guest and host each, stand together and in an order in which they are often listed."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        area, register, _ = [*name.split("_", 2), "", ""][:3]
+        if register in SEGMENTS:
+            found.setdefault(area, []).append(register)
+    return all(_in_usual_order(list(dict.fromkeys(registers))) for registers in found.values())
+
+
+def _in_usual_order(registers: list[str]) -> bool:
+    segments = [register for register in registers if register in _ORDERS[0]]
+    if not segments:
+        return True
+    first = registers.index(segments[0])
+    together = registers[first : first + len(segments)] == segments
+    return together and any([register for register in order if register in segments] == segments for order in _ORDERS)
+
+
+def complete(names: Iterable[str]) -> bool:
+    """Whether these are the same parts of all segment registers, of both or none of LDTR and TR, and of both or none of GDTR and IDTR."""
+    parts: dict[str, set[str]] = {}
+    for name in names:
+        area, register, part = [*name.split("_", 2), "", ""][:3]
+        if area == "guest" and register in SEGMENTS and part != "selector":
+            parts.setdefault(register, set()).add(part)
+    groups = [SEGMENTS[:6], SEGMENTS[6:8], SEGMENTS[8:]]
+    return not parts or all(len({frozenset(parts.get(register, ())) for register in group}) == 1 for group in groups)

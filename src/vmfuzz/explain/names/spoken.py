@@ -1,0 +1,53 @@
+"""Fields and their values as one would say them, and as the SDM writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from vmfuzz.model.operands import operand_width
+
+_REGISTER_WORDS = frozenset(
+    "cs ss ds es fs gs tr ldtr gdtr idtr cr0 cr3 cr4 dr7 rip rsp rflags msr ept eptp vpid tsc apic pml io pid ssp vmcs hlat uinv smbase ple "
+    "tpr xss pasid seam pdpte0 pdpte1 pdpte2 pdpte3 ia32 efer pat debugctl cet ve".split()
+)
+
+
+#: What lies in memory, where the fields point to.
+_IN_MEMORY: Final[Mapping[str, str]] = {
+    "memory_link_dword": "the doubleword at the VMCS link pointer",
+    "memory_vtpr": "VTPR (byte 80H of the virtual-APIC page)",
+    **{f"memory_pdpte{index}": f"PDPTE{index} in memory" for index in range(4)},
+    **{f"memory_msr_load_{entry}_index": f"the MSR number in entry {entry} of the VM-entry MSR-load area" for entry in range(1, 5)},
+    **{f"memory_msr_load_{entry}_data": f"the value in entry {entry} of the VM-entry MSR-load area" for entry in range(1, 5)},
+}
+
+
+def spoken(name: str) -> str:
+    """A field's name as one would say it: guest_gs_access_rights -> guest GS access rights."""
+    if name in _IN_MEMORY:
+        return _IN_MEMORY[name]
+    words = []
+    parts = name.split("_")
+    index = 0
+    while index < len(parts):
+        word = parts[index]
+        if word == "ia32":
+            rest = [part.upper() for part in parts[index:]]
+            if "SYSENTER" in rest or len(rest) <= 4:
+                words.append("_".join(rest))
+                break
+        if word == "live":
+            words.append("the processor's")
+        else:
+            words.append(word.upper() if word in _REGISTER_WORDS else word)
+        index += 1
+    text = " ".join(words)
+    return (
+        text.replace("vm entry", "VM-entry").replace("vm exit", "VM-exit").replace("vmx preemption", "VMX-preemption").replace("vm ", "VM-")
+    )
+
+
+def shown(name: str, value: int) -> str:
+    """A value as the SDM writes it, in the operand's width."""
+    return f"{value:0{max(1, (operand_width(name) + 3) // 4)}X}H"

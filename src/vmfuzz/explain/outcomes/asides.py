@@ -1,0 +1,197 @@
+"""What programs report beside the outcome of a VM entry: a VMX instruction that failed, KVM's own checks and errors, the exits of a trace."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from vmfuzz.arch.fields import BY_ENCODING
+from vmfuzz.explain.dump import Dump, Reported
+from vmfuzz.explain.names.spoken import spoken
+from vmfuzz.explain.outcomes.outcome_words import ENTRY_ERRORS, around, is_listed, of_another_instruction
+
+
+@dataclass(frozen=True)
+class Aside(Reported):
+    """A failure that is no failed VM entry: `text` is what failed, `means` what that means. `running`: the guest had run when it came up."""
+
+    means: str = ""
+    running: bool = False
+
+    @property
+    def entered(self) -> bool:
+        """Whether no entry failed: an instruction that failed before one leaves that open."""
+        return self.running
+
+
+@dataclass(frozen=True)
+class Refused(Reported):
+    """An entry of a nested guest that KVM refused by a check of its own, named in its source's words."""
+
+
+#: Linux's names of exit reasons in trace events.
+_TRACE_NAMES: Final = {
+    "EXCEPTION_NMI": 0, "EXTERNAL_INTERRUPT": 1, "TRIPLE_FAULT": 2, "INIT_SIGNAL": 3, "SIPI_SIGNAL": 4, "INTERRUPT_WINDOW": 7,
+    "PENDING_INTERRUPT": 7, "NMI_WINDOW": 8, "TASK_SWITCH": 9, "CPUID": 10, "HLT": 12, "INVD": 13, "INVLPG": 14, "RDPMC": 15, "RDTSC": 16,
+    "VMCALL": 18, "VMCLEAR": 19, "VMLAUNCH": 20, "VMPTRLD": 21, "VMPTRST": 22, "VMREAD": 23, "VMRESUME": 24, "VMWRITE": 25, "VMOFF": 26,
+    "VMON": 27, "CR_ACCESS": 28, "DR_ACCESS": 29, "IO_INSTRUCTION": 30, "MSR_READ": 31, "MSR_WRITE": 32, "MWAIT_INSTRUCTION": 36,
+    "MONITOR_TRAP_FLAG": 37, "MONITOR_INSTRUCTION": 39, "PAUSE_INSTRUCTION": 40, "TPR_BELOW_THRESHOLD": 43, "APIC_ACCESS": 44,
+    "EOI_INDUCED": 45, "GDTR_IDTR": 46, "LDTR_TR": 47, "EPT_VIOLATION": 48, "EPT_MISCONFIG": 49, "INVEPT": 50, "RDTSCP": 51,
+    "PREEMPTION_TIMER": 52, "INVVPID": 53, "WBINVD": 54, "XSETBV": 55, "APIC_WRITE": 56, "RDRAND": 57, "INVPCID": 58, "VMFUNC": 59,
+    "ENCLS": 60, "RDSEED": 61, "PML_FULL": 62, "XSAVES": 63, "XRSTORS": 64, "UMWAIT": 67, "TPAUSE": 68, "BUS_LOCK": 74, "NOTIFY": 75,
+}  # fmt: skip
+_TRACED: Final = re.compile(r"\breason\s+(?P<name>[A-Z][A-Z_]{2,30})\s+rip\b")
+_NESTED_CHECK: Final = re.compile(
+    r"kvm_nested_vmenter_failed:\s*(?P<check>[^\n]{1,200}?)\s*(?:\berr:\s*(?P<error>[^\n]{1,60}))?$", re.MULTILINE
+)
+_WRAPPED: Final = re.compile(r"CC\((?P<check>.*)\)$")
+_INSTRUCTION: Final = re.compile(
+    r"\b(?P<name>vm_?(?:write|read|ptrld|clear)|vmxon)\b(?P<between>[^\n]{0,60}?)\b(?P<verb>fail(?:ed|ure|s)?|error)\b(?P<rest>[^\n]{0,60})",
+    re.IGNORECASE,
+)
+_FIELD: Final = re.compile(
+    r"\b(?:field|reg|encoding)\b[ =:]*(?:0x)?0*(?P<encoding>[0-9a-f]{1,4})\b|\((?:0x)?(?P<first>[0-9a-f]{4})\b", re.IGNORECASE
+)
+_ERROR: Final = re.compile(r"\b(?:err(?:or)?|code)\b[ =:#]*(?P<error>0x[0-9a-f]{1,4}|\d{1,5})\b", re.IGNORECASE)
+_CONDITION: Final = re.compile(r"\bif\s*\(|\b(?:if|when|whether|should|may|might|can|could|would)\b")
+#: So many words in small letters make a sentence, which tells of something else.
+_WORD: Final = re.compile(r"(?<!\S)[a-z]{2,}[,.]?(?!\S)")
+_SENTENCE: Final = 7
+_INTERNAL: Final = re.compile(
+    r"KVM internal error\. Suberror: (?P<number>\d{1,5})|\bKVM_EXIT_INTERNAL_ERROR\b|^emulation failure$", re.MULTILINE
+)
+#: What KVM means by the number of its internal error.
+_SUBERRORS: Final = {
+    1: "it had to emulate an instruction, and could not",
+    2: "two exceptions came up at once",
+    3: "a VM exit came up while an event was delivered",
+    4: "a VM exit came up that it does not expect",
+}
+#: VM-instruction errors are smaller than this.
+_ERRORS: Final = 29
+#: VM-instruction errors of VMCLEAR and VMPTRLD.
+_ADDRESS_ERRORS: Final = {
+    2: "the address is not valid (VMCLEAR)",
+    3: "the address is that of the VMXON region (VMCLEAR)",
+    9: "the address is not valid",
+    10: "the address is that of the VMXON region",
+    11: "bits 30:0 of the region's first word are not the VMCS revision identifier, or bit 31 is 1",
+}
+_LOOK_AT_THE_REGION: Final = (
+    "See that the address is aligned to 4 KBytes and within the processor's physical addresses, and that the region's first word holds the VMCS "
+    "revision identifier of IA32_VMX_BASIC."
+)
+_NO_CURRENT: Final = (
+    "there was no current VMCS, or not the one that was meant: VMPTRLD did not make it current on this processor, or VMCLEAR took it away"
+)
+
+
+def traced(text: str, dump: Dump) -> Reported | None:
+    """The exit that a trace event names, where no VMCS is shown whose entry it could be taken for."""
+    if "reason" not in text or _shows_a_vmcs(dump):
+        return None
+    for match in _TRACED.finditer(text):
+        if match["name"] in _TRACE_NAMES:
+            return Reported(" ".join(match.group(0).split()[:2]), _TRACE_NAMES[match["name"]], remark="the first exit of the trace")
+    return None
+
+
+def refused(text: str) -> Reported | None:
+    """The check of KVM's own by which it refused an entry of a nested guest."""
+    match = _NESTED_CHECK.search(text) if "kvm_nested_vmenter_failed" in text else None
+    if match is None:
+        return None
+    check = _WRAPPED.sub(r"\g<check>", match["check"].strip())
+    error = match["error"] if match["error"] and match["error"].strip() != "0" else ""
+    return Refused(check, error=0, remark=f"KVM's number for it: {error.strip()}" if error else "")
+
+
+def failed_instruction(text: str) -> Aside | None:
+    """The first VMREAD, VMWRITE, VMPTRLD, VMCLEAR or VMXON of which a program, not a sentence, says that it failed."""
+    for match in _INSTRUCTION.finditer(text):
+        line, begin = around(text, match.start("verb"), match.end("verb"))
+        if is_listed(line, begin, begin + len(match["verb"])) or _CONDITION.search(line) or len(_WORD.findall(line)) >= _SENTENCE:
+            continue
+        words = f"{match['between']} {match['verb']}{match['rest']}"
+        field, error = _FIELD.search(words), _ERROR.search(words)
+        number = int(error["error"], 0 if error["error"].startswith("0x") else 10) if error else None
+        name = match["name"].upper().replace("_", "")
+        encoding = int(field["encoding"] or field["first"], 16) if field and name in ("VMREAD", "VMWRITE") else None
+        other = number if number is not None and 0 < number < _ERRORS and number not in ENTRY_ERRORS else None
+        return Aside(_what(name, encoding, number), error=other, means=_meaning(name, encoding, number))
+    return None
+
+
+def _what(name: str, encoding: int | None, error: int | None) -> str:
+    where = f" of {_named(encoding)}" if encoding is not None else ""
+    return f"{name}{where} failed" + (f" with error {error}" if error else "")
+
+
+def _named(encoding: int) -> str:
+    field = BY_ENCODING.get(encoding) or BY_ENCODING.get(encoding & ~1)
+    if field is None:
+        return f"field {encoding:04X}H, which vmfuzz does not know"
+    return f"{spoken(field.name)} ({encoding:04X}H)"
+
+
+def _meaning(name: str, encoding: int | None, error: int | None) -> str:
+    if name == "VMXON":
+        return "The processor is not in VMX operation, and no VM entry has been tried. Look at CR4.VMXE, at IA32_FEATURE_CONTROL and at the VMXON region."
+    if name in ("VMPTRLD", "VMCLEAR"):
+        why = _ADDRESS_ERRORS.get(error or 0, "")
+        then = f"The cause: {why}." if why else _LOOK_AT_THE_REGION
+        return f"After that there is no current VMCS, or another one: VMREAD, VMWRITE and VMLAUNCH fail too, or reach a wrong one. {then}"
+    if error == 12:
+        gated = encoding is not None and encoding in BY_ENCODING and BY_ENCODING[encoding].gates
+        how = f" `vmfuzz fields {encoding:04X}H` says which capability makes it exist." if gated else ""
+        return f"Error 12: this processor, or the hypervisor below that plays it, does not have that field; the value was not written.{how}"
+    if error == 13:
+        return "Error 13: the field is read-only on this processor (IA32_VMX_MISC bit 29 is 0)."
+    if error == 0:
+        return f"Error 0 is none: {_NO_CURRENT}."
+    if error is not None and not 0 < error < _ERRORS:
+        return f"{error} is no VM-instruction error. One that is read without a current VMCS means nothing; then {_NO_CURRENT}."
+    return f"Either this processor does not have the field (VM-instruction error 12), or {_NO_CURRENT}."
+
+
+def internal_error(text: str) -> Aside | None:
+    """KVM's word that it, not the processor, could not go on with the guest."""
+    match = _INTERNAL.search(text) if "INTERNAL_ERROR" in text or "KVM internal" in text or "emulation fail" in text else None
+    if match is None:
+        return None
+    number = int(match["number"]) if match["number"] else 1 if match.group(0).startswith("emulation") else None
+    why = f" ({_SUBERRORS[number]})" if number in _SUBERRORS else ""
+    return Aside(
+        f"an internal error of KVM{why}",
+        means="The guest had run, or KVM had emulated it, when this came up. Look at the instruction at the guest's RIP (QEMU prints it under "
+        "`Code=`) and at the kernel's log; no field of a VMCS needs to be wrong.",
+        running=True,
+    )
+
+
+def find(text: str, dump: Dump) -> None:
+    """Set `dump.reported` from what stands beside the outcome, where the text has no outcome that tells more; otherwise warn of it."""
+    nested, instruction = refused(text), failed_instruction(text)
+    have = dump.reported
+    if nested is not None and (have is None or have.error == 0):
+        dump.reported = nested
+    elif nested is not None:
+        dump.warn(f"KVM refused an entry of a nested guest, because of {nested.text}")
+    if instruction is not None and _tells_most(instruction, dump):
+        dump.reported = instruction
+    elif instruction is not None and not instruction.text.startswith("VMREAD"):
+        dump.warn(f"the text says that {instruction.text}. {instruction.means}")
+    if dump.reported is None:
+        dump.reported = internal_error(text) or traced(text, dump)
+
+
+def _tells_most(instruction: Aside, dump: Dump) -> bool:
+    """Whether a failed instruction is what the text is about: who prints a VMCS also prints which of its fields cannot be read."""
+    if dump.readings and instruction.text.startswith("VMREAD"):
+        return False
+    return dump.reported is None or of_another_instruction(dump.reported)
+
+
+def _shows_a_vmcs(dump: Dump) -> bool:
+    return any(name.endswith("_controls") for name in dump.readings)
