@@ -34,8 +34,8 @@ test-system-full: $(STAMP)
 	$(VENV)/bin/python tests/system/every_campaign.py
 
 lint: $(STAMP)
-	$(VENV)/bin/ruff check src tests benchmarks setup.py
-	$(VENV)/bin/ruff format --check src tests benchmarks setup.py
+	$(VENV)/bin/ruff check src tests benchmarks tools setup.py
+	$(VENV)/bin/ruff format --check src tests benchmarks tools setup.py
 	$(VENV)/bin/mypy
 
 $(STAMP): $(SOURCES)

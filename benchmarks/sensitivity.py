@@ -22,14 +22,12 @@ import numpy as np
 
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.execute.model.executor import ModelExecutor
-from vmfuzz.generate.solve import Ground
-from vmfuzz.generate.visible import Visibility
+from vmfuzz.generate.visible import visibility_of
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.evaluate import Memo, Truth, evaluate
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.predict import BatchPrediction, Model, model_of
 from vmfuzz.model.small_errors import HELD_OUT, KINDS, SmallError, errors_of
-from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, emulated_names, known_good
 
 
@@ -78,15 +76,6 @@ def try_mutant(model: Model, mutant: Mutant, prediction: BatchPrediction, values
         mutant.found = ran + int(np.flatnonzero(caught)[0]) + 1
 
 
-def visibility_of(campaign: Campaign) -> Visibility:
-    """The solver for the processor of a campaign."""
-    generator = campaign.generator
-    values = OperandValues(VmcsBatch(generator.bases.captured, {}, count=1))
-    states = [generator.bases.get(name) for name in generator.bases.samples()]
-    described = {address for state in states if state is not None for address in state.memory}
-    return Visibility(campaign.model, Ground(lambda name: int(values(name)), generator.can_vary), described)
-
-
 def line(name: str, mutants: list[Mutant], equivalent: set[SmallError]) -> str:
     """A line of the table."""
     found = [mutant.found for mutant in mutants if mutant.found is not None]
@@ -108,7 +97,7 @@ def report(cpu: str, seed: int, candidates: int, listed: bool, ids: Collection[s
     compiled = campaign.model.compiled
     mutants = [Mutant(error) for error in errors(campaign.model) if compiled[error.check].check.id in ids]
     hunt(campaign, mutants, candidates)
-    solver = visibility_of(campaign)
+    solver = visibility_of(campaign.generator)
     for mutant in mutants:
         if mutant.found is None and mutant.error not in known:
             known[mutant.error] = solver.witness(mutant.error) is not None

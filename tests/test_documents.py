@@ -24,7 +24,7 @@ from vmfuzz.model.known_deviations import DEVIATIONS
 from vmfuzz.model.questions import QUESTIONS
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "tools").glob("*.md")])
 SUMMARIES = sorted((ROOT / "docs" / "report" / "summaries").glob("*.json"))
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
@@ -110,21 +110,21 @@ def test_every_check_and_deviation_that_a_document_names_exists() -> None:
 
 
 def test_the_api_page_is_current() -> None:
-    assert benchmark("api_page").page() == text_of(ROOT / "docs" / "api.md"), "run `python benchmarks/api_page.py > docs/api.md`"
+    assert tool("api_page").page() == text_of(ROOT / "docs" / "api.md"), "run `python tools/api_page.py > docs/api.md`"
 
 
 def test_the_campaigns_through_the_module_are_in_their_document() -> None:
-    script = benchmark("module_page")
+    script = tool("module_page")
     campaigns = script.campaigns(script.CAMPAIGNS.read_text(encoding="utf-8"))
     shown = script.BLOCK.search(text_of(script.PAGE))
     assert shown is not None
-    assert shown[2] == script.tables(campaigns), "run `python benchmarks/module_page.py`"
+    assert shown[2] == script.tables(campaigns), "run `python tools/module_page.py`"
     assert f"{sum(campaign['executed'] for campaign in campaigns):,} candidates executed" in shown[2]
 
 
-def benchmark(name: str) -> ModuleType:
-    """A script of benchmarks/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+def tool(name: str) -> ModuleType:
+    """A script of tools/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -132,7 +132,7 @@ def benchmark(name: str) -> ModuleType:
     return module
 
 
-FIGURES_SCRIPT = benchmark("figures")
+FIGURES_SCRIPT = tool("figures")
 SHOWN = {(command, word): (page, block) for page in PAGES for _, command, word, block in FIGURES_SCRIPT.BLOCK.findall(text_of(page))}
 
 
@@ -143,7 +143,7 @@ def test_what_a_document_shows_is_what_the_command_prints(shown: tuple[str, str]
         pytest.skip(f"figures were made with Hypothesis {made_with}, which draws other candidates than this version")
     page, block = SHOWN[shown]
     now = FIGURES_SCRIPT.printed(shown[0], shown[1] or None)
-    assert FIGURES_SCRIPT.comparable(block) == FIGURES_SCRIPT.comparable(now), f"{page.name}: run `python benchmarks/figures.py`"
+    assert FIGURES_SCRIPT.comparable(block) == FIGURES_SCRIPT.comparable(now), f"{page.name}: run `python tools/figures.py`"
 
 
 def test_documents_show_what_commands_print() -> None:

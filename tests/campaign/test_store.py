@@ -122,7 +122,7 @@ def test_findings_on_disk_are_those_of_the_campaign(tmp_path: Path) -> None:
 
 
 def script() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "kill_campaign.py"
+    path = Path(__file__).parents[2] / "tests" / "quality" / "kill_campaign.py"
     spec = importlib.util.spec_from_file_location("kill_campaign", path)
     assert spec is not None
     assert spec.loader is not None

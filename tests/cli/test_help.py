@@ -36,7 +36,7 @@ def test_there_is_a_line_for_every_command() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_man_page_names_every_option_of_its_command(name: str) -> None:
-    again = "python benchmarks/man_pages.py"
+    again = "python tools/man_pages.py"
     page = (DOCS / "man" / f"vmfuzz-{name}.1").read_text(encoding="utf-8").replace("\\-", "-")
     command = main.get_command(click.Context(main), name)
     assert command is not None

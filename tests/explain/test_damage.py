@@ -17,7 +17,7 @@ from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.text.decode import decode
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "damaged_dumps.py"
+SCRIPT = Path(__file__).parents[2] / "tests" / "quality" / "damaged_dumps.py"
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.txt"))
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in SAMPLES}
 
@@ -93,7 +93,7 @@ def test_lines_left_out_give_no_wrong_field(data):
 
 @cache
 def script():
-    """benchmarks/damaged_dumps.py as a module: the same damages, and the same notion of a wrong field."""
+    """tests/quality/damaged_dumps.py as a module: the same damages, and the same notion of a wrong field."""
     spec = importlib.util.spec_from_file_location("damaged_dumps", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,6 +1,6 @@
 """Known-good states are accused of nothing, and read back whole, whichever way they are printed.
 
-`benchmarks/known_good_dumps.py` does the same for every base of every CPU model; this is a cross-section.
+`tests/quality/known_good_dumps.py` does the same for every base of every CPU model; this is a cross-section.
 """
 
 from __future__ import annotations

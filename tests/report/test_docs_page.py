@@ -16,7 +16,7 @@ from vmfuzz.report.source import load
 
 PLACE = Path(__file__).parents[2] / "docs" / "report"
 FILES = [PLACE / "summaries" / f"{cpu}.json" for cpu in CPU_MODELS]
-AGAIN = "make the pages again: python benchmarks/campaigns.py pages"
+AGAIN = "make the pages again: python tools/campaigns.py pages"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_the_page_is_what_the_summaries_give(report: Report) -> None:
 
 @pytest.mark.parametrize("name", ["agreement", "checks"])
 def test_the_text_pages_are_what_the_summaries_give(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(PLACE.parents[1] / "benchmarks"))
+    monkeypatch.syspath_prepend(str(PLACE.parents[1] / "tools"))
     write = getattr(importlib.import_module(f"{name}_page"), f"{name}_page")
     summaries = [json.loads(path.read_text(encoding="utf-8")) for path in FILES]
     assert (PLACE.parent / f"{name}.md").read_text(encoding="utf-8") == write(summaries), AGAIN

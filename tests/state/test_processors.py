@@ -31,7 +31,7 @@ from vmfuzz.state.profiles import (
 )
 
 ROOT = Path(__file__).parents[2]
-AGAIN = "run `python benchmarks/write_processors.py`"
+AGAIN = "run `python tools/write_processors.py`"
 #: Features of a base that a processor lacks, by the control that it does not allow.
 LACKS = {"icelake": {"shadowing"}, "sapphire_rapids_w7": {"shadowing"}}
 
@@ -40,8 +40,8 @@ each_processor = pytest.mark.parametrize("name", processor_names())
 
 @pytest.fixture(scope="module")
 def writer() -> ModuleType:
-    """benchmarks/write_processors.py as a module."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
+    """tools/write_processors.py as a module."""
+    sys.path.insert(0, str(ROOT / "tools"))
     try:
         import write_processors
     finally:
@@ -175,7 +175,7 @@ def test_a_campaign_without_a_state_to_begin_from_says_which_checks_are_in_the_w
 
 def test_campaigns_ended_with_agreement_and_what_never_decides_alone_has_a_reason(writer: ModuleType) -> None:
     kept = writer.results()
-    assert set(kept["campaigns"]) >= set(processor_names()), "run `python benchmarks/model_campaigns.py run`"
+    assert set(kept["campaigns"]) >= set(processor_names()), "run `python tools/model_campaigns.py run`"
     for name, result in kept["campaigns"].items():
         assert result["findings"] == 0, name
         assert result["agree"] + result["not_modelled"] == result["candidates"], name

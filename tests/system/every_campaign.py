@@ -52,7 +52,7 @@ def main() -> None:
         options = [word for name, value in wanted.items() for word in (f"--{name}", str(value))]
         if subprocess.run([sys.executable, Path(__file__).with_name("comparison.py"), *options], check=False).returncode:
             failed.append(f"{cpu} ({arguments})")
-    subprocess.run([sys.executable, ROOT / "benchmarks" / "module_page.py"], check=True)
+    subprocess.run([sys.executable, ROOT / "tools" / "module_page.py"], check=True)
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
 

@@ -10,10 +10,13 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from vmfuzz.errors import EnvironmentUnusable
+from vmfuzz.generate.families import Generator
 from vmfuzz.generate.solve import Formulas, Ground, solver_library
+from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.operands import KNOWN_SUFFIX, MEMORY_OPERANDS
 from vmfuzz.model.predict import Model
 from vmfuzz.model.small_errors import SmallError
+from vmfuzz.state.batch import VmcsBatch
 
 #: How hard the solver tries, in steps of its own (z3's "rlimit"), so that the answer does not hang on the machine: some 40 seconds.
 _STEPS: Final = 100_000_000
@@ -91,3 +94,12 @@ class Visibility:
             stops = (z3.And(violated[number], z3.Not(self._unknown[number])) for number in here if self._model.compiled[number].certain)
             going_on = z3.And(going_on, *(z3.Not(stop) for stop in stops))
         return going_on, {bit: z3.Or(conditions) for bit, conditions in allowed.items()}
+
+
+def visibility_of(generator: Generator) -> Visibility:
+    """The questions for a generator's processor: a candidate can vary what the generator can, memory is what its bases describe."""
+    bases = generator.bases
+    values = OperandValues(VmcsBatch(bases.captured, {}, count=1))
+    states = [bases.get(name) for name in bases.samples()]
+    described = {address for state in states if state is not None for address in state.memory}
+    return Visibility(generator.model, Ground(lambda name: int(values(name)), generator.can_vary), described)

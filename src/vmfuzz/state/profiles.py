@@ -1,8 +1,8 @@
 """Stored profiles: the capabilities and a known-good VMCS of each emulated CPU model, and of processors that people have.
 
 They ship with the package, one JSON file a profile, so that prediction, `caps` and `check` need no executor. Those under profiles/ are what the
-executor of each emulated CPU model reports (`python benchmarks/write_profiles.py` writes them anew); those under processors/ are made of public
-facts, each with its source (`python benchmarks/write_processors.py`, docs/processors.md). Tests keep both current.
+executor of each emulated CPU model reports (`python tools/write_profiles.py` writes them anew); those under processors/ are made of public
+facts, each with its source (`python tools/write_processors.py`, docs/processors.md). Tests keep both current.
 """
 
 from __future__ import annotations

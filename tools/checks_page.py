@@ -1,6 +1,6 @@
 """docs/checks.md from the summaries of the campaigns on all emulated CPU models: what is no check here, and what was never seen deciding.
 
-benchmarks/campaigns.py writes it.
+tools/campaigns.py writes it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from second_look import SECOND_LOOK
-
 from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.model.bochs_messages import checks_without_message
 from vmfuzz.model.check import Check
@@ -137,7 +136,7 @@ def checks_page(summaries: Iterable[dict[str, Any]]) -> str:
         "",
         f"The model declares {len(CHECKS)} checks; `vmfuzz checks` shows them. This page says what is *not* there and what was never seen deciding a VM",
         "entry, in the campaigns of [agreement.md](agreement.md). All processors are *emulated* (the 13 Intel models of Bochs 3.0).",
-        "It is written by `benchmarks/campaigns.py`.",
+        "It is written by `tools/campaigns.py`.",
         "",
         "## Rows of the reference catalogue that are no checks here",
         "",
@@ -176,7 +175,7 @@ def checks_page(summaries: Iterable[dict[str, Any]]) -> str:
         "## Checks that no implementation read makes",
         "",
         "They rest on the manual alone, so each had a second look against its text and against what public sources say of processors. Read were",
-        "KVM's nested VMX, Bochs, VirtualBox, Xen's nested VMX and ACRN. `benchmarks/second_look.py` holds the table.",
+        "KVM's nested VMX, Bochs, VirtualBox, Xen's nested VMX and ACRN. `tools/second_look.py` holds the table.",
         "",
         "| checks | second look |",
         "|---|---|",

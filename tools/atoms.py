@@ -1,7 +1,7 @@
 """Which atoms an ordinary run decides, and why it does not decide the others: docs/atoms.md.
 
-    python benchmarks/atoms.py run STATE [CPU ...] [--millions 5] [--seed 1] [--known EARLIER]
-    python benchmarks/atoms.py page STATE
+    python tools/atoms.py run STATE [CPU ...] [--millions 5] [--seed 1] [--known EARLIER]
+    python tools/atoms.py page STATE
 
 `run` makes a campaign on each CPU model (default: all) and asks the solver about each way of an atom (decides that its check is violated, or satisfied)
 that was not seen. What comes of a model is kept in STATE as one file; a model whose file is there is not run again. `page` writes docs/atoms.md from
@@ -137,7 +137,7 @@ def page_of(results: Sequence[dict[str, Any]]) -> str:
         "",
         f"Unexplained mismatches in these {len(results)} campaigns: {sum(len(result['findings']) for result in results)}.",
         "",
-        "Made with `python benchmarks/atoms.py run STATE`, then `python benchmarks/atoms.py page STATE`.",
+        "Made with `python tools/atoms.py run STATE`, then `python tools/atoms.py page STATE`.",
         "",
         f"| CPU model (emulated) | ways | seen | proven impossible | {' | '.join(kinds)} |",
         "|---|" + "---:|" * (3 + len(kinds)),

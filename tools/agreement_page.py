@@ -1,4 +1,4 @@
-"""docs/agreement.md from the summaries of the campaigns on all emulated CPU models; benchmarks/campaigns.py writes it."""
+"""docs/agreement.md from the summaries of the campaigns on all emulated CPU models; tools/campaigns.py writes it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def agreement_page(summaries: Sequence[dict[str, Any]]) -> str:
         "Made with",
         "",
         "```sh",
-        f"python benchmarks/campaigns.py run STATE -n {each[-1]}",
+        f"python tools/campaigns.py run STATE -n {each[-1]}",
         "```",
         "",
         f"on {' to '.join(dict.fromkeys((dates[0], dates[-1])))}: one campaign of {sizes} candidates on each model, {sown}.",

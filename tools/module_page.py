@@ -1,7 +1,7 @@
 """The tables of docs/bare-metal.md from the campaigns through the kernel module in docs/report/module.jsonl.
 
     python tests/system/comparison.py --json docs/report/module.jsonl ...     # adds a campaign
-    python benchmarks/module_page.py                                          # writes the tables
+    python tools/module_page.py                                          # writes the tables
 
 Of campaigns with the same processor, kernel, arguments and seed the last one counts.
 """

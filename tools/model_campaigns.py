@@ -1,11 +1,11 @@
 """A campaign on each profile of a processor, with the model in the processor's place, and which checks never decide alone: docs/processors.md.
 
-    python benchmarks/model_campaigns.py run [-n 5M] [--seed 1] [PROFILE ...]
-    python benchmarks/model_campaigns.py prove
+    python tools/model_campaigns.py run [-n 5M] [--seed 1] [PROFILE ...]
+    python tools/model_campaigns.py prove
 
 `run` keeps what comes of each profile in processors/campaigns.json beside this script. `prove` asks the solver (extra `solver`) about each check that
 was seen deciding alone on no profile, the campaigns of docs/report on emulated CPU models included: is there a state, on any profile on which the check
-exists, in which a processor that leaves it out does something else? `python benchmarks/write_processors.py` then writes the page.
+exists, in which a processor that leaves it out does something else? `python tools/write_processors.py` then writes the page.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sensitivity import visibility_of
-
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.cli.run import Count
 from vmfuzz.comparison.compare import Verdict
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import open_executor
 from vmfuzz.files import write_text
+from vmfuzz.generate.visible import visibility_of
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.predict import Model
 from vmfuzz.model.small_errors import CHECK_DROPPED, errors_of
@@ -97,7 +96,7 @@ def prove(names: Sequence[str]) -> None:
             campaign = Campaign(executor, 1)
         for id in here:
             found[id][name] = NOT_REQUIRED
-        visibility = visibility_of(campaign)
+        visibility = visibility_of(campaign.generator)
         for error in errors_of(campaign.model, (CHECK_DROPPED,)):
             id = campaign.model.compiled[error.check].check.id
             if id in here:

@@ -1,7 +1,7 @@
 """A campaign on each emulated CPU model, and the pages that come from it: docs/agreement.md, docs/checks.md, docs/report/, and their sum in README.md.
 
-    python benchmarks/campaigns.py run STATE [-n 50M] [--side-by-side 2] [--cpu CPU ...]
-    python benchmarks/campaigns.py pages
+    python tools/campaigns.py run STATE [-n 50M] [--side-by-side 2] [--cpu CPU ...]
+    python tools/campaigns.py pages
 
 `run` keeps each campaign in a directory of STATE with its log beside it. Stopped at any moment, also by kill -9, it goes on where it was when
 started again; a campaign that was shorter is made longer. When the last one is done, all summaries are copied to docs/report/summaries and the
@@ -26,7 +26,6 @@ from typing import Any, Final
 
 from agreement_page import agreement_page
 from checks_page import checks_page
-
 from vmfuzz.campaign.stored import has_campaign
 from vmfuzz.cli.run import Count
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND
@@ -40,7 +39,7 @@ VMFUZZ: Final = (sys.executable, "-c", "from vmfuzz.cli.main import main; main()
 #: A campaign ends with its starter, whatever ended that: two must never work in one directory.
 TIED: Final = ("setpriv", "--pdeathsig", "KILL", "--")
 #: What decides a campaign's figures; a change here while campaigns run would mix two programs in one table.
-CODE: Final = ("kmod/engine.*", *(f"src/vmfuzz/{part}/*" for part in ("arch", "model", "model/checks", "state", "generate", "execute")))
+CODE: Final = ("kmod/engine.*", *(f"src/vmfuzz/{part}/**/*" for part in ("arch", "model", "state", "generate", "execute")))
 SAY_EVERY: Final = 60.0
 
 
@@ -57,7 +56,9 @@ def load(path: Path) -> dict[str, Any] | None:
 def fingerprint() -> str:
     """A digest of the code that decides a campaign's figures."""
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in CODE for path in ROOT.glob(pattern) if path.suffix in (".py", ".c", ".h")):
+    for path in sorted(
+        path for pattern in CODE for path in ROOT.glob(pattern) if path.suffix in (".py", ".c", ".h") and "_native" not in path.parts
+    ):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

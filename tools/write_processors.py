@@ -1,6 +1,6 @@
 """Write the profiles of processors (src/vmfuzz/state/processors/) and docs/processors.md anew, from facts and their sources.
 
-    python benchmarks/write_processors.py
+    python tools/write_processors.py
 
 What a processor reports stands in processors/NAME.tsv beside this script, a line a fact with its source (SOURCES). Facts of the synthetic ones are
 computed from the names of controls and CPUID features in src/vmfuzz/arch. The state of each is what the engine would capture there under
@@ -16,7 +16,6 @@ from typing import Final
 
 from model_campaigns import results
 from processors_page import page
-
 from vmfuzz.arch.capabilities import FEATURES, Capabilities, Leaf, Registers
 from vmfuzz.arch.controls import CONTROL_WORDS, Control, Entry, Exit, Pin, Primary, Secondary, Tertiary
 from vmfuzz.arch.fields import FIELDS

@@ -1,6 +1,6 @@
 """Print docs/api.md: the public names of the package `vmfuzz` with signatures and docstrings.
 
-python benchmarks/api_page.py > docs/api.md
+python tools/api_page.py > docs/api.md
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def page() -> str:
     lines = [
         "# Python interface",
         "",
-        "The public names of the package `vmfuzz`; everything else may change without notice. Written by `python benchmarks/api_page.py` from the",
+        "The public names of the package `vmfuzz`; everything else may change without notice. Written by `python tools/api_page.py` from the",
         "docstrings; a test keeps it equal to them.",
         "",
     ]

@@ -1,6 +1,6 @@
 """Damages dumps at random and reads each: there must always be an answer, and never a wrong field without a word.
 
-    python benchmarks/damaged_dumps.py [--count 100000] [--seed 1] [--minutes 60] [--state damaged-dumps.json] [FILE or DIRECTORY ...]
+    python tests/quality/damaged_dumps.py [--count 100000] [--seed 1] [--minutes 60] [--state damaged-dumps.json] [FILE or DIRECTORY ...]
 
 Each text is cut, loses its head, has lines shuffled, exchanged, left out, doubled, or bytes changed. Damage number i of a sample depends on the
 seed, the sample's name and i only, so that a run that was stopped goes on from its state file, and one case can be made again (--only NAME:I).
@@ -45,7 +45,7 @@ KINDS = ("cut", "head", "shuffle", "swap", "drop", "double", "bytes")
 #: Kinds of which a sample has so few that most come up again.
 _FEW: Final = frozenset({"cut", "head", "swap", "swap of like lines", "double"})
 _REGISTER: Final = re.compile(r"\b(?:[c-gs]s|ldtr|tr|gdtr|idtr): *0x[0-9a-f]+$")
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 #: A value may come from so many lines and the one after them: a register's name and its parts, a line that a mail program broke.
 _REACH: Final = 4
 #: Why a wrong field is no error of the reader.

@@ -1,6 +1,6 @@
 """Kill a running campaign at random moments with SIGKILL, resume it each time, and see that nothing was lost.
 
-    python benchmarks/kill_campaign.py [--kills 100] [--minimizing 20] [--seed 0] [--directory DIR]
+    python tests/quality/kill_campaign.py [--kills 100] [--minimizing 20] [--seed 0] [--directory DIR]
 
 After each kill the database must be readable, the candidates counted must not have become fewer, and every finding that was there before must be
 there still. At the end the resumed campaign is compared with one that was never interrupted: all counts must be equal. Then the

@@ -1,6 +1,6 @@
 """The project's own corpus, from real runs: a guard for each check that some emulated CPU decides alone, each known deviation, each reading taken.
 
-    python benchmarks/make_corpus.py [--corpus corpus] [--seconds 60] [--seed 0] [CPU ...]
+    python tools/make_corpus.py [--corpus corpus] [--seconds 60] [--seed 0] [CPU ...]
 
 On each CPU model families directed at the checks are drawn until everything that can be seen was seen or the seconds are over. A row in which a
 check decides alone (or a deviation shows, or a reading of an ambiguity) is minimized; the case is then run on every CPU model that has

@@ -1,4 +1,4 @@
-"""docs/processors.md: the profiles of processors as tables, each fact with its source. benchmarks/write_processors.py writes it."""
+"""docs/processors.md: the profiles of processors as tables, each fact with its source. tools/write_processors.py writes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from checks_page import NEVER_ALONE as ALREADY_KNOWN
 from checks_page import longest
-
 from vmfuzz.arch.capabilities import FACT_MSRS, FEATURES
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.generate.bases import FEATURES as BASES
@@ -28,7 +27,7 @@ would reach, and what would rest on something that is not modelled.
 
 `--cpu` of the executor `model` also takes a capabilities file, as `vmfuzz caps --json` writes one: of a processor whose MSRs somebody sent, for example.
 
-Written by `python benchmarks/write_processors.py` from the tables in benchmarks/processors/; a test keeps it current.
+Written by `python tools/write_processors.py` from the tables in tools/processors/; a test keeps it current.
 """
 
 
@@ -46,7 +45,7 @@ def page(
     states: Mapping[str, Any],
     results: Mapping[str, Any],
 ) -> str:
-    """The page; `states` has the state of each processor by its name, `results` what benchmarks/model_campaigns.py keeps."""
+    """The page; `states` has the state of each processor by its name, `results` what tools/model_campaigns.py keeps."""
     lines = [_HEAD, "## What they are", "", *_overview(processors, states), "", *_campaigns(results["campaigns"])]
     lines += ["", *_never_alone(results["proofs"]), "", "## Sources", ""]
     lines += ["| source | meaning |", "|---|---|", *(f"| {name} | {text} |" for name, text in sources.items())]
@@ -88,7 +87,7 @@ def _campaigns(campaigns: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = [
         "## Campaigns",
         "",
-        "`python benchmarks/model_campaigns.py run`: candidates on each profile with the model in the processor's place. *Not modelled*: the prediction",
+        "`python tools/model_campaigns.py run`: candidates on each profile with the model in the processor's place. *Not modelled*: the prediction",
         "allows several outcomes since it rests on something that the model does not know. *Alone*: checks seen deciding alone, of those that exist.",
         "",
         "| profile | candidates | seed | agree | not modelled | findings | alone |",
@@ -111,7 +110,7 @@ def _never_alone(proofs: Mapping[str, Mapping[str, str]]) -> list[str]:
         "emulated CPU model",
         "([agreement.md](agreement.md)).",
         "*Proven*: the solver says that on no profile of a processor is there a state in which a processor that leaves the check out would do something",
-        'else (`python benchmarks/model_campaigns.py prove`). *Not required*: where the check would fail an entry the model says "not modelled".',
+        'else (`python tools/model_campaigns.py prove`). *Not required*: where the check would fail an entry the model says "not modelled".',
         "",
         "| check | reason | solver |",
         "|---|---|---|",

@@ -1,6 +1,6 @@
 """Put what commands print now into the documents that show it.
 
-    python benchmarks/figures.py
+    python tools/figures.py
 
 A document says `<!-- figures: COMMAND -->` before a fenced block; the block becomes what COMMAND prints. `COMMAND | WORD` leaves the paragraphs
 that contain WORD. tests/test_documents.py runs the same commands and compares, all but times and rates. Same seed, same candidates holds for one

@@ -1,6 +1,6 @@
 """The man pages and the completions of shells, made of the commands' own help.
 
-    python benchmarks/man_pages.py
+    python tools/man_pages.py
 
 Writes docs/man/*.1 (with click-man) and docs/completion/ (click's own scripts, which ask vmfuzz); wheels install them below share/.
 """

@@ -1,7 +1,7 @@
 """The table of docs/diff-bochs-2.8-3.0.md: vmfuzz diff of two releases of the emulator on every CPU model that both have.
 
     python3 -m venv old && old/bin/pip install bochscpu-python==0.3.1
-    python benchmarks/diff_releases.py old/bin/python STATE [-n 1M] [--seed 1]
+    python tools/diff_releases.py old/bin/python STATE [-n 1M] [--seed 1]
 
 STATE keeps the result of each model, so that a run that was stopped goes on. The table is put into the page in place of the one that is there;
 differences are printed, for a person to look up in the source of both releases.
@@ -25,7 +25,7 @@ PAGE: Final = Path(__file__).parents[1] / "docs" / "diff-bochs-2.8-3.0.md"
 VMFUZZ: Final = (sys.executable, "-c", "from vmfuzz.cli.main import main; main()")
 #: The older release does not have it.
 NEW_MODELS: Final = ("arrow_lake",)
-BEGIN, END = "<!-- table: benchmarks/diff_releases.py -->", "<!-- end of table -->"
+BEGIN, END = "<!-- table: tools/diff_releases.py -->", "<!-- end of table -->"
 
 
 def result(python: str, cpu: str, iterations: str, seed: str, state: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Prints every known-good state of every CPU model in every form that `vmfuzz check` reads, and requires: read whole, accused of nothing.
 
-    python benchmarks/known_good_dumps.py [--cpu MODEL...] [--every 1]
+    python tests/quality/known_good_dumps.py [--cpu MODEL...] [--every 1]
 
 Each state is printed in all forms of tests/explain/printers.py, with what it reports (an entry, a failure that its fields cannot explain, no
 outcome) changing from state to state, and answered with and without the processor's capabilities. A text with a fault is printed; the exit
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "explain"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "explain"))
 
 from printers import PRINTERS, REPORTS, faults
 
