@@ -9,7 +9,7 @@ or takes back (it then does nothing) in a module of the reading side. For each r
     program    the samples and bodies: outputs of named programs
     decorated  these within what loggers, editors and mail put around lines (tests/explain/test_decoration.py)
     written    the other texts of tests/texts, most of which were written for a rule
-    damaged    with --damages: how many damaged samples more have a confidently wrong field or an exception (benchmarks/damaged_dumps.py)
+    damaged    with --damages: how many damaged samples more have a confidently wrong field or an exception (tests/quality/damaged_dumps.py)
 
 The rule of the house: a rule stays if a real text, the output of a named program, a decoration or the damages need it. The state file keeps what is
 done; a run goes on where it was stopped.
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Final
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "explain"), str(HERE.parent / "tests")]
+sys.path[:0] = [str(HERE), *(str(HERE.parent / "tests" / part) for part in ("explain", "quality", ""))]
 
 import corpus_of_texts  # noqa: E402
 import damaged_dumps  # noqa: E402
