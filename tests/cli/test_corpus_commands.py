@@ -197,7 +197,9 @@ def test_coverage_of_a_campaign_that_executed_nothing_ends_with_5(tmp_path: Path
         store.attach(Campaign(ModelExecutor(stored := capabilities("tigerlake"), known_good(stored)), seed=0), 100)
     for more in ((), ("--json",)):
         assert vmfuzz("coverage", str(tmp_path), *more).exit_code == EXIT_NOTHING_TESTED
-    assert "0 candidates" in vmfuzz("coverage", str(tmp_path)).stdout
+    assert vmfuzz("coverage", str(tmp_path)).stdout == (
+        f"corei7_skylake_x: 0 candidates have run, so nothing was seen; `vmfuzz run --directory {tmp_path} --resume` goes on with it\n"
+    )
 
 
 def test_a_verdict_stays_when_findings_are_minimized_again(tmp_path: Path, erring: ModelExecutor) -> None:

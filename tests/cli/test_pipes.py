@@ -9,6 +9,9 @@ from click.testing import CliRunner
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.cli.main import main
+from vmfuzz.explain.answer import answer
+from vmfuzz.explain.reading import read_text
+from vmfuzz.explain.render import render
 from vmfuzz.model.checks import CHECKS
 
 CORPUS = Path(__file__).parents[2] / "corpus"
@@ -44,6 +47,19 @@ def test_every_field_and_every_check_is_one_line(monkeypatch: pytest.MonkeyPatch
     assert [line.split()[1] for line in listed[1:]] == list(FIELDS)
     lines = CliRunner().invoke(main, ["checks"]).stdout.splitlines()
     assert [line for line in lines if line.startswith("  ")] == [f"  {check.id}  {check.text}" for check in CHECKS]
+
+
+def test_each_paragraph_of_an_answer_is_one_line() -> None:
+    """What is filled to a width in a terminal is not elsewhere: `vmfuzz check dump | grep Rule` gives whole rules."""
+    sample = Path(__file__).parents[1] / "explain" / "samples" / "kvm.txt"
+    found = answer(read_text(sample.read_text(encoding="utf-8"), str(sample))[0])
+    lines = CliRunner().invoke(main, ["check", str(sample), "--no-verify"]).stdout.splitlines()
+    assert lines == render(found, width=None).splitlines()
+    assert [line.strip() for line in lines if "Rule: " in line] == [f"Rule: {finding.check.text}" for finding in found.violated]
+    filled = render(found).splitlines()
+    assert len(filled) > len(lines)
+    assert max(map(len, filled)) <= 79
+    assert " ".join(lines).split() == " ".join(filled).split()
 
 
 def test_colours_that_are_asked_for_come_without_padding(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,13 +49,14 @@ def _span(least: int, most: int) -> str:
 
 def _list() -> None:
     """The emulated CPU models and the profiles of processors apart, since not everything executes on both."""
-    click.echo("emulated CPU models (--executor bochs, model):")
+    console = Output()
+    console.print("emulated CPU models (--executor bochs, model):")
     for name in emulated_names():
-        click.echo(f"  {name}")
-    click.echo("profiles of processors (--executor model):")
+        console.print(f"  {name}")
+    console.print("profiles of processors (--executor model):")
     width = max(map(len, processor_names()), default=0)
     for name in processor_names():
-        click.echo(f"  {name:{width}}  {description(name)}")
+        console.print(f"  {name:{width}}  {description(name)}", hang=width + 2, markup=False)
 
 
 def _print(console: Console, known: Capabilities) -> None:

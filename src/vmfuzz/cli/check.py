@@ -13,6 +13,7 @@ from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_USAGE, UsageError
 from vmfuzz.explain.answer.answer import Answer, answer
 from vmfuzz.explain.answer.as_json import to_json
+from vmfuzz.explain.answer.layout import WIDTH
 from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.answer.verify import verified
 from vmfuzz.explain.dump import Dump, display_path
@@ -83,10 +84,11 @@ _MOST_VERIFIED: Final = 3
 
 
 def _print(answers: list[Answer], explain: bool, verify: bool) -> None:
+    width = WIDTH if sys.stdout.isatty() else None
     for index, one in enumerate(answers[:_MOST_PRINTED]):
         if len(answers) > 1:
             click.echo(("" if not index else "\n") + f"== {one.dump.name} ==")
-        click.echo(render(one, explain, verified(one) if verify and index < _MOST_VERIFIED else ""), nl=False)
+        click.echo(render(one, explain, verified(one) if verify and index < _MOST_VERIFIED else "", width), nl=False)
     if len(answers) > _MOST_PRINTED:
         failing = sum(one.exit_code == EXIT_FOUND for one in answers)
         click.echo(f"\n{len(answers)} dumps, {failing} of which fail a check or report a failed entry.\n--json has the answers to all.")

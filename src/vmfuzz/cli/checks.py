@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import click
+from rich.markup import escape
 
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.names import checks_named, operands_named
+from vmfuzz.counted import counted
 from vmfuzz.errors import UnknownNameError, UsageError
 from vmfuzz.generate.boundary import edits_of
 from vmfuzz.model.ambiguities import AMBIGUITIES
@@ -17,6 +20,9 @@ from vmfuzz.model.checks import CHECKS, SECTIONS
 from vmfuzz.model.expr import TRUE
 from vmfuzz.model.sections import Citation
 from vmfuzz.model.wording import describe, format_operand
+
+#: Columns of the labels of what `vmfuzz checks ID` says.
+_LABEL: Final = 10
 
 
 @click.command()
@@ -75,33 +81,40 @@ def as_data(check: Check) -> dict[str, Any]:
 def _print_list(chosen: list[Check]) -> None:
     console = Output()
     title = None
+    width = max((len(check.id) for check in chosen), default=0) if console.for_people else 0
     for check in chosen:
         if check.section.title != title:
             title = check.section.title
             console.print(f"\n[bold]{title}[/] ({check.section.number})")
-        console.print(f"  [cyan]{check.id}[/]  {check.text}")
-    console.print(f"\n{len(chosen)} checks")
+        console.print(f"  [cyan]{check.id:{width}}[/]  {escape(check.text)}", hang=width + 2)
+    console.print(f"\n{counted(len(chosen), 'check')}")
 
 
 def _print_one(check: Check) -> None:
     console = Output()
     console.print(f"[bold]{check.id}[/]")
-    console.print(check.text)
-    console.print(f"  section   {Citation(check.section.title)}")
+    console.print(check.text, hang=0, markup=False)
+    for line in _facts(check):
+        console.print(line, hang=_LABEL, markup=False)
+
+
+def _facts(check: Check) -> Iterator[str]:
+    """What there is to say of a check, each with its label."""
+    yield f"  section   {Citation(check.section.title)}"
     if check.requires is not TRUE:
-        console.print(f"  exists if {describe(check.requires)}")
+        yield f"  exists if {describe(check.requires)}"
     if check.when is not TRUE:
-        console.print(f"  when      {describe(check.when)}")
-    console.print(f"  must      {describe(check.must)}")
-    console.print(f"  outcome   {' or '.join(str(outcome) for outcome in check.fails.outcomes)}")
-    console.print(f"  reads     {', '.join(check.fields)}")
+        yield f"  when      {describe(check.when)}"
+    yield f"  must      {describe(check.must)}"
+    yield f"  outcome   {' or '.join(str(outcome) for outcome in check.fails.outcomes)}"
+    yield f"  reads     {', '.join(check.fields)}"
     if check.ambiguity:
         ambiguity = AMBIGUITIES[check.ambiguity]
-        console.print(f"  ambiguity {ambiguity.id}: {ambiguity.text}")
-        console.print(f"            strict: {ambiguity.strict}; lenient: {ambiguity.lenient}")
+        yield f"  ambiguity {ambiguity.id}: {ambiguity.text}"
+        yield f"            strict: {ambiguity.strict}; lenient: {ambiguity.lenient}"
     for name in sorted(check.must.reads):
         edits = edits_of(check.must, name)
         values = sorted({set_bits for keep, set_bits in edits})[:8]
         if values:
             shown = ", ".join(format_operand(name, value) for value in values)
-            console.print(f"  boundary  {name}: {shown}{' ...' if len(edits) > 8 else ''}")
+            yield f"  boundary  {name}: {shown}{' ...' if len(edits) > 8 else ''}"

@@ -20,9 +20,11 @@ from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import executor_options, open_stored
 from vmfuzz.cli.progress import progress_display
 from vmfuzz.cli.run import Count
+from vmfuzz.counted import counted
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_NOTHING_TESTED
 from vmfuzz.execute.base import open_executor
 from vmfuzz.model.operands import operand_width
+from vmfuzz.model.sections import SHORT_NAMES
 
 
 @dataclass
@@ -59,7 +61,7 @@ def coverage(directory: Path | None, iterations: int, executor: str, cpu: str | 
     if as_json:
         click.echo(json.dumps(_as_json(tally), indent=1))
     else:
-        _print(tally, listed)
+        _print(tally, listed, directory)
     raise SystemExit(EXIT_AGREEMENT if tally.executed else EXIT_NOTHING_TESTED)
 
 
@@ -137,16 +139,20 @@ def _as_json(tally: Tally) -> dict[str, Any]:
     }
 
 
-def _print(tally: Tally, listed: bool) -> None:
+def _print(tally: Tally, listed: bool, directory: Path | None) -> None:
     console, seen = Output(), tally.coverage
-    console.print(f"{tally.model.capabilities.name}: {tally.candidates:,} candidates")
+    if not tally.candidates:
+        again = f"; `vmfuzz run --directory {directory} --resume` goes on with it" if directory is not None else ""
+        console.print(f"{tally.model.capabilities.name}: 0 candidates have run, so nothing was seen{again}", markup=False, soft_wrap=True)
+        return
+    console.print(f"{tally.model.capabilities.name}: {counted(tally.candidates, 'candidate')}")
     table = Table(box=None, pad_edge=False)
-    table.add_column("section", overflow="fold")
+    table.add_column("section")
     for heading in ("checks decided", "atoms", "boundary values"):
         table.add_column(heading, justify="right")
     rows = _sections(tally)
     for title, row in rows.items():
-        table.add_row(title, *_cells(row))
+        table.add_row(SHORT_NAMES[title], *_cells(row))
     total = _Row(*(sum(getattr(row, name) for row in rows.values()) for name in _Row.__dataclass_fields__))
     table.add_row("all", *_cells(total), style="bold")
     console.print(table)
@@ -164,10 +170,11 @@ def _print(tally: Tally, listed: bool) -> None:
     elif decided or tried:
         worst = Counter(id for id, _, _ in decided).most_common(5)
         console.print(
-            f"never decided: {len(decided)} ways of atoms, most of {', '.join(id for id, _ in worst)}; never tried: {len(tried)} values"
+            f"never decided: {counted(len(decided), 'way')} of atoms, most of {', '.join(id for id, _ in worst)}; "
+            f"never tried: {counted(len(tried), 'value')}"
         )
         console.print("--list names them")
 
 
 def _cells(row: _Row) -> tuple[str, str, str]:
-    return f"{row.decided} of {row.checks}", f"{row.atoms_seen} of {row.atoms}", f"{row.values_seen} of {row.values}"
+    return f"{row.decided} of {row.checks}", f"{row.atoms_seen:,} of {row.atoms:,}", f"{row.values_seen:,} of {row.values:,}"

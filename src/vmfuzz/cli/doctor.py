@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Final
 
 import click
 from rich.markup import escape
@@ -11,6 +12,9 @@ from rich.markup import escape
 from vmfuzz.cli.console import Output
 from vmfuzz.errors import EXIT_ENVIRONMENT
 from vmfuzz.execute.availability import availability
+
+#: Columns of the mark and the blank behind it.
+_MARK: Final = 11
 
 
 @click.command()
@@ -25,6 +29,6 @@ def doctor(as_json: bool) -> None:
         console = Output()
         for item in found:
             mark = "[green]works[/]     " if item.usable else "[yellow]not usable[/]"
-            console.print(f"{mark} [bold]{item.executor}[/]: {escape(item.text)}")
+            console.print(f"{mark} [bold]{item.executor}[/]: {escape(item.text)}", hang=_MARK)
     if not any(item.usable for item in found):
         sys.exit(EXIT_ENVIRONMENT)

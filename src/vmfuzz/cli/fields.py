@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from typing import Final
 
 import click
-from rich.table import Table
+from rich.markup import escape
 
 from vmfuzz.arch.fields import FIELDS, Area, Field
 from vmfuzz.arch.registers import FIELD_BITS
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.names import fields_named
+from vmfuzz.counted import counted
 from vmfuzz.errors import UsageError
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.wording import bit_name
+
+#: Columns before the name in the list.
+_BEFORE_NAME: Final = 10
 
 
 @click.command()
@@ -57,11 +62,12 @@ def _as_json(field: Field) -> dict[str, object]:
 
 
 def _print_list(chosen: list[Field]) -> None:
-    table = Table("encoding", "name", "width", "area", "exists if", box=None, pad_edge=False)
+    console, width = Output(), max(len(field.name) for field in chosen)
+    console.print(f"encoding  {'name':{width}}  width    area       exists if")
     for field in chosen:
         facts = _as_json(field)
-        table.add_row(f"{field.encoding:04X}H", field.name, str(facts["width"]), str(facts["area"]), _exists_if(field))
-    Output().print(table)
+        line = f"{f'{field.encoding:04X}H':8}  {field.name:{width}}  {facts['width']!s:7}  {facts['area']:9}  {_exists_if(field)}"
+        console.print(line, hang=_BEFORE_NAME, markup=False)
 
 
 def _print_one(field: Field) -> None:
@@ -73,8 +79,9 @@ def _print_one(field: Field) -> None:
     names = [(index, bit_name(field.name, index)) for index in range(field.width)]
     bits = ", ".join(f"{index} {label}" for index, label in names if label)
     if bits or field.name in FIELD_BITS:
-        console.print(f"bits: {bits}")
+        console.print(f"bits: {bits}", hang=6, markup=False)
     checks = [check for check in CHECKS if field.name in check.fields]
-    console.print(f"read by {len(checks)} checks" + (":" if checks else ""))
+    console.print(f"read by {counted(len(checks), 'check')}" + (":" if checks else ""))
+    column = max((len(check.id) for check in checks), default=0) if console.for_people else 0
     for check in checks:
-        console.print(f"  [bold]{check.id}[/]  {check.text}")
+        console.print(f"  [bold]{check.id:{column}}[/]  {escape(check.text)}", hang=column + 2)

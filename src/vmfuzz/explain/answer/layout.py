@@ -1,8 +1,12 @@
-"""How the answer is laid out: lines of one width, and the faults of a finding in words."""
+"""How the answer is laid out: paragraphs filled to a width, or left whole; and the faults of a finding in words."""
 
 from __future__ import annotations
 
+import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final
 
 from vmfuzz.explain.answer.answer import Answer
@@ -10,18 +14,26 @@ from vmfuzz.explain.answer.open_controls import faults
 from vmfuzz.explain.judgement.judge import Finding
 from vmfuzz.model.partial import Evaluator
 
-_WIDTH: Final = 79
+#: Columns that a terminal has, less one.
+WIDTH: Final = 79
+_WIDTH: Final[ContextVar[int | None]] = ContextVar("width", default=WIDTH)
+
+
+@contextmanager
+def lines_of(width: int | None) -> Iterator[None]:
+    """Within the block paragraphs are filled to `width` columns; None: each is one line, for programs that read lines."""
+    before = _WIDTH.set(width)
+    try:
+        yield
+    finally:
+        _WIDTH.reset(before)
 
 
 def wrapped(text: str, indent: int = 0, first: int | None = None) -> str:
-    """Text filled to the width; `indent` for all lines, `first` for the first if it differs."""
+    """Text filled to the width (see `lines_of`); `indent` for all lines, `first` for the first if it differs."""
     lead = " " * (indent if first is None else first)
-    return textwrap.fill(text, _WIDTH, initial_indent=lead, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
-
-
-def counted(number: int, thing: str) -> str:
-    """A number of things: 1 field, 2 fields."""
-    return f"{number} {thing}" + ("" if number == 1 else "s")
+    width = _WIDTH.get() or sys.maxsize
+    return textwrap.fill(text, width, initial_indent=lead, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def evaluator(answer: Answer) -> Evaluator:

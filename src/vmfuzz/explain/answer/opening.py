@@ -7,10 +7,11 @@ from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.registers import AR
+from vmfuzz.counted import counted
 from vmfuzz.explain.answer import advice
 from vmfuzz.explain.answer.answer import Answer, fact_source
 from vmfuzz.explain.answer.english import condition_words
-from vmfuzz.explain.answer.layout import counted, evaluator, faults_of, wrapped
+from vmfuzz.explain.answer.layout import evaluator, faults_of, wrapped
 from vmfuzz.explain.answer.suspects import suspicions
 from vmfuzz.explain.answer.teach import premises
 from vmfuzz.explain.judgement.judge import Finding, Verdict

@@ -1,13 +1,14 @@
-"""The answer as text for people: what happened and what to do in the first ten lines, everything else after that. Plain, 79 columns."""
+"""The answer as text for people: what happened and what to do in the first ten lines, everything else after that. Plain."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
+from vmfuzz.counted import counted
 from vmfuzz.explain.answer import advice
 from vmfuzz.explain.answer.answer import Answer, fact_words
-from vmfuzz.explain.answer.layout import counted, evaluator, faults_of, wrapped
+from vmfuzz.explain.answer.layout import WIDTH, evaluator, faults_of, lines_of, wrapped
 from vmfuzz.explain.answer.opening import explaining_of, opening
 from vmfuzz.explain.answer.teach import premises, why
 from vmfuzz.explain.causes.mistakes import Mistake
@@ -20,8 +21,16 @@ _MANY_CHECKS: Final = 12
 _MANY_FIELDS: Final = 8
 
 
-def render(answer: Answer, explain: bool = False, verified: str = "") -> str:
-    """The whole answer. `explain` adds a paragraph on each violated check; `verified` says what a real entry on an emulated CPU gave."""
+def render(answer: Answer, explain: bool = False, verified: str = "", width: int | None = WIDTH) -> str:
+    """The whole answer. `explain` adds a paragraph on each violated check; `verified` says what a real entry on an emulated CPU gave.
+
+    Lines have `width` columns at most; None: each paragraph is one line.
+    """
+    with lines_of(width):
+        return _rendered(answer, explain, verified)
+
+
+def _rendered(answer: Answer, explain: bool, verified: str) -> str:
     blocks = [opening(answer, verified)]
     blocks.append(_checks(answer, explain))
     blocks.append(_contradicted(answer))
