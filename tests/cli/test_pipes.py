@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from vmfuzz.explain.render import render
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.cli.main import main
 from vmfuzz.explain.answer import answer
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.render import render
 from vmfuzz.model.checks import CHECKS
 
 CORPUS = Path(__file__).parents[2] / "corpus"

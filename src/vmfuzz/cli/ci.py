@@ -1,9 +1,10 @@
-"""Options of `vmfuzz run` for machines that build, and the line that says how to see a finding again."""
+"""Options for machines that build, and the line that says how to see a finding again."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -13,45 +14,51 @@ import click
 from vmfuzz import __version__
 from vmfuzz.cli.places import FINDINGS
 from vmfuzz.files import require_writable, write_text
-from vmfuzz.report.ci import annotation_lines, found_in, junit, sarif
+from vmfuzz.report.ci import Found, annotation_lines, found_in, junit, sarif
 
 _KEY: Final = "vmfuzz.cli.ci"
 
 
+def _kept(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Keep an option with the command's context; a file has to be one that can be written."""
+    if isinstance(value, Path):
+        require_writable(value)
+    context.meta.setdefault(_KEY, {})[parameter.name] = value
+    return value
+
+
+def quiet_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The option --quiet, which is kept with the command's context."""
+    return click.option(
+        "--quiet", "-q", is_flag=True, expose_value=False, callback=_kept, help="Say nothing of the progress on standard error."
+    )(function)
+
+
 def ci_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options --junit, --sarif, --format and --quiet, which are kept with the command's context."""
-
-    def kept(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-        if isinstance(value, Path):
-            require_writable(value)
-        context.meta.setdefault(_KEY, {})[parameter.name] = value
-        return value
-
     options = (
-        click.option(
-            "--quiet", "-q", is_flag=True, expose_value=False, callback=kept, help="Say nothing of the progress on standard error."
-        ),
+        quiet_option,
         click.option(
             "--format",
             "annotate",
             type=click.Choice(["github"]),
             expose_value=False,
-            callback=kept,
-            help="Also print each finding as an annotation of GitHub's workflows.",
+            callback=_kept,
+            help="Also print each thing found as an annotation of GitHub's workflows.",
         ),
         click.option(
             "--sarif",
             type=click.Path(dir_okay=False, path_type=Path),
             expose_value=False,
-            callback=kept,
-            help="Also write the findings as SARIF 2.1.0 here.",
+            callback=_kept,
+            help="Also write what was found as SARIF 2.1.0 here.",
         ),
         click.option(
             "--junit",
             type=click.Path(dir_okay=False, path_type=Path),
             expose_value=False,
-            callback=kept,
-            help="Also write a JUnit XML report here, one test a check.",
+            callback=_kept,
+            help="Also write a JUnit XML report here.",
         ),
     )
     for option in options:
@@ -70,19 +77,35 @@ def is_quiet() -> bool:
 
 
 def put_out_for_ci(data: Mapping[str, Any], directory: Path | None) -> None:
-    """Write what --junit, --sarif and --format ask for; raises EnvironmentUnusable where a file cannot be written."""
+    """Write what --junit, --sarif and --format ask for of a campaign; raises EnvironmentUnusable where a file cannot be written."""
     found = found_in(data, str(directory / FINDINGS) if directory is not None else None)
+    facts = {"executor": data["executor"], "executorVersion": data["version"], "seed": data["seed"], "command": data["command"]}
+    put_out_found(junit(data, found), found, facts)
+
+
+def put_out_found(tests: ElementTree.Element, found: Sequence[Found], facts: Mapping[str, Any]) -> None:
+    """Write what was found as --junit (`tests`), --sarif (`facts`: of the run) and --format ask for it."""
     if (path := _chosen("junit")) is not None:
-        write_text(path, ElementTree.tostring(junit(data, found), encoding="unicode", xml_declaration=True) + "\n")
+        write_text(path, ElementTree.tostring(tests, encoding="unicode", xml_declaration=True) + "\n")
     if (path := _chosen("sarif")) is not None:
-        write_text(path, json.dumps(sarif(data, found, __version__), indent=1) + "\n")
+        write_text(path, json.dumps(sarif(found, facts, __version__), indent=1) + "\n")
     if _chosen("annotate"):
         for line in annotation_lines(found):
             click.echo(line)
 
 
+def command_of(iterations: int, seed: int, jobs: int, executor: str, cpu: str | None, risk: str = "safe", poison: bool = False) -> str:
+    """The command that runs a campaign's candidates again."""
+    words = ["vmfuzz", "run", "--iterations", str(iterations), "--seed", str(seed)]
+    words += ["--executor", executor] if executor != "auto" else []
+    words += ["--cpu", cpu] if cpu is not None else []
+    words += ["--jobs", str(jobs)] if jobs != 1 else []
+    words += ["--risk", risk] if risk != "safe" else []
+    return shlex.join([*words, *(["--poison"] if poison else [])])
+
+
 def again(data: Mapping[str, Any], id: str, directory: Path | None) -> str:
     """How to see a finding of a campaign again: the file that it is kept in, or the campaign, with seed and versions."""
-    kept = directory is not None and (directory / FINDINGS / f"{id}.json").exists()
-    how = f"vmfuzz replay {directory}/{FINDINGS}/{id}.json" if kept else f"vmfuzz run -n {data['wanted']} --seed {data['seed']}"
+    file = None if directory is None else directory / FINDINGS / f"{id}.json"
+    how = data["command"] if file is None or not file.exists() else shlex.join(["vmfuzz", "replay", str(file)])
     return f"{how} (seed {data['seed']} on {data['executor']}; vmfuzz {__version__}, {data['version']})"

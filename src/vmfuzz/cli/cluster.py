@@ -18,6 +18,7 @@ from rich.table import Table
 from vmfuzz.campaign.loop import Summary
 from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.stored import has_campaign
+from vmfuzz.cli.ci import command_of, is_quiet
 from vmfuzz.cli.minimize import keeper, print_minimized
 from vmfuzz.cli.places import FINDINGS
 from vmfuzz.cli.run import as_data, exit_code, put_out
@@ -25,6 +26,7 @@ from vmfuzz.cli.summary import print_summary
 from vmfuzz.cluster.members import connect
 from vmfuzz.cluster.run import ClusterRun, Part
 from vmfuzz.cluster.store import ClusterStore, cluster_facts, is_cluster_directory, part_directories, write_facts
+from vmfuzz.counted import counted
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_ENVIRONMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
 from vmfuzz.findings.triage import Triage
 from vmfuzz.interrupts import SIGTERM
@@ -46,7 +48,9 @@ class _Result:
     def to_json(self) -> dict[str, Any]:
         """The summary of one processor, as `vmfuzz run` writes it, with what is missing from it."""
         missing = [{"piece": job, "candidates": self.part.shares[job].iterations, "reason": why} for job, why in self._lost]
-        data = as_data(self.summary, self.triaged, [])
+        shares = self.part.shares
+        command = command_of(self.part.wanted, self.summary.seed, len(shares), shares[0].executor, shares[0].cpu)
+        data = as_data(self.summary, self.triaged, [], command)
         return {**data, "version": self.part.processor.version, "jobs": len(self.part.shares), "missing": missing}
 
     @property
@@ -77,7 +81,7 @@ def run_on_cluster(context: click.Context) -> int:
         _note_absent(cluster, store)
         if directory is not None:
             write_facts(directory, {name: options[name] for name in ("iterations", "seed", "jobs", "executor", "cpu")})
-        with _display(cluster, quiet=options["as_json"]) as on_progress:
+        with _display(cluster, quiet=options["as_json"] or is_quiet()) as on_progress:
             cluster.run(on_progress)
         summaries = [part.merged(stopped=cluster.stopping and bool(part.waiting)) for part in cluster.parts]
         for summary in summaries:
@@ -86,8 +90,8 @@ def run_on_cluster(context: click.Context) -> int:
             for part in cluster.parts:
                 store.ends(part)
         found = sum(len(part.campaign.progress.findings.by_id) for part in cluster.parts)
-        if found and options["minimize_seconds"] and not options["as_json"]:
-            click.echo(f"minimizing {found} findings on the workers, for {options['minimize_seconds']:g} s at most", err=True)
+        if found and options["minimize_seconds"] and not options["as_json"] and not is_quiet():
+            click.echo(f"minimizing {counted(found, 'finding')} on the workers, for {options['minimize_seconds']:g} s at most", err=True)
         triages = cluster.minimize(0.0 if cluster.stopped_by == SIGTERM else options["minimize_seconds"])
         places = [None if store is None else store.places[part.processor.key] for part in cluster.parts]
     for part, place, triaged in zip(cluster.parts, places, triages, strict=True):
@@ -171,7 +175,7 @@ def _display(cluster: ClusterRun, quiet: bool) -> Iterator[Callable[[Sequence[Pa
         for part in cluster.parts:
             pieces = len(part.shares)
             console.print(
-                f"running {part.wanted:,} candidates on {part.processor.name} in {pieces} piece{'s' * (pieces > 1)}, workers: {len(part.workers)}",
+                f"running {part.wanted:,} candidates on {part.processor.name} in {counted(pieces, 'piece')}, workers: {len(part.workers)}",
                 highlight=False,
                 soft_wrap=True,
             )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,12 +33,14 @@ ALONE: Final[Mapping[str, tuple[tuple[str, tuple[str, ...], str], ...]]] = {
         ("as_json", ("annotate",), "standard output is the summary alone"),
         (
             "scheduler",
-            ("junit", "sarif", "annotate", "quiet"),
+            ("junit", "sarif", "annotate"),
             "a cluster's campaign has a summary for each processor: `vmfuzz report` takes it",
         ),
     ),
     "report": (("as_json", ("as_markdown",), "they are two forms of one output"),),
 }
+#: Command -> parameters that name files to be written: each has to be another file.
+WRITTEN: Final[Mapping[str, tuple[str, ...]]] = {"run": ("summary_file", "junit", "sarif"), "replay": ("junit", "sarif")}
 #: Command -> (a parameter, another that it needs, why).
 NEEDS: Final[Mapping[str, tuple[tuple[str, str, str], ...]]] = {
     "minimize": (("executor", "id", "a campaign's findings run where they were found"),),
@@ -84,12 +88,24 @@ def require_sense(command: click.Command, name: str, arguments: list[str], paren
     for key, needed, why in NEEDS.get(name, ()):
         if key in present and needed not in present:
             raise UsageError(f"{_label(parameters[key])} without {_label(parameters[needed])}: {why}; leave it out")
+    for key, other in combinations([key for key in WRITTEN.get(name, ()) if key in present], 2):
+        if _is_one_file(given[key], given[other]):
+            raise UsageError(f"{_label(parameters[key])} and {_label(parameters[other])} name one file, {given[key]}; give each its own")
     if name in LOOKED_UP:
         what, where = LOOKED_UP[name]
         if where in present and what in present and _exists(str(given[what])):
             raise UsageError(
                 f"{given[what]} is a path, and {_label(parameters[where])} says where an id is looked up; leave out {_label(parameters[where])}"
             )
+
+
+def _is_one_file(one: object, other: object) -> bool:
+    """Whether both would be written to the same place; what is given to /dev/null is lost anyway."""
+    try:
+        paths = {os.path.realpath(str(path)) for path in (one, other)}
+    except (OSError, ValueError):
+        return False
+    return len(paths) == 1 and paths != {os.devnull}
 
 
 def _exists(path: str) -> bool:

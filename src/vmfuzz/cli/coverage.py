@@ -16,6 +16,7 @@ from vmfuzz.campaign.coverage import Coverage
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.stored import restore_stored, stored_facts
 from vmfuzz.campaign.tally import Tally
+from vmfuzz.cli.ci import is_quiet, quiet_option
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import executor_options, open_stored
 from vmfuzz.cli.progress import progress_display
@@ -48,6 +49,7 @@ class _Row:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Without DIRECTORY: seed of the campaign.")
 @click.option("--list", "listed", is_flag=True, help="Also list each atom never seen deciding and each boundary value never tried.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+@quiet_option
 def coverage(directory: Path | None, iterations: int, executor: str, cpu: str | None, seed: int, listed: bool, as_json: bool) -> None:
     """What has been seen, and what never.
 
@@ -57,7 +59,7 @@ def coverage(directory: Path | None, iterations: int, executor: str, cpu: str | 
     part of a check's condition forgotten, or a constant or the position of a bit off by one: it would have shown where a processor with that error
     had done what the manual forbids. Many can never show, since other checks fail the entry alike. Exit code 0; 5 where nothing was executed.
     """
-    tally = _stored(directory) if directory is not None else _run(iterations, executor, cpu, seed, as_json)
+    tally = _stored(directory) if directory is not None else _run(iterations, executor, cpu, seed, as_json or is_quiet())
     if as_json:
         click.echo(json.dumps(_as_json(tally), indent=1))
     else:

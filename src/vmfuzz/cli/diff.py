@@ -15,11 +15,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from vmfuzz.campaign.stored import has_campaign
+from vmfuzz.cli.ci import is_quiet, quiet_option
 from vmfuzz.cli.console import Output, Seconds
 from vmfuzz.cli.places import entries_place, format_key, readable_entries
 from vmfuzz.cli.run import Count
 from vmfuzz.comparison.case import base_value
 from vmfuzz.corpus.entries import Entry
+from vmfuzz.counted import counted
 from vmfuzz.differences.difference import Difference, Differences, Pairing
 from vmfuzz.differences.kept import DEPARTS, keep
 from vmfuzz.differences.stored import Stored, compare_stored
@@ -46,6 +48,7 @@ _MOST_ONLY: Final = 8
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Keep the differences here, as entries of a corpus.")
 @click.option("--minimize-seconds", type=Seconds(min=0), default=60.0, show_default=True, help="Time for reducing differences.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+@quiet_option
 def diff(
     first: str,
     second: str,
@@ -93,7 +96,7 @@ def diff(
     with open_executor(one[0], cpu=one[1]) as a, open_executor(two[0], cpu=two[1]) as b:
         pairing = Pairing(a, b, seed)
         if cases is None:
-            with _progress(quiet=as_json) as on_progress:
+            with _progress(quiet=as_json or is_quiet()) as on_progress:
                 pairing.run(iterations, on_progress)
         else:
             pairing.run_cases(cases)
@@ -101,7 +104,7 @@ def diff(
         files = [] if directory is None else keep(pairing, directory)
         _show(pairing, as_json)
     if files and not as_json:
-        click.echo(f"{len(files)} entries in {directory}; look at one: vmfuzz show {files[0].stem} --corpus {directory}")
+        click.echo(f"{counted(len(files), 'entry')} in {directory}; look at one: vmfuzz show {files[0].stem} --corpus {directory}")
     found = pairing.result
     sys.exit(EXIT_FOUND if found.found else EXIT_AGREEMENT if found.compared else EXIT_NOTHING_TESTED)
 
@@ -166,7 +169,8 @@ def _print_stored(stored: Stored) -> None:
     for each in stored.differences:
         console.print(f"[bold]{each.entry}[/] on {escape(each.processor)}: {escape(each.first)} | {escape(each.second)}", soft_wrap=True)
     console.print(
-        f"{stored.compared} records of the same case on the same capabilities compared: {len(stored.differences)} differ", soft_wrap=True
+        f"{counted(stored.compared, 'record')} of the same case on the same capabilities compared: {len(stored.differences):,} differ",
+        soft_wrap=True,
     )
     if stored.other_capabilities:
         console.print(
@@ -179,7 +183,7 @@ def _print_stored(stored: Stored) -> None:
 def _print_only(place: Path, ids: Sequence[str], entries: Sequence[Entry]) -> None:
     """The entries that only one of the two has, the first few in words."""
     console, named = Output(), {entry.id: entry for entry in entries}
-    console.print(f"only in {escape(str(place))}: {len(ids)} entr{'y' if len(ids) == 1 else 'ies'}", soft_wrap=True)
+    console.print(f"only in {escape(str(place))}: {counted(len(ids), 'entry')}", soft_wrap=True)
     for id in ids[:_MOST_ONLY]:
         entry = named[id]
         console.print(f"  {id} {escape(entry.kind)}: {escape(', '.join(entry.checks) or entry.main_result.actual)}", soft_wrap=True)
@@ -211,7 +215,7 @@ def _print_totals(console: Output, pairing: Pairing, result: Differences) -> Non
     print_(f"{same}")
     for name, (here, there) in pairing.capability_differences().items():
         print_(f"  {name}: {here} | {there}")
-    print_(f"{result.drawn:,} candidates in {result.seconds:.1f} s (seed {result.seed})")
+    print_(f"{counted(result.drawn, 'candidate')} in {result.seconds:.1f} s (seed {result.seed})")
     print_(f"{result.compared:>11,} compared (both ran, and the manual allows them a common outcome)")
     print_(f"{result.not_comparable:>11,} not comparable")
     for sentence, count in result.lacking.most_common():
@@ -225,14 +229,14 @@ def _print_totals(console: Output, pairing: Pairing, result: Differences) -> Non
             print_(f"{count:>11,}   {escape(str(here))} | {escape(str(there))}")
     either = sum(each.judgement == "neither" for each in result.found.values())
     rest = f", of which the manual allows either in {either}" if either else ""
-    print_(f"{result.differing:>11,} differ, in {len(result.found)} ways{rest}" if result.found else "no difference")
+    print_(f"{result.differing:>11,} differ, in {counted(len(result.found), 'way')}{rest}" if result.found else "no difference")
 
 
 def _print_difference(console: Output, pairing: Pairing, difference: Difference) -> None:
     shape, case = difference.shape, difference.minimal or difference.cases[0]
     base = pairing.trial.base(case.base)
     lines = [
-        f"[bold]{difference.count:,} candidate{'s' if difference.count != 1 else ''}: {DEPARTS[difference.judgement]}[/]",
+        f"[bold]{counted(difference.count, 'candidate')}: {DEPARTS[difference.judgement]}[/]",
         f"  first   {escape(shape.first)} ({shape.first_verdict}) {escape(difference.first_message or '')}".rstrip(),
         f"  second  {escape(shape.other)} ({shape.other_verdict}) {escape(difference.other_message or '')}".rstrip(),
         f"  allowed {escape(', '.join(shape.predicted))}",

@@ -16,6 +16,7 @@ from vmfuzz.campaign.stored import has_campaign, stored_findings, stored_lost, s
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import entries_place, format_key, readable_entries, resolved
 from vmfuzz.corpus.entries import Entry, to_json
+from vmfuzz.counted import counted
 from vmfuzz.findings.account import in_words, not_minimized
 
 
@@ -48,7 +49,7 @@ def findings(place: Path | None, verdict: str | None, as_json: bool) -> None:
     console = Output()
     if entries:
         _print_entries(console, entries)
-    console.print(f"{len(entries)} entries in {entries_place(place)}", soft_wrap=True)
+    console.print(f"{counted(len(entries), 'entry')} in {escape(str(entries_place(place)))}", soft_wrap=True)
     if raw:
         data = {"findings": raw, "minimized": [to_json(entry) for entry in known], **stored_triage(place)}
         left = len(not_minimized(data))
@@ -63,9 +64,9 @@ def print_lost(lost: list[LostBatch], directory: Path | None) -> None:
     if not lost:
         return
     console = Output()
-    console.print(f"\n[bold red]the machine did not come back from {len(lost)} batch{'es' if len(lost) > 1 else ''}[/]")
+    console.print(f"\n[bold red]the machine did not come back from {counted(len(lost), 'batch')}[/]")
     for batch in lost:
-        console.print(f"[bold]{batch.id}[/] {KIND}, {batch.resets} time{'s' if batch.resets > 1 else ''}")
+        console.print(f"[bold]{batch.id}[/] {KIND}, {counted(batch.resets, 'time')}")
         for line in _lost_lines(batch, directory):
             console.print(
                 Padding(escape(line), (0, 0, 0, 2)) if console.is_terminal else f"  {escape(line)}", soft_wrap=not console.is_terminal

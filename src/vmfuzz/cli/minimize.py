@@ -15,15 +15,15 @@ from rich.markup import escape
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.campaign.as_data import finding_from
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.campaign.store import Store
+from vmfuzz.campaign.store import TRIAGE, Store
 from vmfuzz.campaign.stored import has_campaign, stored_findings
-from vmfuzz.cli.ci import again
+from vmfuzz.cli.ci import again, is_quiet, quiet_option
 from vmfuzz.cli.console import Output, Seconds
 from vmfuzz.cli.places import FINDINGS, find_entry, format_key, open_stored, option_of, place_option, resolved
 from vmfuzz.comparison.processor import Processor, processor_of
 from vmfuzz.comparison.signature import CRASH
 from vmfuzz.comparison.trial import Trial
-from vmfuzz.corpus.entries import Entry, load, save
+from vmfuzz.corpus.entries import Entry, load, load_readable, save
 from vmfuzz.corpus.replay import keep_capabilities
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UsageError
 from vmfuzz.execute.base import cpu_option, open_executor
@@ -40,6 +40,7 @@ _SHOWN = 20
 @click.option(
     "--executor", default="auto", show_default=True, help="With ID: what executes; a campaign's findings run where they were found."
 )
+@quiet_option
 def minimize(id: str | None, place: Path | None, seconds: float, executor: str) -> None:
     """Reduce the finding ID, or all findings of a campaign, to the smallest difference that shows the same.
 
@@ -61,7 +62,7 @@ def minimize(id: str | None, place: Path | None, seconds: float, executor: str) 
                 for data in stored_findings(directory):
                     # the jobs of a campaign that was cut short have findings that were never put together
                     campaign.progress.findings.by_id[data["id"]] = finding_from(data, campaign.generator.bases)
-                settle(campaign, seconds, triaged, store)
+                settle(campaign, seconds, triaged, store, is_quiet())
         finally:
             print_minimized(triaged, directory)
     sys.exit(EXIT_FOUND if triaged.unstable or triaged.not_kept else EXIT_AGREEMENT)
@@ -71,7 +72,7 @@ def _one(id: str, place: Path | None, seconds: float, name: str) -> int:
     path, entry = find_entry(place, id)
     first = entry.main_result.processors[0]
     option, cpu = option_of(first) if name == "auto" else (name, first.name)
-    with open_executor(option, cpu=cpu_option(option, cpu)) as executor, _step_line() as on_step:
+    with open_executor(option, cpu=cpu_option(option, cpu)) as executor, _step_line(is_quiet()) as on_step:
         trial = Trial(executor)
         base = trial.base(entry.case.base)
         if fields := trial.lacking(entry.case):
@@ -128,14 +129,30 @@ def settle(campaign: Campaign, seconds: float, result: Triage, store: Store | No
     Ctrl-C leaves the rest as it is. Raises EnvironmentUnusable where one cannot be written.
     """
     findings = campaign.progress.findings.by_id
-    if not findings or not seconds:
+    if findings and seconds:
+        keep = None if store is None else keeper(store.directory / FINDINGS, campaign.model.capabilities)
+        with _step_line(quiet) as on_step:
+            settled(campaign, seconds, on_step, result, keep)
+        if store is not None:
+            store.keep_triage(result)
+    else:
         result.left = list(findings)
-        return
-    keep = None if store is None else keeper(store.directory / FINDINGS, campaign.model.capabilities)
-    with _step_line(quiet) as on_step:
-        settled(campaign, seconds, on_step, result, keep)
     if store is not None:
-        store.keep_triage(result)
+        _add_what_was_known(result, store)
+
+
+def _add_what_was_known(result: Triage, store: Store) -> None:
+    """Add to the result what was made before of findings for which there was no time now, so that all who show them count alike."""
+    before, left = store.facts.get("triage", {}), set(result.left)
+    for name in TRIAGE:
+        now, known = getattr(result, name), before.get(name, {})
+        if isinstance(now, dict):
+            now.update({id: known[id] for id in known if id in left})
+        else:
+            now.extend(id for id in known if id in left)
+    result.left = [id for id in result.left if not any(id in before.get(name, ()) for name in TRIAGE)]
+    for _, entry in load_readable(sorted((store.directory / FINDINGS).glob("*.json")))[0]:
+        result.entries.setdefault(entry.id, entry)
 
 
 def keeper(directory: Path, capabilities: Capabilities) -> Keep:

@@ -15,6 +15,7 @@ from vmfuzz.comparison.processor import Processor, fingerprint
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import CAPABILITIES, Entry, entry_files, find, load, load_readable
 from vmfuzz.corpus.replay import capabilities_of
+from vmfuzz.counted import counted
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import EXECUTORS, MODEL, Executor, cpu_option, open_executor
 from vmfuzz.execute.bochs.executor import CPU_MODELS
@@ -78,9 +79,10 @@ def readable_entries(place: Path) -> tuple[list[tuple[Path, Entry]], dict[Path, 
         click.echo(f"vmfuzz: {reason}", err=True)
     if unreadable:
         click.get_current_context().meta[UNREADABLE] = len(unreadable)
-        click.echo(
-            f"vmfuzz: {len(unreadable)} of {len(unreadable) + len(entries)} files in {place} are no entries; the others follow", err=True
-        )
+        if entries:
+            files = counted(len(unreadable) + len(entries), "file")
+            are = "is no entry" if len(unreadable) == 1 else "are no entries"
+            click.echo(f"vmfuzz: {len(unreadable):,} of {files} in {place} {are}; the others follow", err=True)
     return entries, unreadable
 
 
@@ -91,7 +93,7 @@ def find_entry(place: Path | None, id: str, to_read: bool = False) -> tuple[Path
     if id and Path(id).is_dir():
         files = entry_files(entries_place(Path(id)))
         if len(files) > 1:
-            raise UsageError(f"{id} is a directory of {len(files)} entries; name one of them: `vmfuzz findings {id}` lists them")
+            raise UsageError(f"{id} is a directory of {counted(len(files), 'entry')}; name one of them: `vmfuzz findings {id}` lists them")
         return files[0], load(files[0])
     place = resolved(place, to_read)
     if has_campaign(place) and not (place / FINDINGS).is_dir():

@@ -19,6 +19,7 @@ from rich.text import Text
 from vmfuzz.campaign.loop import Progress
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.comparison.compare import Verdict
+from vmfuzz.counted import counted
 from vmfuzz.model.sections import SHORT_NAMES
 from vmfuzz.report.numbers import duration
 
@@ -36,7 +37,9 @@ _COLUMNS, _LINES = 80, 24
 def say_start(name: str, wanted: int, seed: int, quiet: bool) -> None:
     """Say on standard error what is being started, before preparing the campaign takes its time."""
     if not quiet:
-        Console(stderr=True).print(f"starting on {name}: {wanted:,} candidates, seed {seed}", highlight=False, markup=False, soft_wrap=True)
+        Console(stderr=True).print(
+            f"starting on {name}: {counted(wanted, 'candidate')}, seed {seed}", highlight=False, markup=False, soft_wrap=True
+        )
 
 
 class _Rate:
@@ -63,11 +66,11 @@ def progress_display(name: str, wanted: int, quiet: bool = False) -> Iterator[Ca
     if quiet:
         yield lambda _progress: None
     elif console.is_terminal:
-        with Live(Text(f"running {wanted:,} candidates on {name}"), console=console, refresh_per_second=4, transient=True) as live:
+        with Live(Text(f"running {counted(wanted, 'candidate')} on {name}"), console=console, refresh_per_second=4, transient=True) as live:
             panel = _panel if console.width >= _COLUMNS and console.height >= _LINES else _small_panel
             yield _throttled(_REFRESH, lambda progress: live.update(panel(name, progress, rate.now(progress))))
     else:
-        console.print(f"running {wanted:,} candidates on {name}", highlight=False, soft_wrap=True)
+        console.print(f"running {counted(wanted, 'candidate')} on {name}", highlight=False, soft_wrap=True)
         yield _throttled(_LINE_EVERY, lambda progress: console.print(_line(progress, rate.now(progress)), highlight=False, soft_wrap=True))
 
 

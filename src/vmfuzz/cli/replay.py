@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
 import click
+from rich.console import Console
 from rich.markup import escape
 
+from vmfuzz.cli.ci import ci_options, is_quiet, put_out_found
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import entries_place, find_entry, readable_entries, resolved
 from vmfuzz.corpus.replay import PREDICT_ONLY, Report
 from vmfuzz.corpus.replay import replay as replay_entries
-from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UnknownNameError
+from vmfuzz.counted import counted
+from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UnknownNameError
 from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, KINDS, REMOTE
-from vmfuzz.files import require_writable, write_text
-from vmfuzz.report.ci import annotation
+from vmfuzz.report.ci import Found
 
 
 @click.command()
@@ -30,35 +33,52 @@ from vmfuzz.report.ci import annotation
     show_default=True,
     help=f"What executes: {', '.join(KINDS)}, or {PREDICT_ONLY} (predict only).",
 )
-@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write a JUnit XML report here.")
-@click.option("--format", "annotate", type=click.Choice(["github"]), help="Also print each change as an annotation of GitHub's workflows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on standard output.")
-def replay(place: Path | None, corpus: Path | None, executor: str, junit: Path | None, annotate: str | None, as_json: bool) -> None:
+@ci_options
+def replay(place: Path | None, corpus: Path | None, executor: str, as_json: bool) -> None:
     """Predict and run every entry of PLACE again: a corpus, a campaign's directory, a file, or the beginning of an entry's id.
 
     By default ./corpus, else the corpus that comes with vmfuzz. Records of processors that no executor here has are only predicted, and counted
     so. Cases that set a field which the executor lacks do not run; they are counted too. A file that is no entry does not stop the others. Exit
-    code 0: all as recorded; 1: something changed; 2: bad input.
+    code 0: all as recorded; 1: something changed; 2: bad input; 5: nothing was executed, although --executor none did not ask for that.
     """
     if executor not in (*EXECUTORS, PREDICT_ONLY) and not executor.startswith((REMOTE, ELSEWHERE)):
         raise UnknownNameError("executor", executor, (*KINDS, PREDICT_ONLY))
     if place is not None and not place.exists() and len(place.parts) == 1:
         place = find_entry(corpus, str(place), to_read=True)[0]
     place = entries_place(resolved(place or corpus, to_read=True))
-    if junit is not None:
-        require_writable(junit)
     entries, unreadable = readable_entries(place)
-    report = replay_entries(entries, executor, place)
-    if junit is not None:
-        write_text(junit, ElementTree.tostring(_junit(report, unreadable), encoding="unicode", xml_declaration=True) + "\n")
+    with _progress(quiet=as_json or is_quiet()) as on_processor:
+        report = replay_entries(entries, executor, place, on_processor)
     if as_json:
         json.dump({**_as_data(report), "unreadable": list(unreadable.values())}, sys.stdout, indent=1)
         click.echo()
     else:
         _print(report)
-        for replayed in report.changed if annotate else ():
-            click.echo(annotation(f"vmfuzz entry {replayed.entry.id}", "\n".join(map(str, replayed.changes)), str(replayed.path)))
-    sys.exit(EXIT_FOUND if report.changed else EXIT_AGREEMENT)
+    put_out_found(_junit(report, unreadable), list(_found(report, unreadable)), {"executor": executor})
+    nothing = not report.executed and executor != PREDICT_ONLY
+    sys.exit(EXIT_FOUND if report.changed else EXIT_NOTHING_TESTED if nothing else EXIT_AGREEMENT)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str], None] | None]:
+    """A callback that says on which processor entries run, on one line of a terminal's standard error; nothing elsewhere."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    with console.status("predicting") as status:
+        yield lambda name: status.update(f"the records of {escape(name)}")
+
+
+def _found(report: Report, unreadable: Mapping[Path, str]) -> Iterator[Found]:
+    """What is not as recorded and what is no entry, for machines that build."""
+    for replayed in report.changed:
+        entry = replayed.entry
+        text = "\n".join(map(str, replayed.changes))
+        yield Found(f"vmfuzz entry {entry.id}", entry.id, entry.checks, entry.kind, text, str(replayed.path))
+    for path, reason in unreadable.items():
+        yield Found(f"no vmfuzz entry: {path.stem}", path.stem, (), "no entry", reason, str(path))
 
 
 def _print(report: Report) -> None:
@@ -69,13 +89,19 @@ def _print(report: Report) -> None:
             console.print(f"  {escape(str(change))}", soft_wrap=True)
     rate = (report.executed + report.predicted_only) / report.seconds if report.seconds else 0.0
     console.print(
-        f"{len(report.entries):,} entries: {report.executed:,} records executed, {report.predicted_only:,} predicted only, "
+        f"{counted(len(report.entries), 'entry')}: {counted(report.executed, 'record')} executed, {report.predicted_only:,} predicted only, "
         f"in {report.seconds:.1f} s ({rate:,.0f}/s)"
     )
     for sentence, count in report.lacking.most_common():
-        console.print(f"{count:,} record{'s' if count > 1 else ''} not run: {escape(sentence)}", soft_wrap=True)
-    same = "all as recorded" if report.executed else "all predicted as recorded; nothing was executed here"
-    console.print(f"{len(report.changed)} entries changed" if report.changed else same)
+        console.print(f"{counted(count, 'record')} not run: {escape(sentence)}", soft_wrap=True)
+    if report.changed:
+        console.print(f"{counted(len(report.changed), 'entry')} changed")
+    elif report.executed:
+        console.print("all as recorded")
+    elif report.predicted_only:
+        console.print("all predicted as recorded; nothing was executed here")
+    else:
+        console.print("nothing was predicted or executed")
 
 
 def _as_data(report: Report) -> dict[str, object]:

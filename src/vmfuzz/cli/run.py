@@ -19,7 +19,7 @@ from vmfuzz.campaign.lost import LostBatch
 from vmfuzz.campaign.lost import bisect_lost as narrow
 from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.stored import has_campaign, stored_lost
-from vmfuzz.cli.ci import ci_options, is_quiet, put_out_for_ci
+from vmfuzz.cli.ci import ci_options, command_of, is_quiet, put_out_for_ci
 from vmfuzz.cli.console import Seconds
 from vmfuzz.cli.findings import print_lost
 from vmfuzz.cli.minimize import print_minimized, settle
@@ -148,9 +148,12 @@ def run(
                 summary, failure = _ran(campaign, lambda: _go(campaign, iterations, shares, on_progress, store))
             triaged = Triage()
             if failure is None:
-                failure = _failure_of(lambda: settle(campaign, _time_left(summary, minimize_seconds), triaged, store, quiet=as_json))
+                failure = _failure_of(
+                    lambda: settle(campaign, _time_left(summary, minimize_seconds), triaged, store, quiet=as_json or is_quiet())
+                )
     lost = stored_lost(directory) if directory is not None else []
-    data = as_data(summary, triaged, lost)
+    command = command_of(iterations, seed, jobs, executor, cpu, risk, poison)
+    data = as_data(summary, triaged, lost, command)
     failure = _failure_of(lambda: put_out(data, as_json, summary_file, directory)) or failure
     if not as_json:
         print_summary(summary, data)
@@ -208,10 +211,11 @@ def put_out(data: dict[str, Any], as_json: bool, summary_file: Path | None, dire
         raise failure
 
 
-def as_data(summary: Summary, triaged: Triage, lost: list[LostBatch]) -> dict[str, Any]:
-    """The summary for machines, with what became of the findings."""
+def as_data(summary: Summary, triaged: Triage, lost: list[LostBatch], command: str) -> dict[str, Any]:
+    """The summary for machines, with what became of the findings, and the command that runs the candidates again."""
     return {
         **summary.to_json(),
+        "command": command,
         "lost": [batch.to_json() for batch in lost],
         "minimized": [to_json(entry) for entry in triaged.entries.values()],
         "counted": triaged.counted,

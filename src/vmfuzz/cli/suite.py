@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
+from vmfuzz.cli.ci import is_quiet, quiet_option
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import executor_options
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import save
+from vmfuzz.counted import counted
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UnknownNameError
 from vmfuzz.execute.base import open_executor
 from vmfuzz.files import require_writable, write_text
@@ -27,6 +29,7 @@ from vmfuzz.model.checks import BY_ID
 @executor_options
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Write the cases there as a corpus, with an index.")
 @click.option("--json", "as_json", is_flag=True, help="Print the index as JSON on standard output.")
+@quiet_option
 def suite(checks: tuple[str, ...], executor: str, cpu: str | None, output: Path | None, as_json: bool) -> None:
     """Make the complete suite: two cases for every atom of every check.
 
@@ -46,7 +49,7 @@ def suite(checks: tuple[str, ...], executor: str, cpu: str | None, output: Path 
         maker = Suite(trial)
         atoms = maker.atoms(checks)
         columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json) as progress:
+        with Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json or is_quiet()) as progress:
             pairs = [maker.pair(atom) for atom in progress.track(atoms, description="atoms")]
             entries = entries_of(trial, pairs)
         name = opened.name
@@ -67,7 +70,7 @@ def suite(checks: tuple[str, ...], executor: str, cpu: str | None, output: Path 
 
 def _print(name: str, pairs: list[Pair], comparisons: Counter[str], output: Path | None) -> None:
     console = Output()
-    console.print(f"{len(pairs)} atoms of the checks that exist on {name}")
+    console.print(f"{counted(len(pairs), 'atom')} of the checks that exist on {name}")
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right")
     table.add_column()

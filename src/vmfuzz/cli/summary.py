@@ -14,6 +14,7 @@ from vmfuzz.campaign.mismatches import Finding
 from vmfuzz.cli.ci import again
 from vmfuzz.cli.console import Output
 from vmfuzz.comparison.compare import Verdict
+from vmfuzz.counted import counted
 from vmfuzz.execute.base import MODEL
 from vmfuzz.findings.account import NO_FINDINGS, in_words, not_minimized
 from vmfuzz.model.operands import operand_width
@@ -39,7 +40,7 @@ def print_summary(summary: Summary, data: Mapping[str, Any]) -> None:
     progress, tally = summary.progress, summary.progress.tally
     state = "ended by an error after" if summary.error else f"stopped by {summary.stopped_by} after" if summary.stopped else "ran"
     console.print(
-        f"{state} {tally.candidates:,} candidates on {summary.executor} in {progress.seconds:.1f} s "
+        f"{state} {counted(tally.candidates, 'candidate')} on {summary.executor} in {progress.seconds:.1f} s "
         f"({progress.rate:,.0f}/s; seed {summary.seed})"
     )
     if summary.executor.startswith(f"{MODEL} "):
@@ -54,9 +55,9 @@ def print_summary(summary: Summary, data: Mapping[str, Any]) -> None:
         other = f"; another one for {tally.other_check.total():,}" if tally.other_check else ""
         console.print(f"the executor names a check that is violated too for {tally.named.total():,} failures{other}")
     for name, (strict, lenient) in _readings(summary).items():
-        console.print(f"ambiguity {name}: read strictly {strict:,} times, leniently {lenient:,} times")
+        console.print(f"ambiguity {name}: read strictly {counted(strict, 'time')}, leniently {counted(lenient, 'time')}")
     for name, count in tally.by_deviation.most_common():
-        console.print(f"known deviation {name}: {count:,} candidate{'s' if count != 1 else ''}")
+        console.print(f"known deviation {name}: {counted(count, 'candidate')}")
     _print_findings(console, summary, data)
 
 
@@ -106,7 +107,7 @@ def _print_findings(console: Console, summary: Summary, data: Mapping[str, Any])
 
 def _print_finding(console: Console, finding: Finding) -> None:
     signature = finding.signature
-    console.print(f"\n[bold]{signature.id}[/] {signature.kind}, {finding.count:,} times")
+    console.print(f"\n[bold]{signature.id}[/] {signature.kind}, {counted(finding.count, 'time')}")
     predicted = ", ".join(sorted(outcome.short() for outcome in finding.predicted))
     console.print(f"  predicted {predicted}; got {finding.actual.short()}")
     console.print(f"  base {finding.base_name}")

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from vmfuzz.counted import counted
+
 NO_FINDINGS: Final = "no findings"
 #: What a summary says of signatures that are no findings: they do not repeat, are explained, or VMREAD gives their fields otherwise than written.
 _NONE: Final = ("unstable", "explained", "not_kept")
@@ -16,9 +18,9 @@ _NONE: Final = ("unstable", "explained", "not_kept")
 
 def not_minimized(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The signatures of a summary that have come to no entry and are findings all the same."""
-    counted = _counted(summary)
+    with_entries = _counted(summary)
     none = {id for key in _NONE for id in summary.get(key, ())}
-    return [finding for finding in summary["findings"] if finding["id"] not in counted and finding["id"] not in none]
+    return [finding for finding in summary["findings"] if finding["id"] not in with_entries and finding["id"] not in none]
 
 
 def seen(entry: Mapping[str, Any]) -> int:
@@ -33,21 +35,17 @@ def in_words(summary: Mapping[str, Any]) -> str:
     if not number:
         return NO_FINDINGS
     candidates = sum(map(seen, entries)) + sum(int(finding["count"]) for finding in left)
-    text = f"{_several(number, 'finding')}, met by {_several(candidates, 'candidate')}"
-    text += f"; {len(left)} of them not minimized" if left else ""
-    counted = _counted(summary)
-    since = sum(int(finding["count"]) - counted[finding["id"]] for finding in summary["findings"] if finding["id"] in counted)
-    return f"{text}; {_several(since, 'candidate')} more that are not counted with them" if since > 0 else text
+    text = f"{counted(number, 'finding')}, met by {counted(candidates, 'candidate')}"
+    text += f"; {len(left):,} of them not minimized" if left else ""
+    with_entries = _counted(summary)
+    since = sum(int(finding["count"]) - with_entries[finding["id"]] for finding in summary["findings"] if finding["id"] in with_entries)
+    return f"{text}; {counted(since, 'candidate')} more that are not counted with them" if since > 0 else text
 
 
 def _counted(summary: Mapping[str, Any]) -> Mapping[str, int]:
     """Signature -> candidates that went over to entries; a summary of an older vmfuzz tells those that did by kind and checks."""
     if "counted" in summary:
-        counted: Mapping[str, int] = summary["counted"]
-        return counted
+        with_entries: Mapping[str, int] = summary["counted"]
+        return with_entries
     causes = {(entry.get("kind"), tuple(entry["checks"])) for entry in summary.get("minimized", ())}
     return {finding["id"]: finding["count"] for finding in summary["findings"] if (finding["kind"], tuple(finding["checks"])) in causes}
-
-
-def _several(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' if number != 1 else ''}"

@@ -1,12 +1,13 @@
-"""The findings of a campaign for machines that build: JUnit XML, SARIF, and annotations as GitHub's workflows read them."""
+"""What was found, for machines that build: JUnit XML, SARIF, and annotations as GitHub's workflows read them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from xml.etree import ElementTree
 
+from vmfuzz.counted import counted
 from vmfuzz.findings.account import not_minimized, seen
 from vmfuzz.model.checks import BY_ID
 
@@ -17,8 +18,9 @@ _ESCAPES: Final = (("%", "%25"), ("\r", "%0D"), ("\n", "%0A"))
 
 @dataclass(frozen=True)
 class Found:
-    """One finding: its id, the checks violated, what it is in a sentence, and the file that it is kept in, if it is."""
+    """One thing found: what is called so ("vmfuzz finding 1f00cce35d"), its id, the checks violated, what it is in a sentence, its file, if any."""
 
+    title: str
     id: str
     checks: tuple[str, ...]
     kind: str
@@ -38,6 +40,7 @@ def found_in(summary: Mapping[str, Any], place: str | None = None) -> list[Found
     ]
     found = [
         Found(
+            f"vmfuzz finding {entry['id']}",
             entry["id"],
             tuple(entry["checks"]),
             entry["kind"],
@@ -47,7 +50,14 @@ def found_in(summary: Mapping[str, Any], place: str | None = None) -> list[Found
         for entry, count, shown in minimized
     ]
     return found + [
-        Found(each["id"], tuple(each["checks"]), each["kind"], _text(summary, each, each, each["count"]), None)
+        Found(
+            f"vmfuzz finding {each['id']}",
+            each["id"],
+            tuple(each["checks"]),
+            each["kind"],
+            _text(summary, each, each, each["count"]),
+            None,
+        )
         for each in not_minimized(summary)
     ]
 
@@ -56,7 +66,7 @@ def _text(summary: Mapping[str, Any], finding: Mapping[str, Any], shown: Mapping
     checks = f"{', '.join(finding['checks'])}: " if finding["checks"] else ""
     return (
         f"{checks}{summary['executor']} {finding['kind']}: predicted {', '.join(shown['predicted'])}; got {shown['actual']}, "
-        f"{count:,} times (seed {summary['seed']}, {summary['version']})"
+        f"{counted(count, 'time')} (seed {summary['seed']}, {summary['version']}; again: {summary['command']})"
     )
 
 
@@ -86,8 +96,8 @@ def junit(summary: Mapping[str, Any], found: list[Found]) -> ElementTree.Element
     return suite
 
 
-def sarif(summary: Mapping[str, Any], found: list[Found], version: str) -> dict[str, Any]:
-    """A SARIF 2.1.0 log with one result for each finding; its rules are the checks that they violate."""
+def sarif(found: Sequence[Found], facts: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """A SARIF 2.1.0 log with one result for each thing found; its rules are the checks violated. `facts`: of the run, as its properties."""
     rules = dict.fromkeys(_rule(each) for each in found)
     return {
         "$schema": _SARIF,
@@ -101,7 +111,7 @@ def sarif(summary: Mapping[str, Any], found: list[Found], version: str) -> dict[
                         "rules": [{"id": id, "shortDescription": {"text": BY_ID[id].text if id in BY_ID else id}} for id in rules],
                     }
                 },
-                "properties": {"executor": summary["executor"], "executorVersion": summary["version"], "seed": summary["seed"]},
+                "properties": dict(facts),
                 "results": [
                     {
                         "ruleId": _rule(each),
@@ -130,6 +140,6 @@ def annotation(title: str, text: str, file: str | None = None) -> str:
     return f"::error {properties}::{text}"
 
 
-def annotation_lines(found: list[Found]) -> Iterator[str]:
-    """A line for each finding."""
-    return (annotation(f"vmfuzz finding {each.id}", each.text, each.file) for each in found)
+def annotation_lines(found: Iterable[Found]) -> Iterator[str]:
+    """A line for each thing found."""
+    return (annotation(each.title, each.text, each.file) for each in found)
