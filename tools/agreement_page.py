@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
+from vmfuzz.model.wording import without_formats
+
 #: The verdicts of the table, in its order.
 VERDICTS: Final = ("agrees", "not_modelled", "deviation", "refused", "mismatch", "executor_crashed")
 EXPLAINED: Final = """\
@@ -72,7 +74,7 @@ def _messages(summaries: list[dict[str, Any]]) -> str:
     models = Counter(message for summary in summaries for message in summary["other_check_named"])
     if not models:
         return ""
-    texts = [f'"{message.split(": VMCS ")[-1]}" ({count})' for message, count in sorted(models.items())]
+    texts = [f'"{without_formats(message.split(": VMCS ")[-1])}" ({count})' for message, count in sorted(models.items())]
     return ", by tests in which Bochs departs (below) that fail beside it (in brackets on how many models): " + ", ".join(texts)
 
 

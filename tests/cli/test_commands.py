@@ -24,6 +24,8 @@ from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, description, emulated_names, known_good, processor_names, profile_names
 from vmfuzz.state.vmcs import Vmcs
 
+CORPUS = Path(__file__).parents[2] / "corpus"
+
 
 def vmfuzz(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments), catch_exceptions=False)
@@ -82,7 +84,6 @@ CONTRADICTIONS = [
     (["minimize", "--executor", "bochs"], "--executor without ID"),
     (["run", "--yes"], "--yes: auto without --risk bold or --poison asks nothing"),
     (["run", "--json", "--format", "github"], "--json with --format"),
-    (["run", "--scheduler", "tcp://nowhere:1", "--quiet"], "--scheduler with --quiet"),
     (["run", "--scheduler", "tcp://nowhere:1", "--sarif", "x"], "--scheduler with --sarif"),
     (["replay", "--json", "--format", "github"], "--json with --format"),
     (["replay", __file__, "--corpus", "."], "leave out --corpus"),
@@ -277,8 +278,12 @@ def test_run_refuses_what_does_not_exist() -> None:
 
 
 UNUSABLE = [
-    ("remote:cat", 3, "the agent (cat) sent back what is no answer of vmfuzz; expected a command that starts vmfuzz-agent"),
-    ("remote:/nowhere/agent", 3, "expected a command such as `ssh root@target vmfuzz-agent`"),
+    (
+        "remote:cat",
+        3,
+        "such as `ssh root@target vmfuzz-agent`",
+    ),
+    ("remote:/nowhere/agent", 3, "expected a command that starts it, such as `ssh root@target vmfuzz-agent`"),
     ("bochs@sh", 3, "sh is not a Python interpreter that works (exit status 2); expected one such as VENV/bin/python"),
     ("bochs@", 2, "'bochs@': expected the interpreter of an environment, such as bochs@VENV/bin/python"),
     ("foo", 2, "unknown executor 'foo'; known: auto, bochs, bochs@PYTHON, kmod, kvm, model, remote:COMMAND"),
@@ -532,3 +537,35 @@ def test_an_error_of_the_system_is_not_taken_for_a_full_disk(monkeypatch: pytest
     result = CliRunner().invoke(main, ["doctor"], standalone_mode=False)
     assert result.exit_code == 3
     assert result.stderr.startswith(said)
+
+
+# Messages
+
+
+def test_a_directory_is_no_dump(tmp_path: Path) -> None:
+    refused(vmfuzz("check", str(tmp_path)), f"cannot read {tmp_path}: it is a directory; expected a file with a dump or a log")
+
+
+@pytest.mark.parametrize("text", ["no JSON", "{}", '{"schema": "vmfuzz-capabilities-1"}', "\x00"])
+@pytest.mark.parametrize("command", [["caps"], ["check", "0x80000021"]], ids=["caps", "check"])
+def test_a_file_that_is_no_capabilities_file_says_how_one_is_made(tmp_path: Path, text: str, command: list[str]) -> None:
+    file = tmp_path / "caps.txt"
+    file.write_text(text, encoding="utf-8")
+    refused(vmfuzz(*command, "--capabilities", str(file)), str(file), "expected a file that `vmfuzz caps --json` wrote")
+
+
+def test_help_names_all_kinds_of_executors() -> None:
+    for command in ("run", "coverage", "suite", "replay"):
+        said = " ".join(vmfuzz(command, "--help").stdout.split())
+        assert "bochs@PYTHON" in said
+        assert "remote:COMMAND" in said
+
+
+def test_an_emulators_message_is_shown_without_conversions_of_its_source(tmp_path: Path) -> None:
+    entry = next(path for path in sorted(CORPUS.rglob("*.json")) if "guest %s not present" in path.read_text(encoding="utf-8"))
+    assert "the executor says: VMENTER FAIL: VMCS guest ? not present" in vmfuzz("show", str(entry)).stdout
+    data = json.loads(entry.read_text(encoding="utf-8"))
+    data["results"][0]["message"] = "VMENTER FAIL: VMCS guest %s not segment"
+    (tmp_path / entry.name).write_text(json.dumps(data), encoding="utf-8")
+    said = vmfuzz("replay", str(tmp_path / entry.name)).stdout
+    assert "recorded VMENTER FAIL: VMCS guest ? not segment; now VMENTER FAIL: VMCS guest ? not present" in said

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from vmfuzz.arch.controls import Entry, Secondary
+from vmfuzz.model.bochs_messages import MESSAGES
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.expr import FALSE, TRUE, Node, all_of, any_of
 from vmfuzz.model.operands import cap, enabled, memory, vmcs
 from vmfuzz.model.predict import predict
-from vmfuzz.model.wording import bit_name, describe, format_operand
+from vmfuzz.model.wording import bit_name, describe, format_operand, without_formats
 from vmfuzz.state.profiles import capabilities, known_good
 
 CAPS = capabilities("corei7_skylake_x")
@@ -65,3 +68,14 @@ def test_the_sentence_of_a_control_names_the_bit() -> None:
         f'secondary_processor_based_controls = {state["secondary_processor_based_controls"]:08X}H (bit 5 ("enable vpid") is 1).'
     )
     assert violation.check is BY_ID["ctl.vpid.nonzero"]
+
+
+def test_what_an_emulator_says_has_no_conversions_of_its_source() -> None:
+    said = {without_formats(message) for message in (*MESSAGES, "100 % of it")}
+    assert [text for text in said if re.search(r"%(?! of it)", text)] == []
+    assert (
+        without_formats("VMENTER FAIL: VMCS guest EFER (0x%08x) inconsistent value !")
+        == "VMENTER FAIL: VMCS guest EFER (?) inconsistent value !"
+    )
+    assert without_formats("VMFAIL: VMCS host state invalid CR4 0x%016lx") == "VMFAIL: VMCS host state invalid CR4 ?"
+    assert "100 % of it" in said

@@ -19,6 +19,7 @@ from vmfuzz.errors import UsageError
 from vmfuzz.files import read_json
 
 SCHEMA: Final = "vmfuzz-capabilities-1"
+_EXPECTED: Final = "expected a file that `vmfuzz caps --json` wrote"
 MASK64: Final = (1 << 64) - 1
 
 #: The capability MSRs in order of number.
@@ -391,8 +392,11 @@ class Capabilities:
     @classmethod
     def load(cls, path: Path) -> Capabilities:
         """Read a capabilities file; raises UsageError when it cannot be read or is malformed."""
-        data = read_json(path)
+        try:
+            data = read_json(path)
+        except UsageError as error:
+            raise UsageError(f"{error}; {_EXPECTED}") from None
         try:
             return cls.from_json(data)
         except UsageError as error:
-            raise UsageError(f"{path}: {error}") from None
+            raise UsageError(f"{path}: {error}; {_EXPECTED}") from None

@@ -148,6 +148,10 @@ def _read(path: Path) -> str:
 
 
 def _from_file(path: Path) -> list[Dump]:
+    if path.is_dir():
+        raise UsageError(
+            f"cannot read {path}: it is a directory; expected a file with a dump or a log (`vmfuzz findings {path}` lists what a campaign found)"
+        )
     try:
         with path.open("rb") as stream:
             return _from_stream(stream, str(path))

@@ -28,6 +28,7 @@ from vmfuzz.differences.stored import Stored, compare_stored
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
 from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, KINDS, MODEL, REMOTE, open_executor
 from vmfuzz.execute.bochs.executor import CPU_MODELS
+from vmfuzz.model.wording import without_formats
 from vmfuzz.state.profiles import processor_names
 
 #: Options that say what is to run.
@@ -226,7 +227,7 @@ def _print_totals(console: Output, pairing: Pairing, result: Differences) -> Non
     if named:
         print_(f"{named:>11,} failed alike, but the two name another check; most often:")
         for (here, there), count in result.names.most_common(_MOST_NAMES):
-            print_(f"{count:>11,}   {escape(str(here))} | {escape(str(there))}")
+            print_(f"{count:>11,}   {escape(without_formats(here or 'nothing'))} | {escape(without_formats(there or 'nothing'))}")
     either = sum(each.judgement == "neither" for each in result.found.values())
     rest = f", of which the manual allows either in {either}" if either else ""
     print_(f"{result.differing:>11,} differ, in {counted(len(result.found), 'way')}{rest}" if result.found else "no difference")
@@ -237,8 +238,8 @@ def _print_difference(console: Output, pairing: Pairing, difference: Difference)
     base = pairing.trial.base(case.base)
     lines = [
         f"[bold]{counted(difference.count, 'candidate')}: {DEPARTS[difference.judgement]}[/]",
-        f"  first   {escape(shape.first)} ({shape.first_verdict}) {escape(difference.first_message or '')}".rstrip(),
-        f"  second  {escape(shape.other)} ({shape.other_verdict}) {escape(difference.other_message or '')}".rstrip(),
+        f"  first   {escape(shape.first)} ({shape.first_verdict}) {escape(without_formats(difference.first_message or ''))}".rstrip(),
+        f"  second  {escape(shape.other)} ({shape.other_verdict}) {escape(without_formats(difference.other_message or ''))}".rstrip(),
         f"  allowed {escape(', '.join(shape.predicted))}",
         f"  checks violated: {', '.join(shape.checks) or 'none'}",
         f"  {'smallest' if difference.minimal else 'example, not reduced'}: base {case.base}",

@@ -17,7 +17,7 @@ from vmfuzz.corpus.entries import CAPABILITIES, Entry, entry_files, find, load, 
 from vmfuzz.corpus.replay import capabilities_of
 from vmfuzz.counted import counted
 from vmfuzz.errors import UsageError
-from vmfuzz.execute.base import EXECUTORS, MODEL, Executor, cpu_option, open_executor
+from vmfuzz.execute.base import KINDS, MODEL, Executor, cpu_option, open_executor
 from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.model.wording import format_operand
@@ -48,7 +48,8 @@ def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--executor",
         default="auto",
         show_default=True,
-        help=f"What executes VMLAUNCH: {', '.join(EXECUTORS)}. model is the model itself in a processor's place: for processors that nobody has here.",
+        help=f"What executes VMLAUNCH: {', '.join(KINDS)}. model is the model itself in a processor's place: for processors that nobody has here; "
+        "COMMAND starts the agent of another machine (docs/bare-metal.md, docs/kvm.md); PYTHON is the interpreter of another environment.",
     )
     return executor(cpu(function))
 

@@ -16,7 +16,7 @@ from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry, to_json
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.operand_values import OperandValues
-from vmfuzz.model.wording import sentence_with_values
+from vmfuzz.model.wording import sentence_with_values, without_formats
 
 
 @click.command()
@@ -73,7 +73,7 @@ def _print_results(console: Output, entry: Entry) -> None:
         console.print(f"\nthe model allows {', '.join(result.predicted)}")
         console.print(f"processors did   {result.actual} ({result.comparison})")
         if result.message:
-            console.print(f"the executor says: {escape(result.message)}")
+            console.print(f"the executor says: {escape(without_formats(result.message))}")
         console.print(f"on {', '.join(processor.name for processor in result.processors)}")
 
 

@@ -18,6 +18,7 @@ from vmfuzz.counted import counted
 from vmfuzz.execute.base import MODEL
 from vmfuzz.findings.account import NO_FINDINGS, in_words, not_minimized
 from vmfuzz.model.operands import operand_width
+from vmfuzz.model.wording import without_formats
 
 _WORDS = {
     Verdict.AGREES: "processor and model agree",
@@ -114,7 +115,7 @@ def _print_finding(console: Console, finding: Finding) -> None:
     if signature.checks:
         console.print(f"  checks violated: {', '.join(signature.checks[:6])}")
     if signature.message:
-        console.print(f"  the executor says: {escape(signature.message)}")
+        console.print(f"  the executor says: {escape(without_formats(signature.message))}")
     for name, (before, after) in finding.differences.items():
         digits = operand_width(name) // 4 or 1
         old = "unwritten" if before is None else f"{before:0{digits}X}H"

@@ -22,6 +22,7 @@ from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import MODEL, Executor, is_the_processor_there, open_executor
 from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.files import write_text
+from vmfuzz.model.wording import without_formats
 from vmfuzz.state.profiles import capabilities as profile_capabilities
 from vmfuzz.state.profiles import emulated_names, known_good, profile_names
 
@@ -40,7 +41,8 @@ class Change:
     now: str
 
     def __str__(self) -> str:
-        return f"{self.processor}: {self.what}: recorded {self.recorded}; now {self.now}"
+        recorded, now = (without_formats(text) if self.what == "message" else text for text in (self.recorded, self.now))
+        return f"{self.processor}: {self.what}: recorded {recorded}; now {now}"
 
 
 @dataclass

@@ -58,7 +58,7 @@ def _kmod() -> Availability:
     try:
         device = LocalDevice()
     except VmfuzzError as error:
-        return Availability("kmod", False, str(error))
+        return Availability("kmod", False, str(error).removeprefix("kmod: "))
     try:
         for code, name in (("IOC_INFO", "info"), ("IOC_CAPTURE", "capture")):
             number, _ = device.request(kmod_constants()[code], kmod_struct(name).tobytes())

@@ -19,7 +19,7 @@ from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.errors import ExecutorError, UsageError
 from vmfuzz.execute.containment.poison import FAILS, canary, with_twins
 from vmfuzz.execute.containment.rules import Containment
-from vmfuzz.execute.wire.abi import constants, names_of, struct_dtype
+from vmfuzz.execute.wire.abi import constants, status_text, struct_dtype
 from vmfuzz.execute.wire.family import Arena, Family, pairs
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
@@ -238,10 +238,10 @@ class EngineExecutor:
             raise UsageError(f"{name}: the base of the batch writes it, but {self.name} lacks this field; leave it out")
         if status == constants()["STATUS_BASE_NOT_LAUNCHED"]:
             raise ExecutorError(
-                "live_launch_state = 1: the launched state is reached by entering with the known-good VMCS, "
-                f"but that did not enter ({Kind(detail).name})"
+                f"{self.name}: live_launch_state = 1: the launched state is reached by entering with the known-good VMCS, "
+                f"but that did not enter ({Kind(detail).name}); leave it out"
             )
-        raise ExecutorError(f"{self.name}: the engine reports {names_of('STATUS_').get(status, status)}, detail {detail:#x}")
+        raise ExecutorError(f"{self.name}: {status_text(status, detail)}")
 
     def _require_open(self) -> None:
         if self._closed:

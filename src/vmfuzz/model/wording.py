@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS
@@ -17,6 +18,8 @@ from vmfuzz.model.operands import operand_width
 if TYPE_CHECKING:
     from vmfuzz.model.predict import Model
 
+#: As in the messages of emulators (bochs_messages.MESSAGES), which are known by the text in their source.
+_CONVERSION: Final = re.compile(r"(?:0x)?%[-+#0]*\d*(?:\.\d+)?(?:hh|h|ll|l|z|j)?[diouxXcsp]")
 _CONTROL_FIELDS = {word.field: word for word in CONTROL_WORDS.values()}
 
 
@@ -24,6 +27,11 @@ def format_operand(name: str, value: int) -> str:
     """The value as the SDM writes it: hexadecimal digits of the operand's width and an H."""
     digits = max(1, (operand_width(name) + 3) // 4)
     return f"{value:0{digits}X}H"
+
+
+def without_formats(message: str) -> str:
+    """What an executor says, for people: where its source has a printf conversion ("guest %s not present"), whose value nobody noted, "?"."""
+    return _CONVERSION.sub("?", message)
 
 
 def bit_name(operand: str, index: int) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from vmfuzz.model.wording import bit_name
+from vmfuzz.model.wording import bit_name, without_formats
 from vmfuzz.report.data import Processor
 
 #: Of the bits in which two values differ, so many are named.
@@ -109,6 +109,12 @@ def minimal_cases(processor: Processor) -> list[Minimal]:
     return minimized + [_as_found(found, count) for found, count in processor.not_minimized()]
 
 
+def _spoken(result: Mapping[str, Any]) -> str | None:
+    """What the executor said, for people."""
+    message = result.get("message")
+    return None if message is None else without_formats(str(message))
+
+
 def _minimized(entry: Mapping[str, Any], count: int, bases: Mapping[tuple[str, str], str]) -> Minimal:
     """A corpus entry; its first neighbour is the nearest case that agrees."""
     result = next((each for each in entry["results"] if each["comparison"] not in ("agrees", "not modelled")), entry["results"][0])
@@ -127,7 +133,7 @@ def _minimized(entry: Mapping[str, Any], count: int, bases: Mapping[tuple[str, s
         tuple(entry["checks"]),
         tuple(result["predicted"]),
         str(result["actual"]),
-        result.get("message"),
+        _spoken(result),
         str(entry["base"]),
         count,
         bool(entry.get("minimized")),
@@ -147,7 +153,7 @@ def _as_found(finding: Mapping[str, Any], count: int) -> Minimal:
         tuple(finding["checks"]),
         tuple(finding.get("predicted", ())),
         str(finding.get("actual", "")),
-        finding.get("message"),
+        _spoken(finding),
         str(finding.get("base", "")),
         count,
         False,

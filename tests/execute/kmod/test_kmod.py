@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +22,10 @@ from vmfuzz.execute.bochs.executor import BochsExecutor
 from vmfuzz.execute.kmod import device as kmod_device
 from vmfuzz.execute.kmod import journal as kmod_journal
 from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype
-from vmfuzz.execute.kmod.device import LocalDevice, error_text, why_not_open
+from vmfuzz.execute.kmod.device import AgentDevice, LocalDevice, cpu_vendor, error_text, why_not_open
 from vmfuzz.execute.kmod.executor import KmodExecutor
 from vmfuzz.execute.kmod.journal import Journal, read_journal
+from vmfuzz.execute.wire.abi import constants, status_text
 from vmfuzz.state.batch import VmcsBatch
 
 KMOD = Path(__file__).parents[3] / "kmod"
@@ -201,11 +204,23 @@ def test_each_errno_of_the_interface_has_its_text(name: str) -> None:
     assert name in (KMOD / "vmfuzz_uapi.h").read_text()
 
 
+def test_an_errno_without_a_text_of_its_own_is_told_by_words_and_number() -> None:
+    assert error_text(errno.ENOSPC) == f"the request failed: {os.strerror(errno.ENOSPC)} (errno {errno.ENOSPC}); see the kernel log"
+    assert "(errno 4000)" in error_text(4000)
+
+
+def test_the_vendor_is_what_the_kernel_says(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nvendor_id\t: HygonGenuine\n", encoding="utf-8")
+    assert cpu_vendor(tmp_path / "cpuinfo") == "HygonGenuine"
+    assert cpu_vendor(tmp_path / "none") == ""
+
+
 def test_why_the_device_does_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, installed = tmp_path / "kmod", tmp_path / "modules"
     monkeypatch.setattr(kmod_device, "cpu_has_vmx", lambda: True)
     monkeypatch.setattr(kmod_device, "_SOURCE", source)
     monkeypatch.setattr(kmod_device, "_INSTALLED", installed)
+    monkeypatch.setattr(kmod_device, "cpu_vendor", lambda: "GenuineIntel")
     assert "the module is not built" in why_not_open(FileNotFoundError())
     assert "`make -C kmod`" in why_not_open(FileNotFoundError())
     source.mkdir()
@@ -215,7 +230,15 @@ def test_why_the_device_does_not_open(tmp_path: Path, monkeypatch: pytest.Monkey
     (installed / "updates/dkms/vmfuzz.ko.xz").touch()
     assert "`modprobe vmfuzz`" in why_not_open(FileNotFoundError())
     monkeypatch.setattr(kmod_device, "cpu_has_vmx", lambda: False)
+    monkeypatch.setattr(kmod_device, "cpu_vendor", lambda: "GenuineIntel")
     assert "no VMX" in why_not_open(FileNotFoundError())
+    for vendor in ("AuthenticAMD", "HygonGenuine"):
+        monkeypatch.setattr(kmod_device, "cpu_vendor", lambda vendor=vendor: vendor)
+        said = why_not_open(FileNotFoundError())
+        assert said.startswith(f"this processor ({vendor}) has SVM in place of VMX")
+        assert "BIOS" not in said, "no setting of the firmware helps"
+        assert "use --executor bochs" in said
+        assert "remote:ssh" in said
     assert "CAP_SYS_ADMIN" in why_not_open(PermissionError())
     assert "one program at a time" in why_not_open(OSError(errno.EBUSY, "busy"))
 
@@ -233,9 +256,9 @@ def test_the_process_is_bound_to_its_last_cpu(tmp_path: Path, monkeypatch: pytes
 
 def test_a_missing_device_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kmod_device, "DEVICE", tmp_path / "vmfuzz")
-    with pytest.raises(EnvironmentUnusable):
+    with pytest.raises(EnvironmentUnusable, match=r"^kmod: "):
         open_executor("kmod", journal=tmp_path / "journal")
-    with pytest.raises(UsageError, match="leave it out"):
+    with pytest.raises(UsageError, match=r"^--cpu tigerlake: .*leave out --cpu$"):
         open_executor("kmod", cpu="tigerlake")
     with pytest.raises(UsageError, match="expected the command"):
         open_executor("remote:")
@@ -283,12 +306,34 @@ def test_a_journal_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: p
 def test_agents_that_are_none() -> None:
     with pytest.raises(ExecutorError, match="ended with status 1 before it answered"):
         open_executor("remote:false")
-    with pytest.raises(ExecutorError, match="is no vmfuzz frame"):
+    with pytest.raises(ExecutorError, match=r"said 'x\\n' and ended with status 0, which is no answer of vmfuzz-agent; expected a command"):
+        open_executor("remote:sh -c 'cat >/dev/null & echo x'")
+    with pytest.raises(ExecutorError, match=r"answered 'a greeting of mo', which is no answer of vmfuzz-agent"):
         open_executor("remote:sh -c 'echo a greeting of more than sixteen characters; cat'")
     with pytest.raises(EnvironmentUnusable, match="cannot start the agent"):
         open_executor("remote:/nonexistent/agent")
     with pytest.raises(UsageError, match="quote the command as for a shell"):
         open_executor('remote:ssh "root')
+
+
+def test_an_agent_that_owes_an_answer_is_not_waited_for(tmp_path: Path) -> None:
+    """Ctrl-C while another machine is silent: nothing is left behind, and nothing waits for what does not come."""
+    silent = f"import os, sys, signal; sys.stdin.buffer.read(1); os.kill({os.getpid()}, signal.SIGINT); signal.pause()"
+    agent = AgentDevice([sys.executable, "-c", silent])
+    with pytest.raises(KeyboardInterrupt):
+        agent.request(0, b"")
+    agent.close()
+    assert agent._process.returncode == -signal.SIGKILL
+
+
+def test_each_status_of_the_engine_is_a_sentence() -> None:
+    named = [value for name, value in constants().items() if name.startswith("STATUS_")]
+    own = {constants()[f"STATUS_{name}"] for name in ("DONE", "BASE_FAILED", "BASE_NOT_LAUNCHED")}  # these are told where they are met
+    for status in [*(set(named) - own), 99]:
+        said = status_text(status, 0x25)
+        assert f"({status}): " in said
+        assert ";" in said, "what to do"
+    assert "IA32_FEATURE_CONTROL (0x25)" in status_text(constants()["STATUS_NO_VMX"], 0x25)
 
 
 def test_the_agent_answers_without_a_device(tmp_path: Path) -> None:

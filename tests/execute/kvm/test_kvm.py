@@ -219,7 +219,16 @@ def test_the_narrowed_are_a_subset_of_both() -> None:
         ({"open": str(errno.ENOENT)}, "modprobe kvm_intel nested=1"),
         ({"open": str(errno.EACCES)}, "usermod -aG kvm"),
         ({"open": str(errno.EBUSY)}, "/dev/kvm: Device or resource busy"),
-        ({"kvm_intel": "0", "processor": "AuthenticAMD 25-17-1"}, "(AuthenticAMD 25-17-1) has no VMX"),
+        (
+            {"kvm_intel": "0", "processor": "AuthenticAMD 25-17-1"},
+            "(AuthenticAMD 25-17-1) has SVM in place of VMX, so KVM has no nested VMX; use",
+        ),
+        ({"kvm_intel": "0", "processor": "HygonGenuine 24-1-1"}, "(HygonGenuine 24-1-1) has SVM in place of VMX"),
+        (
+            {"kvm_intel": "0", "processor": "CentaurHauls 7-11-0"},
+            "(CentaurHauls 7-11-0) has no VMX, so KVM has no nested VMX; use --executor bochs",
+        ),
+        ({"open": str(errno.ENOENT), "vmx": "0", "processor": "AuthenticAMD 25-17-1"}, "(AuthenticAMD 25-17-1) has SVM in place of VMX"),
         ({"kvm_intel__nested": "N"}, "nested VMX is off"),
         ({"kvm_intel__nested": "0"}, "modprobe kvm_intel nested=1"),
     ],

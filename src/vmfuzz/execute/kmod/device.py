@@ -13,8 +13,9 @@ import shlex
 import struct
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,14 @@ from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype
 from vmfuzz.interrupts import held
 
 DEVICE: Final = Path("/dev/vmfuzz")
+#: Vendors whose processors have AMD's SVM, by CPUID.
+WITH_SVM: Final = ("AuthenticAMD", "HygonGenuine")
+#: What to do where this machine's processor has no VMX.
+ELSEWHERE: Final = (
+    "use --executor bochs, or a machine with VMX: --executor 'remote:ssh root@target vmfuzz-agent' (its module) or "
+    "'remote:ssh target vmfuzz-agent --kvm'"
+)
+_CPUINFO: Final = Path("/proc/cpuinfo")
 _MODULE: Final = Path("/sys/module/vmfuzz")
 #: Where a module is after `make -C kmod` in a source tree, and where DKMS and `make modules_install` put it.
 _SOURCE: Final = Path(__file__).parents[4] / "kmod"
@@ -47,29 +56,36 @@ class Device(Protocol):
 
 def cpu_has_vmx() -> bool:
     """Whether this machine's processor says that it has VMX."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "vmx" in next((line for line in flags.splitlines() if line.startswith("flags")), "").split()
+    return "vmx" in _said_of_cpu("flags").split()
 
 
-def microcode_revision(cpuinfo: Path = Path("/proc/cpuinfo")) -> int | None:
+def cpu_vendor(cpuinfo: Path = _CPUINFO) -> str:
+    """The vendor of this machine's processor, as CPUID gives it ("GenuineIntel"); empty where the kernel does not say."""
+    return _said_of_cpu("vendor_id", cpuinfo)
+
+
+def microcode_revision(cpuinfo: Path = _CPUINFO) -> int | None:
     """The revision of this machine's microcode, None where the kernel does not say."""
+    try:
+        return int(_said_of_cpu("microcode", cpuinfo), 16)
+    except ValueError:
+        return None
+
+
+def _said_of_cpu(name: str, cpuinfo: Path = _CPUINFO) -> str:
+    """What the kernel says of the first CPU by this name; empty where it says nothing."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return None
-    value = next((line.partition(":")[2] for line in lines if line.startswith("microcode")), "")
-    try:
-        return int(value, 16)
-    except ValueError:
-        return None
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
 def why_not_open(error: OSError) -> str:
     """What is wrong and what to do when /dev/vmfuzz cannot be opened."""
     if isinstance(error, FileNotFoundError):
+        if (vendor := cpu_vendor()) in WITH_SVM:
+            return f"this processor ({vendor}) has SVM in place of VMX, so that the kernel module is of no use here; {ELSEWHERE}"
         if not cpu_has_vmx():
             return (
                 'this processor has no VMX, or a hypervisor hides it, or the firmware disabled it (`dmesg` says "VMX (outside TXT) disabled by '
@@ -119,6 +135,7 @@ _ERRORS: Final = {
 }
 
 
+_EXPECTED: Final = "a command that starts it, such as `ssh root@target vmfuzz-agent`"
 #: Linux numbers no error higher.
 _LAST_ERRNO: Final = 4095
 
@@ -141,13 +158,13 @@ class LocalDevice:
         try:
             self._file = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
-            raise EnvironmentUnusable(why_not_open(error)) from None
+            raise EnvironmentUnusable(f"kmod: {why_not_open(error)}") from None
         self._affinity = os.sched_getaffinity(0)
         try:
             os.sched_setaffinity(0, {max(self._affinity) if cpu is None else cpu})
         except OSError as error:
             os.close(self._file)
-            raise EnvironmentUnusable(f"CPU {cpu} cannot be used: {error.strerror}") from None
+            raise EnvironmentUnusable(f"kmod: CPU {cpu} cannot be used: {error.strerror}") from None
 
     def request(self, code: int, payload: bytes) -> tuple[int, bytes]:
         """Serve one request."""
@@ -211,28 +228,33 @@ class AgentDevice:
             with held():
                 self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=process_group)
         except OSError as error:
-            raise EnvironmentUnusable(
-                f"cannot start the agent ({shlex.join(command)}): {error.strerror}; expected a command such as `ssh root@target vmfuzz-agent`"
-            ) from None
+            raise EnvironmentUnusable(f"cannot start the agent ({shlex.join(command)}): {error.strerror}; expected {_EXPECTED}") from None
         self._answered = False
+        #: whether a request is without its answer
+        self._owes = False
 
     def request(self, code: int, payload: bytes) -> tuple[int, bytes]:
         """Send one frame and wait for its answer."""
         assert self._process.stdin is not None
+        self._owes = True
         try:
             self._process.stdin.write(_FRAME.pack(_MAGIC, code, len(payload)) + payload)
             self._process.stdin.flush()
-            magic, error, length = _FRAME.unpack(self._read(_FRAME.size))
-        except (OSError, struct.error):
-            self._lost()
+        except OSError:
+            self._lost(b"" if self._answered or self._process.stdout is None else self._process.stdout.read(_FRAME.size))
+        answer = self._read(_FRAME.size)
+        magic, error, length = _FRAME.unpack(answer)
         if magic != _MAGIC:
             raise ExecutorError(
-                f"{self._name()} answered with something that is no vmfuzz frame; does the other machine's shell print a greeting?"
+                f"{self._name()} answered {_shown(answer)}, which is no answer of vmfuzz-agent; expected {_EXPECTED}; does the other machine's "
+                "shell print a greeting?"
             )
         if error > _LAST_ERRNO:  # `cat` sends the request back
-            raise ExecutorError(f"{self._name()} sent back what is no answer of vmfuzz; expected a command that starts vmfuzz-agent")
+            raise ExecutorError(f"{self._name()} sent back what it was asked, which is no answer of vmfuzz-agent; expected {_EXPECTED}")
         self._answered = True
-        return error, self._read(length)
+        data = self._read(length)
+        self._owes = False
+        return error, data
 
     @property
     def pid(self) -> int:
@@ -246,30 +268,43 @@ class AgentDevice:
         assert self._process.stdout is not None
         data: bytes = self._process.stdout.read(length)
         if len(data) != length:
-            self._lost()
+            self._lost(data)
         return data
 
-    def _lost(self) -> Any:
+    def _lost(self, said: bytes) -> NoReturn:
+        """Raise an error that says how the agent ended; `said`: what it said instead of an answer."""
         if self._answered:
             raise DeviceLost(f"{self._name()} ended; did the machine go down?")
         try:
             status = f"with status {self._process.wait(5)}"
         except subprocess.TimeoutExpired:
             status = "without a status"
+        if said:
+            raise ExecutorError(
+                f"{self._name()} said {_shown(said)} and ended {status}, which is no answer of vmfuzz-agent; expected {_EXPECTED}"
+            )
         raise ExecutorError(
-            f"{self._name()} ended {status} before it answered; is vmfuzz-agent there (`make -C kmod` builds it), and may you log in?"
+            f"{self._name()} ended {status} before it answered; is vmfuzz-agent there (`make -C kmod agent` builds it; "
+            "`vmfuzz kmod-source kmod` writes its sources), and may you log in?"
         )
 
     def close(self) -> None:
-        """End the agent."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None and not pipe.closed:
-                try:
-                    pipe.close()
-                except BrokenPipeError:
-                    continue
+        """End the agent; one that owes an answer (who waited for it was interrupted) is not waited for."""
         try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None and not pipe.closed:
+                    try:
+                        pipe.close()
+                    except BrokenPipeError:
+                        continue
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0 if self._owes else 5)
+        finally:
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+
+
+def _shown(said: bytes) -> str:
+    """The beginning of what a program said, as a person reads it."""
+    return repr(said.decode("utf-8", "replace").strip("\0"))

@@ -20,7 +20,7 @@ from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype, kmod_struct
 from vmfuzz.execute.kmod.containment import BOLD, RULES, SAFE, KmodContainment
 from vmfuzz.execute.kmod.device import AgentDevice, Device, LocalDevice, error_text, microcode_revision
 from vmfuzz.execute.kmod.journal import Journal
-from vmfuzz.execute.wire.abi import names_of
+from vmfuzz.execute.wire.abi import status_text
 from vmfuzz.execute.wire.family import Arena, Family, pairs
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
@@ -280,10 +280,10 @@ class KmodExecutor:
             raise UsageError(f"{name}: the base of the batch writes it, but {self.name} lacks this field; leave it out")
         if status == kmod_constants()["STATUS_BASE_NOT_LAUNCHED"]:
             raise ExecutorError(
-                "live_launch_state = 1: the launched state is reached by entering with the known-good VMCS, "
-                f"but that did not enter ({Kind(detail).name})"
+                f"{self.name}: live_launch_state = 1: the launched state is reached by entering with the known-good VMCS, "
+                f"but that did not enter ({Kind(detail).name}); leave it out"
             )
-        raise ExecutorError(f"{self.name}: the engine reports {names_of('STATUS_').get(status, status)}, detail {detail:#x}")
+        raise ExecutorError(f"{self.name}: {status_text(status, detail)}")
 
     def _drifted(self, family: Family, head: Any, words: npt.NDArray[np.uint64]) -> set[int]:
         """Fields and words of the arena outside the columns that no longer hold the base's values."""

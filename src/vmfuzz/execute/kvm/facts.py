@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from vmfuzz.execute.kmod.device import ELSEWHERE, WITH_SVM
 from vmfuzz.execute.kvm.abi import kvm_dtype
 
 #: Parameters of kvm_intel that change what a VM entry does: they are part of the executor's name.
@@ -65,11 +66,10 @@ class Facts:
             )
         if self.opened:
             return f"/dev/kvm: {os.strerror(self.opened)}"
+        if not self.kvm_intel and self.processor.startswith(WITH_SVM):
+            return f"/dev/kvm works, but this processor ({self.processor}) has SVM in place of VMX, so KVM has no nested VMX; {ELSEWHERE}"
         if not self.kvm_intel:
-            return (
-                f"/dev/kvm works, but this processor ({self.processor}) has no VMX, so KVM has no nested VMX; "
-                "it needs a processor of Intel, or of another vendor with VMX"
-            )
+            return f"/dev/kvm works, but this processor ({self.processor}) has no VMX, so KVM has no nested VMX; {ELSEWHERE}"
         if self.parameters.get("nested", "Y") in _OFF:
             return (
                 "nested VMX is off (kvm_intel.nested = 0): stop virtual machines, then `sudo modprobe -r kvm_intel && sudo modprobe kvm_intel "
@@ -78,6 +78,8 @@ class Facts:
         return None
 
     def _no_device(self) -> str:
+        if self.processor.startswith(WITH_SVM):
+            return f"and this processor ({self.processor}) has SVM in place of VMX, so that KVM would have no nested VMX; {ELSEWHERE}"
         if not self.vmx:
             return (
                 "this processor has no VMX, or a hypervisor or the firmware hides it (in a virtual machine: nested virtualization has to be "

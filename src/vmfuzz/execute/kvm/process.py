@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -75,7 +76,7 @@ class KvmProcess:
         request["msrs"]["value"][0, : len(self._msrs)] = np.array(list(self._msrs.values()), np.uint64)
         error, _ = self._device.request(kvm_constants()["KVM_OPEN"], request.tobytes() + self._image)
         if error:
-            raise ExecutorError(f"kvm: /dev/kvm cannot be used: {os.strerror(error)}")
+            raise ExecutorError(f"kvm: no virtual machine: {_refusal(error)}")
 
     def view(self, place: str, dtype: Any, count: int, offset: int = 0) -> npt.NDArray[Any]:
         """`count` elements of the memory at a place named in engine.h, plus `offset` bytes."""
@@ -124,7 +125,7 @@ class KvmProcess:
         parts = [self.view(place, np.uint8, length).tobytes() for place, length in sent]
         error, answer = self._device.request(kvm_constants()["KVM_RUN"], b"".join([head.tobytes(), *parts]))
         if error:
-            raise ExecutorError(f"kvm: the agent refuses a request: {os.strerror(error)}; agent and vmfuzz of different versions?")
+            raise ExecutorError(f"kvm: the agent refuses a request: {_refusal(error)}")
         return answer
 
     def _take(self, answer: bytes, back: list[tuple[str, int]]) -> None:
@@ -147,6 +148,15 @@ class KvmProcess:
     def close(self) -> None:
         """End the agent, and with it the virtual machine."""
         self._device.close()
+
+
+def _refusal(number: int) -> str:
+    """An errno with which the agent answers (machine.c), and what to do."""
+    if number in (errno.EPROTO, errno.EMSGSIZE):
+        return "agent and vmfuzz are of different versions; build it again (`make`, or `make -C kmod agent` for another machine)"
+    if number == errno.ENOMEM:
+        return "there is no memory for it; free some"
+    return f"/dev/kvm cannot be used: {os.strerror(number)}; `vmfuzz doctor` says what can execute here"
 
 
 def _lines(text: bytes) -> list[str]:

@@ -114,3 +114,21 @@ def struct_dtype(name: str) -> np.dtype[Any]:
 def names_of(prefix: str) -> dict[int, str]:
     """Enumerators that begin with `prefix`, by value: for error messages."""
     return {value: name for name, value in constants().items() if name.startswith(prefix)}
+
+
+#: What a status of the engine means (kmod/engine.h) and what to do; {detail} is the request's.
+_STATUS: Final = {
+    "STATUS_IDLE": "it did not begin the request; open the executor again",
+    "STATUS_BUSY": "it did not come to the end of the request; open the executor again",
+    "STATUS_BAD_REQUEST": "it does not understand the request: engine and vmfuzz are of different versions; build it again (`make`, `make -C kmod`)",
+    "STATUS_NO_VMX": "there is no VMX, or IA32_FEATURE_CONTROL (0x{detail:x}) does not allow it; `vmfuzz doctor` says what can execute here",
+    "STATUS_VMXON_FAILED": "VMXON failed: the processor does not enter VMX operation with its CR0 and CR4; restart the machine",
+    "STATUS_VMPTRLD_FAILED": "VMCLEAR or VMPTRLD of the VMCS failed; open the executor again",
+}
+
+
+def status_text(status: int, detail: int) -> str:
+    """What it means that the engine could not serve a request, as a sentence."""
+    name = names_of("STATUS_").get(status, "a status that vmfuzz does not know")
+    meant = _STATUS.get(name, "engine and vmfuzz are of different versions; build it again (`make`, `make -C kmod`)").format(detail=detail)
+    return f"the engine ended a request with {name} ({status}): {meant}"
