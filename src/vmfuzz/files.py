@@ -124,14 +124,14 @@ def _replace(path: Path, data: bytes, before: os.stat_result | None) -> None:
         raise
 
 
-def read_json(path: Path) -> Any:
-    """The data in a JSON file; raises UsageError where it cannot be read or is none."""
+def read_json(path: Path, expected: str = "") -> Any:
+    """The data in a JSON file; raises UsageError where it cannot be read or is none, which says what was `expected`."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+        raise UsageError(f"cannot read {path}: {error.strerror}{f'; {expected}' if expected else ''}") from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not JSON: {why_not_json(error)}") from None
+        raise UsageError(f"{path} is not JSON: {why_not_json(error)}{f'; {expected}' if expected else ''}") from None
 
 
 def why_not_json(error: ValueError | RecursionError) -> str:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from vmfuzz.explain.render import render
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.cli.main import main
-from vmfuzz.explain.answer import answer
+from vmfuzz.explain.answer.answer import answer
+from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.reading import read_text
 from vmfuzz.model.checks import CHECKS
 

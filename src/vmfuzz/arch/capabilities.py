@@ -392,10 +392,7 @@ class Capabilities:
     @classmethod
     def load(cls, path: Path) -> Capabilities:
         """Read a capabilities file; raises UsageError when it cannot be read or is malformed."""
-        try:
-            data = read_json(path)
-        except UsageError as error:
-            raise UsageError(f"{error}; {_EXPECTED}") from None
+        data = read_json(path, _EXPECTED)
         try:
             return cls.from_json(data)
         except UsageError as error:

@@ -129,7 +129,7 @@ def run(
         from vmfuzz.cli.cluster import run_on_cluster  # it needs what is here
 
         sys.exit(run_on_cluster(context))
-    options = {} if resume else risk_options(executor, risk, yes, jobs, poison)
+    options, quiet = {} if resume else risk_options(executor, risk, yes, jobs, poison), as_json or is_quiet()
     if summary_file is not None:
         require_writable(summary_file)
     with _store(directory, resume, bisect_lost) as store:
@@ -137,23 +137,20 @@ def run(
             iterations, executor, cpu, seed, jobs = _as_stored(context, store.facts)
             options = risk_options(executor, risk, yes, jobs, poison)
         with open_executor(executor, cpu=cpu, **options) as opened, telling(executor, opened):
-            campaign = _begun(opened, iterations, seed, quiet=as_json or resume or is_quiet())
+            campaign = _begun(opened, iterations, seed, quiet=resume or quiet)
             if store is not None:
                 store.option = executor
                 store.begin(campaign, iterations, jobs)  # what it refuses is refused before anything is said to run
             if bisect_lost:
                 _bisect(campaign, store, jobs)
-            with progress_display(opened.name, iterations, quiet=as_json or is_quiet()) as on_progress:
+            with progress_display(opened.name, iterations, quiet) as on_progress:
                 shares = shares_of(executor, cpu, seed, iterations, jobs, directory) if jobs > 1 else []
                 summary, failure = _ran(campaign, lambda: _go(campaign, iterations, shares, on_progress, store))
             triaged = Triage()
             if failure is None:
-                failure = _failure_of(
-                    lambda: settle(campaign, _time_left(summary, minimize_seconds), triaged, store, quiet=as_json or is_quiet())
-                )
+                failure = _failure_of(lambda: settle(campaign, _time_left(summary, minimize_seconds), triaged, store, quiet))
     lost = stored_lost(directory) if directory is not None else []
-    command = command_of(iterations, seed, jobs, executor, cpu, risk, poison)
-    data = as_data(summary, triaged, lost, command)
+    data = as_data(summary, triaged, lost, command_of(iterations, seed, jobs, executor, cpu, risk, poison))
     failure = _failure_of(lambda: put_out(data, as_json, summary_file, directory)) or failure
     if not as_json:
         print_summary(summary, data)

@@ -143,7 +143,7 @@ def cpu_option(name: str, processor: str) -> str | None:
 
 def _open_kmod(name: str, cpu: str | None, options: dict[str, Any], command: Sequence[str] = ()) -> Executor:
     if cpu is not None:
-        raise UsageError(f"CPU model {cpu!r}: {name} executes on the processor that is there; leave it out")
+        raise UsageError(f"--cpu {cpu}: {name} executes on the processor that is there; leave out --cpu")
     from vmfuzz.execute.kmod.executor import KmodExecutor
 
     return KmodExecutor.remote(command, **options) if command else KmodExecutor(**options)
