@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from vmfuzz.campaign.loop import Campaign, Progress
-from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.kinds import open_executor
 
 
 def resident() -> float:

@@ -19,7 +19,8 @@ import time
 from collections.abc import Callable
 
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.execute.base import Executor, open_executor
+from vmfuzz.execute.base import Executor
+from vmfuzz.execute.kinds import open_executor
 
 SINGLE_DRAWS = 400
 #: Passes whose families the parts are measured with.

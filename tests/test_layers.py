@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,41 @@ def test_the_rooms_of_explain_have_no_cycle() -> None:
         ready = [room for room in left if EXPLAIN_MAY_IMPORT[room] <= done]
         assert ready, f"a cycle among {left}"
         done.update(ready)
+
+
+def imports_of(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Module -> modules of `sources` that it imports anywhere: at its top, in a function, or for type checking only."""
+    graph: dict[str, set[str]] = {}
+    for module, source in sources.items():
+        graph[module] = set()
+        for node in ast.walk(ast.parse(source)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [whole if (whole := f"{node.module}.{alias.name}") in sources else str(node.module) for alias in node.names]
+            graph[module] |= {name for name in names if name in sources}
+    return graph
+
+
+def circle_in(graph: Mapping[str, set[str]]) -> list[str]:
+    """Modules of which each imports the one before it and the first is the last; empty where there are none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_one_another() -> None:
+    names = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
+    graph = imports_of({name: path.read_text(encoding="utf-8") for name, path in names.items()})
+    assert sum(map(len, graph.values())) > len(MODULES)
+    assert circle_in(graph) == []
+
+
+@pytest.mark.parametrize("back", ["import a", "def f():\n    from a import g", "if TYPE_CHECKING:\n    import a"])
+def test_a_circle_is_seen(back: str) -> None:
+    assert circle_in(imports_of({"a": "from b import c", "b": back})) in (["a", "b", "a"], ["b", "a", "b"])
+    assert circle_in(imports_of({"a": "from b import c", "b": "import os"})) == []
 
 
 @pytest.mark.parametrize("path", EXCEPTIONS)

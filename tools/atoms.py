@@ -23,8 +23,8 @@ from typing import Any, Final
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.errors import EnvironmentUnusable
-from vmfuzz.execute.base import open_executor
 from vmfuzz.execute.bochs.executor import CPU_MODELS
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.files import write_text
 from vmfuzz.findings.suite import Suite
 from vmfuzz.model.atoms import Atom

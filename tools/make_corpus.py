@@ -27,8 +27,8 @@ from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
 from vmfuzz.comparison.processor import processor_of
 from vmfuzz.comparison.trial import Goal, Trial
 from vmfuzz.corpus.entries import Entry, entry_files, load, save
-from vmfuzz.execute.base import open_executor
 from vmfuzz.execute.bochs.executor import CPU_MODELS
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.findings.minimize import Minimized, Minimizer
 from vmfuzz.findings.triage import entry_of, repeats
 from vmfuzz.generate.draws import draw

@@ -21,7 +21,7 @@ from vmfuzz.campaign.loop import Campaign
 from vmfuzz.cli.run import Count
 from vmfuzz.comparison.compare import Verdict
 from vmfuzz.errors import EnvironmentUnusable
-from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.files import write_text
 from vmfuzz.generate.visible import visibility_of
 from vmfuzz.model.checks import CHECKS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vmfuzz.execute.base import open_executor
 from vmfuzz.execute.bochs.executor import CPU_MODELS
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.state.profiles import write_profile
 
 

@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmfuzz.arch.capabilities import Capabilities
     from vmfuzz.arch.outcomes import Kind, Outcome, Outcomes
-    from vmfuzz.execute.base import open_executor
+    from vmfuzz.execute.kinds import open_executor
     from vmfuzz.model.predict import Prediction, predict
     from vmfuzz.state.batch import VmcsBatch
     from vmfuzz.state.profiles import capabilities, known_good
@@ -40,7 +40,7 @@ _HOMES = {
     "VmcsBatch": "state.batch",
     "capabilities": "state.profiles",
     "known_good": "state.profiles",
-    "open_executor": "execute.base",
+    "open_executor": "execute.kinds",
     "predict": "model.predict",
 }
 

@@ -15,7 +15,7 @@ from vmfuzz.campaign.jobs import merge, run_jobs, run_share, shares_of
 from vmfuzz.campaign.loop import Campaign, Progress, Summary
 from vmfuzz.campaign.store import Store
 from vmfuzz.errors import ExecutorError, UnknownNameError, UsageError, VmfuzzError
-from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.kinds import open_executor
 
 CPU = "corei7_skylake_x"
 

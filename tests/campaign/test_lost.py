@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from vmfuzz.arch.outcomes import Outcomes
 from vmfuzz.campaign import store as store_module
 from vmfuzz.campaign import stored as stored_module
+from vmfuzz.campaign.bisect import bisect_lost
 from vmfuzz.campaign.loop import Campaign, Progress
-from vmfuzz.campaign.lost import KIND, LostBatch, bisect_lost
+from vmfuzz.campaign.lost import KIND, LostBatch
 from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.stored import stored_lost
 from vmfuzz.cli import places, run

@@ -29,8 +29,8 @@ from vmfuzz.cluster import worker as cluster_worker
 from vmfuzz.cluster.members import FarProcessor, connect
 from vmfuzz.cluster.run import ClusterRun, Part
 from vmfuzz.errors import EnvironmentUnusable, UsageError
-from vmfuzz.execute.base import open_executor
 from vmfuzz.execute.bochs import executor as bochs
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.state.profiles import capabilities, known_good
 
 SOURCE = Path(__file__).parents[2] / "src"

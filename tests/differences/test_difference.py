@@ -18,8 +18,8 @@ from vmfuzz.comparison.case import Case
 from vmfuzz.comparison.processor import executor_version
 from vmfuzz.corpus.entries import entry_files, load, save
 from vmfuzz.differences.difference import Pairing
-from vmfuzz.execute.base import open_executor
 from vmfuzz.execute.bochs.library import MODELS, PINNED, bochs_library
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS

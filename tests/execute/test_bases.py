@@ -6,8 +6,8 @@ import pytest
 
 from vmfuzz.arch.controls import Pin, Primary, Secondary
 from vmfuzz.arch.outcomes import Kind
-from vmfuzz.execute.base import open_executor
 from vmfuzz.execute.bochs.executor import CPU_MODELS
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.generate.bases import Bases
 from vmfuzz.model.predict import model_of
 from vmfuzz.state.batch import VmcsBatch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vmfuzz.errors import VmfuzzError
-from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.explain.answer.answer import answer
 from vmfuzz.explain.answer.as_json import to_json
 from vmfuzz.explain.answer.render import render

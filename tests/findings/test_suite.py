@@ -9,7 +9,7 @@ import pytest
 
 from vmfuzz.cli.main import main
 from vmfuzz.comparison.trial import Trial
-from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.findings.suite import PAIR, UNREACHABLE, Pair, Suite, entries_of
 from vmfuzz.generate.solve import Solver, ground_of
 from vmfuzz.model.expr import all_of

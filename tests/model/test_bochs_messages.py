@@ -5,7 +5,7 @@ import fnmatch
 import pytest
 
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.model.bochs_deviations import BOCHS_DEVIATIONS
 from vmfuzz.model.bochs_messages import MESSAGES, checks_named, checks_without_message
 from vmfuzz.model.checks import BY_ID, CHECKS

@@ -12,7 +12,7 @@ import pytest
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import to_json
-from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.findings.triage import triage
 from vmfuzz.model.checks import CHECKS

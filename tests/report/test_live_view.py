@@ -13,7 +13,7 @@ from vmfuzz.campaign.loop import Campaign, Progress
 from vmfuzz.campaign.mismatches import Findings
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.cli.progress import _panel, _Rate, _small_panel
-from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.predict import model_of

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.store import Store
 from vmfuzz.cli.main import main
-from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.model.checks import BY_ID, CHECKS
 from vmfuzz.model.known_deviations import DEVIATIONS
 from vmfuzz.report.data import Cell, Report, State, gather

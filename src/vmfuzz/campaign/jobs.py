@@ -26,7 +26,7 @@ from vmfuzz.campaign.mismatches import Finding, Findings
 from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.errors import ExecutorError, VmfuzzError
-from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.interrupts import CTRL_C, cause_of, held
 
 #: Argument of prctl: the signal to get when the parent ends (linux/prctl.h).

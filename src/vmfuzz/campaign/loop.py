@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,6 @@ import numpy.typing as npt
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.history import History
 from vmfuzz.campaign.mismatches import Findings
-from vmfuzz.campaign.store import Position, Store
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
 from vmfuzz.comparison.processor import executor_version
@@ -27,6 +26,34 @@ from vmfuzz.interrupts import CTRL_C, cause_of
 from vmfuzz.model.known_deviations import deviations_of
 from vmfuzz.model.predict import Model, model_of
 from vmfuzz.state.batch import VmcsBatch
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a campaign goes on: the chunk, how many of its plans are done, and the plans (None: not drawn yet)."""
+
+    chunk: int = 0
+    done: int = 0
+    plans: list[FamilyPlan] | None = None
+
+
+class Keeper(Protocol):
+    """What keeps a campaign's state while it runs; store.py has the one that keeps it on disk."""
+
+    def attach(self, campaign: Campaign, wanted: int) -> Position:
+        """Give the campaign what is kept of it (nothing, if it is new) and say where it goes on."""
+
+    def chunk(self, number: int, plans: list[FamilyPlan]) -> None:
+        """A chunk of plans begins."""
+
+    def begins(self, plan: FamilyPlan, count: int) -> None:
+        """A batch is about to run: the first `count` candidates of the plan."""
+
+    def ends(self, campaign: Campaign, done: int) -> None:
+        """The batch is over and counted; `done` plans of the chunk are."""
+
+    def breaks_off(self) -> None:
+        """The batch that began has not reached the executor, or it is known that the machine came back."""
 
 
 @dataclass
@@ -137,7 +164,7 @@ class Campaign:
         prediction = self.model.predict_batch(batch)
         return ~prediction.not_modelled if self.altered is None else ~prediction.not_modelled & ~self.altered.disputes(prediction)
 
-    def run(self, iterations: int, on_progress: Callable[[Progress], None] | None = None, store: Store | None = None) -> Summary:
+    def run(self, iterations: int, on_progress: Callable[[Progress], None] | None = None, store: Keeper | None = None) -> Summary:
         """Run until `iterations` candidates have run in all; `on_progress` is called after each family, `store` keeps the state.
 
         A store in which a campaign was begun makes this one go on where that one stopped. KeyboardInterrupt ends the run cleanly.
@@ -164,7 +191,7 @@ class Campaign:
         return Summary(self.executor.name, self.seed, self.progress, stopped, bases, error, lacking, stopped_by)
 
     def _chunk(
-        self, position: Position, iterations: int, start: float, on_progress: Callable[[Progress], None] | None, store: Store | None
+        self, position: Position, iterations: int, start: float, on_progress: Callable[[Progress], None] | None, store: Keeper | None
     ) -> None:
         plans = position.plans
         if plans is None:

@@ -1,4 +1,4 @@
-"""Batches after which the machine did not come back: findings without an outcome, narrowed down in half-batches.
+"""Batches after which the machine did not come back: findings without an outcome, narrowed down in half-batches (bisect.py).
 
 Each half is on disk before it runs, so that a further reset narrows the batch instead of losing what was known.
 """
@@ -7,19 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import numpy as np
-
+from vmfuzz.campaign.loop import Campaign
 from vmfuzz.comparison.case import Case, mutation_between
-from vmfuzz.errors import UsageError
 from vmfuzz.generate.families import Block, FamilyPlan
-
-if TYPE_CHECKING:
-    from vmfuzz.campaign.loop import Campaign
-    from vmfuzz.campaign.store import Store
 
 #: The kind of these findings.
 KIND: Final = "machine did not come back"
@@ -155,29 +149,3 @@ def lost_from(number: int, data: dict[str, Any], checks: Sequence[str]) -> LostB
         restarted=data.get("restarted", True),
         mutation=data.get("mutation"),
     )
-
-
-def bisect_lost(campaign: Campaign, store: Store, on_step: Callable[[LostBatch], None] | None = None) -> None:
-    """Narrow the lost batches of a store down to one candidate each, on the campaign's executor, which may take the machine with it.
-
-    Where the machine goes down, the next call goes on from there. Candidates that run here are not counted. Raises UsageError where store and campaign do
-    not fit.
-    """
-    store.require_same(campaign)
-    for batch in store.lost:
-        candidates = campaign.candidates(batch.plan, batch.count)
-        if len(candidates) != batch.count:
-            raise UsageError(f"lost batch {batch.id}: its plan makes {len(candidates)} candidates, not {batch.count} as when it ran")
-        known = batch
-        while (part := known.next_part) is not None:
-            known = replace(known, trying=part)
-            store.keep_lost(known)
-            if on_step is not None:
-                on_step(known)
-            try:
-                campaign.executor.run(candidates.take(np.arange(*part)))
-            except KeyboardInterrupt:
-                store.keep_lost(replace(known, trying=None))  # nobody knows what became of it
-                raise
-            known = known.came_back().named(campaign)
-            store.keep_lost(known)

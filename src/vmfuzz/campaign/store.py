@@ -12,20 +12,20 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from vmfuzz.campaign.as_data import finding_data, tally_data
 from vmfuzz.campaign.lock import locked
+from vmfuzz.campaign.loop import Campaign, Position
 from vmfuzz.campaign.lost import LostBatch, plan_from
 from vmfuzz.campaign.stored import (
     DATABASE,
     boot_id,
     facts_in,
     facts_of,
-    is_emulated,
     lost_in,
     not_ours,
     require_same_facts,
@@ -33,13 +33,25 @@ from vmfuzz.campaign.stored import (
     understood,
 )
 from vmfuzz.errors import EnvironmentUnusable
+from vmfuzz.execute.kinds import is_harmless
 from vmfuzz.generate.families import FamilyPlan
 
-if TYPE_CHECKING:
-    from vmfuzz.campaign.loop import Campaign
-    from vmfuzz.findings.triage import Triage
 
-#: What is kept of a triage, by its names there; its entries are files of their own.
+class Triaged(Protocol):
+    """What became of a campaign's findings (findings/triage.py); its entries are files of their own.
+
+    `counted`: how many candidates of which finding are counted with entries. By id: those that are `unstable`, `explained` or `not_kept`, and
+    those for which the time did not suffice (`left`).
+    """
+
+    counted: dict[str, int]
+    unstable: list[str]
+    explained: list[str]
+    not_kept: dict[str, list[str]]
+    left: list[str]
+
+
+#: What is kept of a triage, by its names there.
 TRIAGE: Final = ("counted", "unstable", "explained", "not_kept")
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -49,15 +61,6 @@ CREATE TABLE IF NOT EXISTS findings (id TEXT PRIMARY KEY, data TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS running (id INTEGER PRIMARY KEY CHECK (id = 1), plan TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS lost (plan TEXT NOT NULL);
 """
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a campaign goes on: the chunk, how many of its plans are done, and the plans (None: not drawn yet)."""
-
-    chunk: int = 0
-    done: int = 0
-    plans: list[FamilyPlan] | None = None
 
 
 class Store:
@@ -131,19 +134,19 @@ class Store:
         """
         facts = facts_of(campaign, jobs)
         require_same_facts(self.directory, self.facts, facts)
-        emulated = is_emulated(campaign.executor.name)
+        harmless = is_harmless(campaign.executor.name)
         with self._translated():
             # on a machine that can hang, a batch has to be on disk before it runs
-            self._database.execute(f"PRAGMA synchronous = {'NORMAL' if emulated else 'FULL'}")
-        self._take_leftovers(campaign, emulated)
+            self._database.execute(f"PRAGMA synchronous = {'NORMAL' if harmless else 'FULL'}")
+        self._take_leftovers(campaign, harmless)
         return facts
 
-    def _take_leftovers(self, campaign: Campaign, emulated: bool) -> None:
+    def _take_leftovers(self, campaign: Campaign, harmless: bool) -> None:
         with self._translated():
             row = self._database.execute("SELECT plan FROM running").fetchone()
             lost = lost_in(self._database, self.directory)
         with self._transaction():
-            if row is not None and not emulated:
+            if row is not None and not harmless:
                 with understood(self.directory):
                     data = json.loads(row[0])
                     data["restarted"] = data.get("boot") != boot_id()
@@ -213,7 +216,7 @@ class Store:
             self._database.execute("DELETE FROM running")
         findings.touched.clear()
 
-    def keep_triage(self, triage: Triage) -> None:
+    def keep_triage(self, triage: Triaged) -> None:
         """Keep what became of the findings: which of them are counted with entries, and which are none."""
         became = {name: getattr(triage, name) for name in TRIAGE}
         for name, before in self.facts.get("triage", {}).items():

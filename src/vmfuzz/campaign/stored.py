@@ -11,18 +11,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from vmfuzz.campaign.as_data import finding_from, restore_tally
 from vmfuzz.campaign.lock import at_work
+from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.lost import LostBatch, lost_from
 from vmfuzz.campaign.mismatches import EXAMPLES_KEPT
 from vmfuzz.comparison.processor import fingerprint
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import lacking_fields
-
-if TYPE_CHECKING:
-    from vmfuzz.campaign.loop import Campaign
+from vmfuzz.execute.kinds import is_harmless
 
 DATABASE: Final = "campaign.sqlite"
 SCHEMA: Final = "vmfuzz-campaign-1"
@@ -100,11 +99,6 @@ def stored_triage(directory: Path) -> dict[str, Any]:
     with _reading(directory) as database, understood(directory):
         (text,) = database.execute("SELECT value FROM facts WHERE name = 'triage'").fetchone() or ("{}",)
         return dict(json.loads(text))
-
-
-def is_emulated(executor: str) -> bool:
-    """Whether an executor of this name cannot take the machine with it."""
-    return executor.startswith(("bochs", "model"))
 
 
 def boot_id() -> str:
@@ -221,7 +215,7 @@ def _lost_at(directory: Path) -> list[LostBatch]:
     with _reading(directory) as database:
         lost, facts = lost_in(database, directory), facts_in(database, directory)
         running = database.execute("SELECT plan FROM running").fetchone()
-    if is_emulated(facts.get("executor", "")) or at_work(directory):
+    if is_harmless(facts.get("executor", "")) or at_work(directory):
         return lost
     lost = [batch if batch.trying is None else batch.did_not_come_back() for batch in lost]
     if running is not None:

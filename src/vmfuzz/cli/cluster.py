@@ -21,7 +21,7 @@ from vmfuzz.campaign.stored import has_campaign
 from vmfuzz.cli.ci import command_of, is_quiet
 from vmfuzz.cli.minimize import keeper, print_minimized
 from vmfuzz.cli.places import FINDINGS
-from vmfuzz.cli.run import as_data, exit_code, put_out
+from vmfuzz.cli.results import as_data, exit_code, put_out
 from vmfuzz.cli.summary import print_summary
 from vmfuzz.cluster.members import connect
 from vmfuzz.cluster.run import ClusterRun, Part

@@ -23,7 +23,7 @@ from vmfuzz.cli.progress import progress_display
 from vmfuzz.cli.run import Count
 from vmfuzz.counted import counted
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_NOTHING_TESTED
-from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.model.operands import operand_width
 from vmfuzz.model.sections import SHORT_NAMES
 

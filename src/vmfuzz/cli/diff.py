@@ -26,8 +26,8 @@ from vmfuzz.differences.difference import Difference, Differences, Pairing
 from vmfuzz.differences.kept import DEPARTS, keep
 from vmfuzz.differences.stored import Stored, compare_stored
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
-from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, KINDS, MODEL, REMOTE, open_executor
 from vmfuzz.execute.bochs.executor import CPU_MODELS
+from vmfuzz.execute.kinds import ELSEWHERE, MODEL, REMOTE, all_names, kind_named, open_executor
 from vmfuzz.model.wording import without_formats
 from vmfuzz.state.profiles import processor_names
 
@@ -127,12 +127,12 @@ def _side(name: str, cpu: str | None) -> Path | tuple[str, str | None]:
     if name.startswith(ELSEWHERE):
         python, colon, model = name.rpartition(":")
         return (python, model) if colon else (name, cpu)
-    if name in EXECUTORS or name.startswith(REMOTE):
+    if kind_named(name) is not None:
         return name, cpu if name != "kmod" and not name.startswith(REMOTE) else None
     if Path(name).exists():
         return Path(name)
     raise UsageError(
-        f"{name!r}: neither a CPU model or profile (`vmfuzz caps --list`), an executor ({', '.join(KINDS)}), nor a directory that exists"
+        f"{name!r}: neither a CPU model or profile (`vmfuzz caps --list`), an executor ({', '.join(all_names())}), nor a directory that exists"
     )
 
 

@@ -26,7 +26,7 @@ from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry, load, load_readable, save
 from vmfuzz.corpus.replay import keep_capabilities
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UsageError
-from vmfuzz.execute.base import cpu_option, open_executor
+from vmfuzz.execute.kinds import cpu_option, open_executor
 from vmfuzz.findings.minimize import Minimizer, Step, same_finding
 from vmfuzz.findings.triage import Keep, Triage, entry_of, repeats, settled
 

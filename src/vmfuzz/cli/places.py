@@ -17,8 +17,9 @@ from vmfuzz.corpus.entries import CAPABILITIES, Entry, entry_files, find, load, 
 from vmfuzz.corpus.replay import capabilities_of
 from vmfuzz.counted import counted
 from vmfuzz.errors import UsageError
-from vmfuzz.execute.base import KINDS, MODEL, Executor, cpu_option, open_executor
+from vmfuzz.execute.base import Executor
 from vmfuzz.execute.bochs.executor import CPU_MODELS
+from vmfuzz.execute.kinds import MODEL, all_names, cpu_option, open_executor
 from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.model.wording import format_operand
 from vmfuzz.state.profiles import capabilities, emulated_names, known_good, profile_names
@@ -48,7 +49,7 @@ def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--executor",
         default="auto",
         show_default=True,
-        help=f"What executes VMLAUNCH: {', '.join(KINDS)}. model is the model itself in a processor's place: for processors that nobody has here; "
+        help=f"What executes VMLAUNCH: {', '.join(all_names())}. model is the model itself in a processor's place: for processors that nobody has here; "
         "COMMAND starts the agent of another machine (docs/bare-metal.md, docs/kvm.md); PYTHON is the interpreter of another environment.",
     )
     return executor(cpu(function))

@@ -20,7 +20,7 @@ from vmfuzz.corpus.replay import PREDICT_ONLY, Report
 from vmfuzz.corpus.replay import replay as replay_entries
 from vmfuzz.counted import counted
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UnknownNameError
-from vmfuzz.execute.base import ELSEWHERE, EXECUTORS, KINDS, REMOTE
+from vmfuzz.execute.kinds import all_names, kind_named
 from vmfuzz.report.ci import Found
 
 
@@ -31,7 +31,7 @@ from vmfuzz.report.ci import Found
     "--executor",
     default="auto",
     show_default=True,
-    help=f"What executes: {', '.join(KINDS)}, or {PREDICT_ONLY} (predict only).",
+    help=f"What executes: {', '.join(all_names())}, or {PREDICT_ONLY} (predict only).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on standard output.")
 @ci_options
@@ -42,8 +42,8 @@ def replay(place: Path | None, corpus: Path | None, executor: str, as_json: bool
     so. Cases that set a field which the executor lacks do not run; they are counted too. A file that is no entry does not stop the others. Exit
     code 0: all as recorded; 1: something changed; 2: bad input; 5: nothing was executed, although --executor none did not ask for that.
     """
-    if executor not in (*EXECUTORS, PREDICT_ONLY) and not executor.startswith((REMOTE, ELSEWHERE)):
-        raise UnknownNameError("executor", executor, (*KINDS, PREDICT_ONLY))
+    if executor != PREDICT_ONLY and kind_named(executor) is None:
+        raise UnknownNameError("executor", executor, (*all_names(), PREDICT_ONLY))
     if place is not None and not place.exists() and len(place.parts) == 1:
         place = find_entry(corpus, str(place), to_read=True)[0]
     place = entries_place(resolved(place or corpus, to_read=True))

@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from vmfuzz.errors import UsageError
-from vmfuzz.execute.availability import nested_kvm
-from vmfuzz.execute.base import REMOTE, Executor
+from vmfuzz.execute.base import Executor
+from vmfuzz.execute.kinds import REMOTE, kind_named
+from vmfuzz.execute.kvm.opening import nested_kvm
 from vmfuzz.execute.kvm.process import local_facts
 
 
@@ -44,7 +45,7 @@ def risk_options(executor: str, risk: str, yes: bool, jobs: int, poison: bool = 
         return _panic_options(executor, yes, jobs)
     if poison and executor == "kvm":
         raise UsageError("--poison: KVM costs no machine, so that it poisons by itself; leave it out")
-    if executor not in ("kmod", "kvm") and not executor.startswith(REMOTE):
+    if not ((kind := kind_named(executor)) and kind.at_risk):
         raise UsageError(f"{asked}: {executor} puts no machine at risk; that is for --executor kmod, kvm and {REMOTE}COMMAND")
     if jobs > 1:
         raise UsageError(f"{asked} with --jobs {jobs}: a processor takes one job at a time; leave out --jobs")

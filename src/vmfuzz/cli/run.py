@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -13,28 +12,28 @@ from typing import Any, ClassVar
 import click
 from click.core import ParameterSource
 
+from vmfuzz.campaign.bisect import bisect_lost as narrow
 from vmfuzz.campaign.jobs import Share, run_jobs, shares_of
 from vmfuzz.campaign.loop import Campaign, Progress, Summary
 from vmfuzz.campaign.lost import LostBatch
-from vmfuzz.campaign.lost import bisect_lost as narrow
 from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.stored import has_campaign, stored_lost
-from vmfuzz.cli.ci import ci_options, command_of, is_quiet, put_out_for_ci
+from vmfuzz.cli.ci import ci_options, command_of, is_quiet
 from vmfuzz.cli.console import Seconds
 from vmfuzz.cli.findings import print_lost
 from vmfuzz.cli.minimize import print_minimized, settle
 from vmfuzz.cli.places import FINDINGS, executor_options
 from vmfuzz.cli.progress import progress_display, say_start
+from vmfuzz.cli.results import as_data, exit_code, failure_of, put_out
 from vmfuzz.cli.risk import risk_options, telling
 from vmfuzz.cli.summary import print_summary
 from vmfuzz.cluster.store import is_cluster_directory
-from vmfuzz.corpus.entries import to_json
-from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError, VmfuzzError
-from vmfuzz.execute.base import Executor, cpu_option, open_executor
-from vmfuzz.files import require_writable, write_text
+from vmfuzz.errors import EXIT_FOUND, UsageError, VmfuzzError
+from vmfuzz.execute.base import Executor
+from vmfuzz.execute.kinds import cpu_option, open_executor
+from vmfuzz.files import require_writable
 from vmfuzz.findings.triage import Triage
 from vmfuzz.interrupts import SIGTERM
-from vmfuzz.report.source import SCHEMA
 
 
 class Count(click.ParamType[int]):
@@ -148,10 +147,10 @@ def run(
                 summary, failure = _ran(campaign, lambda: _go(campaign, iterations, shares, on_progress, store))
             triaged = Triage()
             if failure is None:
-                failure = _failure_of(lambda: settle(campaign, _time_left(summary, minimize_seconds), triaged, store, quiet))
+                failure = failure_of(lambda: settle(campaign, _time_left(summary, minimize_seconds), triaged, store, quiet))
     lost = stored_lost(directory) if directory is not None else []
     data = as_data(summary, triaged, lost, command_of(iterations, seed, jobs, executor, cpu, risk, poison))
-    failure = _failure_of(lambda: put_out(data, as_json, summary_file, directory)) or failure
+    failure = failure_of(lambda: put_out(data, as_json, summary_file, directory)) or failure
     if not as_json:
         print_summary(summary, data)
         print_minimized(triaged, directory, data)
@@ -185,43 +184,6 @@ def _ran(campaign: Campaign, step: Callable[[], Summary]) -> tuple[Summary, Vmfu
 def _time_left(summary: Summary, minimize_seconds: float) -> float:
     """Seconds to minimize in: none after SIGTERM, since whoever sends it does not wait for long, and kills then."""
     return 0.0 if summary.stopped_by == SIGTERM else minimize_seconds
-
-
-def _failure_of(step: Callable[[], None]) -> VmfuzzError | None:
-    """The error of a step, or None; it is raised at the end, since what ran has to be told first."""
-    try:
-        step()
-    except VmfuzzError as error:
-        return error
-    return None
-
-
-def put_out(data: dict[str, Any], as_json: bool, summary_file: Path | None, directory: Path | None = None) -> None:
-    """Give a summary to machines where that is wanted; raises UsageError where the file cannot be written, when the rest is done."""
-    failure = None if summary_file is None else _failure_of(lambda: write_text(summary_file, json.dumps(data, indent=1) + "\n"))
-    if as_json:
-        json.dump(data, sys.stdout, indent=1)
-        click.echo()
-    if data.get("schema") == SCHEMA:
-        put_out_for_ci(data, directory)
-    if failure is not None:
-        raise failure
-
-
-def as_data(summary: Summary, triaged: Triage, lost: list[LostBatch], command: str) -> dict[str, Any]:
-    """The summary for machines, with what became of the findings, and the command that runs the candidates again."""
-    return {
-        **summary.to_json(),
-        "command": command,
-        "lost": [batch.to_json() for batch in lost],
-        "minimized": [to_json(entry) for entry in triaged.entries.values()],
-        "counted": triaged.counted,
-        "unstable": triaged.unstable,
-        "depends_on_what_ran_before": triaged.depends,
-        "explained": triaged.explained,
-        "not_kept": triaged.not_kept,
-        "not_minimized": triaged.left,
-    }
 
 
 def _as_stored(context: click.Context, facts: dict[str, Any]) -> tuple[int, str, str | None, int, int]:
@@ -270,10 +232,3 @@ def _store(directory: Path | None, resume: bool, bisect_lost: bool) -> Iterator[
             raise UsageError(f"{directory}: there is a campaign already; add --resume to go on with it, or use another directory")
         require_writable(directory / FINDINGS / "*.json")
         yield store
-
-
-def exit_code(summary: Summary) -> int:
-    """The exit code that says how a campaign came out."""
-    if summary.progress.findings.by_id:
-        return EXIT_FOUND
-    return EXIT_AGREEMENT if summary.progress.tally.executed else EXIT_NOTHING_TESTED

@@ -85,4 +85,4 @@ def _print_checks(console: Output, entry: Entry, trial: Trial) -> None:
     for id in violated:
         check = BY_ID[id]
         console.print(f"\n[bold]{id}[/] ({check.section})")
-        console.print(f"  {escape(sentence_with_values(check, trial.model, values))}")
+        console.print(f"  {escape(sentence_with_values(check, trial.model.fold, values))}")

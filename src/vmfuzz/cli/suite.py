@@ -18,7 +18,7 @@ from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import save
 from vmfuzz.counted import counted
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UnknownNameError
-from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.files import require_writable, write_text
 from vmfuzz.findings.suite import NOT_FOUND, PAIR, UNREACHABLE, Pair, Suite, entries_of
 from vmfuzz.model.checks import BY_ID

@@ -15,7 +15,7 @@ from vmfuzz.cli.ci import again
 from vmfuzz.cli.console import Output
 from vmfuzz.comparison.compare import Verdict
 from vmfuzz.counted import counted
-from vmfuzz.execute.base import MODEL
+from vmfuzz.execute.kinds import MODEL
 from vmfuzz.findings.account import NO_FINDINGS, in_words, not_minimized
 from vmfuzz.model.operands import operand_width
 from vmfuzz.model.wording import without_formats

@@ -24,11 +24,11 @@ from uuid import uuid4
 from vmfuzz.campaign.as_data import finding_data
 from vmfuzz.campaign.jobs import Share, merge, shares_of
 from vmfuzz.campaign.loop import Campaign, Summary
-from vmfuzz.campaign.stored import is_emulated
 from vmfuzz.cluster import worker as cluster_worker
 from vmfuzz.cluster.members import FarProcessor, Key, first_line, members, refuse
 from vmfuzz.corpus.entries import from_json
 from vmfuzz.errors import EnvironmentUnusable
+from vmfuzz.execute.kinds import is_harmless
 from vmfuzz.findings.triage import Triage
 from vmfuzz.interrupts import CTRL_C, cause_of
 
@@ -96,7 +96,7 @@ class Part:
 
     def gone(self, job: int, worker: str, how: str = "went away while it ran the piece") -> None:
         """Nobody knows what became of a piece on a worker."""
-        if is_emulated(self.processor.name):
+        if is_harmless(self.processor.name):
             self.failed(job, f"worker {worker} {how}")
         else:
             self.failed(job, f"worker {worker} {how}, which may have taken the machine with it and is not run on another one", again=False)

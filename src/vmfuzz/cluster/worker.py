@@ -24,7 +24,7 @@ from vmfuzz.campaign.loop import Campaign
 from vmfuzz.comparison.processor import executor_version
 from vmfuzz.corpus.entries import to_json
 from vmfuzz.errors import SafetyStop, VmfuzzError
-from vmfuzz.execute.base import cpu_option, open_executor
+from vmfuzz.execute.kinds import cpu_option, open_executor
 from vmfuzz.execute.kmod.device import DEVICE
 from vmfuzz.findings.minimize import Step
 from vmfuzz.findings.triage import settled

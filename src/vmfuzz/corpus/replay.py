@@ -19,7 +19,8 @@ from vmfuzz.comparison.processor import Processor, fingerprint
 from vmfuzz.comparison.trial import MOST_COLUMNS, Observation, Trial
 from vmfuzz.corpus.entries import CAPABILITIES, Entry, Result
 from vmfuzz.errors import EnvironmentUnusable
-from vmfuzz.execute.base import MODEL, Executor, is_the_processor_there, open_executor
+from vmfuzz.execute.base import Executor
+from vmfuzz.execute.kinds import MODEL, is_the_processor_there, open_executor
 from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.files import write_text
 from vmfuzz.model.wording import without_formats

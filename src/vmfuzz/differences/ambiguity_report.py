@@ -13,7 +13,7 @@ from vmfuzz.comparison.case import Case, base_value
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry, folder_of
 from vmfuzz.differences.ambiguity_cases import CHECKS_OF, LENIENT, Taken, Witness, hypothetical, taken, witnesses
-from vmfuzz.execute.base import open_executor
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.model.ambiguities import AMBIGUITIES, Ambiguity
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.public_readings import PUBLIC_READINGS, SOURCES

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from importlib import import_module
 
 from vmfuzz.errors import VmfuzzError
-from vmfuzz.execute.base import open_executor
-from vmfuzz.execute.kmod.abi import kmod_constants, kmod_struct
-from vmfuzz.execute.kmod.device import DEVICE, LocalDevice, error_text
-from vmfuzz.execute.kvm.process import local_facts
+from vmfuzz.execute import kinds
+from vmfuzz.execute.kinds import Kind, open_executor
 from vmfuzz.execute.wire.abi import require_platform
 
 
@@ -22,48 +21,26 @@ class Availability:
 
 
 def availability() -> list[Availability]:
-    """Try every executor; the emulated one and KVM really enter their known-good VMCS."""
-    try:
-        require_platform()
-    except VmfuzzError as error:
-        return [Availability(name, False, str(error)) for name in ("bochs", "kvm", "kmod")]
-    return [_entering("bochs", "emulated CPU"), _kvm(), _kmod()]
+    """Try every executor that can be tried without being told more; the emulated one and KVM really enter their known-good VMCS."""
+    return [tried for kind in kinds.TABLE if not kind.argument and (tried := _tried(kind)) is not None]
 
 
-def _entering(name: str, what: str) -> Availability:
+def _tried(kind: Kind) -> Availability | None:
+    """None where the executor has nothing that may be missing."""
+    if kind.native:
+        try:
+            require_platform()
+        except VmfuzzError as error:
+            return Availability(kind.name, False, str(error))
+    opening = import_module(kind.opening)
+    return opening.availability() if hasattr(opening, "availability") else None
+
+
+def entering(name: str, what: str) -> Availability:
+    """Open an executor and enter its known-good VMCS; `what` says what is there, before its name."""
     try:
         with open_executor(name) as executor:
             outcome = executor.run([executor.known_good()])[0]
             return Availability(name, True, f"{what} {executor.name}; its known-good VMCS: {outcome}")
     except VmfuzzError as error:
         return Availability(name, False, str(error).removeprefix(f"{name}: "))
-
-
-def _kvm() -> Availability:
-    found = _entering("kvm", "nested VMX of")
-    return replace(found, text=f"{found.text} (--executor kvm; docs/kvm.md)") if found.usable else found
-
-
-def nested_kvm() -> str | None:
-    """KVM and the processor below where this machine offers nested VMX to this user, else None."""
-    try:
-        facts = local_facts()
-    except VmfuzzError:
-        return None
-    return None if facts.why_not else f"kvm {facts.release} on {facts.processor}"
-
-
-def _kmod() -> Availability:
-    """Open the device, ask what the processor is, and have the module enter VMX operation once; no candidate runs."""
-    try:
-        device = LocalDevice()
-    except VmfuzzError as error:
-        return Availability("kmod", False, str(error).removeprefix("kmod: "))
-    try:
-        for code, name in (("IOC_INFO", "info"), ("IOC_CAPTURE", "capture")):
-            number, _ = device.request(kmod_constants()[code], kmod_struct(name).tobytes())
-            if number:
-                return Availability("kmod", False, error_text(number))
-    finally:
-        device.close()
-    return Availability("kmod", True, f"{DEVICE} is ready; read docs/bare-metal.md before you run anything on it (--executor kmod)")

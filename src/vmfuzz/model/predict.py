@@ -299,7 +299,7 @@ def predict(vmcs: Vmcs, capabilities: Capabilities) -> Prediction:
     result = model.predict_batch(batch)
     values = OperandValues(batch)
     violations = tuple(
-        Violation(compiled.check, sentence_with_values(compiled.check, model, values)) for compiled in result.violations_of(0)
+        Violation(compiled.check, sentence_with_values(compiled.check, model.fold, values)) for compiled in result.violations_of(0)
     )
     mask = int(result.allowed[0])
     return Prediction(outcomes_of(mask), violations, bool(result.not_modelled[0]), mask)

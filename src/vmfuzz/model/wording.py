@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS
@@ -15,11 +16,10 @@ from vmfuzz.model.expr import Bits, Cond, Node
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.operands import operand_width
 
-if TYPE_CHECKING:
-    from vmfuzz.model.predict import Model
-
 #: As in the messages of emulators (bochs_messages.MESSAGES), which are known by the text in their source.
 _CONVERSION: Final = re.compile(r"(?:0x)?%[-+#0]*\d*(?:\.\d+)?(?:hh|h|ll|l|z|j)?[diouxXcsp]")
+#: What a processor's capabilities make of a condition (`Model.fold`).
+Fold = Callable[[Cond], Cond]
 _CONTROL_FIELDS = {word.field: word for word in CONTROL_WORDS.values()}
 
 
@@ -95,13 +95,13 @@ def _bit_words(value: Bits, index: int) -> str:
     return f"{describe(value)}[{index}]"
 
 
-def sentence_with_values(check: Check, model: Model, values: OperandValues, row: int = 0) -> str:
-    """The check's sentence, followed by the actual values of its operands and of the bits that it looks at."""
+def sentence_with_values(check: Check, fold: Fold, values: OperandValues, row: int = 0) -> str:
+    """The check's sentence, followed by the actual values of its operands and of the bits that it looks at on the processor of `fold`."""
     facts = []
     for name in check.fields:
         if name in FIELDS or name in LIVE or name.startswith("memory_"):
             value = _scalar(values(name), row)
-            facts.append(f"{name} = {format_operand(name, value)}{_bits_seen(check, model, values, name, row)}")
+            facts.append(f"{name} = {format_operand(name, value)}{_bits_seen(check, fold, values, name, row)}")
     return f"{check.text} Here {'; '.join(facts)}."
 
 
@@ -109,10 +109,10 @@ def _scalar(value: Value, row: int) -> int:
     return value if isinstance(value, int) else int(value[row])
 
 
-def _bits_seen(check: Check, model: Model, values: OperandValues, name: str, row: int) -> str:
+def _bits_seen(check: Check, fold: Fold, values: OperandValues, name: str, row: int) -> str:
     """The bits and spans of operand `name` that the check's conditions look at, with their values."""
     seen: dict[str, None] = {}
-    for node in _parts(model.fold(check.must), model.fold(check.when)):
+    for node in _parts(fold(check.must), fold(check.when)):
         below = node.args[0]
         if below.op != "operand" or below.args[0] != name:
             continue

@@ -13,7 +13,7 @@ from vmfuzz.campaign.stored import restore_stored, stored_facts
 from vmfuzz.cluster.store import is_cluster_directory, part_directories
 from vmfuzz.corpus.entries import entry_files, from_json, load_all, to_json
 from vmfuzz.errors import UsageError
-from vmfuzz.execute.base import MODEL, open_executor
+from vmfuzz.execute.kinds import MODEL, open_executor
 from vmfuzz.files import why_not_json
 
 SCHEMA: Final = "vmfuzz-summary-1"

@@ -17,8 +17,9 @@ import pytest
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UsageError
-from vmfuzz.execute.base import Executor, Poisons, open_executor
+from vmfuzz.execute.base import Executor, Poisons
 from vmfuzz.execute.bochs.executor import BochsExecutor
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.execute.kmod import device as kmod_device
 from vmfuzz.execute.kmod import journal as kmod_journal
 from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype

@@ -17,15 +17,16 @@ import pytest
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UnknownNameError, UsageError
 from vmfuzz.execute import availability, open_executor
-from vmfuzz.execute.base import cpu_option
 from vmfuzz.execute.bochs.executor import BochsExecutor
 from vmfuzz.execute.engine_executor import WorkerDied
+from vmfuzz.execute.kinds import cpu_option
 from vmfuzz.execute.kmod.device import AgentDevice, DeviceLost
 from vmfuzz.execute.kvm.abi import kvm_constants, kvm_dtype
 from vmfuzz.execute.kvm.containment import NO_MEMORY
 from vmfuzz.execute.kvm.executor import SURVIVED, KvmExecutor
 from vmfuzz.execute.kvm.facts import Facts
 from vmfuzz.execute.kvm.narrowing import narrowed
+from vmfuzz.execute.kvm.opening import nested_kvm
 from vmfuzz.execute.kvm.process import KvmProcess
 from vmfuzz.execute.kvm.words import warning_of
 from vmfuzz.execute.wire.abi import constants, native_file
@@ -348,7 +349,7 @@ def test_an_agent_that_was_killed_is_replaced(process: KvmProcess) -> None:
 def test_the_command_line_of_this_machine() -> None:
     """`auto` never is KVM; where KVM has no nested VMX, opening it says why and doctor the same."""
     found = {item.executor: item for item in availability.availability()}["kvm"]
-    assert found.usable == (availability.nested_kvm() is not None)
+    assert found.usable == (nested_kvm() is not None)
     if not found.usable:
         with pytest.raises(EnvironmentUnusable) as raised:
             open_executor("kvm")

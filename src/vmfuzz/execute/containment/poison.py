@@ -10,19 +10,16 @@ The trap: the failure 33 loads the host-state area and processes the VM-exit MSR
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.outcomes import Kind, Outcome
 from vmfuzz.arch.registers import RFLAGS
-from vmfuzz.execute.containment.view import Mask, View
+from vmfuzz.execute.containment.view import Mask, Refusals, View
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
-
-if TYPE_CHECKING:
-    from vmfuzz.execute.containment.rules import Refusals
 
 FIELD: Final = "guest_rflags"
 _BIT: Final = np.uint64(1 << RFLAGS.RESERVED_1)

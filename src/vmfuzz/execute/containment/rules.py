@@ -12,16 +12,14 @@ loads host state and processes the VM-exit MSR-load list as an exit does: each r
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.execute.containment.poison import is_poisoned
-from vmfuzz.execute.containment.view import Mask, View, as_mask
+from vmfuzz.execute.containment.view import Mask, Refusals, View, as_mask
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -42,14 +40,6 @@ _WRITES_THROUGH: Final = (
 
 
 Rule = Callable[[View], Mask]
-
-
-@dataclass(frozen=True)
-class Refusals:
-    """`rule[i]` is the index in `rules` of the first rule that refuses candidate i, -1 where it may run."""
-
-    rule: npt.NDArray[np.int32]
-    rules: tuple[str, ...]
 
 
 class Containment:

@@ -1,7 +1,8 @@
-"""A batch's fields as full columns, for predicates that look at every row."""
+"""A batch's fields as full columns, for predicates that look at every row; and what such predicates refuse."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -52,3 +53,11 @@ def as_mask(values: Any) -> Mask:
     """Truth values of an array: what is not 0 is true."""
     # Comparisons of arrays have type Any in numpy's stubs; here they become what they are.
     return np.asarray(values, np.bool_)
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """`rule[i]` is the index in `rules` of the first rule that refuses candidate i, -1 where it may run."""
+
+    rule: npt.NDArray[np.int32]
+    rules: tuple[str, ...]

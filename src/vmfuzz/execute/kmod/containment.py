@@ -14,8 +14,7 @@ import numpy as np
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.execute.containment.poison import is_poisoned
-from vmfuzz.execute.containment.rules import Refusals
-from vmfuzz.execute.containment.view import Mask, View, as_mask
+from vmfuzz.execute.containment.view import Mask, Refusals, View, as_mask
 from vmfuzz.execute.kmod.abi import kmod_constants
 from vmfuzz.execute.wire.family import Arena
 from vmfuzz.state.batch import Column, VmcsBatch

@@ -54,7 +54,7 @@ def verified(answer: Answer, cpu: str | None = None) -> str:
         return ""
     best, misfits = fitting_cpu(values) if cpu is None else (cpu, 0)
     try:
-        from vmfuzz.execute.base import open_executor
+        from vmfuzz.execute.kinds import open_executor
 
         with open_executor("bochs", best) as executor:
             base = executor.known_good()
