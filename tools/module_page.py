@@ -108,11 +108,15 @@ def _table(what: str, count: str, numbers: Counter[str]) -> list[str]:
     return [f"| {what} | {count} |", "|---|---:|", *(f"| {name} | {number:,} |" for name, number in numbers.most_common())]
 
 
+def written() -> str:
+    """The document with the tables of the campaigns that are kept."""
+    block = tables(campaigns(CAMPAIGNS.read_text(encoding="utf-8")))
+    return BLOCK.sub(lambda match: match[1] + block + match[3], PAGE.read_text(encoding="utf-8"))
+
+
 def main() -> None:
     """Write the block anew."""
-    text = PAGE.read_text(encoding="utf-8")
-    block = tables(campaigns(CAMPAIGNS.read_text(encoding="utf-8")))
-    write_text(PAGE, BLOCK.sub(lambda match: match[1] + block + match[3], text))
+    write_text(PAGE, written())
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
 
