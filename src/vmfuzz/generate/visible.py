@@ -73,12 +73,12 @@ class Visibility:
     def _shows(self, enters: Any, allowed: dict[int, Any]) -> Any:
         """The first outcome that the erroneous processor allows is not allowed; it takes failures before entries, in the order of their bits."""
         z3 = self._z3
-        ways: list[Any] = []
+        shows: list[Any] = []
         earlier: list[Any] = []
         for bit in self._bits:
-            ways.append(z3.And(allowed[bit], z3.Not(self._allowed[bit]), *earlier))
+            shows.append(z3.And(allowed[bit], z3.Not(self._allowed[bit]), *earlier))
             earlier.append(z3.Not(allowed[bit]))
-        return z3.Or(*ways, z3.And(enters, z3.Not(self._enters), *earlier))
+        return z3.Or(*shows, z3.And(enters, z3.Not(self._enters), *earlier))
 
     def _walk(self, violated: Sequence[Any]) -> tuple[Any, dict[int, Any]]:
         """When a VM entry succeeds, and when each failure (by its bit) is allowed, as `Model.predict_batch` has it."""

@@ -106,7 +106,7 @@ class Model:
     def __init__(self, capabilities: Capabilities, checks: Sequence[Check] = CHECKS) -> None:
         self.capabilities = capabilities
         #: what the processor may be (one where all is known): how to read its facts, and the conditions in which they are folded in
-        self._ways = [(capability_reader(each), dict[int, Node]()) for each in dict.fromkeys(completions(capabilities))]
+        self._completions = [(capability_reader(each), dict[int, Node]()) for each in dict.fromkeys(completions(capabilities))]
         self.compiled: list[CompiledCheck] = []
         for check in checks:
             compiled = self._compile(check)
@@ -117,7 +117,7 @@ class Model:
 
     def fold(self, condition: Cond) -> Cond:
         """The condition with this processor's capabilities folded in; what is not known of them counts as present."""
-        return self._fold(condition, *self._ways[0])
+        return self._fold(condition, *self._completions[0])
 
     @staticmethod
     def _fold(condition: Cond, reader: Callable[[str], int], folded: dict[int, Node]) -> Cond:
@@ -126,8 +126,8 @@ class Model:
 
     def _compile(self, check: Check) -> CompiledCheck | None:
         whens, violations, unknowns = [], [], []
-        for way in self._ways:
-            requires, when, must, known = (self._fold(part, *way) for part in (check.requires, check.when, check.must, check.known))
+        for completion in self._completions:
+            requires, when, must, known = (self._fold(part, *completion) for part in (check.requires, check.when, check.must, check.known))
             whens.append(all_of(requires, when))
             violations.append(all_of(requires, when, ~must))
             unknowns.append(all_of(requires, when, ~known))
