@@ -18,7 +18,7 @@ run: $(STAMP)
 	$(VENV)/bin/vmfuzz run --iterations $(ITERATIONS)
 
 test: $(STAMP)
-	@cat $(TOOK) 2>/dev/null || echo "make test: some minutes on two idle cores; the next time this line says how long it took"
+	@cat $(TOOK) 2>/dev/null || echo "make test: 25 min were measured on two cores that did other work too; the next time this line says how long it took"
 	@start=$$(date +%s); echo $(VENV)/bin/pytest -n 2; $(VENV)/bin/pytest -n 2; status=$$?; \
 	  echo "make test: about $$((($$(date +%s) - start + 59) / 60)) min, as the last time here" >$(TOOK); exit $$status
 

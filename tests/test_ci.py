@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -58,3 +59,8 @@ def test_machine_tests_that_fail_fail_the_build(here: Path) -> None:
     done, _ = ci(here, 2)
     assert done.returncode == 2
     assert "this build fails" not in done.stdout
+
+
+def test_make_test_says_first_how_long_it_takes_also_the_first_time() -> None:
+    recipe = (RUN.parents[1] / "Makefile").read_text(encoding="utf-8").partition("\ntest: ")[2].splitlines()[1]
+    assert re.search(r'echo "make test: \d+ min ', recipe), recipe

@@ -81,6 +81,16 @@ def test_jobs_run_on_the_model() -> None:
     assert json.loads(result.stdout)["candidates"] == 4000
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_campaign_of_which_nothing_is_left_says_so(tmp_path: Path, jobs: str) -> None:
+    options = ("--executor", "model", "--directory", str(tmp_path), "--jobs", jobs)
+    assert "nothing is left" not in vmfuzz("run", "--iterations", "300", *options).stderr
+    again = vmfuzz("run", "--iterations", "200", *options, "--resume")
+    assert again.stderr == "nothing is left to run: the campaign has run 300 candidates, and 200 are wanted; more of them: --iterations\n"
+    assert again.stdout.startswith("ran 300 candidates on model")
+    assert "nothing is left" not in vmfuzz("run", "--iterations", "400", *options, "--resume").stderr
+
+
 def test_coverage_and_suite_take_the_model() -> None:
     shown = vmfuzz("coverage", *ROWS, "--executor", "model", "--cpu", "icelake", "--json")
     assert json.loads(shown.stdout)["processor"] == "icelake"

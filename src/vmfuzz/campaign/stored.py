@@ -101,6 +101,13 @@ def stored_triage(directory: Path) -> dict[str, Any]:
         return dict(json.loads(text))
 
 
+def stored_candidates(directory: Path) -> int:
+    """How many candidates the campaign in a directory has run, as far as all its jobs have said so; raises UsageError where it cannot be read."""
+    with _reading(directory) as database, understood(directory):
+        row = database.execute("SELECT data FROM state").fetchone()
+        return int(json.loads(row[0])["tally"]["candidates"]) if row else 0
+
+
 def boot_id() -> str:
     """What names the time since this machine was started, or "" where the system does not say."""
     try:

@@ -61,7 +61,8 @@ def check(
     vmfuzz check "KVM: entry failed, hardware error 0x7"
     vmfuzz check dump.txt --encodings vmcs.h --explain
 
-    Exit codes: 0 no check fails, 1 a check fails or the entry is reported to have failed, 2 unreadable.
+    Exit codes: 0 no check fails of those that the text lets vmfuzz judge (the answer counts the others), 1 a check fails or the entry is reported to
+    have failed, 2 unreadable.
     """
     processor = _processor(cpu, capabilities_file)
     dumps = _dumps(what)

@@ -17,7 +17,7 @@ from vmfuzz.campaign.jobs import Share, run_jobs, shares_of
 from vmfuzz.campaign.loop import Campaign, Progress, Summary
 from vmfuzz.campaign.lost import LostBatch
 from vmfuzz.campaign.store import Store
-from vmfuzz.campaign.stored import has_campaign, stored_lost
+from vmfuzz.campaign.stored import has_campaign, stored_candidates, stored_lost
 from vmfuzz.cli.ci import ci_options, command_of, is_quiet
 from vmfuzz.cli.console import Seconds
 from vmfuzz.cli.findings import print_lost
@@ -28,6 +28,7 @@ from vmfuzz.cli.results import as_data, exit_code, failure_of, put_out
 from vmfuzz.cli.risk import risk_options, telling
 from vmfuzz.cli.summary import print_summary
 from vmfuzz.cluster.store import is_cluster_directory
+from vmfuzz.counted import counted
 from vmfuzz.errors import EXIT_FOUND, UsageError, VmfuzzError
 from vmfuzz.execute.base import Executor
 from vmfuzz.execute.kinds import cpu_option, open_executor
@@ -138,8 +139,7 @@ def run(
         with open_executor(executor, cpu=cpu, **options) as opened, telling(executor, opened):
             campaign = _begun(opened, iterations, seed, quiet=resume or quiet)
             if store is not None:
-                store.option = executor
-                store.begin(campaign, iterations, jobs)  # what it refuses is refused before anything is said to run
+                quiet = _begin_store(store, campaign, executor, iterations, jobs) or quiet
             if bisect_lost:
                 _bisect(campaign, store, jobs)
             with progress_display(opened.name, iterations, quiet) as on_progress:
@@ -164,6 +164,17 @@ def _begun(opened: Executor, iterations: int, seed: int, quiet: bool) -> Campaig
     """The campaign, whose preparation takes a while; a resumed one may be refused, so that nothing is said of it before."""
     say_start(opened.name, iterations, seed, quiet)
     return Campaign(opened, seed)
+
+
+def _begin_store(store: Store, campaign: Campaign, option: str, iterations: int, jobs: int) -> bool:
+    """Keep what the campaign is: what the store refuses is refused before anything is said to run. Whether nothing is left to run, which it says."""
+    store.option = option
+    store.begin(campaign, iterations, jobs)
+    done = stored_candidates(store.directory)
+    if done >= iterations:
+        ran = f"the campaign has run {counted(done, 'candidate')}, and {iterations:,} are wanted"
+        click.echo(f"nothing is left to run: {ran}; more of them: --iterations", err=True)
+    return done >= iterations
 
 
 def _go(campaign: Campaign, iterations: int, shares: list[Share], on_progress: Callable[[Progress], None], store: Store | None) -> Summary:

@@ -7,6 +7,7 @@ proof, while a state has to be confirmed by prediction and execution. Operands t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,6 +31,18 @@ def solver_library() -> Any:
     except ImportError:
         raise EnvironmentUnusable("the solver is not installed: pip install 'vmfuzz[solver]' (package z3-solver)") from None
     return z3
+
+
+def answer_of(solver: Any, *assumptions: Any) -> Any:
+    """What the solver says. Ctrl-C and SIGTERM end it at once: by itself it takes Ctrl-C for its own, and lets nobody know that there was one."""
+    solver.set("ctrl_c", False)
+    with ThreadPoolExecutor(1) as elsewhere:  # so that this thread gets the signal
+        answer = elsewhere.submit(solver.check, *assumptions)
+        try:
+            return answer.result()
+        except BaseException:
+            solver.ctx.interrupt()
+            raise
 
 
 class Formulas:
@@ -158,7 +171,7 @@ class Solver:
         return solver
 
     def _answer(self, solver: Any, kept: Iterable[Any]) -> Any:
-        answer = solver.check(list(kept))
+        answer = answer_of(solver, *kept)
         if answer == self._z3.unknown:
             raise EnvironmentUnusable(f"the solver gave up after {_STEPS:,} steps: {solver.reason_unknown()}")
         return answer

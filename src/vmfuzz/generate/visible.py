@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.generate.families import Generator
-from vmfuzz.generate.solve import Formulas, Ground, solver_library
+from vmfuzz.generate.solve import Formulas, Ground, answer_of, solver_library
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.operands import KNOWN_SUFFIX, MEMORY_OPERANDS
 from vmfuzz.model.predict import Model
@@ -56,7 +56,7 @@ class Visibility:
                 solver.add(z3.Implies(variable == 1, self._is_described(name.removesuffix(KNOWN_SUFFIX))))
             elif not self._ground.can_vary(name):
                 solver.add(variable == self._ground.values(name))
-        answer = solver.check()
+        answer = answer_of(solver)
         if answer == z3.unknown:
             raise EnvironmentUnusable(f"the solver gave up after {_STEPS:,} steps: {solver.reason_unknown()}")
         if answer == z3.unsat:
