@@ -51,7 +51,7 @@ def measure(cpu: str, rows: int, size: int, seed: int, repeat: int) -> str:
         refused = float(np.mean(kinds == Kind.REFUSED))
         return (
             f"{cpu:27} {max(rates):9,.0f} rows/s (median {np.median(rates):9,.0f})  entered {share:4.0%}  "
-            f"refused {refused:4.1%}  crashed {lost}  runs repeated {executor.reruns} of {len(families) * repeat}"
+            f"refused {refused:4.1%}  crashed {lost}  runs repeated {executor.drift.reruns} of {len(families) * repeat}"
         )
 
 

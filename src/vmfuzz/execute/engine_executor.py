@@ -13,21 +13,29 @@ from typing import Any, Final, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from vmfuzz.arch.capabilities import FACT_MSRS, Capabilities
+from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
-from vmfuzz.errors import ExecutorError, UsageError
+from vmfuzz.errors import ExecutorError
 from vmfuzz.execute.containment.poison import FAILS, canary, with_twins
 from vmfuzz.execute.containment.rules import Containment
-from vmfuzz.execute.wire.abi import constants, status_text, struct_dtype
+from vmfuzz.execute.wire.abi import constants, struct_dtype
+from vmfuzz.execute.wire.answers import (
+    Drift,
+    captured_fields,
+    captured_vmcs,
+    cpuid_of,
+    fact_msrs,
+    live_facts,
+    msrs_of,
+    require_done,
+    take_over,
+)
 from vmfuzz.execute.wire.family import Arena, Family, pairs
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
-_EFER: Final = 0xC000_0080
-_RTIT_CTL: Final = 0x570
 _HOST_CR4: Final = FIELDS["host_cr4"].encoding
-_MAX_RERUNS: Final = 20
 _Selection = npt.NDArray[np.intp]
 
 
@@ -76,16 +84,12 @@ class EngineExecutor:
         self.paranoid = paranoid
         self.contain = contain
         self._closed = False
-        #: engine runs repeated because fields had drifted, and rows run in all, counting repetitions
-        self.reruns = 0
+        #: rows run in all, counting repetitions
         self.rows_executed = 0
         self._process = process
-        #: targets that some exit changed although they were no column, written back after every row that enters;
         #: RFLAGS from the start, because an exit on a fault saves it with RF set
-        self._restored = {FIELDS["guest_rflags"].encoding}
+        self.drift = Drift(FIELDS["guest_rflags"].encoding)
         self._messages: dict[str, int] = {}
-        #: what no longer held the base's values after the last run, although it was written back after each row
-        self._drifting: set[int] = set()
         try:
             self._capabilities, self._facts = self._probe()
             self._probed()
@@ -156,9 +160,9 @@ class EngineExecutor:
 
     def not_kept(self, candidate: Vmcs) -> list[str]:
         """Fields of a candidate, which is run once by itself, of which VMREAD gives another value than VMWRITE wrote."""
-        self._drifting = set()
+        self.drift.left = set()
         self.run(VmcsBatch(candidate, {}, count=1))
-        return sorted(BY_ENCODING[target].name for target in self._drifting if target in BY_ENCODING)
+        return self.drift.left_fields()
 
     def close(self) -> None:
         """End the worker."""
@@ -181,42 +185,14 @@ class EngineExecutor:
 
     def _probe(self) -> tuple[Capabilities, dict[str, int]]:
         request = self._command("COMMAND_PROBE")
-        msrs = {int(p["target"]): int(p["value"]) for p in request["msrs"][: int(request["msr_count"])]}
-        cpuid = {
-            (int(leaf["leaf"]), int(leaf["subleaf"])): (
-                int(leaf["eax"]),
-                int(leaf["ebx"]),
-                int(leaf["ecx"]),
-                int(leaf["edx"]),
-            )
-            for leaf in request["cpuid"][: int(request["cpuid_count"])]
-        }
-        known = {number: value for number, value in msrs.items() if number in FACT_MSRS}
-        facts = {
-            "live_efer": msrs[_EFER],
-            "live_rtit_ctl": msrs.get(_RTIT_CTL, 0),
-            "live_current_vmcs_pointer": int(request["vmcs_pa"]),
-        }
-        return Capabilities(self._processor(cpuid), known, cpuid), facts
+        msrs, cpuid = msrs_of(request), cpuid_of(request)
+        return Capabilities(self._processor(cpuid), fact_msrs(msrs), cpuid), live_facts(msrs, request)
 
     def _capture(self) -> Vmcs:
-        request = self._command("COMMAND_CAPTURE")
-        found = {int(p["target"]): int(p["value"]) for p in request["fields"][: int(request["field_count"])]}
+        found = captured_fields(self._command("COMMAND_CAPTURE"))
         #: encodings that VMWRITE accepts although the catalogue does not have them
         self.unknown_fields = sorted(set(found) - set(BY_ENCODING))
-        # Bochs lets VMWRITE write whatever lies in its table of encodings, so capabilities have to say what
-        # exists.
-        exists = self._capabilities.has_field
-        values = {
-            BY_ENCODING[encoding].name: value
-            for encoding, value in found.items()
-            if encoding in BY_ENCODING and exists(BY_ENCODING[encoding].name)
-        }
-        # what contains the captured guest: tables that map nothing
-        walls = {"live_empty_paging": values["guest_cr3"] & ~0xFFF}
-        if "eptp" in values:
-            walls["live_empty_ept"] = values["eptp"] & ~0xFFF
-        return Vmcs({**values, **self._facts, "live_cr4": values["host_cr4"], **walls})
+        return captured_vmcs(found, self._capabilities, self._facts)
 
     def _command(self, command: str) -> Any:
         self._require_open()
@@ -230,18 +206,7 @@ class EngineExecutor:
         return request
 
     def _check_status(self, request: Any) -> None:
-        status, detail = int(request["status"]), int(request["detail"])
-        if status == constants()["STATUS_DONE"]:
-            return
-        if status == constants()["STATUS_BASE_FAILED"]:
-            name = BY_ENCODING[detail].name if detail in BY_ENCODING else f"field {detail:#x}"
-            raise UsageError(f"{name}: the base of the batch writes it, but {self.name} lacks this field; leave it out")
-        if status == constants()["STATUS_BASE_NOT_LAUNCHED"]:
-            raise ExecutorError(
-                f"{self.name}: live_launch_state = 1: the launched state is reached by entering with the known-good VMCS, "
-                f"but that did not enter ({Kind(detail).name}); leave it out"
-            )
-        raise ExecutorError(f"{self.name}: {status_text(status, detail)}")
+        require_done(self.name, int(request["status"]), int(request["detail"]))
 
     def _require_open(self) -> None:
         if self._closed:
@@ -297,9 +262,9 @@ class EngineExecutor:
     def _run_part(self, family: Family, rows: _Selection, outcomes: Outcomes) -> None:
         """Run rows until no field drifts any more, then take over their outcomes."""
         results = self._write_rows(family, rows)
-        restored = self._restored | family.saved()
         request = self._process.request
-        for _ in range(_MAX_RERUNS):
+
+        def run(restored: set[int]) -> set[int]:
             values = {target: family.base.get(target, 0) for target in restored if target not in family.targets}
             request["restore"][: len(values)] = pairs(values)
             request["restore_count"] = len(values)
@@ -308,15 +273,9 @@ class EngineExecutor:
             self._process.call()
             self._check_status(request)
             self.rows_executed += len(rows)
-            self._drifting = self._drifted(family)
-            drifted = self._drifting - restored
-            if not drifted:
-                break
-            restored |= drifted
-            self._restored |= drifted
-            self.reruns += 1
-        else:
-            raise ExecutorError(f"{self.name}: fields keep drifting after {_MAX_RERUNS} runs: {sorted(map(hex, restored))}")
+            return self._drifted(family)
+
+        self.drift.until_still(self.name, family.saved(), run)
         self._collect(results, rows, outcomes)
 
     def _write_rows(self, family: Family, rows: _Selection) -> npt.NDArray[Any]:
@@ -344,14 +303,7 @@ class EngineExecutor:
         return found - columns
 
     def _collect(self, results: npt.NDArray[Any], rows: _Selection, outcomes: Outcomes) -> None:
-        outcomes.kind[rows] = results["kind"]
-        failed = results["kind"] == Kind.ENTRY_FAILURE
-        exited = failed | (results["kind"] == Kind.EXIT)
-        outcomes.number[rows] = np.where(exited, results["exit_reason"] & 0xFFFF, results["number"])
-        outcomes.raw_reason[rows] = results["exit_reason"]
-        outcomes.qualification[rows] = results["qualification"]
-        outcomes.entry_interruption_info[rows] = results["entry_interruption_info"]
-        outcomes.encoding[rows] = results["encoding"]
+        take_over(results, rows, outcomes)
         # Bochs also logs harmless things; where the entry succeeded only a panic counts.
         numbers = [-1, *(self._message_index(text) for text in self._process.texts())]
         message = np.asarray(numbers, np.int32)[results["message"]]

@@ -153,10 +153,10 @@ def test_drift_check_misses_nothing(cpu: str, random_families: Families) -> None
     """Comparing fields once a family gives the outcomes that comparing after every row gives."""
     with BochsExecutor(cpu) as normal, BochsExecutor(cpu, paranoid=True) as paranoid:
         for executor in (normal, paranoid):
-            executor._restored.clear()  # so that there is drift to be found
+            executor.drift.restored.clear()  # so that there is drift to be found
         for batch in random_families(normal.known_good(), seed=5, families=25, rows=150):
             assert_same(normal.run(batch), paranoid.run(batch))
-        drifted = normal.reruns
+        drifted = normal.drift.reruns
     assert drifted, "no family drifted: the test tests nothing"
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from vmfuzz.arch.capabilities import FACT_MSRS, Capabilities
+from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UsageError
@@ -20,15 +20,22 @@ from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype, kmod_struct
 from vmfuzz.execute.kmod.containment import BOLD, RULES, SAFE, KmodContainment
 from vmfuzz.execute.kmod.device import AgentDevice, Device, LocalDevice, error_text, microcode_revision
 from vmfuzz.execute.kmod.journal import Journal
-from vmfuzz.execute.wire.abi import status_text
+from vmfuzz.execute.wire.answers import (
+    Drift,
+    captured_fields,
+    captured_vmcs,
+    cpuid_of,
+    fact_msrs,
+    live_facts,
+    msrs_of,
+    require_done,
+    take_over,
+)
 from vmfuzz.execute.wire.family import Arena, Family, pairs
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
 RISKS: Final = {"safe": SAFE, "bold": BOLD}
-_EFER: Final = 0xC000_0080
-_RTIT_CTL: Final = 0x570
-_MAX_RERUNS: Final = 20
 #: Bytes of rows in one request.
 _CHUNK_BYTES: Final = 8 << 20
 _ARENA: Final = 1 << 63
@@ -59,12 +66,8 @@ class KmodExecutor:
         self.risk = risk
         self.poison = False
         self.paranoid = paranoid
-        #: runs repeated because fields had drifted
-        self.reruns = 0
-        self._restored: set[int] = set()
+        self.drift = Drift()
         self._messages: dict[str, int] = {}
-        #: what no longer held the base's values after the last run, although it was written back after each row
-        self._drifting: set[int] = set()
         self._journal: Journal | None = None
         self._device = device or LocalDevice(cpu)
         self._closed = False
@@ -142,9 +145,9 @@ class KmodExecutor:
 
     def not_kept(self, candidate: Vmcs) -> list[str]:
         """Fields of a candidate, which is run once by itself, of which VMREAD gives another value than VMWRITE wrote."""
-        self._drifting = set()
+        self.drift.left = set()
         self.run(VmcsBatch(candidate, {}, count=1))
-        return sorted(BY_ENCODING[target].name for target in self._drifting if target in BY_ENCODING)
+        return self.drift.left_fields()
 
     def close(self) -> None:
         """Give the device back."""
@@ -179,13 +182,8 @@ class KmodExecutor:
             raise ExecutorError(
                 f"kmod: the module has engine ABI {info['engine_abi']}, vmfuzz {kmod_constants()['ABI']}; build the module again"
             )
-        self._msrs = {int(p["target"]): int(p["value"]) for p in info["msrs"][: int(info["msr_count"])]}
-        cpuid = {
-            (int(leaf["leaf"]), int(leaf["subleaf"])): (int(leaf["eax"]), int(leaf["ebx"]), int(leaf["ecx"]), int(leaf["edx"]))
-            for leaf in info["cpuid"][: int(info["cpuid_count"])]
-        }
-        known = {number: value for number, value in self._msrs.items() if number in FACT_MSRS}
-        return Capabilities(_processor_name(cpuid), known, cpuid, microcode_revision() if self._device.local else None)
+        self._msrs, cpuid = msrs_of(info), cpuid_of(info)
+        return Capabilities(_processor_name(cpuid), fact_msrs(self._msrs), cpuid, microcode_revision() if self._device.local else None)
 
     def _capture(self) -> Vmcs:
         answer = self._facts("IOC_CAPTURE", "capture")
@@ -193,22 +191,10 @@ class KmodExecutor:
             raise ExecutorError(
                 f"kmod: the facts are of CPU {self._info['cpu']}, the captured VMCS of CPU {answer['cpu']}; bind the process to one"
             )
-        found = {int(p["target"]): int(p["value"]) for p in answer["fields"][: int(answer["field_count"])]}
-        self._captured = found
+        self._captured = captured_fields(answer)
         #: encodings that VMWRITE accepts although the catalogue does not have them
-        self.unknown_fields = sorted(set(found) - set(BY_ENCODING))
-        exists = self._capabilities.has_field
-        values = {BY_ENCODING[e].name: v for e, v in found.items() if e in BY_ENCODING and exists(BY_ENCODING[e].name)}
-        facts = {
-            "live_efer": self._msrs[_EFER],
-            "live_cr4": values["host_cr4"],
-            "live_rtit_ctl": self._msrs.get(_RTIT_CTL, 0),
-            "live_current_vmcs_pointer": int(self._info["vmcs_pa"]),
-            "live_empty_paging": values["guest_cr3"] & ~0xFFF,
-        }
-        if "eptp" in values:
-            facts["live_empty_ept"] = values["eptp"] & ~0xFFF
-        return Vmcs({**values, **facts})
+        self.unknown_fields = sorted(set(self._captured) - set(BY_ENCODING))
+        return captured_vmcs(self._captured, self._capabilities, live_facts(self._msrs, self._info))
 
     # Running
 
@@ -232,22 +218,18 @@ class KmodExecutor:
 
     def _run_chunk(self, family: Family, rows: npt.NDArray[np.intp], outcomes: Outcomes) -> None:
         """Run rows until no field drifts any more, then take over their outcomes."""
-        restored = self._restored | family.saved()
-        for _ in range(_MAX_RERUNS):
+        results = np.zeros(len(rows), kmod_dtype("result"))
+
+        def run(restored: set[int]) -> set[int]:
             payload = self._pack(family, rows, restored & set(family.base) - set(family.targets))
             if self._journal is not None:
                 self._journal.write(payload)
-            results, self._drifting = self._request_run(family, payload, len(rows))
+            results[:], drifted = self._request_run(family, payload, len(rows))
             if self._journal is not None:
                 self._journal.clear()
-            drifted = self._drifting - restored
-            if not drifted:
-                break
-            restored |= drifted
-            self._restored |= drifted
-            self.reruns += 1
-        else:
-            raise ExecutorError(f"{self.name}: fields keep drifting after {_MAX_RERUNS} runs: {sorted(map(hex, restored))}")
+            return drifted
+
+        self.drift.until_still(self.name, family.saved(), run)
         self._collect(results, rows, outcomes)
 
     def _request_run(self, family: Family, payload: bytes, count: int) -> tuple[npt.NDArray[Any], set[int]]:
@@ -262,7 +244,7 @@ class KmodExecutor:
             head = np.frombuffer(answer, kmod_dtype("run"), 1)[0]
             ran = count - done if not error else int(head["rows_done"])
             if ran or not error:
-                self._check_status(int(head["status"]), int(head["detail"]))
+                require_done(self.name, int(head["status"]), int(head["detail"]))
                 size = kmod_dtype("run").itemsize
                 results[done : done + ran] = np.frombuffer(answer, results.dtype, ran, size)
                 words_at = size + int(head["row_count"]) * results.dtype.itemsize + 8
@@ -271,19 +253,6 @@ class KmodExecutor:
             if done == count:
                 return results, drifted
             payload = _without_rows(payload, ran)
-
-    def _check_status(self, status: int, detail: int) -> None:
-        if status == kmod_constants()["STATUS_DONE"]:
-            return
-        if status == kmod_constants()["STATUS_BASE_FAILED"]:
-            name = BY_ENCODING[detail].name if detail in BY_ENCODING else f"field {detail:#x}"
-            raise UsageError(f"{name}: the base of the batch writes it, but {self.name} lacks this field; leave it out")
-        if status == kmod_constants()["STATUS_BASE_NOT_LAUNCHED"]:
-            raise ExecutorError(
-                f"{self.name}: live_launch_state = 1: the launched state is reached by entering with the known-good VMCS, "
-                f"but that did not enter ({Kind(detail).name}); leave it out"
-            )
-        raise ExecutorError(f"{self.name}: {status_text(status, detail)}")
 
     def _drifted(self, family: Family, head: Any, words: npt.NDArray[np.uint64]) -> set[int]:
         """Fields and words of the arena outside the columns that no longer hold the base's values."""
@@ -296,13 +265,7 @@ class KmodExecutor:
         return found - set(family.targets)
 
     def _collect(self, results: npt.NDArray[Any], rows: npt.NDArray[np.intp], outcomes: Outcomes) -> None:
-        outcomes.kind[rows] = results["kind"]
-        exited = (results["kind"] == Kind.ENTRY_FAILURE) | (results["kind"] == Kind.EXIT)
-        outcomes.number[rows] = np.where(exited, results["exit_reason"] & 0xFFFF, results["number"])
-        outcomes.raw_reason[rows] = results["exit_reason"]
-        outcomes.qualification[rows] = results["qualification"]
-        outcomes.entry_interruption_info[rows] = results["entry_interruption_info"]
-        outcomes.encoding[rows] = results["encoding"]
+        take_over(results, rows, outcomes)
         refused = results["kind"] == Kind.REFUSED
         for rule in np.unique(results["number"][refused]):
             text = RULES[rule] if rule < len(RULES) else f"refused: rule {rule} of the module"
