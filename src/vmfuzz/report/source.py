@@ -90,6 +90,11 @@ def _require_summary(place: Path, data: object) -> None:
     for name, kind in _REQUIRED.items():
         if not _is(data.get(name), kind):
             raise UsageError(f"{place}: {name!r} is {_short(data.get(name))}, expected {_WORDS[kind]}; {_HOW}")
+    _require_counts(place, data)
+    _require_lists(place, data)
+
+
+def _require_counts(place: Path, data: Mapping[str, Any]) -> None:
     for name, keys in (("checks", ("violated", "decided")), ("readings", ("strict", "lenient"))):
         for id, counts in data[name].items():
             if not isinstance(counts, dict) or not all(_is(counts.get(key), int) for key in keys):
@@ -98,6 +103,9 @@ def _require_summary(place: Path, data: object) -> None:
         for id, count in data[name].items():
             if not _is(count, int):
                 raise UsageError(f"{place}: {name}[{id!r}] is {_short(count)}, expected a whole number; {_HOW}")
+
+
+def _require_lists(place: Path, data: Mapping[str, Any]) -> None:
     for name in ("findings", "minimized", "history"):
         if not isinstance(data.get(name, []), list):
             raise UsageError(f"{place}: {name} is {_short(data[name])}, expected a list; {_HOW}")
