@@ -53,13 +53,15 @@ EXPLAIN_MAY_IMPORT: dict[str, set[str]] = {
     "dump_code": set(),
     "text": set(),
     "names": set(),
-    "formats": {"dump", "text", "names"},
+    "evidence": {"dump"},
+    "formats": {"dump", "text", "names", "evidence"},
+    "settle": {"dump", "text", "names", "evidence"},
     "outcomes": {"dump", "text", "names"},
-    "reading": {"dump", "text", "names", "formats", "outcomes"},
+    "reading": {"dump", "text", "names", "evidence", "formats", "settle", "outcomes"},
     "judgement": {"dump"},
     "repair": {"dump", "names", "judgement"},
     "causes": {"dump", "names", "outcomes", "judgement", "repair"},
-    "answer": {"dump", "names", "outcomes", "judgement", "repair", "causes"},
+    "answer": {"dump", "text", "names", "outcomes", "judgement", "repair", "causes"},
 }
 MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 60

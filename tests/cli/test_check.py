@@ -117,3 +117,18 @@ def test_dump_code():
     narrow = CliRunner().invoke(dump_code, ["--cpu", "corei7_skylake_x"]).output
     assert '"guest_gs_access_rights"' in narrow
     assert '"shared_ept_pointer"' not in narrow
+
+
+def test_the_text_is_shown_with_what_was_read_of_it_before_the_answer():
+    output = run("-", "--annotate", "--trace", "--no-verify", stdin="guest_rflags = 0x1\nexit reason 0x80000021\n").output
+    assert output.startswith("1   guest_rflags = 0x1\n" + " " * 19 + "^^^ guest_rflags\n")
+    assert "standard input: name and value lines\n  lines 1 to 2: " in output
+    assert "believed: 2 fields" in output
+    assert output.index("believed: 2 fields") < output.index("Violated checks")
+
+
+def test_json_has_the_columns_of_each_value_and_no_second_form_of_them():
+    fields = json.loads(run("-", "--json", stdin="guest_rflags = 0x1\n").output)["fields"]
+    assert fields["guest_rflags"]["columns"] == [16, 18]
+    with pytest.raises(UsageError, match="without --json"):
+        run("-", "--json", "--annotate", stdin="guest_rflags = 0x1\n")

@@ -11,7 +11,7 @@ import pytest
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.errors import UsageError
 from vmfuzz.explain.answer.answer import answer
-from vmfuzz.explain.formats.plain_lines import is_code
+from vmfuzz.explain.formats.shapes import is_code
 from vmfuzz.explain.names.labels import match_label, match_msr
 from vmfuzz.explain.outcomes.reported import from_words
 from vmfuzz.explain.reading import read_text
@@ -168,7 +168,7 @@ def test_parts_behind_no_one_register_are_not_used():
     assert {warning.partition(":")[0] for warning in dump.warnings} == {"line 2", "line 3", "line 4"}
 
 
-def test_plain_lines_that_also_stand_in_kvm_dumps_are_no_kvm_dump():
+def test_shapes_that_also_stand_in_kvm_dumps_are_no_kvm_dump():
     (dump,) = read_text("CR0 = 0x80050033\nCR3 = 0x1000\nCR4 = 0x2020\nRSP = 0x2000\nRIP = 0x3000\nRFLAGS = 0x2\n")
     assert len(dump.readings) == 6
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -11,12 +12,14 @@ import click
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_USAGE, UsageError
+from vmfuzz.explain.answer.annotate import annotated
 from vmfuzz.explain.answer.answer import Answer, answer
 from vmfuzz.explain.answer.as_json import to_json
 from vmfuzz.explain.answer.layout import WIDTH
 from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.answer.verify import verified
 from vmfuzz.explain.dump import Dump, display_path
+from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.definitions import collect
 from vmfuzz.explain.outcomes.reported import AMD, from_words
 from vmfuzz.explain.reading import read_text
@@ -38,6 +41,12 @@ from vmfuzz.explain.text.lines import lines_of, mend
 )
 @click.option("--explain", is_flag=True, help="Say why the processor makes each violated check.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Try the failing and the mended values on an emulated CPU.")
+@click.option(
+    "--annotate",
+    is_flag=True,
+    help="Print the text first, each value marked by the field that it was read as, and what was not understood.",
+)
+@click.option("--trace", is_flag=True, help="Say which lines were taken for what, and what of them was believed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(
     what: tuple[str, ...],
@@ -47,6 +56,8 @@ def check(
     encodings: Path | None,
     explain: bool,
     verify: bool,
+    annotate: bool,
+    trace: bool,
     as_json: bool,
 ) -> None:
     """Why did my VM entry fail?
@@ -64,6 +75,8 @@ def check(
     Exit codes: 0 no check fails of those that the text lets vmfuzz judge (the answer counts the others), 1 a check fails or the entry is reported to
     have failed, 2 unreadable.
     """
+    if as_json and (annotate or trace):
+        raise UsageError("--annotate and --trace print text: give them without --json, which has the line and the columns of each value")
     processor = _processor(cpu, capabilities_file)
     dumps = _dumps(what)
     for dump in dumps:
@@ -75,6 +88,10 @@ def check(
         data = [to_json(one) for one in answers]
         click.echo(json.dumps(data[0] if len(data) == 1 else data, indent=1))
     else:
+        if annotate:
+            _annotate(dumps)
+        if trace:
+            _trace(dumps)
         _print(answers, explain, verify)
     raise click.exceptions.Exit(_exit_code(answers))
 
@@ -93,6 +110,17 @@ def _print(answers: list[Answer], explain: bool, verify: bool) -> None:
     if len(answers) > _MOST_PRINTED:
         failing = sum(one.exit_code == EXIT_FOUND for one in answers)
         click.echo(f"\n{len(answers)} dumps, {failing} of which fail a check or report a failed entry.\n--json has the answers to all.")
+
+
+def _annotate(dumps: list[Dump]) -> None:
+    for lines, of_text in groupby(dumps, key=lambda dump: dump.lines):
+        if lines:
+            click.echo(annotated(list(of_text)))
+
+
+def _trace(dumps: list[Dump]) -> None:
+    for dump in dumps:
+        click.echo("\n".join([f"{dump.name}: {dump.format}", *(f"  {step}" for step in dump.trace)]) + "\n")
 
 
 def _exit_code(answers: list[Answer]) -> int:
@@ -197,9 +225,12 @@ def _narrow(dump: Dump, reported: str | None) -> None:
 
 
 def _add_encodings(dump: Dump, path: Path) -> None:
-    before = len(dump.definitions)
-    collect(lines_of(mend(_read(path))), dump)
-    if len(dump.definitions) == before:
+    found = Found()
+    collect(lines_of(mend(_read(path))), found)
+    dump.definitions += found.definitions
+    dump.written = {**found.written, **dump.written}
+    dump.zeroed = dump.zeroed or found.zeroed
+    if not found.definitions:
         raise UsageError(
             f"{path} has no list of encodings that vmfuzz can read; expected lines with a name and a number, such as `GUEST_CS_SELECTOR = 0x802,`"
         )

@@ -1,24 +1,22 @@
 """What has been read from a text: field values with where they stood, capability MSRs, the reported outcome, and everything doubtful.
 
 A field has one of three states: given (a `Reading`), absent, or given but doubtful (a `Reading` of which only some bits are known, with a
-warning). Nothing here judges; `judge` does.
+warning). Nothing here decides or judges: settle/ and judgement/ do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.model.check import Check
-from vmfuzz.model.operands import operand_width
 from vmfuzz.model.partial import Partial
 
 ALL: Final = (1 << 64) - 1
-_HIGH_HALF: Final = ALL - 0xFFFFFFFF
+HIGH_HALF: Final = ALL - 0xFFFFFFFF
 #: IA32_VMX_BASIC, and the most that it may give as the size of a VMCS region.
 _BASIC: Final = 0x480
 _PAGE: Final = 4096
@@ -82,9 +80,29 @@ class Reported:
         return self.exit_reason is not None and not self.exit_reason >> 31 & 1
 
 
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """What a person should know of a line (0: of the whole text)."""
+
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.text}" if self.line else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A value with more bits than its field, which is not used."""
+
+    name: str
+    value: int
+    line: int
+
+
 @dataclass
 class Dump:
-    """All that one dump says."""
+    """All that one dump says, as far as it is believed (settle/), and the outcome that the text reports (outcomes/)."""
 
     name: str = "input"
     format: str = "unknown"
@@ -93,12 +111,11 @@ class Dump:
     #: on which line each capability MSR stands
     msr_lines: dict[int, int] = field(default_factory=dict)
     reported: Reported | None = None
-    warnings: list[str] = field(default_factory=list)
+    warned: list[Warned] = field(default_factory=list)
+    misfits: list[Misfit] = field(default_factory=list)
     definitions: list[Definition] = field(default_factory=list)
     #: names that the source passes to a function that writes fields
     written: dict[str, int] = field(default_factory=dict)
-    #: fields of 64 bits whose two halves the text gives apart
-    halved: set[str] = field(default_factory=set)
     #: values printed beside the VMCS that are not fields ("EFER (effective)", the guest's view of CR0)
     beside: dict[str, Reading] = field(default_factory=dict)
     #: labels with a number that mean no field, with their line
@@ -116,63 +133,21 @@ class Dump:
     #: VirtualBox's own word on the failed check (its "HM error" number)
     hm_error: int | None = None
     memory: dict[int, int] = field(default_factory=dict)
+    #: the lines of the text as they were read; empty for vmfuzz's own JSON
+    lines: tuple[str, ...] = ()
+    #: which program's lines were read as what, and what was believed of them, a sentence each
+    trace: list[str] = field(default_factory=list)
     #: whether a field that is not given is known to have been left at 0
     complete: bool = False
 
-    def warn(self, text: str) -> None:
-        """Add a warning, once."""
-        if text not in self.warnings:
-            self.warnings.append(text)
+    def warn(self, text: str, line: int = 0) -> None:
+        """Add a warning."""
+        self.warned.append(Warned(line, text))
 
-    def put(self, name: str, value: int, label: str, line: int, *, assumed: str = "", known: int = ALL) -> None:
-        """Record a value for an operand; a value too wide or in conflict with an earlier one becomes a warning."""
-        width = operand_width(name)
-        if value >> width:
-            self.warn(f"line {line}: {label} = {value:#x} does not fit {name}, which has {width} bits; the value is not used")
-            return
-        known |= ALL & ~((1 << width) - 1)
-        earlier = self.readings.get(name)
-        if earlier is None:
-            self.readings[name] = Reading(value, label, line, known, assumed)
-            return
-        if (
-            known == _HIGH_HALF and earlier.known & 0xFFFFFFFF and not earlier.value >> 32 and name not in self.halved
-        ):  # what was given before was the low half
-            self.halved.add(name)
-            earlier = replace(earlier, known=earlier.known & ~_HIGH_HALF)
-        elif name in self.halved and known & 0xFFFFFFFF and not value >> 32:
-            known &= ~_HIGH_HALF
-        if earlier.assumed and not assumed:
-            self.readings[name] = Reading(value, label, line, known, assumed)
-            return
-        if assumed and not earlier.assumed:
-            return
-        differing = (earlier.value ^ value) & known & earlier.known
-        if differing:
-            self.warn(
-                f"line {line}: {label} = {value:#x}, but line {earlier.line} says {earlier.value:#x} for {name}; "
-                "the bits in which the two differ count as unknown"
-            )
-            agreed = (earlier.known | known) & ~differing
-            both = earlier.value & earlier.known | value & known
-            self.readings[name] = Reading(both & agreed, label, line, agreed, earlier.assumed)
-        elif known & ~earlier.known:
-            self.readings[name] = Reading(value | earlier.value, label, line, known | earlier.known, assumed)
-
-    def put_named(self, name: str, value: int, label: str, line: int, *, assumed: str = "", known: int = ALL) -> None:
-        """Record a value that a line of name and value gives; the field's own encoding in its place is a line of a list of encodings."""
-        if name in FIELDS and value == FIELDS[name].encoding and value > 0xFF:
-            self.warn(f"line {line}: {label} = {value:#x} is the field's encoding, not a value; it is not used")
-            return
-        self.put(name, value, label, line, assumed=assumed, known=known)
-
-    def put_msr(self, number: int, value: int, line: int) -> None:
-        """Record a capability MSR."""
-        name = CAPABILITY_MSRS[number]
-        if value >> 64:
-            self.warn(f"line {line}: {name} = {value:#x} is wider than 64 bits; the value is not used")
-        elif self.msr_lines.setdefault(number, line) and self.msrs.setdefault(number, value) != value:
-            self.warn(f"line {line}: {name} = {value:#x}, but {self.msrs[number]:#x} was given before; the first is used")
+    @property
+    def warnings(self) -> list[str]:
+        """All warnings in the order of the text, each once; those on the whole text last."""
+        return [str(one) for one in sorted(dict.fromkeys(self.warned), key=lambda one: (not one.line, one.line))]
 
     @property
     def empty(self) -> bool:
@@ -193,7 +168,7 @@ def plausible(number: int, value: int) -> bool:
 
 def half(encoding: int) -> int:
     """Which bits of a 64-bit field an access with this encoding covers: all, or 63:32 with the high encoding."""
-    return _HIGH_HALF if encoding & 1 else ALL
+    return HIGH_HALF if encoding & 1 else ALL
 
 
 def may_be_meant(field: str, number: int) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.errors import VmfuzzError
 from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats import amd, definitions, kvm, qemu, sregs
 from vmfuzz.explain.formats.blank_pairs import respelled
 from vmfuzz.explain.formats.column_tables import read_columns
@@ -16,13 +19,16 @@ from vmfuzz.explain.formats.control_labels import completed
 from vmfuzz.explain.formats.decimal_lists import read_decimal
 from vmfuzz.explain.formats.json_inside import spread
 from vmfuzz.explain.formats.json_text import as_lines, parsed
+from vmfuzz.explain.formats.meaning import Manner
 from vmfuzz.explain.formats.monitors import read_monitors
-from vmfuzz.explain.formats.plain import PlainReader
-from vmfuzz.explain.formats.plain_lines import is_code, may_be_a_value
+from vmfuzz.explain.formats.pairs import PairReader
+from vmfuzz.explain.formats.shapes import is_code, may_be_a_value
 from vmfuzz.explain.formats.write_forms import written
 from vmfuzz.explain.formats.xen_tables import read_tables
 from vmfuzz.explain.outcomes import nested, programs, reported
-from vmfuzz.explain.text.lines import Ends, Line, begins_within, garbled, lines_of, mend
+from vmfuzz.explain.settle.settle import Circumstances, settled
+from vmfuzz.explain.text.apart import states_apart
+from vmfuzz.explain.text.lines import Ends, Line, begins_within, garbled, lines_of, mend, ranges
 from vmfuzz.explain.text.numbers import bare_is_hex
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
 
@@ -53,77 +59,111 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
         as_json = _read_json(data, name)
         if as_json is not None:
             return as_json
-        text = as_lines(data)
-    else:
-        text = spread(text)
-    mended = kvm.unjoined(mend(text))
-    lines = [line for line in lines_of(mended) if not line.text.startswith(("# source:", "# note:"))]
-    vmcs_parts, others = kvm.split_lines(lines)
-    vmcs_parts = [part for part in vmcs_parts if _substantial(part)] or vmcs_parts[:1]
-    qemu_lines = qemu.qemu_lines(others)
-    vbox_lines = qemu.vbox_lines(others)
-    taken = {line.number for line in [*qemu_lines, *vbox_lines]}
-    rest = [line for line in others if line.number not in taken]
-    hidden = (
-        not vmcs_parts
-        and not qemu_lines
-        and any(_HIDDEN.search(line.text) for line in rest if any(word in line.text for word in _HIDDEN_WORDS))
-    )
-    if hidden:
-        rest = [line for line in rest if not _MANY_NUMBERS.search(line.text)]
-    ends = Ends(begins_within(lines), lines[-1] if lines and not mended.endswith("\n") else None)
-    from_qemu = qemu.dumps_of(qemu_lines, rest) if not vmcs_parts else [(qemu_lines, True)]
-    dumps = [_vmcs_dump(part, name, ends) for part in vmcs_parts] or [Dump(name) for _ in from_qemu]
-    for index, dump in enumerate(dumps):
-        if len(dumps) > 1:
-            dump.name = f"{name}, dump {index + 1} of {len(dumps)}"
-        registers, failed = from_qemu[index % len(from_qemu)]
-        qemu.parse_qemu(registers, dump, beside_only=bool(vmcs_parts))
-        qemu.parse_vbox(vbox_lines, dump)
-        vmcb = not vmcs_parts and amd.is_vmcb(mended)
-        if not vmcb:
-            _read_plain(rest, dump, bool(vmcs_parts), ends)
-        _drop_garbled(dump, garbled(lines))
-        prose = "\n".join(line.text for line in rest) + "\n" + "\n".join(line.text for line in [*qemu_lines, *vbox_lines])
-        reported.find(prose, dump)
-        if not failed and from_qemu[0][1]:
-            dump.reported = None  # the failure stands above another register dump
-        programs.find(rest, dump)
-        dump.nested = nested.note(mended, dump)
-        dump.format = _format(dump, bool(vmcs_parts), "(XEN)" in mended or "VMCS Area" in mended, bool(qemu_lines), bool(vbox_lines))
-        if not vmcs_parts:
-            amd.set_foreign(dump, vmcb, mended)
-        if hidden:
-            dump.warn(
-                "there is a register dump in lines that begin with something unknown; none of its values is used (cut off what precedes them)"
-            )
-        if _KVM_SILENT in mended and not vmcs_parts and not (dump.reported and dump.reported.entered):
-            dump.warn("KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
+    mended = kvm.unjoined(mend(spread(text) if data is None else as_lines(data)))
+    states = states_apart(mended)
+    found = [_Reader(state.text).dumps(f"{name}, {state.name}" if state.name else name) for state in states]
+    if len(found) > 1 and not all(any(dump.readings for dump in dumps) for dumps in found):
+        found = [_Reader(mended).dumps(name)]
+    lines = tuple(mended.split("\n"))
+    dumps = [dump for of_state in found for dump in of_state]
+    for dump in dumps:
+        dump.lines = lines
     return dumps
 
 
-def _substantial(part: list[Line]) -> bool:
-    return len(part) > 1
+@dataclass(frozen=True)
+class _Circumstances:
+    """What of a text is of which program."""
+
+    lines: list[Line]
+    ends: Ends
+    parts: list[list[Line]]  # of KVM's and Xen's dumps
+    qemu: list[Line]
+    vbox: list[Line]
+    rest: list[Line]
+    hidden: bool  # there is a dump in lines that begin with something unknown
 
 
-def _drop_garbled(dump: Dump, numbers: frozenset[int]) -> None:
-    if not numbers:
-        return
-    for number in [number for number, line in dump.msr_lines.items() if line in numbers and number in dump.msrs]:
-        dump.warn(f"line {dump.msr_lines[number]}: there are characters in it that are no text, so that its capability MSR is not used")
-        del dump.msrs[number]
-    for name, reading in list(dump.readings.items()):
-        if reading.line in numbers:
-            del dump.readings[name]
+class _Reader:
+    """Reads one mended text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        lines = [line for line in lines_of(text) if not line.text.startswith(("# source:", "# note:"))]
+        parts, others = kvm.split_lines(lines)
+        parts = [part for part in parts if len(part) > 1] or parts[:1]
+        from_qemu, from_vbox = qemu.qemu_lines(others), qemu.vbox_lines(others)
+        taken = {line.number for line in [*from_qemu, *from_vbox]}
+        rest = [line for line in others if line.number not in taken]
+        hidden = not parts and not from_qemu and any(map(_is_hidden, rest))
+        if hidden:
+            rest = [line for line in rest if not _MANY_NUMBERS.search(line.text)]
+        ends = Ends(begins_within(lines), lines[-1] if lines and not text.endswith("\n") else None)
+        self.of = _Circumstances(lines, ends, parts, from_qemu, from_vbox, rest, hidden)
+
+    def dumps(self, name: str) -> list[Dump]:
+        """The dumps of the text: one for each of KVM's and Xen's, or for each of QEMU's, or one."""
+        from_qemu = qemu.dumps_of(self.of.qemu, self.of.rest) if not self.of.parts else [(self.of.qemu, True)]
+        count = len(self.of.parts) or len(from_qemu)
+        names = [f"{name}, dump {number} of {count}" if count > 1 else name for number in range(1, count + 1)]
+        return [
+            self._dump(title, self.of.parts[index] if self.of.parts else [], *from_qemu[index % len(from_qemu)], of_text=from_qemu[0][1])
+            for index, title in enumerate(names)
+        ]
+
+    def _dump(self, name: str, part: list[Line], registers: list[Line], failed: bool, of_text: bool) -> Dump:
+        """One dump; `failed`: a line that says "failed" stands above QEMU's registers, `of_text`: above any of the text."""
+        found = Found()
+        vmcs = bool(self.of.parts)
+        kvm.parse(part, found, self.of.ends)
+        qemu.parse_qemu(registers, found, beside_only=vmcs)
+        qemu.parse_vbox(self.of.vbox, found)
+        vmcb = not vmcs and amd.is_vmcb(self.text)
+        lines, viewed = ([], False) if vmcb else _read_plain(self.of.rest, found, vmcs)
+        dump = settled(found, name, Circumstances(lines, self.of.ends, garbled(self.of.lines), viewed))
+        dump.trace = [*self._claims(part, registers), *dump.trace]
+        prose = "\n".join(line.text for line in self.of.rest) + "\n" + "\n".join(line.text for line in [*self.of.qemu, *self.of.vbox])
+        reported.find(prose, dump)
+        if not failed and of_text:
+            dump.reported = None  # the failure stands above another register dump
+        programs.find(self.of.rest, dump)
+        dump.nested = nested.note(self.text, dump)
+        dump.format = _format(dump, vmcs, "(XEN)" in self.text or "VMCS Area" in self.text, bool(self.of.qemu), bool(self.of.vbox))
+        if not vmcs:
+            self._judge_vendor(dump, vmcb)
+        self._warn(dump)
+        return dump
+
+    def _claims(self, part: list[Line], registers: list[Line]) -> Iterator[str]:
+        """Which lines are whose."""
+        for what, lines in (
+            ("KVM's or Xen's dump of a VMCS", part),
+            ("QEMU's registers", registers),
+            ("VirtualBox's log", self.of.vbox),
+            ("lines of no known program: pairs, tables, program text, sentences", self.of.rest),
+        ):
+            if lines:
+                yield f"{ranges([line.number for line in lines])}: {what}"
+
+    def _judge_vendor(self, dump: Dump, vmcb: bool) -> None:
+        dump.foreign = amd.why_foreign(dump, vmcb, self.text)
+        if dump.foreign:
+            dump.readings.clear()
+            dump.warned = [] if vmcb else dump.warned
+        elif amd.warning_of(self.text):
+            dump.warn(amd.warning_of(self.text))
+
+    def _warn(self, dump: Dump) -> None:
+        if self.of.hidden:
             dump.warn(
-                f"line {reading.line}: there are characters in it that are no text, so that {reading.label} = {reading.value:#x} is not used"
+                "there is a register dump in lines that begin with something unknown; none of its values is used (cut off what precedes them)"
             )
+        if _KVM_SILENT in self.text and not self.of.parts and not (dump.reported and dump.reported.entered):
+            dump.warn("KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
 
 
-def _vmcs_dump(part: list[Line], name: str, ends: Ends) -> Dump:
-    dump = Dump(name)
-    kvm.parse(part, dump, ends)
-    return dump
+def _is_hidden(line: Line) -> bool:
+    return any(word in line.text for word in _HIDDEN_WORDS) and _HIDDEN.search(line.text) is not None
 
 
 @lru_cache(maxsize=1 << 13)
@@ -131,35 +171,39 @@ def _is_of_a_crash(text: str) -> bool:
     return _CRASH.match(text) is not None
 
 
-def _read_plain(lines: list[Line], dump: Dump, named_only: bool, ends: Ends) -> None:
+def _read_plain(lines: list[Line], found: Found, named_only: bool) -> tuple[list[Line], bool]:
+    """Read lines of no known program; returns them as they are read, and whether a program of KVM's shows its view of the registers in them."""
     if not named_only:
-        lines = written(read_decimal(read_tables(read_monitors(lines, dump), dump), dump))
+        lines = written(read_decimal(read_tables(read_monitors(lines, found), found), found))
         lines = completed(respelled(read_columns(lines)))
-    skip = definitions.collect(lines, dump)
+    skip = definitions.collect(lines, found)
     marked = sregs.is_marked(lines)
-    userspace = marked and not named_only
+    viewed = marked and not named_only
     if marked:  # beside a dump of the VMCS they say nothing new
-        skip = skip | sregs.parse_sregs([line for line in lines if line.number not in skip], dump if userspace else Dump(dump.name))
-    kept = [line for line in lines if line.number not in skip]
-    top = min((line.indent for line in kept if _BARE_SEGMENT.match(line.text)), default=0)
-    reader = PlainReader(dump, bare_is_hex(line.text for line in kept), named_only, top)
-    reader.flat = len({line.indent for line in kept if _NAME_AND_NUMBER.match(line.text) and not is_code(line.text)}) == 1
+        skip = skip | sregs.parse_sregs([line for line in lines if line.number not in skip], found if viewed else Found())
     code = [is_code(line.text) for line in lines]
-    reader.source = any(code[index] and not may_be_a_value(line.text) for index, line in enumerate(lines))
-    if not reader.source:
-        code = [False] * len(lines)
-    bare = [match for line in kept if (match := _BARE_ENCODING.fullmatch(line.text))]
-    reader.encodings_first = len(bare) >= 5 and sum(int(match[1], 16) in BY_ENCODING for match in bare) * 10 >= len(bare) * 9
+    source = any(code[index] and not may_be_a_value(line.text) for index, line in enumerate(lines))
+    reader = PairReader(found, _manner([line for line in lines if line.number not in skip], found, named_only, source))
     for index, line in enumerate(lines):
-        surrounded = 0 < index < len(lines) - 1 and code[index - 1] and code[index + 1]
+        surrounded = source and 0 < index < len(lines) - 1 and code[index - 1] and code[index + 1]
         if line.number not in skip and not _is_of_a_crash(line.text):
             reader.read(line, in_code=surrounded)
     reader.finish()
-    reader.drop_head(lines, ends)
-    if userspace:
-        sregs.set_aside(dump)
-    if ends.unfinished is not None:
-        reader.drop_cut(ends.unfinished)
+    return lines, viewed
+
+
+def _manner(lines: list[Line], found: Found, named_only: bool, source: bool) -> Manner:
+    """How these lines are written."""
+    bare = [match for line in lines if (match := _BARE_ENCODING.fullmatch(line.text))]
+    return Manner(
+        hex_by_default=bare_is_hex(line.text for line in lines),
+        named_only=named_only,
+        top_indent=min((line.indent for line in lines if _BARE_SEGMENT.match(line.text)), default=0),
+        flat=len({line.indent for line in lines if _NAME_AND_NUMBER.match(line.text) and not is_code(line.text)}) == 1,
+        source=source,
+        encodings_first=len(bare) >= 5 and sum(int(match[1], 16) in BY_ENCODING for match in bare) * 10 >= len(bare) * 9,
+        sure=frozenset(one.name for one in found.evidence) if named_only else frozenset(),
+    )
 
 
 def _format(dump: Dump, vmcs: bool, xen: bool, from_qemu: bool, vbox: bool) -> str:
@@ -176,20 +220,23 @@ def _format(dump: Dump, vmcs: bool, xen: bool, from_qemu: bool, vbox: bool) -> s
 
 def _read_json(data: object, name: str) -> list[Dump] | None:
     """Vmfuzz's own JSON: a VMCS, or any object that has one in it; None if it is another."""
-    found = _find_vmcs(data)
-    if found is None:
+    held = _find_vmcs(data)
+    if held is None:
         return None
-    dump = Dump(name, format="vmfuzz JSON")
+    found = Found()
     try:
-        state = Vmcs.from_json(found)
+        state = Vmcs.from_json(held)
     except VmfuzzError as error:
-        _tolerant_json(found, dump, str(error))
-        return [dump]
-    for field in state:
-        dump.put(field, state[field], field, 1)
-    dump.memory = dict(state.memory)
-    dump.complete = True
-    reported.find("", dump)
+        _tolerant_json(held, found, str(error))
+        dump = settled(found, name, Circumstances())
+    else:
+        for field in state:
+            found.put(field, state[field], field, 1)
+        dump = settled(found, name, Circumstances())
+        dump.memory = dict(state.memory)
+        dump.complete = True
+        reported.find("", dump)
+    dump.format = "vmfuzz JSON"
     return [dump]
 
 
@@ -204,8 +251,8 @@ def _find_vmcs(data: object, depth: int = 0) -> dict[str, object] | None:
     return None
 
 
-def _tolerant_json(data: dict[str, object], dump: Dump, error: str) -> None:
-    dump.warn(f"the JSON is not quite a vmfuzz VMCS ({error}); the fields that can be read are used")
+def _tolerant_json(data: dict[str, object], found: Found, error: str) -> None:
+    found.warn(f"the JSON is not quite a vmfuzz VMCS ({error}); the fields that can be read are used")
     fields = data.get("fields")
     for field, value in fields.items() if isinstance(fields, dict) else ():
         try:
@@ -213,6 +260,6 @@ def _tolerant_json(data: dict[str, object], dump: Dump, error: str) -> None:
         except ValueError:
             number = None
         if field in FIELDS and isinstance(number, int) and not isinstance(number, bool) and number >= 0:
-            dump.put(field, number, field, 1)
+            found.put(field, number, field, 1)
         else:
-            dump.warn(f"{field} = {value!r} is not used")
+            found.warn(f"{field} = {value!r} is not used")

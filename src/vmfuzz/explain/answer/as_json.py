@@ -8,6 +8,7 @@ from typing import Any, Final
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.answer import advice
+from vmfuzz.explain.answer.annotate import columns
 from vmfuzz.explain.answer.answer import Answer, fact_source
 from vmfuzz.explain.answer.open_controls import faults
 from vmfuzz.explain.dump import ALL
@@ -50,6 +51,7 @@ def to_json(answer: Answer) -> dict[str, Any]:
                 "known": None if dump.readings[name].known == ALL else hex(dump.readings[name].known),
                 "label": dump.readings[name].label,
                 "line": dump.readings[name].line,
+                "columns": columns(dump, dump.readings[name]),
                 "assumed": dump.readings[name].assumed or None,
             }
             for name in [*(name for name in FIELDS if name in dump.readings), *(name for name in dump.readings if name not in FIELDS)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
@@ -31,8 +31,8 @@ _UNITS: Final = tuple(
 _FAR: Final = 4
 #: Controls of which a text that does not show them leaves only "unrestricted guest" open, which most programs have not.
 _CONTROLS: Final = frozenset({"primary_processor_based_controls", "secondary_processor_based_controls"})
-#: More characters than this has an address with 0x; what only just does not fit is a number that was computed wrongly.
-_LONG: Final = 12
+#: So large are addresses; what only just does not fit is a number that was computed wrongly.
+_LONG: Final = 1 << 40
 _BAD: Final = (Verdict.VIOLATED, Verdict.LIKELY)
 
 
@@ -70,19 +70,10 @@ def _values(dump: Dump) -> dict[str, _Value]:
         value = exact(dump.readings, name)
         if value is not None:
             values[name] = _Value(value, reading.line)
-    for name, misfit in _misfits(dump.warnings):
-        values.setdefault(name, misfit)
+    for misfit in dump.misfits:
+        if misfit.name in FIELDS and misfit.value >= _LONG:
+            values.setdefault(misfit.name, _Value(misfit.value, misfit.line, False))
     return values
-
-
-def _misfits(warnings: Iterable[str]) -> Iterator[tuple[str, _Value]]:
-    """What Dump warns of as "line 3: name = 0x12 does not fit field, which has ..."."""
-    for warning in warnings:
-        before, mark, after = warning.partition(" does not fit ")
-        line, _, number = before.removeprefix("line ").partition(":")[0], *before.rpartition(" = ")[1:]
-        name = after.partition(",")[0]
-        if mark and name in FIELDS and line.isdecimal() and number.startswith("0x") and len(number) > _LONG:
-            yield name, _Value(int(number, 16), int(line), False)
 
 
 def _are_exchanged(pair: tuple[str, str], values: Mapping[str, _Value], far: Iterable[str], judged: Judged, knowledge: Knowledge) -> bool:

@@ -31,6 +31,7 @@ _IS_SVM: Final = (
     "This comes from an AMD processor: {} is what is printed where AMD's VMRUN fails. vmfuzz knows the VM entries of Intel processors (VMLAUNCH, "
     "VMRESUME) only"
 )
+_NAMES_AMD: Final = "the text names AMD as the processor's vendor (AuthenticAMD); what follows holds for Intel processors only"
 _IS_SVME: Final = (
     "IA32_EFER bit 12 (SVME) is 1, which only AMD processors have: this guest runs under SVM. vmfuzz knows the VM entries of Intel "
     "processors only"
@@ -52,18 +53,18 @@ def _vmrun(text: str) -> re.Match[str] | None:
     return None if found is None or _INTEL.search(text) else found
 
 
-def set_foreign(dump: Dump, vmcb: bool, text: str) -> None:
-    """Mark the dump as one that vmfuzz cannot judge, with the reason, if `vmcb` or what it gives says so; warn of less certain marks."""
-    efer = [
-        reading for name, reading in [*dump.readings.items(), *dump.beside.items()] if name.lower().endswith(("guest_ia32_efer", " efer"))
-    ]
+def why_foreign(dump: Dump, vmcb: bool, text: str) -> str:
+    """Why vmfuzz cannot judge this dump, "" where it can: `vmcb` or what it gives says that it is of an AMD processor."""
     if vmcb:
         vmrun = None if _has_vmcb(text) else _vmrun(text)
-        dump.foreign = _IS_VMCB if vmrun is None else _IS_SVM.format(f"`{vmrun.group(0)}`")
-        dump.warnings.clear()
-        dump.readings.clear()
-    elif any(reading.value & _SVME for reading in efer) and not any(name.endswith("_controls") for name in dump.readings):
-        dump.foreign = _IS_SVME
-        dump.readings.clear()
-    elif "AuthenticAMD" in text:
-        dump.warn("the text names AMD as the processor's vendor (AuthenticAMD); what follows holds for Intel processors only")
+        return _IS_VMCB if vmrun is None else _IS_SVM.format(f"`{vmrun.group(0)}`")
+    readings = [*dump.readings.items(), *dump.beside.items()]
+    efer = [reading for name, reading in readings if name.lower().endswith(("guest_ia32_efer", " efer"))]
+    if any(reading.value & _SVME for reading in efer) and not any(name.endswith("_controls") for name in dump.readings):
+        return _IS_SVME
+    return ""
+
+
+def warning_of(text: str) -> str:
+    """What to say of a text that only names AMD; "" where it does not."""
+    return _NAMES_AMD if "AuthenticAMD" in text else ""

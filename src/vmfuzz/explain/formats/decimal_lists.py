@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import BY_ENCODING
-from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.text.lines import Line
 
 _PAIR: Final = re.compile(
@@ -33,7 +33,7 @@ class _Pair(NamedTuple):
     value: str
 
 
-def read_decimal(lines: Sequence[Line], dump: Dump) -> list[Line]:
+def read_decimal(lines: Sequence[Line], found: Found) -> list[Line]:
     """The lines, those of a decimal list in hexadecimal; where some of its encodings can only be hexadecimal, none of it is used."""
     pairs = {index: pair for index, line in enumerate(lines) if (pair := _pair_of(line.text))}
     decimal = sum(pair.decimal is not None and not pair.hexadecimal for pair in pairs.values())
@@ -41,8 +41,8 @@ def read_decimal(lines: Sequence[Line], dump: Dump) -> list[Line]:
     if len(pairs) < _FEWEST or decimal <= others:
         return list(lines)
     if others:
-        dump.warn(
-            f"line {lines[min(pairs)].number}: some of the encodings from here on can only be decimal, and others only hexadecimal; none is used"
+        found.warn(
+            "some of the encodings from here on can only be decimal, and others only hexadecimal; none is used", lines[min(pairs)].number
         )
         return [line for index, line in enumerate(lines) if index not in pairs]
     in_hexadecimal = any(_HEXADECIMAL.match(pair.value) for pair in pairs.values())

@@ -9,9 +9,10 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from vmfuzz.explain.dump import Definition, Dump
+from vmfuzz.explain.dump import Definition
+from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats import encoding_lists
-from vmfuzz.explain.formats.plain_calls import handed_over
+from vmfuzz.explain.formats.calls import handed_over
 from vmfuzz.explain.names.labels import match_label
 from vmfuzz.explain.text.lines import Line
 
@@ -23,7 +24,7 @@ _CONSTANT: Final = re.compile(
     r"|(?P<name3>\w+)\s+EQU\s+(?P<value3>[0-9][0-9a-fA-F]*[hH]|0x[0-9a-fA-F]+))",
     re.IGNORECASE,
 )
-#: A line of an enumeration; the same form may be a line of a dump, so that the whole block decides.
+#: A line of an enumeration; the same form may be a line of a found, so that the whole block decides.
 _ENUMERATOR: Final = re.compile(rf"(?P<name>[A-Za-z_]\w*)\s*=\s*{_NUMBER}\s*(?P<end>,|\}};?|$)\s*(?:/[/*].*)?\}}?;?$")
 _ENUM: Final = re.compile(r"\benum\b[^;]*\{?\s*$")
 _ZEROED: Final = re.compile(
@@ -33,7 +34,7 @@ _ZEROED: Final = re.compile(
 )
 
 
-def collect(lines: list[Line], dump: Dump) -> set[int]:
+def collect(lines: list[Line], found: Found) -> set[int]:
     """Record the definitions and the names written in `dump`; returns the numbers of the lines that are definitions."""
     sure: list[Definition] = []
     perhaps: list[Definition] = []
@@ -47,13 +48,13 @@ def collect(lines: list[Line], dump: Dump) -> set[int]:
             _candidate(sure if in_enum else perhaps, *enumerator[:2], line.number)
         if in_enum and "}" in line.text:
             in_enum = False
-    dump.zeroed = dump.zeroed or any(_says_zeroed(line.raw) for line in lines)
+    found.zeroed = found.zeroed or any(_says_zeroed(line.raw) for line in lines)
     kept = next((found for found in (sure + perhaps, sure, perhaps) if _mostly_right(found)), [])
     listed, taken = encoding_lists.find(lines)
     known = {(definition.name, definition.line) for definition in kept}
     kept += [definition for definition in listed if (definition.name, definition.line) not in known]
-    dump.definitions += kept
-    _collect_writes(lines, dump)
+    found.definitions += kept
+    _collect_writes(lines, found)
     return taken | {definition.line for definition in kept}
 
 
@@ -99,12 +100,12 @@ def _mostly_right(found: list[Definition]) -> bool:
     return sum(definition.right for definition in found) * 2 >= len(found)
 
 
-def _collect_writes(lines: list[Line], dump: Dump) -> None:
+def _collect_writes(lines: list[Line], found: Found) -> None:
     """Which defined names are handed to something that writes fields."""
-    if not dump.definitions:
+    if not found.definitions:
         return
-    names = {definition.name for definition in dump.definitions}
+    names = {definition.name for definition in found.definitions}
     for line in lines:
         for word in handed_over(line.text):
             if word in names:
-                dump.written.setdefault(word, line.number)
+                found.written.setdefault(word, line.number)

@@ -12,7 +12,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-from vmfuzz.explain.dump import Dump, Reading
+from vmfuzz.explain.dump import Reading
+from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.kvm_head import without_head
 from vmfuzz.explain.formats.kvm_known import for_a_list, is_dump
 from vmfuzz.explain.formats.kvm_order import gaps, in_print_order, pairs_match, shared_keys_agree, times_rise
@@ -140,57 +141,57 @@ def _split_at_heading(lines: list[Line]) -> list[list[Line]]:
     return [part for dump in dumps for part in without_head(dump) if part]
 
 
-def parse(lines: list[Line], dump: Dump, ends: Ends) -> None:
+def parse(lines: list[Line], found: Found, ends: Ends) -> None:
     """Read the lines of one dump into `dump`; `ends`: the lines of the text that may not be whole."""
-    tokens, astray = tokens_of(lines, dump, bool(lines) and ends.unfinished is not None and lines[-1].number == ends.unfinished.number)
-    orderly = _place(tokens, dump, times_rise(lines)) and not astray and in_print_order(tokens) and pairs_match(tokens)
+    tokens, astray = tokens_of(lines, found, bool(lines) and ends.unfinished is not None and lines[-1].number == ends.unfinished.number)
+    orderly = _place(tokens, found, times_rise(lines)) and not astray and in_print_order(tokens) and pairs_match(tokens)
     missing = gaps(tokens)
     for token in tokens:
         if ends.torn is not None and token.line == ends.torn.number:
-            dump.warn(f"line {token.line}: the text may begin within this line, so that {token.key} = {token.value} is not used")
+            found.warn(f"the text may begin within this line, so that {token.key} = {token.value} is not used", token.line)
             continue
         if token.cut:
-            dump.warn(f"line {token.line}: the text ends within {token.key} = {token.value}; the value is not used")
+            found.warn(f"the text ends within {token.key} = {token.value}; the value is not used", token.line)
             continue
         if not orderly and token.opened not in (0, token.line):
-            dump.warn(
-                f"line {token.line}: {token.key} = {token.value} stands on another line than what it belongs to, "
-                "and the lines of this dump are not in their order; it is not used"
+            found.warn(
+                f"{token.key} = {token.value} stands on another line than what it belongs to, "
+                "and the lines of this dump are not in their order; it is not used",
+                token.line,
             )
             continue
         if token.opened in missing and token.line != token.opened:
-            dump.warn(
-                f"line {token.line}: {token.key} = {token.value} stands on a line of its own, and the register that should come next is "
-                "missing; it may be that one's, so it is not used"
+            found.warn(
+                f"{token.key} = {token.value} stands on a line of its own, and the register that should come next is "
+                "missing; it may be that one's, so it is not used",
+                token.line,
             )
             continue
         if token.section == "beside":
-            value = _number(token, dump)
+            value = _number(token, found)
             if value is not None:
-                dump.beside.setdefault(token.field, Reading(value, token.key, token.line))
+                found.beside.setdefault(token.field, Reading(value, token.key, token.line))
             continue
         field = token.field or (f"{token.section}_{token.ending}" if token.section in (GUEST, HOST) else "")
         if not field:
             continue
-        value = _number(token, dump)
+        value = _number(token, found)
         if value is not None:
-            dump.put(field, value, token.key, token.line)
+            found.put(field, value, token.key, token.line)
 
 
-def _number(token: Token, dump: Dump) -> int | None:
+def _number(token: Token, found: Found) -> int | None:
     if token.value.endswith(("..", "…")):
-        dump.warn(f"line {token.line}: {token.key} = {token.value} is cut off; {token.field or token.ending} counts as not given")
+        found.warn(f"{token.key} = {token.value} is cut off; {token.field or token.ending} counts as not given", token.line)
         return None
     text = token.value.rstrip(",;.")
     if _HEX.fullmatch(text):
         return int(text, 16)
-    dump.warn(
-        f"line {token.line}: {token.key} = {token.value or '(nothing)'} is not a number; {token.field or token.ending} counts as not given"
-    )
+    found.warn(f"{token.key} = {token.value or '(nothing)'} is not a number; {token.field or token.ending} counts as not given", token.line)
     return None
 
 
-def _place(tokens: list[Token], dump: Dump, in_time: bool) -> bool:
+def _place(tokens: list[Token], found: Found, in_time: bool) -> bool:
     """Give every token that guest and host share its section, from what stands before and after it.
 
     `in_time`: the times before the lines never fall. Returns whether the lines are in the order in which the programs print them.
@@ -217,16 +218,16 @@ def _place(tokens: list[Token], dump: Dump, in_time: bool) -> bool:
         if len(choice) == 1:
             token.section = choice[0]
         else:
-            dump.warn(
-                f"line {token.line}: {token.key} = {token.value} may be the guest's or the host's; "
-                "the lines around it do not tell, so it is not used"
+            found.warn(
+                f"{token.key} = {token.value} may be the guest's or the host's; the lines around it do not tell, so it is not used",
+                token.line,
             )
     if not shared_keys_agree(tokens):
         orderly = False
         for token in tokens:
             if token.ending and token.section and token.ending not in ("rip", "rsp"):
-                dump.warn(
-                    f"line {token.line}: {token.key} = {token.value} may be the guest's or the host's, of which one has two; it is not used"
+                found.warn(
+                    f"{token.key} = {token.value} may be the guest's or the host's, of which one has two; it is not used", token.line
                 )
                 token.section, token.ending = "", ""
     for token in tokens:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
-from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.kvm_tables import CONTROL, CR_PARTS, GROUPS, OWN, SEGMENT_PARTS, SHARED
 from vmfuzz.explain.formats.kvm_tokens import STARTS, digits, tokens_of, usual_digits
 from vmfuzz.explain.text.lines import Line
@@ -89,7 +89,7 @@ def _missing(line: Line, rest: str) -> int:
     if len(line.raw) < _COLUMNS or not _BROKEN.search(line.text) or not STARTS.match(line.text):
         return 0
     text = line.text + "0" * line.text.endswith("x")
-    tokens, _ = tokens_of([replace(line, text=text)], Dump("line"), unfinished=False)
+    tokens, _ = tokens_of([replace(line, text=text)], Found(), unfinished=False)
     if not tokens or not text.endswith(tokens[-1].value):
         return 0
     has = digits(tokens[-1].value) - (len(text) - len(line.text))
@@ -138,7 +138,7 @@ _COLON: Final = re.compile(rf"(?P<key>{'|'.join(map(re.escape, _COLON_KEYS))}):[
 
 
 def with_signs(line: Line, section: str) -> Line | None:
-    """A line of `key: value` under a heading of a dump, as the programs write it; None for any other line."""
+    """A line of `key: value` under a heading of a found, as the programs write it; None for any other line."""
     position, parts = 0, []
     while position < len(line.text):
         found = _COLON.match(line.text, position)

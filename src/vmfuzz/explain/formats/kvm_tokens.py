@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.kvm_tables import (
     APART,
     BESIDE,
@@ -107,8 +107,8 @@ class Token:
 class _Scanner:
     """Turns the text of one dump into tokens; knows the register and the group that the last keys opened."""
 
-    def __init__(self, dump: Dump) -> None:
-        self.dump = dump
+    def __init__(self, found: Found) -> None:
+        self.found = found
         self.tokens: list[Token] = []
         self.register = ""
         self.group: dict[str, str] = {}
@@ -150,7 +150,7 @@ class _Scanner:
         parts = ("limit", "base") if segment in ("GDTR", "IDTR") else ("selector", "access_rights", "limit", "base")
         widths = (8, 16) if segment in ("GDTR", "IDTR") else (4, 5, 8, 16)
         if columns and len(columns) != len(parts) and [len(column) for column in columns] != list(widths[: len(columns)]):
-            self.dump.warn(f"line {self.line}: {segment} has {len(columns)} of {len(parts)} columns; which are missing cannot be told")
+            self.found.warn(f"{segment} has {len(columns)} of {len(parts)} columns; which are missing cannot be told", self.line)
             return
         for part, column in zip(parts, columns, strict=False):
             self.add(segment, column, GUEST, f"guest_{segment.lower()}_{part}")
@@ -177,14 +177,14 @@ class _Scanner:
             self.group, self.opened = _GROUP_KEYS.get(key, {}), self.line
             self.add(key, value, section, field)
         elif key in _PART_KEYS:
-            self.dump.warn(f"line {self.line}: {key} = {value} stands without the key before it; it is not used")
+            self.found.warn(f"{key} = {value} stands without the key before it; it is not used", self.line)
 
     def _segment_part(self, key: str, value: str) -> None:
         if self.register not in _REGISTERS:
-            self.dump.warn(f"line {self.line}: {key} = {value} without the name of a segment register before it; it is not used")
+            self.found.warn(f"{key} = {value} without the name of a segment register before it; it is not used", self.line)
             return
         if self.register in ("gdtr", "idtr") and key in ("sel", "attr"):
-            self.dump.warn(f"line {self.line}: {self.register.upper()} has no {key}; the lines of the dump may be damaged")
+            self.found.warn(f"{self.register.upper()} has no {key}; the lines of the dump may be damaged", self.line)
             self.register = ""
             return
         self.add(f"{self.register.upper()} {key}", value, GUEST, f"guest_{self.register}_{SEGMENT_PARTS[key]}", opened=self.opened)
@@ -192,8 +192,8 @@ class _Scanner:
     def _list_entry(self, index: int, number: str, value: str) -> None:
         if self.list_name != "MSR guest autoload" or index > 3:
             return
-        self.dump.put(f"memory_msr_load_{index + 1}_index", int(number, 16), "MSR guest autoload", self.line)
-        self.dump.put(f"memory_msr_load_{index + 1}_data", int(value, 16) & (1 << 64) - 1, "MSR guest autoload", self.line)
+        self.found.put(f"memory_msr_load_{index + 1}_index", int(number, 16), "MSR guest autoload", self.line)
+        self.found.put(f"memory_msr_load_{index + 1}_data", int(value, 16) & (1 << 64) - 1, "MSR guest autoload", self.line)
 
 
 @lru_cache(maxsize=1 << 13)
@@ -207,30 +207,30 @@ def _without_spaces(key: str) -> str:
     return re.sub(r"\s", "", key)
 
 
-def tokens_of(lines: list[Line], dump: Dump, unfinished: bool) -> tuple[list[Token], bool]:
+def tokens_of(lines: list[Line], found: Found, unfinished: bool) -> tuple[list[Token], bool]:
     """(the tokens, whether a value stands on a line of its own where no key waits for one)."""
-    scanner = _Scanner(dump)
+    scanner = _Scanner(found)
     starts, length, astray, end = [], 0, False, 0
     for line in lines:
         starts.append((length, line.number, *_beginning(line.text)))
         length += len(line.text) + 1
     joined = "\n".join(line.text for line in lines) + "\n"
     position = 0
-    for found in chain(_TOKEN.finditer(joined), (None,)):
-        while position < len(starts) and (found is None or starts[position][0] <= found.start()):
+    for match in chain(_TOKEN.finditer(joined), (None,)):
+        while position < len(starts) and (match is None or starts[position][0] <= match.start()):
             begins, number, is_key, is_value = starts[position]
             if is_key:
                 scanner.register = ""
             astray = astray or (is_value and begins >= end)
             scanner.line = number
             position += 1
-        if found is None:
+        if match is None:
             break
-        end = found.end()
+        end = match.end()
         copied = joined.startswith("(0x", end + 1)
         before = len(scanner.tokens)
-        scanner.match(found)
-        wrapped = "\n" in found[0].strip()
+        scanner.match(match)
+        wrapped = "\n" in match[0].strip()
         for token in scanner.tokens[before:] if wrapped or copied else ():
             token.copied = copied
             token.opened = token.opened or -wrapped

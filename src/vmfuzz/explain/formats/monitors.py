@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
-from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.text.lines import Line
 
 _FLAGS: Final = re.compile(r"RIP: (?P<rip>0x[0-9a-fA-F]+) RSP: (?P<rsp>0x[0-9a-fA-F]+) FLAGS: (?P<rflags>[0-9a-fA-F]+)$")
@@ -24,21 +24,21 @@ _SELECTORS: Final = ("cs", "ss", "ds", "es", "fs", "gs", "tr", "ldtr")
 _IA32E: Final = 9
 
 
-def read_monitors(lines: Iterable[Line], dump: Dump) -> list[Line]:
+def read_monitors(lines: Iterable[Line], found: Found) -> list[Line]:
     """Record what lines of these monitors give; returns the other lines, names of bhyvectl without their number among them."""
     rest = []
     for line in lines:
         flags, code, numbered = _forms(line.text)
         if flags:
             for name in ("rip", "rsp", "rflags"):
-                dump.put(f"guest_{name}", int(flags[name], 16), name, line.number)
+                found.put(f"guest_{name}", int(flags[name], 16), name, line.number)
         elif code:
             for name, part in (("selector", "selector"), ("base", "base"), ("rights", "access_rights")):
-                dump.put(f"guest_cs_{part}", int(code[name], 16), f"CS {name}", line.number)
+                found.put(f"guest_cs_{part}", int(code[name], 16), f"CS {name}", line.number)
             if code["lma"]:
                 # Jailhouse prints the VM-entry control under this name
-                dump.put("vm_entry_controls", int(code["lma"]) << _IA32E, "EFER.LMA", line.number, known=1 << _IA32E)
-        elif numbered and not _bhyve(numbered, line, dump):
+                found.put("vm_entry_controls", int(code["lma"]) << _IA32E, "EFER.LMA", line.number, known=1 << _IA32E)
+        elif numbered and not _bhyve(numbered, line, found):
             rest.append(replace(line, text=f"{numbered['name']} = {numbered['value']}"))
         elif not numbered:
             rest.append(line)
@@ -50,7 +50,7 @@ def _forms(text: str) -> tuple[re.Match[str] | None, ...]:
     return _FLAGS.match(text), _CS.match(text), _NUMBERED.match(text)
 
 
-def _bhyve(match: re.Match[str], line: Line, dump: Dump) -> bool:
+def _bhyve(match: re.Match[str], line: Line, found: Found) -> bool:
     """Record a segment register; returns whether it is one."""
     name, values = match["name"], [int(value, 16) for value in match["value"].split("/")]
     parts: tuple[str, ...] = ()
@@ -61,5 +61,5 @@ def _bhyve(match: re.Match[str], line: Line, dump: Dump) -> bool:
     elif name in _SELECTORS and len(values) == 1:
         parts = ("selector",)
     for part, value in zip(parts, values, strict=False):
-        dump.put(f"guest_{name}_{part}", value, f"{name} {part}", line.number)
+        found.put(f"guest_{name}_{part}", value, f"{name} {part}", line.number)
     return bool(parts)

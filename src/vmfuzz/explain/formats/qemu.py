@@ -9,7 +9,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from vmfuzz.explain.dump import ALL, Dump, Reading
+from vmfuzz.explain.dump import ALL, Reading
+from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.sregs import put_mode
 from vmfuzz.explain.text.lines import Line
 
@@ -134,20 +135,20 @@ def _kind(text: str) -> str:
     return match[1].lstrip("ER") or match[1] if match else ""
 
 
-def parse_qemu(lines: list[Line], dump: Dump, beside_only: bool) -> None:
+def parse_qemu(lines: list[Line], found: Found, beside_only: bool) -> None:
     """Read the register dump. `beside_only`: the VMCS itself is in the same text, so these values only stand beside it."""
     for line in lines:
         for name, text in _REGISTER.findall(line.text):
-            dump.beside.setdefault(f"QEMU {name}", Reading(int(text, 16), name, line.number))
+            found.beside.setdefault(f"QEMU {name}", Reading(int(text, 16), name, line.number))
         match = _SEGMENT.match(line.text)
         table = _TABLE.match(line.text)
         if match:
-            _segment(match, line, dump, beside_only)
+            _segment(match, line, found, beside_only)
         elif table:
             register = table["name"].lower() + "r"
             for part in ("base", "limit"):
                 known = _printed(table[part]) if part == "base" else ALL
-                _note(dump, f"guest_{register}_{part}", int(table[part], 16), f"{table['name']} {part}", line.number, beside_only, known)
+                _note(found, f"guest_{register}_{part}", int(table[part], 16), f"{table['name']} {part}", line.number, beside_only, known)
     for names, field in (
         (("EIP", "RIP"), "guest_rip"),
         (("ESP", "RSP"), "guest_rsp"),
@@ -155,13 +156,13 @@ def parse_qemu(lines: list[Line], dump: Dump, beside_only: bool) -> None:
         (("DR7",), "guest_dr7"),
     ):
         for name in names:
-            reading = dump.beside.get(f"QEMU {name}")
+            reading = found.beside.get(f"QEMU {name}")
             if reading:
-                _note(dump, field, reading.value, name, reading.line, beside_only, _LOW if name[0] == "E" and name != "EFL" else ALL)
+                _note(found, field, reading.value, name, reading.line, beside_only, _LOW if name[0] == "E" and name != "EFL" else ALL)
 
-    efer = dump.beside.get("QEMU EFER")
+    efer = found.beside.get("QEMU EFER")
     if efer is not None and not beside_only:
-        put_mode(dump, efer.value, "EFER", efer.line)
+        put_mode(found, efer.value, "EFER", efer.line)
 
 
 _LOW: Final = ALL & ~(0xFFFFFFFF << 32)
@@ -172,49 +173,49 @@ def _printed(digits: str) -> int:
     return _LOW if len(digits) <= 8 else ALL
 
 
-def _segment(match: re.Match[str], line: Line, dump: Dump, beside_only: bool) -> None:
+def _segment(match: re.Match[str], line: Line, found: Found, beside_only: bool) -> None:
     register = {"ldt": "ldtr"}.get(match["name"].lower(), match["name"].lower())
     for part, field in (("sel", "selector"), ("base", "base"), ("limit", "limit")):
         known = _printed(match[part]) if part == "base" else ALL
-        _note(dump, f"guest_{register}_{field}", int(match[part], 16), f"{match['name']} {field}", line.number, beside_only, known)
+        _note(found, f"guest_{register}_{field}", int(match[part], 16), f"{match['name']} {field}", line.number, beside_only, known)
     rights = int(match["flags"], 16) >> 8 & 0xF0FF
     # Nothing in the dump says whether the segment is unusable; one that is not present mostly is. Newer versions of QEMU clear P for an unusable
     # segment (so that P = 1 means usable there), older ones print P as KVM gives it, and the dump does not tell which version made it.
     known = ALL & ~(1 << 16) if rights >> 7 & 1 else ALL & ~0x1F0FF
-    _note(dump, f"guest_{register}_access_rights", rights, f"{match['name']} flags >> 8", line.number, beside_only, known)
+    _note(found, f"guest_{register}_access_rights", rights, f"{match['name']} flags >> 8", line.number, beside_only, known)
 
 
-def _note(dump: Dump, field: str, value: int, label: str, line: int, beside_only: bool, known: int = ALL) -> None:
+def _note(found: Found, field: str, value: int, label: str, line: int, beside_only: bool, known: int = ALL) -> None:
     if beside_only:
-        dump.beside.setdefault(f"QEMU {label}", Reading(value, label, line))
+        found.beside.setdefault(f"QEMU {label}", Reading(value, label, line))
     else:
-        dump.put(field, value, label, line, assumed=_SEEN, known=known)
+        found.put(field, value, label, line, assumed=_SEEN, known=known)
 
 
-def parse_vbox(lines: list[Line], dump: Dump) -> None:
+def parse_vbox(lines: list[Line], found: Found) -> None:
     """Read what VirtualBox's log says: its number of the failed check and the segments as the guest sees them."""
     virtual_8086 = any(re.search(r"Real-on-v86 active *= *true", line.text) for line in lines)
     if virtual_8086:
-        dump.warn(
+        found.warn(
             "VirtualBox runs this guest's real mode as virtual-8086 mode: the VMCS holds virtual-8086 segments, the log shows the guest's own"
         )
     for line in lines:
         error = re.match(r"HM error +=\s*(?:0x([0-9a-fA-F]+))?\s*\(?(\d+)?\)?", line.text)
         if error and (error[1] or error[2]):
-            dump.hm_error = (int(error[1], 16) if error[1] else int(error[2])) or None  # 0: VirtualBox has noted none
+            found.hm_error = (int(error[1], 16) if error[1] else int(error[2])) or None  # 0: VirtualBox has noted none
         logged = _VBOX_FIELD.match(line.text)
         if logged and logged["name"] in _VBOX_FIELDS:
-            dump.put(_VBOX_FIELDS[logged["name"]], int(logged["value"], 16), logged["name"], line.number)
+            found.put(_VBOX_FIELDS[logged["name"]], int(logged["value"], 16), logged["name"], line.number)
         for match in _VBOX_SEGMENT.finditer(line.text):
             for part, field in (("sel", "selector"), ("base", "base"), ("limit", "limit"), ("flags", "access_rights")):
                 label = f"{match['name']} {part}"
                 if virtual_8086:
-                    dump.beside.setdefault(f"saved {label}", Reading(int(match[part], 16), label, line.number))
+                    found.beside.setdefault(f"saved {label}", Reading(int(match[part], 16), label, line.number))
                 else:
-                    dump.put(f"guest_{match['name']}_{field}", int(match[part], 16), label, line.number, assumed=_VBOX_SEEN)
+                    found.put(f"guest_{match['name']}_{field}", int(match[part], 16), label, line.number, assumed=_VBOX_SEEN)
         attribute = re.search(r"Attr ([CDSEFG]S) +=\s*0x([0-9a-fA-F]+)|(EFlags) +=\s*0x([0-9a-fA-F]+)", line.text)
         if attribute:
             label, text = (attribute[1], attribute[2]) if attribute[1] else (attribute[3], attribute[4])
-            dump.beside.setdefault(f"saved {label}", Reading(int(text, 16), label, line.number))
+            found.beside.setdefault(f"saved {label}", Reading(int(text, 16), label, line.number))
         for name, text in re.findall(r"\b(cr0|cr2|cr3|cr4)=([0-9a-f]{8,16})\b", line.text):
-            dump.beside.setdefault(f"saved {name}", Reading(int(text, 16), name, line.number))
+            found.beside.setdefault(f"saved {name}", Reading(int(text, 16), name, line.number))

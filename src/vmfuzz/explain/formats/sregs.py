@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from vmfuzz.explain.dump import ALL, Dump, Reading
+from vmfuzz.explain.dump import ALL, Reading
+from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.text.lines import Line
 
 _MARK: Final = re.compile(r"\bkvm_segment\b|\bkvm_s?regs\b|KVM_[GS]ET_S?REGS|\bapic_base\b|\bsregs\b", re.IGNORECASE)
@@ -42,7 +43,7 @@ def is_marked(lines: Sequence[Line]) -> bool:
     return any(word in small for word in ("kvm_", "apic_base", "sregs")) and _MARK.search(text) is not None
 
 
-def parse_sregs(lines: Sequence[Line], dump: Dump) -> frozenset[int]:
+def parse_sregs(lines: Sequence[Line], found: Found) -> frozenset[int]:
     """Read the structures in these lines; returns the numbers of the lines that they take up."""
     text, starts = "", []
     for line in lines:
@@ -53,13 +54,13 @@ def parse_sregs(lines: Sequence[Line], dump: Dump) -> frozenset[int]:
     segments = list(_SEGMENT.finditer(text))
     taken: list[tuple[int, int]] = []
     for match in segments:
-        _segment(match["name"], _members(match["body"]), _line_at(starts, match.start()), dump)
+        _segment(match["name"], _members(match["body"]), _line_at(starts, match.start()), found)
         taken.append(match.span())
     for match in _TABLE.finditer(text) if segments else ():
         members, register = _members(match["body"]), match["name"] + "r"
         for part in ("base", "limit"):
             if part in members:
-                dump.put(
+                found.put(
                     f"guest_{register}_{part}",
                     members[part],
                     f"{match['name']} {part}",
@@ -70,39 +71,31 @@ def parse_sregs(lines: Sequence[Line], dump: Dump) -> frozenset[int]:
     for match in _REGS.finditer(text):
         for name, value in _members(match["body"]).items():
             if name in ("rip", "rsp", "rflags"):
-                dump.put(f"guest_{name}", value, name, _line_at(starts, match.start()), assumed=_SEEN)
+                found.put(f"guest_{name}", value, name, _line_at(starts, match.start()), assumed=_SEEN)
         taken.append(match.span())
     for match in _CONTROL.finditer(text, segments[0].start()) if segments else ():
         number, value = _line_at(starts, match.start()), int(match["value"], 0)
-        dump.beside.setdefault(f"KVM {match['name']}", Reading(value, match["name"], number))
+        found.beside.setdefault(f"KVM {match['name']}", Reading(value, match["name"], number))
         if match["name"] == "efer":
-            put_mode(dump, value, "efer", number)
+            put_mode(found, value, "efer", number)
         taken.append(match.span())
     return frozenset(number for start, end in taken for number in _lines_between(starts, start, end))
 
 
-def put_mode(dump: Dump, efer: int, label: str, line: int) -> None:
+def put_mode(found: Found, efer: int, label: str, line: int) -> None:
     """Record what IA32_EFER as the guest sees it says of the VMCS: KVM makes the control "IA-32e mode guest" from its LMA."""
-    dump.put("vm_entry_controls", efer >> _LMA & 1 << _IA32E, label, line, assumed=_MODE, known=1 << _IA32E)
-
-
-def set_aside(dump: Dump) -> None:
-    """What a text of these structures in another form gives as CR0, CR3, CR4 and IA32_EFER is the guest's view too."""
-    for name in ("guest_cr0", "guest_cr3", "guest_cr4", "guest_ia32_efer"):
-        reading = dump.readings.get(name)
-        if reading is not None and not re.search("guest|vmcs", reading.label, re.IGNORECASE):
-            dump.beside.setdefault(f"KVM {reading.label}", dump.readings.pop(name))
+    found.put("vm_entry_controls", efer >> _LMA & 1 << _IA32E, label, line, assumed=_MODE, known=1 << _IA32E)
 
 
 def _members(body: str) -> dict[str, int]:
     return {match["name"]: int(match["value"], 0) for match in _PAIR.finditer(body)}
 
 
-def _segment(name: str, members: dict[str, int], line: int, dump: Dump) -> None:
+def _segment(name: str, members: dict[str, int], line: int, found: Found) -> None:
     register = {"ldt": "ldtr"}.get(name, name)
     for member, part in (("selector", "selector"), ("base", "base"), ("limit", "limit")):
         if member in members:
-            dump.put(f"guest_{register}_{part}", members[member], f"{name} {member}", line, assumed=_SEEN)
+            found.put(f"guest_{register}_{part}", members[member], f"{name} {member}", line, assumed=_SEEN)
     rights = known = 0
     for member, (low, width) in _RIGHTS.items():
         if member in members and not members[member] >> width:
@@ -117,11 +110,12 @@ def _segment(name: str, members: dict[str, int], line: int, dump: Dump) -> None:
         may_be_set = _ACCESSED if rights >> 4 & 1 else _BUSY if register == "tr" else 0
         known &= ~(may_be_set & ~rights)
         if may_be_set == _ACCESSED and not rights & _ACCESSED:
-            dump.warn(
-                f'line {line}: {name} has type {rights & 0xF}, which is not "accessed" (bit 0 is 0). Where the processor has unrestricted guest, KVM '
-                f"sets that bit; elsewhere the entry fails. Give {name} type {rights & 0xF | 1}"
+            found.warn(
+                f'{name} has type {rights & 0xF}, which is not "accessed" (bit 0 is 0). Where the processor has unrestricted guest, KVM '
+                f"sets that bit; elsewhere the entry fails. Give {name} type {rights & 0xF | 1}",
+                line,
             )
-    dump.put(f"guest_{register}_access_rights", rights & known, f"{name}'s bits", line, assumed=_SEEN, known=known)
+    found.put(f"guest_{register}_access_rights", rights & known, f"{name}'s bits", line, assumed=_SEEN, known=known)
 
 
 def _line_at(starts: Sequence[tuple[int, int]], offset: int) -> int:

@@ -6,7 +6,8 @@ import re
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
-from vmfuzz.explain.dump import ALL, Dump
+from vmfuzz.explain.dump import ALL
+from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.text.lines import Line
 
 _TITLE: Final = re.compile(
@@ -17,7 +18,7 @@ _ROW: Final = re.compile(r"0x(?P<first>[0-9a-fA-F]{8}): *(?P<values>(?: *\b(?:0x
 _HALVED: Final = range(0x2000, 0x4000)
 
 
-def read_tables(lines: list[Line], dump: Dump) -> list[Line]:
+def read_tables(lines: list[Line], found: Found) -> list[Line]:
     """Record the rows of such tables; returns the other lines."""
     if not any("ields" in line.text and _TITLE.search(line.text) for line in lines):
         return lines
@@ -32,14 +33,14 @@ def read_tables(lines: list[Line], dump: Dump) -> list[Line]:
         for index, text in enumerate(row["values"].split()):
             field = BY_ENCODING.get(first + index * step & ~1)
             if field is not None and not text.startswith("-"):
-                _put(dump, first + index * step, int(text, 16), line.number)
+                _put(found, first + index * step, int(text, 16), line.number)
     return rest
 
 
-def _put(dump: Dump, encoding: int, value: int, line: int) -> None:
+def _put(found: Found, encoding: int, value: int, line: int) -> None:
     name = BY_ENCODING[encoding & ~1].name
     if not encoding & 1:
         # a row of 32-bit programs shows the lower half only
-        dump.put(name, value, f"{encoding:04X}H", line, known=ALL >> 32 if FIELDS[name].width == 64 and not value >> 32 else ALL)
+        found.put(name, value, f"{encoding:04X}H", line, known=ALL >> 32 if FIELDS[name].width == 64 and not value >> 32 else ALL)
         return
-    dump.put(name, value << 32, f"{encoding:04X}H", line, known=ALL & ~(ALL >> 32))
+    found.put(name, value << 32, f"{encoding:04X}H", line, known=ALL & ~(ALL >> 32))

@@ -118,7 +118,7 @@ def _exit_reason(dump: Dump) -> Reading | None:
     """The exit-reason field, where it holds what a processor can report."""
     reason = _exact(dump, "exit_reason")
     if reason is not None and not possible(reason.value):
-        dump.warn(f"line {reason.line}: exit reason {reason.value:#x} is none that a processor reports; it is not used")
+        dump.warn(f"exit reason {reason.value:#x} is none that a processor reports; it is not used", reason.line)
         return None
     return reason
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -236,3 +237,15 @@ def strip_prefixes(line: str) -> str:
         else:
             break
     return line
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Line numbers as a person writes them: "lines 3 to 40, 42"."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    shown = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in runs)
+    return f"line {shown}" if shown.isdecimal() else f"lines {shown}"

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.formats.plain_forms import (
+from vmfuzz.explain.formats.forms import (
     ASSIGNED,
     CLOSES,
     CODE,
@@ -217,6 +217,18 @@ def is_of_guest(text: str) -> bool:
     """Whether a line names one register and gives a limit or access rights, which the VMCS has of the guest's registers only."""
     given = {normalise(label.strip(" ,;()[]\"'")) for _, _, label, _, bad in pairs_in(text) if not bad}
     return len(REGISTER_HEAD.findall(text)) == 1 and not given.isdisjoint({("ar",), ("limit",)})
+
+
+_FAILS: Final = re.compile(
+    r"vm_?(?:launch|resume|entry|enter)\b.{0,80}(?:fail|error)|(?:fail|error).{0,80}\bvm[ _-]?(?:launch|resume|entry|enter)|80000021",
+    re.IGNORECASE,
+)
+
+
+@lru_cache(maxsize=1 << 13)
+def says_failure(text: str) -> bool:
+    """Whether a line says that VM entry failed."""
+    return _FAILS.search(text) is not None
 
 
 @lru_cache(maxsize=1 << 13)

@@ -1,0 +1,128 @@
+"""What a text shows of a VMCS, place by place: readers only add to it, and settle/ decides what of it is believed.
+
+Nothing here is changed or taken out once it is noted: a place that turns out to be doubtful stays evidence.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Final
+
+from vmfuzz.explain.dump import ALL, Definition, Reading, Warned
+
+
+class Standing(enum.Enum):
+    """How a place speaks of its field."""
+
+    SHOWN = enum.auto()  # a line of a known program
+    NAMED = enum.auto()  # a name, or an encoding, and a value
+    BITS = enum.auto()  # some bits of a value, under a name of their own
+    MEMBER = enum.auto()  # the end of a path through a program's structures
+    SENTENCE = enum.auto()  # a sentence says so
+    STATEMENT = enum.auto()  # program text assigns it
+    CALL = enum.auto()  # program text writes it
+
+
+#: What the lines of names and values, one after the other, make states of.
+OF_STATES: Final = frozenset({Standing.NAMED, Standing.BITS, Standing.STATEMENT, Standing.CALL})
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One place that gives a field, or bits of one: the bits of `value` that are in `known` count. `label` is what the text calls it.
+
+    `written` is the number as it stands there, "" where that does not matter; `assumed` says why it is taken for this field where the label
+    does not say all.
+    """
+
+    name: str
+    value: int
+    label: str
+    line: int
+    known: int = ALL
+    assumed: str = ""
+    standing: Standing = Standing.SHOWN
+    written: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MsrEvidence:
+    """One place that gives a capability MSR."""
+
+    number: int
+    value: int
+    line: int
+    written: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A place at which program text gives a field something that is no constant."""
+
+    name: str
+    line: int
+    by_call: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A field that only its place names, and the line."""
+
+    field: str
+    line: int
+
+
+@dataclass
+class Places:
+    """What a text, or one of the states in it, has by place, and the lines at which a place cannot be right."""
+
+    by_place: list[Place] = field(default_factory=list)  # fields whose label alone would not have named them
+    below: list[Place] = field(default_factory=list)  # those of them that stand on another line than their register
+    again: list[Place] = field(default_factory=list)  # parts that stood there before; in a state printed again they may
+    odd: list[int] = field(default_factory=list)  # lines with a part where none could be
+    headless: list[int] = field(default_factory=list)  # lines with a part before any register: the text may have lost its head
+
+
+@dataclass
+class Found:
+    """All that the readers find in one text, in the order in which they find it; they add to it and look at nothing but what they added."""
+
+    evidence: list[Evidence] = field(default_factory=list)
+    msrs: list[MsrEvidence] = field(default_factory=list)
+    computed: list[Computed] = field(default_factory=list)
+    places: Places = field(default_factory=Places)
+    warnings: list[Warned] = field(default_factory=list)
+    #: values that stand beside the VMCS and are no fields
+    beside: dict[str, Reading] = field(default_factory=dict)
+    definitions: list[Definition] = field(default_factory=list)
+    #: names that the source passes to a function that writes fields, with the line
+    written: dict[str, int] = field(default_factory=dict)
+    #: labels with a number that mean no field, with their line
+    unread: list[tuple[str, int]] = field(default_factory=list)
+    zeroed: bool = False
+    #: VirtualBox's own word on the failed check (its "HM error" number)
+    hm_error: int | None = None
+    #: the last line that says that VM entry failed
+    failed: int = 0
+    #: lines with calls that stand in a comment
+    commented: list[int] = field(default_factory=list)
+
+    def put(
+        self,
+        name: str,
+        value: int,
+        label: str,
+        line: int,
+        *,
+        assumed: str = "",
+        known: int = ALL,
+        standing: Standing = Standing.SHOWN,
+        written: str = "",
+    ) -> None:
+        """Note that a place gives a field."""
+        self.evidence.append(Evidence(name, value, label, line, known, assumed, standing, written))
+
+    def warn(self, text: str, line: int = 0) -> None:
+        """Note what a person should know of a line, or of the text (line 0)."""
+        self.warnings.append(Warned(line, text))

@@ -1,0 +1,135 @@
+"""Notes what lines of names and values give: the value as the text writes numbers, the field that the label means, how it stands there."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from vmfuzz.explain.dump import ALL, half, plausible
+from vmfuzz.explain.evidence import Found, MsrEvidence, Standing
+from vmfuzz.explain.formats.forms import RIGHTS_BITS
+from vmfuzz.explain.formats.meaning import NO_AREA, PART_WORDS, Above, Manner, Understanding, Where
+from vmfuzz.explain.names.labels import SEGMENTS, match_label, match_msr, normalise
+from vmfuzz.explain.text.numbers import read_number, to_unsigned
+
+#: An exit reason of a failed entry, in hexadecimal whatever other numbers carry.
+_FAILED_ENTRY: Final = re.compile(r"8000_?00(?:21|22|29)")
+#: Fields that people write above a dump, in words that are no others' end.
+_OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
+
+
+class Notes:
+    """Notes values in `found`; knows the line that is read and what stands above it."""
+
+    def __init__(self, found: Found, manner: Manner) -> None:
+        self.found = found
+        self.manner = manner
+        self.above = Above()
+        self.understanding = Understanding(found, manner, self.above)
+        self.line = 0
+
+    def store(self, label: str, text: str, where: Where | None = None) -> bool:
+        """Note one pair, on the line that is read if `where` says no more; returns whether the label is known."""
+        where = where or Where(self.line, self.above.area)
+        if match_msr(label) is not None:
+            self.msr(label, text, None)
+            return True
+        words = normalise(label)
+        meaning = self.understanding.of(label, words, where)
+        if meaning is None:
+            return self._rights_bits(words, text, where) or self._unknown(label, text)
+        if not meaning.field:
+            return True
+        value = self._value(meaning.field, text)
+        if value is None:
+            self.found.warn(
+                f"{label} = {text} may be decimal or hexadecimal; it is not used (write 0x{text} or say which)"
+                if re.fullmatch(r"\d+", text)
+                else f"{label} = {text} is not a number; {meaning.field} counts as not given",
+                self.line,
+            )
+            return True
+        if words in (("esp",), ("eip",)) and value >> 32 and "sysenter" not in meaning.field:
+            self.found.warn(f"{label} = {text} is too wide for a 32-bit register; it may be SYSENTER's, so it is not used", self.line)
+            return True
+        self._store_value(label, text, value, meaning.field, meaning.assumed, where)
+        return True
+
+    def _value(self, name: str, text: str) -> int | None:
+        if name not in _OUTCOME:
+            return read_number(text, self.manner.hex_by_default)
+        by_default = self.manner.hex_by_default
+        marked = None if _FAILED_ENTRY.fullmatch(text) else by_default if len(text) < 8 or by_default is False else True
+        value = read_number(text, marked)
+        return to_unsigned(text) if value is None or (value >> 32 and name == "exit_reason") else value
+
+    def _store_value(self, label: str, text: str, value: int, name: str, assumed: str, where: Where) -> None:
+        high = match_label(label, where.context, where.area).high
+        self.put(name, value << 32 if high else value, label, where, text, assumed=assumed, known=half(1) if high else ALL)
+        area, register, *_ = [*name.split("_"), "", ""]
+        if where.sentence:
+            self.above.register = ("", "")  # below a sentence no part of a register follows
+        elif area in ("guest", "host") and register in SEGMENTS:
+            self.above.register = (area, register)
+            if normalise(label) not in PART_WORDS:
+                self.above.register_line = self.line
+        elif not where.context:
+            self.above.register = ("", "")  # parts follow their register at once
+
+    def put(
+        self,
+        name: str,
+        value: int,
+        label: str,
+        where: Where | None = None,
+        text: str = "",
+        *,
+        assumed: str = "",
+        known: int = ALL,
+        standing: Standing = Standing.NAMED,
+    ) -> None:
+        """Note a value of a field; `text` is the number as written."""
+        where = where or Where(self.line)
+        self.understanding.begun = True
+        if name in self.manner.sure:
+            return
+        if where.sentence and assumed == NO_AREA and "guest" not in where.sentence.lower():
+            self.found.warn(f"{label} = {value:#x} stands in a sentence that does not say whose it is; it is not used", where.number)
+            return
+        if where.sentence:
+            standing = Standing.SENTENCE
+        elif where.member:
+            standing = Standing.MEMBER
+        else:
+            self.understanding.given.add(name)
+        self.found.put(name, value, label, where.number, assumed=assumed, known=known, standing=standing, written=text)
+
+    def msr(self, label: str, text: str, second: str | None) -> None:
+        """Note a capability MSR; `second`: its upper half, where the halves are printed as allowed-0 / allowed-1."""
+        number = match_msr(label)
+        value = read_number(text, True)
+        if number is None or value is None:
+            return
+        if label[:1].isdigit() and not plausible(number, value):
+            return  # a number that stands for something else in a table
+        if second is not None:
+            value = value & 0xFFFFFFFF | (int(second, 16) & 0xFFFFFFFF) << 32
+        self.found.msrs.append(MsrEvidence(number, value, self.line, text))
+        self.understanding.begun = True
+
+    def _rights_bits(self, words: tuple[str, ...], text: str, where: Where) -> bool:
+        area, register = self.above.register
+        if area != "guest" or register in ("", "gdtr", "idtr") or len(words) != 1 or words[0] not in RIGHTS_BITS:
+            return False
+        low, width = RIGHTS_BITS[words[0]]
+        value = read_number(text, True)
+        if value is None or value >> width:
+            return False
+        name = f"guest_{register}_access_rights"
+        self.put(name, value << low, f"{register} {words[0]}", where, text, known=((1 << width) - 1) << low, standing=Standing.BITS)
+        return True
+
+    def _unknown(self, label: str, text: str) -> bool:
+        if len(label.split()) <= 5 and text.lower().startswith("0x"):
+            self.found.unread.append((label, self.line))
+        return False

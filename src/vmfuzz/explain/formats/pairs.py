@@ -1,0 +1,163 @@
+"""Reads "name: value" text: printk dumps of hobby hypervisors, lists of encodings with values, tables, CSV, code fragments, write calls.
+
+A label may name its field alone (`GUEST_CS_AR_BYTES`), or with the help of what stands above it: a register with its parts in lines of their
+own ("rights", "lim", "base"), a heading ("host state", "sysenter msrs:"), the beginning of its line ("entry state: intr=...").
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from vmfuzz.explain.evidence import Found
+from vmfuzz.explain.formats.encoded import EncodedLines
+from vmfuzz.explain.formats.forms import FLAGS_LEFT, GOES_ON, OF_PROCESS, SAME_IN_HEX, STATEMENT
+from vmfuzz.explain.formats.headings import read_heading
+from vmfuzz.explain.formats.meaning import Manner, Where
+from vmfuzz.explain.formats.notes import Notes
+from vmfuzz.explain.formats.program import ProgramReader
+from vmfuzz.explain.formats.rows import Rows
+from vmfuzz.explain.formats.shapes import in_sentence, is_of_guest, outline_of, pairs_in, says_failure
+from vmfuzz.explain.names.labels import SEGMENTS, best_label, ending_name, match_label, named_member, normalise
+from vmfuzz.explain.text.lines import Line
+from vmfuzz.explain.text.numbers import read_number
+
+_MAX_LABEL_WORDS: Final = 7
+_OF_SYSENTER: Final = re.compile(r"(?:(?=cs)|[er](?=[is]p))(cs|[is]p)\b", re.IGNORECASE)
+#: The area that a label names for all that stand behind it on the line: `host CS=0x38 SS=0x30`.
+_OWN_AREA: Final = re.compile(r"(guest|host) ", re.IGNORECASE)
+_LETTERS: Final = re.compile(r"[^\W\d_]{2}")
+_PIN: Final = re.compile(r"\bpin(?:[ _-]?based)?\s*[:=]", re.IGNORECASE)
+#: So many lines below the pin-based controls are beside them; and no exit or entry controls are smaller than this.
+_NEAR, _LEAST_CONTROLS = 6, 0x1000
+_AROUND_LABELS: Final = " ,;()[]\"'"
+
+
+class PairReader:
+    """Reads lines one after the other; knows the headings above and the register last named."""
+
+    def __init__(self, found: Found, manner: Manner) -> None:
+        self.found = found
+        self.manner = manner
+        self.notes = Notes(found, manner)
+        self.above = self.notes.above
+        self.program = ProgramReader(found, manner)
+        self.encoded = EncodedLines(self.notes)
+        self.rows = Rows(self.notes, self.encoded)
+
+    def finish(self) -> None:
+        """Note what only the whole text can tell: whether numbers beside names are encodings."""
+        self.encoded.finish()
+
+    @property
+    def line(self) -> int:
+        """The number of the line that is read."""
+        return self.notes.line
+
+    def read(self, line: Line, in_code: bool = False) -> None:
+        """Read one line; of program text (`in_code`) only calls that write a field count."""
+        self.notes.line = line.number
+        if says_failure(line.text):
+            self.found.failed = self.line
+        self._leave_sysenter(line)
+        outline = outline_of(line.text, self.manner.source)
+        text = outline.text
+        self.above.after_failure, failed = outline.fails, self.above.after_failure
+        if OF_PROCESS.search(text) or self.program.call(text + "," * line.text.endswith(","), self.line, self.above.area):
+            return
+        if outline.opens and not in_code:
+            self.heading(outline.opens, line)
+        elif outline.closes:
+            self.above.register = ("", "")
+        elif self._is_program(text, in_code):
+            return
+        elif FLAGS_LEFT.match(text) and (failed or (text[0] in "#/;" and not self.above.area)):
+            self.found.warn("these may be the flags that a VMREAD left; they are not used as the guest's", self.line)
+        elif outline.comment:
+            match = match_label(outline.comment[0])
+            if match.fields and not match.assumed_guest:
+                self.notes.store(*outline.comment)
+        elif failed and not text[:1].isupper():
+            return  # what a program says of a VMREAD that failed
+        elif not (self.encoded.read(text) or self.rows.read(text) or outline.code):
+            self._pairs(text, line)
+
+    def _is_program(self, text: str, in_code: bool) -> bool:
+        if self.manner.source and not self.manner.named_only and self.program.statement(text, self.line):
+            return True
+        return in_code or (self.manner.source and STATEMENT.match(text) is not None)
+
+    def _leave_sysenter(self, line: Line) -> None:
+        """The group of SYSENTER's registers is over with its indentation; where that is lost, each of them comes once, at once."""
+        above = self.above
+        if above.sysenter_indent < 0 or line.indent > above.sysenter_indent:
+            return
+        found = _OF_SYSENTER.match(line.text)
+        if self.manner.flat and found and found[1].lower() not in above.sysenter_seen:
+            above.sysenter_seen.add(found[1].lower())
+        else:
+            above.sysenter_indent = -1
+
+    def heading(self, text: str, line: Line) -> None:
+        """Read a line as a heading."""
+        read_heading(text, line, self.above, self.manner, self.found)
+
+    # Pairs in a line
+
+    def _pairs(self, text: str, line: Line) -> None:
+        end, context, known, parts, whose = 0, tuple[str, ...](), False, 0, ""
+        for start, stop, written, value, bad in pairs_in(text):
+            if bad:
+                self._warn_of_bad(bad, value)
+                continue
+            if self.manner.source and GOES_ON.match(text, stop):
+                self.found.warn(f"{written.strip()} = {value} goes on as an expression; it is not used", self.line)
+                continue
+            context = self._context(text, text[end:start].strip(" ,;()[]-")) or context
+            end = stop
+            label = self._label(written, value, text)
+            if label is None:
+                continue
+            again = SAME_IN_HEX.match(text, end)
+            if again and value.isdigit() and int(again[1], 16) in (int(value), int(value, 16)):
+                value = again[1]
+            own = _OWN_AREA.match(label)
+            whose = own[1].lower() if own else whose
+            cut = label == ending_name(written) and _LETTERS.search(written.replace(label, "")) is not None
+            sentence = text if cut or in_sentence(text, start) else ""
+            member = bool(label) and named_member(written.strip(_AROUND_LABELS)) == label
+            known = self.notes.store(label, value, Where(self.line, self.above.area or whose, context, line, sentence, member)) or known
+            parts += any(word in SEGMENTS for word in context)
+        if parts > 1:  # a line that lists the parts of the register that it names: a part below is another's
+            self.above.register = ("", "")
+        if not known and end == 0:
+            self.heading(text, line)
+
+    def _warn_of_bad(self, label: str, value: str) -> None:
+        if match_label(label).fields:
+            why = "is cut off" if value.endswith((".", "…")) else "is not a number"
+            self.found.warn(f"{label} = {value} {why}; the field counts as not given", self.line)
+
+    def _context(self, text: str, before: str) -> tuple[str, ...]:
+        """The words that stand before a pair and say whose it is: `CS: sel=...`, `entry state: intr=...`."""
+        if not before.endswith(":") or len(before.split()) > 4:
+            return ()
+        context = normalise(before)
+        return ("guest", *context) if not self.above.area and is_of_guest(text) and "host" not in context else context
+
+    def _label(self, written: str, value: str, text: str) -> str | None:
+        """The part of what stands before a number that names it; None where that is more than a label."""
+        label = self._beside_pin(best_label(written.strip(_AROUND_LABELS), self.above.area), value, text)
+        if len(label.split()) > _MAX_LABEL_WORDS:
+            label = " ".join(label.split()[-_MAX_LABEL_WORDS:])
+            return label if match_label(label).fields else None
+        return label
+
+    def _beside_pin(self, label: str, value: str, text: str) -> str:
+        """The label, of a control word that is named as such only by the pin-based controls beside it: `PIN=... PROC=... EXIT=... ENTRY=...`."""
+        if normalise(label) in (("pin",), ("ctl", "pin")):
+            self.above.pin_line = self.line
+        if label.lower() not in ("proc", "exit", "entry"):
+            return label
+        near = 0 < self.line - self.above.pin_line <= _NEAR and (read_number(value, True) or 0) >= _LEAST_CONTROLS
+        return f"{label} controls" if near or _PIN.search(text) else label

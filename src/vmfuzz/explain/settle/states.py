@@ -1,0 +1,83 @@
+"""A log that prints the same fields again and again: which of the states that it shows is the one to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from itertools import pairwise
+from typing import Final
+
+from vmfuzz.explain.dump import ALL, Warned
+from vmfuzz.explain.evidence import OF_STATES, Evidence
+
+#: So many fields in the same order, printed again, are a new state and no contradiction.
+_AGAIN: Final = 3
+#: A line so far from a state is not of it.
+_NEAR: Final = 10
+
+_State = list[Evidence]
+
+
+def of_one_state(evidence: Sequence[Evidence], failed: int) -> tuple[list[Evidence], list[Warned]]:
+    """Of fields that are printed again with other values, those next to the line `failed` (0: there is none), or else the last."""
+    states = states_of(evidence)
+    values = [{one.name: one.value for one in state if one.known == ALL} for state in states]
+    differing = {name for one, other in pairwise(values) for name in one.keys() & other.keys() if one[name] != other[name]}
+    if not differing:
+        return list(evidence), []
+    chosen = min(reversed(states), key=lambda state: _distance(state, failed))
+    near = failed > 0 and _distance(chosen, failed) <= _NEAR
+    chosen = chosen if near else states[-1]
+    sure = {one.name for one in evidence if not one.assumed}
+    differing -= {one.name for one in chosen if one.assumed and one.name in sure}
+    settled = differing & {one.name for one in chosen}
+    mine = set(map(id, chosen))
+    kept = [one for one in evidence if one.name not in settled or id(one) in mine]
+    lines = f"lines {chosen[0].line} to {chosen[-1].line}" if chosen[0].line != chosen[-1].line else f"line {chosen[0].line}"
+    which = "next to the failure" if near else "the last"
+    text = f"the text shows {len(states)} states of the same fields; the one of {lines} is judged, {which}"
+    return kept, [Warned(chosen[0].line, text)]
+
+
+def states_of(evidence: Sequence[Evidence]) -> list[_State]:
+    """The stretches of values that repeat one another's fields in their order."""
+    blocks: list[_State] = [[]]
+    seen: set[str] = set()
+    for one in sorted((one for one in evidence if one.standing in OF_STATES), key=lambda one: one.line):
+        if one.known == ALL and one.name in seen:
+            blocks.append([])
+            seen = set()
+        blocks[-1].append(one)
+        seen.add(one.name)
+    states = blocks[:1]
+    for block in blocks[1:]:
+        if any(_repeats(state, block) for state in states[-2:]):
+            states.append(block)
+    return states
+
+
+def begins_of_states(evidence: Sequence[Evidence], by_place: Set[tuple[str, int]]) -> list[int]:
+    """The first line of each state that a text prints, one after the other; `by_place`: fields and lines that only their places name.
+
+    What begins within a register is no state, and if a part of one is repeated and then goes on, lines may have been moved: the text is one
+    state then.
+    """
+    states = list[tuple[int, set[str]]]()
+    for state in states_of(evidence):
+        placed = {one.name for one in state if (one.name, one.line) in by_place}
+        if not states or (state[0].name, state[0].line) not in by_place:
+            states.append((state[0].line if states else 0, placed))
+        else:
+            states[-1][1].update(placed)
+    nested = all(one <= other or other <= one for (_, one), (_, other) in pairwise(states))
+    return [line for line, _ in states] if nested else [0]
+
+
+def _repeats(state: _State, block: _State) -> bool:
+    mine, other = ([(one.name, one.label) for one in part] for part in (state, block))  # (other labels may be of another structure)
+    begins = list(dict.fromkeys(key for key in other if key in mine))[:_AGAIN]
+    places = [mine.index(key) for key in begins]
+    return len(begins) == _AGAIN and places == sorted(places)
+
+
+def _distance(state: _State, line: int) -> int:
+    return min((abs(one.line - line) for one in state), default=1 << 30)

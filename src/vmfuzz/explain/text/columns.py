@@ -1,0 +1,45 @@
+"""Where on its line a value stands: the number as pasted, found by its value beside its label, whatever was taken off or rewritten before it was read."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_NUMBER: Final = re.compile(
+    r"(?<![A-Za-z0-9_])-?(?:0[xX][0-9a-fA-F_'`]+|[0-9a-fA-F](?:[0-9a-fA-F_'`]*[0-9a-fA-F])?)(?:[hH]|[uUlL]{1,3})?(?![0-9A-Za-z])"
+)
+_WORD: Final = re.compile(r"[A-Za-z0-9]+")
+_SIGNS: Final = str.maketrans("", "", "_'`")
+_ALL: Final = (1 << 64) - 1
+
+
+def columns_of(line: str, value: int, label: str) -> tuple[int, int] | None:
+    """The first and the last column (1-based) of the number on a line that gives `value` under `label`; None where no number there is that value.
+
+    Of several, the one behind the label, and nearest to it, counts. A half of a field, and a span of its bits, is found where it stands shifted.
+    """
+    wanted = {value, value >> 32} if value >> 32 and not value & 0xFFFFFFFF else {value}
+    numbers = [match for match in _NUMBER.finditer(line) if not wanted.isdisjoint(_values(match[0]))]
+    if not numbers:
+        return None
+    words = _WORD.findall(label)
+    end = line.lower().rfind(words[-1].lower(), 0, numbers[-1].start()) if words else -1
+    label_ends = [match.end() for match in re.finditer(re.escape(words[-1]), line, re.IGNORECASE)] if words and end >= 0 else [0]
+    best = min(numbers, key=lambda match: min(match.start() - at if match.start() >= at else len(line) for at in label_ends))
+    return best.start() + 1, best.end()
+
+
+def _values(text: str) -> set[int]:
+    """What a number may mean: one without a mark is hexadecimal or decimal, a negative one is of 32 or 64 bits."""
+    negative, body = text.startswith("-"), text.lstrip("-").translate(_SIGNS)
+    body = re.sub(r"[uUlL]+$", "", body)
+    found = set()
+    if body[:2] in ("0x", "0X"):
+        found.add(int(body, 16)) if body[2:] else None
+    elif body[-1:] in "hH":
+        found.add(int(body[:-1], 16))
+    else:
+        found.add(int(body, 16))
+        if body.isdecimal():
+            found.add(int(body))
+    return {(-one) & mask for one in found for mask in (0xFFFFFFFF, _ALL)} if negative else found
