@@ -84,6 +84,14 @@ def test_a_wheel_user_has_the_corpus_and_the_modules_sources(installed: Path, tm
     )
 
 
+def test_a_wheel_user_has_the_json_schemas(installed: Path, tmp_path: Path) -> None:
+    places = [path.relative_to(ROOT / "src") for path in (ROOT / "src" / "vmfuzz").rglob("*_schema.json")]
+    assert len(places) >= 5
+    code = "import sys, vmfuzz, pathlib; [print(pathlib.Path(vmfuzz.__file__).parents[1].joinpath(name).stat().st_size) for name in sys.argv[1:]]"
+    sizes = run(str(installed / "python"), "-c", code, *map(str, places), cwd=tmp_path).split()
+    assert [int(size) for size in sizes] == [(ROOT / "src" / place).stat().st_size for place in places]
+
+
 def test_without_a_compiler_all_but_the_executors_is_installed(built: Path, tmp_path: Path) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()
