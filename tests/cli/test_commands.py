@@ -569,3 +569,18 @@ def test_an_emulators_message_is_shown_without_conversions_of_its_source(tmp_pat
     (tmp_path / entry.name).write_text(json.dumps(data), encoding="utf-8")
     said = vmfuzz("replay", str(tmp_path / entry.name)).stdout
     assert "recorded VMENTER FAIL: VMCS guest ? not segment; now VMENTER FAIL: VMCS guest ? not present" in said
+
+
+def test_a_dump_is_no_entry_and_the_command_for_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "dump.txt").write_text("GUEST_CR4 = 0x660\n", encoding="utf-8")
+    refused(vmfuzz("show", str(tmp_path / "dump.txt")), "expected a corpus entry; dumps and logs are for `vmfuzz check FILE`")
+
+
+def test_a_full_disk_is_told_by_the_file_that_was_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def copied(source: Path, _target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(source))
+
+    monkeypatch.setattr("vmfuzz.cli.kmod_source.shutil.copyfile", copied)
+    result = vmfuzz("kmod-source", str(tmp_path / "module"))
+    assert result.exit_code == 3
+    assert result.stderr.startswith(f"vmfuzz: cannot write {tmp_path}/module/")

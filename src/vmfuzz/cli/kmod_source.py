@@ -21,11 +21,11 @@ def kmod_source(directory: Path) -> None:
     if directory.exists() and any(directory.iterdir()):
         raise UsageError(f"{directory} is not empty; name a directory that is, or a new one")
     sources = module_sources()
-    try:
-        for name, source in sources.items():
-            target = directory / name
+    for name, source in sources.items():
+        target = directory / name
+        try:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-    except OSError as error:
-        raise EnvironmentUnusable(f"cannot write {error.filename or directory}: {error.strerror}") from None
+        except OSError as error:  # which names the source, whatever could not be done
+            raise EnvironmentUnusable(f"cannot write {target}: {error.strerror}") from None
     click.echo(f"{len(sources)} files in {directory}; next: make -C {directory}, then insmod {directory}/vmfuzz.ko (docs/bare-metal.md)")

@@ -25,6 +25,7 @@ from vmfuzz.model.known_deviations import DEVIATIONS
 from vmfuzz.state.vmcs import parse_number
 
 SCHEMA: Final = "vmfuzz-corpus-1"
+_EXPECTED: Final = "expected a corpus entry; dumps and logs are for `vmfuzz check FILE`"
 #: Verdicts that are one word; the others are `ambiguity:ID` and `deviation:ID`.
 PLAIN_VERDICTS: Final = ("open", "model-fixed", "regression-guard")
 _LISTS: Final = {"ambiguity": "`vmfuzz ambiguities`", "deviation": "docs/agreement.md"}
@@ -279,7 +280,7 @@ def save(directory: Path, entry: Entry, path: Path | None = None) -> Path:
 
 def load(path: Path) -> Entry:
     """Read an entry; raises UsageError that names the file and what is wrong with it."""
-    data = read_json(path)
+    data = read_json(path, _EXPECTED)
     try:
         return from_json(data)
     except UsageError as error:
