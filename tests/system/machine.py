@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -147,6 +147,7 @@ class Machine:
     """One machine: built and booted by `start`, asked through `request` and `shell`, ended by `close`.
 
     `second_disk`: an ext4 image that is mounted on /root; the machine has more memory then. `kernel`: one of `kernels`, the first of them otherwise.
+    `modules`: kernel modules that take the place of Debian's with the same file name.
     """
 
     def __init__(
@@ -158,8 +159,10 @@ class Machine:
         arguments: str = "nopti mitigations=off",
         second_disk: Path | None = None,
         kernel: Path | None = None,
+        modules: Sequence[Path] = (),
     ) -> None:
         self.emulator, self.cpu, self.count, self.arguments = emulator, cpu, count, arguments
+        self._replaced = {module.name: module for module in modules}
         self.second_disk, self.kernel = second_disk, kernel or kernels()[0]
         self.memory = 256 if second_disk is None else 1024
         self._temporary = tempfile.TemporaryDirectory(prefix="vmfuzz-machine-")
@@ -236,8 +239,9 @@ class Machine:
         for path in with_dependencies(modules_of(self.kernel), names):
             name = path.name.removesuffix(".xz")
             listed.append(name)
-            data = path.read_bytes()
-            (root / name).write_bytes(lzma.decompress(data) if path.suffix == ".xz" else data)
+            source = self._replaced.get(name, path)
+            data = source.read_bytes()
+            (root / name).write_bytes(lzma.decompress(data) if source.suffix == ".xz" else data)
         (root / order).write_text("".join(f"{name}\n" for name in listed))
 
     def _bochs(self, image: Path) -> list[str]:
