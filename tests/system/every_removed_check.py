@@ -29,8 +29,8 @@ from machine import KVM_ARGUMENTS, Machine, MachineError, needs
 from nested_checks import NESTED, PARAMETER, NestedCheck, build_without, checks, source_of, source_package
 
 from vmfuzz.arch.outcomes import Kind, Outcomes
-from vmfuzz.campaign.compare import Comparison, Verdict, compare
 from vmfuzz.campaign.loop import Campaign
+from vmfuzz.comparison.compare import Comparison, Verdict, compare
 from vmfuzz.state.batch import VmcsBatch
 
 FEW: Final = 5_000
