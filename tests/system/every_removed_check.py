@@ -1,22 +1,22 @@
 """KVM without one of its own checks: does a campaign see that it is missing? For each check of nested.c, resumable.
 
-    python tests/system/every_removed_check.py STATE.jsonl [--kernel 6.12.]
-    python tests/system/every_removed_check.py STATE.jsonl --table
+    python tests/system/every_removed_check.py STATE [--kernel 6.12.]
+    python tests/system/every_removed_check.py STATE --table
 
 A campaign runs once with every check in place. After each family, each check that was not found yet and that failed a candidate of it (the tracepoint
 kvm_nested_vmenter_failed says which) is skipped, and the family's candidates that failed run again. A check is found by a candidate that alone
 ends as predicted with the check in place, and otherwise without it. Whatever no check fails runs the same code with and without it.
 
-Each line of the state is about one check, or says how far the campaign came. Started again, it runs the families anew whose checks are done, and
-goes on with the others. Exit code 1 when something is left.
+The directory STATE gets a file of results, of which each line is about one check or says how far the campaign came, and the module as it was built.
+Started again, it runs the families anew whose checks are done, and goes on with the others. Exit code 1 when something is left.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
-import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ import numpy as np
 from debian_kernels import kernels, release
 from guest_executor import KvmGuestExecutor
 from machine import KVM_ARGUMENTS, Machine, MachineError, needs
-from nested_checks import NESTED, PARAMETER, NestedCheck, build_without, checks, source_of, source_package
+from nested_checks import KVM, NESTED, PARAMETER, NestedCheck, build_without, checks, source_of, source_package
 
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.campaign.loop import Campaign
@@ -40,6 +40,8 @@ _PARAMETER: Final = f"/sys/module/kvm_intel/parameters/{PARAMETER}"
 _TRACE: Final = "/sys/kernel/tracing/instances/removed"
 _EVENT: Final = f"{_TRACE}/events/kvm/kvm_nested_vmenter_failed/enable"
 _NONE: Final = -1
+#: nested.c as it was before the parameter, whose checks have the same lines.
+_UNCHANGED: Final = "nested.unchanged"
 _FAMILY: Final = 400
 #: So many of them run at a time without a check: each may cost a virtual machine, and one is enough.
 _SLICE: Final = 100
@@ -81,14 +83,10 @@ class Removed:
         """From now on the check on this line is not made; _NONE: all are."""
         self.machine.shell(f"echo {line} > {_PARAMETER}")
 
-    def failed(self) -> Counter[str]:
-        """The texts of checks that failed since the last call, with how often."""
-        said = self.machine.shell(f"sed -n 's/^.*kvm_nested_vmenter_failed: //p' {_TRACE}/trace | sort | uniq -c; echo > {_TRACE}/trace")
-        found: Counter[str] = Counter()
-        for line in said.splitlines():
-            number, _, text = line.strip().partition(" ")
-            found[" ".join(text.split())] += int(number)
-        return found
+    def failed(self) -> Counter[int]:
+        """The lines of checks that failed since the last call, with how often."""
+        said = self.machine.shell(f"sed -n 's/^.*kvm_nested_vmenter_failed: .* //p' {_TRACE}/trace | sort | uniq -c; echo > {_TRACE}/trace")
+        return Counter({int(line.split()[1]): int(line.split()[0]) for line in said.splitlines()})
 
     def run(self, candidates: int, after: int) -> None:
         """Run so many candidates; those up to `after` were run with checks removed before."""
@@ -110,8 +108,8 @@ class Removed:
     def _remove(self, comparison: Comparison, before: int) -> None:
         """Each check that failed something in a family, and is not found yet, in its turn."""
         failed = self.failed()
-        for result in [result for result in self.wanted.values() if not result.found and result.condition in failed]:
-            result.failed += failed[result.condition]
+        for result in [result for result in self.wanted.values() if not result.found and result.line in failed]:
+            result.failed += failed[result.line]
             keep(self.state, {"trying": result.line})
             self.skip(result.line)
             try:
@@ -156,12 +154,12 @@ class Removed:
             half = batch.take(range(len(batch) // 2))
             self.failed()
             self.guest.run(half)
-            batch = half if result.condition in self.failed() else batch.take(range(len(half), len(batch)))
+            batch = half if result.line in self.failed() else batch.take(range(len(half), len(batch)))
         result.with_check = words(self.guest.run(batch))
         self.skip(result.line)
         self.failed()
         result.outcome = words(self.guest.run(batch))
-        result.others = tuple(text for text in self.failed() if text != result.condition)
+        result.others = tuple(self.wanted[line].condition for line in self.failed() if line != result.line)
 
 
 def words(outcomes: Outcomes) -> str:
@@ -225,26 +223,35 @@ def main() -> None:
     missing = needs("bochs")
     if missing or not found:
         sys.exit(missing or f"no kernel {wanted.kernel}* with headers is installed (tests/system/README.md)")
-    with tempfile.TemporaryDirectory() as folder:
-        source = source_of(source_package(found[-1]), Path(folder))
-        of_kernel = checks((source / NESTED).read_text(encoding="utf-8"))
+    wanted.state.mkdir(parents=True, exist_ok=True)
+    of_kernel, module = built(wanted.state, found[-1])
+    state = wanted.state / f"{release(found[-1])}.jsonl"
+    for _ in range(_MOST_MACHINES):
+        results, done = read(state, of_kernel)
         if wanted.table:
-            print(table(*read(wanted.state, of_kernel)))
+            print(table(results, done))
+        if wanted.table or done >= wanted.candidates:
             return
-        module = build_without(found[-1], source)
-        for _ in range(_MOST_MACHINES):
-            results, done = read(wanted.state, of_kernel)
-            if done >= wanted.candidates:
-                return
-            with Machine("bochs", arguments=KVM_ARGUMENTS, kernel=found[-1], modules=[module]) as machine:
-                machine.start().load_others()
-                try:
-                    with KvmGuestExecutor(machine) as guest:
-                        Removed(machine, guest, results, wanted.state).run(wanted.candidates, done)
-                except MachineError as error:
-                    keep(wanted.state, {"died": str(error)})
-                    print(f"the machine died: {error}", flush=True)
-        sys.exit("not finished: too many machines died")
+        with Machine("bochs", arguments=KVM_ARGUMENTS, kernel=found[-1], modules=[module]) as machine:
+            machine.start().load_others()
+            try:
+                with KvmGuestExecutor(machine) as guest:
+                    Removed(machine, guest, results, state).run(wanted.candidates, done)
+            except MachineError as error:
+                keep(state, {"died": str(error)})
+                print(f"the machine died: {error}", flush=True)
+    sys.exit("not finished: too many machines died")
+
+
+def built(folder: Path, kernel: Path) -> tuple[list[NestedCheck], Path]:
+    """The checks of a kernel's nested.c, and kvm_intel with the parameter; built in `folder`, once."""
+    package = source_package(kernel)
+    source = folder / package.name.removesuffix(".tar.xz") / KVM
+    if not (source / "kvm-intel.ko").exists():
+        source_of(package, folder)
+        shutil.copy(source / NESTED, source / _UNCHANGED)
+        build_without(kernel, source)
+    return checks((source / _UNCHANGED).read_text(encoding="utf-8")), source / "kvm-intel.ko"
 
 
 if __name__ == "__main__":

@@ -22,13 +22,14 @@ NESTED: Final = "vmx/nested.c"
 PARAMETER: Final = "skipped_check_line"
 _DEFINITION: Final = "#define CC KVM_NESTED_VMENTER_CONSISTENCY_CHECK\n"
 #: The kernel's own macro, written out because its trace wants the text of the condition as it stands, but that the entry goes on where the check
-#: stands on the line that is named. A compiler counts the line on which a use begins. A negative number skips nothing.
+#: stands on the line that is named, and that the line follows the text: some texts stand in two places. A compiler counts the line on which a use
+#: begins. A negative number skips nothing.
 _SKIPPING: Final = f"""static int {PARAMETER} = -1;
 module_param({PARAMETER}, int, 0644);
 #define CC(condition) ({{ \\
 	bool failed = (condition); \\
 	if (failed) \\
-		trace_kvm_nested_vmenter_failed(#condition, 0); \\
+		trace_kvm_nested_vmenter_failed(#condition " " __stringify(__LINE__), 0); \\
 	failed && READ_ONCE({PARAMETER}) != __LINE__; \\
 }})
 """
