@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from debian_kernels import kernels, release
-from machine import HERE, KVM_ARGUMENTS, Machine, MachineError, needs
+from machine import CLOSE, HERE, KVM_ARGUMENTS, Machine, MachineError, needs
 
 from vmfuzz.campaign.stored import has_campaign
 
@@ -60,26 +60,59 @@ def kernel_of(planned: Planned) -> Path:
     return found[-1]
 
 
-def run(planned: Planned, directory: Path) -> bool:
-    """Run a campaign to its end in one machine; False where the machine died before."""
-    with Machine("bochs", cpu=CPU, arguments=KVM_ARGUMENTS, kernel=kernel_of(planned)) as machine:
-        machine.start().load_others(planned.parameters)
-        command = [sys.executable, str(HERE / "without_panics.py"), "run", "--executor", f"remote:{machine.agent('--kvm')}"]
-        command += ["--directory", str(directory), "--minimize-seconds", "0", "-n", str(planned.candidates)]
-        command += ["--summary", str(directory / "summary.json")]
-        if planned.profile:
-            command += ["--cpu", planned.profile]
-        if has_campaign(directory):
-            command.append("--resume")
-        environment = {**os.environ, "VMFUZZ_SYSTEM_BELOW": f"bochs-2.7 {CPU}"}
-        with (directory / "output.txt").open("ab") as output:
-            status = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False).returncode
-        with (directory / "kernel-log.txt").open("a", encoding="utf-8") as log:
-            try:
-                log.write(machine.trouble())
-            except MachineError as error:
-                log.write(f"the machine died: {error}\n")
-        return status in (0, 1)
+class Booted:
+    """The machine of one kernel at a time: booted when it is wanted, and not again for other parameters of kvm_intel."""
+
+    def __init__(self) -> None:
+        self._machine: Machine | None = None
+
+    def machine_for(self, planned: Planned) -> Machine:
+        """A machine with its kernel and parameters."""
+        kernel = kernel_of(planned)
+        if self._machine is not None and self._machine.kernel == kernel:
+            self._machine.request(CLOSE, b"")
+            self._machine.unload_others()
+        else:
+            self.close()
+            self._machine = Machine("bochs", cpu=CPU, arguments=KVM_ARGUMENTS, kernel=kernel)
+            self._machine.start()
+        self._machine.load_others(planned.parameters)
+        return self._machine
+
+    def close(self) -> None:
+        """End the machine."""
+        if self._machine is not None:
+            self._machine.close()
+        self._machine = None
+
+
+def run(planned: Planned, directory: Path, machine: Machine) -> bool:
+    """Run a campaign to its end in a machine; False where the machine died before, or the campaign was ended."""
+    command = [sys.executable, str(HERE / "without_panics.py"), "run", "--executor", f"remote:{machine.agent('--kvm')}"]
+    command += ["--directory", str(directory), "--minimize-seconds", "0", "-n", str(planned.candidates)]
+    command += ["--summary", str(directory / "summary.json")]
+    if planned.profile:
+        command += ["--cpu", planned.profile]
+    if has_campaign(directory):
+        command.append("--resume")
+    environment = {**os.environ, "VMFUZZ_SYSTEM_BELOW": f"bochs-2.7 {CPU}"}
+    with (directory / "output.txt").open("ab") as output:
+        status = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False).returncode
+    with (directory / "kernel-log.txt").open("a", encoding="utf-8") as log:
+        log.write(machine.trouble())
+    return status in (0, 1)
+
+
+def attempt(planned: Planned, directory: Path, booted: Booted) -> str:
+    """One machine for a campaign; how it ended, in words."""
+    try:
+        if run(planned, directory, booted.machine_for(planned)):
+            return "done"
+        said = "the campaign ended; see output.txt"
+    except MachineError as error:
+        said = f"the machine died: {error}"
+    booted.close()
+    return said
 
 
 def finished(planned: Planned, directory: Path) -> bool:
@@ -99,7 +132,7 @@ def main() -> None:
     missing = needs("bochs")
     if missing:
         sys.exit(missing)
-    left = []
+    left, booted = [], Booted()
     for planned in PLANNED:
         if wanted.names and planned.name not in wanted.names:
             continue
@@ -108,11 +141,10 @@ def main() -> None:
         for _ in range(_MOST_MACHINES):
             if finished(planned, directory):
                 break
-            print(
-                f"{planned.name}: {'done' if run(planned, directory) else 'its machine or the campaign ended; see output.txt'}", flush=True
-            )
+            print(f"{planned.name}: {attempt(planned, directory, booted)}", flush=True)
         if not finished(planned, directory):
             left.append(planned.name)
+    booted.close()
     sys.exit(f"not finished: {', '.join(left)}" if left else 0)
 
 

@@ -39,6 +39,8 @@ _PARAMETER: Final = f"/sys/module/kvm_intel/parameters/{PARAMETER}"
 #: A trace of its own: that of an agent has no more than a few hundred lines of a family.
 _TRACE: Final = "/sys/kernel/tracing/instances/removed"
 _EVENT: Final = f"{_TRACE}/events/kvm/kvm_nested_vmenter_failed/enable"
+#: The line at the end of a text; the words of the processor below end with none.
+_FAILED: Final = r"s/^.*kvm_nested_vmenter_failed: .* \([0-9][0-9]*\)$/\1/p"
 _NONE: Final = -1
 #: nested.c as it was before the parameter, whose checks have the same lines.
 _UNCHANGED: Final = "nested.unchanged"
@@ -85,7 +87,7 @@ class Removed:
 
     def failed(self) -> Counter[int]:
         """The lines of checks that failed since the last call, with how often."""
-        said = self.machine.shell(f"sed -n 's/^.*kvm_nested_vmenter_failed: .* //p' {_TRACE}/trace | sort | uniq -c; echo > {_TRACE}/trace")
+        said = self.machine.shell(f"sed -n '{_FAILED}' {_TRACE}/trace | sort | uniq -c; echo > {_TRACE}/trace")
         return Counter({int(line.split()[1]): int(line.split()[0]) for line in said.splitlines()})
 
     def run(self, candidates: int, after: int) -> None:
