@@ -175,21 +175,27 @@ static void open_trace(void)
 		atexit(remove_instance);
 }
 
-/* What is there into `text`, the rest of it into nothing: the next request's words must be its own. */
+/* What is there into `text`. The next request's words must be its own: what does not fit is dropped, without the kernel writing it out. */
 static void read_trace(char *text, size_t most)
 {
-	char rest[4096];
+	char path[MOST_PATH + 80];
 	size_t used = 0;
 	ssize_t n;
+	int whole;
 
-	while (trace >= 0) {
-		n = used + 1 < most ? read(trace, text + used, most - 1 - used) : read(trace, rest, sizeof(rest));
+	while (trace >= 0 && used + 1 < most) {
+		n = read(trace, text + used, most - 1 - used);
 		if (n <= 0)
 			break;
-		if (used + 1 < most)
-			used += (size_t)n;
+		used += (size_t)n;
 	}
 	text[used] = 0;
+	if (trace < 0 || used + 1 < most)
+		return;
+	snprintf(path, sizeof(path), "%s/trace", instance);
+	whole = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	if (whole >= 0)
+		close(whole);
 }
 
 /* ---- the kernel's log ---- */
@@ -252,28 +258,38 @@ void vmfuzz_kvm_words_after(struct vmfuzz_kvm_ran *ran)
 
 /* KVM's own statistics of a virtual CPU (Linux 5.14 and newer): a header, descriptors with names, then the values. */
 #ifdef KVM_GET_STATS_FD
+/* Where the value of a statistic lies, -1 where there is none of this name. */
+static off_t place_of(int file, const char *name)
+{
+	struct { struct kvm_stats_desc head; char name[128]; } item;
+	struct kvm_stats_header head;
+	uint32_t i;
+
+	if (pread(file, &head, sizeof(head), 0) != sizeof(head) || head.name_size > sizeof(item.name))
+		return -1;
+	for (i = 0; i < head.num_desc; i++) {
+		size_t bytes = sizeof(item.head) + head.name_size;
+
+		if (pread(file, &item, bytes, (off_t)(head.desc_offset + i * bytes)) != (ssize_t)bytes)
+			return -1;
+		if (!strcmp(item.name, name))
+			return (off_t)head.data_offset + item.head.offset;
+	}
+	return -1;
+}
+
 uint64_t vmfuzz_kvm_exits(int vcpu)
 {
-	static struct { struct kvm_stats_desc head; char name[128]; } item;
-	struct kvm_stats_header head;
+	static off_t place = -2;	/* not looked for yet; it is the same for all virtual CPUs */
 	uint64_t value = 0;
-	uint32_t i;
 	int file = ioctl(vcpu, KVM_GET_STATS_FD, NULL);
 
 	if (file < 0)
 		return 0;
-	if (pread(file, &head, sizeof(head), 0) == sizeof(head) && head.name_size <= sizeof(item.name))
-		for (i = 0; i < head.num_desc; i++) {
-			size_t bytes = sizeof(item.head) + head.name_size;
-
-			if (pread(file, &item, bytes, (off_t)(head.desc_offset + i * bytes)) != (ssize_t)bytes)
-				break;
-			if (strcmp(item.name, "exits"))
-				continue;
-			if (pread(file, &value, sizeof(value), head.data_offset + item.head.offset) != sizeof(value))
-				value = 0;
-			break;
-		}
+	if (place == -2)
+		place = place_of(file, "exits");
+	if (place < 0 || pread(file, &value, sizeof(value), place) != sizeof(value))
+		value = 0;
 	close(file);
 	return value;
 }
