@@ -41,14 +41,14 @@ class Planned:
 PLANNED: Final = (
     Planned("6.1", "6.1.", 330_000),
     Planned("6.12", "6.12.", 330_000),
-    Planned("6.1-ept-0", "6.1.", 27_000, "ept=0"),
-    Planned("6.1-unrestricted-guest-0", "6.1.", 27_000, "unrestricted_guest=0"),
-    Planned("6.1-enable-shadow-vmcs-0", "6.1.", 27_000, "enable_shadow_vmcs=0"),
-    Planned("6.1-haswell", "6.1.", 27_000, profile="corei7_haswell_4770"),
-    Planned("6.1-sandy-bridge", "6.1.", 27_000, profile="corei7_sandy_bridge_2600k"),
-    Planned("6.12-ept-0", "6.12.", 27_000, "ept=0"),
-    Planned("6.12-unrestricted-guest-0", "6.12.", 27_000, "unrestricted_guest=0"),
-    Planned("6.12-sandy-bridge", "6.12.", 27_000, profile="corei7_sandy_bridge_2600k"),
+    Planned("6.1-ept-0", "6.1.", 22_500, "ept=0"),
+    Planned("6.1-unrestricted-guest-0", "6.1.", 22_500, "unrestricted_guest=0"),
+    Planned("6.1-enable-shadow-vmcs-0", "6.1.", 22_500, "enable_shadow_vmcs=0"),
+    Planned("6.1-haswell", "6.1.", 22_500, profile="corei7_haswell_4770"),
+    Planned("6.1-sandy-bridge", "6.1.", 22_500, profile="corei7_sandy_bridge_2600k"),
+    Planned("6.12-ept-0", "6.12.", 22_500, "ept=0"),
+    Planned("6.12-unrestricted-guest-0", "6.12.", 22_500, "unrestricted_guest=0"),
+    Planned("6.12-sandy-bridge", "6.12.", 22_500, profile="corei7_sandy_bridge_2600k"),
 )
 
 
