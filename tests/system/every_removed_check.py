@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from debian_kernels import kernels, release
 from guest_executor import KvmGuestExecutor
 from machine import KVM_ARGUMENTS, Machine, MachineError, needs
@@ -31,6 +32,8 @@ from nested_checks import KVM, NESTED, PARAMETER, NestedCheck, build_without, ch
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.comparison.compare import Comparison, Verdict, compare
+from vmfuzz.execute.engine_executor import WorkerDied
+from vmfuzz.execute.wire.family import Family
 from vmfuzz.state.batch import VmcsBatch
 
 FEW: Final = 5_000
@@ -45,9 +48,8 @@ _NONE: Final = -1
 #: nested.c as it was before the parameter, whose checks have the same lines.
 _UNCHANGED: Final = "nested.unchanged"
 _FAMILY: Final = 400
-#: So many of them run at a time without a check: each may cost a virtual machine, and one is enough.
-_SLICE: Final = 100
-#: So many candidates of a slice are looked at one by one, and so many machines may die.
+#: So many virtual machines may its candidates cost without a check, so many of them are looked at one by one, and so many machines may die.
+_MOST_DEATHS: Final = 2
 _MOST_ALONE: Final = 4
 _MOST_MACHINES: Final = 20
 _PREDICTED: Final = (Verdict.AGREES, Verdict.DEVIATION)
@@ -73,10 +75,25 @@ class Result:
     others: tuple[str, ...] = ()
 
 
+class Brief(KvmGuestExecutor):
+    """Leaves the rest of a batch out once so many of its candidates have cost their virtual machines: a hang takes seconds, and one is enough."""
+
+    deaths_left = 1 << 30
+
+    def _run_part(self, family: Family, rows: npt.NDArray[np.intp], outcomes: Outcomes) -> None:
+        if self.deaths_left <= 0:
+            return
+        try:
+            super()._run_part(family, rows, outcomes)
+        except WorkerDied:
+            self.deaths_left -= 1
+            raise
+
+
 class Removed:
     """The campaign in one machine."""
 
-    def __init__(self, machine: Machine, guest: KvmGuestExecutor, wanted: dict[int, Result], state: Path) -> None:
+    def __init__(self, machine: Machine, guest: Brief, wanted: dict[int, Result], state: Path) -> None:
         self.machine, self.guest, self.wanted, self.state = machine, guest, wanted, state
         self.campaign = Campaign(guest, seed=0)
         machine.shell(f"mkdir {_TRACE}; echo 1 > {_EVENT}")
@@ -124,13 +141,13 @@ class Removed:
         kinds = np.isin(comparison.outcomes.kind, (Kind.VMFAIL_INVALID, Kind.VMFAIL_VALID, Kind.ENTRY_FAILURE))
         rows = np.flatnonzero(kinds & np.isin(comparison.verdict, _PREDICTED))
         batch = comparison.prediction.batch
-        for start in range(0, len(rows), _SLICE):
-            part = rows[start : start + _SLICE]
-            now = self._compared(batch.take(part))
-            for row in part[np.isin(now.verdict, _OTHERWISE)][:_MOST_ALONE].tolist():
-                if self._found_by(result, batch.take([row])):
-                    result.found, result.candidates = True, before + row + 1
-                    return
+        self.guest.deaths_left = _MOST_DEATHS
+        now = self._compared(batch.take(rows))
+        self.guest.deaths_left = Brief.deaths_left
+        for row in rows[np.isin(now.verdict, _OTHERWISE)][:_MOST_ALONE].tolist():
+            if self._found_by(result, batch.take([row])):
+                result.found, result.candidates = True, before + row + 1
+                return
         if not result.outcome:
             self._why_not(result, batch.take(rows))
 
@@ -237,7 +254,7 @@ def main() -> None:
         with Machine("bochs", arguments=KVM_ARGUMENTS, kernel=found[-1], modules=[module]) as machine:
             machine.start().load_others()
             try:
-                with KvmGuestExecutor(machine) as guest:
+                with Brief(machine) as guest:
                     Removed(machine, guest, results, state).run(wanted.candidates, done)
             except MachineError as error:
                 keep(state, {"died": str(error)})
