@@ -95,11 +95,12 @@ def run(planned: Planned, directory: Path, machine: Machine) -> bool:
         command += ["--cpu", planned.profile]
     if has_campaign(directory):
         command.append("--resume")
+    before = machine.trouble()
     environment = {**os.environ, "VMFUZZ_SYSTEM_BELOW": f"bochs-2.7 {CPU}"}
     with (directory / "output.txt").open("ab") as output:
         status = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False).returncode
     with (directory / "kernel-log.txt").open("a", encoding="utf-8") as log:
-        log.write(machine.trouble())
+        log.write(machine.trouble().removeprefix(before))
     return status in (0, 1)
 
 
