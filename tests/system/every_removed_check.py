@@ -36,6 +36,8 @@ from vmfuzz.execute.engine_executor import WorkerDied
 from vmfuzz.execute.wire.family import Family
 from vmfuzz.state.batch import VmcsBatch
 
+#: `|` in a cell of a table.
+MARK: Final = "\\|"
 FEW: Final = 5_000
 MANY: Final = 20_000
 _PARAMETER: Final = f"/sys/module/kvm_intel/parameters/{PARAMETER}"
@@ -212,15 +214,20 @@ def read(state: Path, of_kernel: list[NestedCheck]) -> tuple[dict[int, Result], 
 
 
 def table(results: dict[int, Result], done: int) -> str:
-    """Markdown: a row for each check."""
+    """Markdown: a row for each check that failed a candidate, then the others in a list."""
     lines = ["| check (emulated) | line | found after | without it |", "| --- | ---: | ---: | --- |"]
     for result in results.values():
+        if not result.failed:
+            continue
         after = f"{result.candidates:,}" if result.found else "no"
         others = "; ".join(f"`{text}`" for text in result.others)
         why = f"{result.with_check} → {result.outcome}" if result.found else f"{result.outcome}; then {others or 'the processor below'}"
-        if not result.failed:
-            why = f"it failed none of {done:,} candidates"
-        lines.append(f"| {result.function}: `{result.condition}` | {result.line} | {after} | {why} |".replace("||", "\\|\\|"))
+        cells = (f"{result.function}: `{result.condition}`", str(result.line), after, why)
+        lines.append(f"| {' | '.join(cell.replace('|', MARK) for cell in cells)} |")
+    never = [result for result in results.values() if not result.failed]
+    if never:
+        lines += ["", f"These failed none of {done:,} candidates:", ""]
+        lines += [f"- {result.function}: `{result.condition}` ({result.line})" for result in never]
     found = [result.candidates for result in results.values() if result.found]
     reached = sum(result.failed > 0 for result in results.values())
     few = sum(number <= FEW for number in found)

@@ -45,10 +45,13 @@ def test_the_table_says_when_and_why_not() -> None:
         12: Result(12, "second", "d"),
     }
     lines = table(results, 20_000).splitlines()
-    assert lines[2:5] == [
+    assert lines[2:8] == [
         "| first: `a \\|\\| b` | 7 | no | VMfailValid(7); then the processor below |",
         "| first: `c` | 9 | 300 | VMfailValid(8) → entered, exit 52 |",
-        "| second: `d` | 12 | no | it failed none of 20,000 candidates |",
+        "",
+        "These failed none of 20,000 candidates:",
+        "",
+        "- second: `d` (12)",
     ]
     assert lines[-1] == "3 checks; 2 failed a candidate; 1 found when removed, 1 of them within 5,000 candidates."
 
