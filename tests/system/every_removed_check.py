@@ -221,7 +221,7 @@ def table(results: dict[int, Result], done: int) -> str:
             continue
         after = f"{result.candidates:,}" if result.found else "no"
         others = "; ".join(f"`{text}`" for text in result.others)
-        why = f"{result.with_check} → {result.outcome}" if result.found else f"{result.outcome}; then {others or 'the processor below'}"
+        why = f"{result.with_check} → {result.outcome}" if result.found else f"{result.outcome}; then {others or 'no other'}"
         cells = (f"{result.function}: `{result.condition}`", str(result.line), after, why)
         lines.append(f"| {' | '.join(cell.replace('|', MARK) for cell in cells)} |")
     never = [result for result in results.values() if not result.failed]

@@ -46,7 +46,7 @@ def test_the_table_says_when_and_why_not() -> None:
     }
     lines = table(results, 20_000).splitlines()
     assert lines[2:8] == [
-        "| first: `a \\|\\| b` | 7 | no | VMfailValid(7); then the processor below |",
+        "| first: `a \\|\\| b` | 7 | no | VMfailValid(7); then no other |",
         "| first: `c` | 9 | 300 | VMfailValid(8) → entered, exit 52 |",
         "",
         "These failed none of 20,000 candidates:",
