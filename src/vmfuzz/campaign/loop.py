@@ -16,7 +16,7 @@ from vmfuzz.campaign.history import History
 from vmfuzz.campaign.mismatches import Findings
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
-from vmfuzz.comparison.processor import executor_version
+from vmfuzz.comparison.processor import version_of
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import Executor, HasItsOwnWord, Poisons, lacking_fields
 from vmfuzz.generate.bases import Bases
@@ -94,6 +94,8 @@ class Summary:
     lacking: tuple[str, ...] = ()
     #: what stopped it, if something did
     stopped_by: str = CTRL_C
+    #: of what executed
+    version: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for machines; its keys are stable."""
@@ -102,7 +104,7 @@ class Summary:
             "schema": "vmfuzz-summary-1",
             "executor": self.executor,
             "processor": progress.tally.model.capabilities.name,
-            "version": executor_version(self.executor),
+            "version": self.version,
             "microcode": None if (revision := progress.tally.model.capabilities.microcode) is None else f"{revision:#x}",
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "seed": self.seed,
@@ -188,7 +190,7 @@ class Campaign:
     def summary(self, stopped: bool, error: str | None = None, stopped_by: str = CTRL_C) -> Summary:
         """The result so far; `error` says why the campaign could not go on."""
         bases, lacking = tuple(sorted(self.bases_used)), lacking_fields(self.executor)
-        return Summary(self.executor.name, self.seed, self.progress, stopped, bases, error, lacking, stopped_by)
+        return Summary(self.executor.name, self.seed, self.progress, stopped, bases, error, lacking, stopped_by, version_of(self.executor))
 
     def _chunk(
         self, position: Position, iterations: int, start: float, on_progress: Callable[[Progress], None] | None, store: Keeper | None

@@ -1,8 +1,9 @@
-"""`vmfuzz doctor`: which executors can be used here and, for each that cannot, why and what to do."""
+"""`vmfuzz doctor`: which executors can be used here and, for each that cannot, why and what to do; what is wrong with a program of somebody's own."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from typing import Final
 
@@ -10,17 +11,29 @@ import click
 from rich.markup import escape
 
 from vmfuzz.cli.console import Output
-from vmfuzz.errors import EXIT_ENVIRONMENT
+from vmfuzz.errors import EXIT_ENVIRONMENT, EXIT_FOUND, UsageError
 from vmfuzz.execute.availability import availability
+from vmfuzz.execute.kinds import PROGRAM
+from vmfuzz.execute.program.conformance import examine
+from vmfuzz.execute.program.opening import words_of
 
 #: Columns of the mark and the blank behind it.
 _MARK: Final = 11
 
 
 @click.command()
+@click.option(
+    "--executor", metavar=f"{PROGRAM}COMMAND", help="Say what is wrong with this program that answers VM entries (docs/program.md)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def doctor(as_json: bool) -> None:
-    """Say which executors work on this machine, and what to do about those that do not. Exit code 3 if none does."""
+def doctor(executor: str | None, as_json: bool) -> None:
+    """Say which executors work on this machine, and what to do about those that do not. Exit code 3 if none does.
+
+    With --executor: whether a program of yours keeps to the protocol, step by step until something is wrong; exit code 1 then.
+    """
+    if executor is not None:
+        _examine(executor, as_json)
+        return
     found = availability()
     if as_json:
         executors = [{"executor": item.executor, "usable": item.usable, "text": item.text} for item in found]
@@ -32,3 +45,25 @@ def doctor(as_json: bool) -> None:
             console.print(f"{mark} [bold]{item.executor}[/]: {escape(item.text)}", hang=_MARK)
     if not any(item.usable for item in found):
         sys.exit(EXIT_ENVIRONMENT)
+
+
+def _examine(executor: str, as_json: bool) -> None:
+    """Try a program step by step, saying each; ends with exit code 1 where something is wrong."""
+    if not executor.startswith(PROGRAM):
+        raise UsageError(
+            f"--executor {executor}: doctor examines programs: {PROGRAM}COMMAND; without --executor it tries what comes with vmfuzz"
+        )
+    console, steps = Output(), []
+    for step in examine(words_of(executor.removeprefix(PROGRAM))):
+        steps.append(step)
+        if not as_json:
+            mark = "[green]right[/]" if step.right else "[bold red]wrong[/]"
+            console.print(f"{mark} [bold]{step.name}[/]: {escape(step.text)}", soft_wrap=True)
+    if as_json:
+        click.echo(
+            json.dumps({"schema": "vmfuzz-doctor-program-1", "executor": executor, "steps": [vars(step) for step in steps]}, indent=1)
+        )
+    elif steps[-1].right:
+        console.print(f"it keeps to the protocol: vmfuzz run --executor {escape(shlex.quote(executor))}", soft_wrap=True)
+    if not steps[-1].right:
+        sys.exit(EXIT_FOUND)

@@ -21,7 +21,7 @@ from typing import Any, Final
 from vmfuzz.campaign.as_data import finding_from
 from vmfuzz.campaign.jobs import Share, run_share
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.comparison.processor import executor_version
+from vmfuzz.comparison.processor import version_of
 from vmfuzz.corpus.entries import to_json
 from vmfuzz.errors import SafetyStop, VmfuzzError
 from vmfuzz.execute.kinds import cpu_option, open_executor
@@ -90,7 +90,7 @@ def _describe(executor: str, cpu: str | None) -> dict[str, Any]:
             "option": executor,
             "cpu": cpu_option(executor, opened.capabilities().name),
             "name": opened.name,
-            "version": executor_version(opened.name),
+            "version": version_of(opened),
             "capabilities": opened.capabilities().to_json(),
             "known_good": opened.known_good().to_json(),
         }

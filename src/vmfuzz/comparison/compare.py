@@ -15,7 +15,7 @@ from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.deviations import MARK, Deviation, altered_checks
 from vmfuzz.model.evaluate import evaluate
 from vmfuzz.model.operand_values import OperandValues
-from vmfuzz.model.outcome_codes import ENTERED, bits_of
+from vmfuzz.model.outcome_codes import ENTERED, bits_of, exit_unknown, masks_of
 from vmfuzz.model.predict import BatchPrediction, CompiledCheck, Model
 
 
@@ -51,7 +51,7 @@ _NOT_EXECUTED = (
 
 def compare(prediction: BatchPrediction, outcomes: Outcomes, altered: AlteredModel | None = None) -> Comparison:
     """Compare outcomes with predictions; `altered` is the model with the executor's known deviations."""
-    bits = bits_of(outcomes)
+    bits = _bits(prediction, outcomes)
     verdict = np.where(_allows(prediction, bits), np.uint8(Verdict.AGREES), np.uint8(Verdict.MISMATCH)).astype(np.uint8)
     verdict[(verdict == Verdict.AGREES) & prediction.not_modelled] = Verdict.NOT_MODELLED
     for kind, special in _NOT_EXECUTED:
@@ -59,8 +59,19 @@ def compare(prediction: BatchPrediction, outcomes: Outcomes, altered: AlteredMod
     verdict[(verdict <= Verdict.NOT_MODELLED) & _wrong_interruption_info(prediction, outcomes)] = Verdict.MISMATCH
     deviation = np.full(len(outcomes), -1, np.int16)
     if altered is not None:
-        altered.explain(prediction, bits, verdict, deviation)
+        altered.explain(prediction, bits, masks_of(outcomes, bits), verdict, deviation)
     return Comparison(prediction, outcomes, verdict, bits, deviation)
+
+
+def _bits(prediction: BatchPrediction, outcomes: Outcomes) -> npt.NDArray[np.uint8]:
+    """The bit of each outcome; of an entry whose exit is not known the lowest exit that is allowed, if one is."""
+    bits = bits_of(outcomes)
+    unknown = exit_unknown(outcomes)
+    if unknown.any():
+        entered = prediction.allowed & np.uint64(ENTERED)
+        lowest = np.bitwise_count((entered & (~entered + np.uint64(1))) - np.uint64(1))
+        bits = np.where(unknown & (entered != 0), lowest, bits).astype(np.uint8)
+    return bits
 
 
 def _wrong_interruption_info(prediction: BatchPrediction, outcomes: Outcomes) -> npt.NDArray[np.bool_]:
@@ -109,16 +120,20 @@ class AlteredModel:
         self,
         prediction: BatchPrediction,
         bits: npt.NDArray[np.uint8],
+        masks: npt.NDArray[np.uint64],
         verdict: npt.NDArray[np.uint8],
         deviation: npt.NDArray[np.int16],
     ) -> None:
-        """Turn mismatches that deviations explain into DEVIATION and note the deviation that explains the row most directly."""
+        """Turn mismatches that deviations explain into DEVIATION and note the deviation that explains the row most directly.
+
+        `masks`: what each outcome may be, where not all of it is known.
+        """
         # what the model allows is a mismatch for another reason, which no deviation explains
         rows = np.flatnonzero((verdict == Verdict.MISMATCH) & ~_allows(prediction, bits))
         if not len(rows):
             return
         altered = self._model.predict_batch(prediction.batch.take(rows))
-        actual = np.uint64(1) << bits[rows].astype(np.uint64)
+        actual = masks[rows]
         by_checks = altered.allowed & actual != 0
         by_exits = [(number, here & (actual & exits != 0)) for number, here, exits in self._other_exits(altered)]
         explained = np.logical_or.reduce([by_checks, *(taken for _, taken in by_exits)])

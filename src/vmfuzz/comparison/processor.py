@@ -38,7 +38,13 @@ def executor_version(name: str) -> str:
     return f"vmfuzz {metadata.version('vmfuzz')}"
 
 
+def version_of(executor: Executor) -> str:
+    """The version of what executes: a program says its own."""
+    own: str = getattr(executor, "version", "")
+    return own or executor_version(executor.name)
+
+
 def processor_of(executor: Executor, seen: int = 1) -> Processor:
     """The executor's processor as entries name it."""
     capabilities = executor.capabilities()
-    return Processor(capabilities.name, fingerprint(capabilities), executor.name, executor_version(executor.name), seen)
+    return Processor(capabilities.name, fingerprint(capabilities), executor.name, version_of(executor), seen)

@@ -22,7 +22,7 @@ from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.comparison.case import Case, mutation_between
 from vmfuzz.comparison.compare import AlteredModel, Comparison, compare
-from vmfuzz.comparison.processor import executor_version, fingerprint
+from vmfuzz.comparison.processor import fingerprint, version_of
 from vmfuzz.comparison.trial import Observation, Trial
 from vmfuzz.differences.pair import Both, PairTrial, lacking_rows, together, translated
 from vmfuzz.execute.base import Executor
@@ -161,7 +161,7 @@ class Pairing:
             Trial(other),
         )
         same = fingerprint(first.capabilities()) == fingerprint(other.capabilities())
-        versions = (executor_version(first.name), executor_version(other.name))
+        versions = (version_of(first), version_of(other))
         self.result = Differences(first.name, other.name, same, seed, versions)
         other_trial = self.trial.other
         self._altered = AlteredModel(other_trial.model.capabilities, other_trial.deviations) if other_trial.deviations else None

@@ -13,6 +13,7 @@ from vmfuzz.arch.outcomes import Kind
 from vmfuzz.comparison.case import Case, Mutation, applies, lacking, without_idle_parts
 from vmfuzz.comparison.compare import Comparison, Verdict
 from vmfuzz.comparison.trial import Observation, Trial
+from vmfuzz.model.outcome_codes import exit_unknown
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -49,7 +50,7 @@ def together(first: Comparison, other: Comparison, place: npt.NDArray[np.intp]) 
         same &= getattr(one, name)[rows] == getattr(two, name)[there]
     # the qualification of an exit after a successful entry says where the guest was, not what the entry did
     entered = (one.kind[rows] == Kind.EXIT) & (two.kind[there] == Kind.EXIT)
-    same |= entered & (one.number[rows] == two.number[there])
+    same |= entered & ((one.number[rows] == two.number[there]) | exit_unknown(one)[rows] | exit_unknown(two)[there])
     departs = np.isin(first.verdict[rows], _DEPARTS) | np.isin(other.verdict[there], _DEPARTS)
     own_reason = ~departs & (first.prediction.allowed[rows] != other.prediction.allowed[there])
     differs, explained = np.zeros((2, len(place)), np.bool_)

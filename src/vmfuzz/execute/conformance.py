@@ -54,7 +54,7 @@ def error_kinds(executor: Executor) -> None:
     assert resumed.kind is Kind.EXIT, f"{executor.name}: VMRESUME of a launched VMCS: expected an entry, got {resumed}"
 
 
-def _mixed_batch(base: Vmcs) -> VmcsBatch:
+def mixed_batch(base: Vmcs) -> VmcsBatch:
     """Rows of all kinds of outcomes, with fields that an exit saves and conditions that an entry changes."""
     rng = np.random.default_rng(20)
     names = (
@@ -97,13 +97,13 @@ def every_field_varies(executor: Executor) -> None:
 
 def deterministic(executor: Executor) -> None:
     """The same batch gives the same outcomes."""
-    batch = _mixed_batch(executor.known_good())
+    batch = mixed_batch(executor.known_good())
     _assert_same(executor, "the same batch twice", executor.run(batch), executor.run(batch))
 
 
 def order_does_not_matter(executor: Executor) -> None:
     """A permuted batch gives the permuted outcomes; a candidate alone has the outcome that it has there."""
-    batch = _mixed_batch(executor.known_good())
+    batch = mixed_batch(executor.known_good())
     first = executor.run(batch)
     order = np.random.default_rng(21).permutation(len(batch))
     second = executor.run(batch.take(order))

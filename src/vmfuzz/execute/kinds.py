@@ -20,7 +20,7 @@ class Kind:
     to whom leaves it out what it is.
     `native`: it needs Linux on x86-64 and what the native build makes.
     `at_risk`: a candidate may take the machine with it, and only one job at a time can use the processor.
-    `one_processor`: it executes on the processor that is there, so that nobody names one; for KVM `cpu` is a profile to narrow it to.
+    `one_processor`: it executes on the processor that is there, or is one itself, so that nobody names one; for KVM `cpu` is a profile to narrow it to.
     """
 
     name: str
@@ -45,6 +45,10 @@ REMOTE: Final = "remote:"
 #: A name that begins so is the emulated CPU of another environment, by its interpreter: "bochs@VENV/bin/python".
 ELSEWHERE: Final = "bochs@"
 
+#: A name that begins so is the command of a program that answers VM entries (docs/program.md): "program:python3 my_emulator.py".
+PROGRAM: Final = "program:"
+
+_PROGRAM: Final = "the command of a program that answers VM entries, such as program:python3 my_emulator.py (docs/program.md)"
 _AGENT: Final = "the command that starts the agent, such as remote:ssh root@target vmfuzz-agent"
 #: All executors. `vmfuzz doctor` and messages list them in this order.
 TABLE: tuple[Kind, ...] = (
@@ -54,6 +58,7 @@ TABLE: tuple[Kind, ...] = (
     Kind(MODEL, "vmfuzz.execute.model.opening", native=False),
     Kind(ELSEWHERE, "vmfuzz.execute.bochs.opening", "PYTHON", "the interpreter of an environment, such as bochs@VENV/bin/python"),
     Kind(REMOTE, "vmfuzz.execute.remote.opening", "COMMAND", _AGENT, at_risk=True, one_processor=True),
+    Kind(PROGRAM, "vmfuzz.execute.program.opening", "COMMAND", _PROGRAM, native=False, one_processor=True),
 )
 #: The emulated CPU, under the name that means "what costs nothing": a real processor has to be asked for.
 _AUTO: Final = ("auto", "bochs")
@@ -111,5 +116,5 @@ def cpu_option(name: str, processor: str) -> str | None:
 
 def is_harmless(executor: str) -> bool:
     """Whether an executor that calls itself so in reports ("bochs@0.3.1 corei7_skylake_x") cannot take the machine with it."""
-    kind = kind_named(executor.partition(" ")[0].partition("@")[0])
-    return kind is not None and not kind.at_risk
+    word = executor.partition(" ")[0].partition("@")[0]
+    return any(kind.name.rstrip(":") == word and not kind.at_risk for kind in TABLE)

@@ -74,6 +74,17 @@ _VALID: Final = _valid_table()
 _EXIT: Final = _exit_table()
 
 
+def masks_of(outcomes: Outcomes, bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """Each outcome as the set of outcomes that it may be, uint64 of shape (n,): every exit where an executor says only that it entered."""
+    return np.where(exit_unknown(outcomes), np.uint64(ENTERED), np.uint64(1) << bits.astype(np.uint64))
+
+
+def exit_unknown(outcomes: Outcomes) -> npt.NDArray[np.bool_]:
+    """Rows that entered, and whose executor does not say with which exit it ended: bool (n,)."""
+    unknown: npt.NDArray[np.bool_] = (outcomes.kind == Kind.EXIT) & (outcomes.number == ANY_EXIT)
+    return unknown
+
+
 def bits_of(outcomes: Outcomes) -> npt.NDArray[np.uint8]:
     """The bit of each outcome of a batch, uint8 of shape (n,); UNEXPECTED_BIT for what the model has no name for."""
     bits = np.full(len(outcomes), UNEXPECTED_BIT, np.uint8)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from vmfuzz.campaign.loop import Campaign, Summary
 from vmfuzz.campaign.stored import restore_stored, stored_facts
 from vmfuzz.cluster.store import is_cluster_directory, part_directories
+from vmfuzz.comparison.processor import version_of
 from vmfuzz.corpus.entries import entry_files, from_json, load_all, to_json
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.kinds import MODEL, open_executor
@@ -161,7 +162,7 @@ def _of_directory(directory: Path) -> dict[str, Any]:
         progress = campaign.progress
         progress.wanted = facts["wanted"]
         stopped = progress.tally.candidates < progress.wanted
-        summary = Summary(executor.name, campaign.seed, progress, stopped, tuple(sorted(campaign.bases_used)))
+        summary = Summary(executor.name, campaign.seed, progress, stopped, tuple(sorted(campaign.bases_used)), version=version_of(executor))
     found = directory / _FINDINGS
     entries = [entry for _, entry in load_all(entry_files(found))] if found.is_dir() else []
     return {**summary.to_json(), "minimized": [to_json(entry) for entry in entries], **facts.get("triage", {})}
