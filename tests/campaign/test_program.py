@@ -58,7 +58,9 @@ def test_a_program_beside_the_model_differs_where_the_toy_leaves_a_check_out() -
     found = json.loads(said)
     assert code == 1
     assert found["compared"] >= 150
-    assert not any(each["first"]["outcome"].startswith("entered") and each["second"]["outcome"] == "entered" for each in found["differences"])
+    assert not any(
+        each["first"]["outcome"].startswith("entered") and each["second"]["outcome"] == "entered" for each in found["differences"]
+    )
 
 
 def test_entries_name_the_version_of_the_program() -> None:

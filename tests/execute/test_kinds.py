@@ -69,7 +69,7 @@ def test_a_new_executor_is_one_folder_and_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("mine")
 def test_what_is_no_name_is_told_with_all_names() -> None:
-    with pytest.raises(UnknownNameError, match=r"auto, bochs, bochs@PYTHON, kmod, kvm, mine, model, remote:COMMAND"):
+    with pytest.raises(UnknownNameError, match=r"auto, bochs, bochs@PYTHON, kmod, kvm, mine, model, program:COMMAND, remote:COMMAND"):
         open_executor("another")
 
 

@@ -25,6 +25,7 @@ from vmfuzz.campaign.loop import Campaign, Progress, Summary
 from vmfuzz.campaign.mismatches import Finding, Findings
 from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.tally import Tally
+from vmfuzz.comparison.errata import Erratum
 from vmfuzz.errors import ExecutorError, VmfuzzError
 from vmfuzz.execute.kinds import open_executor
 from vmfuzz.interrupts import CTRL_C, cause_of, held
@@ -48,6 +49,7 @@ class Share:
     jobs: int
     iterations: int
     directory: Path | None = None
+    errata: tuple[Erratum, ...] = ()
 
     @property
     def own_seed(self) -> int:
@@ -57,11 +59,13 @@ class Share:
         return int(np.random.SeedSequence([self.seed, self.jobs, self.job]).generate_state(1)[0])
 
 
-def shares_of(executor: str, cpu: str | None, seed: int, iterations: int, jobs: int, directory: Path | None = None) -> list[Share]:
+def shares_of(
+    executor: str, cpu: str | None, seed: int, iterations: int, jobs: int, directory: Path | None = None, errata: tuple[Erratum, ...] = ()
+) -> list[Share]:
     """The shares of a campaign: as equal as can be, none empty."""
     jobs = min(jobs, iterations)
     each, more = divmod(iterations, jobs)
-    return [Share(executor, cpu, seed, job, jobs, each + (job < more), directory) for job in range(jobs)]
+    return [Share(executor, cpu, seed, job, jobs, each + (job < more), directory, errata) for job in range(jobs)]
 
 
 def run_share(share: Share, report: Report | None = None, stopping: Callable[[], bool] = lambda: False) -> dict[str, Any]:
@@ -71,7 +75,7 @@ def run_share(share: Share, report: Report | None = None, stopping: Callable[[],
     """
     last = time.monotonic()
     with open_executor(share.executor, cpu=share.cpu) as executor, contextlib.ExitStack() as stack:
-        campaign = Campaign(executor, share.own_seed)
+        campaign = Campaign(executor, share.own_seed, errata=share.errata)
         store = stack.enter_context(Store(share.directory / f"job-{share.job}")) if share.directory is not None else None
 
         def on_progress(_progress: Progress) -> None:

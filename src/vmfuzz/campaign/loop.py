@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from vmfuzz.campaign.history import History
 from vmfuzz.campaign.mismatches import Findings
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
+from vmfuzz.comparison.errata import Erratum, deviations_told
 from vmfuzz.comparison.processor import version_of
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import Executor, HasItsOwnWord, Poisons, lacking_fields
@@ -139,19 +140,21 @@ def _require_bases(executor: Executor, bases: Bases) -> None:
 
 
 class Campaign:
-    """One campaign on one executor; the same seed gives the same candidates."""
+    """One campaign on one executor; the same seed gives the same candidates. `errata`: deviations known besides the package's."""
 
     #: candidates of one family, at most
     family_size = FAMILY_SIZE
 
-    def __init__(self, executor: Executor, seed: int, model: Model | None = None) -> None:
+    def __init__(self, executor: Executor, seed: int, model: Model | None = None, errata: Sequence[Erratum] = ()) -> None:
         self.executor = executor
         self.seed = seed
         self.model = model or model_of(executor.capabilities())
         self.generator = generator_of(self.model, executor.known_good())
         _require_bases(executor, self.generator.bases)
         self.schedule = Schedule(self.generator, seed, self.undisputed)
-        deviations = deviations_of(executor.name)
+        self.errata = tuple(errata)
+        told = deviations_told(executor.name, self.errata, self.model, self.generator)
+        deviations = (*deviations_of(executor.name), *told)
         self.altered = AlteredModel(self.model.capabilities, deviations) if deviations else None
         self.bases_used: set[str] = set()
         self._executing = False

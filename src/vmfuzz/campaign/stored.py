@@ -18,6 +18,7 @@ from vmfuzz.campaign.lock import at_work
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.lost import LostBatch, lost_from
 from vmfuzz.campaign.mismatches import EXAMPLES_KEPT
+from vmfuzz.comparison.errata import errata_data
 from vmfuzz.comparison.processor import fingerprint
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import lacking_fields
@@ -148,6 +149,7 @@ def facts_of(campaign: Campaign, jobs: int) -> dict[str, Any]:
         "lacking_fields": list(lacking_fields(campaign.executor)),
         # which candidates a plan makes on a machine that may be lost
         "poison": int(getattr(campaign.executor, "poison", False)),
+        **({"errata": errata_data(campaign.errata)} if campaign.errata else {}),
     }
 
 

@@ -20,6 +20,7 @@ from vmfuzz.campaign.stored import has_campaign, stored_findings
 from vmfuzz.cli.ci import again, is_quiet, quiet_option
 from vmfuzz.cli.console import Output, Seconds
 from vmfuzz.cli.places import FINDINGS, find_entry, format_key, open_stored, option_of, place_option, resolved
+from vmfuzz.comparison.errata import errata_from
 from vmfuzz.comparison.processor import Processor, processor_of
 from vmfuzz.comparison.signature import CRASH
 from vmfuzz.comparison.trial import Trial
@@ -57,7 +58,7 @@ def minimize(id: str | None, place: Path | None, seconds: float, executor: str) 
             raise UsageError(f"{directory}: its campaign has not begun; `vmfuzz run --directory {directory}` begins it")
         try:
             with open_stored(facts) as opened:
-                campaign = Campaign(opened, facts["seed"])
+                campaign = Campaign(opened, facts["seed"], errata=errata_from(facts.get("errata", [])))
                 store.attach(campaign, facts["wanted"], facts.get("jobs", 1))
                 for data in stored_findings(directory):
                     # the jobs of a campaign that was cut short have findings that were never put together

@@ -56,6 +56,15 @@ def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return executor(cpu(function))
 
 
+def errata_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The option --errata of commands that compare what a processor does with the manual."""
+    return click.option(
+        "--errata",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="A file of deviations that you know: what they explain is counted as known, and no finding (docs/errata.md).",
+    )(function)
+
+
 def resolved(place: Path | None, to_read: bool = False) -> Path:
     """The place that is meant; one that is only read may be vmfuzz's own corpus. Raises UsageError where none is named and none is here."""
     if place is None:

@@ -22,12 +22,13 @@ from vmfuzz.cli.ci import ci_options, command_of, is_quiet
 from vmfuzz.cli.console import Seconds
 from vmfuzz.cli.findings import print_lost
 from vmfuzz.cli.minimize import print_minimized, settle
-from vmfuzz.cli.places import FINDINGS, executor_options
+from vmfuzz.cli.places import FINDINGS, errata_option, executor_options
 from vmfuzz.cli.progress import progress_display, say_start
 from vmfuzz.cli.results import as_data, exit_code, failure_of, put_out
 from vmfuzz.cli.risk import risk_options, telling
 from vmfuzz.cli.summary import print_summary
 from vmfuzz.cluster.store import is_cluster_directory
+from vmfuzz.comparison.errata import Erratum, errata_from, load_errata
 from vmfuzz.counted import counted
 from vmfuzz.errors import EXIT_FOUND, UsageError, VmfuzzError
 from vmfuzz.execute.base import Executor
@@ -98,6 +99,7 @@ class Count(click.ParamType[int]):
     show_default=True,
     help="Time for reducing findings after the run, at most; 0 leaves them as they are.",
 )
+@errata_option
 @ci_options
 @click.pass_context
 def run(
@@ -117,6 +119,7 @@ def run(
     resume: bool,
     bisect_lost: bool,
     minimize_seconds: float,
+    errata: Path | None,
 ) -> None:
     """Fuzz: mutate known-good VMCSs, run them, compare with the model.
 
@@ -137,13 +140,13 @@ def run(
             iterations, executor, cpu, seed, jobs = _as_stored(context, store.facts)
             options = risk_options(executor, risk, yes, jobs, poison)
         with open_executor(executor, cpu=cpu, **options) as opened, telling(executor, opened):
-            campaign = _begun(opened, iterations, seed, quiet=resume or quiet)
+            campaign = _begun(opened, iterations, seed, _known(errata, store), quiet=resume or quiet)
             if store is not None:
                 quiet = _begin_store(store, campaign, executor, iterations, jobs) or quiet
             if bisect_lost:
                 _bisect(campaign, store, jobs)
             with progress_display(opened.name, iterations, quiet) as on_progress:
-                shares = shares_of(executor, cpu, seed, iterations, jobs, directory) if jobs > 1 else []
+                shares = shares_of(executor, cpu, seed, iterations, jobs, directory, campaign.errata) if jobs > 1 else []
                 summary, failure = _ran(campaign, lambda: _go(campaign, iterations, shares, on_progress, store))
             triaged = Triage()
             if failure is None:
@@ -160,10 +163,17 @@ def run(
     sys.exit(EXIT_FOUND if lost else exit_code(summary))
 
 
-def _begun(opened: Executor, iterations: int, seed: int, quiet: bool) -> Campaign:
+def _known(errata: Path | None, store: Store | None) -> tuple[Erratum, ...]:
+    """The errata of the file, else those of the campaign that goes on."""
+    if errata is not None:
+        return load_errata(errata)
+    return errata_from(store.facts.get("errata", [])) if store is not None else ()
+
+
+def _begun(opened: Executor, iterations: int, seed: int, known: tuple[Erratum, ...], quiet: bool) -> Campaign:
     """The campaign, whose preparation takes a while; a resumed one may be refused, so that nothing is said of it before."""
     say_start(opened.name, iterations, seed, quiet)
-    return Campaign(opened, seed)
+    return Campaign(opened, seed, errata=known)
 
 
 def _begin_store(store: Store, campaign: Campaign, option: str, iterations: int, jobs: int) -> bool:

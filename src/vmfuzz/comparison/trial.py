@@ -12,6 +12,7 @@ import numpy.typing as npt
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.comparison.case import Case, Mutation, applies, batch_of, lacking
 from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
+from vmfuzz.comparison.errata import Erratum, deviations_told
 from vmfuzz.comparison.signature import signature_of
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute.base import Executor, HasItsOwnWord
@@ -63,11 +64,13 @@ class Trial:
         model: Model | None = None,
         generator: Generator | None = None,
         altered: AlteredModel | None = None,
+        errata: Sequence[Erratum] = (),
     ) -> None:
         self.executor = executor
         self.model = model or model_of(executor.capabilities())
         self.generator = generator or Generator(self.model, executor.known_good())
-        self.deviations = deviations_of(executor.name)
+        told = deviations_told(executor.name, errata, self.model, self.generator)
+        self.deviations = altered.deviations if altered else (*deviations_of(executor.name), *told)
         self._altered = altered
         if altered is None and self.deviations:
             self._altered = AlteredModel(self.model.capabilities, self.deviations)
