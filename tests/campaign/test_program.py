@@ -11,9 +11,12 @@ from click.testing import CliRunner
 
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.cli.main import main
+from vmfuzz.comparison.case import Case
 from vmfuzz.comparison.compare import Verdict
 from vmfuzz.comparison.processor import processor_of
+from vmfuzz.comparison.trial import Trial
 from vmfuzz.execute.program.executor import ProgramExecutor
+from vmfuzz.findings.minimize import Minimizer, same_finding
 
 PROGRAMS = Path(__file__).parents[1] / "execute" / "program"
 THE_MODEL = [sys.executable, str(PROGRAMS / "the_model.py")]
@@ -40,17 +43,16 @@ def test_a_program_that_answers_as_the_model_does_agrees_on_every_candidate() ->
     assert tally.verdicts[Verdict.AGREES] > 1000
 
 
-def test_a_crash_is_a_finding_that_is_minimized_and_kept_and_replayed(tmp_path: Path) -> None:
-    place, name = tmp_path / "campaign", named([*THE_MODEL, "2"])
-    code, _ = invoke("run", "--executor", name, "-n", "150", "--seed", "3", "--directory", str(place), "--json")
-    assert code == 1
-    entries = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((place / "findings").glob("**/*.json"))]
-    assert {entry["kind"] for entry in entries} == {"executor-crash"}
-    assert all(entry["mutation"].get("guest_activity_state") == "0x2" and len(entry["mutation"]) <= 2 for entry in entries)
-    assert entries[0]["results"][0]["processors"][0]["executor"] == "program the model"
-    assert entries[0]["results"][0]["message"] == "the program ended: killed by SIGABRT"
-    code, said = invoke("replay", str(place), "--executor", name)
-    assert (code, "all as recorded" in said) == (0, True)
+def test_a_crash_is_minimized_to_what_causes_it() -> None:
+    with ProgramExecutor([sys.executable, str(PROGRAMS / "wrong.py"), "crash"]) as executor:
+        trial = Trial(executor)
+        base = trial.base("64-bit/plain/nothing")
+        assert base is not None
+        case = Case("64-bit/plain/nothing", {"guest_cr4": base["guest_cr4"] ^ 0x20, "guest_rip": 0x1234})
+        crashed = trial.compare(base, [case.mutation])
+        assert trial.observation(crashed, 0).comparison == "executor-crash"
+        (found, *_) = Minimizer(trial, same_finding(crashed, 0), 60, costly=True).run(case)
+    assert found.case.mutation == {"guest_cr4": base["guest_cr4"] ^ 0x20}
 
 
 def test_a_program_beside_the_model_differs_where_the_toy_leaves_a_check_out() -> None:

@@ -1,10 +1,8 @@
-"""A program that answers as the model does: python3 the_model.py [CRASHES-ON-ACTIVITY-STATE]. What it gets is all that it knows."""
+"""A program that answers as the model does. What it gets is all that it knows."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 from typing import Any
 
@@ -18,7 +16,6 @@ NAME = "corei7_skylake_x"
 WORDS = {
     kind: word for word, kind in {"entered": Kind.EXIT, "entry_failure": Kind.ENTRY_FAILURE, "vmfail_valid": Kind.VMFAIL_VALID}.items()
 }
-CRASH = int(sys.argv[1]) if sys.argv[1:] else None
 
 
 def answer(row: int, outcomes: Outcomes) -> dict[str, Any]:
@@ -58,8 +55,6 @@ def main() -> None:
         base = Vmcs(numbers(head["base"]), words(head["memory"]))
         rows = [json.loads(sys.stdin.readline()) for _ in range(head["rows"])]
         candidates = [base.replace(**numbers(row["differences"])).with_memory(words(row.get("memory", {}))) for row in rows]
-        if any(candidate["guest_activity_state"] == CRASH for candidate in candidates):
-            os.kill(os.getpid(), signal.SIGABRT)
         outcomes = executor.run(VmcsBatch.of(candidates, base) if candidates else [])
         print("".join(json.dumps(answer(row, outcomes)) + "\n" for row in range(len(rows))), end="", flush=True)
 
