@@ -38,10 +38,7 @@ import damaged_dumps  # noqa: E402
 import vmfuzz.explain  # noqa: E402
 
 #: Modules of the answering side, and of what a text is not read with.
-_ANSWERING: Final = frozenset(
-    "advice answer as_json atoms control_mistakes dump_code either_way english exchanged infer judge layout mistakes opening render repair "
-    "segment_mistakes shifts suspects teach value_mistakes verify answer judgement causes repair".split()
-)
+_ANSWERING: Final = frozenset({"answer", "causes", "dump_code", "judgement", "repair"})
 _NEVER: Final = re.compile("(?!)")
 _PROGRAMS: Final = ("samples", "bodies")
 #: Samples that are decorated in every way: a dump in a form of its own, and one of names and values.

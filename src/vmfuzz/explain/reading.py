@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -177,11 +177,7 @@ def _read_plain(lines: list[Line], found: Found, named_only: bool) -> tuple[list
     if not named_only:
         lines = written(read_decimal(read_tables(read_declared(lines, found, formats()), found), found))
         lines = completed(respelled(read_columns(lines)))
-    skip = definitions.collect(lines, found)
-    marked = sregs.is_marked(lines)
-    viewed = marked and not named_only
-    if marked:  # beside a dump of the VMCS they say nothing new
-        skip = skip | sregs.parse_sregs([line for line in lines if line.number not in skip], found if viewed else Found())
+    skip, viewed = _read_structures(lines, found, named_only)
     code = [is_code(line.text) for line in lines]
     source = any(code[index] and not may_be_a_value(line.text) for index, line in enumerate(lines))
     reader = PairReader(found, _manner([line for line in lines if line.number not in skip], found, named_only, source))
@@ -191,6 +187,16 @@ def _read_plain(lines: list[Line], found: Found, named_only: bool) -> tuple[list
             reader.read(line, in_code=surrounded)
     reader.finish()
     return lines, viewed
+
+
+def _read_structures(lines: list[Line], found: Found, named_only: bool) -> tuple[Set[int], bool]:
+    """Read lists of encodings and KVM's structures; (their lines, whether these are the only view of the registers)."""
+    skip = definitions.collect(lines, found)
+    if not sregs.is_marked(lines):
+        return skip, False
+    viewed = not named_only  # beside a dump of the VMCS they say nothing new
+    rest = [line for line in lines if line.number not in skip]
+    return skip | sregs.parse_sregs(rest, found if viewed else Found()), viewed
 
 
 def _manner(lines: list[Line], found: Found, named_only: bool, source: bool) -> Manner:

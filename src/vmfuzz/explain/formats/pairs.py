@@ -17,7 +17,7 @@ from vmfuzz.explain.formats.meaning import Manner, Where
 from vmfuzz.explain.formats.notes import Notes
 from vmfuzz.explain.formats.program import ProgramReader
 from vmfuzz.explain.formats.rows import Rows
-from vmfuzz.explain.formats.shapes import in_sentence, is_of_guest, outline_of, pairs_in, says_failure
+from vmfuzz.explain.formats.shapes import Outline, in_sentence, is_of_guest, outline_of, pairs_in, says_failure
 from vmfuzz.explain.names.labels import SEGMENTS, best_label, ending_name, match_label, named_member, normalise
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.explain.text.numbers import read_number
@@ -69,9 +69,13 @@ class PairReader:
             self.heading(outline.opens, line)
         elif outline.closes:
             self.above.register = ("", "")
-        elif self._is_program(text, in_code):
-            return
-        elif FLAGS_LEFT.match(text) and (failed or (text[0] in "#/;" and not self.above.area)):
+        elif not self._is_program(text, in_code):
+            self._read_line(outline, line, failed)
+
+    def _read_line(self, outline: Outline, line: Line, failed: bool) -> None:
+        """Read a line that is of no program; `failed`: the line before says that a VMREAD failed."""
+        text = outline.text
+        if FLAGS_LEFT.match(text) and (failed or (text[0] in "#/;" and not self.above.area)):
             self.found.warn("these may be the flags that a VMREAD left; they are not used as the guest's", self.line)
         elif outline.comment:
             match = match_label(outline.comment[0])
@@ -118,15 +122,12 @@ class PairReader:
             label = self._label(written, value, text)
             if label is None:
                 continue
-            again = SAME_IN_HEX.match(text, end)
-            if again and value.isdigit() and int(again[1], 16) in (int(value), int(value, 16)):
-                value = again[1]
             own = _OWN_AREA.match(label)
             whose = own[1].lower() if own else whose
-            cut = label == ending_name(written) and _LETTERS.search(written.replace(label, "")) is not None
-            sentence = text if cut or in_sentence(text, start) else ""
+            sentence = text if _is_cut_off(label, written) or in_sentence(text, start) else ""
             member = bool(label) and named_member(written.strip(_AROUND_LABELS)) == label
-            known = self.notes.store(label, value, Where(self.line, self.above.area or whose, context, line, sentence, member)) or known
+            where = Where(self.line, self.above.area or whose, context, line, sentence, member)
+            known = self.notes.store(label, _in_hexadecimal(value, text, end), where) or known
             parts += any(word in SEGMENTS for word in context)
         if parts > 1:  # a line that lists the parts of the register that it names: a part below is another's
             self.above.register = ("", "")
@@ -161,3 +162,14 @@ class PairReader:
             return label
         near = 0 < self.line - self.above.pin_line <= _NEAR and (read_number(value, True) or 0) >= _LEAST_CONTROLS
         return f"{label} controls" if near or _PIN.search(text) else label
+
+
+def _is_cut_off(label: str, written: str) -> bool:
+    """Whether the label is the end of words: they are of a sentence."""
+    return label == ending_name(written) and _LETTERS.search(written.replace(label, "")) is not None
+
+
+def _in_hexadecimal(value: str, text: str, end: int) -> str:
+    """The number that ends at `end`, as the text gives it a second time in hexadecimal, if it does."""
+    again = SAME_IN_HEX.match(text, end)
+    return again[1] if again and value.isdigit() and int(again[1], 16) in (int(value), int(value, 16)) else value

@@ -33,15 +33,8 @@ class ProgramReader:
 
     def call(self, text: str, number: int, area: str) -> bool:
         """Read the calls in a line that write fields, and the rest of one that began above; returns whether there are any."""
-        commenting = "*/" in text or "/*" in text
-        if "(" not in text and not commenting and not self.unfinished and not self.in_comment:
-            return False
-        text, self.unfinished = self.unfinished + text, ""
-        begun = text.count("/*") - text.count("*/") if commenting else 0
-        commented, self.in_comment = self.in_comment, (self.in_comment or begun > 0) and begun >= 0
-        if "(" not in text:
-            return False
-        writes = writes_in(text.partition("*/")[2] if commented else text, area)
+        code = self._code(text)
+        writes = writes_in(code, area) if "(" in code else NO_WRITES
         if writes == NO_WRITES:
             return False
         if len(writes.rest) < _LONGEST_CALL:
@@ -54,6 +47,16 @@ class ProgramReader:
             elif not self.manner.named_only or _AREA.search(write.label.lower()):
                 self._write(write, number)
         return True
+
+    def _code(self, text: str) -> str:
+        """A line with what began above it, without the comment that goes on in it; "" if nothing of it can be a call."""
+        commenting = "*/" in text or "/*" in text
+        if "(" not in text and not commenting and not self.unfinished and not self.in_comment:
+            return ""
+        text, self.unfinished = self.unfinished + text, ""
+        begun = text.count("/*") - text.count("*/") if commenting else 0
+        commented, self.in_comment = self.in_comment, (self.in_comment or begun > 0) and begun >= 0
+        return text.partition("*/")[2] if commented and "(" in text else text
 
     def _write(self, write: Write, number: int) -> None:
         if write.value is None:

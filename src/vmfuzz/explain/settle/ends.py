@@ -48,28 +48,40 @@ def without_torn_head(evidence: Sequence[Evidence], lines: Sequence[Line], ends:
         return list(evidence), []
     first = lines[0]
     others = list({one.name: one.label for one in evidence if one.line != first.number}.values())
-    named = len(lines) > _ALIKE and sum(bool(_AREA.search(label)) for label in others) * 10 >= len(others) * 9 and len(others) >= _ALIKE
-    nameless = len(others) >= _ALIKE and not any(_ENCODING.fullmatch(label) for label in others)
+    named, nameless = _habits(others, len(lines))
     kept, warnings = list[Evidence](), list[Warned]()
     for one in evidence:
-        lost = (named and not _AREA.search(one.label) and one.name.startswith(("guest", "host"))) or (
-            nameless and _ENCODING.fullmatch(one.label) is not None
-        )
-        if one.line == first.number and one.name not in OUTCOME and (first is ends.torn or lost):
+        of_first = one.line == first.number and one.name not in OUTCOME
+        if of_first and (first is ends.torn or _lacks(one, named, nameless)):
             warnings.append(Warned(first.number, f"the text may begin within this line, so that {one.label} = {one.value:#x} is not used"))
         else:
             kept.append(one)
     return kept, warnings
 
 
+def _habits(labels: Sequence[str], count: int) -> tuple[bool, bool]:
+    """(whether nearly all of these labels of `count` lines name an area, whether none of them is an encoding)."""
+    if len(labels) < _ALIKE:
+        return False, False
+    named = count > _ALIKE and sum(bool(_AREA.search(label)) for label in labels) * 10 >= len(labels) * 9
+    return named, not any(_ENCODING.fullmatch(label) for label in labels)
+
+
+def _lacks(one: Evidence, named: bool, nameless: bool) -> bool:
+    """Whether a label lacks what all others have: the name of an area, or a name at all."""
+    if named and not _AREA.search(one.label) and one.name.startswith(("guest", "host")):
+        return True
+    return nameless and _ENCODING.fullmatch(one.label) is not None
+
+
 def without_cut_end(evidence: Sequence[Evidence], msrs: Sequence[MsrEvidence], end: Line | None) -> Whole:
     """The text ends with the line `end` and has no line end there: if its number is shorter than its like, it has been cut."""
     everything = Whole(list(evidence), list(msrs), [])
+    if end is None:
+        return everything
     written = [one for one in evidence if one.written]
     last = max(enumerate(written), key=lambda pair: (pair[1].line, pair[0]), default=(0, None))[1]
     last_msr = max((one for one in msrs if one.written), key=lambda one: one.line, default=None)
-    if end is None:
-        return everything
     if last_msr is not None and last_msr.line == end.number and (last is None or last.line <= last_msr.line):
         text = f"the text ends with {CAPABILITY_MSRS[last_msr.number]} = {last_msr.written}, which may have been cut there; the value is not used"
         return Whole(everything.evidence, [one for one in msrs if one.number != last_msr.number], [Warned(end.number, text)])
@@ -78,7 +90,7 @@ def without_cut_end(evidence: Sequence[Evidence], msrs: Sequence[MsrEvidence], e
     if not _is_short(last, written):
         doubt = f"the text ends with {last.name} = {last.written}; if it has been cut there, the value is wrong"
         return Whole(everything.evidence, everything.msrs, [Warned(end.number, doubt)])
-    kept = [one for one in evidence if not (one.line == end.number and (one.name == last.name or one.label == last.label))]
+    kept = [one for one in evidence if one.line != end.number or (one.name != last.name and one.label != last.label)]
     return Whole(kept, everything.msrs, [Warned(end.number, f"the text ends within {last.name} = {last.written}; the value is not used")])
 
 

@@ -24,9 +24,7 @@ def of_one_state(evidence: Sequence[Evidence], failed: int) -> tuple[list[Eviden
     differing = {name for one, other in pairwise(values) for name in one.keys() & other.keys() if one[name] != other[name]}
     if not differing:
         return list(evidence), []
-    chosen = min(reversed(states), key=lambda state: _distance(state, failed))
-    near = failed > 0 and _distance(chosen, failed) <= _NEAR
-    chosen = chosen if near else states[-1]
+    chosen, near = _chosen(states, failed)
     sure = {one.name for one in evidence if not one.assumed}
     differing -= {one.name for one in chosen if one.assumed and one.name in sure}
     settled = differing & {one.name for one in chosen}
@@ -36,6 +34,13 @@ def of_one_state(evidence: Sequence[Evidence], failed: int) -> tuple[list[Eviden
     which = "next to the failure" if near else "the last"
     text = f"the text shows {len(states)} states of the same fields; the one of {lines} is judged, {which}"
     return kept, [Warned(chosen[0].line, text)]
+
+
+def _chosen(states: Sequence[_State], failed: int) -> tuple[_State, bool]:
+    """(the state to judge, whether it stands next to the line `failed`)."""
+    nearest = min(reversed(states), key=lambda state: _distance(state, failed))
+    near = failed > 0 and _distance(nearest, failed) <= _NEAR
+    return (nearest if near else states[-1]), near
 
 
 def states_of(evidence: Sequence[Evidence]) -> list[_State]:
