@@ -895,6 +895,45 @@ static void check_drift(struct vmfuzz_request *r)
 }
 
 #ifdef VMFUZZ_EMULATED
+/*
+ * Interpreting VMWRITEs and VMREADs is half of the emulator's work. Where the platform does them, with the emulator's own code below these
+ * instructions, the engine tells it the row by current_row and the request's pad: 1, write this row; 2, look at the entry of the row before.
+ */
+static inline void ask_platform(struct vmfuzz_request *r, u32 what)
+{
+	*(volatile u32 *)&r->pad = what;
+	asm volatile("pause" : : : "memory");
+}
+
+/* The first row shows whether VMWRITE takes all columns; it, and one of VMFUZZ_EMU_OWN_ROWS after it, goes the engine's own way. */
+__attribute__((noinline, section(".text.loop"))) static int run_rows_by_platform(struct vmfuzz_request *r)
+{
+	u64 at = r->rows_va + r->first_row * r->row_bytes, i;
+	struct vmfuzz_run_state s = { .status = VMFUZZ_STATUS_DONE };
+	int refused = 0;
+	u32 before = 0;
+
+	for (i = r->first_row; i < r->row_count; i++, at += r->row_bytes) {
+		struct vmfuzz_result *out = (struct vmfuzz_result *)at;
+
+		if (refused || (i - r->first_row) % VMFUZZ_EMU_OWN_ROWS == 0) {
+			if (before)
+				ask_platform(r, before);
+			before = 0;
+			run_row(r, &s, i, at);
+			refused = out->kind == VMFUZZ_KIND_VMWRITE_FAILED;
+			continue;
+		}
+		*(volatile u64 *)&r->current_row = i;
+		ask_platform(r, 1 | before);
+		out->entered = 1 + (u32)vmfuzz_enter(0, 0);
+		before = 2;
+	}
+	if (before)
+		ask_platform(r, before);
+	return s.status;
+}
+
 __attribute__((noinline, section(".text.loop"))) static int run_rows(struct vmfuzz_request *r)
 {
 	u64 at = r->rows_va + r->first_row * r->row_bytes, i;
@@ -933,7 +972,7 @@ static int run(struct vmfuzz_request *r)
 		r->detail = refused - 1;
 		status = VMFUZZ_STATUS_BASE_FAILED;
 	} else {
-		status = run_rows(r);
+		status = r->flags & VMFUZZ_FLAG_PLATFORM ? run_rows_by_platform(r) : run_rows(r);
 		if (status == VMFUZZ_STATUS_DONE)
 			check_drift(r);
 	}

@@ -58,6 +58,7 @@ enum vmfuzz_flags {
 	VMFUZZ_FLAG_PARANOID = 1,	/* compare all base fields after every row, stop at the first row that drifts */
 	VMFUZZ_FLAG_POISON = 4,		/* for the module: containment's limits.poison */
 	VMFUZZ_FLAG_LA57 = 2,		/* rows may turn the host's CR4.LA57 on or off: undo it after each */
+	VMFUZZ_FLAG_PLATFORM = 8,	/* emulated: the platform writes rows and looks at entries where the engine executes PAUSE */
 };
 
 /* How a row ended: the numbers of vmfuzz.arch.outcomes.Kind. */
@@ -85,7 +86,7 @@ struct vmfuzz_result {
 	vmfuzz_u32 exit_reason;	/* all 32 bits (kinds 1, 4) */
 	vmfuzz_u32 entry_interruption_info;	/* field 4016H after the entry (kinds 1, 4) */
 	vmfuzz_u32 encoding;	/* field that VMWRITE refused (kind 5) */
-	vmfuzz_u32 pad;
+	vmfuzz_u32 entered;	/* emulated, for the platform: 1 + what vmfuzz_enter returned; 0 in all results */
 	vmfuzz_u64 qualification;	/* kinds 1, 4 */
 };
 
@@ -151,6 +152,7 @@ enum vmfuzz_emulated {
 	VMFUZZ_EMU_BYTES = 0x2c00000,
 	VMFUZZ_EMU_MAX_MESSAGES = 1024,
 	VMFUZZ_EMU_MESSAGE_BYTES = 64000,
+	VMFUZZ_EMU_OWN_ROWS = 64,	/* of so many rows one is written and looked at by the engine's own instructions */
 };
 
 /* The emulator's messages, numbered in order of appearance; texts are NUL-terminated one after the other. */

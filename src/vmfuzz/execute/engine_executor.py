@@ -80,6 +80,9 @@ class EngineExecutor:
     containment refuses (for tests).
     """
 
+    #: whether the machine's platform may write rows and look at entries in the place of the engine's VMWRITE and VMREAD (bochs/platform.c)
+    platform_rows = False
+
     def __init__(self, process: EngineProcess, *, paranoid: bool = False, contain: bool = True) -> None:
         self.paranoid = paranoid
         self.contain = contain
@@ -230,7 +233,8 @@ class EngineExecutor:
         request["arena_columns"] = family.arena_columns
         request["live_columns"] = family.live_columns
         la57 = self._capabilities.has("la57") and _HOST_CR4 in family.targets
-        request["flags"] = (layout["FLAG_PARANOID"] if self.paranoid else 0) | (layout["FLAG_LA57"] if la57 else 0)
+        platform = self.platform_rows and not (self.paranoid or la57 or family.live_columns)
+        request["flags"] = layout["FLAG_PARANOID"] * self.paranoid | layout["FLAG_LA57"] * la57 | layout["FLAG_PLATFORM"] * platform
 
     def _run_chunk(self, family: Family, rows: _Selection, outcomes: Outcomes) -> None:
         """Run rows that fit in shared memory.

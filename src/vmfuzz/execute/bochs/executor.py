@@ -22,7 +22,8 @@ class BochsExecutor(EngineExecutor):
     `hang_seconds`: how much of its worker's processor time a row may take before the worker is ended and replaced.
 
     `paranoid` compares all fields with the base after every row instead of once a family (slow; for tests),
-    `plain_tlb_flush` keeps Bochs' own TLB flush (for tests), `contain=False` runs even what containment
+    `plain_platform` keeps Bochs' own flushes and timer and has the engine's own instructions write and look at every row (for tests),
+    `contain=False` runs even what containment
     refuses (for tests; may hang the worker). `python`: the interpreter of an environment with another version of
     bochscpu-python, which then runs. Raises UnknownNameError for an unknown model,
     EnvironmentUnusable when the emulated CPU or the native build is missing.
@@ -36,7 +37,7 @@ class BochsExecutor(EngineExecutor):
         *,
         hang_seconds: float = 3.0,
         paranoid: bool = False,
-        plain_tlb_flush: bool = False,
+        plain_platform: bool = False,
         contain: bool = True,
         python: str | None = None,
     ) -> None:
@@ -44,7 +45,8 @@ class BochsExecutor(EngineExecutor):
             raise UnknownNameError("CPU model", cpu, CPU_MODELS)
         self.cpu = cpu
         self.library = bochs_library(python)
-        process = BochsProcess(self.library, self.library.model(cpu), hang_seconds=hang_seconds, plain_tlb_flush=plain_tlb_flush)
+        process = BochsProcess(self.library, self.library.model(cpu), hang_seconds=hang_seconds, plain_platform=plain_platform)
+        self.platform_rows = not plain_platform
         super().__init__(process, paranoid=paranoid, contain=contain)
 
     @property

@@ -88,7 +88,13 @@ static struct {
 	uint64_t (*real_translate_linear)(void *entry, uint64_t laddr, unsigned int user, unsigned int rw);
 	uint32_t (*real_field_offset)(const void *map, uint32_t encoding);
 	void (*wakeup_monitor)(void);
-	uint8_t *bx_cpu;
+	void (*real_countdown_event)(void);
+	void (*real_flush_icaches)(void);
+	void (*real_pause)(void *instruction);
+	void (*vmwrite)(unsigned int encoding, uint64_t value);
+	void (*vmwrite32)(unsigned int encoding, uint32_t value);
+	uint64_t (*vmread)(unsigned int encoding);
+	uint8_t *bx_cpu, *bx_pc_system;
 } bochs;
 
 static uint8_t *ram;
@@ -378,6 +384,124 @@ uint32_t _ZNK12VMCS_Mapping17vmcs_field_offsetEj(const void *map, uint32_t encod
 	return known[encoding] - 1;
 }
 
+/* ---- time ---- */
+
+#define OFFSET_COUNTDOWN 0x1638
+
+static bool own_countdown;
+
+/*
+ * bochscpu has no devices that wait for a time, but its timer runs out at every instruction and asks to be called at the next one again. No
+ * timer is ever armed here, so the next call may be far away.
+ */
+void _ZN14bx_pc_system_c14countdownEventEv(void)
+{
+	bochs.real_countdown_event();
+	if (own_countdown)
+		*(uint32_t *)(bochs.bx_pc_system + OFFSET_COUNTDOWN) = 0x7fffffff;
+}
+
+/* The instruction that sets the countdown: movl $1, OFFSET_COUNTDOWN(%rax). */
+static bool countdown_is_known(void)
+{
+	static const uint8_t code[] = { 0xc7, 0x80, 0x38, 0x16, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0xc3 };
+
+	return !memcmp((const uint8_t *)(uintptr_t)bochs.real_countdown_event + 0xb, code, sizeof(code));
+}
+
+/* ---- instruction cache ---- */
+
+#define OFFSET_ASYNC_EVENT 0x9080
+
+static bool own_icache_flush, making_cpu, cpu_was_made;
+
+/*
+ * A new CPU flushes the cache of decoded instructions, which writes megabytes, several times. The code of the engine is the same for every CPU of
+ * this worker, and what the emulated program writes to code is noticed otherwise; so only the first CPU flushes it.
+ */
+void _Z12flushICachesv(void)
+{
+	if (own_icache_flush && making_cpu && cpu_was_made)
+		*(uint32_t *)(bochs.bx_cpu + OFFSET_ASYNC_EVENT) |= 0x80000000u;	/* stop the trace that runs, as the flush does */
+	else
+		bochs.real_flush_icaches();
+}
+
+/* The instruction that stops the trace: orl $0x80000000, OFFSET_ASYNC_EVENT(%rcx). */
+static bool icache_flush_is_known(void)
+{
+	static const uint8_t code[] = { 0x81, 0x89, 0x80, 0x90, 0x00, 0x00, 0x00, 0x00, 0x00, 0x80 };
+
+	return !memcmp((const uint8_t *)(uintptr_t)bochs.real_flush_icaches + 0x3e, code, sizeof(code));
+}
+
+/* ---- rows without the engine's instructions ---- */
+
+/* Launch state, as Bochs' own VMCLEAR writes it. */
+#define FIELD_LAUNCH_STATE 0xfffffffeu
+#define LAUNCH_STATE_CLEAR 0
+
+static struct vmfuzz_result *row_at(uint64_t row)
+{
+	return (struct vmfuzz_result *)(ram + VMFUZZ_EMU_ROWS + row * request->row_bytes);
+}
+
+static void put(uint64_t target, uint64_t value)
+{
+	if (target >> VMFUZZ_TARGET_ARENA_BIT)
+		*(uint64_t *)(ram + VMFUZZ_EMU_ARENA + (target & (ARENA_BYTES - 8))) = value;
+	else
+		bochs.vmwrite((unsigned int)target, value);
+}
+
+/* What the engine's record() and what follows it in run_row() do. */
+static void look_at_entry(struct vmfuzz_result *out)
+{
+	uint32_t how = out->entered - 1, i;
+
+	out->entered = 0;
+	if (how == 2) {
+		out->number = (uint32_t)bochs.vmread(0x4400);
+		out->kind = VMFUZZ_KIND_VMFAIL_VALID;
+	} else if (how) {
+		out->kind = how == 1 ? VMFUZZ_KIND_VMFAIL_INVALID : VMFUZZ_KIND_EXECUTOR_CRASHED;
+	} else {
+		out->exit_reason = (uint32_t)bochs.vmread(0x4402);
+		out->qualification = bochs.vmread(0x6400);
+		out->entry_interruption_info = (uint32_t)bochs.vmread(0x4016);
+		out->kind = out->exit_reason >> 31 ? VMFUZZ_KIND_ENTRY_FAILURE : VMFUZZ_KIND_EXIT;
+	}
+	if (out->kind != VMFUZZ_KIND_EXIT)
+		return;
+	bochs.vmwrite32(FIELD_LAUNCH_STATE, LAUNCH_STATE_CLEAR);
+	for (i = 0; i < request->restore_count; i++)
+		put(request->restore[i].target, request->restore[i].value);
+}
+
+static void write_row(struct vmfuzz_result *out)
+{
+	const uint64_t *value = (const uint64_t *)(out + 1);
+	uint64_t i, n = request->field_columns + request->arena_columns;
+
+	for (i = 0; i < n; i++)
+		put(request->columns[i].target, value[i]);
+}
+
+/* The engine asks by PAUSE: see ask_platform() there. A guest executes nothing, and has no business with the request. */
+void _ZN8BX_CPU_C5PAUSEEP15bxInstruction_c(void *instruction)
+{
+	uint32_t what = request->pad;
+
+	if (request->flags & VMFUZZ_FLAG_PLATFORM && what) {
+		request->pad = 0;
+		if (what & 2)
+			look_at_entry(row_at(request->current_row - (what & 1)));
+		if (what & 1)
+			write_row(row_at(request->current_row));
+	}
+	bochs.real_pause(instruction);
+}
+
 /* ---- the emulated machine ---- */
 
 static void on_hlt(void *context, uint32_t id)
@@ -466,6 +590,7 @@ static void fill_request(void)
 	request->arena_va = WINDOW_VA + VMFUZZ_EMU_ARENA;
 	request->arena_pa = ARENA_PA;
 	request->rows_va = WINDOW_VA + VMFUZZ_EMU_ROWS;
+	request->pad = 0;
 }
 
 /* A new CPU for every request: nothing that a family left in registers or MSRs reaches the next. */
@@ -476,7 +601,10 @@ static void run_request(void)
 
 	if (cpu)
 		bochs.cpu_delete(cpu);
+	making_cpu = true;
 	cpu = bochs.cpu_new(0);
+	making_cpu = false;
+	cpu_was_made = true;
 	set_initial_state();
 	fill_request();
 	request->status = VMFUZZ_STATUS_IDLE;
@@ -509,15 +637,24 @@ static void bind(void *library, int model)
 	bochs.real_field_offset = need(library, "_ZNK12VMCS_Mapping17vmcs_field_offsetEj");
 	bochs.wakeup_monitor = need(library, "_ZN8BX_CPU_C14wakeup_monitorEv");
 	bochs.bx_cpu = need(library, "bx_cpu");
+	bochs.real_countdown_event = need(library, "_ZN14bx_pc_system_c14countdownEventEv");
+	bochs.real_flush_icaches = need(library, "_Z12flushICachesv");
+	bochs.real_pause = need(library, "_ZN8BX_CPU_C5PAUSEEP15bxInstruction_c");
+	bochs.vmwrite = need(library, "_ZN8BX_CPU_C7vmwriteEjm");
+	bochs.vmwrite32 = need(library, "_ZN8BX_CPU_C9VMwrite32Ejj");
+	bochs.vmread = need(library, "_ZN8BX_CPU_C6vmreadEj");
+	bochs.bx_pc_system = need(library, "bx_pc_system");
 	own_flush = flush_is_known();
+	own_countdown = countdown_is_known();
+	own_icache_flush = icache_flush_is_known();
 	set_param(get_param("cpu.model"), model);
 }
 
 /*
  * Serve until the command pipe closes: each byte read is one request in the shared mapping, answered with the same byte.
- * `plain_flush` keeps Bochs' own TLB flush (for tests), `small_pages` see build_tables. Returns 0; does not return when the emulator gives up.
+ * `plain` keeps Bochs' own flushes and timer (for tests), `small_pages` see build_tables. Returns 0; does not return when the emulator gives up.
  */
-int vmfuzz_serve_bochs(void *library, int memory_fd, int command_fd, int reply_fd, int model, int plain_flush, int small_pages,
+int vmfuzz_serve_bochs(void *library, int memory_fd, int command_fd, int reply_fd, int model, int plain, int small_pages,
 		       int parent)
 {
 	char command;
@@ -532,8 +669,8 @@ int vmfuzz_serve_bochs(void *library, int memory_fd, int command_fd, int reply_f
 	messages = (struct vmfuzz_messages *)(ram + VMFUZZ_EMU_MESSAGES);
 	memset(messages, 0, sizeof(*messages));
 	bind(library, model);
-	if (plain_flush)
-		own_flush = false;
+	if (plain)
+		own_flush = own_countdown = own_icache_flush = false;
 	build_tables(small_pages);
 	while (read(command_fd, &command, 1) == 1) {
 		run_request();

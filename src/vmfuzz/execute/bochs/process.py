@@ -28,11 +28,11 @@ _ASLEEP_SECONDS: Final = 600.0
 class BochsProcess:
     """A worker and the memory that it shares with this process; the memory outlives the worker."""
 
-    def __init__(self, library: BochsLibrary, model: int, *, hang_seconds: float, plain_tlb_flush: bool = False) -> None:
+    def __init__(self, library: BochsLibrary, model: int, *, hang_seconds: float, plain_platform: bool = False) -> None:
         self._library = library
         self._platform = native_file("bochs_platform.so")
         self._model = model
-        self._plain = plain_tlb_flush
+        self._plain = plain_platform
         #: page size of the harness, for the next start of the worker; see build_tables in platform.c
         self.small_pages = False
         self.hang_seconds = hang_seconds
