@@ -12,10 +12,13 @@ STAMP = $(VENV)/.installed
 TOOK = $(VENV)/.test-took
 SOURCES = pyproject.toml setup.py $(wildcard kmod/engine.* kmod/*.h) src/vmfuzz/execute/bochs/platform.c kmod/agent.c $(wildcard src/vmfuzz/execute/kvm/*.[ch])
 
-.PHONY: run test test-wheel test-system test-system-full lint clean
+.PHONY: run say-run test test-wheel test-system test-system-full lint clean
 
-run: $(STAMP)
+run: say-run $(STAMP)
 	$(VENV)/bin/vmfuzz run --iterations $(ITERATIONS)
+
+say-run:
+	@echo "make run: $(ITERATIONS) candidates on an emulated CPU$$([ -e $(STAMP) ] || echo ', after vmfuzz is installed into $(VENV) (a minute)')"
 
 test: $(STAMP)
 	@cat $(TOOK) 2>/dev/null || echo "make test: 25 min were measured on two cores that did other work too; the next time this line says how long it took"

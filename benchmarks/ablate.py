@@ -36,10 +36,13 @@ import corpus_of_texts  # noqa: E402
 import damaged_dumps  # noqa: E402
 
 import vmfuzz.explain  # noqa: E402
+from vmfuzz.patterns import Deferred  # noqa: E402
 
 #: Modules of the answering side, and of what a text is not read with.
 _ANSWERING: Final = frozenset({"answer", "causes", "dump_code", "judgement", "repair"})
 _NEVER: Final = re.compile("(?!)")
+#: What a pattern is: compiled, or to be compiled when it is used.
+PATTERNS: Final = (re.Pattern, Deferred)
 _PROGRAMS: Final = ("samples", "bodies")
 #: Samples that are decorated in every way: a dump in a form of its own, and one of names and values.
 _DECORATED: Final = ("kvm", "printk")
@@ -86,7 +89,7 @@ def rules() -> Iterator[Rule]:
     for name in reading_modules():
         module = MODULES[name]
         for key, value in list(vars(module).items()):
-            if isinstance(value, re.Pattern):
+            if isinstance(value, PATTERNS):
                 yield f"{name}.{key}", lambda value=value: _replaced(value, _NEVER)
             elif isinstance(value, tuple) and value and _has_patterns(value[0]):
                 for index in range(len(value)):
@@ -139,15 +142,15 @@ def _switched_off(function: Callable[..., Any]) -> Callable[..., Any] | None:
 
 
 def _has_patterns(row: object) -> bool:
-    return isinstance(row, re.Pattern) or (isinstance(row, tuple) and any(isinstance(part, re.Pattern) for part in row))
+    return isinstance(row, PATTERNS) or (isinstance(row, tuple) and any(isinstance(part, PATTERNS) for part in row))
 
 
 def _without(row: Any) -> Any:
-    return _NEVER if isinstance(row, re.Pattern) else tuple(_NEVER if isinstance(part, re.Pattern) else part for part in row)
+    return _NEVER if isinstance(row, PATTERNS) else tuple(_NEVER if isinstance(part, PATTERNS) else part for part in row)
 
 
 def _shown(row: Any) -> str:
-    pattern = row if isinstance(row, re.Pattern) else next(part for part in row if isinstance(part, re.Pattern))
+    pattern = row if isinstance(row, PATTERNS) else next(part for part in row if isinstance(part, PATTERNS))
     return str(pattern.pattern[:50])
 
 

@@ -9,8 +9,9 @@ from checks_page import NEVER_ALONE as ALREADY_KNOWN
 from checks_page import longest
 from vmfuzz.arch.capabilities import FACT_MSRS, FEATURES
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.generate.bases import FEATURES as BASES
-from vmfuzz.generate.bases import MODES, Bases
+from vmfuzz.generate.bases import Bases
+from vmfuzz.generate.parts import FEATURES as BASES
+from vmfuzz.generate.parts import MODES
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.predict import model_of
 

@@ -15,7 +15,7 @@ from vmfuzz.arch.controls import CONTROL_WORDS, Entry, Exit, Primary, Secondary
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.comparison.compare import Verdict
 from vmfuzz.execute.model.executor import ModelExecutor
-from vmfuzz.generate.bases import set_controls
+from vmfuzz.generate.parts import set_controls
 from vmfuzz.model.predict import predict
 from vmfuzz.state.profiles import known_good
 

@@ -12,9 +12,9 @@ import pytest
 from vmfuzz.arch.fields import FIELDS, Area
 from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import UsageError
-from vmfuzz.generate.bases import MODES
 from vmfuzz.generate.draws import draw
 from vmfuzz.generate.families import FAMILY_SIZE, OWNED, Block, FamilyPlan, Generator
+from vmfuzz.generate.parts import MODES
 from vmfuzz.generate.schedule import Schedule
 from vmfuzz.model.operands import MEMORY_OPERANDS
 from vmfuzz.model.predict import model_of

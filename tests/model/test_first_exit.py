@@ -7,7 +7,8 @@ import pytest
 from vmfuzz.arch.controls import Primary, Secondary
 from vmfuzz.arch.outcomes import ANY_EXIT, Kind
 from vmfuzz.arch.registers import ACTIVITY
-from vmfuzz.generate.bases import Bases, set_controls
+from vmfuzz.generate.bases import Bases
+from vmfuzz.generate.parts import set_controls
 from vmfuzz.model.predict import model_of, predict
 from vmfuzz.state.profiles import capabilities, known_good
 from vmfuzz.state.vmcs import Vmcs

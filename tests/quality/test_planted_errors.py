@@ -21,8 +21,8 @@ from vmfuzz.corpus.entries import Entry
 from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.findings.minimize import base_rank, cost_of
 from vmfuzz.findings.triage import Triage, triage
-from vmfuzz.generate.bases import FEATURES, MODES
 from vmfuzz.generate.events import EVENTS
+from vmfuzz.generate.parts import FEATURES, MODES
 from vmfuzz.generate.solve import Formulas
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import BY_ID, CHECKS

@@ -16,8 +16,9 @@ from vmfuzz.campaign.loop import Campaign
 from vmfuzz.errors import EnvironmentUnusable, UsageError
 from vmfuzz.execute import open_executor
 from vmfuzz.execute.model.executor import ModelExecutor
-from vmfuzz.generate.bases import FEATURES, MODES, Bases
+from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.events import EVENTS
+from vmfuzz.generate.parts import FEATURES, MODES
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.predict import model_of, predict
 from vmfuzz.state.profiles import (

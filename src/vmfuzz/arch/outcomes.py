@@ -10,10 +10,11 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class Kind(enum.IntEnum):
@@ -200,6 +201,8 @@ class Outcomes:
     @classmethod
     def empty(cls, count: int) -> Outcomes:
         """`count` outcomes of kind NOT_RUN."""
+        import numpy as np  # not before there are columns: whoever reads and judges one state needs no numpy
+
         return cls(
             kind=np.zeros(count, np.uint8),
             number=np.zeros(count, np.uint32),

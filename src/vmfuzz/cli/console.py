@@ -11,8 +11,6 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-#: In the meta of click's context: how many files are no entries.
-UNREADABLE: Final = "vmfuzz.unreadable"
 #: Columns where there is no terminal: more than any line has.
 _NO_END: Final = 1_000_000
 #: Columns that the rest of a line has at least, however narrow the terminal is.

@@ -11,9 +11,9 @@ from typing import Any, Final
 import click
 
 from vmfuzz import __version__
-from vmfuzz.cli.console import UNREADABLE
 from vmfuzz.cli.contradictions import require_sense
 from vmfuzz.cli.listing import Listing
+from vmfuzz.cli.meta import UNREADABLE
 from vmfuzz.cli.streams import patient_streams, to_nowhere
 from vmfuzz.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_NOTHING_TESTED, EXIT_USAGE, VmfuzzError
 from vmfuzz.interrupts import cause_of, ending_at_once, listening

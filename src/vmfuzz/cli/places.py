@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from vmfuzz.campaign.stored import has_campaign
-from vmfuzz.cli.console import UNREADABLE
+from vmfuzz.cli.meta import UNREADABLE
 from vmfuzz.cli.shipped import shipped
 from vmfuzz.comparison.processor import Processor, fingerprint
 from vmfuzz.comparison.trial import Trial

@@ -1,7 +1,8 @@
-"""Live progress of a campaign: a panel in a terminal, a line every few seconds elsewhere."""
+"""Live progress of a campaign: a panel in a terminal, a line at once and every few seconds elsewhere."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -75,7 +76,7 @@ def progress_display(name: str, wanted: int, quiet: bool = False) -> Iterator[Ca
 
 
 def _throttled(seconds: float, show: Callable[[Progress], None]) -> Callable[[Progress], None]:
-    last = time.monotonic()
+    last = -math.inf  # the first figures are shown as soon as there are any
 
     def call(progress: Progress) -> None:
         nonlocal last

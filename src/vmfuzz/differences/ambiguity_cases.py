@@ -20,9 +20,9 @@ from vmfuzz.comparison.case import Case, base_value, width_of
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.findings.minimize import base_rank, cost_of
-from vmfuzz.generate.bases import MODES
 from vmfuzz.generate.boundary import edits_of
 from vmfuzz.generate.events import EVENTS
+from vmfuzz.generate.parts import MODES
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.outcome_codes import ENTERED

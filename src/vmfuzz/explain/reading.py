@@ -31,10 +31,11 @@ from vmfuzz.explain.settle.settle import Circumstances, settled
 from vmfuzz.explain.text.apart import states_apart
 from vmfuzz.explain.text.lines import Ends, Line, begins_within, garbled, lines_of, mend, ranges
 from vmfuzz.explain.text.numbers import bare_is_hex
+from vmfuzz.patterns import deferred
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
 
 #: Lines of a crash report of the guest or of the host that stand beside a dump: registers in no form that says which field.
-_CRASH: Final = re.compile(
+_CRASH: Final = deferred(
     r"R?IP: +[0-9a-f]{4}:|(?:RFLAGS|EFLAGS): [0-9a-f]+ +CONTEXT|CPU: +\d|r[a-d]x: [0-9a-f]+ +r|r[sd]i: |rbp: |r\d+: |"
     r"cr0: [0-9a-f]+ +cr4:|cr3: [0-9a-f]+ +cr2:|fsb: |ds: [0-9a-f]{4} +es: |----\[ Xen|RSP: [0-9a-f]{4}:|Code: |Call Trace|RAX: [0-9a-f]+ RBX|"
     # Linux's
@@ -42,13 +43,13 @@ _CRASH: Final = re.compile(
     r"RSP: [0-9a-f]{16} EFLAGS|E[AS][XI]: [0-9a-f]{8} E"
 )
 #: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
-_BARE_ENCODING: Final = re.compile(r"([0-9a-fA-F]{4})\s+[0-9a-fA-F]{1,16}")
-_BARE_SEGMENT: Final = re.compile(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
+_BARE_ENCODING: Final = deferred(r"([0-9a-fA-F]{4})\s+[0-9a-fA-F]{1,16}")
+_BARE_SEGMENT: Final = deferred(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
 #: KVM's, Xen's and QEMU's dumps, known by what no other text has; their lines, where what precedes them cannot be taken off.
-_HIDDEN: Final = re.compile(r"\S +(?:\*\*\* ?(?:Guest|Host|Control) State ?\*\*\*|CR[04]: ?actual=|EAX=[0-9a-fA-F]{8} EBX=)")
+_HIDDEN: Final = deferred(r"\S +(?:\*\*\* ?(?:Guest|Host|Control) State ?\*\*\*|CR[04]: ?actual=|EAX=[0-9a-fA-F]{8} EBX=)")
 _HIDDEN_WORDS: Final = ("State", "actual=", "EAX=")
-_MANY_NUMBERS: Final = re.compile(r"[0-9a-fA-F]{4}")
-_NAME_AND_NUMBER: Final = re.compile(r"[A-Za-z][\w .]*[:=] *(?:0x)?[0-9a-fA-F]+\W*$")
+_MANY_NUMBERS: Final = deferred(r"[0-9a-fA-F]{4}")
+_NAME_AND_NUMBER: Final = deferred(r"[A-Za-z][\w .]*[:=] *(?:0x)?[0-9a-fA-F]+\W*$")
 _KVM_SILENT: Final = "dump_invalid_vmcs"
 
 

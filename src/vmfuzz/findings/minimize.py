@@ -25,8 +25,8 @@ from vmfuzz.comparison.compare import Comparison, Verdict
 from vmfuzz.comparison.signature import ACCEPTS, CRASH, OTHER_FAILURE, REFUSES, cause_of_crash, signature_of
 from vmfuzz.comparison.trial import Goal, Trial
 from vmfuzz.errors import UsageError
-from vmfuzz.generate.bases import FEATURES, MODES
 from vmfuzz.generate.events import EVENTS
+from vmfuzz.generate.parts import FEATURES, MODES
 from vmfuzz.model.outcome_codes import ENTERED
 from vmfuzz.state.vmcs import Vmcs
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
 from hypothesis import HealthCheck, Phase, configuration, given, settings
 from hypothesis import seed as hypothesis_seed
 from hypothesis.strategies import SearchStrategy
+
+from vmfuzz.files import cache_directory
 
 _Example = TypeVar("_Example")
 
@@ -31,16 +31,19 @@ def draw(strategy: SearchStrategy[_Example], seed: int, count: int) -> list[_Exa
     def collect(example: _Example) -> None:
         examples.append(example)
 
-    with _nothing_on_disk():
+    with _in_the_cache():
         collect()
     return examples[:count]
 
 
 @contextmanager
-def _nothing_on_disk() -> Iterator[None]:
-    """Hypothesis keeps constants of source files in `.hypothesis/` of the current directory, and does without where that cannot be made."""
+def _in_the_cache() -> Iterator[None]:
+    """Hypothesis keeps constants of source files in `.hypothesis/` of the current directory: have it keep them in the user's cache.
+
+    It does without where that cannot be made.
+    """
     before = getattr(configuration, "__hypothesis_home_directory", None)
-    configuration.set_hypothesis_home_dir(Path(os.devnull, "hypothesis"))
+    configuration.set_hypothesis_home_dir(cache_directory() / "hypothesis")
     try:
         yield
     finally:

@@ -22,15 +22,27 @@ def replaced(node: Node, old: Node, new: Node) -> Node:
     """`node` with every occurrence of `old` replaced."""
     if node is old:
         return new
-    args: tuple[Any, ...] = tuple(replaced(arg, old, new) if isinstance(arg, Node) else arg for arg in node.args)
-    if all(new_arg is arg for new_arg, arg in zip(args, node.args, strict=True)):
+    if old.serial not in _below(node):
         return node
+    args: tuple[Any, ...] = tuple(replaced(arg, old, new) if isinstance(arg, Node) else arg for arg in node.args)
     if node.op in ("all", "any"):
         return (all_of if node.op == "all" else any_of)(*args)
     if node.op == "not":
         inverted: Cond = ~args[0]
         return inverted
     return make(Bits if isinstance(node, Bits) else Cond, node.op, *args)
+
+
+#: Serials of the nodes below each node that was asked for.
+_BELOW: Final[dict[int, frozenset[int]]] = {}
+
+
+def _below(node: Node) -> frozenset[int]:
+    found = _BELOW.get(node.serial)
+    if found is None:
+        children = node.children
+        found = _BELOW[node.serial] = frozenset(child.serial for child in children).union(*map(_below, children))
+    return found
 
 
 def nodes_of(node: Node) -> Iterator[Node]:

@@ -8,36 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import and_, or_
-from typing import Any, Final
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from vmfuzz.errors import ModelError
 from vmfuzz.model.expr import FALSE, MASK64, TRUE, Bits, Cond, Node, all_of, any_of, lift, make
 
-Value = int | npt.NDArray[np.uint64]
-Truth = bool | npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Value: TypeAlias = "int | npt.NDArray[np.uint64]"
+Truth: TypeAlias = "bool | npt.NDArray[np.bool_]"
 Memo = dict[int, Any]
 Operands = Callable[[str], Value]
 _Run = Callable[[Operands, Memo], Any]
 
 
-def _slice(value: Value, high: int, low: int) -> Value:
+# Values are Value; numpy keeps uint64 where a column meets a number that fits, which its types do not say.
+
+
+def _slice(value: Any, high: int, low: int) -> Any:
     mask = (1 << (high - low + 1)) - 1
-    if isinstance(value, int):
-        return value >> low & mask
-    return value >> np.uint64(low) & np.uint64(mask)
+    return value >> low & mask
 
 
-def _add(left: Value, right: Value) -> Value:
+def _add(left: Any, right: Any) -> Any:
     if isinstance(left, int) and isinstance(right, int):
         return (left + right) & MASK64
-    return np.add(left, right, dtype=np.uint64)
+    return left + right  # of numpy's columns: modulo 2^64 already
 
 
-def _shl(value: Value, count: int) -> Value:
-    return (value << count) & MASK64 if isinstance(value, int) else value << np.uint64(count)
+def _shl(value: Any, count: int) -> Any:
+    return (value << count) & MASK64 if isinstance(value, int) else value << count
 
 
 def _one_of(value: Value, values: tuple[int, ...]) -> Truth:

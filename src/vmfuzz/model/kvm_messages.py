@@ -12,7 +12,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Final
 
-from vmfuzz.model.checks import CHECKS
+from vmfuzz.model.checks import BY_ID, CHECKS
 
 #: What the tracepoint says where the processor below refused KVM's own VMCS by a VM-instruction error.
 BELOW: Final = "hardware VM-instruction error: "
@@ -188,7 +188,8 @@ def checks_named(text: str) -> frozenset[str] | None:
     patterns = CONSISTENCY_CHECKS.get(text)
     if patterns is None:
         return None
-    return frozenset(check.id for check in CHECKS if any(fnmatch.fnmatchcase(check.id, pattern) for pattern in patterns))
+    ids = [check.id for check in CHECKS]
+    return frozenset(id for pattern in patterns for id in ((pattern,) if pattern in BY_ID else fnmatch.filter(ids, pattern)))
 
 
 @cache

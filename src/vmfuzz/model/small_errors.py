@@ -53,19 +53,22 @@ def errors_of(model: Model, kinds: tuple[str, ...] = KINDS) -> tuple[SmallError,
         SmallError(number, kind, what, compiled.violated, erroneous, compiled.certain)
         for number, compiled in enumerate(model.compiled)
         if compiled.violated.reads and model.fold(compiled.check.known) is not FALSE
-        for kind, what, erroneous in _errors(compiled)
-        if kind in kinds and erroneous is not compiled.violated
+        for kind, what, erroneous in _errors(compiled, kinds)
+        if erroneous is not compiled.violated
     )
 
 
-def _errors(compiled: CompiledCheck) -> Iterator[tuple[str, str, Cond]]:
-    yield CHECK_DROPPED, "", FALSE
+def _errors(compiled: CompiledCheck, kinds: tuple[str, ...]) -> Iterator[tuple[str, str, Cond]]:
+    if CHECK_DROPPED in kinds:
+        yield CHECK_DROPPED, "", FALSE
     gates = compiled.when.args if compiled.when.op == "all" else (compiled.when,) if compiled.when.op != "true" else ()
-    for gate in gates:
+    for gate in gates if GATE_DROPPED in kinds else ():
         rest = (other for other in gates if other is not gate)
         yield GATE_DROPPED, describe(gate), all_of(*rest, ~compiled.must)
     for node in nodes_of(compiled.violated):
         for kind, what, new in _in_node(node):
+            if kind not in kinds:
+                continue
             erroneous = replaced(compiled.violated, node, new)
             assert isinstance(erroneous, Cond)
             yield kind, what, erroneous

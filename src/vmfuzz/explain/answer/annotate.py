@@ -9,8 +9,9 @@ from typing import Final, NamedTuple
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.explain.dump import Dump, Reading
 from vmfuzz.explain.text.columns import columns_of
+from vmfuzz.patterns import deferred
 
-_HAS_NUMBER: Final = re.compile(r"[:=|,;\s](?:0[xX][0-9a-fA-F]+|[0-9a-fA-F]{4,16})(?![\w])")
+_HAS_NUMBER: Final = deferred(r"[:=|,;\s](?:0[xX][0-9a-fA-F]+|[0-9a-fA-F]{4,16})(?![\w])")
 #: So many lines without a mark one after the other are shown by their number only, but for the first and the last.
 _MANY: Final = 12
 _SHOWN: Final = 3

@@ -6,20 +6,21 @@ import re
 from typing import Final
 
 from vmfuzz.explain.dump import Dump
+from vmfuzz.patterns import deferred
 
 #: Lines that only a VMCB's dump has (Linux KVM's dump_vmcb, Xen's svm_vmcb_dump), and what AMD's own instruction is called there.
-_VMCB: Final = re.compile(
+_VMCB: Final = deferred(
     r"\bVMCB (?:Control Area|State Save Area)|^\s*(?:\[[^\]]*\] *)?kvm_amd: |last attempted VMRUN|\bvmcb\w*\s*(?:@|->|paddr)|^exitcode = 0x|"
     r"\bnested_cr3:|\bintercepts: +[0-9a-f]{8}",
     re.MULTILINE,
 )
 #: What programs print of AMD's VMRUN without a VMCB: VirtualBox's names, and the number that KVM gives for an entry that VMRUN refuses.
-_VMRUN: Final = re.compile(
+_VMRUN: Final = deferred(
     r"\bVERR_SVM_\w+|hardware error (?:0xf{8}(?:f{8})?|-1|4294967295)\b|\bhardware_entry_failure_reason\W{1,3}0xf{8}(?:f{8})?\b"
 )
 _VMRUN_WORDS: Final = ("VERR_SVM_", "hardware error", "hardware_entry")
 #: Beside one of these the other processor is an Intel one, and the text is about both.
-_INTEL: Final = re.compile(r"8000_?00(?:21|22|29)\b|hardware error 0x[1-9a-f]\b|GenuineIntel|VERR_VMX_")
+_INTEL: Final = deferred(r"8000_?00(?:21|22|29)\b|hardware error 0x[1-9a-f]\b|GenuineIntel|VERR_VMX_")
 #: Words of which one stands in each of these: looking for them first is ten times as fast.
 _VMCB_WORDS: Final = ("VMCB", "vmcb", "kvm_amd", "VMRUN", "exitcode", "nested_cr3", "intercepts")
 #: IA32_EFER.SVME: set while AMD's processors run guests, reserved on Intel's.

@@ -15,27 +15,28 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.names.labels import PARTS, match_label, normalise
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.explain.text.numbers import NUMBER, read_number
+from vmfuzz.patterns import deferred
 
 #: A register, by itself or as the guest's or the host's.
 _REGISTER: Final = (
     r"(?:vmcs\d{0,2}[ _.])?(?:(?:guest|host)[ _.])?(?:[c-gs]s|ldtr|tr|gdtr|idtr)(?:[ _](?:segment|register|reg))?"
     r"(?:[ ]{0,20}[:=])?[ ]{1,20}"
 )
-_HEAD: Final = re.compile(rf"(?P<head>{_REGISTER})(?=[A-Za-z0-9])(?P<rest>.*)$", re.IGNORECASE)
+_HEAD: Final = deferred(rf"(?P<head>{_REGISTER})(?=[A-Za-z0-9])(?P<rest>.*)$", re.IGNORECASE)
 #: Behind the name of a register its selector, or selector and base: `0008:0000000000000000 limit ...`.
-_FAR: Final = re.compile(r"(?P<sel>(?:0[xX])?[0-9a-fA-F]{1,4})(?::(?P<base>(?:0[xX])?[0-9a-fA-F]{8,16}))?(?![\w:])[ ,;]{1,20}(?=[A-Za-z])")
-_PART: Final = re.compile(
+_FAR: Final = deferred(r"(?P<sel>(?:0[xX])?[0-9a-fA-F]{1,4})(?::(?P<base>(?:0[xX])?[0-9a-fA-F]{8,16}))?(?![\w:])[ ,;]{1,20}(?=[A-Za-z])")
+_PART: Final = deferred(
     rf"(?P<name>[A-Za-z]+(?:[ _][A-Za-z]+){{0,2}}?)(?P<sep>[ ]{{0,20}}[:=][ ]{{0,20}}|[ ]{{1,20}})(?P<value>{NUMBER})(?=[ ,;)]|$)[ ,;)]{{0,20}}"
 )
 #: A value that is hexadecimal without doubt: marked, or padded with zeros or to the width of a register.
 _SURE: Final = r"(?:0[xX][0-9a-fA-F]+|[0-9][0-9a-fA-F]*[hH]|0[0-9a-fA-F]{3,15}|[0-9a-fA-F]{8}|[0-9a-fA-F]{16})"
-_FIELD: Final = re.compile(
+_FIELD: Final = deferred(
     rf"(?P<name>[A-Za-z_][\w.]{{0,60}}(?:[ ][A-Za-z]\w{{0,40}}){{0,3}}?)[ ]{{1,20}}(?P<value>{_SURE})(?=[ ,;]|$)[ ,;]{{0,20}}"
 )
 #: What may stand before fields side by side.
-_AREA: Final = re.compile(r"(?P<area>guest|host)(?: (?:state|registers?|regs))?[ ]{0,20}:[ ]{0,20}", re.IGNORECASE)
+_AREA: Final = deferred(r"(?P<area>guest|host)(?: (?:state|registers?|regs))?[ ]{0,20}:[ ]{0,20}", re.IGNORECASE)
 #: `host: cr0=0x80000031, cr3=0x1000`: whose the pairs are stands before the first.
-_OWNED: Final = re.compile(r"(?P<rest>[A-Za-z_]\w{0,40}(?: \w{1,40})?[ ]{0,20}[:=][ ]{0,20}(?:0[xX])?[0-9a-fA-F]+(?!\w).*)$")
+_OWNED: Final = deferred(r"(?P<rest>[A-Za-z_]\w{0,40}(?: \w{1,40})?[ ]{0,20}[:=][ ]{0,20}(?:0[xX])?[0-9a-fA-F]+(?!\w).*)$")
 #: Names of control words that count beside the pin-based controls.
 _BESIDE_PIN: Final = frozenset({"proc", "exit", "entry"})
 #: A line of pairs is no longer than this.

@@ -10,6 +10,7 @@ from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import half
 from vmfuzz.explain.formats.constants import given_to, value_of
 from vmfuzz.explain.names.labels import NOTHING, Match, match_label, split_words
+from vmfuzz.patterns import deferred
 
 #: Names of functions that write, with VM, VMX or VMCS in them; and methods of something called VMCS. (Bounds: a line may be one long word.)
 _NAME: Final = (
@@ -17,19 +18,19 @@ _NAME: Final = (
     r"\w{0,40}vmcs\w{0,40}(?:\.|->|::)(?:write|set)\w{0,20})"
 )
 _GENERIC: Final = r"(?:(?:::|\.)?<[^<>()]{0,40}>)?"
-CALL: Final = re.compile(rf"\b(?P<call>{_NAME})!?{_GENERIC}\s*\(", re.IGNORECASE)
+CALL: Final = deferred(rf"\b(?P<call>{_NAME})!?{_GENERIC}\s*\(", re.IGNORECASE)
 #: `VmcsGuestNW::CR0.write(0x21)?`
-METHOD: Final = re.compile(rf"\b(?P<field>[A-Za-z_][\w:.]{{1,80}})\.(?:write|set)(?:_\w{{1,20}})?{_GENERIC}\s*\(")
+METHOD: Final = deferred(rf"\b(?P<field>[A-Za-z_][\w:.]{{1,80}})\.(?:write|set)(?:_\w{{1,20}})?{_GENERIC}\s*\(")
 #: Functions that change some bits of a field.
-_IN_PART: Final = re.compile(r"(?<!\d)bits?(?:_|\b)|mask|clear", re.IGNORECASE)
+_IN_PART: Final = deferred(r"(?<!\d)bits?(?:_|\b)|mask|clear", re.IGNORECASE)
 #: What begins a comment: not the "//" of an address; a directive of C ("#define") writes nothing either.
-_COMMENT: Final = re.compile(r"(?<!:)//|/\*|^\s*(?:#|;|--\s)")
-_BLOCK: Final = re.compile(r"/\*(?:[^*]|\*(?!/))*\*/")
+_COMMENT: Final = deferred(r"(?<!:)//|/\*|^\s*(?:#|;|--\s)")
+_BLOCK: Final = deferred(r"/\*(?:[^*]|\*(?!/))*\*/")
 _LONGEST_CALL: Final = 400
-_ENCODING: Final = re.compile(r"0[xX]0*([0-9a-fA-F]{3,4})")
-_WORD: Final = re.compile(r"[&*]?\s*([A-Za-z_]\w*(?:(?:::|\.|->)\w+)*)(?:\s+as\s+\w+)?(?:\.into\(\))?$")
-_CASTED: Final = re.compile(r"\(\s*\w+(?:\s+\w+)?\s*\)\s*(?=[A-Za-z_0])")
-_FAILED: Final = re.compile(r"\bfail(?:ed|s|ure)\b|\berror\b", re.IGNORECASE)
+_ENCODING: Final = deferred(r"0[xX]0*([0-9a-fA-F]{3,4})")
+_WORD: Final = deferred(r"[&*]?\s*([A-Za-z_]\w*(?:(?:::|\.|->)\w+)*)(?:\s+as\s+\w+)?(?:\.into\(\))?$")
+_CASTED: Final = deferred(r"\(\s*\w+(?:\s+\w+)?\s*\)\s*(?=[A-Za-z_0])")
+_FAILED: Final = deferred(r"\bfail(?:ed|s|ure)\b|\berror\b", re.IGNORECASE)
 
 
 class Write(NamedTuple):

@@ -13,14 +13,15 @@ from typing import Final
 
 from vmfuzz.explain.names.labels import PARTS, SEGMENTS, normalise
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.patterns import deferred
 
 #: What the first column is called.
 _OF_REGISTER: Final = frozenset({"segment", "register", "reg", "sreg", "name", "guest", "host"})
 #: A column that is called so has access rights, beside other parts.
 _ALONE: Final = {"access": "ar", "arb": "ar"}
-_TWO_WORDS: Final = re.compile(r"\b(access|type) (rights?|bytes?|attr)\b|\bar bytes?\b", re.IGNORECASE)
-_RULE: Final = re.compile(r"[\s|:+=_-]+$")
-_VALUE: Final = re.compile(r"(?:0[xX])?[0-9a-fA-F]+[hH]?$")
+_TWO_WORDS: Final = deferred(r"\b(access|type) (rights?|bytes?|attr)\b|\bar bytes?\b", re.IGNORECASE)
+_RULE: Final = deferred(r"[\s|:+=_-]+$")
+_VALUE: Final = deferred(r"(?:0[xX])?[0-9a-fA-F]+[hH]?$")
 #: What stands where a register has no such part.
 _NO_VALUE: Final = frozenset({"-", "--", "---", "n/a", "na", "–", "—", ""})
 #: A row is no longer than this, and no table has more columns.

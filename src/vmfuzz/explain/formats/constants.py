@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import Field
+from vmfuzz.patterns import deferred
 
 #: What is longer than this is no constant that a person wrote.
 _LONGEST: Final = 200
@@ -19,10 +20,10 @@ _TYPE: Final = (
     r"SIZE_T|UINT(?:8|16|32|64)?|unsigned(?:\s+(?:char|short|int|long))*|(?:un)?signed|char|short|long(?:\s+long)?|natural_width|ulong|natural_t)"
 )
 #: A type of at most 32 bits: where a field of 64 bits is given so, only half of it is meant.
-_NARROW: Final = re.compile(
+_NARROW: Final = deferred(
     r"(?:u?int(?:8|16|32)_t|[usi](?:8|16|32)|u?int(?:8|16|32)?|BYTE|WORD|DWORD|UINT(?:8|16|32)?|unsigned(?: (?:char|short|int))?)$"
 )
-_TOKEN: Final = re.compile(
+_TOKEN: Final = deferred(
     rf"\s*(?:(?P<cast>\(\s*{_TYPE}\s*\)|\bas\s+{_TYPE}\b)"
     r"|(?P<digits>0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|\d(?:_?\d)*)(?P<suffix>_?[ui](?:8|16|32|64|128|size)|[uUlL]{1,3}|[uU]?[iI]64)?(?!\w)"
     r"|(?:(?:core|std)[.:]+)?(?P<ones>u(?:8|16|32|64)[.:]+MAX|UINT(?:8|16|32|64)_MAX|U(?:8|16|32|64)_MAX|MAXUINT(?:8|16|32|64)|MAXULONG64|ULLONG_MAX)\b"

@@ -10,12 +10,13 @@ from typing import Final
 
 from vmfuzz.explain.names.labels import match_label, normalise
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.patterns import deferred
 
 _BEGIN: Final = r"(?P<begin>^|[,;]\s{0,20})(?:vmcs(?:[ ._:]|->|::))?"
-_PROC: Final = re.compile(rf"{_BEGIN}(?:proc|processor|cpu)[ _-]?based(?=\s{{0,20}}[:=])", re.IGNORECASE)
+_PROC: Final = deferred(rf"{_BEGIN}(?:proc|processor|cpu)[ _-]?based(?=\s{{0,20}}[:=])", re.IGNORECASE)
 #: plain.py knows "proc", "exit" and "entry" beside "pin".
-_OF_VMCS: Final = re.compile(r"^vmcs(?:[ ._:]|->|::)(?=(?:pin|proc|exit|entry)\s{0,20}[:=])", re.IGNORECASE)
-_LABEL: Final = re.compile(r"(?P<label>[A-Za-z][\w .]{0,60}?)\s{0,20}[:=]")
+_OF_VMCS: Final = deferred(r"^vmcs(?:[ ._:]|->|::)(?=(?:pin|proc|exit|entry)\s{0,20}[:=])", re.IGNORECASE)
+_LABEL: Final = deferred(r"(?P<label>[A-Za-z][\w .]{0,60}?)\s{0,20}[:=]")
 #: Fields of the event to inject that name VM entry themselves, and what says that a VM exit's are listed.
 _OF_ENTRY: Final = frozenset({"vm_entry_instruction_length", "vm_entry_exception_error_code"})
 _OF_EXIT: Final = ("vm_exit_i", "idt_vectoring", "exit_")

@@ -5,7 +5,6 @@ A number on the left that is an encoding in decimal, but none in hexadecimal, sh
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -14,13 +13,14 @@ from typing import Final, NamedTuple
 from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.patterns import deferred
 
-_PAIR: Final = re.compile(
+_PAIR: Final = deferred(
     r"[(\[]?(?P<encoding>\d{4,5}|(?=\d{0,3}[a-fA-F])[0-9a-fA-F]{4})[)\]]?(?:\s{0,20}(?:=>|->|[:=,;|])\s{0,20}|\s{1,20})"
     r"(?P<value>-?\d{1,20}|0[xX][0-9a-fA-F]{1,16}|[0-9a-fA-F]{1,16})[,;]?$"
 )
 #: A value that is hexadecimal though nothing marks it: it has letters, or is padded with zeros.
-_HEXADECIMAL: Final = re.compile(r"(?!0[xX])(?=\d*[a-fA-F]|0\d)")
+_HEXADECIMAL: Final = deferred(r"(?!0[xX])(?=\d*[a-fA-F]|0\d)")
 #: So many lines make a list.
 _FEWEST: Final = 2
 

@@ -21,8 +21,9 @@ from typing import Final
 from vmfuzz.explain.dump import ALL, Reading
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.patterns import deferred
 
-_HOLE: Final = re.compile(
+_HOLE: Final = deferred(
     r"\{(?P<what>[+\w.@ ]*)\}|(?P<register>@)|(?P<blanks>\s+)|(?P<opens>\[(?=\s))|(?P<closes>\](?=$))|(?P<text>[^\s{}@]|[{}])"
 )
 _NUMBER: Final = r"[0-9a-fA-F]{1,16}"

@@ -15,19 +15,20 @@ from vmfuzz.explain.formats import encoding_lists
 from vmfuzz.explain.formats.calls import handed_over
 from vmfuzz.explain.names.labels import match_label
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.patterns import deferred
 
 _NUMBER: Final = r"(?P<value>0[xX][0-9a-fA-F_]+|[0-9][0-9a-fA-F]*[hH]|\d+)[uUlL]*"
 #: A line that can only define a constant.
-_CONSTANT: Final = re.compile(
+_CONSTANT: Final = deferred(
     rf"(?:#\s*define\s+(?P<name1>\w+)\s+\(?\s*{_NUMBER}\s*\)?"
     r"|(?:pub(?:\([^)]*\))?\s+)?(?:static\s+)?(?:constexpr|const)\s+(?:[\w:]+\s+)*?(?P<name2>\w+)\s*(?::\s*[\w:]+)?\s*=\s*(?P<value2>0[xX][0-9a-fA-F_]+|\d+)\w*\s*;"
     r"|(?P<name3>\w+)\s+EQU\s+(?P<value3>[0-9][0-9a-fA-F]*[hH]|0x[0-9a-fA-F]+))",
     re.IGNORECASE,
 )
 #: A line of an enumeration; the same form may be a line of a found, so that the whole block decides.
-_ENUMERATOR: Final = re.compile(rf"(?P<name>[A-Za-z_]\w*)\s*=\s*{_NUMBER}\s*(?P<end>,|\}};?|$)\s*(?:/[/*].*)?\}}?;?$")
-_ENUM: Final = re.compile(r"\benum\b[^;]*\{?\s*$")
-_ZEROED: Final = re.compile(
+_ENUMERATOR: Final = deferred(rf"(?P<name>[A-Za-z_]\w*)\s*=\s*{_NUMBER}\s*(?P<end>,|\}};?|$)\s*(?:/[/*].*)?\}}?;?$")
+_ENUM: Final = deferred(r"\benum\b[^;]*\{?\s*$")
+_ZEROED: Final = deferred(
     r"zero(?:ed)? (?:it )?out|zeroed|get_zeroed_page|__GFP_ZERO|kzalloc|calloc|alloc_zeroed|implicitly (?:initiali[sz]ed|set) to zero|"
     r"memset\([^;]*,\s*0\s*,|RtlZeroMemory|bzero",
     re.IGNORECASE,

@@ -24,8 +24,9 @@ from vmfuzz.explain.formats.notes import Notes
 from vmfuzz.explain.formats.shapes import whole_line_forms
 from vmfuzz.explain.names.labels import Match, match_label, match_msr
 from vmfuzz.explain.text.numbers import NUMBER, read_number
+from vmfuzz.patterns import deferred
 
-_LAST_NAME: Final = re.compile(r"[@:.]+|->")
+_LAST_NAME: Final = deferred(r"[@:.]+|->")
 #: Fewer digits than this are not padding that shows a number to be hexadecimal.
 _PADDED: Final = 4
 #: Encodings below this are those of a few fields only.

@@ -16,28 +16,27 @@ from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import SMALLEST_ENCODING, Definition, may_be_meant
 from vmfuzz.explain.names.labels import match_label
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.patterns import deferred
 
 #: Numbers as C, assemblers, Pascal ($), Ada (16#..#), Lisp (#x), Basic (&H) and Verilog ('h) write them, and without any mark.
 _NUMBER: Final = (
     r"(?<![\w.$#'&])(?:0[xX](?P<hex>[0-9a-fA-F_]+?)(?:_?[uUiI](?:8|16|32|64|size)|[uUlL]{1,3})?|(?P<suffixed>[0-9][0-9a-fA-F]{0,9})[hH]"
     r"|(?:\$|16#|\#[xX]|&[hH]|\d{0,2}'[hH])(?P<marked>[0-9a-fA-F_]{1,12})\#?|(?P<bare>[0-9][0-9a-fA-F]{0,15})[uUlL]{0,3})(?!\w)"
 )
-_TOKEN: Final = re.compile(rf"{_NUMBER}|(?P<word>[A-Za-z_][\w.]{{0,79}})")
+_TOKEN: Final = deferred(rf"{_NUMBER}|(?P<word>[A-Za-z_][\w.]{{0,79}})")
 #: A comment to the end of the line, and one within it; "16-bit" says how wide a field is.
-_ASIDE: Final = re.compile(r"/\*[^*]*(?:\*/|$)|//.*|\s(?:#|--)\s.*|\s;.*|\b(?:16|32|64)[- ][Bb]it\b")
+_ASIDE: Final = deferred(r"/\*[^*]*(?:\*/|$)|//.*|\s(?:#|--)\s.*|\s;.*|\b(?:16|32|64)[- ][Bb]it\b")
 #: `vmwrite(0x6C02, guest_cr3)` hands a value over, it names nothing.
-_CALL: Final = re.compile(
-    r"(?:write|read|wr|rd|set|get|load|store)\w{0,20}\s*(?:::<\w+>)?[(!]|\bvm(?:write|read)[^,(]{1,80},", re.IGNORECASE
-)
+_CALL: Final = deferred(r"(?:write|read|wr|rd|set|get|load|store)\w{0,20}\s*(?:::<\w+>)?[(!]|\bvm(?:write|read)[^,(]{1,80},", re.IGNORECASE)
 #: `(0x0810) guest_interrupt_status = unavailable` is a line of a dump.
-_ABSENT: Final = re.compile(
+_ABSENT: Final = deferred(
     r"[=:<(|\[]\s*(?:un(?:available|supported|known|defined|readable)|not\s[\w ]{1,20}|n/?a|none|null|fail\w*|err\w*|invalid|missing|-+)[\s>)|\]]*$",
     re.IGNORECASE,
 )
 #: A list of encodings has no longer lines than this.
 _LONGEST: Final = 400
 #: A word that is a number without any mark, if there is another number beside it: a value behind an encoding.
-_HEX: Final = re.compile(r"[0-9a-fA-F]{1,16}[hH]?")
+_HEX: Final = deferred(r"[0-9a-fA-F]{1,16}[hH]?")
 #: A label has no more words than this.
 _WORDS: Final = 6
 #: At least so many of a block's names, and so great a part of them, have the encoding that is their own. (One alone may be an accident.)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.meaning import Above, Manner
 from vmfuzz.explain.names.labels import SEGMENTS, match_label, normalise
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.patterns import deferred
 
 #: What stands behind the name of a member in program text: its type, or a call.
-_OF_PROGRAM: Final = re.compile(r"[&*]?(?:u(?:8|16|32|64|128|size)|u?int\d*(?:_t)?|bool)\b|[A-Za-z_][\w:.]*(?:::<\w+>)?!?\(")
+_OF_PROGRAM: Final = deferred(r"[&*]?(?:u(?:8|16|32|64|128|size)|u?int\d*(?:_t)?|bool)\b|[A-Za-z_][\w:.]*(?:::<\w+>)?!?\(")
 _AROUND: Final = "*=-# :"
 _MARKS: Final = ("*", "=", "-", "#")
 _MOST_WORDS: Final = 5

@@ -5,18 +5,18 @@ A line of it stays on its line where it has no more than one value on each; othe
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from vmfuzz.explain.formats.json_text import leaves, parsed
 from vmfuzz.explain.names.labels import match_label, match_msr
+from vmfuzz.patterns import deferred
 
 #: Braces outside of quotation marks (which end on their line).
-_BRACES: Final = re.compile(r'"[^"\n]*"|[{}]')
+_BRACES: Final = deferred(r'"[^"\n]*"|[{}]')
 #: The beginning of an object that has a key in quotation marks.
-_OBJECT: Final = re.compile(r"\{\s{0,400}[\"']")
+_OBJECT: Final = deferred(r"\{\s{0,400}[\"']")
 #: The name of an object: `"guest": {`, `vmcs = {`, `host state: {`
-_NAMED: Final = re.compile(r"[\"']?(?P<name>[A-Za-z_][\w.]{0,60}(?: [A-Za-z_][\w.]{0,60}){0,2})[\"']?[ \t]{0,20}[:=]$")
+_NAMED: Final = deferred(r"[\"']?(?P<name>[A-Za-z_][\w.]{0,60}(?: [A-Za-z_][\w.]{0,60}){0,2})[\"']?[ \t]{0,20}[:=]$")
 _BEFORE: Final = 300
 #: Objects in so many others are not looked at; of one that is no JSON, so many levels within it are.
 _DEEPEST, _TRIES = 12, 4

@@ -6,7 +6,6 @@ placed by its neighbours, and where they leave a choice it is not placed at all 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from functools import lru_cache
 from itertools import pairwise
@@ -21,20 +20,21 @@ from vmfuzz.explain.formats.kvm_pasted import rejoined, with_signs, without_doub
 from vmfuzz.explain.formats.kvm_tables import CONTINUES, CONTROL, GUEST, HOST, SECTIONS
 from vmfuzz.explain.formats.kvm_tokens import STARTS, Token, tokens_of
 from vmfuzz.explain.text.lines import Ends, Line
+from vmfuzz.patterns import deferred
 
-_HEX: Final = re.compile(r"(?:0x)?[0-9a-fA-F]+")
-_VMCS: Final = re.compile(r"VMCS [0-9a-fA-Fx]+, last attempted")
-_GUEST_HEADING: Final = re.compile(r"\*\*\* ?Guest State")
+_HEX: Final = deferred(r"(?:0x)?[0-9a-fA-F]+")
+_VMCS: Final = deferred(r"VMCS [0-9a-fA-Fx]+, last attempted")
+_GUEST_HEADING: Final = deferred(r"\*\*\* ?Guest State")
 #: Lines that a dump of this format has, and lists of names and values too: alone they are no dump.
-_WEAK: Final = re.compile(
+_WEAK: Final = deferred(
     r"(?:CR3|RSP|RIP|RFLAGS|EFER|PAT|SSP|S_CET|PDPT[RE]\d|ExceptionBitmap|TSC (?:Offset|Multiplier)|TPR Threshold|EPT pointer|"
     r"Virtual processor ID|CR3 target\d) ?=\s*[^\s=]+(?:\s+[<(][^=]*)?$"
 )
 
 
-_HEADING: Final = re.compile(r"\*\*\* ?(Guest|Host|Control) State")
+_HEADING: Final = deferred(r"\*\*\* ?(Guest|Host|Control) State")
 #: Lines of programs that print like KVM but with blanks; only beside a heading.
-_BLANKS: Final = re.compile(
+_BLANKS: Final = deferred(
     r"[$>#|+-]?\s*(?:(?:[CDSEFG]S|LDTR|TR|GDTR|IDTR):\s+(?:sel|attr|limit|base) = |reason = (?:0x)?[0-9a-fA-F]+,? qual|CS = (?:0x)?[0-9a-fA-F]+, SS = |"
     r"[FG]SBase = |TRBase = |(?:GDT|IDT)Base = |CR0 = (?:0x)?[0-9a-fA-F]+(?:, CR3| *$)|CR[34] = |VM(?:Entry|Exit): intr_info = |IDTVectoring: info = |"
     r"(?:PinBased|CPUBased|SecondaryExec|TertiaryExec|EntryControls|ExitControls|ExceptionBitmap|PLE Gap) = 0x|Sysenter RSP = |CR[034]: ?actual|"
@@ -43,14 +43,14 @@ _BLANKS: Final = re.compile(
 #: Lines so long that have so many keys of this format were several lines.
 _JOINED, _SEVERAL = 300, 6
 _OF_MANY_LINES: Final = ("actual=", "limit=", "RIP = 0x", "DR7 = 0x", "Sysenter RSP=", "CR4=", "PinBased=", "intr_info=", "reason=")
-_BEGINS: Final = re.compile(
+_BEGINS: Final = deferred(
     r"[ \t](\*\*\* ?(?:Guest|Host|Control) State|\(XEN\)|\[ *\d+\.\d+\]|[A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d |"
     r"VMCS [0-9a-fA-F]+, last|CR0: ?actual)"
 )
 #: Longer lines are no beginning of one that was broken within its first key.
 _SHORT: Final = 20
 #: What a kernel's log or Xen's console puts before its lines.
-_LOGGED: Final = re.compile(r"\(XEN\)|\[ *\d+\.\d+\]")
+_LOGGED: Final = deferred(r"\(XEN\)|\[ *\d+\.\d+\]")
 
 
 def unjoined(text: str) -> str:

@@ -9,9 +9,10 @@ from typing import Final
 
 from vmfuzz.explain.formats.kvm_tables import CONTROL, OWN
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.patterns import deferred
 
 #: Lines that no other program prints.
-_CERTAIN: Final = re.compile(
+_CERTAIN: Final = deferred(
     r"\*\*\* ?(?:Guest|Host|Control) State|VMCS [0-9a-fA-Fx]+, last attempted|CR[034]: ?actual|sel\s+attr\s+limit\s+base|SVI\|RVI|EFER\((?:VMCS|MSR LL)\)|"
     r"(?:[CDSEFG]S|LDTR|TR):\s+[0-9a-fA-F]{4}\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8}\s|[GI]DTR:\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{16}|"
     r"MSR (?:guest|host) auto|Sysenter RSP=\S+ +CS:RIP=|(?:[FG]S|TR|GDT|IDT)Base=[0-9a-fA-F]{16}"
@@ -20,7 +21,7 @@ _16: Final = "[0-9a-fA-F]{16}"
 _8: Final = "[0-9a-fA-F]{8}"
 _4: Final = "[0-9a-fA-F]{4}"
 #: Lines with the widths, and in the order of parts, that KVM and Xen print; a line may break off behind its first value.
-_EXACT: Final = re.compile(
+_EXACT: Final = deferred(
     rf"(?:[CDSEFG]S|LDTR|TR):\s+sel=0x{_4}, ?(?:attr=0x[0-9a-fA-F]{{5}}|$)|[GI]DTR:\s+limit=0x{_8}, ?(?:base=0x{_16}|$)|"
     rf"R(?:SP|IP) = 0x{_16}|RFLAGS=0x{_8} +DR7 = 0x|Sysenter RSP={_16}|EFER ?= +0x{_16}|PAT = 0x{_16}|PDPT[RE]\d = 0x{_16}|"
     rf"Debug(?:Ctl|Exceptions) ?= ?0x{_16}|PerfGlobCtl = 0x{_16}|BndCfgS = 0x{_16}|Interruptibility ?= ?{_4}(?:{_4})?\b|ActivityState ?= ?{_4}(?:{_4})?\b|"
@@ -30,17 +31,17 @@ _EXACT: Final = re.compile(
     rf"PLE Gap={_8}|Virtual processor ID = 0x{_4}\b|(?:S_CET|SSP|(?:INTR )?SSP TABLE) = 0x{_16}"
 )
 #: Registers as monitors print them, in no form of KVM's or Xen's.
-_BARE: Final = re.compile(
+_BARE: Final = deferred(
     r"(?:guest[_. ])?(?:cr[034]|e?[re]?flags|[re]?[is]p|dr7|efer|[c-gs]s|tr|ldtr|[gi]dtr)(?:[._ ](?:sel\w*|base|limit|ar|access|attr\w*))?"
     r" ?[:=] ?(?:0x)?[0-9a-f]",
     re.IGNORECASE,
 )
-_SEGMENT: Final = re.compile(r"(?:[CDSEFG]S|LDTR|TR|[GI]DTR):")
+_SEGMENT: Final = deferred(r"(?:[CDSEFG]S|LDTR|TR|[GI]DTR):")
 #: Keys of theirs that a reader of lists knows by the field's name only.
 _NAMED: Final = {key: OWN[CONTROL][key] for key in ("CPUBased", "PFECmask", "PFECmatch", "SecondaryVmExit")}
-_NAME: Final = re.compile(rf"\b(?:{'|'.join(_NAMED)})(?= ?=)")
+_NAME: Final = deferred(rf"\b(?:{'|'.join(_NAMED)})(?= ?=)")
 #: Eight digits that no program prints in decimal.
-_HEX: Final = re.compile(r"reason=(?=[0-9a-fA-F]{8} qual)")
+_HEX: Final = deferred(r"reason=(?=[0-9a-fA-F]{8} qual)")
 #: So many kinds of lines like KVM's are a dump of it, whatever widths its numbers have.
 _KINDS: Final = 3
 

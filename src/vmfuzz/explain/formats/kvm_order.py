@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from typing import Final
 
 from vmfuzz.explain.formats.kvm_tables import GUEST, HOST
 from vmfuzz.explain.formats.kvm_tokens import Token
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.patterns import deferred
 
 #: Fields in the order in which both programs print them. Those of one line here may change places among themselves; those that versions print
 #: at different places are left out (EFER, PAT, CET state, CR3 targets ...).
@@ -44,7 +44,7 @@ _PRINTED: Final = (
     "vpid vm_function_controls",
 )
 _RANKS: Final = {field: rank for rank, fields in enumerate(_PRINTED) for field in fields.split()}
-_TIME: Final = re.compile(r"\[\s*(\d+)[.,](\d+)\]")
+_TIME: Final = deferred(r"\[\s*(\d+)[.,](\d+)\]")
 
 
 def in_print_order(tokens: list[Token]) -> bool:

@@ -11,19 +11,20 @@ from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.kvm_tables import CONTROL, CR_PARTS, GROUPS, OWN, SEGMENT_PARTS, SHARED
 from vmfuzz.explain.formats.kvm_tokens import STARTS, digits, tokens_of, usual_digits
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.patterns import deferred
 
-_HEADING: Final = re.compile(r"\*\*\* ?(?:Guest|Host|Control) State")
+_HEADING: Final = deferred(r"\*\*\* ?(?:Guest|Host|Control) State")
 #: Signs before a line to which somebody points; no line of the programs begins with one of them, but for headings.
-_POINTS: Final = re.compile(r"(?:\*{1,3}|_{1,2}|`{1,3}|[-=]{1,10}>|>{1,5}|!{1,5}|\[/?[a-z]{1,6}\]|\[|→|\s){1,8}")
+_POINTS: Final = deferred(r"(?:\*{1,3}|_{1,2}|`{1,3}|[-=]{1,10}>|>{1,5}|!{1,5}|\[/?[a-z]{1,6}\]|\[|→|\s){1,8}")
 #: The same signs within a line and behind it.
-_WITHIN: Final = re.compile(r"\*{1,3}|`|\[/?[a-z]{1,6}\]|(?<=[0-9a-fA-F])(?:\]|_{1,2}(?=\s|$)|!+)|(?:<[-=]+|←)(?:[^=]*$)?")
-_MARKS: Final = re.compile(r"[*`\[\]!<>←→]|__")
+_WITHIN: Final = deferred(r"\*{1,3}|`|\[/?[a-z]{1,6}\]|(?<=[0-9a-fA-F])(?:\]|_{1,2}(?=\s|$)|!+)|(?:<[-=]+|←)(?:[^=]*$)?")
+_MARKS: Final = deferred(r"[*`\[\]!<>←→]|__")
 #: The rest of a number that a console broke at the end of its columns.
-_REST: Final = re.compile(r"(x?[0-9a-fA-F]{1,16})(?=$|[\s,])")
-_BROKEN: Final = re.compile(r"[=:\s](?:0x[0-9a-fA-F]{0,15}|[0-9a-fA-F]{1,15})$")
-_ZERO: Final = re.compile(r"[= ]0$")
-_LAST_WORD: Final = re.compile(r"[A-Za-z_:]+$")
-_FIRST_WORD: Final = re.compile(r"[A-Za-z_:0-9]{1,20}(?= ?=)|(?==[0-9a-fA-F])")
+_REST: Final = deferred(r"(x?[0-9a-fA-F]{1,16})(?=$|[\s,])")
+_BROKEN: Final = deferred(r"[=:\s](?:0x[0-9a-fA-F]{0,15}|[0-9a-fA-F]{1,15})$")
+_ZERO: Final = deferred(r"[= ]0$")
+_LAST_WORD: Final = deferred(r"[A-Za-z_:]+$")
+_FIRST_WORD: Final = deferred(r"[A-Za-z_:0-9]{1,20}(?= ?=)|(?==[0-9a-fA-F])")
 _WORDS_OF_KEYS: Final = frozenset(
     word
     for keys in (*OWN.values(), SHARED, *GROUPS.values(), CR_PARTS, SEGMENT_PARTS, ("CS:RIP", "GS", "FS", "TR", "CR0", "CR3", "CR4"))
@@ -34,14 +35,14 @@ _LONGEST: Final = max(map(len, _WORDS_OF_KEYS))
 #: No console has fewer columns.
 _COLUMNS: Final = 40
 #: Lines that the programs may print alike for guest and host, or for two lists.
-_ALIKE: Final = re.compile(rf"(?:{'|'.join(re.escape(key) for key in SHARED if key != 'CR3')})\b|\d+: ?msr")
+_ALIKE: Final = deferred(rf"(?:{'|'.join(re.escape(key) for key in SHARED if key != 'CR3')})\b|\d+: ?msr")
 
 
 #: A variant prints the host's CET state behind everything else.
-_CET: Final = re.compile(r"S_CET|(?:INTR )?SSP")
+_CET: Final = deferred(r"S_CET|(?:INTR )?SSP")
 #: No mail program breaks a line of the programs into more.
 _PARTS: Final = 4
-_OF_CONTROL: Final = re.compile(rf"(?:{'|'.join(re.escape(key) for key in OWN[CONTROL])}) ?=")
+_OF_CONTROL: Final = deferred(rf"(?:{'|'.join(re.escape(key) for key in OWN[CONTROL])}) ?=")
 
 
 def without_marks(line: Line) -> Line:
@@ -134,7 +135,7 @@ def _words(line: Line) -> str:
 _COLON_KEYS: Final = sorted(
     {*(key for keys in OWN.values() for key in keys if "(" not in key), *SHARED, "CR0", "CR4"}, key=len, reverse=True
 )
-_COLON: Final = re.compile(rf"(?P<key>{'|'.join(map(re.escape, _COLON_KEYS))}):[ \t]*(?P<value>(?:0x)?[0-9a-fA-F]+)(?:[ \t,]+|$)")
+_COLON: Final = deferred(rf"(?P<key>{'|'.join(map(re.escape, _COLON_KEYS))}):[ \t]*(?P<value>(?:0x)?[0-9a-fA-F]+)(?:[ \t,]+|$)")
 
 
 def with_signs(line: Line, section: str) -> Line | None:

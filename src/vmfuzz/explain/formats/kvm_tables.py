@@ -6,9 +6,10 @@ and host alike and say nothing without a neighbour that does.
 
 from __future__ import annotations
 
-import re
 from types import MappingProxyType
 from typing import Final
+
+from vmfuzz.patterns import deferred
 
 GUEST, HOST, CONTROL = "guest", "host", "control"
 SECTIONS: Final = (GUEST, HOST, CONTROL)
@@ -138,7 +139,7 @@ SEGMENT_KEYS: Final = ("CS", "DS", "SS", "ES", "FS", "GS", "LDTR", "TR", "GDTR",
 #: "CS=0010 SS=0018 ... TR=0040" of the host section.
 HOST_SELECTORS: Final = ("CS", "SS", "DS", "ES", "FS", "GS", "TR")
 #: What a mail client may leave at the beginning of the line after a break.
-CONTINUES: Final = re.compile(
+CONTINUES: Final = deferred(
     r"(?:, ?)?(?:actual|shadow|gh_mask|mask|base|limit|attr|sel|intr_info|info|msr)=|(?:= ?)?(?:[0-9a-fA-F]{4,16}|0x[0-9a-fA-F]+)(?:\s|,|$)|=$|"
     r"TRBase=|CR4=|CS:RIP=|PFECmatch=|SecondaryExec=|TertiaryExec=|ExitControls=|ilen=|errcode=|PAT =|SSP|RIP =|RSP ?=|DR7 =|qualification=|"
     r"\((?:0x|effective|autoload|[\w./]+#\w+\))|"

@@ -27,6 +27,7 @@ from vmfuzz.explain.formats.kvm_tables import (
     SHARED,
 )
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.patterns import deferred
 
 
 def _alternatives(keys: object) -> str:
@@ -52,7 +53,7 @@ _KEYS: Final = (
     *SHARED,
     *BESIDE,
 )
-_TOKEN: Final = re.compile(
+_TOKEN: Final = deferred(
     rf"\*\*\*\s*(?P<heading>Guest|Host|Control)\s+State\s*\*\*\*"
     rf"|(?<![\w.:])CS:RIP\s*=\s*(?P<cs>{_HEX}):(?P<rip>{_HEX})(?!\w)"
     rf"|(?<![\w.])SVI\s*\|\s*RVI\s*=\s*(?P<svi>[0-9a-fA-F]+)\|(?P<rvi>[0-9a-fA-F]+)"
@@ -66,8 +67,8 @@ _TOKEN: Final = re.compile(
     rf"|(?<![\w.-])(?P<plain>CR0|CR4|{'|'.join(HOST_SELECTORS)})(?:=\n(?=[0-9a-fA-F]{{4,16}}\s)|=| = )(?P<plainvalue>\S+)"
 )
 #: A line that begins with a value: it goes on a line that a mail program broke.
-_VALUE_ALONE: Final = re.compile(r"(?:[0-9a-fA-F]{4,16}|0x[0-9a-fA-F]{1,16})(?:[\s,(]|$)")
-STARTS: Final = re.compile(
+_VALUE_ALONE: Final = deferred(r"(?:[0-9a-fA-F]{4,16}|0x[0-9a-fA-F]{1,16})(?:[\s,(]|$)")
+STARTS: Final = deferred(
     r"\*\*\* ?(?:Guest|Host|Control) State|CR[034]: ?actual|CR3 = ?0x|CR3: ?actual|PDPT[RE]\d ?=|RSP ?= ?0x|RIP ?= ?0x|RFLAGS ?= ?0x|Sysenter RSP=|"
     r"(?:[CDSEFG]S|LDTR|TR|GDTR|IDTR):\s+(?:sel|attr|limit|base)=|(?:[CDSEFG]S|LDTR|TR):\s+[0-9a-fA-F]{4}\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8}\s|"
     r"[GI]DTR:\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8,16}|EFER ?=\s+0x|EFER\(|PAT ?= 0x|Debug(?:Ctl|Exceptions) ?=|PerfGlobCtl =|BndCfgS =|"
@@ -81,7 +82,7 @@ STARTS: Final = re.compile(
 
 
 #: Lines that only Xen before 4.6 prints so.
-_OLD_XEN: Final = re.compile(r"CS=[0-9a-fA-F]{4} DS=|Interruptibility=|DebugCtl=")
+_OLD_XEN: Final = deferred(r"CS=[0-9a-fA-F]{4} DS=|Interruptibility=|DebugCtl=")
 
 
 @dataclass

@@ -11,9 +11,10 @@ from vmfuzz.explain.formats.forms import RIGHTS_BITS
 from vmfuzz.explain.formats.meaning import NO_AREA, PART_WORDS, Above, Manner, Understanding, Where
 from vmfuzz.explain.names.labels import SEGMENTS, match_label, match_msr, normalise
 from vmfuzz.explain.text.numbers import read_number, to_unsigned
+from vmfuzz.patterns import deferred
 
 #: An exit reason of a failed entry, in hexadecimal whatever other numbers carry.
-_FAILED_ENTRY: Final = re.compile(r"8000_?00(?:21|22|29)")
+_FAILED_ENTRY: Final = deferred(r"8000_?00(?:21|22|29)")
 #: Fields that people write above a dump, in words that are no others' end.
 _OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
 

@@ -21,13 +21,14 @@ from vmfuzz.explain.formats.shapes import Outline, in_sentence, is_of_guest, out
 from vmfuzz.explain.names.labels import SEGMENTS, best_label, ending_name, match_label, named_member, normalise
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.explain.text.numbers import read_number
+from vmfuzz.patterns import deferred
 
 _MAX_LABEL_WORDS: Final = 7
-_OF_SYSENTER: Final = re.compile(r"(?:(?=cs)|[er](?=[is]p))(cs|[is]p)\b", re.IGNORECASE)
+_OF_SYSENTER: Final = deferred(r"(?:(?=cs)|[er](?=[is]p))(cs|[is]p)\b", re.IGNORECASE)
 #: The area that a label names for all that stand behind it on the line: `host CS=0x38 SS=0x30`.
-_OWN_AREA: Final = re.compile(r"(guest|host) ", re.IGNORECASE)
-_LETTERS: Final = re.compile(r"[^\W\d_]{2}")
-_PIN: Final = re.compile(r"\bpin(?:[ _-]?based)?\s*[:=]", re.IGNORECASE)
+_OWN_AREA: Final = deferred(r"(guest|host) ", re.IGNORECASE)
+_LETTERS: Final = deferred(r"[^\W\d_]{2}")
+_PIN: Final = deferred(r"\bpin(?:[ _-]?based)?\s*[:=]", re.IGNORECASE)
 #: So many lines below the pin-based controls are beside them; and no exit or entry controls are smaller than this.
 _NEAR, _LEAST_CONTROLS = 6, 0x1000
 _AROUND_LABELS: Final = " ,;()[]\"'"

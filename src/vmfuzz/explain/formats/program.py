@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
@@ -14,11 +13,12 @@ from vmfuzz.explain.formats.forms import STATEMENT
 from vmfuzz.explain.formats.meaning import Manner
 from vmfuzz.explain.formats.shapes import assigned_field
 from vmfuzz.explain.names.labels import NOTHING
+from vmfuzz.patterns import deferred
 
 _IN_PROGRAM: Final = "an assignment in program text"
 #: A call may go on for so many characters of the lines below.
 _LONGEST_CALL: Final = 400
-_AREA: Final = re.compile("guest|host|entry|exit")
+_AREA: Final = deferred("guest|host|entry|exit")
 
 
 class ProgramReader:

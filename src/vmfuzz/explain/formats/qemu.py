@@ -13,44 +13,45 @@ from vmfuzz.explain.dump import ALL, Reading
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.sregs import put_mode
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.patterns import deferred
 
-_SEGMENT: Final = re.compile(
+_SEGMENT: Final = deferred(
     r"(?P<name>[CDSEFG]S|LDT|TR) ?=(?P<sel>[0-9a-fA-F]{4}) (?P<base>[0-9a-fA-F]{8}|[0-9a-fA-F]{16}) (?P<limit>[0-9a-fA-F]{8}) (?P<flags>[0-9a-fA-F]{8})\b"
 )
-_TABLE: Final = re.compile(r"(?P<name>[GI]DT)= +(?P<base>[0-9a-fA-F]{8}|[0-9a-fA-F]{16}) (?P<limit>[0-9a-fA-F]{8})\b")
-_REGISTER: Final = re.compile(
+_TABLE: Final = deferred(r"(?P<name>[GI]DT)= +(?P<base>[0-9a-fA-F]{8}|[0-9a-fA-F]{16}) (?P<limit>[0-9a-fA-F]{8})\b")
+_REGISTER: Final = deferred(
     r"\b(EAX|E[BCD]X|ESI|EDI|EBP|ESP|R[A-D]X|RSI|RDI|RBP|RSP|R[189]\d?|[ER]IP|EFL|RFL|CR[0234]|DR[0-367]|EFER|SMM) ?=([0-9a-fA-F]+)\b"
 )
 _DIGIT: Final = "[0-9a-fA-F]"
-_STARTS: Final = re.compile(
+_STARTS: Final = deferred(
     rf"EAX={_DIGIT}{{8}} EBX|ESI={_DIGIT}{{8}}|EIP={_DIGIT}{{8}} EFL|(?:RAX|RSI|R8 ?|R12)={_DIGIT}{{16}}|RIP={_DIGIT}{{16}} RFL|"
     rf"CR0={_DIGIT}{{8}} CR2|DR[06]={_DIGIT}{{16}}|EFER={_DIGIT}{{16}}$|Code=|(?:[CDSEFG]S |LDT|TR )={_DIGIT}{{4}} |[GI]DT= "
 )
 #: The end of the line of control registers, where a mail program broke it.
-_CONTROL: Final = re.compile(r"CR[023]=")
-_WRAPPED: Final = re.compile(rf"CR[234]={_DIGIT}{{8,16}}(?: CR[34]={_DIGIT}{{8,16}}){{0,2}}")
+_CONTROL: Final = deferred(r"CR[023]=")
+_WRAPPED: Final = deferred(rf"CR[234]={_DIGIT}{{8,16}}(?: CR[34]={_DIGIT}{{8,16}}){{0,2}}")
 #: The register with which a line of the dump begins.
-_FIRST: Final = re.compile(r"([A-Z][A-Z0-9]{1,3}) ?=")
+_FIRST: Final = deferred(r"([A-Z][A-Z0-9]{1,3}) ?=")
 #: So many lines with registers that were there already begin another dump; and more dumps than this nobody reads.
 _AGAIN, _MOST = 3, 4
-_FAILED: Final = re.compile(r"entry failed|hardware error|internal error", re.IGNORECASE)
+_FAILED: Final = deferred(r"entry failed|hardware error|internal error", re.IGNORECASE)
 _HEAD: Final = 200
 #: "KVM: entry failed" comes with this advice; it says nothing about the dump at hand
-_ADVICE: Final = re.compile(
+_ADVICE: Final = deferred(
     r"If you're running a guest on an Intel machine|support, the failure can be most likely|state for Intel VT|which is not supported on less recent"
 )
-_VBOX_SEGMENT: Final = re.compile(
+_VBOX_SEGMENT: Final = deferred(
     r"\b(?P<name>[cdsefg]s|tr|ldtr)=\{(?P<sel>[0-9a-f]{4}) base=(?P<base>[0-9a-f]+) limit=(?P<limit>[0-9a-f]+) flags=(?P<flags>[0-9a-f]+)\}"
 )
-_VBOX_LINE: Final = re.compile(
+_VBOX_LINE: Final = deferred(
     r"(?:HM: )?CPU\[\d+\] |HM error +=|rcLastExitToR3|VT-x info|Real-on-v86|Attr [CDSEFG]S +=|EFlags +=|Guest VMCS active|.*=\{[0-9a-f]{4} base="
 )
 #: What stands behind the segments in the lines of the guest's registers.
-_VBOX_WRAPPED: Final = re.compile(r"(?:cr[0-8]|dr[0-7]|[gi]dtr|[er]?flags|SysEnter)=\{?[0-9a-f]")
+_VBOX_WRAPPED: Final = deferred(r"(?:cr[0-8]|dr[0-7]|[gi]dtr|[er]?flags|SysEnter)=\{?[0-9a-f]")
 #: `HM: Host CR4   = 0x370678`: the processor's own registers when VirtualBox starts, outside VMX operation; they are in no VMCS.
-_VBOX_START: Final = re.compile(r"\bHM: Host (?:CR\d|EFER|XCR0)\b")
+_VBOX_START: Final = deferred(r"\bHM: Host (?:CR\d|EFER|XCR0)\b")
 #: `HM: CPU[0] PinCtls              0x16`: what VirtualBox logs of a VMCS whose controls the processor refused.
-_VBOX_FIELD: Final = re.compile(r"(?:HM: )?CPU\[\d+\] (?P<name>[A-Z][\w ]*?)\s+(?P<value>0x[0-9a-fA-F]+)\b")
+_VBOX_FIELD: Final = deferred(r"(?:HM: )?CPU\[\d+\] (?P<name>[A-Z][\w ]*?)\s+(?P<value>0x[0-9a-fA-F]+)\b")
 _VBOX_FIELDS: Final = {
     "PinCtls": "pin_based_controls",
     "ProcCtls": "primary_processor_based_controls",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,9 +12,10 @@ from vmfuzz.explain.formats.notes import Notes
 from vmfuzz.explain.formats.shapes import columns_of, names_field, pairs_in, row_of
 from vmfuzz.explain.names.labels import SEGMENTS, match_label, normalise
 from vmfuzz.explain.text.numbers import read_number
+from vmfuzz.patterns import deferred
 
 #: A word of letters a to f is a number only where it is long.
-_SURE_NUMBER: Final = re.compile(r".*\d|.{4}")
+_SURE_NUMBER: Final = deferred(r".*\d|.{4}")
 #: No row of nothing but such numbers is one of values, where all of them are encodings.
 _LEAST_ENCODING: Final = 0x800
 

@@ -31,9 +31,10 @@ from vmfuzz.explain.formats.forms import (
 )
 from vmfuzz.explain.names.labels import NOTHING, Match, match_label, match_msr, normalise, split_words
 from vmfuzz.explain.text.numbers import NUMBER
+from vmfuzz.patterns import deferred
 
 #: A word of a language, and so many of them for each pair make a sentence.
-_SPOKEN: Final = re.compile(r"(?<![\w.-])[^\W\d_]{2,}(?![\w.(-]\w)")
+_SPOKEN: Final = deferred(r"(?<![\w.-])[^\W\d_]{2,}(?![\w.(-]\w)")
 _SENTENCE: Final = 3
 #: Words that no dump has in its labels; two of them around several pairs make a sentence too.
 _OF_SPEECH: Final = frozenset(
@@ -41,11 +42,11 @@ _OF_SPEECH: Final = frozenset(
 )
 _SPEECH: Final = 2
 #: What begins a remark behind a value: a mark, or blanks that set it apart.
-_REMARK: Final = re.compile(r"\s*(?:[(\[{#;<>/|!]|--?>?(?!\w)|-->)|\s{2}|\t")
-_NUMBER: Final = re.compile(rf"(?=.*\d){NUMBER}")
+_REMARK: Final = deferred(r"\s*(?:[(\[{#;<>/|!]|--?>?(?!\w)|-->)|\s{2}|\t")
+_NUMBER: Final = deferred(rf"(?=.*\d){NUMBER}")
 _LONGEST_ROW: Final = 400
 #: What begins a comment; pairs in it are the author's words.
-_BEHIND: Final = re.compile(r"//|/\*|<-|#\s|--\s|->\s*(?=[A-Za-z])")
+_BEHIND: Final = deferred(r"//|/\*|<-|#\s|--\s|->\s*(?=[A-Za-z])")
 
 
 @lru_cache(maxsize=1 << 13)
@@ -219,7 +220,7 @@ def is_of_guest(text: str) -> bool:
     return len(REGISTER_HEAD.findall(text)) == 1 and not given.isdisjoint({("ar",), ("limit",)})
 
 
-_FAILS: Final = re.compile(
+_FAILS: Final = deferred(
     r"vm_?(?:launch|resume|entry|enter)\b.{0,80}(?:fail|error)|(?:fail|error).{0,80}\bvm[ _-]?(?:launch|resume|entry|enter)|80000021",
     re.IGNORECASE,
 )

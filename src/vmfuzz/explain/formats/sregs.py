@@ -13,14 +13,15 @@ from typing import Final
 from vmfuzz.explain.dump import ALL, Reading
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.patterns import deferred
 
-_MARK: Final = re.compile(r"\bkvm_segment\b|\bkvm_s?regs\b|KVM_[GS]ET_S?REGS|\bapic_base\b|\bsregs\b", re.IGNORECASE)
+_MARK: Final = deferred(r"\bkvm_segment\b|\bkvm_s?regs\b|KVM_[GS]ET_S?REGS|\bapic_base\b|\bsregs\b", re.IGNORECASE)
 _NUMBER: Final = r"(?:0[xX][0-9a-fA-F]+|\d+)\b"
-_SEGMENT: Final = re.compile(r"\b(?P<name>[c-gs]s|tr|ldtr?)\s*[:=]\s*(?:\w+\s*)?\{(?P<body>[^{}]*\bselector\b[^{}]*\bpresent\b[^{}]*)\}")
-_TABLE: Final = re.compile(r"\b(?P<name>gdt|idt)\s*[:=]\s*(?:\w+\s*)?\{(?P<body>[^{}]*\blimit\b[^{}]*)(?:[{\[][^{}\[\]]*[}\]][^{}]*)?\}")
-_REGS: Final = re.compile(r"\{(?P<body>[^{}]*\br12\b[^{}]*\brflags\s*[:=][^{}]*)\}")
-_PAIR: Final = re.compile(rf"\b(?P<name>[a-z]\w*)\s*[:=]\s*(?P<value>{_NUMBER})")
-_CONTROL: Final = re.compile(rf"\b(?P<name>cr[0348]|efer|apic_base)\s*[:=]\s*(?P<value>{_NUMBER})")
+_SEGMENT: Final = deferred(r"\b(?P<name>[c-gs]s|tr|ldtr?)\s*[:=]\s*(?:\w+\s*)?\{(?P<body>[^{}]*\bselector\b[^{}]*\bpresent\b[^{}]*)\}")
+_TABLE: Final = deferred(r"\b(?P<name>gdt|idt)\s*[:=]\s*(?:\w+\s*)?\{(?P<body>[^{}]*\blimit\b[^{}]*)(?:[{\[][^{}\[\]]*[}\]][^{}]*)?\}")
+_REGS: Final = deferred(r"\{(?P<body>[^{}]*\br12\b[^{}]*\brflags\s*[:=][^{}]*)\}")
+_PAIR: Final = deferred(rf"\b(?P<name>[a-z]\w*)\s*[:=]\s*(?P<value>{_NUMBER})")
+_CONTROL: Final = deferred(rf"\b(?P<name>cr[0348]|efer|apic_base)\s*[:=]\s*(?P<value>{_NUMBER})")
 #: member of struct kvm_segment -> lowest bit of the access rights, width
 _RIGHTS: Final = {
     "type": (0, 4), "type_": (0, 4), "s": (4, 1), "dpl": (5, 2), "present": (7, 1), "avl": (12, 1), "l": (13, 1), "db": (14, 1), "g": (15, 1),

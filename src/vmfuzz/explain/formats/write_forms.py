@@ -15,30 +15,31 @@ from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.explain.names.labels import match_label
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.explain.text.numbers import NUMBER
+from vmfuzz.patterns import deferred
 
 _CALLED: Final = r"(?:vm_?write|wr_?vmcs|vmcs_?write)"
 _FIELD: Final = r"(?:0[xX][0-9a-fA-F]{1,8}|[0-9a-fA-F]{4,5}[hH]|[A-Za-z_][\w.:]{1,60})"
 _SURE: Final = r"(?:0[xX][0-9a-fA-F]+|[0-9][0-9a-fA-F]*[hH]|\d{1,20})"
 #: `VMWRITE 0x4012 <- 0x13ff`, `0x6820 <- 0x0`, `vmwrite(0x6820) = 0x0`, `vmwrite GUEST_RIP, 0x1000`
 _LOGGED: Final = (
-    re.compile(
+    deferred(
         rf"(?:{_CALLED}[: ]\s{{0,20}})?[(\[]?(?P<field>{_FIELD})[)\]]?\s{{0,20}}(?:<-{{1,2}}|\u2190)\s{{0,20}}(?P<value>{NUMBER})$",
         re.IGNORECASE,
     ),
-    re.compile(rf"{_CALLED}\s?[(\[]\s?(?P<field>{_FIELD})\s?[)\]]\s{{0,20}}(?:<-|[:=])\s{{0,20}}(?P<value>{NUMBER})$", re.IGNORECASE),
-    re.compile(rf"{_CALLED}:?\s{{1,20}}(?P<field>{_FIELD})\s{{0,20}}(?:,|=|:|\s)\s{{0,20}}(?P<value>{_SURE})$", re.IGNORECASE),
+    deferred(rf"{_CALLED}\s?[(\[]\s?(?P<field>{_FIELD})\s?[)\]]\s{{0,20}}(?:<-|[:=])\s{{0,20}}(?P<value>{NUMBER})$", re.IGNORECASE),
+    deferred(rf"{_CALLED}:?\s{{1,20}}(?P<field>{_FIELD})\s{{0,20}}(?:,|=|:|\s)\s{{0,20}}(?P<value>{_SURE})$", re.IGNORECASE),
 )
 #: Lines of assembly: `mov rax, 6820h`, `movq $0x6820, %rax`, `xor ebx, ebx`, `vmwrite rax, rbx`
 _REGISTER: Final = r"%?(?:[er]?(?:[abcd]x|[sd]i|[sb]p)|r(?:[89]|1[0-5])d?)"
-_INSTRUCTION: Final = re.compile(
+_INSTRUCTION: Final = deferred(
     r"(?:[\w.]{1,40}:\s{0,20})?(?P<name>[a-z]{2,12})(?:\s(?P<first>[^,;#/]{1,80})(?:,(?P<second>[^,;#/]{1,80}))?)?(?:[;#]|//|$)",
     re.IGNORECASE,
 )
-_LABEL: Final = re.compile(r"[\w.@$]{1,60}:")
-_CONSTANT: Final = re.compile(r"\$?(?P<sign>-?)(?P<number>0[xX][0-9a-fA-F]{1,16}|[0-9][0-9a-fA-F]{0,15}[hH]|\d{1,20})$")
-_NAME: Final = re.compile(r"\$?(?P<name>[A-Za-z_][\w.]{2,60})$")
-_COMMENT: Final = re.compile(r";|#|//|/\*")
-_WHOLE: Final = re.compile(rf"{_REGISTER}$", re.IGNORECASE)
+_LABEL: Final = deferred(r"[\w.@$]{1,60}:")
+_CONSTANT: Final = deferred(r"\$?(?P<sign>-?)(?P<number>0[xX][0-9a-fA-F]{1,16}|[0-9][0-9a-fA-F]{0,15}[hH]|\d{1,20})$")
+_NAME: Final = deferred(r"\$?(?P<name>[A-Za-z_][\w.]{2,60})$")
+_COMMENT: Final = deferred(r";|#|//|/\*")
+_WHOLE: Final = deferred(rf"{_REGISTER}$", re.IGNORECASE)
 #: A line of assembly, or of such a log, is no longer than this.
 _LONGEST: Final = 200
 

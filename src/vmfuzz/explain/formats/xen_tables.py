@@ -9,11 +9,10 @@ from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import ALL
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.patterns import deferred
 
-_TITLE: Final = re.compile(
-    r"(?:(?:16|32|64)-bit|Natural).{0,20}\b(?:Control|Read-Only|Guest-State|Host-State)\b.{0,20}Fields", re.IGNORECASE
-)
-_ROW: Final = re.compile(r"0x(?P<first>[0-9a-fA-F]{8}): *(?P<values>(?: *\b(?:0x)?[0-9a-fA-F]{4,16}\b| *-{4,}){1,4})\s*$")
+_TITLE: Final = deferred(r"(?:(?:16|32|64)-bit|Natural).{0,20}\b(?:Control|Read-Only|Guest-State|Host-State)\b.{0,20}Fields", re.IGNORECASE)
+_ROW: Final = deferred(r"0x(?P<first>[0-9a-fA-F]{8}): *(?P<values>(?: *\b(?:0x)?[0-9a-fA-F]{4,16}\b| *-{4,}){1,4})\s*$")
 #: Encodings of 64-bit fields: there the rows go on by 1, so that each field is followed by its upper half; elsewhere by 2.
 _HALVED: Final = range(0x2000, 0x4000)
 

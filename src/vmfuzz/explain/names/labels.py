@@ -15,6 +15,7 @@ from typing import Final
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.names.tables import ALIASES, PHRASES, WORDS
+from vmfuzz.patterns import deferred
 
 _AREAS: Final = {"guest", "host"}
 #: Words that are left out in a second attempt only, because some names rest on them.
@@ -24,11 +25,11 @@ _WEAK: Final = frozenset(
 _HIGH: Final = {"high", "hi", "h"}
 #: What stands for an area before a name: G_CR0, H_CR0.
 _INITIALS: Final = {"g": "guest", "h": "host"}
-_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_CAMEL: Final = deferred(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _MSR_BY_NAME: Final = {name.removeprefix("IA32_VMX_").replace("_", ""): number for number, name in CAPABILITY_MSRS.items()}
-_MSR_NAME: Final = re.compile(r"(?:MSR[_ ])?(?:IA32[_ ])?VMX[_ ]([A-Z0-9_ ]+)", re.IGNORECASE)
+_MSR_NAME: Final = deferred(r"(?:MSR[_ ])?(?:IA32[_ ])?VMX[_ ]([A-Z0-9_ ]+)", re.IGNORECASE)
 #: Names of capability MSRs that mean nothing else without "VMX" too.
-_OWN_MSR_NAME: Final = re.compile(
+_OWN_MSR_NAME: Final = deferred(
     r"CR[04][_ ]?FIXED[_ ]?[01]|TRUE[_ ](?:PIN|PROC)[_ ]?BASED(?:[_ ]CTLS)?|TRUE[_ ](?:EXIT|ENTRY)(?:[_ ]CTLS)?", re.IGNORECASE
 )
 
@@ -65,9 +66,14 @@ def _plain(words: list[str]) -> list[str]:
 
 
 @cache
-def _phrases() -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+def _phrases() -> dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]]:
+    """The phrases by their first word, longest first."""
     found = {tuple(_plain(split_words(" ".join(left)))): right for left, right in PHRASES}
-    return sorted(((left, right) for left, right in found.items() if left), key=lambda pair: -len(pair[0]))
+    by_word: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {}
+    for left, right in sorted(found.items(), key=lambda pair: -len(pair[0])):
+        if left:
+            by_word.setdefault(left[0], []).append((left, right))
+    return by_word
 
 
 @lru_cache(maxsize=1 << 14)
@@ -79,7 +85,7 @@ def normalise(label: str) -> tuple[str, ...]:
     result: list[str] = []
     index = 0
     while index < len(words):
-        for left, right in _phrases():
+        for left, right in _phrases().get(words[index], ()):
             if tuple(words[index : index + len(left)]) == left:
                 result += right
                 index += len(left)

@@ -10,6 +10,7 @@ from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.explain.dump import Dump, Reported
 from vmfuzz.explain.names.spoken import spoken
 from vmfuzz.explain.outcomes.outcome_words import ENTRY_ERRORS, around, is_listed, of_another_instruction
+from vmfuzz.patterns import deferred
 
 
 @dataclass(frozen=True)
@@ -41,24 +42,24 @@ _TRACE_NAMES: Final = {
     "PREEMPTION_TIMER": 52, "INVVPID": 53, "WBINVD": 54, "XSETBV": 55, "APIC_WRITE": 56, "RDRAND": 57, "INVPCID": 58, "VMFUNC": 59,
     "ENCLS": 60, "RDSEED": 61, "PML_FULL": 62, "XSAVES": 63, "XRSTORS": 64, "UMWAIT": 67, "TPAUSE": 68, "BUS_LOCK": 74, "NOTIFY": 75,
 }  # fmt: skip
-_TRACED: Final = re.compile(r"\breason\s+(?P<name>[A-Z][A-Z_]{2,30})\s+rip\b")
-_NESTED_CHECK: Final = re.compile(
+_TRACED: Final = deferred(r"\breason\s+(?P<name>[A-Z][A-Z_]{2,30})\s+rip\b")
+_NESTED_CHECK: Final = deferred(
     r"kvm_nested_vmenter_failed:\s*(?P<check>[^\n]{1,200}?)\s*(?:\berr:\s*(?P<error>[^\n]{1,60}))?$", re.MULTILINE
 )
-_WRAPPED: Final = re.compile(r"CC\((?P<check>.*)\)$")
-_INSTRUCTION: Final = re.compile(
+_WRAPPED: Final = deferred(r"CC\((?P<check>.*)\)$")
+_INSTRUCTION: Final = deferred(
     r"\b(?P<name>vm_?(?:write|read|ptrld|clear)|vmxon)\b(?P<between>[^\n]{0,60}?)\b(?P<verb>fail(?:ed|ure|s)?|error)\b(?P<rest>[^\n]{0,60})",
     re.IGNORECASE,
 )
-_FIELD: Final = re.compile(
+_FIELD: Final = deferred(
     r"\b(?:field|reg|encoding)\b[ =:]*(?:0x)?0*(?P<encoding>[0-9a-f]{1,4})\b|\((?:0x)?(?P<first>[0-9a-f]{4})\b", re.IGNORECASE
 )
-_ERROR: Final = re.compile(r"\b(?:err(?:or)?|code)\b[ =:#]*(?P<error>0x[0-9a-f]{1,4}|\d{1,5})\b", re.IGNORECASE)
-_CONDITION: Final = re.compile(r"\bif\s*\(|\b(?:if|when|whether|should|may|might|can|could|would)\b")
+_ERROR: Final = deferred(r"\b(?:err(?:or)?|code)\b[ =:#]*(?P<error>0x[0-9a-f]{1,4}|\d{1,5})\b", re.IGNORECASE)
+_CONDITION: Final = deferred(r"\bif\s*\(|\b(?:if|when|whether|should|may|might|can|could|would)\b")
 #: So many words in small letters make a sentence, which tells of something else.
-_WORD: Final = re.compile(r"(?<!\S)[a-z]{2,}[,.]?(?!\S)")
+_WORD: Final = deferred(r"(?<!\S)[a-z]{2,}[,.]?(?!\S)")
 _SENTENCE: Final = 7
-_INTERNAL: Final = re.compile(
+_INTERNAL: Final = deferred(
     r"KVM internal error\. Suberror: (?P<number>\d{1,5})|\bKVM_EXIT_INTERNAL_ERROR\b|^emulation failure$", re.MULTILINE
 )
 #: What KVM means by the number of its internal error.

@@ -7,14 +7,15 @@ from typing import Final
 
 from vmfuzz.arch.registers import CR4
 from vmfuzz.explain.dump import Dump
+from vmfuzz.patterns import deferred
 
-_WORDS: Final = re.compile(
+_WORDS: Final = deferred(
     r"\bvmcs(?:12|02)\b|\bkvm_nested_\w+|\bnested_vmx_\w+|\bvvmx\b|\bnested (?:vm|kvm|guest|virt|hypervisor|entry)|\bL2 (?:guest|vm|vcpu)\b",
     re.IGNORECASE,
 )
 #: Words of which one stands in each of these: looking for them first is faster.
 _FIRST: Final = ("vmcs12", "vmcs02", "vvmx", "nested", "l2 ")
-_VIRTUAL_HOST: Final = re.compile(
+_VIRTUAL_HOST: Final = deferred(
     r"Hypervisor detected: \w+|Hardware name: (?:QEMU|Google|VMware|Microsoft Corporation Virtual|Amazon EC2)", re.IGNORECASE
 )
 _SHADOWING: Final = 1 << 14

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from vmfuzz.explain.dump import Reported
+from vmfuzz.patterns import deferred
 
 FAILED_ENTRY: Final = 1 << 31
 #: VM-instruction errors of VMLAUNCH and VMRESUME; the others are those of other instructions.
@@ -17,7 +18,7 @@ _ENTRY_FAIL: Final = ("entry_fail", "entryfail")
 _CF: Final = tuple(f"cf{before}{sign}{behind}1" for before in ("", " ") for sign in "=:" for behind in ("", " "))
 #: (words of which all stand in the text, or one of several, pattern, exit reason, VM-instruction error, remark). Error 0: a failure without its number.
 _WORDS: Final = tuple(
-    (words, re.compile(pattern, re.IGNORECASE | re.MULTILINE), reason, error, remark)
+    (words, deferred(pattern, re.IGNORECASE | re.MULTILINE), reason, error, remark)
     for words, pattern, reason, error, remark in (
         (("entry with invalid",), r"VM[- ]?entry with invalid (?:VM[- ])?control", None, 7, ""),
         (("invalid host",), r"VM[- ]?entry with invalid host", None, 8, ""),
@@ -108,16 +109,16 @@ _WORDS: Final = tuple(
     )
 )
 #: The beginning of a line of program text or of a list of constants, where the words name what can happen.
-_DECLARED: Final = re.compile(
+_DECLARED: Final = deferred(
     r"\s*(?:#\s*define\b|case\b|/\*|//|(?:pub )?const\b|static\b|\[?(?:0x)?[0-9a-f]+\]?\s*=>|\{\s*\w+\s*,\s*\"|\[\w+\]\s*=\s*\"|"
     r"[A-Za-z_]\w*\s*=\s*(?:0x)?[0-9a-f]+\s*,?\s*(?:/[/*]|#)|[A-Za-z_]\w*\s*,\s*(?:/[/*].*)?$)",
     re.IGNORECASE,
 )
 #: Before and behind the words of a string literal in a program (a log may have a quotation too).
-_LITERAL_BEGINS: Final = re.compile(r"(?:[(,{>\[]|\breturn|^)\s*$|^\s*(?:0x)?[0-9a-f]+\s*:\s*$")
-_LITERAL_ENDS: Final = re.compile(r"[^\"\n]{0,80}(?:\"\s*(?:,|\)?\s*;|\})|\\n\")")
+_LITERAL_BEGINS: Final = deferred(r"(?:[(,{>\[]|\breturn|^)\s*$|^\s*(?:0x)?[0-9a-f]+\s*:\s*$")
+_LITERAL_ENDS: Final = deferred(r"[^\"\n]{0,80}(?:\"\s*(?:,|\)?\s*;|\})|\\n\")")
 #: Before what is counted, and has not just happened: `The count for exit 33`
-OF_A_COUNT: Final = re.compile(r"\b(?:counts?|counters?|number|statistics?|most|many) (?:of|for)\b[^\n]{0,40}$", re.IGNORECASE)
+OF_A_COUNT: Final = deferred(r"\b(?:counts?|counters?|number|statistics?|most|many) (?:of|for)\b[^\n]{0,40}$", re.IGNORECASE)
 #: Two outcomes on lines as near as this are rows of a table.
 _ROWS: Final = 3
 #: So much of a line before and behind an outcome is looked at.

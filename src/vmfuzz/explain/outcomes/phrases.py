@@ -6,6 +6,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from vmfuzz.patterns import deferred
+
 _VALUE: Final = r"(?=-?[a-fA-F]*\d)(?P<value>-?(?:0[xX])?[0-9a-fA-F]{1,16}[hH]?)\b"
 
 #: Numbers that are VM-instruction errors of a VM entry, and no compiler's intrinsic returns.
@@ -17,7 +19,7 @@ _FIELD_OF_ERROR: Final = (
 #: How programs and people say that an entry failed, most reliable first: (pattern, what the number is, parts of it in small letters, which
 #: are found ten times as fast).
 _PHRASES: Final = tuple(
-    (re.compile(pattern, re.IGNORECASE), meaning, words)
+    (deferred(pattern, re.IGNORECASE), meaning, words)
     for words, pattern, meaning in (
         (("vm", "error"), rf"(?:VMLAUNCH|VMRESUME)[ _]error *(?:code)? *[:=#]* *{_VALUE}", "error"),
         (("entry failed",), rf"(?:KVM|AEHD|GVM|HAX|WHPX): entry failed,? *hardware error *{_VALUE}", "hardware"),
@@ -88,7 +90,7 @@ _TELLING: Final = ("err", "fail", "reason", "8000", "2147483", "vmlaunch", "vmre
 #: The phrases that may reach over the end of a line, at most so far: their words.
 _MOST_OVER: Final = 40
 _OVER_LINES: Final = {
-    index: re.compile(pattern.pattern.partition(r"\W")[0], re.IGNORECASE)
+    index: deferred(pattern.pattern.partition(r"\W")[0], re.IGNORECASE)
     for index, (pattern, _, _) in enumerate(_PHRASES)
     if r"\W" in pattern.pattern
 }

@@ -14,14 +14,15 @@ from vmfuzz.explain.text.lines import Line
 from vmfuzz.model.bochs_messages import MESSAGES
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS
+from vmfuzz.patterns import deferred
 
 _ENTRY_FAILED: Final = 1 << 31
 #: A conversion of a format string -> what it prints; `%s` prints the name of a segment register.
 _PRINTED: Final = {"%s": r"(?P<name>\w+)", "%d": r"-?\d+", "%x": "[0-9a-f]+", "%lx": "[0-9a-f]+", "%08x": "[0-9a-f]+"}
-_FORMAT: Final = re.compile(r"%(?:08x|lx|[sdx])")
-_BOCHS: Final = re.compile(r"VMENTER FAIL|VMFAIL|VMX LoadMSRs")
+_FORMAT: Final = deferred(r"%(?:08x|lx|[sdx])")
+_BOCHS: Final = deferred(r"VMENTER FAIL|VMFAIL|VMX LoadMSRs")
 #: Xen's line on the MSR that could not be loaded.
-_XEN_MSR: Final = re.compile(r"msr (?P<number>[0-9a-f]{8}) val (?P<value>[0-9a-f]{1,16}) \(mbz", re.IGNORECASE)
+_XEN_MSR: Final = deferred(r"msr (?P<number>[0-9a-f]{8}) val (?P<value>[0-9a-f]{1,16}) \(mbz", re.IGNORECASE)
 _MARKS: Final = "\"'`"
 
 

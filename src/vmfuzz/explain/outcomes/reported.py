@@ -16,9 +16,10 @@ from vmfuzz.explain.outcomes.outcome_words import ENTRY_ERRORS, FAILED_ENTRY, ar
 from vmfuzz.explain.outcomes.said import KVM_FAIL_ENTRY, OTHER_ENTRY, QUALIFICATION, Said, from_field, possible, said
 from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.model.wording import bit_name
+from vmfuzz.patterns import deferred
 
 #: An entry failed, and the program does not say with which number: its registers may still show why. A line of source does not say so.
-_NO_NUMBER: Final = re.compile(
+_NO_NUMBER: Final = deferred(
     r"^(?![^\n]*(?:\bcase\s|#\s*define\b|\bif\s*\(|\bconst\s|[!=]=))[^\n]*?\b(?P<name>(?:KVM_EXIT_)?FAIL_ENTRY)\b(?! *(?:=|,\n))"
     r"|\b(?:kvm|hvm)_run: (?P<words>failed entry(?:, reason \d+)?)",
     re.MULTILINE,
@@ -28,18 +29,18 @@ _CUT_AMD: Final = "65535 is the end of FFFFFFFFH: AMD's VMRUN gives that for a V
 KVM_EXIT: Final = "KVM exit reason"
 _LAUNCH: Final = r"(?:VMLAUNCH|VMRESUME|VM[- ]?entry|VM[- ]?enter)"
 #: That VMLAUNCH or VMRESUME failed, apart from what the fields of the VMCS hold.
-_LAUNCH_FAILED: Final = re.compile(
+_LAUNCH_FAILED: Final = deferred(
     rf"\b(?:{_LAUNCH}|launch)\b[^\n]{{0,20}}\bfail(?:ed|s|ure|ing)?\b(?! due to)|\bfailed to (?:execute |run )?(?:VMLAUNCH|VMRESUME)\b|"
     r"\bVM_?fail_?Invalid\b|__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*1\b",
     re.IGNORECASE,
 )
 #: The same as a line of a program's own, not within a sentence.
-_PROGRAM_FAILED: Final = re.compile(
+_PROGRAM_FAILED: Final = deferred(
     rf"^\W{{0,4}}(?:[\w.]{{1,30}}(?:\(\w*\))?: *){{0,3}}(?:the )?{_LAUNCH}(?: instruction)?[ :]{{1,3}}fail(?:ed|ure)\b"
     r"(?: (?:on|in|for|at) [\w #-]{1,20})?[\s.!:)\]]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-_NEGATED: Final = re.compile(r"\b(?:no|not|never|without|if|when)\b", re.IGNORECASE)
+_NEGATED: Final = deferred(r"\b(?:no|not|never|without|if|when)\b", re.IGNORECASE)
 #: So far before the words a negation is looked for.
 _NEAR: Final = 20
 _ENTRY_INFO: Final = "vm_entry_interruption_info"
@@ -47,13 +48,13 @@ _EXIT_INFO: Final = "vm_exit_interruption_info"
 #: A text with more fields than these was printed field by field, by VMREADs that leave an error of their own.
 _MANY_FIELDS: Final = 20
 #: ACRN's word on a control that it wanted and cannot have.
-_REFUSED_CONTROL: Final = re.compile(
+_REFUSED_CONTROL: Final = deferred(
     r"VMX ctrl (?P<msr>0x[0-9a-f]+) not fully enabled: request (?P<wanted>0x[0-9a-f]+) but get ?(?P<got>0x[0-9a-f]+)", re.IGNORECASE
 )
 #: Names of the exit reason in programs; in a whole text they may be a list of constants, given alone they are meant.
-_NAMED: Final = re.compile(r"INVALID_?(?:GUEST)?_?STATE|invalid guest state", re.IGNORECASE)
+_NAMED: Final = deferred(r"INVALID_?(?:GUEST)?_?STATE|invalid guest state", re.IGNORECASE)
 #: What AMD's VMRUN reports for a VMCB that it refuses.
-AMD: Final = re.compile(
+AMD: Final = deferred(
     r"VMEXIT_INVALID|\bVMRUN\b|(?:hardware error|exit code)\W+0xf{8}(?:f{8})?\b|^\s*(?:0xf{8}(?:f{8})?|-1)\s*$",
     re.IGNORECASE,
 )

@@ -11,24 +11,25 @@ from vmfuzz.explain.outcomes.bare_numbers import is_outcome
 from vmfuzz.explain.outcomes.outcome_words import FAILED_ENTRY, OF_A_COUNT, around, is_listed, of_another_instruction
 from vmfuzz.explain.outcomes.phrases import spots
 from vmfuzz.explain.text.numbers import to_unsigned
+from vmfuzz.patterns import deferred
 
 #: Basic exit reasons with which an entry can fail.
 FAILURE_REASONS: Final = (33, 34, 41)
 #: What KVM reports to the program that calls it in place of a failed entry's own number.
 KVM_FAIL_ENTRY: Final = 9
 _NO_BIT_31: Final = "bit 31 is not shown; exit reasons 33, 34 and 41 occur only with it"
-QUALIFICATION: Final = re.compile(r"qual(?:ification)?\b(?: field| is| was| as|[ =:(])*(?P<value>(?:0x)?[0-9a-fA-F]+)\b", re.IGNORECASE)
+QUALIFICATION: Final = deferred(r"qual(?:ification)?\b(?: field| is| was| as|[ =:(])*(?P<value>(?:0x)?[0-9a-fA-F]+)\b", re.IGNORECASE)
 _NO_NUMBER_NAME: Final = "FAIL_ENTRY"
 #: What stands before an exit reason that KVM reports to its user (or that a test wants): those numbers are not the processor's.
-_OF_KVM: Final = re.compile(
+_OF_KVM: Final = deferred(
     r"(?:\bKVM[ _-]+|\bKVM_RUN\b[^\n]*|(?:\b|_)run(?:->|\.)|\b(?:wanted|expected|expects)\b(?:(?!\b(?:got|but|not)\b)[^\n])*)$",
     re.IGNORECASE,
 )
-_XEN_DETAIL: Final = re.compile(r"Invalid guest state \((\d+)\)|MSR loading \(entry (\d+)\)|MSR entry (\d+) loading", re.IGNORECASE)
+_XEN_DETAIL: Final = deferred(r"Invalid guest state \((\d+)\)|MSR loading \(entry (\d+)\)|MSR entry (\d+) loading", re.IGNORECASE)
 #: So many numbers that stand alone are looked at: one that is in a text a thousand times is a value in a log.
 _MOST_BARE: Final = 1000
 #: So many words in small letters make a sentence.
-_WORD: Final = re.compile(r"(?<!\S)[a-z]+[,.]?(?!\S)")
+_WORD: Final = deferred(r"(?<!\S)[a-z]+[,.]?(?!\S)")
 _SENTENCE: Final = 6
 OTHER_ENTRY: Final = (
     "The text also says '{}'. That was another entry, or this dump was made before it: make one right after the failed entry, before "

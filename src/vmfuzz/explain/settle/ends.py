@@ -13,12 +13,13 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import Warned
 from vmfuzz.explain.evidence import Evidence, MsrEvidence, Standing
 from vmfuzz.explain.text.lines import Ends, Line
+from vmfuzz.patterns import deferred
 
 #: So many lines (numbers) that look alike are no accident.
 _ALIKE: Final = 4
-_AREA: Final = re.compile(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNORECASE)
+_AREA: Final = deferred(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNORECASE)
 #: The label of a line that has no name, but an encoding.
-_ENCODING: Final = re.compile(r"[0-9A-F]{4}H")
+_ENCODING: Final = deferred(r"[0-9A-F]{4}H")
 #: Fields that people write above a dump, in words that are no others' end.
 OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
 

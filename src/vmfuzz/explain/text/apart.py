@@ -9,14 +9,16 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from vmfuzz.patterns import deferred
+
 #: `vmcs12: guest_CR0 = ...`, `[vmcs02] ...`, `before: rip = ...`: the name of a state before a pair.
-_NAMED: Final = re.compile(
+_NAMED: Final = deferred(
     r"(?P<begin>.{0,60}?)(?<![\w.])[\[(<]?(?P<state>vmcs(?:12|02|01)|before|after|old|new|good|bad|working|failing)[\])>]?\s?[:|]\s?"
     r"(?=[A-Za-z_][\w .\[\]>-]{0,60}[:=]\s*[-\w])",
     re.IGNORECASE,
 )
-_SIGNED: Final = re.compile(r"(?P<sign>[-+])(?![-+])\s?(?P<body>.*?[A-Za-z_][\w\[\]) >.-]*\s*(?:[:=]|->)\s*[-\w].*)$")
-_NUMBER: Final = re.compile(r"\b(?:0[xX])?[0-9a-fA-F]*\d[0-9a-fA-F]*\b")
+_SIGNED: Final = deferred(r"(?P<sign>[-+])(?![-+])\s?(?P<body>.*?[A-Za-z_][\w\[\]) >.-]*\s*(?:[:=]|->)\s*[-\w].*)$")
+_NUMBER: Final = deferred(r"\b(?:0[xX])?[0-9a-fA-F]*\d[0-9a-fA-F]*\b")
 #: A state has so many lines of its own at least; one is a remark, unless the text is a diff.
 _FEWEST: Final = 2
 _PAIRS: Final = (

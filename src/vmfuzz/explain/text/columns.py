@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_NUMBER: Final = re.compile(
+from vmfuzz.patterns import deferred
+
+_NUMBER: Final = deferred(
     r"(?<![A-Za-z0-9_])-?(?:0[xX][0-9a-fA-F_'`]+|[0-9a-fA-F](?:[0-9a-fA-F_'`]*[0-9a-fA-F])?)(?:[hH]|[uUlL]{1,3})?(?![0-9A-Za-z])"
 )
-_WORD: Final = re.compile(r"[A-Za-z0-9]+")
+_WORD: Final = deferred(r"[A-Za-z0-9]+")
 _SIGNS: Final = str.maketrans("", "", "_'`")
 _ALL: Final = (1 << 64) - 1
 

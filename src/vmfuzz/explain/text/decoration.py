@@ -11,26 +11,28 @@ from functools import lru_cache
 from itertools import islice
 from typing import Final
 
+from vmfuzz.patterns import deferred
+
 #: So many lines one after the other have a sign by no accident, wherever they stand.
 _STRETCH: Final = 8
 #: So many are the least of which it can be told that most have it.
 _LEAST: Final = 3
 #: `12: `, `  12  `, `12 | `, `L12 `, `(12) `; the numbers of an MSR list ("0: msr=0x600") are its own.
-_NUMBERED: Final = re.compile(r"\s*[L(\[]?(?P<number>\d{1,6})(?:\s*[:.)|\]](?!\d)\s?|\t| {1,2}|\s*$)(?!\s*msr=)")
+_NUMBERED: Final = deferred(r"\s*[L(\[]?(?P<number>\d{1,6})(?:\s*[:.)|\]](?!\d)\s?|\t| {1,2}|\s*$)(?!\s*msr=)")
 #: Numbers that count capability MSRs, in hexadecimal or decimal, are no lines' numbers.
 _MSRS: Final = (range(0x480, 0x49C), range(480, 500))
 #: A list mark only before a blank; "#" is also where instructions to C's preprocessor begin; "|" at both ends is a table's.
-_MARKED: Final = re.compile(
+_MARKED: Final = deferred(
     r"\s*(?P<mark>//|[+;!~%>│┃¦»]|[-*•](?=\s)|#(?!\s*(?:define|undef|if\w*|el\w+|endif|include|pragma|error)\b)|\|(?!.*(?:\s\|\s|\|\s*$))"
     r"|\[(?![^\]]*\b(?:guest|host)\b)[A-Za-z][\w :.@/-]*\]"
     r"|\"(?=.*\"[,;)]*\s*$)|'(?=.*'[,;)]*\s*$)|`(?=.*`[,;)]*\s*$)) ?",
     re.IGNORECASE,
 )
 #: A time, a date, a version: it may differ from line to line. A number alone may be an encoding.
-_COUNTS: Final = re.compile(r"\d+(?:[:.,/+-]+\d+)+")
-_WORD: Final = re.compile(r"\S+\s*")
+_COUNTS: Final = deferred(r"\d+(?:[:.,/+-]+\d+)+")
+_WORD: Final = deferred(r"\S+\s*")
 #: Words that tell what follows them: no line may lose one.
-_TELLS: Final = re.compile(
+_TELLS: Final = deferred(
     r"\b(?:guest|host|ctrl|ctls?|controls?|entry|exit|sysenter|state|reason|error|qual\w*|[c-gs]s|ldtr?|tr|[gi]dtr?|e?[re]?(?:flags|[is]p)|cr\d|dr\d|"
     r"lim\w*|base|sel\w*|rights|attr\w*|ar|access|type|dpl|present|unusable|msrs?|encoding|field|value|name|index|offset|efer|pat|vm(?:read|write)|def\w*|const\w*|equ|set|case|return|enum|0x\w*)\b",
     re.IGNORECASE,

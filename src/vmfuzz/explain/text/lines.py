@@ -11,12 +11,13 @@ from functools import lru_cache
 from typing import Final
 
 from vmfuzz.explain.text.decoration import undecorated, without_heads
+from vmfuzz.patterns import deferred
 
 _MONTH: Final = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 
 #: Prefixes that loggers and posters put before a line; taken off again and again until none fits.
 _PREFIXES: Final = tuple(
-    re.compile(pattern)
+    deferred(pattern)
     for pattern in (
         r"\s*>+ ?(?!>)",  # mail quotation
         r"\s*\[\s*(?:[+<]\s*)?\d+[.,]\d+>?\] ?",  # dmesg time
@@ -55,33 +56,33 @@ _ENDS: Final = 3
 #: Fewer lines than this show no habit.
 _ENOUGH: Final = 2
 #: Control characters, and what stands for bytes that are no UTF-8.
-_NO_TEXT: Final = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
-_CALLER: Final = re.compile(r"^[^A-Za-z]*\[\s*\d+\.\d+\]\s*\[\s*([TC]\d+)\]")
+_NO_TEXT: Final = deferred(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
+_CALLER: Final = deferred(r"^[^A-Za-z]*\[\s*\d+\.\d+\]\s*\[\s*([TC]\d+)\]")
 #: text/plain as mail transports it: "=3D" and soft line breaks
-_QUOTED: Final = re.compile(r"=(3D|20|C2=A0|09|\n)")
+_QUOTED: Final = deferred(r"=(3D|20|C2=A0|09|\n)")
 #: Colours and other terminal sequences, also as loggers and pagers spell the escape character.
-_TERMINAL: Final = re.compile(r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07|\([0AB])")
+_TERMINAL: Final = deferred(r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07|\([0AB])")
 #: Colours whose escape character was lost when they were pasted; so many are no accident.
-_COLOUR: Final = re.compile(r"\[(?:0|\d{1,2}(?:;\d{1,3}){0,4})m")
+_COLOUR: Final = deferred(r"\[(?:0|\d{1,2}(?:;\d{1,3}){0,4})m")
 _COLOURED: Final = 3
 #: Tags of pages and of tables in them.
-_BREAK: Final = re.compile(r"<br ?/?>\n?", re.IGNORECASE)
+_BREAK: Final = deferred(r"<br ?/?>\n?", re.IGNORECASE)
 #: Where a block or a row ends and another begins on the same line.
-_BLOCK: Final = re.compile(r"</(?:p|div|li|tr|h\d|pre|table|ul|ol|blockquote)>(?=[ \t]*[^ \t\n])", re.IGNORECASE)
-_CELL: Final = re.compile(r"</t[dh]>\s*<t[dh][^>]*>", re.IGNORECASE)
-_TAG: Final = re.compile(
+_BLOCK: Final = deferred(r"</(?:p|div|li|tr|h\d|pre|table|ul|ol|blockquote)>(?=[ \t]*[^ \t\n])", re.IGNORECASE)
+_CELL: Final = deferred(r"</t[dh]>\s*<t[dh][^>]*>", re.IGNORECASE)
+_TAG: Final = deferred(
     r"</?(?:pre|p|div|span|code|b|i|u|tt|font|a|li|ul|ol|table|tbody|thead|tr|td|th|em|strong|samp|kbd|blockquote|h\d|html|body|wbr)\b[^<>]*>",
     re.IGNORECASE,
 )
 #: A structure on one line, as debuggers and Rust's "{:?}" print it: `$1 = {guest_cr0 = 0x80050033, ...}`, `State { cr0: 5, cs: Segment { ... } }`.
-_STRUCTURE: Final = re.compile(r"(?:^|[\s=>])(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()]*\}[,.\s]*$")
+_STRUCTURE: Final = deferred(r"(?:^|[\s=>])(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()]*\}[,.\s]*$")
 #: How WinDbg writes 64 bits.
-_HALVES: Final = re.compile(r"\b([0-9a-fA-F]{8})`([0-9a-fA-F]{8})\b")
+_HALVES: Final = deferred(r"\b([0-9a-fA-F]{8})`([0-9a-fA-F]{8})\b")
 #: What WinDbg's dx says behind a value.
-_TYPE: Final = re.compile(r"\s*\[Type: [^\]]*\]$", re.MULTILINE)
+_TYPE: Final = deferred(r"\s*\[Type: [^\]]*\]$", re.MULTILINE)
 #: A name before all lines of a program ("ksm: CPU 0: dump_vmcs: "), and words that make such a name a part of the label.
-_OWN_PREFIX: Final = re.compile(r"(?:[^\s:=][^:=\n]{0,30}:[ \t]){1,4}")
-_MEANS: Final = re.compile(
+_OWN_PREFIX: Final = deferred(r"(?:[^\s:=][^:=\n]{0,30}:[ \t]){1,4}")
+_MEANS: Final = deferred(
     r"\b(?:guest|host|ctrl|controls?|entry|exit|sysenter|state|reason|error|qual\w*|[c-gs]s|ldtr?|tr|[gi]dtr?|e?[re]?(?:flags|[is]p)|cr\d|msrs?)\b|_",
     re.IGNORECASE,
 )
@@ -90,7 +91,7 @@ _PREFIXED, _PART = 5, 3
 _SPACES: Final = {"\u00a0": " ", "\u202f": " ", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
 #: Characters without width, with which pages say where a long word may be broken.
 _NOTHING: Final = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
-_SPACE: Final = re.compile(f"[{''.join(_SPACES)}{_NOTHING}]")
+_SPACE: Final = deferred(f"[{''.join(_SPACES)}{_NOTHING}]")
 
 
 @dataclass(frozen=True)
@@ -192,9 +193,9 @@ def _spoken(prefix: str) -> str:
 
 
 #: First lines that are the end of a line: of one with "LDTR:" or "IDTR Limit:", and of one with several numbers.
-_END_OF_NAME: Final = re.compile(r"TR\b", re.IGNORECASE)
-_PAIR: Final = re.compile(r"[A-Za-z][\w .]{0,40}[:=] *(?:0x)?[0-9a-fA-F]+$")
-_NUMBERS: Final = re.compile(r"[0-9a-fA-F]+(?:[ :]+[0-9a-fA-F]+)+$")
+_END_OF_NAME: Final = deferred(r"TR\b", re.IGNORECASE)
+_PAIR: Final = deferred(r"[A-Za-z][\w .]{0,40}[:=] *(?:0x)?[0-9a-fA-F]+$")
+_NUMBERS: Final = deferred(r"[0-9a-fA-F]+(?:[ :]+[0-9a-fA-F]+)+$")
 
 
 def garbled(lines: list[Line]) -> frozenset[int]:

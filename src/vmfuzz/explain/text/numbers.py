@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
+from vmfuzz.patterns import deferred
+
 _GROUPS: Final = r"(?:[_'`][0-9a-fA-F]+)*"
 #: A number, or what stands in the place of one, after a separator.
 NUMBER: Final = (
@@ -14,10 +16,10 @@ NUMBER: Final = (
     rf"(?:[0-9][0-9a-fA-F]*|(?=[a-fA-F]*[0-9])[0-9a-fA-F]+|[0-9a-fA-F]{{8}}|[0-9a-fA-F]{{16}}|[fF]{{2,4}})[hH]\b|-?[0-9a-fA-F]+{_GROUPS})"
 )
 #: Decimal numbers that no program prints for a field in hexadecimal: all ones of 32 and of 64 bits, 80000021H, and what has 17 digits and more.
-_DECIMAL: Final = re.compile(r"[\s:=|,;(](?:4294967295|2147483681|18446744073709551615|[1-9]\d{16,19})(?![\w.])")
-_MARKED: Final = re.compile(r"[:=|,;\t]\s*0[xX][0-9a-fA-F]+")
-_UNMARKED: Final = re.compile(r"[:=|,;\t]\s*(?!0[xX])(?=[0-9a-fA-F]*[a-fA-F])(?=[0-9a-fA-F]*[0-9])[0-9a-fA-F]{2,16}\b")
-_DIGITS: Final = re.compile(r"[0-9a-fA-F]+")
+_DECIMAL: Final = deferred(r"[\s:=|,;(](?:4294967295|2147483681|18446744073709551615|[1-9]\d{16,19})(?![\w.])")
+_MARKED: Final = deferred(r"[:=|,;\t]\s*0[xX][0-9a-fA-F]+")
+_UNMARKED: Final = deferred(r"[:=|,;\t]\s*(?!0[xX])(?=[0-9a-fA-F]*[a-fA-F])(?=[0-9a-fA-F]*[0-9])[0-9a-fA-F]{2,16}\b")
+_DIGITS: Final = deferred(r"[0-9a-fA-F]+")
 #: Widths to which programs pad hexadecimal numbers with zeros.
 _PADDED: Final = (4, 5, 8, 16)
 
