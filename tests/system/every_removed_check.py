@@ -233,7 +233,7 @@ def table(results: dict[int, Result], done: int) -> str:
     few = sum(number <= FEW for number in found)
     lines.append("")
     lines.append(
-        f"{len(results)} checks; {reached} failed a candidate; {len(found)} found when removed, {few} of them within {FEW:,} candidates."
+        f"{len(results)} uses of `CC`; {reached} failed a candidate; {len(found)} found when removed, {few} of them within {FEW:,} candidates."
     )
     return "\n".join(lines)
 

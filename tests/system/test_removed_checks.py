@@ -53,7 +53,7 @@ def test_the_table_says_when_and_why_not() -> None:
         "",
         "- second: `d` (12)",
     ]
-    assert lines[-1] == "3 checks; 2 failed a candidate; 1 found when removed, 1 of them within 5,000 candidates."
+    assert lines[-1] == "3 uses of `CC`; 2 failed a candidate; 1 found when removed, 1 of them within 5,000 candidates."
 
 
 @pytest.mark.skipif(needs("bochs") is not None, reason=str(needs("bochs")))
