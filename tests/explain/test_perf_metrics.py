@@ -63,6 +63,28 @@ def test_what_would_settle_it_is_named() -> None:
     assert "IA32_PERF_CAPABILITIES (345H)" in render(answered(BY_LINUX, UNREAD, "VM-instruction error: 8"))
 
 
+LINES = pytest.mark.parametrize(
+    "line", ["IA32_PERF_CAPABILITIES 0x{0:x}", "MSR_IA32_PERF_CAPABILITIES = 0x{0:016x}", "msr 0x345: {0:016x}", "345H = {0:x}H"]
+)
+
+
+def answered_with(value: int, line: str) -> Answer:
+    """A text that has a line beside the dump."""
+    text, _ = PRINTERS["KVM"]({name: value for name, value in fields_of(state(value)).items() if name != "exit_reason"})
+    (dump,) = read_text(f"{text}{line}\nVM-instruction error: 8\n")
+    return answer(dump, None)
+
+
+@LINES
+def test_the_msr_in_the_text_settles_it(line: str) -> None:
+    without = answered_with(BY_LINUX, line.format(0x74FF))
+    assert "host.perfglobal" in [finding.check.id for finding in without.judged.of(Verdict.VIOLATED)]
+    with_metrics = answered_with(BY_LINUX, line.format(0xF4FF))
+    undecided = [finding.check.id for finding in with_metrics.judged.of(Verdict.VIOLATED, Verdict.LIKELY)]
+    assert "host.perfglobal" not in undecided
+    assert "345H" in render(with_metrics)
+
+
 def test_the_state_of_such_a_host_enters_and_gives_bases() -> None:
     prediction = predict(state(), ICE_LAKE)
     assert prediction.enters

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from types import MappingProxyType
 from typing import Final
 
-from vmfuzz.arch.capabilities import CAPABILITY_MSRS
+from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import EXIT_REASONS, INSTRUCTION_ERRORS, Kind, Outcome
 from vmfuzz.explain.dump import Reported
@@ -282,8 +282,8 @@ def how_to_print(form: str, reported: Reported, cr3: int | None) -> list[tuple[s
 
 def how_to_read(sources: Iterable[str]) -> list[tuple[str, str]]:
     """How to read the capability MSRs that these sources of facts name, as lines that `vmfuzz check` reads."""
-    numbers = dict.fromkeys(int(number, 16) for source in sources for number in re.findall(r"\b(4[89][0-9A-F])H", source))
-    names = [(CAPABILITY_MSRS[number], number) for number in numbers if number in CAPABILITY_MSRS]
+    numbers = dict.fromkeys(int(number, 16) for source in sources for number in re.findall(r"\b(4[89][0-9A-F]|345)H", source))
+    names = [(FACT_MSRS[number], number) for number in numbers if number in FACT_MSRS]
     who = "Linux, with msr-tools, after `sudo modprobe msr`"
     commands = "\n    ".join(f'echo "{name} 0x$(sudo rdmsr {number:#x})"' for name, number in names)
     return [(who, commands)] if names else []

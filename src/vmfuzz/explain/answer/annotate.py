@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from vmfuzz.arch.capabilities import CAPABILITY_MSRS
+from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.explain.dump import Dump, Reading
 from vmfuzz.explain.text.columns import columns_of
 from vmfuzz.patterns import deferred
@@ -38,7 +38,7 @@ def marks(dump: Dump) -> list[Mark]:
     found = [_mark(dump, name + "?" * bool(reading.assumed), reading) for name, reading in dump.readings.items()]
     found += [_mark(dump, f"({name})", reading) for name, reading in dump.beside.items() if reading.line]
     for number, value in dump.msrs.items():
-        name = CAPABILITY_MSRS[number]
+        name = FACT_MSRS[number]
         found.append(_mark(dump, name, Reading(value, name, dump.msr_lines[number])))
     for one in dump.definitions:
         found.append(_mark(dump, f"encoding of {one.field}", Reading(one.encoding, one.name, one.line)))

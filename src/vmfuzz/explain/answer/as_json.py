@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Final
 
-from vmfuzz.arch.capabilities import CAPABILITY_MSRS
+from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.answer import advice
 from vmfuzz.explain.answer.annotate import columns
@@ -57,7 +57,7 @@ def to_json(answer: Answer) -> dict[str, Any]:
             for name in [*(name for name in FIELDS if name in dump.readings), *(name for name in dump.readings if name not in FIELDS)]
         },
         "beside": {name: hex(reading.value) for name, reading in dump.beside.items()},
-        "capability_msrs": {CAPABILITY_MSRS[number]: hex(value) for number, value in sorted(dump.msrs.items())},
+        "capability_msrs": {FACT_MSRS[number]: hex(value) for number, value in sorted(dump.msrs.items())},
         "notes": answer.knowledge.notes,
         "nested": dump.nested or None,
         "foreign": dump.foreign or None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from vmfuzz.arch.capabilities import CAPABILITY_MSRS
+from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.controls import CONTROL_WORDS, Entry
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.dump import Dump, Reading
@@ -60,7 +60,7 @@ def _swapped_halves(dump: Dump) -> list[Mistake]:
             if not (swapped & 0xFFFFFFFF) & ~(swapped >> 32):
                 found.append(
                     Mistake(
-                        f"{CAPABILITY_MSRS[number]} = {value:016X}H has its halves swapped.",
+                        f"{FACT_MSRS[number]} = {value:016X}H has its halves swapped.",
                         "Bits 31:0 are the bits that must be 1, bits 63:32 those that may be 1; what must be 1 may be 1, here it is the reverse.",
                         "put EDX into bits 63:32 and EAX into bits 31:0 when you read the MSR",
                         True,
@@ -80,7 +80,7 @@ def _high_halves(dump: Dump) -> list[Mistake]:
             if msr is not None and value == msr >> 32 and value != msr & 0xFFFFFFFF:
                 found.append(
                     Mistake(
-                        f"{word.title} = {value:08X}H is the high half of {CAPABILITY_MSRS[number]}, the bits that *may* be 1.",
+                        f"{word.title} = {value:08X}H is the high half of {FACT_MSRS[number]}, the bits that *may* be 1.",
                         "So every control that the processor has is on, with all that each of them needs.",
                         f"write (wanted | bits 31:0) & bits 63:32; with nothing wanted that is {msr & 0xFFFFFFFF:08X}H",
                         True,

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from vmfuzz.arch.capabilities import FEATURES, MASK64, Capabilities
+from vmfuzz.arch.capabilities import IA32_PERF_CAPABILITIES, MASK64, Capabilities
 from vmfuzz.arch.completions import completions
 from vmfuzz.arch.controls import CONTROL_WORDS, CONTROLS
+from vmfuzz.arch.cpuid_features import FEATURES
 from vmfuzz.arch.registers import CR4
 from vmfuzz.explain.dump import Dump
 from vmfuzz.model.operands import FACTS, capability_reader
@@ -21,6 +22,8 @@ _DEFINED = {key: sum(1 << bit for name, bit in CONTROLS.items() if name.startswi
 _FIXED_1: Final = {"pin": 0x16, "primary": 0x04006172, "exit": 0x00036DFB, "entry": 0x000011FB}
 _RELEASED: Final = {"pin": 0, "primary": 0x00018000, "exit": 0x4, "entry": 0x4}
 _TRUE_BIT: Final = 55
+#: EN_PERF_METRICS of IA32_PERF_GLOBAL_CTRL, which exists with IA32_PERF_CAPABILITIES[15].
+_PERF_METRICS: Final = 1 << 48
 _CR4_DEFINED: Final = sum(1 << bit for bit in CR4)
 _CR4_EVERYWHERE: Final = 0x27FF & ~0  # VME to OSXMMEXCPT and VMXE: every processor with VMX has them
 #: Facts that a person would take for granted, used only where nothing better is known; what rests on them is called likely.
@@ -204,6 +207,8 @@ def _from_msrs(msrs: Mapping[int, int], facts: dict[str, Partial], notes: list[s
         if number in msrs:
             for name, derive in derived:
                 _set(facts, name, derive(msrs[number]))
+    if IA32_PERF_CAPABILITIES in msrs:
+        _fill(facts, "perf_global_reserved", 0 if msrs[IA32_PERF_CAPABILITIES] >> 15 & 1 else _PERF_METRICS, _PERF_METRICS)
     others = sorted(number for number in msrs if number != 0x480)
     if others:
         notes.append("capability MSRs in the text are used: " + ", ".join(f"{number:X}H" for number in others))

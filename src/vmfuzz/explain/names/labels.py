@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Final
 
-from vmfuzz.arch.capabilities import CAPABILITY_MSRS
+from vmfuzz.arch.capabilities import CAPABILITY_MSRS, IA32_PERF_CAPABILITIES
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.names.tables import ALIASES, PHRASES, WORDS
 from vmfuzz.patterns import deferred
@@ -31,6 +31,10 @@ _MSR_NAME: Final = deferred(r"(?:MSR[_ ])?(?:IA32[_ ])?VMX[_ ]([A-Z0-9_ ]+)", re
 #: Names of capability MSRs that mean nothing else without "VMX" too.
 _OWN_MSR_NAME: Final = deferred(
     r"CR[04][_ ]?FIXED[_ ]?[01]|TRUE[_ ](?:PIN|PROC)[_ ]?BASED(?:[_ ]CTLS)?|TRUE[_ ](?:EXIT|ENTRY)(?:[_ ]CTLS)?", re.IGNORECASE
+)
+#: The MSR that says whether IA32_PERF_GLOBAL_CTRL has bit 48; its number alone ("345") means nothing.
+_PERF_CAPABILITIES: Final = re.compile(
+    r"(?:MSR[_ ])?(?:IA32[_ ])?PERF[_ ]?CAPABILITIES|(?:(?:MSR\W*)(?:0x)?|0x)0*345h?|0*345h", re.IGNORECASE
 )
 
 
@@ -160,6 +164,8 @@ def _choose(by_area: dict[str, set[str]], area: str, explicit: bool) -> Match:
 def match_msr(label: str) -> int | None:
     """The number of the capability MSR that a label names ("IA32_VMX_BASIC", "MSR_IA32_VMX_CR0_FIXED0", "0x480"), or None."""
     label = label.strip()
+    if _PERF_CAPABILITIES.fullmatch(label):
+        return IA32_PERF_CAPABILITIES
     if _OWN_MSR_NAME.fullmatch(label):
         label = f"IA32_VMX_{label}"
     match = _MSR_NAME.search(label)

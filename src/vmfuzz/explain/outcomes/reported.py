@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-from vmfuzz.arch.capabilities import CAPABILITY_MSRS
+from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import INSTRUCTION_ERRORS
@@ -232,7 +232,7 @@ def _refused_controls(text: str, dump: Dump) -> None:
         names = (f"bit {bit} {bit_name(word.field, bit) or ''}".rstrip() for bit in range(bits.bit_length()) if bits >> bit & 1)
         dump.beside[f"VMX ctrl {number:X}H"] = Reading(got, match.group(0), 0)
         dump.warn(
-            f"the program wanted {', '.join(names)} of the {word.title}, which {CAPABILITY_MSRS[number]} ({number:X}H) of this processor does not "
+            f"the program wanted {', '.join(names)} of the {word.title}, which {FACT_MSRS[number]} ({number:X}H) of this processor does not "
             "allow to be 1; it goes on without"
         )
 

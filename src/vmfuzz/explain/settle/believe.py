@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from vmfuzz.arch.capabilities import CAPABILITY_MSRS
+from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import ALL, HIGH_HALF, Dump, Misfit, Reading
 from vmfuzz.explain.evidence import Evidence, MsrEvidence, Standing
@@ -65,7 +65,7 @@ def _both(name: str, earlier: Reading, new: Reading, halved: set[str], dump: Dum
 def believe_msrs(evidence: Iterable[MsrEvidence], dump: Dump) -> None:
     """Add capability MSRs; of two values for one the first counts."""
     for one in evidence:
-        name = CAPABILITY_MSRS[one.number]
+        name = FACT_MSRS[one.number]
         if one.value >> 64:
             dump.warn(f"{name} = {one.value:#x} is wider than 64 bits; the value is not used", one.line)
         elif dump.msrs.setdefault(one.number, one.value) != one.value:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vmfuzz.arch.capabilities import CAPABILITY_MSRS
+from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import Warned
 from vmfuzz.explain.evidence import Evidence, MsrEvidence, Standing
@@ -84,7 +84,7 @@ def without_cut_end(evidence: Sequence[Evidence], msrs: Sequence[MsrEvidence], e
     last = max(enumerate(written), key=lambda pair: (pair[1].line, pair[0]), default=(0, None))[1]
     last_msr = max((one for one in msrs if one.written), key=lambda one: one.line, default=None)
     if last_msr is not None and last_msr.line == end.number and (last is None or last.line <= last_msr.line):
-        text = f"the text ends with {CAPABILITY_MSRS[last_msr.number]} = {last_msr.written}, which may have been cut there; the value is not used"
+        text = f"the text ends with {FACT_MSRS[last_msr.number]} = {last_msr.written}, which may have been cut there; the value is not used"
         return Whole(everything.evidence, [one for one in msrs if one.number != last_msr.number], [Warned(end.number, text)])
     if last is None or last.line != end.number or not end.text.rstrip().endswith(last.written):
         return everything
