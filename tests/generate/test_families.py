@@ -15,7 +15,9 @@ from vmfuzz.errors import UsageError
 from vmfuzz.generate.draws import draw
 from vmfuzz.generate.families import FAMILY_SIZE, OWNED, Block, FamilyPlan, Generator
 from vmfuzz.generate.parts import MODES
+from vmfuzz.generate.reach import patched
 from vmfuzz.generate.schedule import Schedule
+from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.operands import MEMORY_OPERANDS
 from vmfuzz.model.predict import model_of
 from vmfuzz.state.batch import VmcsBatch
@@ -150,3 +152,40 @@ def test_a_patch_holds_in_the_rows_of_its_block_only() -> None:
     column = made.expand(FamilyPlan(PLAIN, 1, 16, blocks=blocks)).columns["guest_dr7"]
     assert (column[:8] == 0x401).all()
     assert (column[8:] == made.base_of(GS)["guest_dr7"]).all()
+
+
+INDEX = "memory_msr_load_1_index"
+
+
+def entry_2_first() -> tuple[FamilyPlan, dict[str, int]]:
+    """A family directed at a rule on entry 1, whose list begins at what is entry 2 of the base."""
+    made = generator()
+    name = next(
+        name for name in made.bases.samples() if "msr" in name and (state := made.bases.get(name)) and state["vm_entry_msr_load_count"] > 1
+    )
+    base = made.bases.get(name)
+    assert base is not None
+    patch = {"vm_entry_msr_load_address": base["vm_entry_msr_load_address"] + 16, "vm_entry_msr_load_count": 1, INDEX: 0xC000_0100}
+    target = next(number for number, compiled in enumerate(made.model.compiled) if compiled.check.id == "msrload.fsgs.1")
+    return FamilyPlan(name, 1, 64, blocks=(Block(target, 64, patch=patch),)), patch
+
+
+def test_a_memory_operand_is_written_where_the_rows_own_address_leads() -> None:
+    plan, patch = entry_2_first()
+    base, family = generator().base_of(plan), generator().expand(plan)
+    first = family.take(np.array([0]))
+    assert OperandValues(first)(INDEX) == 0xC000_0100
+    whole = OperandValues(VmcsBatch(patched(base, patch), {}, count=1))
+    for name in MEMORY_OPERANDS:
+        assert OperandValues(first)(name) == whole(name), name
+
+
+def test_what_a_block_does_not_vary_stays_as_it_is_in_memory() -> None:
+    made = generator()
+    plan, _ = entry_2_first()
+    base = made.base_of(plan)
+    by_id = {compiled.check.id: number for number, compiled in enumerate(made.model.compiled)}
+    blocks = (Block(by_id["msrload.fsgs.1"], 32), Block(by_id["ctl.entry.msrload.align"], 32))
+    family = made.expand(replace(plan, blocks=blocks))
+    for address, column in family.memory_columns.items():
+        assert (np.broadcast_to(column, 64)[32:] == np.uint64(base.memory[address])).all()

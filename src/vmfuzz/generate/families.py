@@ -6,7 +6,7 @@ SDM, so that they share operands; an undirected one varies any operands, against
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
+from vmfuzz.arch.capabilities import MASK64
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import UsageError
@@ -22,7 +23,7 @@ from vmfuzz.generate.boundary import Edit, edits_of
 from vmfuzz.generate.columns import Column, Mutator, choose_active
 from vmfuzz.generate.goals import goals_of
 from vmfuzz.generate.nearby import Nearby
-from vmfuzz.generate.reach import Patch, Reach, memory_word
+from vmfuzz.generate.reach import Patch, Reach, memory_word, patched
 from vmfuzz.generate.targets import MOST_OPERANDS, Target
 from vmfuzz.model.evaluate import evaluate
 from vmfuzz.model.operand_values import OperandValues
@@ -31,6 +32,8 @@ from vmfuzz.model.predict import Model
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
+#: Rows of a family, one truth each.
+Rows = npt.NDArray[np.bool_]
 #: Candidates of a family, at most.
 FAMILY_SIZE = 8192
 
@@ -195,10 +198,11 @@ class Generator:
         """The candidates of a plan (the first `count` of them); the same plan and count give the same candidates."""
         rng = np.random.default_rng(plan.seed)
         base = self.base_of(plan)
-        columns = self._directed(plan, base, rng) if plan.blocks else self._varied(plan, base, rng)
+        columns, varied = self._directed(plan, base, rng) if plan.blocks else self._varied(plan, base, rng)
         memory: dict[int, Column] = {}
-        for name in columns.keys() & MEMORY_OPERANDS.keys():
-            _into_word(base, name, columns.pop(name), memory)
+        words = [(name, columns.pop(name)) for name in MEMORY_OPERANDS if name in columns]
+        for name, values in words:
+            _into_words(base, name, np.where(varied[name], _addresses(base, name, columns), 0), values, memory)
         batch = VmcsBatch(base, columns, memory, count=plan.rows)
         return batch if count is None or count >= plan.rows else batch.take(np.arange(count))
 
@@ -217,7 +221,8 @@ class Generator:
             copies += [base["live_current_vmcs_pointer"]] * 4
         return copies
 
-    def _varied(self, plan: FamilyPlan, base: Vmcs, rng: np.random.Generator) -> dict[str, Column]:
+    def _varied(self, plan: FamilyPlan, base: Vmcs, rng: np.random.Generator) -> tuple[dict[str, Column], dict[str, Rows]]:
+        """A column for each operand, and in which rows it varies."""
         copies = self._copies(base, plan.operands, rng)
         active = choose_active(rng, plan.rows, len(plan.operands))
         values = OperandValues(VmcsBatch(base, {}, count=1))
@@ -226,13 +231,16 @@ class Generator:
             current = int(values(name))
             mutated = self._mutators[name].mutate(rng, current, copies, plan.rows)
             columns[name] = np.where(active[:, position], mutated, np.uint64(current))
-        return columns
+        return columns, {name: active[:, position] for position, name in enumerate(plan.operands)}
 
-    def _directed(self, plan: FamilyPlan, base: Vmcs, rng: np.random.Generator) -> dict[str, Column]:
-        values = OperandValues(VmcsBatch(base, {}, count=1))
+    def _directed(self, plan: FamilyPlan, base: Vmcs, rng: np.random.Generator) -> tuple[dict[str, Column], dict[str, Rows]]:
+        """A column for each operand of the blocks' checks, and which rows are those of blocks that vary it."""
+        of_base = OperandValues(VmcsBatch(base, {}, count=1))
         columns: dict[str, Column] = {}
+        rows_of: dict[str, Rows] = {}
         start = 0
         for block in plan.blocks:
+            values = OperandValues(VmcsBatch(patched(base, block.patch), {}, count=1)) if block.patch else of_base
             target = self.targets[block.target]
             varied = dict.fromkeys((*block.patch, *target.operands))
             current = {name: block.patch.get(name, values(name)) for name in (*varied, *target.compiled.violated.reads)}
@@ -241,12 +249,14 @@ class Generator:
             rows = target.rows(rng, current, self._mutators, copies, block.first, block.rows, sought)  # type: ignore[arg-type]
             for name in varied:
                 if name not in columns:
-                    columns[name] = np.full(plan.rows, values(name), np.uint64)
+                    columns[name] = np.full(plan.rows, of_base(name), np.uint64)
+                    rows_of[name] = np.zeros(plan.rows, np.bool_)
+                rows_of[name][start : start + block.rows] = True
                 columns[name][start : start + block.rows] = rows.get(name, current[name])
                 if block.patch:
                     columns[name][start] = current[name]
             start += block.rows
-        return columns
+        return columns, rows_of
 
     def edits(self, name: str) -> tuple[Edit, ...]:
         """All boundary edits of an operand, from every check that reads it."""
@@ -282,16 +292,22 @@ def generator_of(model: Model, captured: Vmcs) -> Generator:
     return Generator(model, captured)
 
 
-def _into_word(base: Vmcs, name: str, values: Column, memory: dict[int, Column]) -> None:
-    """Put the values of a memory operand into its word, if the base describes it."""
-    address = memory_word(base, name)
-    if address is None:
-        return
+def _addresses(base: Vmcs, name: str, columns: Mapping[str, Column]) -> Column:
+    """Of each row the address of the word that a memory operand lies in; 0 where the base has no such field."""
+    operand = MEMORY_OPERANDS[name]
+    field = columns.get(operand.address_field, np.uint64(base.get(operand.address_field) or 0))
+    return np.asarray((field & np.uint64(operand.address_mask)) + np.uint64(operand.offset) & np.uint64(MASK64 & ~7), np.uint64)
+
+
+def _into_words(base: Vmcs, name: str, addresses: Column, values: Column, memory: dict[int, Column]) -> None:
+    """Put the values of a memory operand into the words at the rows' addresses, where the base describes these."""
     operand = MEMORY_OPERANDS[name]
     shift = 8 * (operand.offset % 8)
     mask = ((1 << operand.width) - 1) << shift
-    word = memory.get(address, np.full(len(values), base.memory[address], np.uint64))
-    memory[address] = word & np.uint64((1 << 64) - 1 - mask) | values << np.uint64(shift)
+    for address in sorted(base.memory.keys() & set(np.unique(addresses).tolist())):
+        word = memory.get(address, np.full(len(values), base.memory[address], np.uint64))
+        written = word & np.uint64(MASK64 & ~mask) | values << np.uint64(shift)
+        memory[address] = np.where(addresses == address, written, word)
 
 
 def _joined(groups: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
