@@ -1,13 +1,13 @@
 """How soon an error in a processor is found: mutants of the model stand in for the processor, the true model judges.
 
-    python benchmarks/sensitivity.py [--candidates 1000000] [--seed 1 2 3] [--list] [--never-emulated] [CPU]
+    python benchmarks/sensitivity.py [--candidates 1000000] [--seed 1 2 3] [--list] [--never-emulated] [--check BEGINNING] [CPU]
 
 Mutants are derived from the algebra (src/vmfuzz/model/small_errors.py): each check dropped, each gate (a part of `when`) dropped, each atom negated, each
 constant and each bit position off by one; and, as kinds that generation knows nothing of, each bit position off by two, comparisons made strict, members
 of sets dropped, "all" and "any" exchanged. All mutants see the same stream of candidates; for each, the number of candidates until its outcome first
 leaves the set that the true model allows is counted. CPU is any stored profile (`vmfuzz caps --list`); `--never-emulated` takes only the mutants of
-checks that exist on no emulated CPU model. Of those that are not found the solver (extra `solver`) says which are equivalent: no state
-exists in which they show.
+checks that exist on no emulated CPU model, `--check` those of some checks. Of those that are not found the solver (extra `solver`) says which are
+equivalent: no state exists in which they show.
 """
 
 from __future__ import annotations
@@ -130,10 +130,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, nargs="+", default=[1])
     parser.add_argument("--list", action="store_true", help="list the mutants that were not found and are not equivalent")
     parser.add_argument("--never-emulated", action="store_true", help="only mutants of checks that exist on no emulated CPU model")
+    parser.add_argument("--check", default="", metavar="BEGINNING", help="only mutants of checks whose id begins so")
     parser.add_argument("cpu", nargs="?", default="corei7_skylake_x")
     arguments = parser.parse_args()
     known: dict[SmallError, bool] = {}
     ids = never_emulated() if arguments.never_emulated else {check.id for check in CHECKS}
+    ids = {id for id in ids if id.startswith(arguments.check)}
     for seed in arguments.seed:
         report(arguments.cpu, seed, arguments.candidates, arguments.list, ids, known)
 

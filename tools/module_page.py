@@ -42,11 +42,13 @@ COLUMNS: Final = (
 def campaigns(text: str) -> list[dict[str, Any]]:
     """The campaigns in a file of them, one a line."""
     found = [json.loads(line) for line in text.splitlines()]
-    return list({(item["cpu"], item["kernel"], item["arguments"], item["seed"]): item for item in found}.values())
+    return list({(item["cpu"], item["kernel"], item["arguments"], item["seed"], item.get("poison")): item for item in found}.values())
 
 
 def tables(items: Sequence[dict[str, Any]]) -> str:
     """The block between the markers."""
+    poisoned = [item for item in items if item.get("poison")]
+    items = [item for item in items if not item.get("poison")]
     executed = sum(item["executed"] for item in items)
     differ = sum(item["verdicts"].get("MISMATCH", 0) for item in items)
     dirty = [item["cpu"] for item in items if item["log"] != "clean"]
@@ -63,8 +65,29 @@ def tables(items: Sequence[dict[str, Any]]) -> str:
         *_table("known deviation", "candidates", _sum(items, "deviations")),
         "",
         *_table("other end in Bochs 3.0: what explains that of 2.7 / of 3.0", "candidates", _differences(items)),
+        *_poisoned(poisoned, items),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _poisoned(poisoned: Sequence[dict[str, Any]], items: Sequence[dict[str, Any]]) -> list[str]:
+    """Refused candidates and checks seen deciding alone, without and with poison, at the greatest number of candidates that both campaigns wrote down."""
+    lines = []
+    for item in poisoned:
+        twin = next((other for other in items if all(other[name] == item[name] for name in ("cpu", "kernel", "arguments", "seed"))), None)
+        if twin is None or not twin.get("steps") or not item["steps"]:
+            continue
+        step = min(len(item["steps"]), len(twin["steps"])) - 1
+        (count, refused, decided), (count_with, refused_with, decided_with) = twin["steps"][step], item["steps"][step]
+        counts = f"{count:,} / {count_with:,} | {refused:,} | {refused_with:,} | {decided} | {decided_with}"
+        lines.append(f"| {item['cpu']} | {counts} | {item['executed']:,} | {item['verdicts'].get('MISMATCH', 0):,} |")
+    if not lines:
+        return []
+    head = (
+        "| with `--poison`, beside the campaign without | candidates without / with | refused without | with | checks decided alone without | with | "
+        "executed with | differ |"
+    )
+    return ["", head, "|---|" + "---:|" * 7, *lines]
 
 
 def _campaign(item: dict[str, Any]) -> str:

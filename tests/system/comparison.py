@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from debian_kernels import kernels
+from debian_kernels import digest, kernels
 from guest_executor import GuestExecutor, ran, translate
 from machine import Machine, MachineError, needs
 
@@ -37,6 +37,9 @@ from vmfuzz.model.predict import Model
 
 #: Of so many candidates at least one has to be executed, or the campaign would not end.
 MOST_LEFT_OUT = 10
+#: Every so many candidates it is written down how many were refused and how many checks were seen deciding alone, so that campaigns can be
+#: compared at an equal number of candidates.
+STEP = 25_000
 
 
 @dataclass
@@ -57,6 +60,8 @@ class Figures:
     differences: Counter[str] = field(default_factory=Counter)
     #: ids of checks that were seen deciding alone
     decided: list[str] = field(default_factory=list)
+    #: after each STEP: candidates, how many of them were refused, how many checks were seen deciding alone
+    steps: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
     def candidates(self) -> int:
@@ -69,7 +74,7 @@ class Figures:
     def to_json(self) -> dict[str, Any]:
         """All of it."""
         counters = {name: dict(getattr(self, name).most_common()) for name in ("verdicts", "refusals", "deviations", "differences")}
-        plain = {name: getattr(self, name) for name in ("candidates", "executed", "equal", "different", "findings", "decided")}
+        plain = {name: getattr(self, name) for name in ("candidates", "executed", "equal", "different", "findings", "decided", "steps")}
         return {**plain, "seconds": round(self.seconds), "executor_seconds": round(self.executor_seconds), **counters}
 
     def __str__(self) -> str:
@@ -158,6 +163,8 @@ def compare(guest: GuestExecutor, executed: int, *, seed: int = 1, family: int =
             findings.add(comparison, plan.base)
             count(comparison, campaign.altered, figures)
             seen.add(comparison)
+            if figures.candidates // STEP > len(figures.steps):
+                figures.steps.append((figures.candidates, figures.verdicts["REFUSED"], int((np.asarray(seen.decided) > 0).sum())))
             if here is not None:
                 here.compare(comparison, figures)
             if progress and figures.executed // 50_000 != before // 50_000:
@@ -225,6 +232,7 @@ def main() -> None:
             "seed": wanted.seed,
             "risk": wanted.risk,
             "poison": wanted.poison,
+            "module": digest(),
         }
         line = {**what, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "log": trouble or "clean", **figures.to_json()}
         with wanted.json.open("a", encoding="utf-8") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -51,6 +52,14 @@ def modules_of(headers: Path) -> Path:
 def headers() -> list[Path]:
     """Headers of all of Debian's kernels that are installed, whatever their flavour and with or without the kernel."""
     return sorted(Path("/usr/src").glob("linux-headers-*-amd64"), key=_version)
+
+
+def digest() -> str:
+    """The module's sources in a word, so that what was measured with others does not count for these."""
+    whole = hashlib.sha256()
+    for path in sorted(KMOD.glob("*.[ch]")):
+        whole.update(path.read_bytes())
+    return whole.hexdigest()[:12]
 
 
 def copy_sources(folder: Path) -> None:

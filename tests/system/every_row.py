@@ -13,7 +13,6 @@ machine died, or anything differed.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -25,6 +24,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from debian_kernels import digest
 from machine import HERE, Machine, MachineError, needs
 
 from vmfuzz.arch.fields import FIELDS
@@ -36,19 +36,10 @@ from vmfuzz.state.vmcs import Vmcs
 sys.path.insert(0, str(HERE.parent / "execute"))
 from predicate_in_c import InC, RawBatch, build
 
-KMOD: Final = HERE.parents[1] / "kmod"
 RISKS: Final = {"safe": SAFE, "bold": BOLD}
 REQUESTS: Final = 200
 CHUNK: Final = 20_000
 COUNTS: Final = ("requests", "errors", "rows", "entered", "failed", "refused", "wide", "compared", "differ")
-
-
-def digest() -> str:
-    """The module's source, so that a state file of another one does not count."""
-    whole = hashlib.sha256()
-    for path in sorted(KMOD.glob("*.[ch]")):
-        whole.update(path.read_bytes())
-    return whole.hexdigest()[:12]
 
 
 class State:
