@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from checks_page import NEVER_ALONE as ALREADY_KNOWN
 from checks_page import longest
-from vmfuzz.arch.capabilities import FACT_MSRS, FEATURES
+from vmfuzz.arch.capabilities import FACT_MSRS
+from vmfuzz.arch.cpuid_features import FEATURES
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.parts import FEATURES as BASES

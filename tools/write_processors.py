@@ -16,8 +16,9 @@ from typing import Final
 
 from model_campaigns import results
 from processors_page import page
-from vmfuzz.arch.capabilities import FEATURES, Capabilities, Leaf, Registers
+from vmfuzz.arch.capabilities import Capabilities, Leaf, Registers
 from vmfuzz.arch.controls import CONTROL_WORDS, Control, Entry, Exit, Pin, Primary, Secondary, Tertiary
+from vmfuzz.arch.cpuid_features import FEATURES
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.registers import CR4
 from vmfuzz.files import write_text

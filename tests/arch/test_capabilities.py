@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from vmfuzz.arch.capabilities import FEATURES, Capabilities
+from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.controls import Exit, Pin, Primary, Secondary
+from vmfuzz.arch.cpuid_features import FEATURES
 from vmfuzz.errors import UnknownNameError, UsageError
 
 TRUE_CONTROLS = 1 << 55

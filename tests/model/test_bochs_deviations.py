@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from vmfuzz.arch.capabilities import FEATURES, Capabilities
+from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.controls import CONTROL_WORDS, Entry, Exit, SecondaryExit, word_of
+from vmfuzz.arch.cpuid_features import FEATURES
 from vmfuzz.arch.outcomes import Kind, Outcome
 from vmfuzz.arch.registers import CR0, CR4
 from vmfuzz.comparison.compare import AlteredModel

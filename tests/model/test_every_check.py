@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from vmfuzz.arch.capabilities import FEATURES, Capabilities
+from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.controls import CONTROL_WORDS
+from vmfuzz.arch.cpuid_features import FEATURES
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.generate.boundary import edits_of
 from vmfuzz.model.checks import BY_ID, CHECKS
@@ -123,10 +124,28 @@ def current(state: Vmcs, operand: str) -> int:
     return value
 
 
+class Effort:
+    """How many more edits a repair may try: the ways to satisfy a condition of many parts multiply, and the first ones are the nearest."""
+
+    MOST = 20_000
+    left = MOST
+
+
+EFFORT = Effort()
+
+
 def changes(atom: Cond, state: Vmcs) -> Iterator[Vmcs]:
     """The state with one operand of the atom edited: boundary edits, values of the atom's other operands, values just under the lowest bit
     of a mask and just under 2^64 (where sums carry) also with a 2 in the other operand, single bits.
     """
+    for changed in _changes(atom, state):
+        EFFORT.left -= 1
+        if EFFORT.left < 0:
+            return
+        yield changed
+
+
+def _changes(atom: Cond, state: Vmcs) -> Iterator[Vmcs]:
     for operand in sorted(atom.reads):
         value = current(state, operand)
         for keep, set_bits in edits_of(atom, operand):
@@ -206,6 +225,7 @@ def repaired(model: Model, target: CompiledCheck | None, kept: list[Cond], state
     for _ in range(24):
         bad = troubles(model, target, state)
         for other in bad:
+            EFFORT.left = Effort.MOST
             near = islice(satisfy(trouble(other), False, state), 400)
             options = list(islice((option for option in near if all(holds(condition, option) for condition in kept)), MOST_OPTIONS))
             if options:
@@ -234,7 +254,8 @@ def find(id: str) -> Found | None:
             continue
         known = model.fold(target.check.known)
         wanted = target.violated if known is FALSE else all_of(target.violated, known)
-        for state in islice(satisfy(wanted, True, start_of(caps)), 6):
+        EFFORT.left = Effort.MOST
+        for state in list(islice(satisfy(wanted, True, start_of(caps)), 6)):
             state, bad = repaired(model, target, [wanted], state)
             found = Found(caps, state, tuple(other.check.id for other in bad))
             if best is None or len(found.others) < len(best.others):

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from vmfuzz.arch.controls import CONTROL_WORDS, Control, Pin, Primary, Secondary, control_named, word_of
+from vmfuzz.arch.cpuid_features import FEATURES
 from vmfuzz.arch.fields import FIELDS, Field, field_named
 from vmfuzz.errors import UsageError
 from vmfuzz.files import read_json
@@ -54,40 +55,7 @@ FACT_MSRS: Final = MappingProxyType({**CAPABILITY_MSRS, **OTHER_MSRS})
 
 Leaf = tuple[int, int]
 Registers = tuple[int, int, int, int]
-_EAX, _EBX, _ECX, _EDX = range(4)
-
-#: CPUID features that checks ask for: name -> (leaf, subleaf, register, bit).
-FEATURES: Final[Mapping[str, tuple[int, int, int, int]]] = MappingProxyType(
-    {
-        "vmx": (1, 0, _ECX, 5),
-        "pdcm": (1, 0, _ECX, 15),
-        "pcid": (1, 0, _ECX, 17),
-        "sgx": (7, 0, _EBX, 2),
-        "hle": (7, 0, _EBX, 4),
-        "rtm": (7, 0, _EBX, 11),
-        "mpx": (7, 0, _EBX, 14),
-        "pt": (7, 0, _EBX, 25),
-        "cet_ss": (7, 0, _ECX, 7),
-        "tme": (7, 0, _ECX, 13),
-        "la57": (7, 0, _ECX, 16),
-        "rdpid": (7, 0, _ECX, 22),
-        "bus_lock_debug": (7, 0, _ECX, 24),
-        "pks": (7, 0, _ECX, 31),
-        "uintr": (7, 0, _EDX, 5),
-        "arch_lbr": (7, 0, _EDX, 19),
-        "cet_ibt": (7, 0, _EDX, 20),
-        "spec_ctrl": (7, 0, _EDX, 26),
-        "stibp": (7, 0, _EDX, 27),
-        "ssbd": (7, 0, _EDX, 31),
-        "fred": (7, 1, _EAX, 17),
-        "lam": (7, 1, _EAX, 26),
-        "syscall": (0x80000001, 0, _EDX, 11),
-        "nx": (0x80000001, 0, _EDX, 20),
-        "gbpages": (0x80000001, 0, _EDX, 26),
-        "rdtscp": (0x80000001, 0, _EDX, 27),
-        "intel64": (0x80000001, 0, _EDX, 29),
-    }
-)
+_EAX = 0
 
 
 def _parse_hex(what: str, text: object) -> int:
@@ -154,7 +122,9 @@ class Capabilities:
         first = self.cpuid.get((leaf, 0))
         if first is None or subleaf == 0:
             return False
-        # leaf 23H has a bitmap of its subleaves, others the greatest subleaf
+        # leaf 0DH has a subleaf 1 on every processor; leaf 23H has a bitmap of its subleaves, others the greatest subleaf
+        if leaf == 0xD and subleaf == 1:
+            return False
         return not first[_EAX] >> subleaf & 1 if leaf == 0x23 else subleaf > first[_EAX]
 
     def knows_msr(self, number: int) -> bool:

@@ -11,8 +11,9 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
-from vmfuzz.arch.capabilities import FEATURES, IA32_PERF_CAPABILITIES, IA32_TME_ACTIVATE, OTHER_MSRS, Capabilities, Leaf, Registers
+from vmfuzz.arch.capabilities import IA32_PERF_CAPABILITIES, IA32_TME_ACTIVATE, OTHER_MSRS, Capabilities, Leaf, Registers
 from vmfuzz.arch.controls import Entry
+from vmfuzz.arch.cpuid_features import FEATURES
 from vmfuzz.arch.registers import CR4
 
 _ALL: Final[Registers] = (0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
@@ -26,6 +27,7 @@ _LEAVES: Final[Mapping[Leaf, tuple[Registers, Registers]]] = MappingProxyType(
         (7, 2): (_ALL, _NONE),
         # version 5, 32 general and 16 fixed counters
         (0xA, 0): ((5 | 32 << 8, 0xFFFFFFFF, 0xFFFF, 16), _NONE),
+        (0xD, 1): (_ALL, _NONE),
         (0x14, 0): (_ALL, _NONE),
         (0x14, 1): ((4, 0xFFFFFFFF, 0, 0), _NONE),  # four address ranges
         (0x1C, 0): (_ALL, _NONE),

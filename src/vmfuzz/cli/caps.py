@@ -10,9 +10,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from vmfuzz.arch.capabilities import FACT_MSRS, FEATURES, OTHER_MSRS, Capabilities
+from vmfuzz.arch.capabilities import FACT_MSRS, OTHER_MSRS, Capabilities
 from vmfuzz.arch.completions import completions, unknown_features
 from vmfuzz.arch.controls import CONTROL_WORDS
+from vmfuzz.arch.cpuid_features import FEATURES
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.cli.console import Output
 from vmfuzz.state.profiles import capabilities, description, emulated_names, processor_names

@@ -14,7 +14,7 @@ from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.controls import Control, Entry, Exit, Pin, Primary, Secondary, VmFunction, word_of
 from vmfuzz.arch.registers import CR0, CR4, RFLAGS
 from vmfuzz.generate.events import Part
-from vmfuzz.model.checks.msr_load import IA32_EFER, IA32_KERNEL_GS_BASE, IA32_PAT
+from vmfuzz.model.checks.wrmsr import IA32_EFER, IA32_KERNEL_GS_BASE, IA32_PAT
 from vmfuzz.state.vmcs import Vmcs
 
 _DATA_SEGMENTS: Final = ("ss", "ds", "es", "fs", "gs")

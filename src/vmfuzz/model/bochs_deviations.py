@@ -15,7 +15,7 @@ from vmfuzz.model.check import Check, Fails
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.checks.event_injection import VECTOR, injects
 from vmfuzz.model.checks.guest_non_register import MOV_SS, PENDING, STATE, STI
-from vmfuzz.model.checks.msr_load import IA32_SPEC_CTRL
+from vmfuzz.model.checks.wrmsr import IA32_SPEC_CTRL
 from vmfuzz.model.deviations import Deviation, skipping
 from vmfuzz.model.expr import MASK64, TRUE, Bits, Cond, all_of, any_of
 from vmfuzz.model.first_exit import (

@@ -10,8 +10,9 @@ from functools import cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from vmfuzz.arch.capabilities import FEATURES, IA32_PERF_CAPABILITIES, MASK64, Capabilities
+from vmfuzz.arch.capabilities import IA32_PERF_CAPABILITIES, MASK64, Capabilities
 from vmfuzz.arch.controls import CONTROL_WORDS, Control, word_of
+from vmfuzz.arch.cpuid_features import FEATURES
 from vmfuzz.arch.fields import FIELDS, field_named
 from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import UnknownNameError
@@ -196,6 +197,8 @@ FACTS: Final[Mapping[str, Callable[[Capabilities], int]]] = MappingProxyType(
         "rtit_ctl_reserved": _rtit_ctl_reserved,
         "lbr_ctl_reserved": _lbr_ctl_reserved,
         "spec_ctrl_reserved": _spec_ctrl_reserved,
+        "xss_reserved": lambda caps: MASK64 & ~(caps.registers(0xD, 1)[2] | caps.registers(0xD, 1)[3] << 32),
+        "lbr_depths": lambda caps: caps.registers(0x1C)[0] & 0xFF,
     }
 )
 
