@@ -99,6 +99,7 @@ def _campaign(item: dict[str, Any]) -> str:
     cells = [*(f"{number:,}" for number in numbers), f"{rate:,.0f}", *(number and f"{number:,}" for number in compared)]
     release = item["kernel"].split("-")[0].split("+")[0]
     risk = ", bold" if item.get("risk") == "bold" else ""
+    risk += "" if "module" in item else ", module of 26 November 2026"
     return f"| {item['cpu']}, {release}, `{item['arguments']}`, {item['seed']}{risk} | {' | '.join(map(str, cells))} |"
 
 
