@@ -127,7 +127,7 @@ def current(state: Vmcs, operand: str) -> int:
 class Effort:
     """How many more edits a repair may try: the ways to satisfy a condition of many parts multiply, and the first ones are the nearest."""
 
-    MOST = 20_000
+    MOST = 2_000
     left = MOST
 
 
@@ -188,7 +188,13 @@ def satisfy(condition: Cond, wanted: bool, state: Vmcs) -> Iterator[Vmcs]:
         yield from (changed for changed in changes(condition, state) if holds(condition, changed) == wanted)
 
 
+#: Of a condition with more parts than this, those that have the wanted truth already are left as they are: their other ways would multiply.
+MOST_PARTS = 8
+
+
 def in_turn(parts: tuple[Cond, ...], wanted: bool, state: Vmcs) -> Iterator[Vmcs]:
+    if len(parts) > MOST_PARTS:
+        parts = tuple(part for part in parts if holds(part, state) != wanted)
     if not parts:
         yield state
         return
