@@ -127,7 +127,7 @@ def current(state: Vmcs, operand: str) -> int:
 class Effort:
     """How many more edits a repair may try: the ways to satisfy a condition of many parts multiply, and the first ones are the nearest."""
 
-    MOST = 2_000
+    MOST = 20_000
     left = MOST
 
 
