@@ -55,20 +55,20 @@ class EncodedLines:
         self.notes = notes
         self.agreeing = 0
         self.disagreeing: list[Disagreement] = []
-        self._readers: dict[re.Pattern[str], Callable[[re.Match[str]], bool]] = {
-            ENCODINGS_OF: self._encodings_of,
-            MSR_LINE: self._msr,
-            NAMED_ENCODING: self._named_encoding,
-            ENCODED: self._encoding,
-            LIST_OF_PARTS: self._list_of_parts,
-            FIELD_VALUE: self._field_value,
-            SPACED: self._spaced,
-            SLASHED: self._slashed,
+        self._readers: dict[str, Callable[[re.Match[str]], bool]] = {
+            ENCODINGS_OF.pattern: self._encodings_of,
+            MSR_LINE.pattern: self._msr,
+            NAMED_ENCODING.pattern: self._named_encoding,
+            ENCODED.pattern: self._encoding,
+            LIST_OF_PARTS.pattern: self._list_of_parts,
+            FIELD_VALUE.pattern: self._field_value,
+            SPACED.pattern: self._spaced,
+            SLASHED.pattern: self._slashed,
         }
 
     def read(self, text: str) -> bool:
         """Read a line; returns whether it is of one of these forms."""
-        return any(self._readers[match.re](match) for match in whole_line_forms(text))
+        return any(self._readers[match.re.pattern](match) for match in whole_line_forms(text))
 
     def define(self, name: str, field: str, encoding: int, line: int = 0) -> None:
         """Note a name and its encoding."""
