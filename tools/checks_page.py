@@ -11,7 +11,7 @@ from typing import Any
 
 from second_look import SECOND_LOOK
 from vmfuzz.execute.bochs.executor import CPU_MODELS
-from vmfuzz.model.bochs_messages import checks_without_message
+from vmfuzz.model.bochs_messages import MESSAGES
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS, NOT_APPLICABLE
 from vmfuzz.model.known_deviations import DEVIATIONS
@@ -197,6 +197,6 @@ def checks_page(summaries: Iterable[dict[str, Any]]) -> str:
         "",
         "Bochs logs which of its tests failed; `model/bochs_messages.py` maps each message to checks, and campaigns compare. These checks exist on some",
         "model and have no message, because Bochs does not make them or the model only counts them as not modelled:",
-        ", ".join(f"`{id}`" for id in checks_without_message() if id in seen.exists) + ".",
+        ", ".join(f"`{id}`" for id in MESSAGES.checks_without() if id in seen.exists) + ".",
     ]
     return "\n".join(lines) + "\n"

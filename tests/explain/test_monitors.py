@@ -11,7 +11,7 @@ from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.answer.teach import why
 from vmfuzz.explain.outcomes.programs import named_checks
 from vmfuzz.explain.reading import read_text
-from vmfuzz.model.bochs_messages import MESSAGES, checks_named
+from vmfuzz.model.bochs_messages import MESSAGES
 from vmfuzz.model.checks import BY_ID, CHECKS
 
 KVM = (Path(__file__).parent / "bodies" / "kvm.txt").read_text(encoding="utf-8")
@@ -260,7 +260,7 @@ def test_every_message_of_bochs_names_its_checks(message: str) -> None:
     segment = next((name for name in ("tr", "ldtr") if any(f"guest.{name}." in one for one in MESSAGES[message])), "gs")
     text = message.replace("%s", segment.upper()).replace("%d", "3").replace("%08x", "00000500").replace("%lx", "174").replace("%x", "174")
     named = {check.id for check in named_checks(f"00412345678e[CPU0  ] {text}")}
-    meant = checks_named(message)
+    meant = MESSAGES.checks_named(message)
     assert meant is not None
     assert named <= meant
     assert named or not any(f".{segment}." in check for check in meant)

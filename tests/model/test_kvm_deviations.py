@@ -76,7 +76,7 @@ def test_what_kvm_does_is_explained(id: str, state: Vmcs, outcome: Outcome) -> N
 
 
 def test_each_is_seen() -> None:
-    assert {id for id, _, _ in SEEN} == {known.id for known in KVM_DEVIATIONS}
+    assert {id for id, _, _ in SEEN} == {known.id for known in KVM_DEVIATIONS if not known.in_sequences}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from machine import CLOSE, KVM_ARGUMENTS, Machine, MachineError, needs
 
 from vmfuzz.arch.controls import Entry, Exit, Secondary
 from vmfuzz.arch.outcomes import Kind
+from vmfuzz.corpus.entries import entry_files, load
 from vmfuzz.execute import conformance
 from vmfuzz.execute.kmod.device import _FRAME, _MAGIC
 from vmfuzz.execute.kvm.abi import kvm_constants
@@ -166,14 +167,27 @@ def test_the_command_line_through_an_agent(machine: Machine) -> None:
 
 
 def test_the_corpus_of_kvm(machine: Machine) -> None:
-    """Every record of what KVM does, run again: a case of each known deviation of it."""
+    """Every record of what KVM does, run again: a case of each known deviation of it, and sequences, one of which looks for memory in vain."""
     program, place = (Path(__file__).with_name(name) for name in ("without_panics.py", "kvm_corpus"))
-    command = [sys.executable, program, "replay", place, "--executor", f"remote:{machine.agent('--kvm')}", "--json"]
+    command = [
+        sys.executable,
+        program,
+        "replay",
+        place,
+        "--executor",
+        f"remote:{machine.agent('--kvm')}",
+        "--risk",
+        "bold",
+        "--yes",
+        "--json",
+    ]
     environment = {**os.environ, "VMFUZZ_SYSTEM_BELOW": f"bochs-2.7 {machine.cpu}"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout)["executed"] == len(list(place.glob("deviation.*/*.json")))
-    recorded = {path.parent.name.removeprefix("deviation.") for path in place.glob("deviation.*/*.json")}
+    entries = [load(path) for path in entry_files(place)]
+    assert json.loads(done.stdout)["executed"] == len(entries)
+    assert sum(entry.behind is not None for entry in entries) == 2
+    recorded = {entry.verdict.removeprefix("deviation:") for entry in entries}
     assert recorded == {known.id for known in KVM_DEVIATIONS}
 
 

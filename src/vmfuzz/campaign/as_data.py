@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from vmfuzz.arch.outcomes import Kind, Outcome
 from vmfuzz.campaign.coverage import Coverage
-from vmfuzz.campaign.mismatches import Example, Finding
+from vmfuzz.campaign.lost import plan_from
+from vmfuzz.campaign.mismatches import Example, Finding, Origin
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.comparison.case import batch_of, mutation_between
 from vmfuzz.comparison.compare import Verdict
@@ -63,6 +65,8 @@ def finding_data(finding: Finding) -> dict[str, Any]:
         "actual": _outcome_data(finding.actual),
         "predicted": [_outcome_data(outcome) for outcome in sorted(finding.predicted, key=str)],
         "examples": [[example.base_name, mutation_between(example.base, example.vmcs)] for example in examples],
+        "origin": None if finding.origin is None else asdict(finding.origin),
+        "warnings": finding.warnings,
     }
 
 
@@ -78,6 +82,9 @@ def finding_from(data: dict[str, Any], bases: Bases) -> Finding:
     signature = Signature(data["kind"], tuple(data["checks"]), data["outcome"], data["message"])
     predicted = frozenset(_outcome(outcome) for outcome in data["predicted"])
     finding = Finding(signature, first.vmcs, first.base, first.base_name, predicted, _outcome(data["actual"]), int(data["count"]))
+    if (origin := data.get("origin")) is not None:
+        finding.origin = Origin(plan_from(origin["plan"]), int(origin["count"]), int(origin["row"]))
+    finding.warnings = list(data.get("warnings", ()))
     finding.others.update({frozenset(example.base.differences(example.vmcs)): example for example in others})
     return finding
 

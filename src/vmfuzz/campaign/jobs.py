@@ -22,7 +22,7 @@ import numpy as np
 
 from vmfuzz.campaign.as_data import finding_data, finding_from, restore_tally, tally_data
 from vmfuzz.campaign.loop import Campaign, Progress, Summary
-from vmfuzz.campaign.mismatches import Finding, Findings
+from vmfuzz.campaign.mismatches import Finding, Findings, Warned
 from vmfuzz.campaign.store import Store
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.comparison.errata import Erratum
@@ -100,6 +100,7 @@ def _result(campaign: Campaign, stopped: bool) -> dict[str, Any]:
         "executor_seconds": progress.executor_seconds,
         "last_new": progress.last_new,
         "bases": sorted(campaign.bases_used),
+        "warned": [warned.to_json() for warned in progress.warned],
         "stopped": stopped,
     }
 
@@ -120,6 +121,7 @@ def merge(campaign: Campaign, wanted: int, results: Iterable[dict[str, Any]], se
         progress.seconds = max(progress.seconds, result["seconds"])
         progress.executor_seconds += result["executor_seconds"]
         progress.last_new = max(progress.last_new, result["last_new"])
+        progress.warned += [Warned.from_json(each) for each in result.get("warned", ())]
         campaign.bases_used.update(result["bases"])
         stopped |= result["stopped"]
     if seconds is not None:
@@ -135,6 +137,7 @@ def _merge_finding(findings: Findings, new: Finding) -> None:
     if known is new:
         return
     new.count += known.count
+    known.warnings = new.warnings = list(dict.fromkeys([*known.warnings, *new.warnings]))
     if len(known.differences) <= len(new.differences):
         known.count = new.count
         known.others.update(new.others)

@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.history import History
-from vmfuzz.campaign.mismatches import Findings
+from vmfuzz.campaign.mismatches import Findings, Warned
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
 from vmfuzz.comparison.errata import Erratum, deviations_told
 from vmfuzz.comparison.processor import version_of
 from vmfuzz.errors import EnvironmentUnusable
-from vmfuzz.execute.base import Executor, HasItsOwnWord, Poisons, lacking_fields
+from vmfuzz.execute.base import Executor, HasItsOwnWord, Poisons, lacking_fields, warnings_of
 from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.families import FAMILY_SIZE, FamilyPlan, generator_of
 from vmfuzz.generate.schedule import Schedule
@@ -69,6 +69,7 @@ class Progress:
     #: seconds since the start at which something new (finding, check seen deciding, outcome) was last seen
     last_new: float = 0.0
     history: History = field(default_factory=History)
+    warned: list[Warned] = field(default_factory=list)
 
     def note(self) -> None:
         """Keep the present point of the history."""
@@ -120,6 +121,7 @@ class Summary:
             **progress.tally.to_json(),
             "history": [list(point) for point in progress.history.points],
             "findings": [finding.to_json() for finding in progress.findings.by_id.values()],
+            "kernel_warnings": [warned.to_json() for warned in progress.warned],
         }
 
 
@@ -219,13 +221,17 @@ class Campaign:
     def _family(self, plan: FamilyPlan, count: int, start: float) -> None:
         progress = self.progress
         self.bases_used.add(plan.base)
+        warnings = warnings_of(self.executor)
         comparison = self.execute(plan, count)
-        before = (len(progress.tally.outcomes), int((progress.tally.decided > 0).sum()))
+        before = (len(progress.tally.outcomes), int((progress.tally.decided > 0).sum()), len(progress.findings.by_id))
         progress.tally.add(comparison, [block.target for block in plan.blocks])
         self._ask_for_a_word(comparison)
-        new = progress.findings.add(comparison, plan.base)
+        new = warnings_of(self.executor)[len(warnings) :]
+        found = progress.findings.add(comparison, plan.base, plan, new)
+        if new:
+            progress.warned.append(Warned(tuple(new), plan.base, plan.seed, len(comparison.verdict), tuple(found)))
         progress.seconds = time.perf_counter() - start
-        if new or before != (len(progress.tally.outcomes), int((progress.tally.decided > 0).sum())):
+        if before != (len(progress.tally.outcomes), int((progress.tally.decided > 0).sum()), len(progress.findings.by_id)):
             progress.last_new = progress.seconds
         progress.note()
 

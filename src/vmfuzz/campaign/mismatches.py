@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from vmfuzz.arch.outcomes import Outcome
 from vmfuzz.comparison.compare import Comparison, Verdict
 from vmfuzz.comparison.signature import ACCEPTS, Signature, signature_of
+from vmfuzz.generate.families import FamilyPlan
 from vmfuzz.model.outcome_codes import outcomes_of
 from vmfuzz.state.vmcs import Vmcs
 
@@ -29,11 +31,21 @@ class Example:
     base_name: str
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a candidate ran: the plan of its family, how many of the plan's candidates ran with it, and its row among them."""
+
+    plan: FamilyPlan
+    count: int
+    row: int
+
+
 @dataclass
 class Finding:
     """One finding: how often it was seen and an example with the fewest differences from its base.
 
-    `others`: further examples by the operands in which they differ, where the signature does not name the cause.
+    `origin`: where the example ran, if that is known. `others`: further examples by the operands in which they differ, where the signature
+    does not name the cause. `warnings`: what the kernel's log warned of after families with it, where that can be read.
     """
 
     signature: Signature
@@ -44,6 +56,8 @@ class Finding:
     actual: Outcome
     count: int = 0
     others: dict[frozenset[str], Example] = field(default_factory=dict)
+    origin: Origin | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def differences(self) -> dict[str, tuple[int | None, int | None]]:
@@ -70,7 +84,28 @@ class Finding:
             "base": self.base_name,
             "differences": {name: [None if value is None else f"{value:#x}" for value in pair] for name, pair in self.differences.items()},
             "memory_differences": {f"{at:#x}": [f"{word:#x}" for word in pair] for at, pair in self.memory_differences.items()},
+            "warnings": list(self.warnings),
         }
+
+
+@dataclass(frozen=True)
+class Warned:
+    """New warnings of the kernel's log after a family: its base and seed, how many candidates it had, and the ids of its findings."""
+
+    warnings: tuple[str, ...]
+    base: str
+    seed: int
+    candidates: int
+    findings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for reports and the store; `from_json` takes it back."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The same again."""
+        return cls(tuple(data["warnings"]), str(data["base"]), int(data["seed"]), int(data["candidates"]), tuple(data["findings"]))
 
 
 class Findings:
@@ -80,35 +115,41 @@ class Findings:
         self.by_id: dict[str, Finding] = {}
         self.touched: set[str] = set()
 
-    def add(self, comparison: Comparison, base_name: str) -> int:
-        """Gather the mismatches of a batch; returns how many findings are new."""
+    def add(self, comparison: Comparison, base_name: str, plan: FamilyPlan | None = None, warnings: Sequence[str] = ()) -> list[str]:
+        """Gather the mismatches of a batch; returns the ids of the findings that it has.
+
+        `plan`: the family's, if its candidates ran in the plan's order. `warnings`: new ones of the kernel's log after it.
+        """
         rows = np.flatnonzero((comparison.verdict == Verdict.MISMATCH) | (comparison.verdict == Verdict.EXECUTOR_CRASHED))
-        new = 0
+        met: dict[str, Finding] = {}
         for group in _alike(comparison, rows):
             examples = group[:EXAMPLES_PER_BATCH]
             for position, row in enumerate(examples):
                 weight = len(group) - len(examples) + 1 if position == len(examples) - 1 else 1
-                new += self._add_row(comparison, int(row), base_name, weight)
-        return new
+                found = self._add_row(comparison, int(row), base_name, weight, plan)
+                met[found.signature.id] = found
+        for found in met.values():
+            found.warnings = list(dict.fromkeys([*found.warnings, *warnings]))
+        return list(met)
 
-    def _add_row(self, comparison: Comparison, row: int, base_name: str, weight: int) -> bool:
+    def _add_row(self, comparison: Comparison, row: int, base_name: str, weight: int, plan: FamilyPlan | None) -> Finding:
         signature = signature_of(comparison, row)
         batch = comparison.prediction.batch
         found = self.by_id.get(signature.id)
-        is_new = found is None
         example = batch.row(row)
+        origin = None if plan is None else Origin(plan, len(batch), row)
         if found is None:
             predicted = outcomes_of(int(comparison.prediction.allowed[row]))
-            found = Finding(signature, example, batch.base, base_name, predicted, comparison.outcomes[row])
+            found = Finding(signature, example, batch.base, base_name, predicted, comparison.outcomes[row], origin=origin)
             self.by_id[signature.id] = found
         elif len(batch.base.differences(example)) < len(found.differences):
-            found.example, found.base, found.base_name = example, batch.base, base_name
+            found.example, found.base, found.base_name, found.origin = example, batch.base, base_name, origin
             found.predicted = outcomes_of(int(comparison.prediction.allowed[row]))
         found.count += weight
         self.touched.add(signature.id)
         if signature.kind != ACCEPTS and len(found.others) < EXAMPLES_KEPT:
             found.others.setdefault(frozenset(batch.base.differences(example)), Example(example, batch.base, base_name))
-        return is_new
+        return found
 
 
 def _alike(comparison: Comparison, rows: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:

@@ -41,18 +41,19 @@ class Triaged(Protocol):
     """What became of a campaign's findings (findings/triage.py); its entries are files of their own.
 
     `counted`: how many candidates of which finding are counted with entries. By id: those that are `unstable`, `explained` or `not_kept`, and
-    those for which the time did not suffice (`left`).
+    those for which the time did not suffice (`left`). `depends`: those whose entries, named here, are sequences.
     """
 
     counted: dict[str, int]
     unstable: list[str]
     explained: list[str]
     not_kept: dict[str, list[str]]
+    depends: dict[str, str]
     left: list[str]
 
 
 #: What is kept of a triage, by its names there.
-TRIAGE: Final = ("counted", "unstable", "explained", "not_kept")
+TRIAGE: Final = ("counted", "unstable", "explained", "not_kept", "depends")
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS chunk (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL, plans TEXT NOT NULL);
@@ -204,6 +205,7 @@ class Store:
             "executor_seconds": progress.executor_seconds,
             "last_new": progress.last_new,
             "history": progress.history.points,
+            "warned": [warned.to_json() for warned in progress.warned],
             "bases": sorted(campaign.bases_used),
         }
         findings = progress.findings

@@ -17,7 +17,7 @@ from vmfuzz.campaign.as_data import finding_from, restore_tally
 from vmfuzz.campaign.lock import at_work
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.lost import LostBatch, lost_from
-from vmfuzz.campaign.mismatches import EXAMPLES_KEPT
+from vmfuzz.campaign.mismatches import EXAMPLES_KEPT, Warned
 from vmfuzz.comparison.errata import errata_data
 from vmfuzz.comparison.processor import fingerprint
 from vmfuzz.errors import UsageError
@@ -175,6 +175,7 @@ def restore(directory: Path, database: sqlite3.Connection, campaign: Campaign) -
             progress.seconds, progress.executor_seconds = float(data["seconds"]), float(data["executor_seconds"])
             progress.last_new = float(data["last_new"])
             progress.history.restore(data.get("history", []))
+            progress.warned = [Warned.from_json(each) for each in data.get("warned", ())]
             campaign.bases_used.update(data["bases"])
         for id, text in findings:
             campaign.progress.findings.by_id[id] = finding_from(json.loads(text), campaign.generator.bases)

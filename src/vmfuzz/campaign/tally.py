@@ -13,11 +13,11 @@ import numpy.typing as npt
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.coverage import Coverage
 from vmfuzz.comparison.compare import Comparison, Verdict
-from vmfuzz.model import kvm_messages
-from vmfuzz.model.bochs_messages import checks_named
+from vmfuzz.model.bochs_messages import MESSAGES
 from vmfuzz.model.check import Stage
 from vmfuzz.model.deviations import Deviation
 from vmfuzz.model.evaluate import Truth
+from vmfuzz.model.kvm_messages import CONSISTENCY_CHECKS
 from vmfuzz.model.outcome_codes import ENTERED
 from vmfuzz.model.predict import BatchPrediction, Model
 
@@ -94,7 +94,7 @@ class Tally:
         rows = (comparison.verdict == Verdict.AGREES) & (outcomes.message >= 0)
         for number in np.unique(outcomes.message[rows]):
             message = outcomes.messages[int(number)]
-            ids = checks_named(message)
+            ids = MESSAGES.checks_named(message)
             if ids is None:
                 continue
             here = rows & (outcomes.message == number)
@@ -109,7 +109,7 @@ class Tally:
 
     def add_word(self, comparison: Comparison, row: int, word: str | None) -> None:
         """Count what KVM says of one row, if that is in the table of its checks."""
-        ids = None if word is None else kvm_messages.checks_named(word)
+        ids = None if word is None else CONSISTENCY_CHECKS.checks_named(word)
         if word is None or not ids:
             return
         violated = {compiled.check.id for compiled in comparison.prediction.violations_of(row)}

@@ -93,7 +93,7 @@ def diff(
         )
     if directory is not None and has_campaign(directory):
         raise UsageError(f"{directory}: there is a campaign in it; keep the differences in another directory")
-    cases = [entry.case for entry in _entries(corpus)] if corpus is not None else None
+    cases = [entry.case for entry in _entries(corpus) if entry.behind is None] if corpus is not None else None
     with open_executor(one[0], cpu=one[1]) as a, open_executor(two[0], cpu=two[1]) as b:
         pairing = Pairing(a, b, seed)
         if cases is None:

@@ -99,7 +99,9 @@ def _print_entries(console: Output, entries: list[Entry]) -> None:
     """Two lines an entry for a terminal, where ids must not be cut; one line an entry for other programs."""
     for entry in sorted(entries, key=lambda each: (each.verdict, each.checks, each.id)):
         checks = f"{', '.join(entry.checks[:3])}{', ...' if len(entry.checks) > 3 else ''}: " if entry.checks else ""
-        what = escape(f"{checks}{entry.kind}; {entry.main_result.actual}")
+        behind = f" {entry.behind.words}" if entry.behind is not None else ""
+        warned = f"; the kernel warned: {', '.join(entry.warnings)}" if entry.warnings else ""
+        what = escape(f"{checks}{entry.kind}; {entry.main_result.actual}{behind}{warned}")
         head = f"{entry.id}  {escape(entry.verdict)}, seen {entry.seen:,}"
         if console.is_terminal:
             console.print(f"[bold]{head}[/]")

@@ -20,6 +20,7 @@ from vmfuzz.campaign.stored import has_campaign, stored_findings
 from vmfuzz.cli.ci import again, is_quiet, quiet_option
 from vmfuzz.cli.console import Output, Seconds
 from vmfuzz.cli.places import FINDINGS, find_entry, format_key, open_stored, option_of, place_option, resolved
+from vmfuzz.comparison.behind import row_in_words
 from vmfuzz.comparison.errata import errata_from
 from vmfuzz.comparison.processor import Processor, processor_of
 from vmfuzz.comparison.signature import CRASH
@@ -71,6 +72,8 @@ def minimize(id: str | None, place: Path | None, seconds: float, executor: str) 
 
 def _one(id: str, place: Path | None, seconds: float, name: str) -> int:
     path, entry = find_entry(place, id)
+    if entry.behind is not None:
+        raise UsageError(f"{entry.id} is a sequence, which the campaign that met it made as short as it can; `vmfuzz replay` runs it again")
     first = entry.main_result.processors[0]
     option, cpu = option_of(first) if name == "auto" else (name, first.name)
     with open_executor(option, cpu=cpu_option(option, cpu)) as executor, _step_line(is_quiet()) as on_step:
@@ -206,8 +209,6 @@ def print_minimized(triaged: Triage, directory: Path | None, data: Mapping[str, 
         console.print(f"... and {len(triaged.entries) - _SHOWN} more")
     if triaged.unstable:
         console.print(f"\nunstable, so no findings (they do not do the same again): {', '.join(triaged.unstable)}")
-    for id, words in triaged.depends.items():
-        console.print(f"{id} depends on what ran before: {escape(words)}")
     for id, fields in triaged.not_kept.items():
         console.print(f"\nno finding: {id}: VMREAD gives {', '.join(fields)} otherwise than VMWRITE wrote it")
     if triaged.explained:
@@ -221,6 +222,12 @@ def print_minimized(triaged: Triage, directory: Path | None, data: Mapping[str, 
 def _print_entry(console: Output, entry: Entry) -> None:
     result = entry.main_result
     console.print(f"\n[bold]{entry.id}[/] {entry.kind}{f', {entry.seen:,} times' if entry.seen > 1 else ''}")
+    if entry.behind is not None:
+        console.print(f"  {entry.behind.words}")
+    for row in entry.behind.before if entry.behind is not None else ():
+        console.print(f"  before: {row_in_words(row, format_key)}")
+    for warning in entry.warnings:
+        console.print(f"  the kernel warned: {escape(warning)}")
     console.print(f"  base {entry.case.base}; predicted {', '.join(result.predicted)}; got {result.actual}")
     if entry.checks:
         console.print(f"  checks violated: {', '.join(entry.checks[:6])}")

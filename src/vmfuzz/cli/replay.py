@@ -16,6 +16,7 @@ from rich.markup import escape
 from vmfuzz.cli.ci import ci_options, is_quiet, put_out_found
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import entries_place, find_entry, readable_entries, resolved
+from vmfuzz.cli.risk import risk_options
 from vmfuzz.corpus.replay import PREDICT_ONLY, Report
 from vmfuzz.corpus.replay import replay as replay_entries
 from vmfuzz.counted import counted
@@ -33,23 +34,29 @@ from vmfuzz.report.ci import Found
     show_default=True,
     help=f"What executes: {', '.join(all_names())}, or {PREDICT_ONLY} (predict only).",
 )
+@click.option(
+    "--risk", type=click.Choice(["safe", "bold"]), default="safe", show_default=True, help="For kvm, kmod and remote, as for `vmfuzz run`."
+)
+@click.option("--yes", is_flag=True, help="Answer the question of --risk bold.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on standard output.")
 @ci_options
-def replay(place: Path | None, corpus: Path | None, executor: str, as_json: bool) -> None:
+def replay(place: Path | None, corpus: Path | None, executor: str, risk: str, yes: bool, as_json: bool) -> None:
     """Predict and run every entry of PLACE again: a corpus, a campaign's directory, a file, or the beginning of an entry's id.
 
     By default ./corpus, else the corpus that comes with vmfuzz. Records of processors that no executor here has are only predicted, and counted
-    so. Cases that set a field which the executor lacks do not run; they are counted too. A file that is no entry does not stop the others. Exit
-    code 0: all as recorded; 1: something changed; 2: bad input; 5: nothing was executed, although --executor none did not ask for that.
+    so. Cases that set a field which the executor lacks do not run; they are counted too. A sequence runs in order in one new machine. A file
+    that is no entry does not stop the others. Exit code 0: all as recorded; 1: something changed; 2: bad input; 5: nothing was executed,
+    although --executor none did not ask for that.
     """
     if executor != PREDICT_ONLY and kind_named(executor) is None:
         raise UnknownNameError("executor", executor, (*all_names(), PREDICT_ONLY))
     if place is not None and not place.exists() and len(place.parts) == 1:
         place = find_entry(corpus, str(place), to_read=True)[0]
     place = entries_place(resolved(place or corpus, to_read=True))
+    options = risk_options(executor, risk, yes, 1)
     entries, unreadable = readable_entries(place)
     with _progress(quiet=as_json or is_quiet()) as on_processor:
-        report = replay_entries(entries, executor, place, on_processor)
+        report = replay_entries(entries, executor, place, on_processor, options)
     if as_json:
         json.dump({**_as_data(report), "unreadable": list(unreadable.values())}, sys.stdout, indent=1)
         click.echo()

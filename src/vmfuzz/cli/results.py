@@ -59,6 +59,6 @@ def as_data(summary: Summary, triaged: Triage, lost: list[LostBatch], command: s
 
 def exit_code(summary: Summary) -> int:
     """The exit code that says how a campaign came out."""
-    if summary.progress.findings.by_id:
+    if summary.progress.findings.by_id or summary.progress.warned:
         return EXIT_FOUND
     return EXIT_AGREEMENT if summary.progress.tally.executed else EXIT_NOTHING_TESTED

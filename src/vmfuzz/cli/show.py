@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import find_entry, format_key, place_option, stand_in
+from vmfuzz.comparison.behind import row_in_words, rows_in_words
 from vmfuzz.comparison.case import base_value, batch_of
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry, to_json
@@ -35,10 +36,23 @@ def show(id: str, place: Path | None, as_json: bool) -> None:
     console.print(f"verdict {entry.verdict}: {escape(entry.reason)}")
     trial = stand_in(path, entry)
     console.print(f"base {entry.case.base} of {trial.model.capabilities.name}\n")
+    _print_before(console, entry)
     _print_side_by_side(console, entry, trial)
     _print_results(console, entry)
     _print_checks(console, entry, trial)
     console.print(f"\nfile {escape(str(path))}", soft_wrap=True)
+
+
+def _print_before(console: Output, entry: Entry) -> None:
+    """What runs before the case of a sequence, in order, and what happens without it."""
+    if entry.behind is None:
+        return
+    console.print("these run in order in one new machine:")
+    rows = (*entry.behind.before, entry.case.mutation)
+    for number, row in enumerate(rows, 1):
+        last = " [bold](this case)[/]" if number == len(rows) else ""
+        console.print(f"  {number}. {escape(row_in_words(row, format_key))}{last}", soft_wrap=True)
+    console.print(f"{rows_in_words(entry.behind.otherwise)} it does {entry.behind.actual}\n")
 
 
 def _print_side_by_side(console: Output, entry: Entry, trial: Trial) -> None:
@@ -75,6 +89,8 @@ def _print_results(console: Output, entry: Entry) -> None:
         if result.message:
             console.print(f"the executor says: {escape(without_formats(result.message))}")
         console.print(f"on {', '.join(processor.name for processor in result.processors)}")
+    for warning in entry.warnings:
+        console.print(f"the kernel of the machine warned: {escape(warning)} (its log has more)")
 
 
 def _print_checks(console: Output, entry: Entry, trial: Trial) -> None:

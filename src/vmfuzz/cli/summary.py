@@ -60,6 +60,14 @@ def print_summary(summary: Summary, data: Mapping[str, Any]) -> None:
     for name, count in tally.by_deviation.most_common():
         console.print(f"known deviation {name}: {counted(count, 'candidate')}")
     _print_findings(console, summary, data)
+    for warned in progress.warned:
+        of = f"; its findings: {', '.join(warned.findings)}" if warned.findings else ", which has no finding"
+        texts = ", ".join(warned.warnings)
+        console.print(
+            f"[bold red]the kernel warned[/] {escape(texts)} after a family of {warned.candidates:,} candidates (base {warned.base}, seed "
+            f"{warned.seed}){of}",
+            soft_wrap=True,
+        )
 
 
 def _readings(summary: Summary) -> dict[str, tuple[int, int]]:
@@ -114,6 +122,8 @@ def _print_finding(console: Console, finding: Finding) -> None:
     console.print(f"  base {finding.base_name}")
     if signature.checks:
         console.print(f"  checks violated: {', '.join(signature.checks[:6])}")
+    for warning in finding.warnings:
+        console.print(f"  the kernel warned: {escape(warning)}")
     if signature.message:
         console.print(f"  the executor says: {escape(without_formats(signature.message))}")
     for name, (before, after) in finding.differences.items():

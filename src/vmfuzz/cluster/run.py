@@ -366,5 +366,5 @@ def _triage_from(data: dict[str, Any]) -> Triage:
     if "error" in data:
         raise EnvironmentUnusable(data["error"])
     entries = [from_json(entry) for entry in data["entries"]]
-    ids = (data[name] for name in ("unstable", "explained", "left", "not_kept", "counted"))
-    return Triage({entry.id: entry for entry in entries}, *ids)
+    became = {name: data[name] for name in ("unstable", "explained", "left", "not_kept", "counted", "depends")}
+    return Triage({entry.id: entry for entry in entries}, **became)

@@ -104,7 +104,7 @@ def run_piece(key: str, share: dict[str, Any]) -> dict[str, Any]:
 
 
 def minimize(key: str, option: str, cpu: str | None, findings: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """Run findings again and reduce them within `seconds`: {"entries", "unstable", "explained", "left", "not_kept", "counted"}, or {"error"}."""
+    """Run findings again and reduce them within `seconds`: {"entries", and what else a Triage has}, or {"error"}."""
 
     def work(running: _Running) -> dict[str, Any]:
         def on_step(_step: Step) -> None:
@@ -117,7 +117,7 @@ def minimize(key: str, option: str, cpu: str | None, findings: list[dict[str, An
             campaign.progress.findings.by_id.update({finding.signature.id: finding for finding in found})
             result = settled(campaign, seconds, on_step)
         entries = [to_json(entry) for entry in result.entries.values()]
-        others = {name: getattr(result, name) for name in ("unstable", "explained", "left", "not_kept", "counted")}
+        others = {name: getattr(result, name) for name in ("unstable", "explained", "left", "not_kept", "counted", "depends")}
         return {"entries": entries, **others}
 
     return _alone(key, work)

@@ -15,7 +15,7 @@ from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
 from vmfuzz.comparison.errata import Erratum, deviations_told
 from vmfuzz.comparison.signature import signature_of
 from vmfuzz.errors import UnknownNameError
-from vmfuzz.execute.base import Executor, HasItsOwnWord
+from vmfuzz.execute.base import Executor, HasItsOwnWord, RunsInOrder
 from vmfuzz.generate.families import Generator
 from vmfuzz.model.known_deviations import deviations_of
 from vmfuzz.model.outcome_codes import outcomes_of
@@ -94,11 +94,12 @@ class Trial:
         base = self.base(case.base)
         return [] if base is None else lacking(base, case.mutation)
 
-    def compare_batch(self, batch: VmcsBatch) -> Comparison:
-        """Run and compare a batch."""
+    def compare_batch(self, batch: VmcsBatch, in_order: bool = False) -> Comparison:
+        """Run and compare a batch; `in_order`: as a sequence, all rows in one new machine where the executor can tell."""
         prediction = self.model.predict_batch(batch)
         self.executed += len(batch)
-        return compare(prediction, self.executor.run(batch), self._altered)
+        run = self.executor.run_in_order if in_order and isinstance(self.executor, RunsInOrder) else self.executor.run
+        return compare(prediction, run(batch), self._altered)
 
     def compare(self, base: Vmcs, mutations: Sequence[Mutation]) -> Comparison:
         """Run and compare the base with each mutation, one row each."""
@@ -119,6 +120,16 @@ class Trial:
         if seen.message is None and isinstance(self.executor, HasItsOwnWord) and comparison.outcomes.kind[0] in _FAILED:
             return replace(seen, message=self.executor.own_word(comparison.prediction.batch.row(0)))
         return seen
+
+    def observe_sequence(self, base: str, rows: Sequence[Mutation]) -> tuple[Observation, str | None]:
+        """Run rows of a base in order, as a sequence: what the last one showed, and why one of them was not run, if one was not."""
+        state = self.base(base)
+        if state is None:
+            raise UnknownNameError("base", base, self.generator.bases.samples())
+        comparison = self.compare_batch(batch_of(state, rows), in_order=True)
+        left_out = [row for row in range(len(rows)) if comparison.verdict[row] in (Verdict.REFUSED, Verdict.NOT_RUN)]
+        why = (comparison.outcomes.message_of(left_out[0]) or "not run") if left_out else None
+        return self.observation(comparison, len(rows) - 1), why
 
     def observation(self, comparison: Comparison, row: int) -> Observation:
         """What a row of a comparison showed."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from vmfuzz.comparison.behind import Behind
 from vmfuzz.comparison.case import Case, is_memory, require_key
 from vmfuzz.comparison.processor import Processor
 from vmfuzz.comparison.trial import Observation
@@ -62,7 +63,11 @@ class Near:
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry. `kind` and `checks` are the finding's signature (kind "agrees" where nothing disagrees)."""
+    """One entry. `kind` and `checks` are the finding's signature (kind "agrees" where nothing disagrees).
+
+    `behind`: what has to run before the case in the same machine, where the entry is a sequence; its results are those of the case then.
+    `warnings`: what the kernel's log warned of after it.
+    """
 
     case: Case
     kind: str
@@ -72,11 +77,13 @@ class Entry:
     results: tuple[Result, ...]
     neighbours: tuple[Near, ...] = ()
     minimized: bool = True
+    behind: Behind | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
-        """The case's id: entries with the same content are the same entry."""
-        return self.case.id
+        """Made of the case, and of what runs before it if it is a sequence: entries with the same content are the same entry."""
+        return self.case.id if self.behind is None else self.behind.id_with(self.case)
 
     @property
     def seen(self) -> int:
@@ -148,6 +155,8 @@ def to_json(entry: Entry) -> dict[str, Any]:
             for result in sorted(entry.results, key=lambda result: result.processors[0].executor)
         ],
         "neighbours": [{"operand": near.operand, "value": f"{near.value:#x}", "actual": near.actual} for near in entry.neighbours],
+        **({} if entry.behind is None else entry.behind.to_json()),
+        **({"warnings": list(entry.warnings)} if entry.warnings else {}),
     }
 
 
@@ -173,9 +182,8 @@ def from_json(data: object) -> Entry:
         raise UsageError(f'not a corpus entry: expected a JSON object with "schema": "{SCHEMA}"')
     mutation: dict[str, int] = {}
     for part in ("mutation", "memory"):
-        for key, value in _mapping(data, part).items():
-            mutation[key] = parse_number(key, value)
-            require_key(key, mutation[key])
+        for key, value in _numbers(_mapping(data, part)).items():
+            mutation[key] = value
             if is_memory(key) != (part == "memory"):
                 raise UsageError(f'"{part}" has {key!r}: fields belong to "mutation", memory to "memory"')
     base = _text(data, "base")
@@ -193,14 +201,32 @@ def from_json(data: object) -> Entry:
             for item in map(_object, _list(data, "neighbours"))
         ),
         minimized=bool(data.get("minimized", True)),
+        behind=_behind(data),
+        warnings=_texts(data, "warnings"),
     )
     if not entry.results:
         raise UsageError('"results" is empty: an entry needs a result')
     if data.get("id") != entry.id:
         raise UsageError(
-            f'"id" = {data.get("id")!r}: the content\'s id is {entry.id}; base, mutation or memory was changed: change the id too'
+            f'"id" = {data.get("id")!r}: the content\'s id is {entry.id}; base, mutation, memory or what runs before was changed: change the id too'
         )
     return entry
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, int]:
+    numbers = {key: parse_number(key, value) for key, value in values.items()}
+    for key, value in numbers.items():
+        require_key(key, value)
+    return numbers
+
+
+def _behind(data: Mapping[str, Any]) -> Behind | None:
+    """What runs before the case of an entry that is a sequence."""
+    if "before" not in data and "otherwise" not in data:
+        return None
+    otherwise = _object(data.get("otherwise"))
+    rows = [tuple(_numbers(_object(row)) for row in _list(part, "before")) for part in (data, otherwise)]
+    return Behind(rows[0], rows[1], _text(otherwise, "actual"))
 
 
 def _result(item: object) -> Result:

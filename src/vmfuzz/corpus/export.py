@@ -97,6 +97,9 @@ def _by_hand(entry: Entry, base: Vmcs) -> list[str]:
         for address, word in base.memory.items()
         if word and address in {word_address(base, key) for key in entry.case.mutation if is_memory(key)}
     ]
+    for row in entry.behind.before if entry.behind is not None else ():
+        changes = ", ".join(f"{key} = {value:#x}" for key, value in row.items()) or "no change of the base"
+        notes.append(f"before it, in the same virtual machine, an entry with {changes}")
     for key, value in entry.case.mutation.items():
         if is_memory(key):
             notes.append(f"memory: {key} = {value:#x} (was {base_value(base, key):#x})")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from vmfuzz.arch.capabilities import Capabilities
-from vmfuzz.comparison.case import is_memory
+from vmfuzz.comparison.behind import rows_in_words
+from vmfuzz.comparison.case import Case, is_memory
 from vmfuzz.comparison.compare import Comparison
 from vmfuzz.comparison.processor import Processor, fingerprint
 from vmfuzz.comparison.trial import MOST_COLUMNS, Observation, Trial
@@ -50,7 +51,7 @@ class Change:
 class Replayed:
     """What became of one entry: how many of its records ran, how many were only predicted, and what changed.
 
-    `lacking`: one sentence for each record that did not run since the executor lacks a field that the case sets.
+    `lacking`: one sentence for each record that did not run since the executor lacks a field that the case sets, or does not let a sequence run.
     """
 
     path: Path
@@ -103,11 +104,12 @@ def replay(
     executor: str = "auto",
     place: Path | None = None,
     on_processor: Callable[[str], None] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Report:
     """Predict and run every record again.
 
     `executor`: "auto" (the emulated CPU; the model for what ran on the model with a stored profile), the name of one as `open_executor` takes it,
-    or "none" (predict only). `place`: the corpus directory, for capabilities that it keeps.
+    or "none" (predict only). `place`: the corpus directory, for capabilities that it keeps. `options`: of an executor that is the processor there.
     Raises EnvironmentUnusable where a named executor cannot be opened; with "auto" its records are only predicted.
     """
     start = time.perf_counter()
@@ -118,7 +120,7 @@ def replay(
             for processor in result.processors:
                 by_processor.setdefault((processor.capabilities, processor.executor), []).append(_Record(replayed, result, processor))
     # there is one real processor, and opening it may mean a connection
-    with open_executor(executor) if is_the_processor_there(executor) else nullcontext() as real:
+    with open_executor(executor, **(options or {})) if is_the_processor_there(executor) else nullcontext() as real:
         for (content, _), records in sorted(by_processor.items(), key=lambda item: item[0][1]):
             if on_processor is not None:
                 on_processor(records[0].processor.executor)
@@ -183,16 +185,19 @@ def _replay_on(capabilities: Capabilities, records: Sequence[_Record], executor:
     _predict(Trial(stand_in), records)
 
 
-def _groups(trial: Trial, records: Sequence[_Record]) -> Iterator[list[_Record]]:
+def _groups(trial: Trial, records: Sequence[_Record], case: Case | None = None) -> Iterator[list[_Record]]:
     """Records that fit into one batch: the same base, not too many columns; those that do not apply are noted and left out.
+
+    `case`: what has to apply in place of a record's own case.
 
     A field that the executor lacks is no change of what was recorded: a hypervisor of the same capabilities may lack one.
     """
     by_base: dict[str, list[_Record]] = {}
     for record in records:
-        if lacking := trial.lacking(record.replayed.entry.case):
+        applying = case or record.replayed.entry.case
+        if lacking := trial.lacking(applying):
             record.replayed.lacking.append(f"{trial.executor.name} lacks {', '.join(lacking)}")
-        elif trial.applies(record.replayed.entry.case):
+        elif trial.applies(applying):
             by_base.setdefault(record.replayed.entry.case.base, []).append(record)
         else:
             now = "the processor lacks the base or an operand"
@@ -212,7 +217,9 @@ def _groups(trial: Trial, records: Sequence[_Record]) -> Iterator[list[_Record]]
 
 
 def _run(trial: Trial, records: Sequence[_Record]) -> None:
-    for group in _groups(trial, records):
+    for record in _sequences(trial, records):
+        _run_sequence(trial, record)
+    for group in _groups(trial, [record for record in records if record.replayed.entry.behind is None]):
         comparison = _compare(trial, group)
         for row, record in enumerate(group):
             observation = trial.observation(comparison, row)
@@ -221,6 +228,32 @@ def _run(trial: Trial, records: Sequence[_Record]) -> None:
                 observation = trial.observe(record.replayed.entry.case)
             record.replayed.executed += 1
             record.replayed.changes.extend(_changes(record, observation, executed=True))
+
+
+def _sequences(trial: Trial, records: Sequence[_Record]) -> Iterator[_Record]:
+    """The records of sequences that the processor can have; of the others that is noted."""
+    for record in records:
+        behind, case = record.replayed.entry.behind, record.replayed.entry.case
+        if behind is not None:
+            every = Case(case.base, {key: 0 for row in (*behind.before, *behind.otherwise, case.mutation) for key in row})
+            if next(_groups(trial, [record], every), None) is not None:
+                yield record
+
+
+def _run_sequence(trial: Trial, record: _Record) -> None:
+    """Run a sequence in order in one new machine, and what it is compared with in another."""
+    case, behind = record.replayed.entry.case, record.replayed.entry.behind
+    assert behind is not None
+    shown, why_not = trial.observe_sequence(case.base, [*behind.before, case.mutation])
+    other, why_other_not = trial.observe_sequence(case.base, [*behind.otherwise, case.mutation])
+    if left_out := why_not or why_other_not:
+        record.replayed.lacking.append(f"{trial.executor.name} does not let a candidate of the sequence run: {left_out}")
+        return
+    record.replayed.executed += 1
+    record.replayed.changes.extend(_changes(record, shown, executed=True))
+    if other.actual != behind.actual:
+        name = record.processor.executor
+        record.replayed.changes.append(Change(name, f"outcome {rows_in_words(behind.otherwise)}", behind.actual, other.actual))
 
 
 def _predict(trial: Trial, records: Sequence[_Record]) -> None:

@@ -54,6 +54,23 @@ class Poisons(Protocol):
 
 
 @runtime_checkable
+class Warns(Protocol):
+    """An executor whose machine has a kernel that warns, in a log that may be read."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """All warnings so far, each as "WARNING at FILE:LINE FUNCTION"; most are printed only once by a kernel."""
+
+
+@runtime_checkable
+class RunsInOrder(Protocol):
+    """An executor that lets run as a sequence what it keeps out of batches, where it would change what others do."""
+
+    def run_in_order(self, batch: VmcsBatch) -> Outcomes:
+        """The outcome of each candidate; all run in one new machine, in order."""
+
+
+@runtime_checkable
 class HasItsOwnWord(Protocol):
     """An executor that can say of one candidate which of its checks failed, but not of each in a batch."""
 
@@ -63,6 +80,11 @@ class HasItsOwnWord(Protocol):
 
 #: In the name of capabilities: between the processor's and that of the profile to which they were narrowed.
 AS: Final = " as "
+
+
+def warnings_of(executor: Executor) -> list[str]:
+    """What the kernel of the executor's machine has warned of so far; nothing where it has none, or its log may not be read."""
+    return list(executor.warnings) if isinstance(executor, Warns) else []
 
 
 def lacking_fields(executor: Executor) -> tuple[str, ...]:

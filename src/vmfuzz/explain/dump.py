@@ -100,6 +100,16 @@ class Misfit:
     line: int
 
 
+@dataclass(frozen=True, slots=True)
+class Saying:
+    """A program's own word on a failed entry: the line, the program, its message, and the checks that it stands for."""
+
+    line: int
+    program: str
+    text: str
+    checks: tuple[Check, ...]
+
+
 @dataclass
 class Dump:
     """All that one dump says, as far as it is believed (settle/), and the outcome that the text reports (outcomes/)."""
@@ -126,8 +136,8 @@ class Dump:
     foreign: str = ""
     #: what to know where hypervisors are nested, if they are
     nested: str = ""
-    #: what Bochs says of the failure: line, message, the checks that it stands for
-    said: list[tuple[int, str, tuple[Check, ...]]] = field(default_factory=list)
+    #: what programs say of the failure
+    said: list[Saying] = field(default_factory=list)
     #: the entry of the MSR-load area that Xen shows as refused: line, MSR, value
     refused_msr: tuple[int, int, int] | None = None
     #: VirtualBox's own word on the failed check (its "HM error" number)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from vmfuzz.comparison.behind import DEPENDS
 from vmfuzz.counted import counted
 
 NO_FINDINGS: Final = "no findings"
@@ -37,6 +38,8 @@ def in_words(summary: Mapping[str, Any]) -> str:
     candidates = sum(map(seen, entries)) + sum(int(finding["count"]) for finding in left)
     text = f"{counted(number, 'finding')}, met by {counted(candidates, 'candidate')}"
     text += f"; {len(left):,} of them not minimized" if left else ""
+    sequences = sum(entry.get("kind") == DEPENDS for entry in entries)
+    text += f"; {sequences:,} of them depend{'s' if sequences == 1 else ''} on what ran before" if sequences else ""
     with_entries = _counted(summary)
     since = sum(int(finding["count"]) - with_entries[finding["id"]] for finding in summary["findings"] if finding["id"] in with_entries)
     return f"{text}; {counted(since, 'candidate')} more that are not counted with them" if since > 0 else text

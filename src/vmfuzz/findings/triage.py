@@ -6,25 +6,29 @@ What does not repeat is kept apart as unstable. What comes down to the same oper
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+import numpy as np
 
 from vmfuzz.arch.live import LIVE
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.loop import Campaign
-from vmfuzz.campaign.mismatches import Example, Finding
+from vmfuzz.campaign.mismatches import Example, Finding, Origin
+from vmfuzz.comparison.behind import DEPENDS
 from vmfuzz.comparison.case import Case, base_value, batch_of, mutation_between
 from vmfuzz.comparison.compare import Verdict
 from vmfuzz.comparison.processor import Processor, processor_of
-from vmfuzz.comparison.signature import ACCEPTS, CRASH, Signature
+from vmfuzz.comparison.signature import ACCEPTS, CRASH
 from vmfuzz.comparison.trial import Observation, Trial
 from vmfuzz.corpus.entries import Entry, Near
 from vmfuzz.execute.base import ReadsBack
 from vmfuzz.findings.minimize import Minimized, Minimizer, Step, cost_of, same_finding
+from vmfuzz.findings.sequence import REPEATS, shortest
+from vmfuzz.generate.families import FamilyPlan
+from vmfuzz.state.batch import VmcsBatch
 
-#: How often a candidate runs again before it is called a finding.
-REPEATS: Final = 8
 #: Seconds for one minimization, at most, unless there is more for each.
 _SECONDS_EACH: Final = 20.0
 
@@ -33,6 +37,8 @@ _SECONDS_EACH: Final = 20.0
 Cause = tuple[str, tuple[str, ...], tuple[str | None, ...]]
 #: Takes an entry as soon as it is known, with the id of the one that it replaces, if it does.
 Keep = Callable[[Entry, str | None], None]
+#: The first so many candidates of a plan.
+Expand = Callable[[FamilyPlan, int], VmcsBatch]
 
 
 @dataclass
@@ -41,8 +47,7 @@ class Triage:
 
     `entries` by id; `counted` says how many candidates of which finding are counted with them. Ids of findings: `unstable` did not do the same
     again, `explained` did, but it is no mismatch (any more), for `left` the time did not suffice; `not_kept` are those whose fields, named here,
-    VMREAD gives otherwise than VMWRITE wrote them. `depends`: of the unstable ones, those that do one thing alone and another behind a VM entry
-    of their base, each time, in words.
+    VMREAD gives otherwise than VMWRITE wrote them. `depends`: those whose entries, named here, are sequences: they depend on what ran before.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -69,7 +74,7 @@ def settled(
     result = Triage() if result is None else result
     trial = Trial(campaign.executor, campaign.model, campaign.generator, campaign.altered)
     try:
-        triage(trial, findings.values(), seconds, on_step, result, keep)
+        triage(trial, findings.values(), seconds, on_step, result, keep, campaign.candidates)
     except KeyboardInterrupt:
         result.left = sorted(set(findings) - {*result.counted, *result.unstable, *result.explained, *result.not_kept})
     return result
@@ -97,23 +102,6 @@ def repeats(trial: Trial, case: Case, times: int = REPEATS) -> bool:
     return all(replace(observation, message=observation.message or first.message) == first for observation in again)
 
 
-def depends_on_what_ran_before(trial: Trial, case: Case) -> str | None:
-    """What a case does alone and what behind an entry of its base, in words, where it does each every time and they differ; else None.
-
-    Alone: in a machine (or VMCS) that has made no VM entry before. A hypervisor's nested state outlives a VM entry.
-    """
-    base = trial.base(case.base)
-    assert base is not None
-    alone, behind = set(), set()
-    for _ in range(REPEATS):
-        alone.add(trial.observation(trial.compare(base, [case.mutation]), 0).actual)
-        behind.add(trial.observation(trial.compare(base, [{}, case.mutation]), 1).actual)
-    if len(alone) > 1 or len(behind) > 1 or alone == behind:
-        return None
-    changes = ", ".join(f"{key} = {value:#x}" for key, value in case.mutation.items())
-    return f"{case.base}{', ' if changes else ''}{changes}: alone {alone.pop()}, behind an entry of the base {behind.pop()}"
-
-
 def not_kept(trial: Trial, case: Case) -> list[str]:
     """Fields of the case that do not hold what VMWRITE wrote, where the executor can tell: what happened is not what the case would do."""
     base, executor = trial.base(case.base), trial.executor
@@ -131,16 +119,18 @@ def triage(
     on_step: Callable[[Step], None] | None = None,
     result: Triage | None = None,
     keep: Keep | None = None,
+    expand: Expand | None = None,
 ) -> Triage:
     """Confirm and minimize findings within `seconds`, the most telling first: those whose checks are named, then those seen most often.
 
     Each candidate of a finding is counted with one entry: that of the finding's example, those of further examples apart. `result` is filled
-    and returned, so that an interruption loses nothing; `keep` gets each entry as soon as it is known.
+    and returned, so that an interruption loses nothing; `keep` gets each entry as soon as it is known. `expand`: the candidates of a plan, to
+    find out what ran before one that does not repeat.
     """
     result = Triage() if result is None else result
     deadline = time.monotonic() + seconds
     each = max(_SECONDS_EACH, seconds / max(len(findings), 1))
-    settling = _Settling(trial, on_step, processor_of(trial.executor), result, keep)
+    settling = _Settling(trial, on_step, processor_of(trial.executor), result, keep, expand)
     order = sorted(findings, key=lambda one: (one.signature.kind != ACCEPTS, len(one.signature.checks), -one.count, one.signature.id))
     for finding in order:
         first, *others = dict.fromkeys([Example(finding.example, finding.base, finding.base_name), *finding.others.values()])
@@ -152,7 +142,10 @@ def triage(
                 break
             count = max(1, finding.count - len(others)) if example is first else 1
             case = Case(example.base_name, mutation_between(example.base, example.vmcs))
-            if not settling.settle(finding.signature, case, count, min(left, each)) and example is first:
+            if (
+                not settling.settle(finding, case, count, min(left, each), finding.origin if example is first else None)
+                and example is first
+            ):
                 break
     return result
 
@@ -166,20 +159,26 @@ class _Settling:
     processor: Processor
     result: Triage
     keep: Keep | None
+    expand: Expand | None = None
     causes: dict[str, Cause] = field(default_factory=dict)
 
-    def settle(self, finding: Signature, case: Case, count: int, seconds: float) -> bool:
-        """Take one example of a finding to its entries; False where it comes to none, and the result says why unless another one did."""
-        trial, base = self.trial, self.trial.base(case.base)
+    def settle(self, found: Finding, case: Case, count: int, seconds: float, origin: Origin | None) -> bool:
+        """Take one example of a finding to its entries; False where it comes to none, and the result says why unless another one did.
+
+        `origin`: where the example ran, if that is known.
+        """
+        trial, base, finding = self.trial, self.trial.base(case.base), found.signature
         result = self.result if finding.id not in self.result.counted else Triage()
-        if base is None or not trial.applies(case) or not repeats(trial, case):
+        if base is None or not trial.applies(case):
             result.unstable.append(finding.id)
-            if base is not None and trial.applies(case) and (words := depends_on_what_ran_before(trial, case)):
-                result.depends[finding.id] = words
             return False
+        repeating = repeats(trial, case)
         comparison = trial.compare(base, [case.mutation])
-        if comparison.verdict[0] not in (Verdict.MISMATCH, Verdict.EXECUTOR_CRASHED):
-            same = comparison.outcomes[0].short() == finding.actual
+        differs = comparison.verdict[0] in (Verdict.MISMATCH, Verdict.EXECUTOR_CRASHED)
+        if not repeating or not differs:
+            same = repeating and comparison.outcomes[0].short() == finding.actual
+            if not same and (self._counted_with_sequence(finding.id, count) or self._settle_sequence(found, case, count, seconds, origin)):
+                return True
             (result.explained if same else result.unstable).append(finding.id)
             return False
         crash = comparison.verdict[0] == Verdict.EXECUTOR_CRASHED
@@ -188,15 +187,51 @@ class _Settling:
             return False
         minimizer = Minimizer(trial, same_finding(comparison, 0), seconds, costly=bool(crash), on_step=self.on_step)
         for number, minimized in enumerate(minimizer.run(case)):
-            self._add(minimized, count if number == 0 else 0)
+            self._add(minimized, count if number == 0 else 0, found.warnings)
             if number == 0:
                 self.result.counted[finding.id] = self.result.counted.get(finding.id, 0) + count
         return True
 
-    def _add(self, minimized: Minimized, count: int) -> None:
-        shown, entries = self.trial.observe(minimized.case), self.result.entries
-        entry = entry_of(minimized, shown, self.processor, count)
-        cause = (shown.kind, shown.checks, () if shown.kind == ACCEPTS else (shown.actual, shown.message))
+    def _counted_with_sequence(self, finding: str, count: int) -> bool:
+        """Count a further example that does not repeat with the sequence that another one of its finding came down to, if one did."""
+        known = self.result.entries.get(self.result.depends.get(finding, ""))
+        if known is None:
+            return False
+        shown, processor = known.results[0], known.results[0].processors[0]
+        counted = replace(processor, seen=processor.seen + count)
+        self.result.entries[known.id] = replace(known, results=(replace(shown, processors=(counted,)),))
+        self.result.counted[finding] += count
+        if self.keep is not None:
+            self.keep(self.result.entries[known.id], None)
+        return True
+
+    def _settle_sequence(self, found: Finding, case: Case, count: int, seconds: float, origin: Origin | None) -> bool:
+        """Take an example that does not repeat to its entry, the shortest sequence that shows it; False where none does each time."""
+        deadline = time.monotonic() + seconds
+        rows = None
+        if origin is not None and self.expand is not None:
+            rows = self.expand(origin.plan, origin.count).take(np.arange(origin.row + 1))
+        sequence = shortest(self.trial, case, found.signature.actual, rows, lambda: time.monotonic() < deadline)
+        if sequence is None:
+            return False
+        behind = sequence.behind
+        shown, _ = self.trial.observe_sequence(case.base, [*behind.before, sequence.case.mutation])
+        minimized = Minimized(sequence.case, (), complete=time.monotonic() < deadline)
+        entry = entry_of(minimized, replace(shown, kind=DEPENDS), self.processor, count)
+        entry = replace(entry, behind=behind, warnings=tuple(found.warnings))
+        self._keep(entry, (DEPENDS, shown.checks, (shown.actual, shown.message)))
+        self.result.depends[found.signature.id] = entry.id
+        self.result.counted[found.signature.id] = self.result.counted.get(found.signature.id, 0) + count
+        return True
+
+    def _add(self, minimized: Minimized, count: int, warnings: Sequence[str]) -> None:
+        shown = self.trial.observe(minimized.case)
+        entry = replace(entry_of(minimized, shown, self.processor, count), warnings=tuple(warnings))
+        self._keep(entry, (shown.kind, shown.checks, () if shown.kind == ACCEPTS else (shown.actual, shown.message)))
+
+    def _keep(self, entry: Entry, cause: Cause) -> None:
+        """Lay the entry together with those that are there for the same cause, and hand it on."""
+        entries = self.result.entries
         same = [known for known in entries if self._is_same(cause, entry, known)]
         for known in same:
             entry = _simpler(self.trial, entries[known], entry, entry.seen)
@@ -217,7 +252,10 @@ class _Settling:
         The same operands; or some of them, where the violated checks are the same and the entry succeeds all the same: one known-good state has
         by itself what another one needs to be given.
         """
-        operands, others = set(entry.case.mutation), set(self.result.entries[known].case.mutation)
+        other = self.result.entries[known]
+        if (entry.behind and entry.behind.shape) != (other.behind and other.behind.shape):
+            return False
+        operands, others = set(entry.case.mutation), set(other.case.mutation)
         alike = operands == others or (entry.kind == ACCEPTS and (operands < others or others < operands))
         return self.causes[known] == cause and alike
 
@@ -235,7 +273,8 @@ def _simpler(trial: Trial, one: Entry, other: Entry, more: int) -> Entry:
     seen = one.seen + more
     shown = chosen.results[0]
     counted = Processor(processor.name, processor.capabilities, processor.executor, processor.version, seen)
-    return chosen.with_observation(_as_observation(chosen, shown.comparison), counted)
+    warnings = tuple(dict.fromkeys((*one.warnings, *other.warnings)))
+    return replace(chosen, warnings=warnings).with_observation(_as_observation(chosen, shown.comparison), counted)
 
 
 def _as_observation(entry: Entry, comparison: str) -> Observation:

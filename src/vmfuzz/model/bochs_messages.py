@@ -1,19 +1,15 @@
-"""Which checks each of Bochs' failure messages stands for: a second oracle, which compares the check and not only the outcome.
+"""Which checks each of Bochs' failure messages stands for.
 
-Keys are the format strings that Bochs 3.0 logs when a VM entry fails (cpu/vmx.cc); values are ids of checks, `*` for one or more words. Where
-a message names several checks, Bochs makes them in one test. The table was read off campaigns in which one check decided alone.
+Keys are the format strings that Bochs 3.0 logs when a VM entry fails (cpu/vmx.cc). The table was read off campaigns in which one check decided alone.
 """
 
 from __future__ import annotations
 
-import fnmatch
-from functools import cache
-from types import MappingProxyType
 from typing import Final
 
-from vmfuzz.model.checks import CHECKS
+from vmfuzz.model.messages import Messages
 
-MESSAGES: Final = MappingProxyType(
+MESSAGES: Final = Messages(
     {
         "VMENTER FAIL: No guest interruptions are allowed when entering Wait-For-Sipi state": ("guest.activity.inject.wfs",),
         "VMENTER FAIL: The activity state must not indicate the wait-for-SIPI state if entering to SMM guest": (
@@ -306,19 +302,3 @@ MESSAGES: Final = MappingProxyType(
         ),
     }
 )
-
-
-@cache
-def checks_named(message: str) -> frozenset[str] | None:
-    """Ids of the checks that a message stands for; None for a message that is not in the table."""
-    patterns = MESSAGES.get(message)
-    if patterns is None:
-        return None
-    return frozenset(check.id for check in CHECKS if any(fnmatch.fnmatchcase(check.id, pattern) for pattern in patterns))
-
-
-@cache
-def checks_without_message() -> tuple[str, ...]:
-    """Ids of the checks that no message stands for, in the SDM's order."""
-    named: frozenset[str] = frozenset().union(*(checks_named(message) or frozenset() for message in MESSAGES))
-    return tuple(check.id for check in CHECKS if check.id not in named)

@@ -37,13 +37,17 @@ class Deviation:
     adds: Sequence[Check] = ()
     #: first exits that it takes although the SDM demands another: (condition, mask of outcomes)
     exits: Sequence[tuple[Cond, int]] = ()
+    #: it shows in sequences only: what it does depends on what ran before, and explains no candidate by itself
+    in_sequences: bool = False
 
     def __post_init__(self) -> None:
         unknown = [id for id in self.skips if id not in BY_ID]
         if unknown:
             raise ModelError(f"deviation {self.id}: unknown checks {', '.join(unknown)}")
-        if not self.skips and not self.adds and not self.exits:
-            raise ModelError(f"deviation {self.id}: it neither skips nor adds a check, nor takes another exit")
+        if bool(self.skips or self.adds or self.exits) is self.in_sequences:
+            raise ModelError(
+                f"deviation {self.id}: it neither skips nor adds a check, nor takes another exit, as only one does that shows in sequences"
+            )
 
 
 def skipping(*ids: str, when: Cond = TRUE) -> dict[str, Cond]:

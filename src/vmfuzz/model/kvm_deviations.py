@@ -151,6 +151,16 @@ KVM_DEVIATIONS: Final = (
         skips=skipping("guest.link.current"),
     ),
     Deviation(
+        "kvm-link-pointer-cache",
+        _KVM,
+        "a link pointer without memory behind it spoils the next entry with the link pointer before it",
+        "Whether a link pointer is good does not depend on earlier VM entries. KVM keeps the translation of one link pointer and asks for a new one "
+        "only where the next differs from it. For an address without memory that fails after the translation is replaced and before the address is, "
+        "so that an entry with the old address, which is good, fails (exit reason 33, qualification 4). A guest can see it.",
+        "nested_vmx_check_vmcs_link_ptr in vmx/nested.c, __kvm_gfn_to_hva_cache_init in virt/kvm/kvm_main.c.",
+        in_sequences=True,
+    ),
+    Deviation(
         "kvm-msr-load-sysenter",
         _KVM,
         "an MSR-load entry may give IA32_SYSENTER_ESP or IA32_SYSENTER_EIP an address that is not canonical",

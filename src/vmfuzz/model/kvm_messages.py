@@ -1,21 +1,30 @@
-"""Which checks each consistency check of KVM's nested VMX stands for: its own word on a failed entry, a second oracle as Bochs' messages are.
+"""Which checks each consistency check of KVM's nested VMX stands for: its own word on a failed entry.
 
 Keys are the texts of the tracepoint kvm_nested_vmenter_failed, which are source text: the arguments of the macro CC() in
-arch/x86/kvm/vmx/nested.c of Linux 6.1 and 6.12. Values are ids of checks, `*` for one or more words; an empty value: something of KVM's own.
-Where the processor below KVM makes the check, there is no text, or that of `BELOW`.
+arch/x86/kvm/vmx/nested.c of Linux 6.1 and 6.12. Where the processor below KVM makes the check, there is no text, or that of `BELOW`.
 """
 
 from __future__ import annotations
 
-import fnmatch
 from functools import cache
 from types import MappingProxyType
 from typing import Final
 
-from vmfuzz.model.checks import BY_ID, CHECKS
+from vmfuzz.model.messages import Messages
 
 #: What the tracepoint says where the processor below refused KVM's own VMCS by a VM-instruction error.
 BELOW: Final = "hardware VM-instruction error: "
+#: What follows there -> the VM-instruction error; Linux has no other names.
+BELOW_ERRORS: Final = MappingProxyType(
+    {
+        "VMLAUNCH_NONCLEAR_VMCS": 4,
+        "VMRESUME_NONLAUNCHED_VMCS": 5,
+        "VMRESUME_AFTER_VMXOFF": 6,
+        "VMENTRY_INVALID_CONTROL_FIELD": 7,
+        "VMENTRY_INVALID_HOST_STATE_FIELD": 8,
+        "VMENTRY_EVENTS_BLOCKED_BY_MOV_SS": 26,
+    }
+)
 
 _TABLE: Final[dict[str, tuple[str, ...]]] = {
     # nested_vmx_run
@@ -148,7 +157,7 @@ _TABLE: Final[dict[str, tuple[str, ...]]] = {
     "vmcs12->guest_activity_state != GUEST_ACTIVITY_ACTIVE && vmcs12->guest_activity_state != GUEST_ACTIVITY_HLT && "
     "vmcs12->guest_activity_state != GUEST_ACTIVITY_WAIT_SIPI": ("guest.activity.range",),
     # prepare_vmcs02: without unrestricted guest, all of the guest's segments and RFLAGS at once
-    "from_vmentry && !vmx_guest_state_valid(vcpu)": ("guest.*",),
+    "from_vmentry && !vmx_guest_state_valid(vcpu)": ("guest.*",),  # _WHOLE_STATE
     # nested_vmx_load_cr3
     "kvm_vcpu_is_illegal_gpa(vcpu, cr3)": ("guest.cr3.reserved*", "host.cr3.reserved"),
     "!kvm_vcpu_is_legal_cr3(vcpu, cr3)": ("guest.cr3.reserved*", "host.cr3.reserved"),
@@ -179,23 +188,13 @@ for _end in ("", ", 0"):
 
 #: Made by nested_check_vm_execution_controls itself, without a text.
 SILENT: Final = frozenset({"ctl.exit.savetimer"})
-CONSISTENCY_CHECKS: Final = MappingProxyType(_TABLE)
+CONSISTENCY_CHECKS: Final = Messages(_TABLE)
 
-
-@cache
-def checks_named(text: str) -> frozenset[str] | None:
-    """Ids of the checks that a text of KVM stands for; None for a text that is not in the table."""
-    patterns = CONSISTENCY_CHECKS.get(text)
-    if patterns is None:
-        return None
-    ids = [check.id for check in CHECKS]
-    return frozenset(id for pattern in patterns for id in ((pattern,) if pattern in BY_ID else fnmatch.filter(ids, pattern)))
+#: The guest state that KVM looks at as a whole, with one text, where the guest is not unrestricted.
+_WHOLE_STATE: Final = "from_vmentry && !vmx_guest_state_valid(vcpu)"
 
 
 @cache
 def checks_without_text() -> tuple[str, ...]:
     """Ids of the checks that KVM does not make itself, in the SDM's order: the processor below makes them, or nobody."""
-    named: frozenset[str] = frozenset().union(
-        *(checks_named(text) or frozenset() for text in CONSISTENCY_CHECKS if "state_valid" not in text)
-    )
-    return tuple(check.id for check in CHECKS if check.id not in named | SILENT)
+    return tuple(id for id in CONSISTENCY_CHECKS.checks_without({_WHOLE_STATE}) if id not in SILENT)

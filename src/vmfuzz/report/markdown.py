@@ -69,6 +69,7 @@ def _finding(shared: Shared) -> Iterable[str]:
     seen = ", ".join(f"{_cell(processor.name)} {times:,}×" for processor, times in shared.seen)
     message = f" The processor says: {_cell(case.message)}." if case.message else ""
     yield f"Seen on {seen}. All other fields are as in the known-good state `{case.base}`; nearest case: {case.agreeing}.{message}"
+    yield from (_cell(note) for note in case.notes)
     yield ""
     violated = [f"- `{id}`: {_cell(BY_ID[id].text)} ({BY_ID[id].section.title})" for id in case.checks if id in BY_ID]
     yield from [*violated, ""] if violated else []

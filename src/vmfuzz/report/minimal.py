@@ -45,7 +45,7 @@ class Change:
 class Minimal:
     """One finding; `agreeing` says in words what the nearest agreeing case is, `near` what happens there. `entry`: it as a corpus entry.
 
-    `count`: candidates that are counted with it.
+    `count`: candidates that are counted with it. `notes`: sentences on what has to run before it, and what the kernel warned of.
     """
 
     id: str
@@ -61,6 +61,7 @@ class Minimal:
     near: str
     changes: tuple[Change, ...]
     entry: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,27 @@ def _minimized(entry: Mapping[str, Any], count: int, bases: Mapping[tuple[str, s
         str(near["actual"]) if near else "",
         tuple(changes),
         entry,
+        (*_before(entry), *_warnings(entry)),
     )
+
+
+def _before(entry: Mapping[str, Any]) -> list[str]:
+    """What runs before the case of a sequence, as sentences."""
+    if "otherwise" not in entry:
+        return []
+    rows = [" and ".join(f"{key} = {value}" for key, value in row.items()) or "the base as it is" for row in entry["before"]]
+    otherwise = entry["otherwise"]
+    other = f"behind {len(otherwise['before'])} other" if otherwise["before"] else "alone"
+    first = (
+        f"Before it, in the same new machine and in this order, run: {'; '.join(rows)}."
+        if rows
+        else "It is the first that runs in a new machine."
+    )
+    return [first, f"The same case {other}: {otherwise['actual']}."]
+
+
+def _warnings(finding: Mapping[str, Any]) -> list[str]:
+    return [f"The kernel of the machine warned: {warning}." for warning in finding.get("warnings", ())]
 
 
 def _as_found(finding: Mapping[str, Any], count: int) -> Minimal:
@@ -160,4 +181,5 @@ def _as_found(finding: Mapping[str, Any], count: int) -> Minimal:
         "the base",
         "enters",
         tuple(Change(name, base, base, str(here)) for name, (base, here) in pairs.items()),
+        notes=tuple(_warnings(finding)),
     )

@@ -385,3 +385,14 @@ def test_poison_excuses_nothing_where_the_guest_would_sleep(executor: KvmExecuto
     )
     assert rules.rule[0] < 0
     assert [rules.rules[int(number)] for number in rules.rule[1:]] == ["refused: a VM-exit MSR-store list would be processed"] * 2
+
+
+def test_a_sequence_may_look_for_memory_in_vain_where_that_is_confirmed(agent: FakeAgent) -> None:
+    """In a batch of a campaign such a candidate is kept apart, at any risk."""
+    for risk, ran in (("safe", False), ("bold", True)):
+        with KvmExecutor(connect=lambda: agent, risk=risk) as executor:
+            batch = VmcsBatch(executor.known_good(), {"vmcs_link_pointer": np.array([0x12_3456_7000, 2**64 - 1], np.uint64)})
+            outcomes = executor.run_in_order(batch)
+            assert (outcomes.message_of(0) != NO_MEMORY) is ran
+            assert outcomes.kind[1] == Kind.EXIT
+            assert executor.run(batch).message_of(0) in ((SURVIVED,) if ran else (NO_MEMORY,))

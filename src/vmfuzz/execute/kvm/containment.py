@@ -29,6 +29,8 @@ class KvmContainment(Containment):
     def __init__(self, capabilities: Capabilities, known_good: Vmcs, arena: Arena) -> None:
         super().__init__(capabilities, known_good)
         self._arena = arena
+        #: whether addresses without memory may run: in sequences at risk "bold"
+        self.lets_memory_lack = False
 
     @cached_property
     def _rules(self) -> tuple[tuple[str, Rule, Rule], ...]:
@@ -44,6 +46,8 @@ class KvmContainment(Containment):
         return (*common, (NO_MEMORY, self._no_memory, self._no_memory))
 
     def _no_memory(self, view: View) -> Mask:
+        if self.lets_memory_lack:
+            return view.none()
         ept = view.secondary(Secondary.ENABLE_EPT)
         used = {
             "eptp": (ept, _PAGE),

@@ -159,7 +159,10 @@ def headline(reported: Reported) -> str:
     if isinstance(reported, Aside):
         return f"This is no failed VM entry: {reported.text}"
     if isinstance(reported, Refused):
-        return f"KVM refused the VMCS of the hypervisor in its guest (vmcs12), because in its source this check holds: {reported.text}"
+        gets = f". That hypervisor gets {headline(reported.outcome)}" if reported.outcome is not None else ""
+        return (
+            f"KVM refused the VMCS of the hypervisor in its guest (vmcs12), because in its source this check holds: {reported.text}{gets}"
+        )
     if reported.exit_reason is None and reported.error is None:
         return "VMfailInvalid: there was no current VMCS when VMLAUNCH or VMRESUME executed"
     if isinstance(reported, Unnumbered):

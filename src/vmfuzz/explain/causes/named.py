@@ -27,17 +27,18 @@ def _to_set(checks: tuple[Check, ...]) -> str:
 def causes(dump: Dump, violated: frozenset[str]) -> list[Mistake]:
     """The causes that programs name, apart from checks that the values show to be violated anyway (their ids are `violated`)."""
     found = []
-    for number, text, checks in dump.said:
+    for said in dump.said:
+        checks = said.checks
         if not any(check.id in violated for check in checks):
             several = f" or one of {len(checks) - _SHOWN_CHECKS} more" if len(checks) > _SHOWN_CHECKS else ""
             rules = " Or: ".join(check.text for check in checks[:_SHOWN_CHECKS])
             found.append(
                 Mistake(
-                    f'Bochs says "{text}".',
+                    f'{said.program} says "{said.text}".',
                     f"It makes this check: {rules}{several}",
                     f"{_to_set(checks[:_SHOWN_CHECKS])} (details: `vmfuzz checks {checks[0].id}`)",
                     True,
-                    line=number,
+                    line=said.line,
                 )
             )
     if dump.refused_msr is not None:

@@ -28,7 +28,12 @@ class Aside(Reported):
 
 @dataclass(frozen=True)
 class Refused(Reported):
-    """An entry of a nested guest that KVM refused by a check of its own, named in its source's words."""
+    """An entry of a nested guest that KVM refused by a check of its own, named in its source's words.
+
+    `outcome`: what its hypervisor gets, where the check tells. It proves nothing of other checks, of which KVM leaves some to the processor below.
+    """
+
+    outcome: Reported | None = None
 
 
 #: Linux's names of exit reasons in trace events.
@@ -46,7 +51,7 @@ _TRACED: Final = deferred(r"\breason\s+(?P<name>[A-Z][A-Z_]{2,30})\s+rip\b")
 _NESTED_CHECK: Final = deferred(
     r"kvm_nested_vmenter_failed:\s*(?P<check>[^\n]{1,200}?)\s*(?:\berr:\s*(?P<error>[^\n]{1,60}))?$", re.MULTILINE
 )
-_WRAPPED: Final = deferred(r"CC\((?P<check>.*)\)$")
+_WRAPPED: Final = deferred(r"^CC\((?P<check>.*)\)$")
 _INSTRUCTION: Final = deferred(
     r"\b(?P<name>vm_?(?:write|read|ptrld|clear)|vmxon)\b(?P<between>[^\n]{0,60}?)\b(?P<verb>fail(?:ed|ure|s)?|error)\b(?P<rest>[^\n]{0,60})",
     re.IGNORECASE,

@@ -1,19 +1,26 @@
-"""What a program itself says of the failure in its log: Bochs names the check that failed, Xen shows the entry of the MSR-load area."""
+"""What a program itself says of the failure in its log: Bochs and KVM name the check that failed, Xen shows the entry of the MSR-load area.
+
+KVM does in the tracepoint kvm_nested_vmenter_failed, for a VM entry of a hypervisor that is its guest: the text is its own source.
+"""
 
 from __future__ import annotations
 
 import fnmatch
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from typing import Final
 
 from vmfuzz.arch.outcomes import Kind
-from vmfuzz.explain.dump import Dump, Reported
+from vmfuzz.explain.dump import Dump, Reported, Saying
+from vmfuzz.explain.outcomes.asides import Refused, refused
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.model.bochs_messages import MESSAGES
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS
+from vmfuzz.model.kvm_messages import BELOW, BELOW_ERRORS, CONSISTENCY_CHECKS
 from vmfuzz.patterns import deferred
 
 _ENTRY_FAILED: Final = 1 << 31
@@ -59,17 +66,54 @@ def find(lines: Iterable[Line], dump: Dump) -> None:
         checks = named_checks(line.text)
         begins = _BOCHS.search(line.text)
         if checks and begins:
-            dump.said.append((line.number, _quoted(line.text, begins.start()), checks))
+            dump.said.append(Saying(line.number, "Bochs", _quoted(line.text, begins.start()), checks))
+        _find_kvm(line, dump)
         match = _XEN_MSR.search(line.text)
         if match:
             dump.refused_msr = (line.number, int(match["number"], 16), int(match["value"], 16))
-    if dump.said and dump.reported is None:
-        _, text, checks = dump.said[0]
-        outcome = checks[0].fails.outcomes[0]
-        if outcome.kind is Kind.ENTRY_FAILURE:
-            dump.reported = Reported(text, _ENTRY_FAILED | (outcome.number or 0))
-        elif outcome.kind is Kind.VMFAIL_VALID:
-            dump.reported = Reported(text, error=outcome.number)
+    if not dump.said:
+        return
+    first = dump.said[0]
+    if dump.reported is None and first.program == "KVM":
+        dump.reported = Refused(first.text, error=0)
+    if isinstance(dump.reported, Refused):
+        outcomes = {said.text: _reported(said) for said in dump.said}
+        dump.reported = replace(dump.reported, outcome=outcomes.get(dump.reported.text))
+    elif dump.reported is None:
+        dump.reported = _reported(first)
+
+
+def _find_kvm(line: Line, dump: Dump) -> None:
+    """Note what KVM's tracepoint says in a line, or the line itself where it is nothing but such a text."""
+    traced = refused(line.text)
+    text = traced.text if traced is not None else line.text.strip()
+    ids = CONSISTENCY_CHECKS.checks_named(text)
+    if ids and all(text != said.text for said in dump.said):
+        dump.said.append(Saying(line.number, "KVM", text, tuple(check for check in CHECKS if check.id in ids)))
+    elif traced is not None and text.startswith(BELOW.strip()):
+        _processor_below(text, dump)
+    elif traced is not None and ids is None:
+        dump.warn(f'KVM refused the entry by a check that is not in the table here: "{text}"', line.number)
+
+
+def _processor_below(text: str, dump: Dump) -> None:
+    """KVM passes on a VM-instruction error of the processor below; without one that had no current VMCS."""
+    error = text.removeprefix(BELOW.strip()).strip()
+    if dump.reported is None or dump.reported.text == text:
+        dump.reported = Reported(text, error=BELOW_ERRORS.get(error, to_unsigned(error)) if error else None)
+
+
+def _reported(said: Saying) -> Reported | None:
+    """The outcome that all checks of a message have, or that of their kind which they share: entries of an MSR-load area differ in qualification."""
+    outcomes = [{(outcome.kind, outcome.number) for outcome in check.fails.outcomes} for check in said.checks]
+    shared = sorted(set.intersection(*outcomes), key=lambda pair: pair[1] or 0)
+    if not shared:
+        return None
+    # KVM gives the later number where the manual leaves two: it makes rules on address-space size with those of the host state
+    kind, number = shared[-1] if said.program == "KVM" else shared[0]
+    if kind is Kind.ENTRY_FAILURE:
+        return Reported(said.text, _ENTRY_FAILED | (number or 0))
+    return Reported(said.text, error=number if kind is Kind.VMFAIL_VALID else None)
 
 
 def _quoted(line: str, begin: int) -> str:
