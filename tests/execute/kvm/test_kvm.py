@@ -22,7 +22,7 @@ from vmfuzz.execute.engine_executor import WorkerDied
 from vmfuzz.execute.kinds import cpu_option
 from vmfuzz.execute.kmod.device import AgentDevice, DeviceLost
 from vmfuzz.execute.kvm.abi import kvm_constants, kvm_dtype
-from vmfuzz.execute.kvm.containment import NO_MEMORY
+from vmfuzz.execute.kvm.containment import LONG_LIST, NO_MEMORY
 from vmfuzz.execute.kvm.executor import SURVIVED, KvmExecutor
 from vmfuzz.execute.kvm.facts import Facts
 from vmfuzz.execute.kvm.narrowing import narrowed
@@ -32,6 +32,7 @@ from vmfuzz.execute.kvm.words import warning_of
 from vmfuzz.execute.wire.abi import constants, native_file
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities
+from vmfuzz.state.vmcs import Vmcs
 
 GOOD = {
     "release": "6.1.0",
@@ -396,3 +397,60 @@ def test_a_sequence_may_look_for_memory_in_vain_where_that_is_confirmed(agent: F
             assert (outcomes.message_of(0) != NO_MEMORY) is ran
             assert outcomes.kind[1] == Kind.EXIT
             assert executor.run(batch).message_of(0) in ((SURVIVED,) if ran else (NO_MEMORY,))
+
+
+def refusals(executor: KvmExecutor, *candidates: Vmcs) -> list[str | None]:
+    found = executor.containment.refused(VmcsBatch.of(candidates))
+    return [None if number < 0 else found.rules[int(number)] for number in found.rule.tolist()]
+
+
+def test_without_ept_the_guests_own_paging_structures_need_memory(executor: KvmExecutor) -> None:
+    """Poison fails too late to excuse it: KVM looks for the root before the processor below sees the guest."""
+    good = executor.known_good().replace(secondary_processor_based_controls=0)
+    nowhere, poisoned = 0x12_3456_7000, {"guest_rflags": 0}
+    cases = {
+        None: [
+            good,
+            good.replace(guest_cr3=nowhere, secondary_processor_based_controls=2, **poisoned),  # with EPT it is no address of the machine's
+            good.replace(guest_cr3=1 << 60, **poisoned),  # fails a check for certain
+        ],
+        NO_MEMORY: [good.replace(guest_cr3=nowhere), good.replace(guest_cr3=nowhere | 0x18, **poisoned)],
+    }
+    for words, candidates in cases.items():
+        assert refusals(executor, *candidates) == [words] * len(candidates)
+
+
+@pytest.mark.parametrize(("entry", "refused"), [(0x12_3456_7001, True), (0x12_3456_7000, False), (0x1000_2001, False)])
+def test_with_pae_paging_what_its_entries_point_to_needs_memory(executor: KvmExecutor, entry: int, refused: bool) -> None:
+    good, table = executor.known_good(), executor.arena.base + 0x1000
+    pae = good.replace(
+        secondary_processor_based_controls=0, vm_entry_controls=good["vm_entry_controls"] & ~(1 << 9), guest_cr3=table, guest_rflags=0
+    ).with_memory({table + 8: entry})
+    assert refusals(executor, pae) == [NO_MEMORY if refused else None]
+    long_mode = pae.replace(vm_entry_controls=good["vm_entry_controls"])
+    assert refusals(executor, long_mode) == [None]
+
+
+@pytest.mark.parametrize(
+    ("address", "count", "refused"),
+    [
+        (0, 0, False),
+        (0x12_3456_7000, 1, True),
+        (0x12_3456_7004, 1, False),
+        (1 << 50, 1, False),
+        (0x1001_FFF0, 1, False),
+        (0x1001_FFF0, 2, True),
+    ],
+)
+def test_an_msr_load_list_needs_memory_to_its_end(executor: KvmExecutor, address: int, count: int, refused: bool) -> None:
+    candidate = executor.known_good().replace(vm_entry_msr_load_address=address, vm_entry_msr_load_count=count)
+    assert (refusals(executor, candidate) == [NO_MEMORY]) is refused
+
+
+def test_poison_excuses_no_endless_list(executor: KvmExecutor) -> None:
+    listed = executor.known_good().replace(vm_exit_msr_store_address=executor.arena.base, guest_rflags=0)
+    most = executor.capabilities().msr_list_maximum
+    assert refusals(executor, listed.replace(vm_exit_msr_store_count=most), listed.replace(vm_exit_msr_store_count=most + 1)) == [
+        None,
+        LONG_LIST,
+    ]

@@ -36,6 +36,11 @@ class View:
         value = self.batch.base.get(name) if name in FIELDS else 0
         return np.broadcast_to(np.uint64(value or 0) & mask, (self._count,))
 
+    def word(self, address: int) -> Column:
+        """uint64 of shape (candidates,): the word of memory at an address; 0 where nothing describes it."""
+        column = self.batch.memory_columns.get(address)
+        return np.broadcast_to(np.uint64(self.batch.base.memory.get(address, 0)), (self._count,)) if column is None else column
+
     def bit(self, name: str, number: int) -> Mask:
         """The rows in which a bit of the field is 1."""
         return as_mask(self[name] >> np.uint64(number) & np.uint64(1))

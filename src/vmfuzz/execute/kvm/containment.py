@@ -20,6 +20,7 @@ from vmfuzz.execute.wire.family import Arena
 from vmfuzz.state.vmcs import Vmcs
 
 NO_MEMORY: Final = "refused: KVM would look for memory where there is none (docs/kvm.md)"
+LONG_LIST: Final = "refused: KVM would go through a VM-exit MSR-store list longer than IA32_VMX_MISC[27:25] recommends"
 _PAGE: Final = 0xFFF
 
 
@@ -43,7 +44,11 @@ class KvmContainment(Containment):
             return lambda view: np.where(_sleeps(view), rule(view), remains(view))
 
         common = tuple((words, rule, unless_asleep(rule, remains)) for words, rule, remains in super()._rules)
-        return (*common, (NO_MEMORY, self._no_memory, self._no_memory))
+        return (
+            *common,
+            (NO_MEMORY, self._no_memory, self._no_memory),
+            (LONG_LIST, self._long_store_list, self._long_store_list),
+        )
 
     def _no_memory(self, view: View) -> Mask:
         if self.lets_memory_lack:
@@ -57,13 +62,40 @@ class KvmContainment(Containment):
             # Linux up to 6.12 at least refuses good link pointers after one like this: docs/kvm.md
             "vmcs_link_pointer": (~view.none(), 0),
         }
-        hit = view.none()
+        hit = self._no_root(view) | self._no_list(view)
         for name, (active, free) in used.items():
             value = view[name]
             # what is not aligned, or beyond the physical width, fails a check for certain
             legal = as_mask(value & np.uint64(_PAGE & ~free) == 0) & as_mask(value < np.uint64(1 << self._physical_bits))
             hit |= active & legal & ~self._in_memory(value)
         return hit
+
+    def _no_root(self, view: View) -> Mask:
+        """Without EPT, KVM reads the guest's own paging structures: the one at CR3, and with PAE paging those of the PDPTEs there."""
+        paging = view.bit("guest_cr0", 31) & ~view.secondary(Secondary.ENABLE_EPT)
+        cr3 = view["guest_cr3"]
+        legal = as_mask(cr3 < np.uint64(1 << self._physical_bits))
+        hit = paging & legal & ~self._in_memory(cr3)
+        pae = paging & legal & view.bit("guest_cr4", 5) & ~view.bit("vm_entry_controls", 9)
+        for table in np.unique(cr3[pae & ~hit] & ~np.uint64(0x1F)):
+            here = pae & as_mask(cr3 & ~np.uint64(0x1F) == table)
+            for number in range(4):
+                entry = view.word(int(table) + 8 * number)
+                hit |= here & as_mask(entry & np.uint64(1)) & ~self._in_memory(entry & np.uint64((1 << self._physical_bits) - 1 & ~_PAGE))
+        return hit
+
+    def _no_list(self, view: View) -> Mask:
+        """An MSR-load list of the entry that does not lie in memory, from its first entry to its last."""
+        count, address = view["vm_entry_msr_load_count"], view["vm_entry_msr_load_address"]
+        last = address + np.uint64(16) * count - np.uint64(1)
+        legal = as_mask(address & np.uint64(15) == 0) & as_mask(last < np.uint64(1 << self._physical_bits)) & as_mask(last >= address)
+        return as_mask(count != 0) & legal & ~(self._in_memory(address) & self._in_memory(last))
+
+    def _long_store_list(self, view: View) -> Mask:
+        """Before KVM enters, it goes through the VM-exit MSR-store list, and no check bounds how long that is."""
+        return self._list_would_be_processed(view, "vm_exit_msr_store") & as_mask(
+            view["vm_exit_msr_store_count"] > np.uint64(self._msr_list_maximum)
+        )
 
     def _in_memory(self, value: np.typing.NDArray[np.uint64]) -> Mask:
         harness = (self._known.get("host_cr3") or 0) & ~0x3FF_FFFF
