@@ -264,7 +264,12 @@ def test_people_see_the_sequence(entry: Entry, campaign: SmallFamilies, tmp_path
 def summary_with(campaign: SmallFamilies, entry: Entry) -> dict[str, Any]:
     (id,) = campaign.progress.findings.by_id
     finding = campaign.progress.findings.by_id[id]
-    return {**campaign.summary(stopped=False).to_json(), "minimized": [to_json(entry)], "counted": {id: finding.count}}
+    return {
+        **campaign.summary(stopped=False).to_json(),
+        "command": "vmfuzz run",
+        "minimized": [to_json(entry)],
+        "counted": {id: finding.count},
+    }
 
 
 def test_it_is_counted_once_and_reported(campaign: SmallFamilies, entry: Entry) -> None:

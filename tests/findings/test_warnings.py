@@ -138,7 +138,7 @@ def output(*arguments: str | Path) -> str:
 
 def test_people_see_it(campaign: OneFamily, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summary = campaign.summary(stopped=False)
-    data: dict[str, Any] = summary.to_json()
+    data: dict[str, Any] = {**summary.to_json(), "command": "vmfuzz run"}
     print_summary(summary, data)
     printed = " ".join(capsys.readouterr().out.split())
     assert (
