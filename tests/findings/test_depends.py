@@ -171,7 +171,7 @@ def campaign() -> SmallFamilies:
 @pytest.fixture(scope="module")
 def entry(campaign: SmallFamilies) -> Entry:
     """The entry to which the campaign's finding came down."""
-    result = settled(campaign, 60)
+    result = settled(campaign, 3600)
     (id,) = campaign.progress.findings.by_id
     (entry,) = result.entries.values()
     assert (result.depends, result.unstable, result.explained) == ({id: entry.id}, [], [])

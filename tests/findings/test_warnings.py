@@ -83,7 +83,7 @@ def campaign() -> OneFamily:
 
 
 def entry_of(campaign: Campaign) -> Entry:
-    (entry,) = settled(campaign, 60).entries.values()
+    (entry,) = settled(campaign, 3600).entries.values()
     return entry
 
 
