@@ -122,7 +122,7 @@ def vmfuzz(*arguments: str) -> Result:
 
 def counts(data: dict[str, Any]) -> dict[str, Any]:
     """What the same seed and pieces have to give again."""
-    times = ("seconds", "executor_seconds", "candidates_per_second", "history", "date", "jobs", "missing", "lost", *SETTLED)
+    times = ("seconds", "executor_seconds", "candidates_per_second", "history", "date", "jobs", "missing", "lost", "command", *SETTLED)
     return {key: value for key, value in data.items() if key not in times}
 
 
@@ -172,6 +172,9 @@ def test_each_processor_gets_the_campaign_that_jobs_would_run_on_it(
     assert data["schema"] == "vmfuzz-summaries-1"
     assert [counts(summary) for summary in data["summaries"]] == expectation
     assert [summary["missing"] for summary in data["summaries"]] == [[], []]
+    assert [summary["command"] for summary in data["summaries"]] == [
+        f"vmfuzz run --iterations {CANDIDATES} --seed {SEED} --executor bochs --cpu {cpu} --jobs {PIECES}" for cpu in (SKYLAKE, TIGERLAKE)
+    ]
     assert json.loads(file.read_text(encoding="utf-8")) == data
     assert result.exit_code == (1 if any(summary["findings"] for summary in data["summaries"]) else 0)
 
@@ -222,7 +225,7 @@ def test_without_jobs_there_are_as_many_pieces_as_workers_and_people_get_a_summa
 
 def test_ctrl_c_ends_the_pieces_with_what_they_have(fleet: Cluster, tmp_path: Path) -> None:
     file = tmp_path / "summary.json"
-    patient = "from vmfuzz.campaign import cluster_members; cluster_members.CONNECT_SECONDS = 600"
+    patient = "from vmfuzz.cluster import members; members.CONNECT_SECONDS = 600"
     command = [sys.executable, "-c", f"{patient}; from vmfuzz.cli.main import main; main()", "run", "--scheduler", fleet.address]
     path = os.pathsep.join(filter(None, (str(SOURCE), os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(
