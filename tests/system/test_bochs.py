@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comparison import assert_agreement, compare
 from guest_executor import GuestExecutor
 from here import ThisMachine, needs_here
 from machine import CLOSE, Machine, MachineError, needs
 
+from comparison import assert_agreement, compare
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.errors import ExecutorError

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
-from comparison import assert_agreement, compare
 from debian_kernels import kernels
 from guest_executor import GuestExecutor
 from machine import Machine, needs
+
+from comparison import assert_agreement, compare
 
 missing = needs("bochs")
 pytestmark = [pytest.mark.skipif(missing is not None, reason=str(missing)), pytest.mark.timeout(3600)]

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from comparison import assert_agreement, compare
 from guest_executor import GuestExecutor
 from machine import Machine, needs
+
+from comparison import assert_agreement, compare
 
 EXECUTED = int(os.environ.get("VMFUZZ_SYSTEM_EXECUTED", "2700"))
 missing = needs("bochs")
