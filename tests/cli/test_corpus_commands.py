@@ -328,7 +328,9 @@ def test_a_bad_entry_does_not_stop_the_others(tmp_path: Path, form: list[str]) -
         result = vmfuzz(*arguments, *form)
         assert result.exit_code == 2
         errors = result.stderr.splitlines()
-        assert errors[0].endswith("0-first.json is not JSON: it is nested too deeply")
+        assert errors[0].endswith(
+            "0-first.json is not JSON: it is nested too deeply; expected a corpus entry; dumps and logs are for `vmfuzz check FILE`"
+        )
         assert "z-last.json: not a corpus entry" in errors[1]
         assert errors[2].endswith(f"2 of 3 files in {tmp_path} are no entries; the others follow")
         assert good.stem in result.stdout or "1 entry" in result.stdout or '"entries": 1' in result.stdout
