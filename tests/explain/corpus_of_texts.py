@@ -107,7 +107,7 @@ def _of_reading(dump: Dump) -> Iterator[str]:
     yield from (f"warns: {_one_line(warning)}" for warning in dump.warnings)
     yield from _listed("foreign", [_one_line(dump.foreign)] if dump.foreign else [])
     yield from _listed("nested", [dump.nested.partition(".")[0]] if dump.nested else [])
-    yield from (f"said: {' '.join(check.id for check in checks)}@{line}" for line, _, checks in dump.said)
+    yield from (f"said: {' '.join(check.id for check in said.checks)}@{said.line}" for said in dump.said)
     yield from _listed(
         "refused", [f"msr {dump.refused_msr[1]:x}={dump.refused_msr[2]:x}@{dump.refused_msr[0]}"] if dump.refused_msr else []
     )

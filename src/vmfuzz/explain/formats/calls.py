@@ -76,7 +76,9 @@ def writes_in(text: str, area: str) -> Writes:
         if not end:
             rest = code[match.start() :].strip() if code.rstrip().endswith((",", "(", "|", "+")) else ""
             break
-        write = _of_method(match["field"], arguments, area) if match.re is METHOD else _of_call(match["call"], arguments, area)
+        write = (
+            _of_method(match["field"], arguments, area) if match.re.pattern == METHOD.pattern else _of_call(match["call"], arguments, area)
+        )
         calls += [write] if write else []
     return Writes(tuple(calls), commented, bool(calls) and bool(_FAILED.search(code, end)) and not code.rstrip().endswith((";", "{")), rest)
 
@@ -87,7 +89,7 @@ def handed_over(text: str) -> tuple[str, ...]:
     words = list[str]()
     for match in _found(text):
         arguments = _arguments(text, match.end())[0] or [text[match.end() :]]
-        words += re.findall(r"[A-Za-z_]\w*", " ".join([match["field"] if match.re is METHOD else "", *arguments]))
+        words += re.findall(r"[A-Za-z_]\w*", " ".join([match["field"] if match.re.pattern == METHOD.pattern else "", *arguments]))
     return tuple(words)
 
 
