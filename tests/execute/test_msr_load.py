@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from vmfuzz.campaign.compare import AlteredModel, Verdict, compare
 
-from vmfuzz.execute.bochs import CPU_MODELS, BochsExecutor
+from vmfuzz.comparison.compare import AlteredModel, Verdict, compare
+from vmfuzz.execute.bochs.executor import CPU_MODELS, BochsExecutor
 from vmfuzz.model.checks.wrmsr import MODELLED
 from vmfuzz.model.known_deviations import deviations_of
 from vmfuzz.model.predict import model_of
