@@ -176,7 +176,7 @@ if __name__ == "__main__":
                 "vmfuzz.execute._native.bochs_platform",
                 sources=[str(path.relative_to(ROOT)) for path in (PLATFORM, KMOD / "engine.c", *AGENT)],
                 depends=[
-                    *("kmod/engine.h", "kmod/engine_calls.h", "kmod/engine.ld", "kmod/vmfuzz_uapi.h"),
+                    *("kmod/engine.h", "kmod/engine_calls.h", "kmod/engine.ld", "kmod/harness.h", "kmod/vmfuzz_uapi.h"),
                     *(str((KVM / name).relative_to(ROOT)) for name in ("machine.h", "machine_calls.h")),
                 ],
             )

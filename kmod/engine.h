@@ -102,7 +102,7 @@ struct vmfuzz_request {
 	vmfuzz_u32 abi;
 	vmfuzz_u32 command;
 	vmfuzz_u32 flags;
-	vmfuzz_u32 pad;
+	vmfuzz_u32 pad;		/* for whoever runs the engine: the module's processor; what it asks the emulator's platform */
 	vmfuzz_u64 vmxon_va, vmxon_pa;
 	vmfuzz_u64 vmcs_va, vmcs_pa;
 	vmfuzz_u64 arena_va, arena_pa;

@@ -18,24 +18,10 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "engine.h"
-
-/* Physical addresses below 2^36 (the narrowest model), both more than one bit from each other and from zero. */
-#define HARNESS_PA 0x95a000000ull
-#define ARENA_PA 0x10000000ull
-#define WINDOW_VA 0xffffffff80000000ull
-#define ARENA_BYTES (VMFUZZ_ARENA_PAGES * VMFUZZ_PAGE)
-#define PAGE_LARGE 0x200000ull
+#include "harness.h"
 
 /* Access to memory, in Bochs' numbers. */
 #define BOCHS_EXECUTE 2
-
-#define TABLE_ROOT (VMFUZZ_EMU_TABLES + 0x0)
-#define TABLE_DIRECTORY (VMFUZZ_EMU_TABLES + 0x1000)
-#define TABLE_GDT (VMFUZZ_EMU_TABLES + 0x2000)
-#define TABLE_TSS (VMFUZZ_EMU_TABLES + 0x2100)
-#define REGION_VMXON (VMFUZZ_EMU_TABLES + 0x3000)
-#define REGION_VMCS (VMFUZZ_EMU_TABLES + 0x4000)
 
 /* ---- bochscpu's C interface, as far as it is used ---- */
 
@@ -512,32 +498,22 @@ static void on_hlt(void *context, uint32_t id)
 }
 
 /*
- * root[511] is the root itself and root[510] a page directory, all supervisor: the window's addresses walk root, root,
- * directory with 4-level paging and root, root, root, directory with 5-level paging. So the engine survives an exit that
- * turns CR4.LA57, SMEP, SMAP or LASS on. Pages have 2 MiB, which makes walks short, or 4 KiB where the model has LA57: an exit
- * that turns LA57 on leaves Bochs with the wrong offset mask for large pages (it does not update its linear-address width).
+ * Pages have 4 KiB where the model has LA57: an exit that turns LA57 on leaves Bochs with the wrong offset mask for large pages (it does
+ * not update its linear-address width).
  */
 static void build_tables(bool small_pages)
 {
-	uint64_t *root = (uint64_t *)(ram + TABLE_ROOT), *directory = (uint64_t *)(ram + TABLE_DIRECTORY);
-	uint64_t *table = (uint64_t *)(ram + VMFUZZ_EMU_PAGE_TABLES), *gdt = (uint64_t *)(ram + TABLE_GDT);
-	uint64_t tss = WINDOW_VA + TABLE_TSS, offset;
+	uint64_t *directory = (uint64_t *)(ram + TABLE_DIRECTORY), *table = (uint64_t *)(ram + VMFUZZ_EMU_PAGE_TABLES), offset;
 
-	root[511] = (HARNESS_PA + TABLE_ROOT) | 0x23;	/* present, writable, accessed */
-	root[510] = (HARNESS_PA + TABLE_DIRECTORY) | 0x23;
+	harness_tables(ram);
+	if (!small_pages)
+		return;
 	for (offset = 0; offset < VMFUZZ_EMU_BYTES; offset += VMFUZZ_PAGE)
 		table[offset / VMFUZZ_PAGE] = (HARNESS_PA + offset) | 0x63;	/* and dirty */
 	for (offset = 0; offset < ARENA_BYTES; offset += VMFUZZ_PAGE)
 		table[(VMFUZZ_EMU_ARENA + offset) / VMFUZZ_PAGE] = (ARENA_PA + offset) | 0x63;
 	for (offset = 0; offset < VMFUZZ_EMU_BYTES; offset += PAGE_LARGE)
-		directory[offset / PAGE_LARGE] = small_pages ? (HARNESS_PA + VMFUZZ_EMU_PAGE_TABLES + offset / 512) | 0x23
-							     : (HARNESS_PA + offset) | 0xe3;	/* large, dirty */
-	if (!small_pages)
-		directory[VMFUZZ_EMU_ARENA / PAGE_LARGE] = ARENA_PA | 0xe3;
-	gdt[1] = 0x00af9b000000ffffull;		/* 64-bit code */
-	gdt[2] = 0x00cf93000000ffffull;		/* data */
-	gdt[3] = 0x67 | (tss & 0xffffff) << 16 | 0x8bull << 40 | (tss >> 24 & 0xff) << 56;	/* busy TSS */
-	gdt[4] = tss >> 32;
+		directory[offset / PAGE_LARGE] = (HARNESS_PA + VMFUZZ_EMU_PAGE_TABLES + offset / 512) | 0x23;
 }
 
 static void set_segment(struct segment *s, uint16_t selector, uint64_t base, uint32_t limit, uint16_t attributes)
@@ -580,19 +556,6 @@ static void set_initial_state(void)
 	bochs.cpu_set_state(cpu, &s);
 }
 
-static void fill_request(void)
-{
-	request->abi = VMFUZZ_ABI;
-	request->vmxon_va = WINDOW_VA + REGION_VMXON;
-	request->vmxon_pa = HARNESS_PA + REGION_VMXON;
-	request->vmcs_va = WINDOW_VA + REGION_VMCS;
-	request->vmcs_pa = HARNESS_PA + REGION_VMCS;
-	request->arena_va = WINDOW_VA + VMFUZZ_EMU_ARENA;
-	request->arena_pa = ARENA_PA;
-	request->rows_va = WINDOW_VA + VMFUZZ_EMU_ROWS;
-	request->pad = 0;
-}
-
 /* A new CPU for every request: nothing that a family left in registers or MSRs reaches the next. */
 static void run_request(void)
 {
@@ -606,8 +569,8 @@ static void run_request(void)
 	making_cpu = false;
 	cpu_was_made = true;
 	set_initial_state();
-	fill_request();
-	request->status = VMFUZZ_STATUS_IDLE;
+	harness_request(request);
+	request->pad = 0;
 	bochs.cpu_run(cpu, list);
 }
 

@@ -22,21 +22,10 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "harness.h"
 #include "machine.h"
 #include "machine_calls.h"
 
-/* As in platform.c of bochs: containment's rules know these. */
-#define HARNESS_PA 0x95a000000ull
-#define ARENA_PA 0x10000000ull
-#define WINDOW_VA 0xffffffff80000000ull
-#define ARENA_BYTES (VMFUZZ_ARENA_PAGES * VMFUZZ_PAGE)
-#define PAGE_LARGE 0x200000ull
-#define TABLE_ROOT (VMFUZZ_EMU_TABLES + 0x0)
-#define TABLE_DIRECTORY (VMFUZZ_EMU_TABLES + 0x1000)
-#define TABLE_GDT (VMFUZZ_EMU_TABLES + 0x2000)
-#define TABLE_TSS (VMFUZZ_EMU_TABLES + 0x2100)
-#define REGION_VMXON (VMFUZZ_EMU_TABLES + 0x3000)
-#define REGION_VMCS (VMFUZZ_EMU_TABLES + 0x4000)
 /* Below 4 GiB and outside our memory: KVM's own page, which only processors without unrestricted guest use. */
 #define KVM_TSS 0xfffbd000ull
 
@@ -77,29 +66,12 @@ static int call(int fd, unsigned long code, void *argument, const char *name)
 
 /* ---- the virtual machine ---- */
 
-/* As in platform.c of bochs: two levels of self-reference, so that the engine survives exits that change CR4.LA57, SMEP or SMAP. */
-static void build_tables(void)
-{
-	uint64_t *root = (uint64_t *)(ram + TABLE_ROOT), *directory = (uint64_t *)(ram + TABLE_DIRECTORY);
-	uint64_t *gdt = (uint64_t *)(ram + TABLE_GDT), tss = WINDOW_VA + TABLE_TSS, offset;
-
-	root[511] = (HARNESS_PA + TABLE_ROOT) | 0x23;	/* present, writable, accessed */
-	root[510] = (HARNESS_PA + TABLE_DIRECTORY) | 0x23;
-	for (offset = 0; offset < VMFUZZ_EMU_BYTES; offset += PAGE_LARGE)
-		directory[offset / PAGE_LARGE] = (HARNESS_PA + offset) | 0xe3;	/* large, dirty */
-	directory[VMFUZZ_EMU_ARENA / PAGE_LARGE] = ARENA_PA | 0xe3;
-	gdt[1] = 0x00af9b000000ffffull;		/* 64-bit code */
-	gdt[2] = 0x00cf93000000ffffull;		/* data */
-	gdt[3] = 0x67 | (tss & 0xffffff) << 16 | 0x8bull << 40 | (tss >> 24 & 0xff) << 56;	/* busy TSS */
-	gdt[4] = tss >> 32;
-}
-
 /* What a candidate may have damaged: the engine's image and the tables. */
 static void build_harness(void)
 {
 	memset(ram, 0, VMFUZZ_EMU_HOT);
 	memcpy(ram, image, opened.image_bytes);
-	build_tables();
+	harness_tables(ram);
 }
 
 static int map_memory(unsigned int slot, uint64_t pa, uint64_t bytes, uint8_t *at)
@@ -293,16 +265,8 @@ static int run_request(void)
 
 	messages->fatal[0] = 0;
 	build_harness();
-	request->abi = VMFUZZ_ABI;
-	request->vmxon_va = WINDOW_VA + REGION_VMXON;
-	request->vmxon_pa = HARNESS_PA + REGION_VMXON;
-	request->vmcs_va = WINDOW_VA + REGION_VMCS;
-	request->vmcs_pa = HARNESS_PA + REGION_VMCS;
-	request->arena_va = WINDOW_VA + VMFUZZ_EMU_ARENA;
-	request->arena_pa = ARENA_PA;
-	request->rows_va = WINDOW_VA + VMFUZZ_EMU_ROWS;
+	harness_request(request);
 	request->current_row = ~0ull;
-	request->status = VMFUZZ_STATUS_IDLE;
 	if (new_machine() < 0)
 		return -1;
 	tick(1);
