@@ -7,7 +7,9 @@ from types import TracebackType
 from typing import Final, Protocol, Self, runtime_checkable
 
 from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Outcomes
+from vmfuzz.errors import ExecutorError, UsageError
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -35,6 +37,46 @@ class Executor(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+class Opened:
+    """What executors have in common that hold a processor until they are closed: a subclass runs batches, and releases what it holds in `close`."""
+
+    _closed = False
+
+    @property
+    def name(self) -> str:
+        """What executes, for reports."""
+        raise NotImplementedError
+
+    def _run_batch(self, batch: VmcsBatch) -> Outcomes:
+        raise NotImplementedError
+
+    def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
+        """The outcome of each candidate, in order.
+
+        Raises UsageError for a batch that cannot be expressed here, and ExecutorError once the executor is closed, or where it fails.
+        """
+        self._require_open()
+        if not isinstance(batch, VmcsBatch):
+            if not batch:
+                return Outcomes.empty(0)
+            batch = VmcsBatch.of(batch)
+        return self._run_batch(batch)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ExecutorError(f"{self.name}: the executor is closed; open another one")
+
+    def close(self) -> None:
+        """Release the processor."""
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
 
 @runtime_checkable
@@ -85,6 +127,13 @@ AS: Final = " as "
 def warnings_of(executor: Executor) -> list[str]:
     """What the kernel of the executor's machine has warned of so far; nothing where it has none, or its log may not be read."""
     return list(executor.warnings) if isinstance(executor, Warns) else []
+
+
+def require_fields(name: str, known_good: Vmcs, batch: VmcsBatch) -> None:
+    """Raise UsageError where a batch writes a field that the executor `name` lacks: what its known-good VMCS does not hold."""
+    for operand in (*batch.base, *batch.columns):
+        if operand in FIELDS and FIELDS[operand].writable and operand not in known_good:
+            raise UsageError(f"{operand}: the batch writes it, but {name} lacks this field; leave it out")
 
 
 def lacking_fields(executor: Executor) -> tuple[str, ...]:

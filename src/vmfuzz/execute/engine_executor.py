@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.errors import ExecutorError
+from vmfuzz.execute.base import Opened
 from vmfuzz.execute.containment.poison import FAILS, canary, with_twins
 from vmfuzz.execute.containment.rules import Containment
 from vmfuzz.execute.wire.abi import constants, struct_dtype
@@ -73,7 +73,7 @@ class EngineProcess(Protocol):
         """End the machine."""
 
 
-class EngineExecutor:
+class EngineExecutor(Opened):
     """An executor on `process`; what executes is called `name` in reports.
 
     `paranoid` compares all fields with the base after every row instead of once a family (slow; for tests), `contain=False` runs even what
@@ -86,7 +86,6 @@ class EngineExecutor:
     def __init__(self, process: EngineProcess, *, paranoid: bool = False, contain: bool = True) -> None:
         self.paranoid = paranoid
         self.contain = contain
-        self._closed = False
         #: rows run in all, counting repetitions
         self.rows_executed = 0
         self._process = process
@@ -103,11 +102,6 @@ class EngineExecutor:
         self.containment = self._containment()
 
     # What differs from executor to executor
-
-    @property
-    def name(self) -> str:
-        """What executes, for reports."""
-        raise NotImplementedError
 
     def _processor(self, cpuid: dict[tuple[int, int], tuple[int, int, int, int]]) -> str:
         """The name of the capabilities, given CPUID's leaves."""
@@ -129,13 +123,7 @@ class EngineExecutor:
         """The VMCS captured from the emulated CPU's own state."""
         return self._known_good
 
-    def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
-        """The outcome of each candidate. Raises UsageError for a batch that cannot be expressed here."""
-        self._require_open()
-        if not isinstance(batch, VmcsBatch):
-            if not batch:
-                return Outcomes.empty(0)
-            batch = VmcsBatch.of(batch)
+    def _run_batch(self, batch: VmcsBatch) -> Outcomes:
         family = Family.of(batch, self.arena, self._known_good)
         outcomes = Outcomes.empty(len(batch))
         runnable = np.arange(len(batch))
@@ -163,20 +151,12 @@ class EngineExecutor:
 
     def not_kept(self, candidate: Vmcs) -> list[str]:
         """Fields of a candidate, which is run once by itself, of which VMREAD gives another value than VMWRITE wrote."""
-        self.drift.left = set()
-        self.run(VmcsBatch(candidate, {}, count=1))
-        return self.drift.left_fields()
+        return self.drift.of_one(self.run, candidate)
 
     def close(self) -> None:
         """End the worker."""
-        self._closed = True
+        super().close()
         self._process.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     # Facts of the processor
 
@@ -210,10 +190,6 @@ class EngineExecutor:
 
     def _check_status(self, request: Any) -> None:
         require_done(self.name, int(request["status"]), int(request["detail"]))
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise ExecutorError(f"{self.name}: the executor is closed; open another one")
 
     # Running
 

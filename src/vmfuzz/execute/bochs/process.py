@@ -17,11 +17,9 @@ import numpy.typing as npt
 from vmfuzz.errors import ExecutorError
 from vmfuzz.execute.bochs.library import BochsLibrary
 from vmfuzz.execute.engine_executor import WorkerDied
-from vmfuzz.execute.wire.abi import constants, native_file, struct_dtype
+from vmfuzz.execute.wire.abi import NO_ROW, constants, native_file, struct_dtype
 from vmfuzz.interrupts import held
 
-#: What a request holds in place of the row that is being run, before the engine has begun one.
-_NO_ROW: Final = 0xFFFF_FFFF_FFFF_FFFF
 _POLL_SECONDS: Final = 0.05
 #: A worker that makes no progress and uses no processor time either waits for something; it is given up after so many seconds by the clock.
 _ASLEEP_SECONDS: Final = 600.0
@@ -113,7 +111,7 @@ class BochsProcess:
 
     def call(self, start_seconds: float = 20.0) -> None:
         """Have the worker serve the request; raises WorkerDied when it dies or makes no progress."""
-        self.request["current_row"] = np.uint64(_NO_ROW)
+        self.request["current_row"] = NO_ROW
         try:
             os.write(self._command, b"r")
         except BrokenPipeError:
@@ -127,7 +125,7 @@ class BochsProcess:
 
     def _await_reply(self, start_seconds: float) -> None:
         """Wait for the answer. The worker's own processor time says whether it hangs: by the clock a busy machine makes any worker slow."""
-        row, allowed = _NO_ROW, start_seconds
+        row, allowed = int(NO_ROW), start_seconds
         had, asked = self._processor_seconds(), time.monotonic()
         while not select.select([self._reply], [], [], _POLL_SECONDS)[0]:
             now = int(self.request["current_row"])

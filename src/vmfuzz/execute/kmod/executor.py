@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
@@ -15,6 +14,7 @@ from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UsageError
+from vmfuzz.execute.base import Opened
 from vmfuzz.execute.containment.poison import FAILS, FIELD, canary, with_twins
 from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype, kmod_struct
 from vmfuzz.execute.kmod.containment import BOLD, RULES, SAFE, KmodContainment
@@ -42,7 +42,7 @@ _ARENA: Final = 1 << 63
 _OF_SAFE: Final = "refused: risk level safe"
 
 
-class KmodExecutor:
+class KmodExecutor(Opened):
     """The processor behind `device`; without one, this machine's.
 
     `risk`: "safe" or "bold"; `poison`: candidates that RFLAGS bit 1 = 0 keeps from entering may have some of what is refused otherwise
@@ -70,7 +70,6 @@ class KmodExecutor:
         self._messages: dict[str, int] = {}
         self._journal: Journal | None = None
         self._device = device or LocalDevice(cpu)
-        self._closed = False
         try:
             # Only who has the device: another program's journal is not to be emptied.
             if self._device.local:
@@ -110,14 +109,7 @@ class KmodExecutor:
         """The VMCS captured from the running kernel's own state."""
         return self._known_good
 
-    def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
-        """The outcome of each candidate. Raises UsageError for a batch that cannot be expressed here."""
-        if self._closed:
-            raise ExecutorError(f"{self.name}: the executor is closed; open another one")
-        if not isinstance(batch, VmcsBatch):
-            if not batch:
-                return Outcomes.empty(0)
-            batch = VmcsBatch.of(batch)
+    def _run_batch(self, batch: VmcsBatch) -> Outcomes:
         family = Family.of(batch, self.arena, self._known_good)
         outcomes = Outcomes.empty(len(batch))
         per_chunk = max(1, _CHUNK_BYTES // self._row_bytes(family))
@@ -145,22 +137,14 @@ class KmodExecutor:
 
     def not_kept(self, candidate: Vmcs) -> list[str]:
         """Fields of a candidate, which is run once by itself, of which VMREAD gives another value than VMWRITE wrote."""
-        self.drift.left = set()
-        self.run(VmcsBatch(candidate, {}, count=1))
-        return self.drift.left_fields()
+        return self.drift.of_one(self.run, candidate)
 
     def close(self) -> None:
         """Give the device back."""
-        self._closed = True
+        super().close()
         self._device.close()
         if self._journal is not None:
             self._journal.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     # Facts of the processor
 

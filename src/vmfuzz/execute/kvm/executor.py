@@ -92,12 +92,10 @@ class KvmExecutor(EngineExecutor):
     def _containment(self) -> Containment:
         return KvmContainment(self._capabilities, self._known_good, self.arena)
 
-    def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
-        """The outcome of each candidate. With risk "bold", those that KVM finds no memory for run too, each alone, and are a crash or refused."""
-        if not isinstance(batch, VmcsBatch):
-            batch = VmcsBatch.of(batch) if batch else batch
-        outcomes = super().run(batch)
-        if self.risk == BOLD and self.contain and isinstance(batch, VmcsBatch) and NO_MEMORY in outcomes.messages:
+    def _run_batch(self, batch: VmcsBatch) -> Outcomes:
+        """With risk "bold", candidates that KVM finds no memory for run too, each alone, and are a crash or refused."""
+        outcomes = super()._run_batch(batch)
+        if self.risk == BOLD and self.contain and NO_MEMORY in outcomes.messages:
             for row in np.flatnonzero(outcomes.message == outcomes.messages.index(NO_MEMORY)).tolist():
                 self._run_without_memory(batch, row, outcomes)
         return outcomes
@@ -114,7 +112,7 @@ class KvmExecutor(EngineExecutor):
     def _run_without_memory(self, batch: VmcsBatch, row: int, outcomes: Outcomes) -> None:
         self.contain = False
         try:
-            alone = super().run(batch.take([row]))
+            alone = super()._run_batch(batch.take([row]))
         finally:
             self.contain = True
         survived = alone.kind[0] != Kind.EXECUTOR_CRASHED

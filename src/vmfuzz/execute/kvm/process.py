@@ -16,13 +16,12 @@ from vmfuzz.execute.kmod.device import AgentDevice, Device, DeviceLost
 from vmfuzz.execute.kvm.abi import kvm_constants, kvm_dtype
 from vmfuzz.execute.kvm.facts import Facts
 from vmfuzz.execute.kvm.words import warning_of
-from vmfuzz.execute.wire.abi import constants, native_file, struct_dtype
+from vmfuzz.execute.wire.abi import NO_ROW, constants, native_file, struct_dtype
 
 #: Of struct vmfuzz_messages only this comes back: the machine has no messages besides its last one.
 _FATAL_BYTES: Final = 520
 #: So many agents lost one after the other are no matter of candidates.
 _MOST_LOST: Final = 40
-_NO_ROW: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 
 def local_agent() -> Device:
@@ -94,7 +93,7 @@ class KvmProcess:
     def call(self) -> None:
         """Have the request served in a new virtual machine; raises WorkerDied when that is lost, or the agent."""
         layout = constants()
-        self.request["current_row"] = _NO_ROW
+        self.request["current_row"] = NO_ROW
         running = int(self.request["command"]) == layout["COMMAND_RUN"]
         sent, back = [("EMU_REQUEST", struct_dtype("request").itemsize)], [("EMU_REQUEST", struct_dtype("request").itemsize)]
         back.append(("EMU_MESSAGES", _FATAL_BYTES))

@@ -9,9 +9,8 @@ from typing import Self
 import numpy as np
 
 from vmfuzz.arch.capabilities import Capabilities
-from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
-from vmfuzz.errors import UsageError
+from vmfuzz.execute.base import require_fields
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.operand_values import OperandValues
@@ -51,9 +50,7 @@ class ModelExecutor:
         """
         if not isinstance(batch, VmcsBatch):
             batch = VmcsBatch.of(batch)
-        for name in (*batch.base, *batch.columns):
-            if name not in self._known_good and name in FIELDS and FIELDS[name].writable:
-                raise UsageError(f"{name}: the batch writes it, but {self.name} lacks this field; leave it out")
+        require_fields(self.name, self._known_good, batch)
         allowed = self._model.predict_batch(batch).allowed
         written = np.broadcast_to(OperandValues(batch)("vm_entry_interruption_info"), len(batch)).astype(np.uint32)
         lowest = allowed & (~allowed + np.uint64(1))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.capabilities import Capabilities
-from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
-from vmfuzz.errors import ExecutorError, UsageError
+from vmfuzz.errors import ExecutorError
+from vmfuzz.execute.base import Opened, require_fields
 from vmfuzz.execute.program.process import HANG_SECONDS, ProgramDied, ProgramProcess
 from vmfuzz.execute.program.protocol import END, Answers, Hello, NotSpoken, hello_of, request_of
 from vmfuzz.state.batch import VmcsBatch
@@ -23,7 +22,7 @@ ROWS: Final = 1024
 _Rows = npt.NDArray[np.intp]
 
 
-class ProgramExecutor:
+class ProgramExecutor(Opened):
     """The processor that a program is. `command`: the program and its arguments.
 
     A candidate that ends the program, or gets no answer, is found by halves, and that is its outcome. Raises EnvironmentUnusable where the program
@@ -32,7 +31,6 @@ class ProgramExecutor:
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = " ".join(command)
-        self._closed = False
         self._answers = Answers()
         self._batches = 0
         #: how often the program was started
@@ -62,20 +60,8 @@ class ProgramExecutor:
         """The state that it says to enter with; else one that is made from its capabilities."""
         return self._hello.known_good
 
-    def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
-        """The outcome of each candidate.
-
-        Raises UsageError for a batch that sets what this processor lacks, and ExecutorError where the program does not keep to the protocol.
-        """
-        if self._closed:
-            raise ExecutorError(f"{self.name}: the executor is closed; open another one")
-        if not isinstance(batch, VmcsBatch):
-            if not batch:
-                return Outcomes.empty(0)
-            batch = VmcsBatch.of(batch)
-        for name in (*batch.base, *batch.columns):
-            if name in FIELDS and FIELDS[name].writable and name not in self._hello.known_good:
-                raise UsageError(f"{name}: the batch writes it, but {self.name} lacks this field; leave it out")
+    def _run_batch(self, batch: VmcsBatch) -> Outcomes:
+        require_fields(self.name, self._hello.known_good, batch)
         outcomes = Outcomes.empty(len(batch))
         for start in range(0, len(batch), ROWS):
             self._run_chunk(batch, np.arange(start, min(start + ROWS, len(batch))), outcomes)
@@ -140,11 +126,5 @@ class ProgramExecutor:
 
     def close(self) -> None:
         """End the program."""
-        self._closed = True
+        super().close()
         self.process.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()

@@ -12,6 +12,8 @@ import numpy as np
 
 from vmfuzz.errors import EnvironmentUnusable
 
+#: What a request holds in place of the row that is being run, before the engine has begun one.
+NO_ROW: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 NATIVE: Final = Path(__file__).parents[1] / "_native"
 _BUILD_HINT: Final = "build it with `pip install -e .` (or `make`), which needs gcc and binutils"
 #: Where executors run.

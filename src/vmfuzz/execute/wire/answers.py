@@ -13,6 +13,7 @@ from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.errors import ExecutorError, UsageError
 from vmfuzz.execute.wire.abi import constants, status_text
+from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
 #: CPUID registers (EAX, EBX, ECX, EDX) by leaf and subleaf.
@@ -120,6 +121,12 @@ class Drift:
             self.restored |= new
             self.reruns += 1
         raise ExecutorError(f"{name}: fields keep drifting after {_MAX_RERUNS} runs: {sorted(map(hex, restored))}")
+
+    def of_one(self, run: Callable[[VmcsBatch], object], candidate: Vmcs) -> list[str]:
+        """Run a candidate by itself; names of the fields that this left changed."""
+        self.left = set()
+        run(VmcsBatch(candidate, {}, count=1))
+        return self.left_fields()
 
     def left_fields(self) -> list[str]:
         """Names of the fields among what the last run left changed."""
