@@ -15,9 +15,14 @@ FORMATS = {one.program: one for one in programs.formats()}
 each_format = pytest.mark.parametrize("one", FORMATS.values(), ids=FORMATS)
 
 
+def place_of(one: Declared, text: str) -> int:
+    """The place of the declared line that a text is, -1 if it is none."""
+    return next((index for index, shape in enumerate(one.shapes) if shape.pattern.fullmatch(text)), -1)
+
+
 @each_format
 def test_each_line_of_the_sample_is_declared_and_each_declared_line_is_in_it(one: Declared) -> None:
-    places = [one.is_line(line.strip()) for line in one.sample.splitlines()]
+    places = [place_of(one, line.strip()) for line in one.sample.splitlines()]
     assert -1 not in places, one.sample.splitlines()[places.index(-1)]
     assert set(places) == set(range(len(one.lines)))
 

@@ -189,7 +189,7 @@ class _Settling:
         for number, minimized in enumerate(minimizer.run(case)):
             self._add(minimized, count if number == 0 else 0, found.warnings)
             if number == 0:
-                self.result.counted[finding.id] = self.result.counted.get(finding.id, 0) + count
+                self._count(finding.id, count)
         return True
 
     def _counted_with_sequence(self, finding: str, count: int) -> bool:
@@ -200,7 +200,7 @@ class _Settling:
         shown, processor = known.results[0], known.results[0].processors[0]
         counted = replace(processor, seen=processor.seen + count)
         self.result.entries[known.id] = replace(known, results=(replace(shown, processors=(counted,)),))
-        self.result.counted[finding] += count
+        self._count(finding, count)
         if self.keep is not None:
             self.keep(self.result.entries[known.id], None)
         return True
@@ -221,8 +221,11 @@ class _Settling:
         entry = replace(entry, behind=behind, warnings=tuple(found.warnings))
         self._keep(entry, (DEPENDS, shown.checks, (shown.actual, shown.message)))
         self.result.depends[found.signature.id] = entry.id
-        self.result.counted[found.signature.id] = self.result.counted.get(found.signature.id, 0) + count
+        self._count(found.signature.id, count)
         return True
+
+    def _count(self, finding: str, count: int) -> None:
+        self.result.counted[finding] = self.result.counted.get(finding, 0) + count
 
     def _add(self, minimized: Minimized, count: int, warnings: Sequence[str]) -> None:
         shown = self.trial.observe(minimized.case)

@@ -86,10 +86,6 @@ class Declared:
             found.put(name, value << int(bit or 0), shown, line.number, assumed=self.view, known=known, written=given[what])
         return None
 
-    def is_line(self, text: str) -> int:
-        """The place of the declared line that a text is, -1 if it is none."""
-        return next((index for index, shape in enumerate(self.shapes) if shape.pattern.fullmatch(text)), -1)
-
 
 def _texts(match: re.Match[str], count: int) -> list[str | None]:
     return [match[f"h{index}"] for index in range(count)]
