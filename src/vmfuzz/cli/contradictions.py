@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -68,11 +68,29 @@ def require_sense(command: click.Command, name: str, arguments: list[str], paren
         return
     if given.get("help"):
         return
-    parameters = {parameter.name: parameter for parameter in command.params}
+    parameters = {str(parameter.name): parameter for parameter in command.params}
+    _require_values(given, parameters)
+    _require_one_of_each(order, arguments)
+    present = {key for key, value in given.items() if value is True or (isinstance(value, str | list | tuple) and value)}
+    labels = {key: _label(parameter) for key, parameter in parameters.items()}
+    _require_company(name, present, labels)
+    _require_other_files(name, given, present, labels)
+    if name in LOOKED_UP:
+        what, where = LOOKED_UP[name]
+        if where in present and what in present and _exists(str(given[what])):
+            raise UsageError(f"{given[what]} is a path, and {labels[where]} says where an id is looked up; leave out {labels[where]}")
+
+
+def _require_values(given: Mapping[str, object], parameters: Mapping[str, click.Parameter]) -> None:
+    """No value is empty."""
     for key, value in given.items():
         if value == "" or (isinstance(value, list | tuple) and "" in value):
             otherwise = "" if parameters[key].required else ", or leave it out"
             raise UsageError(f"{_label(parameters[key])} is empty; expected a value{otherwise}")
+
+
+def _require_one_of_each(order: Sequence[click.Parameter], arguments: Sequence[str]) -> None:
+    """Of options that are written to one parameter, and of both ways of a flag, one is given."""
     chosen: dict[str, click.Parameter] = {}
     for parameter in order:
         before = chosen.setdefault(str(parameter.name), parameter)
@@ -81,23 +99,24 @@ def require_sense(command: click.Command, name: str, arguments: list[str], paren
             labels = next(iter(parameter.opts)), next(iter(parameter.secondary_opts), "")
         if before is not parameter or (order.count(parameter) > 1 and {*labels} <= {*arguments}):
             raise UsageError(f"{labels[0]} with {labels[1]}: they exclude each other; give one of them")
-    present = {key for key, value in given.items() if value is True or (isinstance(value, str | list | tuple) and value)}
+
+
+def _require_company(name: str, present: Set[str], labels: Mapping[str, str]) -> None:
+    """Nothing stands beside what it excludes, or without what it needs."""
     for key, others, why in ALONE.get(name, ()):
         for other in others:
             if {key, other} <= present:
-                raise UsageError(f"{_label(parameters[key])} with {_label(parameters[other])}: {why}; leave out one of them")
+                raise UsageError(f"{labels[key]} with {labels[other]}: {why}; leave out one of them")
     for key, needed, why in NEEDS.get(name, ()):
         if key in present and needed not in present:
-            raise UsageError(f"{_label(parameters[key])} without {_label(parameters[needed])}: {why}; leave it out")
+            raise UsageError(f"{labels[key]} without {labels[needed]}: {why}; leave it out")
+
+
+def _require_other_files(name: str, given: Mapping[str, object], present: Set[str], labels: Mapping[str, str]) -> None:
+    """No file is written twice."""
     for key, other in combinations([key for key in WRITTEN.get(name, ()) if key in present], 2):
         if _is_one_file(given[key], given[other]):
-            raise UsageError(f"{_label(parameters[key])} and {_label(parameters[other])} name one file, {given[key]}; give each its own")
-    if name in LOOKED_UP:
-        what, where = LOOKED_UP[name]
-        if where in present and what in present and _exists(str(given[what])):
-            raise UsageError(
-                f"{given[what]} is a path, and {_label(parameters[where])} says where an id is looked up; leave out {_label(parameters[where])}"
-            )
+            raise UsageError(f"{labels[key]} and {labels[other]} name one file, {given[key]}; give each its own")
 
 
 def _is_one_file(one: object, other: object) -> bool:
