@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -105,7 +104,7 @@ class Answer:
     @property
     def encodings_are_the_cause(self) -> bool:
         """Whether the values as named pass and those as encoded do not."""
-        return self.as_encoded is not None and any(mistake.stops and mistake.what.find(" is defined as ") > 0 for mistake in self.causes)
+        return self.as_encoded is not None and any(mistake.stops and mistake.of_encoding for mistake in self.causes)
 
     @property
     def exit_code(self) -> int:
@@ -182,8 +181,7 @@ def _without_second_words(result: Answer, settled: frozenset[str]) -> None:
         changes = tuple(
             change
             for change in repair.changes
-            if change.field not in settled
-            and all(cause.field != change.field or change.new in _numbers(cause.change) for cause in result.causes)
+            if change.field not in settled and all(cause.field != change.field or change.new in cause.writes for cause in result.causes)
         )
         if changes:
             kept.append(replace(repair, changes=changes, partial=repair.partial or changes != repair.changes))
@@ -258,11 +256,6 @@ def _mistakes(result: Answer) -> None:
             result.remarks.append(mistake)
     if not result.entered and stage in (None, Stage.GUEST):
         result.remarks += long_mode_suspicions(dump)
-
-
-def _numbers(text: str) -> set[int]:
-    """The numbers that a cause gives, whatever their leading zeros: 10000H, 00010000H."""
-    return {int(digits, 16) for digits in re.findall(r"\b([0-9A-F]{1,16})H\b", text)}
 
 
 def _failing_stage(result: Answer) -> Stage | None:

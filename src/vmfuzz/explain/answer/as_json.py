@@ -11,6 +11,7 @@ from vmfuzz.explain.answer import advice
 from vmfuzz.explain.answer.annotate import columns
 from vmfuzz.explain.answer.answer import Answer, fact_source
 from vmfuzz.explain.answer.open_controls import faults
+from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.dump import ALL
 from vmfuzz.explain.judgement.judge import Finding, Verdict
 from vmfuzz.explain.repair.search import Repair
@@ -31,10 +32,10 @@ def to_json(answer: Answer) -> dict[str, Any]:
         "exit_code": answer.exit_code,
         "entered": answer.entered,
         "reported": reported,
-        "causes": [asdict(mistake) for mistake in answer.causes],
+        "causes": [_mistake(mistake) for mistake in answer.causes],
         "violated": [_finding(answer, finding) for finding in answer.violated],
         "contradicted": [_finding(answer, finding) for finding in answer.contradicted],
-        "other_mistakes": [asdict(mistake) for mistake in answer.remarks],
+        "other_mistakes": [_mistake(mistake) for mistake in answer.remarks],
         "repairs": [_repair(repair) for repair in answer.repairs],
         "undecided": [
             {
@@ -64,6 +65,10 @@ def to_json(answer: Answer) -> dict[str, Any]:
         "warnings": dump.warnings,
         "labels_without_field": [{"label": label, "line": line} for label, line in dump.unread],
     }
+
+
+def _mistake(mistake: Mistake) -> dict[str, Any]:
+    return {name: getattr(mistake, name) for name in ("what", "follows", "change", "stops", "field", "line")}
 
 
 def _finding(answer: Answer, finding: Finding) -> dict[str, Any]:

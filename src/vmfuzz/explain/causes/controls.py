@@ -15,6 +15,8 @@ from vmfuzz.explain.judgement.judge import exact
 _FIXED: Final[Mapping[str, int]] = {"pin": 0x16, "primary": 0x04006172, "exit": 0x00036DFB, "entry": 0x000011FB}
 #: Bits that a word of the VM-exit controls always has, and one of the VM-entry controls only in SMM.
 _EXIT_ONLY: Final = 1 << Entry.ENTRY_TO_SMM | 1 << Entry.DEACTIVATE_DUAL_MONITOR_TREATMENT
+#: The VM-entry controls of a 64-bit guest, with which no processor finds fault.
+_FOR_64_BITS: Final = 0x13FF
 #: So many words that are 0 tell more of the VMCS than of the words.
 _ZERO_WORDS: Final = 2
 
@@ -86,6 +88,7 @@ def _high_halves(dump: Dump) -> list[Mistake]:
                         True,
                         word.field,
                         dump.readings[word.field].line,
+                        writes=(msr & 0xFFFFFFFF,),
                     )
                 )
     return found
@@ -112,6 +115,7 @@ def _words_as_wanted(readings: Mapping[str, Reading]) -> list[Mistake]:
             True,
             words[0][0].field,
             readings[words[0][0].field].line,
+            writes=(words[0][1] | words[0][2],),
         )
     ]
 
@@ -182,9 +186,10 @@ def _exit_word_in_entry_controls(readings: Mapping[str, Reading]) -> list[Mistak
             f"VM-entry controls ({entry:08X}H) {'hold the value of' if entry == exits else 'look like a word of'} the VM-exit controls.",
             "36DFBH are the bits that must be 1 in the VM-exit controls; in the VM-entry controls bits 10 and 11 are for SMM only.",
             "write to the VM-entry controls (4012H) a word of their own, (wanted | bits 31:0) & bits 63:32 of IA32_VMX_ENTRY_CTLS (484H); "
-            "for a 64-bit guest 000013FFH, for instance, is allowed on every processor",
+            f"for a 64-bit guest {_FOR_64_BITS:08X}H, for instance, is allowed on every processor",
             True,
             "vm_entry_controls",
             readings["vm_entry_controls"].line,
+            writes=(_FOR_64_BITS,),
         )
     ]

@@ -127,4 +127,5 @@ def _mistake(pair: tuple[str, str], values: Mapping[str, _Value]) -> Mistake:
         True,
         pair[0],
         first.line,
+        writes=(second.value,),
     )

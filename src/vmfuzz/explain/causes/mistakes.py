@@ -14,7 +14,10 @@ from vmfuzz.explain.names.spoken import shown, spoken
 
 @dataclass(frozen=True)
 class Mistake:
-    """One mistake: what is wrong, what follows from it, what to change; the field concerned and the line of the text."""
+    """One mistake: what is wrong, what follows from it, what to change; the field concerned and the line of the text.
+
+    `writes`: the values that the change may write to that field. `of_encoding`: a name has another field's encoding.
+    """
 
     what: str
     follows: str
@@ -22,6 +25,8 @@ class Mistake:
     stops: bool
     field: str = ""
     line: int = 0
+    writes: tuple[int, ...] = ()
+    of_encoding: bool = False
 
 
 def used_wrong_definitions(dump: Dump) -> list[Definition]:
@@ -70,6 +75,7 @@ def encoding_mistakes(dump: Dump, stopping: frozenset[str]) -> list[Mistake]:
                 meant.name in stopping or (target is not None and target.name in stopping),
                 meant.name,
                 item.line,
+                of_encoding=True,
             )
         )
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from vmfuzz.arch.registers import AR
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.judgement.judge import exact
@@ -11,6 +12,7 @@ from vmfuzz.explain.names.spoken import shown, spoken
 
 #: S = 0 with the types of an LDT and of task-state segments.
 _SYSTEM_TYPES: Final = (2, 1, 3, 9, 11)
+_UNUSABLE: Final = 1 << AR.UNUSABLE
 SEGMENTS: Final = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
 
 
@@ -34,6 +36,7 @@ def rights_form(dump: Dump) -> list[Mistake]:
                     True,
                     name,
                     line,
+                    writes=(shifted, _UNUSABLE),
                 )
             )
         elif value & 0xF00 and not value & 0x10000 and value & 0x80:
@@ -45,6 +48,7 @@ def rights_form(dump: Dump) -> list[Mistake]:
                     True,
                     name,
                     line,
+                    writes=(value & ~0xF00,),
                 )
             )
         selector = exact(readings, f"guest_{segment}_selector")
@@ -57,6 +61,7 @@ def rights_form(dump: Dump) -> list[Mistake]:
                     True,
                     name,
                     line,
+                    writes=(_UNUSABLE,),
                 )
             )
     return found
@@ -98,6 +103,7 @@ def limit_form(dump: Dump) -> list[Mistake]:
                     limit & 0xFFF != 0xFFF,
                     name,
                     readings[name].line,
+                    writes=(page,),
                 )
             )
     return found

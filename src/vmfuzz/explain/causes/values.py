@@ -114,6 +114,7 @@ def _link_pointer(dump: Dump) -> list[Mistake]:
             True,
             "vmcs_link_pointer",
             readings["vmcs_link_pointer"].line,
+            writes=(ALL,),
         )
     ]
 
