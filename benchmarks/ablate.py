@@ -3,7 +3,7 @@
     python benchmarks/ablate.py [--damages 20] [--only NAME...] [--state ablate.json]
 
 A rule is a pattern, a row of a table of patterns, or a function that decides (it then always says no), rewrites (it then leaves what it was given)
-or takes back (it then does nothing) in a module of the reading side. For each rule stand the numbers of texts of which something else is read:
+or takes back (it then does nothing) in a module of the reading side. For each rule stands which texts are read in another way without it:
 
     real       the real dumps beside the repository
     program    the samples and bodies: outputs of named programs
@@ -11,8 +11,10 @@ or takes back (it then does nothing) in a module of the reading side. For each r
     written    the other texts of tests/texts, most of which were written for a rule
     damaged    with --damages: how many damaged samples more have a confidently wrong field or an exception (tests/quality/damaged_dumps.py)
 
-The rule of the house: a rule stays if a real text, the output of a named program, a decoration or the damages need it. The state file keeps what is
-done; a run goes on where it was stopped.
+The rule of the house: a rule stays if a real text, the output of a named program, a decoration or the damages need it. So the kinds are read in this
+order up to the first text that needs the rule; where none does, the state file lists the written texts that change. Only texts in which a rule acts
+are read again: those in which a pattern matches, or a function gives something else than it would give switched off. The state file keeps what is done;
+a run goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import re
 import sys
 import types
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,10 +49,83 @@ PATTERNS: Final = (re.Pattern, Deferred)
 _PROGRAMS: Final = ("samples", "bodies")
 #: Samples that are decorated in every way: a dump in a form of its own, and one of names and values.
 _DECORATED: Final = ("kvm", "printk")
+KINDS: Final = ("real", "program", "decorated", "written")
 _SEED: Final = 7
+_ONE_MATCH: Final = ("match", "fullmatch", "search")
+_OF_TEXT: Final = ("findall", "finditer", "split")
+_IN_TEXT: Final = ("sub", "subn")
 
 Undo = list[tuple[Any, str, Any]]
 Rule = tuple[str, Callable[[], Undo]]
+
+
+class Watch:
+    """Notes the rules that act while a text is read."""
+
+    def __init__(self) -> None:
+        self.acting: set[str] = set()
+        self._undo: Undo = []
+        for name, switch_off in list(rules()):
+            undo = switch_off()
+            off = [(owner, key, getattr(owner, key)) for owner, key, _ in undo]
+            for owner, key, value in undo:
+                setattr(owner, key, value)
+            for (owner, key, old), (_, _, new) in zip(undo, off, strict=True):
+                self._watch(name, owner, key, old, new)
+
+    def _watch(self, rule: str, owner: Any, key: str, old: Any, new: Any) -> None:
+        if isinstance(old, tuple):
+            for before, after in zip(old, new, strict=True):
+                if before is not after:
+                    for part in before if isinstance(before, tuple) else (before,):
+                        self._watch_pattern(rule, part)
+        elif isinstance(old, PATTERNS):
+            self._watch_pattern(rule, old)
+        else:
+            self._undo.append((owner, key, old))
+            setattr(owner, key, self._noting_call(rule, getattr(owner, key), new, inspect.unwrap(old).__annotations__.get("return", "")))
+
+    def _watch_pattern(self, rule: str, pattern: Any) -> None:
+        if isinstance(pattern, Deferred):
+            for method in (*_ONE_MATCH, *_OF_TEXT, *_IN_TEXT):
+                self._undo.append((pattern, method, getattr(pattern, method)))
+                setattr(pattern, method, self._noting_match(rule, pattern.search, getattr(pattern, method), method))
+        elif isinstance(pattern, PATTERNS):
+            self.acting.add(rule)
+
+    def _noting_match(self, rule: str, search: Callable[..., Any], method: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def noting(*given: Any) -> Any:
+            found = method(*given)
+            if found is not None and (name in _ONE_MATCH or search(given[name in _IN_TEXT])):
+                self.acting.add(rule)
+            return found
+
+        return noting
+
+    def _noting_call(self, rule: str, function: Callable[..., Any], off: Callable[..., Any], returns: str) -> Callable[..., Any]:
+        def noting(*given: Any, **named: Any) -> Any:
+            before = list(given[0]) if given and isinstance(given[0], list) else None
+            found = function(*given, **named)
+            if returns == "None" or before != (list(given[0]) if before is not None else None) or found != off(*given, **named):
+                self.acting.add(rule)
+            return found
+
+        if hasattr(function, "cache_clear"):
+            vars(noting)["cache_clear"] = function.cache_clear  # type: ignore[attr-defined]
+        return noting
+
+    def read(self, text: str) -> frozenset[str]:
+        """The rules that act in a text."""
+        always, self.acting = self.acting, set(self.acting)
+        forget()
+        result(text)
+        found, self.acting = frozenset(self.acting), always
+        return found
+
+    def end(self) -> None:
+        """Watch no longer."""
+        for owner, key, value in reversed(self._undo):
+            setattr(owner, key, value)
 
 
 def _modules() -> dict[str, types.ModuleType]:
@@ -179,17 +255,18 @@ def result(text: str) -> object:
         return repr(type(error))
 
 
-def texts() -> dict[str, list[str]]:
-    """The texts of each kind."""
+def texts() -> dict[str, dict[str, str]]:
+    """The texts of each kind by name."""
     from test_decoration import DECORATIONS
 
-    found: dict[str, list[str]] = {"real": [], "program": [], "decorated": [], "written": []}
+    found: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
     for path in corpus_of_texts.files():
-        folder = path.parent.name
+        folder, name = path.parent.name, path.relative_to(corpus_of_texts.TEXTS).with_suffix("").as_posix()
         kind = "real" if folder == "real" else "program" if folder in _PROGRAMS else "written"
-        found[kind] += corpus_of_texts.bodies([path])
-        if folder == "samples" and path.stem in _DECORATED:
-            found["decorated"] += [decorate(text) for text in corpus_of_texts.bodies([path]) for decorate in DECORATIONS.values()]
+        for text in corpus_of_texts.bodies([path]):
+            found[kind][name] = text
+            if folder == "samples" and path.stem in _DECORATED:
+                found["decorated"].update({f"{name}, {how}": decorate(text) for how, decorate in DECORATIONS.items()})
     return found
 
 
@@ -201,6 +278,32 @@ def damages(count: int) -> Callable[[], int]:
     return lambda: sum(any(reason in bad for reason, _ in sample.read(text, kind, judged=False)) for sample, kind, text in cases)
 
 
+class Measured:
+    """What each text gives with all rules, and which rules act in it."""
+
+    def __init__(self) -> None:
+        self.corpus = texts()
+        watch = Watch()
+        self.acting = {kind: {name: watch.read(text) for name, text in found.items()} for kind, found in self.corpus.items()}
+        watch.end()
+        forget()
+        self.before = {kind: {name: result(text) for name, text in found.items()} for kind, found in self.corpus.items()}
+
+    def changed(self, rule: str) -> dict[str, list[str]]:
+        """Texts that are read in another way now: the first of the kinds that are evidence; where they have none, all written ones."""
+        for kind, corpus in self.corpus.items():
+            before, acting = self.before[kind], self.acting[kind]
+            differing = (
+                name
+                for name, text in sorted(corpus.items(), key=lambda one: len(one[1]))
+                if rule in acting[name] and result(text) != before[name]
+            )
+            found = list(islice(differing, 1)) if kind != KINDS[-1] else list(differing)
+            if found:
+                return {kind: found}
+        return {}
+
+
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -208,31 +311,29 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[], help="rules whose name begins so")
     parser.add_argument("--state", type=Path, default=Path("ablate.json"))
     arguments = parser.parse_args()
-    done: dict[str, dict[str, int]] = json.loads(arguments.state.read_text(encoding="utf-8")) if arguments.state.exists() else {}
-    corpus = texts()
+    done: dict[str, dict[str, list[str]]] = json.loads(arguments.state.read_text(encoding="utf-8")) if arguments.state.exists() else {}
     count_wrong = damages(arguments.damages) if arguments.damages else None
-    forget()
-    before = {kind: [result(text) for text in found] for kind, found in corpus.items()}
-    wrong_before = count_wrong() if count_wrong else 0
-    print(f"{'rule':70}" + "".join(f"{kind:>10}" for kind in (*corpus, "damaged")))
+    wrong_before = -1
+    measured = Measured()
     for name, switch_off in rules():
         if arguments.only and not name.startswith(tuple(arguments.only)):
             continue
         if name not in done:
-            forget()
+            if count_wrong and wrong_before < 0:
+                wrong_before = count_wrong()
             undo = switch_off()
+            forget()
             try:
-                done[name] = {
-                    kind: sum(result(text) != old for text, old in zip(found, before[kind], strict=True)) for kind, found in corpus.items()
-                }
-                if count_wrong:
-                    done[name]["damaged"] = count_wrong() - wrong_before
+                done[name] = measured.changed(name)
+                if count_wrong and not any(done[name].get(kind) for kind in KINDS[:-1]):
+                    done[name]["damaged"] = [str(count_wrong() - wrong_before)]
             finally:
                 for owner, key, value in undo:
                     setattr(owner, key, value)
                 forget()
             arguments.state.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
-        print(f"{name[:69]:70}" + "".join(f"{done[name].get(kind, ''):>10}" for kind in (*corpus, "damaged")), flush=True)
+        needed = "; ".join(f"{kind}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}" for kind, names in done[name].items())
+        print(f"{name[:69]:70}{needed or 'nothing'}", flush=True)
     return 0
 
 
