@@ -96,7 +96,7 @@ def test_a_check_that_rests_on_a_reading_of_the_manual_is_a_suspect_and_named():
     assert (finding.check.id, finding.missing, finding.facts) == ("guest.ssp.high", frozenset(), frozenset())
     text = " ".join(render(found).split())
     assert "Suspect: guest SSP bits 63:32 are 7FC1H, but must be 0; whether that is checked, the SDM leaves open" in text
-    assert "Manual: it can be read in two ways (`vmfuzz ambiguities`): Bits 63:32 of guest SSP outside 64-bit mode." in text
+    assert "Manual: it can be read in two ways: Bits 63:32 of guest SSP outside 64-bit mode. `vmfuzz ambiguities` shows them." in text
     assert [one["ambiguity"] for one in to_json(found)["undecided"] if one["ambiguity"]] == ["ssp-high-outside-64-bit-mode"]
 
 

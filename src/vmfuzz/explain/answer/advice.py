@@ -288,5 +288,5 @@ def how_to_read(sources: Iterable[str]) -> list[tuple[str, str]]:
     numbers = dict.fromkeys(int(number, 16) for source in sources for number in re.findall(r"\b(4[89][0-9A-F]|345)H", source))
     names = [(FACT_MSRS[number], number) for number in numbers if number in FACT_MSRS]
     who = "Linux, with msr-tools, after `sudo modprobe msr`"
-    commands = "\n    ".join(f'echo "{name} 0x$(sudo rdmsr {number:#x})"' for name, number in names)
+    commands = "\n".join(f'echo "{name} 0x$(sudo rdmsr {number:#x})"' for name, number in names)
     return [(who, commands)] if names else []

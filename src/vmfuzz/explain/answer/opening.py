@@ -11,7 +11,7 @@ from vmfuzz.counted import counted
 from vmfuzz.explain.answer import advice
 from vmfuzz.explain.answer.answer import Answer, fact_source
 from vmfuzz.explain.answer.english import condition_words
-from vmfuzz.explain.answer.layout import evaluator, faults_of, wrapped
+from vmfuzz.explain.answer.layout import Group, Paragraph, Role, evaluator, faults_of
 from vmfuzz.explain.answer.suspects import suspicions
 from vmfuzz.explain.answer.teach import premises
 from vmfuzz.explain.judgement.judge import Finding, Verdict
@@ -26,21 +26,18 @@ _RIGHTS: Final = "_access_rights"
 _RFLAGS: Final = "guest_rflags"
 
 
-def opening(answer: Answer, verified: str) -> str:
-    """The outcome, the cause and the smallest change."""
-    lines = [wrapped(_verdict(answer))]
+def opening(answer: Answer, verified: str) -> list[Group]:
+    """The outcome; the cause and the smallest change."""
+    outcome = [Paragraph(Role.OUTCOME, _verdict(answer))]
     if answer.dump.reported is not None and not answer.entered:
         proved = advice.proves(answer.dump.reported)
-        lines += [wrapped(proved)] if proved else []
+        outcome += [Paragraph(Role.PROVED, proved)] if proved else []
     if answer.dump.reported is not None and answer.dump.reported.remark:
-        lines.append(wrapped(f"({answer.dump.reported.remark})"))
+        outcome.append(Paragraph(Role.PROVED, f"({answer.dump.reported.remark})"))
     if answer.dump.hm_error is not None and not hm_error(answer.dump.hm_error):
-        lines.append(
-            wrapped(f"HM error {answer.dump.hm_error} is not in the table of VirtualBox 6 and 7; look it up in your version's source.")
-        )
-    lines += _cause(answer)
-    lines += _change(answer, verified)
-    return "\n".join(lines)
+        unknown = f"HM error {answer.dump.hm_error} is not in the table of VirtualBox 6 and 7; look it up in your version's source."
+        outcome.append(Paragraph(Role.PROVED, unknown))
+    return [outcome, [*_cause(answer), *_change(answer, verified)]]
 
 
 def _verdict(answer: Answer) -> str:
@@ -85,28 +82,27 @@ def _first_stage(findings: list[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.check.fails.stage is first]
 
 
-def _cause(answer: Answer) -> list[str]:
-    lines = [""] if answer.causes or answer.violated else []
+def _cause(answer: Answer) -> Group:
+    group: Group = []
     open_cause = _open_cause(answer) if advice.of_checks(answer.dump.reported) else []
     for index, mistake in enumerate(answer.causes[:3]):
         where = f" (line {mistake.line})" if mistake.line else ""
-        lines.append(wrapped(f"{'Cause' if not index else 'Also'}: {mistake.what}{where}", 2, 0))
-        lines.append(wrapped(mistake.follows, 2))
-        lines.append(wrapped(f"Change: {mistake.change}.", 10, 2))
+        group.append(Paragraph(Role.CAUSE, f"{mistake.what}{where}", "Cause" if not index else "Also"))
+        group += [Paragraph(Role.FOLLOWS, mistake.follows), Paragraph(Role.CHANGE, f"{mistake.change}.", "Change")]
     if not answer.causes and answer.violated:
         explaining = explaining_of(answer)
-        lines += [] if explaining else open_cause
+        group += [] if explaining else open_cause
         groups = _grouped(explaining or answer.violated)
         other = "A later check fails too" if advice.of_checks(answer.dump.reported) else "A check fails too"
-        for group in groups[:3]:
-            head = "Cause" if explaining else other
-            lines.append(wrapped(f"{head}: {'; '.join(_group_faults(answer, group))}.", 2, 0))
+        for findings in groups[:3]:
+            faults = "; ".join(_group_faults(answer, findings))
+            group.append(Paragraph(Role.CAUSE, f"{faults}.", "Cause" if explaining else other))
         more = len(explaining or answer.violated) - sum(map(len, groups[:3]))
         if more > 0:
-            lines.append(f"  and {more} more, below.")
+            group.append(Paragraph(Role.FOLLOWS, f"and {more} more, below."))
     elif not answer.causes and not answer.violated and answer.dump.readings and open_cause:
-        lines += ["", *open_cause]
-    return lines
+        group += open_cause
+    return group
 
 
 def explaining_of(answer: Answer) -> list[Finding]:
@@ -181,7 +177,7 @@ def _without_repetition(faults: list[str]) -> list[str]:
     return [faults[0], *(fault[len(name) + 1 :] for fault in faults[1:])]
 
 
-def _open_cause(answer: Answer) -> list[str]:
+def _open_cause(answer: Answer) -> Group:
     """That the text does not show what the reported outcome comes from, and which fields would."""
     names = [name for name, _ in answer.missing_fields() if name in FIELDS][:4]
     fields = ", ".join(f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in names)
@@ -194,10 +190,11 @@ def _open_cause(answer: Answer) -> list[str]:
     shown_ones = "No value shown violates a check that ends in the reported outcome" if answer.violated else "No value shown is wrong"
     if missing.startswith("; what decides") and answer.two_readings():
         missing = " in every reading of the manual"
-    lines = [wrapped(f"Cause: cannot be told from this text. {shown_ones}{missing}.", 2, 0)]
+    cause = Paragraph(Role.CAUSE, f"cannot be told from this text. {shown_ones}{missing}.", "Cause")
     certain = Evaluator(answer.state.values.get, answer.knowledge.lookup(answer.knowledge.widths[0], typical=False).get)
     sources = {fact: fact_source(fact) for finding in answer.undecided for fact in finding.facts}
-    return lines + [wrapped(f"Suspect: {text}.", 2, 0) for text in suspicions(answer.undecided, evaluator(answer), certain, sources)]
+    suspects = suspicions(answer.undecided, evaluator(answer), certain, sources)
+    return [cause, *(Paragraph(Role.CAUSE, f"{text}.", "Suspect") for text in suspects)]
 
 
 def _because(answer: Answer, finding: Finding) -> str:
@@ -227,19 +224,24 @@ def _because(answer: Answer, finding: Finding) -> str:
     return f", because {' and '.join(words)}" if words else ""
 
 
-def _change(answer: Answer, verified: str) -> list[str]:
-    lines = []
+def _change(answer: Answer, verified: str) -> Group:
+    group: Group = []
+    mends = "Smallest change" if explaining_of(answer) else "To mend that"
     for index, repair in enumerate(answer.repairs):
         if index and answer.causes:
             break
-        mends = "And besides: " if repair.partial else "Smallest change: " if explaining_of(answer) else "To mend that: "
-        head = mends if not index else "  or: "
-        lines.append(wrapped(head + "; ".join(_change_words(repair)) + ".", 4, 0))
+        words = "; ".join(_change_words(repair)) + "."
+        if index:
+            group.append(Paragraph(Role.OTHER_REPAIR, words, "or"))
+        else:
+            group.append(Paragraph(Role.REPAIR, words, "And besides" if repair.partial else mends))
     if (answer.repairs and not answer.repairs[0].partial) or answer.encodings_are_the_cause:
-        lines.append(wrapped("With this change every check that can be judged from this text passes (calculated, not run).", 2))
+        group.append(
+            Paragraph(Role.FOLLOWS, "With this change every check that can be judged from this text passes (calculated, not run).")
+        )
     if verified:
-        lines.append(wrapped(verified, 2))
-    return lines
+        group.append(Paragraph(Role.FOLLOWS, verified))
+    return group
 
 
 def _change_words(repair: Repair) -> list[str]:

@@ -1,0 +1,221 @@
+"""The parts of an answer: what happened and what to do first, then every violated check, other mistakes, what is open, and what was read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.counted import counted
+from vmfuzz.explain.answer import advice
+from vmfuzz.explain.answer.answer import Answer, fact_words
+from vmfuzz.explain.answer.layout import Group, Paragraph, Role, Section, evaluator, faults_of
+from vmfuzz.explain.answer.opening import explaining_of, opening
+from vmfuzz.explain.answer.teach import premises, why
+from vmfuzz.explain.causes.mistakes import Mistake
+from vmfuzz.explain.judgement.judge import Finding, Verdict, assumed_readings
+from vmfuzz.explain.names.spoken import shown, spoken
+from vmfuzz.model.ambiguities import AMBIGUITIES
+from vmfuzz.model.partial import UNKNOWN
+
+_MANY_CHECKS: Final = 12
+_MANY_FIELDS: Final = 8
+_MANY_WARNINGS: Final = 20
+
+
+def sections(answer: Answer, explain: bool = False, verified: str = "") -> list[Section]:
+    """The whole answer. `explain` lists all violated checks, with a paragraph on each; `verified` says what a real entry on an emulated CPU gave."""
+    nested = [Paragraph(Role.STATEMENT, answer.dump.nested, "Nested")] if answer.dump.nested and not answer.entered else []
+    return [
+        Section("opening", opening(answer, verified)),
+        Section("violated", _violated(answer, explain)),
+        Section("contradicted", _contradicted(answer)),
+        Section("mistakes", _remarks(answer)),
+        Section("undecided", _undecided(answer)),
+        Section("next", _next(answer)),
+        Section("nested", [nested]),
+        Section("warnings", _warnings(answer)),
+        Section("read", _read(answer)),
+    ]
+
+
+# The checks
+
+
+def _violated(answer: Answer, explain: bool) -> list[Group]:
+    if not answer.violated:
+        return []
+    count = len(answer.violated)
+    groups: list[Group] = [[Paragraph(Role.HEADING, f"Violated checks ({count}):")]]
+    taught: set[str] = set()
+    for finding in answer.violated if explain else answer.violated[:_MANY_CHECKS]:
+        groups.append(_one_check(answer, finding))
+        if explain:
+            reason = why(finding.check)
+            if reason not in taught:
+                groups[-1].append(Paragraph(Role.WHY, reason, "Why"))
+                taught.add(reason)
+            applies = _applies(answer, finding)
+            if applies:
+                groups[-1].append(Paragraph(Role.FAULT, "It applies because " + "; ".join(applies) + "."))
+    if count > _MANY_CHECKS and not explain:
+        groups.append([Paragraph(Role.FOLLOWS, f"{count - _MANY_CHECKS} more;", hint="--json lists all of them.")])
+    if any(finding.verdict is Verdict.VIOLATED for finding in answer.violated) and count >= 20:
+        groups[-1].append(
+            Paragraph(
+                Role.FOLLOWS,
+                "So many at once point to one mistake (wrong offsets, a shifted structure, a stale dump) rather than to many.",
+            )
+        )
+    return groups
+
+
+def _applies(answer: Answer, finding: Finding) -> list[str]:
+    """The parts of the premise that the text shows to hold; where a check fails in either case, one of them is open."""
+    when, known = finding.check.when, evaluator(answer)
+    parts = when.args if when.op == "all" else (when,)
+    return [text for part in parts if known.judge(part).truth is True for text in premises(part)]
+
+
+def _one_check(answer: Answer, finding: Finding) -> Group:
+    check = finding.check
+    group = [Paragraph(Role.CHECK, check.id), Paragraph(Role.FAULT, "; ".join(faults_of(answer, finding)) + ".")]
+    group += [Paragraph(Role.VALUE, _value_line(answer, name)) for name in sorted(check.must.reads)]
+    group += [Paragraph(Role.RULE, check.text, "Rule"), Paragraph(Role.SECTION, str(check.section))]
+    if finding.verdict is Verdict.LIKELY:
+        doubts = sorted({fact_words(fact) for fact in finding.facts})
+        group.append(Paragraph(Role.FAULT, f"Certain unless {' or '.join(doubts)}."))
+    if answer.dump.reported is not None and finding not in explaining_of(answer):
+        group.append(Paragraph(Role.FAULT, "It does not explain the reported outcome."))
+    return group
+
+
+def _value_line(answer: Answer, name: str) -> str:
+    partial = answer.state.values.get(name, UNKNOWN)
+    encoding = f" ({FIELDS[name].encoding:04X}H)" if name in FIELDS else ""
+    reading = answer.dump.readings.get(name)
+    own = reading is not None and answer.state is answer.judged
+    encoded = answer.state is not answer.judged and name in FIELDS
+    origin = f", line {reading.line}" if own and reading is not None else " once the encodings of the text are used" if encoded else ""
+    text = shown(name, partial.value) if partial.known else "not shown"
+    return f"{spoken(name)}{encoding} = {text}{origin}"
+
+
+def _contradicted(answer: Answer) -> list[Group]:
+    if not answer.contradicted or answer.dump.reported is None:
+        return []
+    what = "the entry succeeded" if answer.entered else "the reported outcome proves that these passed"
+    heading = f"The values printed would violate these checks too, but {what}; so the VMCS held something else when it was entered:"
+    return [
+        [
+            Paragraph(Role.HEADING, heading),
+            *(
+                Paragraph(Role.PASSED, "; ".join(faults_of(answer, finding)), finding.check.id)
+                for finding in answer.contradicted[:_MANY_CHECKS]
+            ),
+        ]
+    ]
+
+
+def _remarks(answer: Answer) -> list[Group]:
+    stopping = [*answer.causes[3:], *(mistake for mistake in answer.remarks if mistake.stops)]
+    harmless = [mistake for mistake in answer.remarks if not mistake.stops]
+    groups: list[Group] = []
+    for heading, mistakes in (
+        ("Also suspect: each of these can stop the entry too, if the program does what this text says:", stopping),
+        ("Other mistakes, which do not stop this entry:", harmless),
+    ):
+        if mistakes:
+            groups += [[Paragraph(Role.HEADING, heading)], *map(_mistake, mistakes)]
+    return groups
+
+
+def _mistake(mistake: Mistake) -> Group:
+    where = f" (line {mistake.line})" if mistake.line else ""
+    return [
+        Paragraph(Role.MISTAKE, f"{mistake.what}{where}"),
+        Paragraph(Role.MISTAKE_FOLLOWS, mistake.follows),
+        Paragraph(Role.MISTAKE_CHANGE, f"{mistake.change}.", "Change"),
+    ]
+
+
+# What is open
+
+
+def _undecided(answer: Answer) -> list[Group]:
+    if answer.entered or not answer.undecided or not answer.dump.readings:
+        return []
+    fields = answer.missing_fields()
+    names = [f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name, _ in fields if name in FIELDS]
+    memory = any(name.startswith("memory_") for name, _ in fields)
+    open_ones: Group = []
+    if names:
+        rest = f" and {len(names) - _MANY_FIELDS} more" if len(names) > _MANY_FIELDS else ""
+        open_ones.append(Paragraph(Role.MISSING, ", ".join(names[:_MANY_FIELDS]) + rest + ".", "Fields"))
+    if memory:
+        where = "what lies at the addresses that fields point to (MSR areas, link pointer, PDPTEs)."
+        open_ones.append(Paragraph(Role.MISSING, where, "Memory"))
+    facts = answer.missing_facts()
+    if facts:
+        hint = "Give it with --cpu or --capabilities."
+        open_ones.append(Paragraph(Role.MISSING_FACTS, ", ".join(facts[:6]) + ".", "Processor", hint))
+    readings = {AMBIGUITIES[finding.check.ambiguity].title: finding for finding in answer.two_readings() if finding.check.ambiguity}
+    if readings:
+        words = "it can be read in two ways: " + "; ".join(readings) + "."
+        open_ones.append(Paragraph(Role.MISSING, words, "Manual", "`vmfuzz ambiguities` shows them."))
+    heading = f"Not judged ({counted(len(answer.undecided), 'check')}, for want of what the text does not show):"
+    return [[Paragraph(Role.HEADING, heading), *open_ones]] if open_ones else []
+
+
+def _next(answer: Answer) -> list[Group]:
+    reported = answer.dump.reported
+    if reported is None or answer.entered or answer.causes or explaining_of(answer):
+        return []
+    if answer.dump.readings and not answer.undecided and reported.error != 0:
+        return []  # everything that decides has been given
+    names = [name for name, _ in answer.missing_fields() if name in FIELDS]
+    sources = answer.missing_facts()[:_MANY_FIELDS] if len(names) <= _MANY_FIELDS else []
+    facts = [source for source in sources if advice.how_to_read([source])]
+    wanted = advice.collect_next(reported, answer.dump.readings, names, facts)
+    if not wanted:
+        return []
+    cr3 = answer.state.values.get("guest_cr3", UNKNOWN)
+    how = advice.how_to_print(answer.dump.format, reported, cr3.value if cr3.known else None)
+    ways = how if wanted != "; ".join(facts) else []
+    group = [Paragraph(Role.STATEMENT, f"{wanted}.", "Collect next")]
+    for heading, commands in (("How to have them printed:", ways), ("How to read the MSRs:", advice.how_to_read(facts))):
+        if commands:
+            group.append(Paragraph(Role.HEADING, heading))
+        for who, command in commands:
+            group += [Paragraph(Role.WAY, f"{who}:"), Paragraph(Role.COMMAND, command)]
+    together = ", together with this text." if answer.dump.readings else "."
+    return [[*group, Paragraph(Role.STATEMENT, "", hint=f"Then give what was printed to `vmfuzz check FILE`{together}")]]
+
+
+def _warnings(answer: Answer) -> list[Group]:
+    if not answer.dump.warnings:
+        return []
+    group = [Paragraph(Role.HEADING, "Warnings:")]
+    group += [Paragraph(Role.NOTE, text) for text in answer.dump.warnings[:_MANY_WARNINGS]]
+    more = len(answer.dump.warnings) - _MANY_WARNINGS
+    return [[*group, *([Paragraph(Role.NOTE, f"and {more} more", hint="(--json lists all)")] if more > 0 else [])]]
+
+
+def _read(answer: Answer) -> list[Group]:
+    dump = answer.dump
+    if dump.foreign:
+        return []
+    if dump.empty:
+        wanted = "Give a VMCS dump (Linux KVM, Xen, QEMU, VirtualBox, lines of name and value, vmfuzz JSON), or an error number."
+        return [[Paragraph(Role.OUTCOME, wanted)]]
+    read = f"{counted(len(dump.readings), 'field')}, {counted(len(dump.msrs), 'capability MSR')}"
+    group = [Paragraph(Role.STATEMENT, f"Read from {dump.name}: {dump.format}, {read}.")]
+    group += [Paragraph(Role.NOTE, f"{note[0].upper()}{note[1:]}.") for note in answer.knowledge.notes]
+    assumed: dict[str, list[str]] = {}
+    for name, reading in assumed_readings(dump):
+        assumed.setdefault(reading.assumed, []).append(name.removeprefix("guest_"))
+    for reason, names in assumed.items():
+        group.append(Paragraph(Role.NOTE, f"{', '.join(names)}.", f"{reason[0].upper()}{reason[1:]}"))
+    if dump.unread:
+        labels = ", ".join(dict.fromkeys(label for label, _ in dump.unread))
+        group.append(Paragraph(Role.NOTE, f"{labels[:300]}.", "Labels that mean no VMCS field here"))
+    return [group]
