@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* processor.h: the privileged instructions of vmx.c, a function each. tests/execute/kmod/fake_kernel puts an imagined processor in its place. */
+/* processor.h: the privileged instructions outside the engine, a function each. tests/execute/kmod/fake_kernel puts an imagined processor in its place. */
 #ifndef VMFUZZ_PROCESSOR_H
 #define VMFUZZ_PROCESSOR_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* vmfuzz.h: what main.c (the device) and vmx.c (the processor) share. */
+/* vmfuzz.h: what main.c (the device) asks of machine.c and vmx.c (the processor). */
 #ifndef VMFUZZ_H
 #define VMFUZZ_H
 

@@ -54,11 +54,21 @@ def headers() -> list[Path]:
     return sorted(Path("/usr/src").glob("linux-headers-*-amd64"), key=_version)
 
 
+def module_sources() -> list[str]:
+    """What the module is built of: the objects that Kbuild names, and the headers of its own that these include."""
+    objects = re.search(r"^vmfuzz-y := (.*)$", (KMOD / "Kbuild").read_text(), re.MULTILINE)
+    assert objects is not None
+    names = [f"{Path(name).stem}.c" for name in objects[1].split()]
+    for name in names:
+        names += [other for other in re.findall(r'^#include "(.*)"$', (KMOD / name).read_text(), re.MULTILINE) if other not in names]
+    return sorted(names)
+
+
 def digest() -> str:
     """The module's sources in a word, so that what was measured with others does not count for these."""
     whole = hashlib.sha256()
-    for path in sorted(KMOD.glob("*.[ch]")):
-        whole.update(path.read_bytes())
+    for name in module_sources():
+        whole.update((KMOD / name).read_bytes())
     return whole.hexdigest()[:12]
 
 

@@ -1,4 +1,4 @@
-"""What kmod/vmx.c does to a processor, step by step, on an imagined one: registers that are memory, and a log of what is done to them.
+"""What the module does to a processor, step by step, on an imagined one: registers that are memory, and a log of what is done to them.
 
 What no emulator here has: errata, PEBS, machine checks, processors without INVEPT, exits that give back wrong values. The instructions themselves
 (kmod/processor.h) run in the whole machines of tests/system.
@@ -21,6 +21,8 @@ from vmfuzz.arch.outcomes import Kind
 
 KMOD: Final = Path(__file__).parents[3] / "kmod"
 FAKE: Final = Path(__file__).parent / "fake_kernel"
+#: The module without device and engine.
+FILES: Final = ("machine.c", "vmx.c", "ready.c", "host.c", "host_fields.c", "containment.c")
 #: enum fake_register of processor.h
 MSR, CR, DR, SEGMENT, TR, LDTR, LIMIT, LEAF, GDT, IDT = range(10)
 PERF_GLOBAL_CTRL, PEBS_ENABLE, DEBUGCTL, MCG_STATUS, EFER, GS_BASE, PAT = 0x38F, 0x3F1, 0x1D9, 0x17A, 0xC0000080, 0xC0000101, 0x277
@@ -90,13 +92,14 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     if not shutil.which("gcc"):
         pytest.skip("no gcc")
     folder = tmp_path_factory.mktemp("vmx")
-    for path in (*KMOD.glob("*.h"), KMOD / "vmx.c", KMOD / "containment.c", *FAKE.iterdir()):
+    for path in (*KMOD.glob("*.h"), *(KMOD / name for name in FILES), *FAKE.iterdir()):
         shutil.copy(path, folder)
-    headers = set(re.findall(r"#include <((?:linux|asm)/[^>]+)>", (folder / "vmx.c").read_text())) | {"linux/types.h"}
+    text = "".join((folder / name).read_text() for name in FILES)
+    headers = set(re.findall(r"#include <((?:linux|asm)/[^>]+)>", text)) | {"linux/types.h"}
     for name in headers:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text('#include "fake_kernel.h"\n')
-    sources = [folder / name for name in ("vmx.c", "containment.c", "fake.c")]
+    sources = [folder / name for name in (*FILES, "fake.c")]
     flags = [
         "-O1",
         "-Wall",

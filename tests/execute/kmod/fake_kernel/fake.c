@@ -1,4 +1,4 @@
-/* fake.c: kmod/vmx.c on the imagined processor of processor.h: a test sets registers, says what an exit does to them, runs rows, reads the log. */
+/* fake.c: the module on the imagined processor of processor.h: a test sets registers, says what an exit does to them, runs rows, reads the log. */
 #include <stdarg.h>
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-/* fake_kernel.h: what kmod/vmx.c needs of the kernel's headers, for a process. Each of them is this file in the test's build. */
+/* fake_kernel.h: what the module needs of the kernel's headers, for a process. Each of them is this file in the test's build. */
 #ifndef FAKE_KERNEL_H
 #define FAKE_KERNEL_H
 
@@ -17,6 +17,7 @@ typedef int64_t s64;
 typedef unsigned int gfp_t;
 
 #define __packed __attribute__((packed))
+#define static_assert(condition) _Static_assert(condition, #condition)
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof(*(array)))
 #define min(a, b) ((a) < (b) ? (a) : (b))
 #define min_t(type, a, b) min((type)(a), (type)(b))
