@@ -34,20 +34,6 @@ def test_an_encoding_in_brackets_that_is_another_fields_is_said() -> None:
     assert any("681EH is guest_rip, but the line says" in warning for warning in dump.warnings)
 
 
-def test_control_words_beside_the_pin_based_ones() -> None:
-    expected = {
-        "pin_based_controls": 0x16,
-        "primary_processor_based_controls": 0x401E172,
-        "vm_exit_controls": 0x36FFF,
-        "vm_entry_controls": 0x11FF,
-    }
-    assert values("PIN=0x16 PROC=0x401e172 EXIT=0x36fff ENTRY=0x11ff\n") == expected
-    assert values("PIN: 0x16\nPROC: 0x401e172\nEXIT: 0x36fff\nENTRY: 0x11ff\n") == expected
-    assert values("VMCS ctls pin=0x16 primary=0x401e172 exit=0x36fff entry=0x11ff\n") == expected
-    assert values("PIN: 0x16\nEXIT: 0x30\nENTRY: 0x1\n") == {"pin_based_controls": 0x16}
-    assert values("proc: 0x401e172\nexit: 0x36fff\n") == {}
-
-
 @pytest.mark.parametrize(
     "text",
     [

@@ -13,10 +13,6 @@ from vmfuzz.errors import VmfuzzError
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats import amd, definitions, kvm, qemu, sregs
-from vmfuzz.explain.formats.blank_pairs import respelled
-from vmfuzz.explain.formats.column_tables import read_columns
-from vmfuzz.explain.formats.control_labels import completed
-from vmfuzz.explain.formats.decimal_lists import read_decimal
 from vmfuzz.explain.formats.declared import read_declared
 from vmfuzz.explain.formats.json_inside import spread
 from vmfuzz.explain.formats.json_text import as_lines, parsed
@@ -24,7 +20,6 @@ from vmfuzz.explain.formats.meaning import Manner
 from vmfuzz.explain.formats.pairs import PairReader
 from vmfuzz.explain.formats.programs import formats
 from vmfuzz.explain.formats.shapes import is_code, may_be_a_value
-from vmfuzz.explain.formats.write_forms import written
 from vmfuzz.explain.formats.xen_tables import read_tables
 from vmfuzz.explain.outcomes import nested, programs, reported
 from vmfuzz.explain.settle.settle import Circumstances, settled
@@ -176,8 +171,7 @@ def _is_of_a_crash(text: str) -> bool:
 def _read_plain(lines: list[Line], found: Found, named_only: bool) -> tuple[list[Line], bool]:
     """Read lines of no known program; returns them as they are read, and whether a program of KVM's shows its view of the registers in them."""
     if not named_only:
-        lines = written(read_decimal(read_tables(read_declared(lines, found, formats()), found), found))
-        lines = completed(respelled(read_columns(lines)))
+        lines = read_tables(read_declared(lines, found, formats()), found)
     skip, viewed = _read_structures(lines, found, named_only)
     code = [is_code(line.text) for line in lines]
     source = any(code[index] and not may_be_a_value(line.text) for index, line in enumerate(lines))

@@ -55,8 +55,6 @@ class Above:
     #: indentation of the heading of SYSENTER's registers, -1 outside; which of them came, in a text without indentation
     sysenter_indent: int = -1
     sysenter_seen: set[str] = field(default_factory=set)
-    #: where the pin-based controls stand
-    pin_line: int = -1 << 10
     #: the line before says that a VMREAD failed
     after_failure: bool = False
 

@@ -20,7 +20,6 @@ from vmfuzz.explain.formats.rows import Rows
 from vmfuzz.explain.formats.shapes import Outline, in_sentence, is_of_guest, outline_of, pairs_in, says_failure
 from vmfuzz.explain.names.labels import SEGMENTS, best_label, ending_name, match_label, named_member, normalise
 from vmfuzz.explain.text.lines import Line
-from vmfuzz.explain.text.numbers import read_number
 from vmfuzz.patterns import deferred
 
 _MAX_LABEL_WORDS: Final = 7
@@ -28,9 +27,6 @@ _OF_SYSENTER: Final = deferred(r"(?:(?=cs)|[er](?=[is]p))(cs|[is]p)\b", re.IGNOR
 #: The area that a label names for all that stand behind it on the line: `host CS=0x38 SS=0x30`.
 _OWN_AREA: Final = deferred(r"(guest|host) ", re.IGNORECASE)
 _LETTERS: Final = deferred(r"[^\W\d_]{2}")
-_PIN: Final = deferred(r"\bpin(?:[ _-]?based)?\s*[:=]", re.IGNORECASE)
-#: So many lines below the pin-based controls are beside them; and no exit or entry controls are smaller than this.
-_NEAR, _LEAST_CONTROLS = 6, 0x1000
 _AROUND_LABELS: Final = " ,;()[]\"'"
 
 
@@ -119,8 +115,9 @@ class PairReader:
                 self.found.warn(f"{written.strip()} = {value} goes on as an expression; it is not used", self.line)
                 continue
             context = self._context(text, text[end:start].strip(" ,;()[]-")) or context
+            whose = next((word for word in context if word in ("guest", "host")), whose)
             end = stop
-            label = self._label(written, value, text)
+            label = self._label(written)
             if label is None:
                 continue
             own = _OWN_AREA.match(label)
@@ -147,22 +144,13 @@ class PairReader:
         context = normalise(before)
         return ("guest", *context) if not self.above.area and is_of_guest(text) and "host" not in context else context
 
-    def _label(self, written: str, value: str, text: str) -> str | None:
+    def _label(self, written: str) -> str | None:
         """The part of what stands before a number that names it; None where that is more than a label."""
-        label = self._beside_pin(best_label(written.strip(_AROUND_LABELS), self.above.area), value, text)
+        label = best_label(written.strip(_AROUND_LABELS), self.above.area)
         if len(label.split()) > _MAX_LABEL_WORDS:
             label = " ".join(label.split()[-_MAX_LABEL_WORDS:])
             return label if match_label(label).fields else None
         return label
-
-    def _beside_pin(self, label: str, value: str, text: str) -> str:
-        """The label, of a control word that is named as such only by the pin-based controls beside it: `PIN=... PROC=... EXIT=... ENTRY=...`."""
-        if normalise(label) in (("pin",), ("ctl", "pin")):
-            self.above.pin_line = self.line
-        if label.lower() not in ("proc", "exit", "entry"):
-            return label
-        near = 0 < self.line - self.above.pin_line <= _NEAR and (read_number(value, True) or 0) >= _LEAST_CONTROLS
-        return f"{label} controls" if near or _PIN.search(text) else label
 
 
 def _is_cut_off(label: str, written: str) -> bool:
