@@ -19,7 +19,9 @@ from vmfuzz.explain.formats.json_text import as_lines, parsed
 from vmfuzz.explain.formats.meaning import Manner
 from vmfuzz.explain.formats.pairs import PairReader
 from vmfuzz.explain.formats.programs import formats
+from vmfuzz.explain.formats.sentences import stated
 from vmfuzz.explain.formats.shapes import is_code, may_be_a_value
+from vmfuzz.explain.formats.tuples import paired
 from vmfuzz.explain.formats.xen_tables import read_tables
 from vmfuzz.explain.outcomes import nested, programs, reported
 from vmfuzz.explain.settle.settle import Circumstances, settled
@@ -172,6 +174,7 @@ def _read_plain(lines: list[Line], found: Found, named_only: bool) -> tuple[list
     """Read lines of no known program; returns them as they are read, and whether a program of KVM's shows its view of the registers in them."""
     if not named_only:
         lines = read_tables(read_declared(lines, found, formats()), found)
+        lines = paired(stated(lines))
     skip, viewed = _read_structures(lines, found, named_only)
     code = [is_code(line.text) for line in lines]
     source = any(code[index] and not may_be_a_value(line.text) for index, line in enumerate(lines))

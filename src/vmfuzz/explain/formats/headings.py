@@ -13,6 +13,8 @@ from vmfuzz.patterns import deferred
 #: What stands behind the name of a member in program text: its type, or a call.
 _OF_PROGRAM: Final = deferred(r"[&*]?(?:u(?:8|16|32|64|128|size)|u?int\d*(?:_t)?|bool)\b|[A-Za-z_][\w:.]*(?:::<\w+>)?!?\(")
 _AROUND: Final = "*=-# :"
+#: Fields in the place of whose number programs print its name.
+OUTCOME_FIELDS: Final = frozenset({"exit_reason", "vm_instruction_error"})
 _MARKS: Final = ("*", "=", "-", "#")
 _MOST_WORDS: Final = 5
 
@@ -20,8 +22,11 @@ _MOST_WORDS: Final = 5
 def read_heading(text: str, line: Line, above: Above, manner: Manner, found: Found) -> None:
     """Change what stands above the lines that follow, if the text is a heading."""
     label, _, value = text.strip(_AROUND).partition(":")
-    if value.strip() and match_label(label).fields:
-        if not manner.source and not _OF_PROGRAM.match(value.strip()):  # (else a member of a structure, or what a program puts into it)
+    if value.strip() and (fields := match_label(label).fields):
+        of_outcome = fields[0] in OUTCOME_FIELDS and not value.strip()[0].isdigit()  # outcomes/ reads their names
+        if (
+            not of_outcome and not manner.source and not _OF_PROGRAM.match(value.strip())
+        ):  # (else a member of a structure, or what a program puts into it)
             found.warn(f"{label.strip()}: {value.strip()} is not a number; the field counts as not given", line.number)
         return
     words = normalise(text.strip(_AROUND))

@@ -38,6 +38,13 @@ _PERF_CAPABILITIES: Final = re.compile(
 )
 
 
+#: An element of an array of all capability MSRs, by its place from 480H on or by its number: `vmx_msrs[2]`, `vmx_msrs[0x482]`.
+_MSR_ARRAY: Final = deferred(
+    r"(?:\w+[.>-])*\w*(?:vmx_?(?:msrs?|caps?|capabilit(?:y|ies))|vmx_\w*msrs?)\w*\[(?P<index>\d{1,4}|0x[0-9a-f]{1,4})\]?", re.IGNORECASE
+)
+_FIRST_MSR: Final = 0x480
+
+
 @dataclass(frozen=True)
 class Match:
     """What a label means: one field, or several where it is ambiguous; `assumed_guest` where it named no area and both exist.
@@ -168,6 +175,10 @@ def match_msr(label: str) -> int | None:
         return IA32_PERF_CAPABILITIES
     if _OWN_MSR_NAME.fullmatch(label):
         label = f"IA32_VMX_{label}"
+    element = _MSR_ARRAY.fullmatch(label)
+    if element:
+        index = int(element["index"], 0)
+        return next((number for number in (index, _FIRST_MSR + index) if number in CAPABILITY_MSRS), None)
     match = _MSR_NAME.search(label)
     if match and (
         match.group(0)[:1] in "mMiI" or not re.search(r"(?:CTLS|CONTROLS?)2?\s*$", match[1], re.IGNORECASE) or "TRUE" in match[1].upper()

@@ -70,7 +70,7 @@ proc2      procbased2
 ve         virtxcpt
 -          k vms vmcs12 vmcs02 evmcs
 -          vmcs vmx vmcs16 vmcs32 vmcs64 vmcsn vmcs16bit 16bit 32bit 64bit natural nat width ia32 field fields full f
--          the of for based exec execution vmexec x vm value val ro readonly n u16 u32 u64 enum bits bit
+-          the of for based exec execution vmexec x vm raw value val ro readonly n u16 u32 u64 enum bits bit
 """
 
 #: Words in a row that are read as one, tried before the words; the longest first.

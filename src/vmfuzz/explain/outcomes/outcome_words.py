@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from vmfuzz.explain.dump import Reported
+from vmfuzz.explain.outcomes.negation import is_negated
 from vmfuzz.patterns import deferred
 
 FAILED_ENTRY: Final = 1 << 31
@@ -59,15 +60,6 @@ _WORDS: Final = tuple(
             None,
             _NO_BIT,
         ),
-        (
-            ("whvrunvpexitreason",),
-            r"WHvRunVpExitReasonInvalidVpRegisterValue",
-            FAILED_ENTRY | 33,
-            None,
-            "the name that the Windows Hypervisor Platform has for it",
-        ),
-        (("verr_vmx_inv",), r"VERR_VMX_INVALID_GUEST_STATE", FAILED_ENTRY | 33, None, ""),
-        (("verr_vmx_un",), r"VERR_VMX_UNABLE_TO_START_VM", None, 0, "VBox.log gives the VM-instruction error near this name"),
         (
             ("exit_reason_",),
             r"^\W*(?:\w+: *)?\w*EXIT_REASON_(?:ERROR_)?INVALID_(?:GUEST_)?STATE(?!\W*,[^\n]*$)\W*$",
@@ -158,7 +150,8 @@ def in_words(text: str) -> Reported | None:
             continue
         for match in pattern.finditer(text):
             line, begin = around(text, match.start(), match.end())
-            if not is_listed(line, begin, begin + match.end() - match.start()) and not OF_A_COUNT.search(line[:begin]):
+            end = begin + match.end() - match.start()
+            if not is_listed(line, begin, end) and not is_negated(line, begin, end) and not OF_A_COUNT.search(line[:begin]):
                 hits.append((text.count("\n", 0, match.start()), Reported(" ".join(match.group(0).split()), reason, error, remark=remark)))
                 break
     return next((found for number, found in hits if not _in_table(number, found, hits)), None)

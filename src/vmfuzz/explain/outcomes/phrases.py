@@ -32,7 +32,8 @@ _PHRASES: Final = tuple(
         (("entry error",), rf"VM-?ENTRY error: *reason *= *{_VALUE}", "reason"),
         (
             (),
-            rf"(?:VMLAUNCH|VMRESUME|vm[ -]?entry|launch)\b[^\n]{{0,40}}\b(?:fail|error)[^\n=:]{{0,30}}\b(?:error|code|err|status)\b[ =:#(]*{_VALUE}",
+            r"(?:VMLAUNCH|VMRESUME|vm[ -]?entry|launch)\b[^\n]{0,40}\b(?:fail|error)[^\n=:]{0,30}\b(?:error|code|err|status)\b"
+            rf"(?: is| was|[ =:#(<])*{_VALUE}",
             "error",
         ),
         (

@@ -15,12 +15,16 @@ from typing import Final
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.explain.dump import Dump, Reported, Saying
 from vmfuzz.explain.outcomes.asides import Refused, refused
+from vmfuzz.explain.outcomes.languages import Spoken
+from vmfuzz.explain.outcomes.outcome_words import is_listed
+from vmfuzz.explain.outcomes.reported import Unnumbered
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.model.bochs_messages import MESSAGES
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.kvm_messages import BELOW, BELOW_ERRORS, CONSISTENCY_CHECKS
+from vmfuzz.model.virtualbox_messages import DIAGNOSTICS
 from vmfuzz.patterns import deferred
 
 _ENTRY_FAILED: Final = 1 << 31
@@ -31,6 +35,8 @@ _BOCHS: Final = deferred(r"VMENTER FAIL|VMFAIL|VMX LoadMSRs")
 #: Xen's line on the MSR that could not be loaded.
 _XEN_MSR: Final = deferred(r"msr (?P<number>[0-9a-f]{8}) val (?P<value>[0-9a-f]{1,16}) \(mbz", re.IGNORECASE)
 _MARKS: Final = "\"'`"
+_OWN_CHECK: Final = "VirtualBox refused this entry of a hypervisor in its guest by a check of its own, which no processor makes"
+_DIAGNOSTIC: Final = deferred(r"\bkVmxVDiag_Vmentry_(?P<name>\w+)")
 
 
 @cache
@@ -68,19 +74,21 @@ def find(lines: Iterable[Line], dump: Dump) -> None:
         if checks and begins:
             dump.said.append(Saying(line.number, "Bochs", _quoted(line.text, begins.start()), checks))
         _find_kvm(line, dump)
+        _find_virtualbox(line, dump)
         match = _XEN_MSR.search(line.text)
         if match:
             dump.refused_msr = (line.number, int(match["number"], 16), int(match["value"], 16))
     if not dump.said:
         return
     first = dump.said[0]
-    if dump.reported is None and first.program == "KVM":
+    in_words = isinstance(dump.reported, Spoken | Unnumbered)  # what a program says goes before a person's words
+    if (dump.reported is None or in_words) and first.program == "KVM":
         dump.reported = Refused(first.text, error=0)
     if isinstance(dump.reported, Refused):
         outcomes = {said.text: _reported(said) for said in dump.said}
         dump.reported = replace(dump.reported, outcome=outcomes.get(dump.reported.text))
-    elif dump.reported is None:
-        dump.reported = _reported(first)
+    elif dump.reported is None or in_words:
+        dump.reported = _reported(first) or dump.reported
 
 
 def _find_kvm(line: Line, dump: Dump) -> None:
@@ -94,6 +102,19 @@ def _find_kvm(line: Line, dump: Dump) -> None:
         _processor_below(text, dump)
     elif traced is not None and ids is None:
         dump.warn(f'KVM refused the entry by a check that is not in the table here: "{text}"', line.number)
+
+
+def _find_virtualbox(line: Line, dump: Dump) -> None:
+    """Note the diagnostic of VirtualBox's nested VMX in a line; one without checks is of a check that only VirtualBox makes."""
+    for match in _DIAGNOSTIC.finditer(line.text):
+        ids = DIAGNOSTICS.checks_named(match["name"])
+        if ids is None or is_listed(line.text, match.start(), match.end()):
+            continue
+        checks = tuple(check for check in CHECKS if check.id in ids)
+        if checks:
+            dump.said.append(Saying(line.number, "VirtualBox", match.group(0), checks))
+        elif dump.reported is None:
+            dump.reported = Unnumbered(match.group(0), error=0, remark=_OWN_CHECK)
 
 
 def _processor_below(text: str, dump: Dump) -> None:

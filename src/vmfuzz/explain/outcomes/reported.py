@@ -12,6 +12,9 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import INSTRUCTION_ERRORS
 from vmfuzz.explain.dump import Dump, Reading, Reported
 from vmfuzz.explain.outcomes import asides
+from vmfuzz.explain.outcomes.identifiers import identified
+from vmfuzz.explain.outcomes.languages import in_languages
+from vmfuzz.explain.outcomes.negation import is_negated
 from vmfuzz.explain.outcomes.outcome_words import ENTRY_ERRORS, FAILED_ENTRY, around, in_words, is_listed, of_another_instruction
 from vmfuzz.explain.outcomes.said import KVM_FAIL_ENTRY, OTHER_ENTRY, QUALIFICATION, Said, from_field, possible, said
 from vmfuzz.explain.text.numbers import to_unsigned
@@ -74,9 +77,9 @@ class Unnumbered(Reported):
 
 def find(text: str, dump: Dump) -> None:
     """Set `dump.reported` from the text and from the exit-information fields that were read."""
-    phrases, words = said(text), in_words(text)
+    phrases, words = said(text), _in_any_words(text)
     _refused_controls(text, dump)
-    fail_entry = _NO_NUMBER.search(text) if "FAIL_ENTRY" in text or "failed entry" in text else None  # ten times as fast
+    fail_entry = _fail_entry(text)
     reason = _exit_reason(dump)
     if reason is not None and reason.value == KVM_FAIL_ENTRY and fail_entry:
         reason = None
@@ -113,6 +116,26 @@ def find(text: str, dump: Dump) -> None:
         dump.reported = Unnumbered(_one_line(program.group(0)), error=0) if program else dump.reported
     if dump.reported is None and AMD.search(text):
         dump.warn("this looks like AMD's VMRUN (a VMCB); vmfuzz knows Intel's VMCS only")
+
+
+def _in_any_words(text: str) -> Reported | None:
+    """The outcome that a text names without a phrase for its number: in a program's words, by an identifier, in a person's language."""
+    found = in_words(text) or identified(text)
+    if found is None and (spoken := in_languages(text)):
+        return Unnumbered(spoken.text, error=0) if spoken.error == 0 else spoken
+    return found
+
+
+def _fail_entry(text: str) -> re.Match[str] | None:
+    """The place where a program says that an entry failed, without a number."""
+    if "FAIL_ENTRY" not in text and "failed entry" not in text:
+        return None  # (ten times as fast)
+    for match in _NO_NUMBER.finditer(text):
+        name = match.start("name") if match["name"] else match.start()
+        line, begin = around(text, name, match.end())
+        if not is_negated(line, begin, begin + match.end() - name):
+            return match
+    return None
 
 
 def _exit_reason(dump: Dump) -> Reading | None:
@@ -243,7 +266,7 @@ def from_words(words: str) -> Reported | None:
     number = re.match(r"(?P<value>-?(?:0[xX])?[0-9a-fA-F_]+[hH]?)\b(?P<rest>.*)$", text, re.DOTALL)
     if not number or (number["rest"].strip() and not re.match(r"\W*(?:qual|\(|[0-9]$|0x[0-9a-f]$)", number["rest"].strip())):
         named = Reported(text, FAILED_ENTRY | 33) if _NAMED.search(text) else None
-        phrases, in_text = said(text), in_words(text)
+        phrases, in_text = said(text), _in_any_words(text)
         by_error = phrases.error or (in_text if in_text is not None and in_text.error else None)
         reported = phrases.failed or _newer(phrases.bare or phrases.ran, by_error, text) or in_text
         if reported is None or of_another_instruction(reported):

@@ -8,6 +8,7 @@ from typing import Final
 
 from vmfuzz.explain.dump import Reported
 from vmfuzz.explain.outcomes.bare_numbers import is_outcome
+from vmfuzz.explain.outcomes.negation import is_negated
 from vmfuzz.explain.outcomes.outcome_words import FAILED_ENTRY, OF_A_COUNT, around, is_listed, of_another_instruction
 from vmfuzz.explain.outcomes.phrases import spots
 from vmfuzz.explain.text.numbers import to_unsigned
@@ -91,7 +92,8 @@ def _found(match: re.Match[str], meaning: str, text: str) -> Reported | None:
     """The outcome that one phrase says, None where its number is of another kind."""
     line, begin = around(text, match.start(), match.end())
     value = int(match["value"], 16) if meaning == "raw" else to_unsigned(match["value"])
-    if is_listed(line, begin, begin + match.end() - match.start()):
+    stop = begin + match.end() - match.start()
+    if is_listed(line, begin, stop) or is_negated(line, begin, stop):
         return None
     if meaning == "bare":
         label = "" if line[:begin].strip() else _label_above(text, match.start())

@@ -47,6 +47,7 @@ _PREFIXES: Final = tuple(
         r"\s*\[(?!0x)(?![^\]]*\b(?:[Gg]uest|GUEST|[Hh]ost|HOST)\b)[A-Za-z][\w .:@/-]*\](?!\s*[=:]?\s*(?:0[xX])?[0-9a-fA-F]+[hH]?\s*$)",
         r"\s*(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR)\s+(?:[\w:]+: )?",
         r"\s*[-*•] (?=\S)",  # list item
+        r"\s*(?:[A-Za-z]\w{0,15}\(\w{1,10}\): )?@?[A-Za-z][\w.+-]{0,40}@(?=[A-Za-z_]\w*\s*[=:])",  # the dump's tag
         r"\s*(?:\[\+0x[0-9a-fA-F]+\]|\+0x[0-9a-fA-F]{3,4}) +",  # WinDbg's dx and dt
     )
 )
@@ -58,8 +59,11 @@ _ENOUGH: Final = 2
 #: Control characters, and what stands for bytes that are no UTF-8.
 _NO_TEXT: Final = deferred(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
 _CALLER: Final = deferred(r"^[^A-Za-z]*\[\s*\d+\.\d+\]\s*\[\s*([TC]\d+)\]")
-#: text/plain as mail transports it: "=3D" and soft line breaks
-_QUOTED: Final = deferred(r"=(3D|20|C2=A0|09|\n)")
+#: text/plain as mail transports it: "=3D" and soft line breaks; a letter beyond ASCII is a run of such bytes, which a break may divide.
+_QUOTED: Final = deferred(r"=(3D|20|09|\n)")
+_QUOTED_LETTER: Final = deferred(r"=[C-F][0-9A-F](?:(?:=\n)?=[89AB][0-9A-F])+")
+#: `0x` and blanks up to the width of the number, as "0x%16x" prints it.
+_PADDED: Final = deferred(r"\b0x( {1,15})(?=[0-9a-fA-F]{1,15}\b(?!\s*[:=]))")
 #: Colours and other terminal sequences, also as loggers and pagers spell the escape character.
 _TERMINAL: Final = deferred(r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07|\([0AB])")
 #: Colours whose escape character was lost when they were pasted; so many are no accident.
@@ -111,8 +115,11 @@ def mend(text: str) -> str:
     text = _plain_spaces(text)
     if text.count("\\n") >= _ENDS and text.count("\\n") > 2 * text.count("\n"):
         text = text.strip().strip("\"'").replace("\\r", "").replace("\\n", "\n").replace("\\t", "\t")  # a string literal
-    if "=3D" in text:
-        text = _QUOTED.sub(lambda match: {"3D": "=", "20": " ", "09": "\t", "C2=A0": " "}.get(match[1], ""), text)
+    if "=3D" in text or _QUOTED_LETTER.search(text):
+        text = _plain_spaces(_QUOTED_LETTER.sub(_letters, text))
+        text = _QUOTED.sub(lambda match: {"3D": "=", "20": " ", "09": "\t"}.get(match[1], ""), text)
+    if "0x " in text:
+        text = _PADDED.sub(lambda match: "0x" + "0" * len(match[1]), text)
     if "<" in text and _BREAK.search(text):
         text = _BREAK.sub("\n", text)
     if "<" in text and _TAG.search(text):
@@ -130,6 +137,11 @@ def mend(text: str) -> str:
     if "{" in text:
         text = "\n".join(_unfolded(line) if "{" in line and "}" in line else line for line in text.split("\n"))
     return text
+
+
+def _letters(match: re.Match[str]) -> str:
+    """What a run of quoted bytes stands for."""
+    return bytes(int(byte, 16) for byte in re.findall(r"=([0-9A-F]{2})", match[0])).decode("utf-8", "replace")
 
 
 def _plain_spaces(text: str) -> str:
