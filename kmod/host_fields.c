@@ -139,7 +139,7 @@ void vmfuzz_take_capture(struct vmfuzz_machine *m, const struct slice *s)
 	for (i = 0; i < m->field_count; i++) {
 		struct vmfuzz_host_field *f = &m->host[m->host_count];
 
-		if ((m->fields[i].target >> 10 & 3) != 3 || m->host_count == VMFUZZ_HOST_FIELDS)
+		if ((m->fields[i].target >> 10 & 3) != 3)
 			continue;
 		f->encoding = m->fields[i].target;
 		f->captured = f->actual = host_actual(f->encoding, s);

@@ -12,7 +12,7 @@
 #include "vmfuzz_uapi.h"
 
 #define VMFUZZ_ARENA_BYTES (VMFUZZ_ARENA_PAGES * VMFUZZ_PAGE)
-#define VMFUZZ_HOST_FIELDS 64
+#define VMFUZZ_HOST_FIELDS 256	/* all encodings: four widths of 64; without its place a field would never be substituted */
 
 /*
  * A host-state field. Userspace knows the value of the capture; what the processor has to get back may be another by now

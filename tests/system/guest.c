@@ -10,6 +10,7 @@
  * guest stress BATCHES: captures and runs the known-good VMCS, without end for 0, to be killed.
  * guest signals MICROSECONDS: a batch that signals interrupt all the time; goes on with the row after the last one.
  * guest inherit CPU: captures here, runs in a child on another CPU.
+ * guest thread CPU: captures on this CPU, runs there in another thread, whose host state differs in IA32_FS_BASE.
  * guest kvm: creates a virtual machine of KVM, says so, and keeps it until it is killed.
  * guest frames: prints what vmfuzz sends to the agent: a capture, then a run of many rows of the known-good VMCS.
  * guest agent [--kvm]: is the agent.
@@ -679,6 +680,38 @@ static int inherit(int cpu)
 	return status != 0;
 }
 
+static struct vmfuzz_result row_of_thread;
+static int error_of_thread;
+
+static void *runs_one_row(void *unused)
+{
+	struct vmfuzz_run run = known_run();
+
+	run.rows = (uintptr_t)&row_of_thread;
+	run.row_count = 1;
+	error_of_thread = try_run(run);
+	return unused;
+}
+
+/* The exit must bring back the state of the thread that runs, not of the one that captured. */
+static int other_thread(int cpu)
+{
+	pthread_t thread;
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set) || call(VMFUZZ_IOC_CAPTURE, &known))
+		return 1;
+	if (pthread_create(&thread, NULL, runs_one_row, NULL))
+		return 1;
+	pthread_join(thread, NULL);
+	expect("run in another thread", error_of_thread, 0);
+	expect("its row", row_of_thread.kind, VMFUZZ_KIND_EXIT);
+	printf("thread done, %d failures\n", failures);
+	return failures != 0;
+}
+
 #define MANY_ROWS 5000	/* a batch that takes about a second in Bochs: long enough to be killed in its middle */
 
 static int frames(void)
@@ -794,6 +827,8 @@ int main(int argc, char **argv)
 		return cycles((unsigned int)atoi(argv[2]));
 	if (argc > 2 && !strcmp(argv[1], "inherit"))
 		return inherit(atoi(argv[2]));
+	if (argc > 2 && !strcmp(argv[1], "thread"))
+		return other_thread(atoi(argv[2]));
 	if (argc > 1 && !strcmp(argv[1], "kvm"))
 		return kvm();
 	if (argc > 1 && !strcmp(argv[1], "frames"))
