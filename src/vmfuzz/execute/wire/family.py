@@ -11,6 +11,7 @@ import numpy.typing as npt
 from vmfuzz.arch.controls import Exit
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.live import LIVE
+from vmfuzz.arch.registers import RFLAGS
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.wire.abi import constants, struct_dtype
 from vmfuzz.state.batch import VmcsBatch
@@ -51,7 +52,7 @@ _SAVED_BY: Final = {
     Exit.SAVE_IA32_EFER: ("guest_ia32_efer",),
     Exit.SAVE_IA32_PERF_GLOBAL_CTRL: ("guest_ia32_perf_global_ctrl",),
 }
-#: An injected event and blocking change these fields' successors (`_EVENT_STATE`) between entry and exit.
+#: An injected event, blocking and RFLAGS.TF change these fields' successors (`_EVENT_STATE`) between entry and exit.
 _EVENT_FIELDS: Final = (
     "vm_entry_interruption_info",
     "guest_interruptibility_state",
@@ -105,9 +106,16 @@ class Family:
             if exit_controls in self.targets or self.base.get(exit_controls, 0) >> control & 1:
                 found.update(FIELDS[name].encoding for name in names)
         events = {FIELDS[name].encoding for name in _EVENT_FIELDS}
-        if any(target in self.targets or self.base.get(target) for target in events):
+        if self._traps or any(target in self.targets or self.base.get(target) for target in events):
             found.update(FIELDS[name].encoding for name in _EVENT_STATE)
         return found & set(self.base)
+
+    @property
+    def _traps(self) -> bool:
+        """Whether some row has RFLAGS.TF = 1: an exit behind which the trap was due may save it as pending."""
+        rflags = FIELDS["guest_rflags"].encoding
+        column = self.values[self.targets.index(rflags)] if rflags in self.targets else self.base.get(rflags, 0)
+        return bool(np.any(np.asarray(column, np.uint64) >> np.uint64(RFLAGS.TF) & np.uint64(1)))
 
     def rows(self, selection: npt.NDArray[np.intp], out: npt.NDArray[np.uint64]) -> None:
         """Write the selected rows into `out` (rows, columns)."""
