@@ -17,9 +17,12 @@ from guest_executor import KvmGuestExecutor, MailboxDevice
 from kvm_campaign import compare
 from machine import CLOSE, KVM_ARGUMENTS, Machine, MachineError, needs
 
-from vmfuzz.arch.controls import Entry, Exit, Secondary
+from vmfuzz.arch.controls import Entry, Exit, Pin, Secondary
 from vmfuzz.arch.outcomes import Kind
+from vmfuzz.cli.places import stand_in
+from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import entry_files, load
+from vmfuzz.corpus.export import export_entry
 from vmfuzz.execute import conformance
 from vmfuzz.execute.kmod.device import _FRAME, _MAGIC
 from vmfuzz.execute.kvm.abi import kvm_constants
@@ -189,6 +192,33 @@ def test_the_corpus_of_kvm(machine: Machine) -> None:
     assert sum(entry.behind is not None for entry in entries) == 2
     recorded = {entry.verdict.removeprefix("deviation:") for entry in entries}
     assert recorded == {known.id for known in KVM_DEVIATIONS}
+
+
+def test_an_exported_program_reproduces_a_deviation(machine: Machine, tmp_path: Path) -> None:
+    """A linked program is larger than what one command may hold, so it goes in pieces."""
+    (path,) = (Path(__file__).with_name("kvm_corpus") / "deviation.kvm-tsc-multiplier").glob("*.json")
+    entry = load(path)
+    source, program = tmp_path / "case.c", tmp_path / "case"
+    source.write_text(export_entry(entry, stand_in(path, entry), "kvm-selftest"), encoding="utf-8")
+    subprocess.run(["gcc", "-O2", "-static", "-s", "-o", program, source], check=True)
+    packed = base64.b64encode(gzip.compress(program.read_bytes())).decode()
+    for at in range(0, len(packed), 100_000):
+        machine.shell(f"echo {packed[at : at + 100_000]} >> /tmp/packed")
+    said = machine.shell(
+        "base64 -d /tmp/packed | gunzip > /tmp/case; chmod +x /tmp/case; /tmp/case; echo status $?; rm /tmp/case /tmp/packed"
+    )
+    assert said.splitlines()[0] == "expected: VMfailValid(7)"
+    assert said.splitlines()[2:] == ["here:     entered, exit 52", "status 1"]
+
+
+def test_a_trap_that_an_exit_saved_does_not_reach_the_next_row(guest: KvmGuestExecutor) -> None:
+    """Bochs 2.7 saves a single step as pending at an exit before the first instruction; the row behind it does not inherit that (docs/kvm.md)."""
+    base = Trial(guest).base("64-bit/plain/trap-flag")
+    assert base is not None
+    pin = base["pin_based_controls"]
+    no_timer = pin & ~(1 << Pin.ACTIVATE_VMX_PREEMPTION_TIMER)
+    outcomes = guest.run(VmcsBatch(base, {"pin_based_controls": np.array([pin, no_timer, pin, pin], np.uint64)}))
+    assert [outcomes[row].short() for row in range(4)] == ["entered, exit 52", "entered, exit 48", "entered, exit 52", "entered, exit 52"]
 
 
 def test_other_parameters_of_the_module(machine: Machine) -> None:

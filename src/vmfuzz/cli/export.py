@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from vmfuzz.cli.places import find_entry, place_option, stand_in
-from vmfuzz.corpus.export import FORMATS, export_entry
+from vmfuzz.corpus.export import FORMS, export_entry
 from vmfuzz.errors import UsageError
 from vmfuzz.files import require_writable, write_text
 
@@ -17,13 +17,16 @@ from vmfuzz.files import require_writable, write_text
 @click.argument("id")
 @click.option("--c", "form", flag_value="c", help="Plain C: the VMWRITEs as functions.")
 @click.option("--kvm-unit-test", "form", flag_value="kvm-unit-test", help="A test function in the style of kvm-unit-tests.")
+@click.option(
+    "--kvm-selftest", "form", flag_value="kvm-selftest", help="A whole program in C that runs the case in a virtual machine of KVM."
+)
 @click.option("--syz", "form", flag_value="syz", help="A syzkaller program with its VMWRITE masks.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write here instead of standard output.")
 @place_option
 def export(id: str, form: str | None, output: Path | None, place: Path | None) -> None:
     """Print the finding ID as a test in one of the forms."""
     if form is None:
-        raise UsageError(f"say which form: {', '.join('--' + name for name in FORMATS)}")
+        raise UsageError(f"say which form: {', '.join('--' + name for name in FORMS)}")
     if output is not None:
         require_writable(output)
     path, entry = find_entry(place, id, to_read=True)

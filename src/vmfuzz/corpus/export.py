@@ -1,8 +1,8 @@
-"""Findings as tests for the hypervisors' own people: plain C, a test in the style of kvm-unit-tests, a syzkaller program.
+"""Findings as tests for the hypervisors' own people: plain C, a test in the style of kvm-unit-tests, a syzkaller program, a program for KVM.
 
-What a test writes is what the case changes against the simplest known-good state: first what makes its base, then the mutation. Fields made of
-bits are given as bits to set and to clear, so that they fit a VMCS whose other bits differ; all others as values. Fields that point to
-memory of vmfuzz's own harness are left to the reader, as comments.
+The last is whole (kvm_selftest.py). What the others write is what the case changes against the simplest known-good state: first what makes its
+base, then the mutation. Fields made of bits are given as bits to set and to clear, so that they fit a VMCS whose other bits differ; all others
+as values. Fields that point to memory of vmfuzz's own harness are left to the reader, as comments.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from vmfuzz.arch.registers import BITWISE
 from vmfuzz.comparison.case import base_value, is_memory, word_address
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry
+from vmfuzz.corpus.kvm_selftest import kvm_selftest
 from vmfuzz.errors import UnknownNameError, UsageError
 from vmfuzz.state.vmcs import Vmcs
 
@@ -62,18 +63,20 @@ class Write:
 
 
 def export_entry(entry: Entry, trial: Trial, form: str) -> str:
-    """The entry in one of the FORMATS, for the processor of `trial`; raises UsageError where the processor lacks the case."""
-    if form not in FORMATS:
-        raise UnknownNameError("form", form, FORMATS)
+    """The entry in one of the FORMS, for the processor of `trial`; raises UsageError where the processor lacks the case."""
+    if form not in FORMS:
+        raise UnknownNameError("form", form, FORMS)
     base, simplest = trial.base(entry.case.base), trial.base(_SIMPLEST)
     if base is None or simplest is None or not trial.applies(entry.case):
         raise UsageError(f"{entry.id}: {trial.model.capabilities.name} lacks the base {entry.case.base} or an operand")
+    if form == _PROGRAM:
+        return kvm_selftest(entry, base)
     fields = {key: value for key, value in entry.case.mutation.items() if not is_memory(key) and key in FIELDS}
     writes = [
         *_writes(simplest, {name: base.get(name) or 0 for name in base if name in FIELDS}, f"base {entry.case.base}"),
         *_writes(base, fields, "the finding"),
     ]
-    return FORMATS[form](entry, writes, _by_hand(entry, base))
+    return _PARTS[form](entry, writes, _by_hand(entry, base))
 
 
 def _writes(before: Vmcs, after: Mapping[str, int], why: str) -> Iterator[Write]:
@@ -253,7 +256,10 @@ def _syz_limits(writes: list[Write], calls: int) -> list[str]:
     return lines
 
 
-#: The forms by name.
-FORMATS: Final[Mapping[str, Callable[[Entry, list[Write], list[str]], str]]] = MappingProxyType(
+#: The forms that are made of single writes, by name.
+_PARTS: Final[Mapping[str, Callable[[Entry, list[Write], list[str]], str]]] = MappingProxyType(
     {"c": _c, "kvm-unit-test": _kvm_unit_test, "syz": _syz}
 )
+_PROGRAM: Final = "kvm-selftest"
+#: The names of all forms.
+FORMS: Final = (*_PARTS, _PROGRAM)
