@@ -204,8 +204,8 @@ def read(state: Path, of_kernel: list[NestedCheck]) -> tuple[dict[int, Result], 
             trying = line["trying"]
         elif "died" in line:
             if trying is not None:
-                results[trying].found, results[trying].outcome = True, "the machine died"
-                results[trying].candidates = done
+                died = results[trying]
+                died.found, died.outcome, died.candidates, died.failed = True, "the machine died", done, max(died.failed, 1)
         elif "line" in line:
             results[line["line"]], trying = Result(**{**line, "others": tuple(line["others"])}), None
         else:

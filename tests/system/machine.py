@@ -46,6 +46,8 @@ TROUBLE: Final = "|".join(
         "came back|VMX(ON|OFF) failed|is lost|machine check",
     )
 )
+#: After these nobody in the machine answers any more: an oops of its kernel ended the program that does, or the kernel itself.
+_ENDED: Final = re.compile(r"note: guest\[\d+\] exited|Kernel panic - ")
 #: A machine's processor time, so that other work on the host changes nothing. By the clock so many times as much, for one that sleeps for ever.
 _BOOT_SECONDS: Final = 300.0
 _ANSWER_SECONDS: Final = 300.0
@@ -298,6 +300,8 @@ class Machine:
                 raise MachineError(f"the machine ended: {self.last_words()}")
             if time.monotonic() > look:
                 look = time.monotonic() + 1
+                if _ENDED.search(self.console()):
+                    raise MachineError(f"the machine's kernel broke: {self.last_words()}")
                 if self._processor_seconds() - had > seconds or look - began > seconds * _PATIENCE:
                     break
             time.sleep(0.002)

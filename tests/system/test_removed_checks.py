@@ -28,6 +28,7 @@ def test_a_check_without_which_the_machine_dies_is_found(tmp_path: Path) -> None
         keep(state, line)
     results, _ = read(state, CHECKS)
     assert (results[12].found, results[12].candidates, results[12].outcome) == (True, 400, "the machine died")
+    assert "| second: `d` | 12 | 400 |" in table(results, 400)
     assert not results[7].found
 
 
