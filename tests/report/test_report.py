@@ -183,11 +183,11 @@ def test_a_campaign_directory_gives_what_its_summary_does(tmp_path: Path) -> Non
 
 
 BROKEN = {
-    "no-json": ("{", "it is no JSON"),
+    "no-json": ("{", "it is not JSON"),
     "list": ("[]", "its schema is 'list'"),
     "schema": ('{"schema": "vmfuzz-corpus-1"}', "its schema is 'vmfuzz-corpus-1', expected 'vmfuzz-summary-1'"),
     "empty": ('{"schema": "vmfuzz-summary-1"}', "'executor' is missing, expected text"),
-    "binary": ("\ufeff\x00", "it is no JSON"),
+    "binary": ("\ufeff\x00", "it is not JSON"),
 }
 
 

@@ -195,8 +195,6 @@ def understood(directory: Path) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        if str(directory) in str(error):
-            raise
         raise UsageError(f"{directory / DATABASE} does not fit: {error}") from None
     except _MISUNDERSTOOD as error:
         raise not_ours(directory, f"{type(error).__name__} {error}") from None

@@ -172,8 +172,8 @@ def _print(tally: Tally, listed: bool, directory: Path | None) -> None:
     elif decided or tried:
         worst = Counter(id for id, _, _ in decided).most_common(5)
         console.print(
-            f"never decided: {counted(len(decided), 'way')} of atoms, most of {', '.join(id for id, _ in worst)}; "
-            f"never tried: {counted(len(tried), 'value')}"
+            f"atoms that never decided as true or as false: {len(decided):,}, most of {', '.join(id for id, _ in worst)}; "
+            f"boundary values never tried: {len(tried):,}"
         )
         console.print("--list names them")
 

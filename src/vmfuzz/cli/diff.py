@@ -61,7 +61,7 @@ def diff(
     minimize_seconds: float,
     as_json: bool,
 ) -> None:
-    """Compare FIRST with SECOND: where do they differ although the manual allows both the same?
+    """Run the same candidates on FIRST and SECOND, and report where only one does as the manual says.
 
     \b
     Each of the two is

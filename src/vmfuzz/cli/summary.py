@@ -53,10 +53,10 @@ def print_summary(summary: Summary, data: Mapping[str, Any]) -> None:
     decided, existing = int((tally.decided > 0).sum()), len(tally.decided)
     console.print(f"checks seen deciding alone: {decided} of the {existing} that exist on this processor")
     if tally.named:
-        other = f"; another one for {tally.other_check.total():,}" if tally.other_check else ""
-        console.print(f"the executor names a check that is violated too for {tally.named.total():,} failures{other}")
+        other = f"; one that is not: {tally.other_check.total():,}" if tally.other_check else ""
+        console.print(f"failures in which the executor names a check that is violated: {tally.named.total():,}{other}")
     for name, (strict, lenient) in _readings(summary).items():
-        console.print(f"ambiguity {name}: read strictly {counted(strict, 'time')}, leniently {counted(lenient, 'time')}")
+        console.print(f"ambiguity {name}: strict reading {strict:,}, lenient reading {lenient:,}")
     for name, count in tally.by_deviation.most_common():
         console.print(f"known deviation {name}: {counted(count, 'candidate')}")
     _print_findings(console, summary, data)

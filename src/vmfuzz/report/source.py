@@ -81,7 +81,7 @@ def _data_in(place: Path) -> Any:
     except OSError as error:
         raise UsageError(f"cannot read the summary {place}: {error.strerror}; {_HOW}") from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{place} is not a summary of vmfuzz: it is no JSON ({why_not_json(error)}); {_HOW}") from None
+        raise UsageError(f"{place} is not a summary of vmfuzz: it is not JSON ({why_not_json(error)}); {_HOW}") from None
 
 
 def _require_summary(place: Path, data: object) -> None:

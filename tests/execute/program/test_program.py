@@ -97,7 +97,7 @@ def test_both_reference_answerers_are_the_same_processor(in_c: list[str]) -> Non
 
 WAYS = {
     "silent": ("hello", "no hello: no answer in 0.2 s, in which the program slept"),
-    "no-json": ("hello", "the hello is no JSON object (what is for people belongs on standard error): 'Starting emulator ...'"),
+    "no-json": ("hello", "the hello is not a JSON object (what is for people belongs on standard error): 'Starting emulator ...'"),
     "other-version": ("hello", 'says "hello": "vmfuzz-program-0"; expected "vmfuzz-program-1"'),
     "no-such-profile": ("hello", "unknown CPU model 'corei7_skylark'; did you mean corei7_skylake_x"),
     "misspelt": ("hello", 'the hello has "capabilites", which the protocol does not have there'),
@@ -107,7 +107,7 @@ WAYS = {
     "order": ("a small batch", 'expected the answer to row 3, with "row": 3'),
     "missing": ("a small batch", 'expected the answer to row 5, with "row": 5'),
     "twice": ("a small batch", 'it wrote more than one answer a row; what is beyond begins \'{"row": 49'),
-    "garbage": ("a small batch", "the answer to row 4 is no JSON object"),
+    "garbage": ("a small batch", "the answer to row 4 is not a JSON object"),
     "unknown-outcome": ("a small batch", 'the answer to row 4 has "outcome": "failed"; expected one of entered, vmfail_invalid'),
     "crash": ("a large batch", "the known-good VMCS with guest_cr4 = 0x2000: killed by SIGSEGV; it said: assertion failed: !pae"),
     "late-crash": ("a large batch", "the known-good VMCS with guest_cr4 = 0x2000: killed by SIGSEGV; it said: assertion failed: !pae"),

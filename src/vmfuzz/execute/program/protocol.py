@@ -238,7 +238,7 @@ def _object(line: bytes, what: str) -> dict[str, Any]:
     except ValueError:
         data = None
     if not isinstance(data, dict):
-        raise NotSpoken(f"{what} is no JSON object (what is for people belongs on standard error): {_shown(line)}")
+        raise NotSpoken(f"{what} is not a JSON object (what is for people belongs on standard error): {_shown(line)}")
     return data
 
 
