@@ -7,6 +7,7 @@ import textwrap
 from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -42,6 +43,9 @@ def availability():
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One folder, and one line of the table."""
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        main.get_command(context, name)  # its help names the kinds of executors that there are when it is loaded: other tests read it
     (tmp_path / "my_executor").mkdir()
     (tmp_path / "my_executor" / "__init__.py").write_text("", encoding="utf-8")
     (tmp_path / "my_executor" / "opening.py").write_text(textwrap.dedent(FOLDER), encoding="utf-8")
