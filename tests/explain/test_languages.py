@@ -70,6 +70,8 @@ def test_what_people_say_of_a_failed_entry(text: str, expected: str) -> None:
         "case vmentry_invalid_ctrl:",
         "VMXERR_ENTRY_INVALID_CONTROL_FIELD = 7,\nVMXERR_ENTRY_INVALID_HOST_STATE_FIELD = 8,",
         "7: vmentry_invalid_ctrl\n8: vmentry_invalid_host_state\n26: VMXERR_ENTRY_EVENTS_BLOCKED_BY_MOV_SS",
+        "Handle deferred early VMLAUNCH/VMRESUME failure properly",
+        "the state kInvalidGuestState of our own machine",
         "Section 26.7, VM-entry failures during or after loading guest state",
         "vm_entry_msr_load_address",
     ],
@@ -89,6 +91,8 @@ def test_what_is_denied_supposed_or_listed_has_not_happened(text: str) -> None:
         ("launch: kVmlaunchNonclearVmcs", "4"),
         ("vmresume: VMX_INSN_VMRESUME_NONLAUNCHED_VMCS", "5"),
         ("exit: EXIT_REASON_VMENTRY_FAIL_GUEST_STATE", GUEST),
+        ("it crashes due to `kInvalidGuestState (0n33)`", GUEST),
+        ("vcpu_vmexit_handler(): The first vmexit reason is 48.\nexit_invalid_guest_state(): the vmexit counter is 5.", GUEST),
         ("exit: VMX_EXIT_REASON_VMENTRY_FAILURE_MSR_LOADING", "80000022"),
         ("HM: VERR_VMX_INVALID_HOST_STATE", HOST),
         ("rc=VERR_VMX_UNABLE_TO_START_VM", "failed"),
@@ -102,6 +106,6 @@ def test_outcomes_as_identifiers(text: str, expected: str) -> None:
 @pytest.mark.parametrize("row", OUTCOMES, ids=lambda row: row.names[0])
 def test_every_name_of_the_table_is_recognised(row: Named) -> None:
     for name in row.names:
-        found = identified(f"run failed: {name}\n")
+        found = identified(f"exit reason 33: {name}\n")
         assert found is not None, name
         assert (found.exit_reason, found.error) == (row.exit_reason, row.error), name

@@ -126,6 +126,7 @@ class _Reader:
         if not failed and of_text:
             dump.reported = None  # the failure stands above another register dump
         programs.find(self.of.rest, dump)
+        reported.find_attempt(self.text, dump)
         dump.nested = nested.note(self.text, dump)
         dump.format = _format(dump, vmcs, "(XEN)" in self.text or "VMCS Area" in self.text, bool(self.of.qemu), bool(self.of.vbox))
         if not vmcs:

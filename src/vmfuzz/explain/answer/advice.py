@@ -252,8 +252,18 @@ def collect_next(reported: Reported, given: Collection[str] = (), missing: Colle
     elif len(missing) <= _FEW:
         wanted = [f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in missing]
     else:
-        wanted = [words for words, pattern in groups if not pattern or any(re.fullmatch(pattern, name) for name in missing)]
+        wanted = [text for words, pattern in groups for text in _of_group(words, pattern, given, missing)]
     return "; ".join(dict.fromkeys((*wanted, *more)))
+
+
+def _of_group(words: str, pattern: str, given: Collection[str], missing: Collection[str]) -> list[str]:
+    """What is wanted of one group: its words, but only its missing fields where the text gives some of the group."""
+    if not pattern:
+        return [words]
+    wanted = [name for name in missing if name not in given and re.fullmatch(pattern, name)]
+    if len(wanted) <= _FEW and any(re.fullmatch(pattern, name) for name in given):
+        return [f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in wanted]
+    return [words] if wanted else []
 
 
 def _deciding(reported: Reported) -> _Groups:
@@ -274,6 +284,7 @@ def how_to_print(form: str, reported: Reported, cr3: int | None) -> list[tuple[s
     """How to have the fields printed, for a text of this form: (who or what, command). `cr3`: the guest's, where it is known."""
     own = {
         "Linux KVM VMCS dump": ("Linux KVM: the dump as it was printed, with all its lines in their order", "sudo dmesg"),
+        "QEMU register dump": HOW_TO_DUMP[0],
         "Xen VMCS dump": HOW_TO_DUMP[1],
         "VirtualBox log": HOW_TO_DUMP[2],
     }.get(form)

@@ -18,6 +18,7 @@ from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.judgement.judge import Finding, Judged, Verdict, as_encoded, judge, may_explain, proven_passed
 from vmfuzz.explain.judgement.processor import Knowledge, from_capabilities, infer
 from vmfuzz.explain.outcomes.reported import KVM_EXIT, Doubtful
+from vmfuzz.explain.repair.decisions import decided
 from vmfuzz.explain.repair.search import Repair, find_repairs
 from vmfuzz.model.check import Stage
 
@@ -147,13 +148,16 @@ def answer(dump: Dump, capabilities: Capabilities | None = None) -> Answer:
         result.causes = [*encoding_mistakes(dump, frozenset(item.field for item in used_wrong_definitions(dump)))]
     _undecided(result)
     if not result.entered:
-        result.causes += named.causes(dump, frozenset(finding.check.id for finding in result.violated))
+        satisfied = frozenset(finding.check.id for finding in judged.findings if finding.verdict is Verdict.SATISFIED)
+        said = named.causes(dump, frozenset(finding.check.id for finding in result.violated), satisfied)
+        result.causes += [mistake for mistake in said if mistake.stops]
+        result.remarks += [mistake for mistake in said if not mistake.stops]
     _mistakes(result)
     if dump.readings and not result.encodings_are_the_cause and not never_written(dump) and result.shift is None:
         if result.violated:
             ignored = frozenset(finding.check.id for finding in result.contradicted)
-            result.repairs = find_repairs(judged, knowledge, ignored)
-            if result.repairs and len(result.repairs[0].changes) > 1:
+            result.repairs = decided(judged, knowledge, ignored) or find_repairs(judged, knowledge, ignored)
+            if result.repairs and not result.repairs[0].title and len(result.repairs[0].changes) > 1:
                 del result.repairs[1:]
         pairs = _exchanged(result) if not result.entered else []
         _without_second_words(result, frozenset().union(*pairs))

@@ -12,6 +12,7 @@ from vmfuzz.explain.answer import advice
 from vmfuzz.explain.answer.answer import Answer, fact_source
 from vmfuzz.explain.answer.english import condition_words
 from vmfuzz.explain.answer.layout import Group, Paragraph, Role, evaluator, faults_of
+from vmfuzz.explain.answer.register_suspects import register_suspicions
 from vmfuzz.explain.answer.suspects import suspicions
 from vmfuzz.explain.answer.teach import premises
 from vmfuzz.explain.judgement.judge import Finding, Verdict
@@ -193,7 +194,7 @@ def _open_cause(answer: Answer) -> Group:
     cause = Paragraph(Role.CAUSE, f"cannot be told from this text. {shown_ones}{missing}.", "Cause")
     certain = Evaluator(answer.state.values.get, answer.knowledge.lookup(answer.knowledge.widths[0], typical=False).get)
     sources = {fact: fact_source(fact) for finding in answer.undecided for fact in finding.facts}
-    suspects = suspicions(answer.undecided, evaluator(answer), certain, sources)
+    suspects = [*register_suspicions(answer.dump), *suspicions(answer.undecided, evaluator(answer), certain, sources)]
     return [cause, *(Paragraph(Role.CAUSE, f"{text}.", "Suspect") for text in suspects)]
 
 
@@ -230,7 +231,7 @@ def _change(answer: Answer, verified: str) -> Group:
     for index, repair in enumerate(answer.repairs):
         if index and answer.causes:
             break
-        words = "; ".join(_change_words(repair)) + "."
+        words = f"{repair.title}, " * bool(repair.title) + "; ".join(_change_words(repair)) + "."
         if index:
             group.append(Paragraph(Role.OTHER_REPAIR, words, "or"))
         else:

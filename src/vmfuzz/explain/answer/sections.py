@@ -10,6 +10,7 @@ from vmfuzz.explain.answer import advice
 from vmfuzz.explain.answer.answer import Answer, fact_words
 from vmfuzz.explain.answer.layout import Group, Paragraph, Role, Section, evaluator, faults_of
 from vmfuzz.explain.answer.opening import explaining_of, opening
+from vmfuzz.explain.answer.register_suspects import not_judged
 from vmfuzz.explain.answer.teach import premises, why
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.judgement.judge import Finding, Verdict, assumed_readings
@@ -215,6 +216,8 @@ def _read(answer: Answer) -> list[Group]:
         assumed.setdefault(reading.assumed, []).append(name.removeprefix("guest_"))
     for reason, names in assumed.items():
         group.append(Paragraph(Role.NOTE, f"{', '.join(names)}.", f"{reason[0].upper()}{reason[1:]}"))
+    if registers := not_judged(dump):
+        group.append(Paragraph(Role.NOTE, f"{registers}."))
     if dump.unread:
         labels = ", ".join(dict.fromkeys(label for label, _ in dump.unread))
         group.append(Paragraph(Role.NOTE, f"{labels[:300]}.", "Labels that mean no VMCS field here"))

@@ -27,7 +27,14 @@ _CONTROLS: Final = frozenset({_SECONDARY, "primary_processor_based_controls"})
 _USUAL_BITS: Final[dict[str, int]] = {
     **dict.fromkeys(("guest_ia32_efer", "host_ia32_efer"), 1 << EFER.SCE | 1 << EFER.LME | 1 << EFER.LMA | 1 << EFER.NXE),
     "host_cr4": _ALL,
+    # VME to OSXMMEXCPT, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP: what the kernels in the public texts of failed entries run with
+    "guest_cr4": 0x7FF | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 20 | 1 << 21,
 }
+#: Beginnings of the ids of the checks that failed in the public texts of failed entries (`explains` in tests/texts/real and tests/texts/cases), those of
+#: most texts first.
+_SEEN: Final = (
+    "guest.intr.", "guest.gs.", "guest.ds.", "guest.rflags.if", "guest.es.", "guest.efer.", "guest.gdtr.", "guest.cr0.", "guest.cr3.", "guest.cr4.",
+)  # fmt: skip
 
 
 def suspicions(undecided: Iterable[Finding], usual: Evaluator, certain: Evaluator, source: dict[str, str]) -> list[str]:
@@ -37,7 +44,8 @@ def suspicions(undecided: Iterable[Finding], usual: Evaluator, certain: Evaluato
     """
     found: dict[str, list[str]] = {}  # what a fault rests on -> the faults
     weak: dict[str, list[str]] = {}  # what is said only where nothing else is suspect
-    for finding in undecided:
+    unrestricted: dict[str, list[str]] = {}  # what every unrestricted guest has: said only beside another suspicion
+    for finding in sorted(undecided, key=_seldom):
         check = finding.check
         into = found
         if finding.verdict is Verdict.DEPENDS and not finding.missing and check.ambiguity:
@@ -49,13 +57,19 @@ def suspicions(undecided: Iterable[Finding], usual: Evaluator, certain: Evaluato
             faults, unless = _open_bits(check.must, certain, source), ""
             into = weak
         elif allowed := _only_unrestricted(finding, usual):
-            faults, unless = allowed, ""
+            faults, unless, into = allowed, "", unrestricted
         else:
             faults, unless = _without_premise(finding, usual)
         for fault in faults:
             if not any(fault in others for others in into.values()):
                 into.setdefault(unless or fault, []).append(fault)
-    return [f"{'; '.join(faults)}{unless if unless not in faults else ''}" for unless, faults in (found or weak).items()][:_MOST]
+    told = {**found, **unrestricted} if found else weak
+    return [f"{'; '.join(faults)}{unless if unless not in faults else ''}" for unless, faults in told.items()][:_MOST]
+
+
+def _seldom(finding: Finding) -> int:
+    """How seldom the check of a finding failed in real texts: its place in `_SEEN`, or behind all of those."""
+    return next((place for place, beginning in enumerate(_SEEN) if finding.check.id.startswith(beginning)), len(_SEEN))
 
 
 def _only_unrestricted(finding: Finding, usual: Evaluator) -> list[str]:

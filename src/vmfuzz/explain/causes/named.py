@@ -6,7 +6,7 @@ from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.causes.mistakes import Mistake
-from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.dump import Dump, Saying
 from vmfuzz.explain.names.spoken import spoken
 from vmfuzz.model.check import Check
 
@@ -24,12 +24,28 @@ def _to_set(checks: tuple[Check, ...]) -> str:
     return f"read {shown} with VMREAD right before the entry, and write what that asks for"
 
 
-def causes(dump: Dump, violated: frozenset[str]) -> list[Mistake]:
-    """The causes that programs name, apart from checks that the values show to be violated anyway (their ids are `violated`)."""
+def _errs(said: Saying) -> Mistake:
+    """What a program says of a check that the values of the same text satisfy."""
+    return Mistake(
+        f'{said.program} says "{said.text}", but the values in this text satisfy that check.',
+        f"{said.program} errs here, or it looked at other values than these: {said.checks[0].text}",
+        "look for the cause elsewhere, or read back with VMREAD what it looked at",
+        False,
+        line=said.line,
+    )
+
+
+def causes(dump: Dump, violated: frozenset[str], satisfied: frozenset[str]) -> list[Mistake]:
+    """The causes that programs name, apart from checks that the values show to be violated anyway.
+
+    `violated`, `satisfied`: ids of the checks of which the text shows that; of one that is satisfied, the program is wrong or saw other values.
+    """
     found = []
     for said in dump.said:
         checks = said.checks
-        if not any(check.id in violated for check in checks):
+        if all(check.id in satisfied for check in checks):
+            found.append(_errs(said))
+        elif not any(check.id in violated for check in checks):
             several = f" or one of {len(checks) - _SHOWN_CHECKS} more" if len(checks) > _SHOWN_CHECKS else ""
             rules = " Or: ".join(check.text for check in checks[:_SHOWN_CHECKS])
             found.append(

@@ -61,7 +61,8 @@ def why_foreign(dump: Dump, vmcb: bool, text: str) -> str:
         return _IS_VMCB if vmrun is None else _IS_SVM.format(f"`{vmrun.group(0)}`")
     readings = [*dump.readings.items(), *dump.beside.items()]
     efer = [reading for name, reading in readings if name.lower().endswith(("guest_ia32_efer", " efer"))]
-    if any(reading.value & _SVME for reading in efer) and not any(name.endswith("_controls") for name in dump.readings):
+    intel = _INTEL.search(text) is not None  # there the bit is reserved: the state of an AMD machine was loaded on an Intel one
+    if not intel and any(reading.value & _SVME for reading in efer) and not any(name.endswith("_controls") for name in dump.readings):
         return _IS_SVME
     return ""
 

@@ -115,6 +115,8 @@ OUTCOMES: Final = (
             "VMX_VMEXIT_ERR_INVALID_GUEST_STATE",  # Bochs
             "VMX_EXIT_ERR_INVALID_GUEST_STATE",  # VirtualBox
             "VERR_VMX_INVALID_GUEST_STATE",  # VirtualBox
+            "exit_invalid_guest_state",  # HAXM core/vcpu.c, which logs its functions' names
+            "kInvalidGuestState",  # HyperPlatform
             "VMX_INVALID_GUEST_STATE",  # QEMU target/i386/kvm
         ),
     ),
@@ -167,17 +169,19 @@ _SPELLED: Final = {
     "gueststate": "guest", "events": "event", "blocked": "block", "movss": "mov ss", "loading": "load", "mce": "machine check",
     "during": "", "withvmxoff": "after vmxoff",
 }  # fmt: skip
-_IDENTIFIER: Final = deferred(r"(?<![\w$])[A-Za-z_]\w{7,80}(?![\w(])")
+_IDENTIFIER: Final = deferred(r"(?<![\w$])[A-Za-z_]\w{7,80}(?!\w|\((?!\):))")
 _WORDS: Final = deferred(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 #: Every name has one of these in it.
 _TELLING: Final = (
     "inval", "nonclear", "non_clear", "nonlaunch", "non_launch", "vmxoff", "entry", "msr_load", "msrload", "machine_check", "unable", "whv",
 )  # fmt: skip
-_OF_ENTRY: Final = deferred(r"entry|enter|launch|resume|vmx|vm_?e|vm_?inst|exit_?reason|whv", re.IGNORECASE)
+_OF_ENTRY: Final = deferred(r"entry|enter|launch|resume|vmx|vm_?e|vm_?inst|exit_?(?:reason|invalid)|whv", re.IGNORECASE)
+#: What on the same line says the same of a name that does not: the number of its exit reason.
+_NUMBER: Final = deferred(r"\b(?:0x21|0n33|33)\b")
 #: Two outcomes on lines as near as this are rows of a list.
 _ROWS: Final = 3
 #: What of a line is program text, in which a name has not happened.
-_CODE: Final = deferred(r"[=!]=|\breturn\b|\?|\bcase\b|[{}]|;\s*$|\(\w*\s*,|\|\|")
+_CODE: Final = deferred(r"[=!]=|\breturn\b|\?|[{}]|;\s*$|\|\|")
 
 
 @lru_cache(maxsize=1 << 12)
@@ -205,9 +209,11 @@ def identified(text: str) -> Reported | None:
         if not any(word in name.lower() for word in _TELLING):
             continue
         named = _by_words().get(words_of(name))
-        if named is None or not _names_an_entry(name):
+        if named is None:
             continue
         line, begin = around(text, match.start(), match.end())
+        if not _OF_ENTRY.search(name) and not _NUMBER.search(line):
+            continue
         end = begin + len(name)
         if not is_listed(line, begin, end) and not _CODE.search(line) and not is_negated(line, begin, end):
             hits.append((text.count("\n", 0, match.start()), name, named))
@@ -216,8 +222,3 @@ def identified(text: str) -> Reported | None:
         if len(others) <= 1 and not any(abs(at - number) <= _ROWS for at in others):
             return Reported(name, named.exit_reason, named.error, remark=named.remark)
     return None
-
-
-def _names_an_entry(name: str) -> bool:
-    """Whether a name says by itself that it is of a VM entry: "invalid guest" alone may be anything."""
-    return _OF_ENTRY.search(name) is not None

@@ -44,7 +44,7 @@ _IDEAS: Final[dict[str, tuple[str, ...]]] = {
         r"\b[ée]tat (?:de l['’ ]?)?(?:du )?(?:syst[èe]me )?invit[ée] (?:est )?(?:invalide|non valide)|\b[ée]tat invalide de l['’]invit[ée]",
         r"\bestado (?:de |del )?(?:hu[ée]sped|invitado) (?:es )?(?:inv[áa]lido|no v[áa]lido)|\bestado inv[áa]lido del? (?:hu[ée]sped|invitado)",
         r"(?:не(?:допустим|верн|корректн|правильн)\w+) состояни\w+ гост\w+|состояни\w+ гост\w+ не(?:допустимо|верно|корректно)",
-        r"无效的?(?:客户机|客户|来宾|虚拟机|guest) ?状态|(?:客户机|来宾|guest) ?状态 ?(?:无效|非法|不合法)|非法的?(?:客户机|来宾|guest) ?状态",
+        r"(?:无效|非法)的?(?:客户机|客户|来宾|访客|宾客|虚拟机|guest) ?状态|(?:客户机|来宾|访客|宾客|guest) ?状态 ?(?:无效|非法|不合法)",
         r"(?:無効|不正)なゲスト(?:の)?(?:状態|ステート)|ゲスト(?:の)?(?:状態|ステート)が(?:無効|不正)",
         r"(?:잘못된|유효하지 않은) 게스트 ?상태|게스트 ?상태가 (?:잘못|유효하지)",
     ),
@@ -123,6 +123,10 @@ _TOPIC: Final = deferred(
 _PROGRAM_TEXT: Final = deferred(
     r"[{};]\s*$|^\s*(?://|/\*|#\s*(?:define|if|include)|\* )|\bprintk?f?\s*\(|\breturn\b|==|!=|->\w+\(|^\s*(?:diff|index|@@|\+\+\+|---) "
 )
+#: How titles of changes to a program begin, which tell of no entry.
+_TITLE: Final = deferred(
+    r"\W*(?:(?:[\w/]+: ?){1,3})?(?:Handle|Fix(?:es|ed)?|Add|Improve|Check|Detect|Report|Print|Return|Make|Move|Clean ?up|Refactor|Emulate|Support|Test)\b"
+)
 _QUESTION: Final = deferred(r"\?\s*$")
 _CLAUSES: Final = deferred(r"[.;!?。！？；](?:\s|$|(?=[^\x00-\x7f]))")
 
@@ -196,6 +200,7 @@ def _has_happened(clause: str, match: re.Match[str]) -> bool:
         or _TOPIC.search(head)
         or OF_A_COUNT.search(head)
         or _QUESTION.search(clause)
+        or _TITLE.match(clause)
     )
 
 

@@ -23,6 +23,15 @@ _WHOSE: Final = (
     "L0's KVM prints vmcs02, the VMCS in which it really runs L2: guest state from L1's VMCS (vmcs12), host state its own, controls from both. A dump "
     "made in L1 shows vmcs12."
 )
+#: What Xen and VirtualBox do: neither prints vmcs02 by that name, and VirtualBox makes the checks itself.
+_BY_XEN: Final = (
+    "Xen runs L2 in a VMCS of its own (the shadow VMCS), made from the one that L1 wrote (the virtual VMCS): what Xen prints is the one that the "
+    "processor refused. Xen checks little of what L1 writes and passes the processor's error or exit reason on to L1."
+)
+_BY_VIRTUALBOX: Final = (
+    "VirtualBox makes the checks of L1's VMCS itself before it runs L2 in a VMCS of its own: kVmxVDiag_Vmentry_... in its log names the check that "
+    "failed, and no processor has looked at that VMCS."
+)
 _WHO: Final = (
     "Who checks an entry of L1: of controls and host state (errors 7 and 8) and of some guest state L0's software, which need not do all that a "
     "processor does; of the rest of the guest state the processor, in vmcs02. L0 says which of its own checks failed: enable the trace event "
@@ -35,12 +44,13 @@ def note(text: str, dump: Dump) -> str:
     shadow = dump.readings.get("cr4_read_shadow")
     secondary = dump.readings.get("secondary_processor_based_controls")
     small = text.lower()
+    from_xen, from_virtualbox = "(XEN)" in text or "vvmx" in small, "kvmxvdiag_" in small or "verr_vmx_" in small
     if any(word in small for word in _FIRST) and _WORDS.search(text):
         first = "The text speaks of nested virtualization."
     elif _VIRTUAL_HOST.search(text):
         first = "The machine that printed this is itself a guest (L1)."
-    elif (shadow is not None and shadow.value >> CR4.VMXE & 1) or (secondary is not None and secondary.value & _SHADOWING):
+    elif (shadow is not None and shadow.value >> CR4.VMXE & 1) or (not from_xen and secondary is not None and secondary.value & _SHADOWING):
         first = "This guest is prepared to run guests of its own (L1): its CR4 has VMXE, or VMCS shadowing is on."
     else:
         return ""
-    return f"{first} {_WHOSE} {_WHO}"
+    return f"{first} {_BY_XEN if from_xen else _BY_VIRTUALBOX if from_virtualbox else f'{_WHOSE} {_WHO}'}"

@@ -36,6 +36,8 @@ _BOCHS: Final = deferred(r"VMENTER FAIL|VMFAIL|VMX LoadMSRs")
 _XEN_MSR: Final = deferred(r"msr (?P<number>[0-9a-f]{8}) val (?P<value>[0-9a-f]{1,16}) \(mbz", re.IGNORECASE)
 _MARKS: Final = "\"'`"
 _OWN_CHECK: Final = "VirtualBox refused this entry of a hypervisor in its guest by a check of its own, which no processor makes"
+#: A program that makes Bochs' checks on a VMCS, with Bochs' messages.
+_AUDITOR: Final = deferred(r"VMCS[ -]?Auditor|\bCheckVMXState\b", re.IGNORECASE)
 _DIAGNOSTIC: Final = deferred(r"\bkVmxVDiag_Vmentry_(?P<name>\w+)")
 
 
@@ -68,11 +70,13 @@ def named_checks(text: str) -> tuple[Check, ...]:
 
 def find(lines: Iterable[Line], dump: Dump) -> None:
     """Note in `dump` what programs say of the failure, and the outcome that follows from it where the text has none."""
+    lines = list(lines)
+    checker = "VMCS-Auditor" if any(_AUDITOR.search(line.text) for line in lines) else "Bochs"
     for line in lines:
         checks = named_checks(line.text)
         begins = _BOCHS.search(line.text)
         if checks and begins:
-            dump.said.append(Saying(line.number, "Bochs", _quoted(line.text, begins.start()), checks))
+            dump.said.append(Saying(line.number, checker, _quoted(line.text, begins.start()), checks))
         _find_kvm(line, dump)
         _find_virtualbox(line, dump)
         match = _XEN_MSR.search(line.text)

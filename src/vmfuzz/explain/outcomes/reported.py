@@ -13,7 +13,7 @@ from vmfuzz.arch.outcomes import INSTRUCTION_ERRORS
 from vmfuzz.explain.dump import Dump, Reading, Reported
 from vmfuzz.explain.outcomes import asides
 from vmfuzz.explain.outcomes.identifiers import identified
-from vmfuzz.explain.outcomes.languages import in_languages
+from vmfuzz.explain.outcomes.languages import Spoken, in_languages
 from vmfuzz.explain.outcomes.negation import is_negated
 from vmfuzz.explain.outcomes.outcome_words import ENTRY_ERRORS, FAILED_ENTRY, around, in_words, is_listed, of_another_instruction
 from vmfuzz.explain.outcomes.said import KVM_FAIL_ENTRY, OTHER_ENTRY, QUALIFICATION, Said, from_field, possible, said
@@ -43,6 +43,9 @@ _PROGRAM_FAILED: Final = deferred(
     r"(?: (?:on|in|for|at) [\w #-]{1,20})?[\s.!:)\]]*$",
     re.IGNORECASE | re.MULTILINE,
 )
+#: Above KVM's dump of a VMCS, and when it prints one; a dump that is whole tells the exit reason.
+_ATTEMPTED: Final = "last attempted VM-entry"
+_WHY_ATTEMPTED: Final = "KVM prints a VMCS where its entry failed, or where an exit came that it does not expect"
 _NEGATED: Final = deferred(r"\b(?:no|not|never|without|if|when)\b", re.IGNORECASE)
 #: So far before the words a negation is looked for.
 _NEAR: Final = 20
@@ -118,6 +121,12 @@ def find(text: str, dump: Dump) -> None:
         dump.warn("this looks like AMD's VMRUN (a VMCB); vmfuzz knows Intel's VMCS only")
 
 
+def find_attempt(text: str, dump: Dump) -> None:
+    """Set `dump.reported` where nothing but the head of KVM's dump says that something went wrong: the end, with the exit reason, is cut off."""
+    if dump.reported is None and _ATTEMPTED in text and "exit_reason" not in dump.readings:
+        dump.reported = Unnumbered(_ATTEMPTED, error=0, remark=_WHY_ATTEMPTED)
+
+
 def _in_any_words(text: str) -> Reported | None:
     """The outcome that a text names without a phrase for its number: in a program's words, by an identifier, in a person's language."""
     found = in_words(text) or identified(text)
@@ -152,7 +161,8 @@ def _by_reason(reason: Reading | None, phrases: Said, words: Reported | None) ->
     failed = phrases.failed or phrases.bare or (words if words is not None and words.exit_reason else None)
     if reason is not None:
         return from_field(reason.value, failed or phrases.ran, failed)
-    if phrases.in_a_sentence and words is not None and not words.entered:
+    named = words is not None and bool(words.exit_reason) and not isinstance(words, Spoken)
+    if words is not None and not words.entered and (phrases.in_a_sentence or named):
         return phrases.bare  # what people tell of exits elsewhere is not how the entry ended of which a program says that it failed
     return phrases.bare or phrases.ran
 

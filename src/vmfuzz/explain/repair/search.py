@@ -81,6 +81,8 @@ class Repair:
     undecided: int
     #: whether the causes name other fields that have to change as well
     partial: bool = False
+    #: what for, where the change is a way to decide something (decisions.py): "for a 64-bit guest"
+    title: str = ""
 
 
 @cache

@@ -1,0 +1,48 @@
+"""What looks wrong in the guest's registers as QEMU shows them, which are not the fields of the VMCS that KVM makes of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vmfuzz.arch.registers import CR0, EFER
+from vmfuzz.explain.dump import Dump
+
+_QEMU: Final = "QEMU "
+_INTEL_EFER: Final = 1 << EFER.SCE | 1 << EFER.LME | 1 << EFER.LMA | 1 << EFER.NXE
+#: Bits of EFER that AMD's processors have and Intel's reserve (AMD64 Architecture Programmer's Manual, Vol. 2).
+_AMD_EFER: Final = {12: "SVME", 13: "LMSLE", 14: "FFXSR", 15: "TCE", 17: "MCOMMIT", 18: "INTWB", 20: "UAIE", 21: "AIBRSE"}
+#: Registers of which KVM puts another value into the VMCS than the guest's.
+_CHANGED: Final = ("CR0", "CR3", "CR4")
+
+
+def register_suspicions(dump: Dump) -> list[str]:
+    """Sentences without their end on what no field of the text shows; those that real failures had come first."""
+    efer, cr0 = dump.beside.get(f"{_QEMU}EFER"), dump.beside.get(f"{_QEMU}CR0")
+    found = []
+    reserved = efer.value & ~_INTEL_EFER if efer is not None and "guest_ia32_efer" not in dump.readings else 0
+    if efer is not None and reserved:
+        bits = [bit for bit in range(64) if reserved >> bit & 1]
+        names = ", ".join(f"{bit} ({_AMD_EFER[bit]}, which only AMD processors have)" if bit in _AMD_EFER else str(bit) for bit in bits)
+        several = len(bits) > 1
+        found.append(
+            f"EFER = {efer.value:X}H (line {efer.line}) has bit{'s' * several} {names} = 1. Intel processors reserve "
+            f"{'them' if several else 'it'}, and VM entry refuses guest IA32_EFER with {'them' if several else 'it'}: a state that was saved on an "
+            "AMD machine, or a CPU model of AMD's, fails like this"
+        )
+    if cr0 is not None and "guest_cr0" not in dump.readings and not cr0.value & 1 << CR0.PG:
+        what = "protection (PE) nor paging (PG) is" if not cr0.value & 1 << CR0.PE else "paging (PG) is not"
+        head = "neither " if what.startswith("protection") else ""
+        found.append(
+            f"{head}{what} on in CR0 = {cr0.value:X}H (line {cr0.line}): only an unrestricted guest may enter so, which needs EPT "
+            "(kvm_intel.unrestricted_guest=Y and kvm_intel.ept=Y on the host)"
+        )
+    return found
+
+
+def not_judged(dump: Dump) -> str:
+    """That QEMU's control registers are not judged, and why; "" where the text shows none, or the VMCS has them."""
+    names = [name for name in _CHANGED if f"{_QEMU}{name}" in dump.beside and f"guest_{name.lower()}" not in dump.readings]
+    if not names:
+        return ""
+    listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return f"{listed} of QEMU's dump are what the guest sees; KVM puts more into the VMCS, so they are not judged"

@@ -1,0 +1,175 @@
+"""Fields that are one decision of the program's author: the mode of the guest, its privilege level, paging, an event.
+
+The search of search.py changes as few bits as it can, which may turn off what the author wants ("load IA32_EFER") and leave the contradiction.
+Where a violated check is about one of these decisions, its ways are offered instead: all the bits that go together, the smallest change first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from vmfuzz.arch.controls import Entry, Exit, Secondary
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.arch.registers import AR, CR0, CR4, EFER
+from vmfuzz.explain.judgement.judge import Judged, Verdict, judge
+from vmfuzz.explain.judgement.processor import Knowledge
+from vmfuzz.explain.repair.search import Change, Repair, find_repairs
+from vmfuzz.model.partial import Partial
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to decide: what for, and (field, bits, their value) of all that goes together; `given`: of what the text has to show already."""
+
+    title: str
+    settings: tuple[tuple[str, int, int], ...]
+    given: tuple[tuple[str, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The beginnings of the ids of the checks that are about it, and the ways."""
+
+    checks: tuple[str, ...]
+    ways: tuple[Way, ...]
+
+
+def _bit(number: int) -> int:
+    return 1 << number
+
+
+_LONG: Final = _bit(EFER.LME) | _bit(EFER.LMA)
+_IA32E: Final = _bit(Entry.IA32E_MODE_GUEST)
+_64_BIT_HOST: Final = _bit(Exit.HOST_ADDRESS_SPACE_SIZE)
+_PAGED: Final = _bit(CR0.PE) | _bit(CR0.PG)
+#: Where the access rights have the DPL.
+_DPL_AT: Final = 5
+
+
+def _privilege(level: int, title: str) -> Way:
+    """CPL: RPL and DPL of CS and SS."""
+    rights = tuple((f"guest_{register}_access_rights", 3 << _DPL_AT, level << _DPL_AT) for register in ("cs", "ss"))
+    return Way(title, (*rights, *((f"guest_{register}_selector", 3, level) for register in ("cs", "ss"))))
+
+
+_64_BIT_GUEST: Final = Way(
+    "for a 64-bit guest",
+    (
+        ("guest_cr0", _PAGED, _PAGED),
+        ("guest_cr4", _bit(CR4.PAE), _bit(CR4.PAE)),
+        ("guest_ia32_efer", _LONG, _LONG),
+        ("vm_entry_controls", _IA32E, _IA32E),
+    ),
+)
+_32_BIT_GUEST: Final = Way("for a 32-bit guest", (("guest_ia32_efer", _LONG, 0), ("vm_entry_controls", _IA32E, 0)))
+_BEFORE_PAGING: Final = Way(
+    "for a guest that turns on paging and IA-32e mode itself",
+    (("guest_ia32_efer", _bit(EFER.LMA), 0), ("vm_entry_controls", _IA32E, 0)),
+    given=(("guest_cr0", _bit(CR0.PG), 0),),
+)
+
+DECISIONS: Final = (
+    Decision(("guest.efer.lma", "guest.efer.lme", "guest.ia32e."), (_64_BIT_GUEST, _32_BIT_GUEST, _BEFORE_PAGING)),
+    Decision(
+        ("guest.cr0.pg-pe",),
+        (
+            Way("for a guest with paging", (("guest_cr0", _PAGED, _PAGED),)),
+            Way(
+                "for a guest without paging",
+                (("guest_cr0", _bit(CR0.PG), 0), ("guest_ia32_efer", _bit(EFER.LMA), 0), ("vm_entry_controls", _IA32E, 0)),
+            ),
+        ),
+    ),
+    Decision(
+        ("guest.cr0.fixed.ones",),
+        (
+            Way("for a guest with paging", (("guest_cr0", _PAGED | _bit(CR0.NE), _PAGED | _bit(CR0.NE)),)),
+            Way(
+                "for a guest in real mode or without paging",
+                (
+                    ("guest_cr0", _bit(CR0.NE), _bit(CR0.NE)),
+                    ("secondary_processor_based_controls", _bit(Secondary.UNRESTRICTED_GUEST), _bit(Secondary.UNRESTRICTED_GUEST)),
+                ),
+            ),
+        ),
+    ),
+    Decision(
+        ("guest.cs.db-l",),
+        (
+            Way("for 64-bit code", (("guest_cs_access_rights", _bit(AR.DB), 0),)),
+            Way("for 32-bit code", (("guest_cs_access_rights", _bit(AR.L), 0),)),
+        ),
+    ),
+    Decision(
+        ("guest.ss.sel.rpl", "guest.ss.dpl.", "guest.cs.dpl."),
+        (_privilege(0, "for code of privilege level 0 (a kernel)"), _privilege(3, "for code of privilege level 3 (a program)")),
+    ),
+    Decision(
+        ("host.as.", "host.efer.lma", "host.efer.lme"),
+        (
+            Way(
+                "for a 64-bit host",
+                (
+                    ("vm_exit_controls", _64_BIT_HOST, _64_BIT_HOST),
+                    ("host_ia32_efer", _LONG, _LONG),
+                    ("host_cr4", _bit(CR4.PAE), _bit(CR4.PAE)),
+                ),
+            ),
+        ),
+    ),
+)
+_BAD: Final = (Verdict.VIOLATED, Verdict.LIKELY)
+_MOST: Final = 2
+
+
+def decided(judged: Judged, knowledge: Knowledge, ignore: frozenset[str]) -> list[Repair]:
+    """The ways out of the decisions that the violated checks are about, the smallest first; [] where none is concerned or none of them works.
+
+    `ignore`: ids of checks that need not pass (the reported outcome proves that they did).
+    """
+    failing = _failing(judged, ignore)
+    found: list[Repair] = []
+    for decision in DECISIONS:
+        own = {id for id in failing if id.startswith(decision.checks)}
+        if own:
+            ways = (_repair(way, own, failing, judged, knowledge, ignore) for way in decision.ways)
+            found += [repair for repair in ways if repair is not None]
+    return sorted(found, key=_size)[:_MOST]
+
+
+def _size(repair: Repair) -> tuple[int, int]:
+    return len(repair.changes), sum((change.new ^ (change.old or 0)).bit_count() for change in repair.changes)
+
+
+def _failing(judged: Judged, ignore: frozenset[str]) -> set[str]:
+    return {finding.check.id for finding in judged.of(*_BAD)} - ignore
+
+
+def _repair(way: Way, own: set[str], failing: set[str], judged: Judged, knowledge: Knowledge, ignore: frozenset[str]) -> Repair | None:
+    """What changes on this way, with what else is wrong mended too; None if the way does not lead out, or changes nothing that the text shows."""
+    changes = {change.field: change for change in _changes(way.settings, judged.values)}
+    if not changes or _changes(way.given, judged.values):
+        return None
+    after = judge(None, knowledge, {**judged.values, **{name: Partial(change.new) for name, change in changes.items()}})
+    left = _failing(after, ignore)
+    if left & own or left - failing:
+        return None
+    undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in judged.findings)
+    if not left:
+        return Repair(tuple(changes.values()), undecided, title=way.title)
+    rest = find_repairs(after, knowledge, ignore, most=1)
+    if not rest or any(change.field in changes for change in rest[0].changes):
+        return None
+    return replace(rest[0], changes=(*changes.values(), *rest[0].changes), title=way.title)
+
+
+def _changes(settings: Iterable[tuple[str, int, int]], values: Mapping[str, Partial]) -> list[Change]:
+    """The settings that the text's values do not have yet; of a field that it does not show, none."""
+    found = []
+    for name, bits, wanted in settings:
+        have = values.get(name)
+        if have is not None and have.within(FIELDS[name].width).exact and have.value & bits != wanted:
+            found.append(Change(name, have.value, have.value & ~bits | wanted))
+    return found
