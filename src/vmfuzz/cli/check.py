@@ -13,8 +13,9 @@ import click
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_USAGE, UsageError
 from vmfuzz.explain.answer.annotate import annotated
-from vmfuzz.explain.answer.answer import Answer, answer
+from vmfuzz.explain.answer.answer import Answer
 from vmfuzz.explain.answer.as_json import to_json
+from vmfuzz.explain.answer.compare import answers
 from vmfuzz.explain.answer.layout import WIDTH
 from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.answer.verify import verified
@@ -35,6 +36,11 @@ from vmfuzz.explain.text.lines import lines_of, mend
 )
 @click.option("--reported", metavar="TEXT", help='What was reported, such as "0x80000021 qual 0" or "VMLAUNCH error 7".')
 @click.option(
+    "--working",
+    type=click.Path(path_type=Path),
+    help="A dump of a state that enters on the same processor: what differs, and what that proves of the processor.",
+)
+@click.option(
     "--encodings",
     type=click.Path(path_type=Path),
     help="A file with your list of encodings (source in any language, a table); compared with the architecture's.",
@@ -53,6 +59,7 @@ def check(
     cpu: str | None,
     capabilities_file: Path | None,
     reported: str | None,
+    working: Path | None,
     encodings: Path | None,
     explain: bool,
     verify: bool,
@@ -70,6 +77,7 @@ def check(
     dmesg | vmfuzz check
     vmfuzz check 0x80000021
     vmfuzz check "KVM: entry failed, hardware error 0x7"
+    vmfuzz check bad.txt --working good.txt
     vmfuzz check dump.txt --encodings vmcs.h --explain
 
     Exit codes: 0 no check fails of those that the text lets vmfuzz judge (the answer counts the others), 1 a check fails or the entry is reported to
@@ -83,17 +91,17 @@ def check(
         _narrow(dump, reported)
         if encodings is not None:
             _add_encodings(dump, encodings)
-    answers = [answer(dump, processor) for dump in dumps]
+    found = answers(dumps, processor, _working(working) if working is not None else None)
     if as_json:
-        data = [to_json(one) for one in answers]
+        data = [to_json(one) for one in found]
         click.echo(json.dumps(data[0] if len(data) == 1 else data, indent=1))
     else:
         if annotate:
             _annotate(dumps)
         if trace:
             _trace(dumps)
-        _print(answers, explain, verify)
-    raise click.exceptions.Exit(_exit_code(answers))
+        _print(found, explain, verify)
+    raise click.exceptions.Exit(_exit_code(found))
 
 
 #: So many answers are printed in full (--json has all), and so many tried on an emulated CPU.
@@ -174,6 +182,14 @@ def _read(path: Path) -> str:
             return read_all(stream, str(path))[0]
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _working(path: Path) -> Dump:
+    """The state that works: the last that a file shows."""
+    dumps = [dump for dump in _from_file(path) if dump.readings]
+    if not dumps:
+        raise UsageError(f"{path} shows no VMCS field with a value; expected a dump of a state that enters, to compare with")
+    return dumps[-1]
 
 
 def _from_file(path: Path) -> list[Dump]:

@@ -115,6 +115,8 @@ class Dump:
     """All that one dump says, as far as it is believed (settle/), and the outcome that the text reports (outcomes/)."""
 
     name: str = "input"
+    #: what the text calls this state, where it shows two: "vmcs02", "after", "+"
+    state: str = ""
     format: str = "unknown"
     readings: dict[str, Reading] = field(default_factory=dict)
     msrs: dict[int, int] = field(default_factory=dict)

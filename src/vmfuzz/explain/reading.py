@@ -67,6 +67,10 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
     dumps = [dump for of_state in found for dump in of_state]
     for dump in dumps:
         dump.lines = lines
+    if len(found) > 1:
+        for state, of_state in zip(states, found, strict=True):
+            for dump in of_state:
+                dump.state = state.name
     return dumps
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import FIELDS, Area
+from vmfuzz.explain.answer.comparison import Comparison
 from vmfuzz.explain.causes import named
 from vmfuzz.explain.causes.controls import never_written
 from vmfuzz.explain.causes.exchanged import exchanged
@@ -89,6 +90,8 @@ class Answer:
     contradicted: list[Finding] = field(default_factory=list)
     undecided: list[Finding] = field(default_factory=list)
     repairs: list[Repair] = field(default_factory=list)
+    #: how this state differs from a working one, or from the other level's
+    comparison: Comparison | None = None
     #: all fields of a kind stand off their places: then no single value is to be mended
     shift: Mistake | None = None
 
@@ -136,9 +139,9 @@ class Answer:
         return [source for source, _ in counts.most_common()]
 
 
-def answer(dump: Dump, capabilities: Capabilities | None = None) -> Answer:
-    """Judge a dump; `capabilities` are those of the processor, where they are known."""
-    knowledge = from_capabilities(capabilities) if capabilities is not None else infer(dump)
+def answer(dump: Dump, capabilities: Capabilities | None = None, working: Dump | None = None) -> Answer:
+    """Judge a dump; `capabilities` are those of the processor, where they are known, `working` is a state that entered on the same one."""
+    knowledge = from_capabilities(capabilities) if capabilities is not None else infer(dump, working)
     judged = judge(dump, knowledge) if dump.readings else Judged({})
     result = Answer(dump, knowledge, judged)
     if dump.readings:

@@ -10,6 +10,7 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.answer import advice
 from vmfuzz.explain.answer.annotate import columns
 from vmfuzz.explain.answer.answer import Answer, fact_source
+from vmfuzz.explain.answer.comparison import Comparison
 from vmfuzz.explain.answer.open_controls import faults
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.dump import ALL
@@ -64,6 +65,30 @@ def to_json(answer: Answer) -> dict[str, Any]:
         "foreign": dump.foreign or None,
         "warnings": dump.warnings,
         "labels_without_field": [{"label": label, "line": line} for label, line in dump.unread],
+        "comparison": _comparison(answer.comparison) if answer.comparison is not None else None,
+    }
+
+
+def _comparison(found: Comparison) -> dict[str, Any]:
+    return {
+        "failing": found.failing,
+        "working": found.working,
+        "nested_levels": found.levels,
+        "differences": [
+            {
+                "field": each.field,
+                "encoding": f"{FIELDS[each.field].encoding:04X}H",
+                "failing": hex(each.failing.value),
+                "working": hex(each.working.value),
+                "violates": each.violates,
+                "may_explain": each in found.suspects,
+            }
+            for each in found.differences
+        ],
+        "alike": found.shared,
+        "only_failing": list(found.only_failing),
+        "only_working": list(found.only_working),
+        "violated_by_working": list(found.violated_by_working),
     }
 
 

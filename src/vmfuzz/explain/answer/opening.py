@@ -23,6 +23,8 @@ from vmfuzz.explain.repair.search import Repair
 from vmfuzz.model.partial import Evaluator
 from vmfuzz.model.wording import bit_name
 
+#: So many fields are named as what a failure may come from.
+_FEW: Final = 3
 _RIGHTS: Final = "_access_rights"
 _RFLAGS: Final = "guest_rflags"
 
@@ -191,7 +193,16 @@ def _open_cause(answer: Answer) -> Group:
     shown_ones = "No value shown violates a check that ends in the reported outcome" if answer.violated else "No value shown is wrong"
     if missing.startswith("; what decides") and answer.two_readings():
         missing = " in every reading of the manual"
-    cause = Paragraph(Role.CAUSE, f"cannot be told from this text. {shown_ones}{missing}.", "Cause")
+    differing = answer.comparison.suspects if answer.comparison is not None and not answer.violated else []
+    if differing:
+        listed = " or ".join(f"{spoken(each.field)} ({FIELDS[each.field].encoding:04X}H)" for each in differing[:_FEW])
+        cause = Paragraph(
+            Role.CAUSE,
+            f"most likely {listed}, which the working state has otherwise (below). No value shown is certain to be wrong.",
+            "Cause",
+        )
+    else:
+        cause = Paragraph(Role.CAUSE, f"cannot be told from this text. {shown_ones}{missing}.", "Cause")
     certain = Evaluator(answer.state.values.get, answer.knowledge.lookup(answer.knowledge.widths[0], typical=False).get)
     sources = {fact: fact_source(fact) for finding in answer.undecided for fact in finding.facts}
     suspects = [*register_suspicions(answer.dump), *suspicions(answer.undecided, evaluator(answer), certain, sources)]

@@ -8,6 +8,7 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.counted import counted
 from vmfuzz.explain.answer import advice
 from vmfuzz.explain.answer.answer import Answer, fact_words
+from vmfuzz.explain.answer.comparison_words import comparison_groups
 from vmfuzz.explain.answer.layout import Group, Paragraph, Role, Section, evaluator, faults_of
 from vmfuzz.explain.answer.opening import explaining_of, opening
 from vmfuzz.explain.answer.register_suspects import not_judged
@@ -28,6 +29,7 @@ def sections(answer: Answer, explain: bool = False, verified: str = "") -> list[
     nested = [Paragraph(Role.STATEMENT, answer.dump.nested, "Nested")] if answer.dump.nested and not answer.entered else []
     return [
         Section("opening", opening(answer, verified)),
+        Section("comparison", comparison_groups(answer)),
         Section("violated", _violated(answer, explain)),
         Section("contradicted", _contradicted(answer)),
         Section("mistakes", _remarks(answer)),

@@ -138,13 +138,19 @@ def from_capabilities(capabilities: Capabilities) -> Knowledge:
     return Knowledge(facts, widths, [f"processor: {capabilities.name}"], exact=possible[0] is possible[1])
 
 
-def infer(dump: Dump) -> Knowledge:
-    """What the dump itself tells about its processor, beside what holds everywhere."""
+def infer(dump: Dump, working: Dump | None = None) -> Knowledge:
+    """What the dump itself tells about its processor, beside what holds everywhere; `working`: a state that entered on it."""
     facts = _shared()
     notes: list[str] = []
     _from_msrs(dump.msrs, facts, notes)
     if _reached_guest_state(dump):
-        _from_passing(dump, facts, notes)
+        entered = dump.reported is not None and dump.reported.entered
+        _from_passing(dump, facts, notes, entered, "the reported outcome proves that these passed, so the processor allows what they hold")
+    if working is not None:
+        _from_msrs({number: value for number, value in working.msrs.items() if number not in dump.msrs}, facts, notes)
+        _from_passing(
+            working, facts, notes, True, "the working state entered, so the processor, taken to be the same, allows what it holds"
+        )
     _keep_known(facts)
     la57 = any((reading := dump.readings.get(name)) is not None and reading.value >> CR4.LA57 & 1 for name in ("host_cr4", "guest_cr4"))
     return Knowledge(facts, (57,) if la57 else (48, 57), notes)
@@ -237,9 +243,11 @@ def _control_word(
         _fill(facts, f"{key}_must_be_1", 0 if true_controls else released, released)
 
 
-def _from_passing(dump: Dump, facts: dict[str, Partial], notes: list[str]) -> None:
-    """The controls and the host state passed: what they have set is allowed, what they have clear is not required."""
-    entered = dump.reported is not None and dump.reported.entered
+def _from_passing(dump: Dump, facts: dict[str, Partial], notes: list[str], entered: bool, proof: str) -> None:
+    """The controls and the host state passed: what they have set is allowed, what they have clear is not required.
+
+    `entered`: so did the guest state. `proof` begins the note on what was learned.
+    """
     learned = []
     for key, word in CONTROL_WORDS.items():
         reading = dump.readings.get(word.field)
@@ -262,9 +270,7 @@ def _from_passing(dump: Dump, facts: dict[str, Partial], notes: list[str]) -> No
     if eptp is not None and _active(dump, "secondary"):
         _fill(facts, "ept_vpid_cap", 1 << 21 if eptp.value >> 6 & 1 else 0, 1 << 21 if eptp.value >> 6 & 1 else 0)
     if learned:
-        notes.append(
-            "the reported outcome proves that these passed, so the processor allows what they hold: " + ", ".join(dict.fromkeys(learned))
-        )
+        notes.append(f"{proof}: {', '.join(dict.fromkeys(learned))}")
 
 
 def _active(dump: Dump, key: str) -> bool:

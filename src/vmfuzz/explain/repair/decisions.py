@@ -136,7 +136,12 @@ def decided(judged: Judged, knowledge: Knowledge, ignore: frozenset[str]) -> lis
         if own:
             ways = (_repair(way, own, failing, judged, knowledge, ignore) for way in decision.ways)
             found += [repair for repair in ways if repair is not None]
-    return sorted(found, key=_size)[:_MOST]
+    alike: dict[tuple[Change, ...], list[Repair]] = {}
+    for repair in found:
+        alike.setdefault(repair.changes, []).append(repair)
+    # a change that lies on several ways decides nothing
+    distinct = [replace(same[0], title="" if len(same) > 1 else same[0].title) for same in alike.values()]
+    return sorted(distinct, key=_size)[:_MOST]
 
 
 def _size(repair: Repair) -> tuple[int, int]:

@@ -1,0 +1,137 @@
+"""Two states of one VMCS, side by side: what differs, and what of that the reported failure can come from.
+
+A working state and a failing one, or the two levels of nested virtualization: vmcs12, which the hypervisor in a guest (L1) writes, and vmcs02, which
+the hypervisor below (L0) makes of it and the processor enters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from vmfuzz.arch.fields import FIELDS, Area
+from vmfuzz.explain.dump import Dump, Reported
+from vmfuzz.explain.judgement.judge import Finding, Judged, Verdict, may_explain
+from vmfuzz.model.partial import Partial
+
+#: Names of states in one text: (the one that works, or was there before; the one that fails).
+_PAIRS: Final = (("before", "after"), ("old", "new"), ("good", "bad"), ("working", "failing"), ("-", "+"))
+#: Names that say of themselves which of the two fails.
+_CERTAIN: Final = frozenset({"good", "bad", "working", "failing"})
+LEVELS: Final = ("vmcs12", "vmcs02")
+_BAD: Final = (Verdict.VIOLATED, Verdict.LIKELY)
+#: What differs from one moment to the next, and no check of the failing kind is about.
+_OF_THE_MOMENT: Final = frozenset({"guest_rip", "guest_rsp", "guest_cr3", "host_rsp", "guest_rflags"})
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A field that the two states have with different values; only bits known in both count.
+
+    `violates`: a check that can explain the failure is violated by the failing value. `open`: one such check cannot be judged.
+    """
+
+    field: str
+    failing: Partial
+    working: Partial
+    violates: bool
+    open: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two states have in common and what not; `shared`: fields that both show alike.
+
+    `levels`: the states are vmcs12 ("working") and vmcs02 ("failing"). `violated_by_working`: the checks that explain the failure and that the
+    working state violates too.
+    """
+
+    failing: str
+    working: str
+    levels: bool
+    differences: tuple[Difference, ...]
+    shared: int
+    only_failing: tuple[str, ...]
+    only_working: tuple[str, ...]
+    violated_by_working: tuple[str, ...]
+
+    @property
+    def suspects(self) -> list[Difference]:
+        """The differences from which the failure can come: those that violate a check, or where none does, those of which a check is open."""
+        certain = [each for each in self.differences if each.violates]
+        return certain or [each for each in self.differences if each.open]
+
+
+def compared(failing: tuple[Dump, Judged], working: tuple[Dump, Judged], levels: bool) -> Comparison:
+    """Compare two states, each with its verdicts."""
+    (dump, judged), (other, other_judged) = failing, working
+    relevant = _relevant(judged.findings, dump.reported)
+    violates = frozenset(name for finding in relevant if finding.verdict in _BAD for name in _fields(finding))
+    open_ones = frozenset(
+        name for finding in relevant if finding.verdict in (Verdict.UNKNOWN, Verdict.DEPENDS) for name in _fields(finding)
+    )
+    mine, theirs = _comparable(dump), _comparable(other)
+    both = [name for name in FIELDS if name in mine and name in theirs]
+    differences = [
+        Difference(name, mine[name], theirs[name], name in violates, name in open_ones)
+        for name in both
+        if _differ(mine[name], theirs[name])
+    ]
+    own = {finding.check.id for finding in relevant if finding.verdict in _BAD}
+    return Comparison(
+        dump.state or dump.name,
+        other.state or other.name,
+        levels,
+        tuple(sorted(differences, key=lambda each: (not each.violates, not each.open, each.field in _OF_THE_MOMENT))),
+        len(both) - len(differences),
+        tuple(name for name in FIELDS if name in mine and name not in theirs),
+        tuple(name for name in FIELDS if name in theirs and name not in mine),
+        tuple(finding.check.id for finding in other_judged.of(*_BAD) if finding.check.id in own),
+    )
+
+
+def _relevant(findings: Iterable[Finding], reported: Reported | None) -> list[Finding]:
+    """The findings on checks that can end in what is reported; all where that is not known."""
+    known = reported is not None and not reported.entered and reported.error != 0
+    return [finding for finding in findings if not known or reported is None or may_explain(finding.check, reported)]
+
+
+def _fields(finding: Finding) -> frozenset[str]:
+    return frozenset(name for name in {*finding.check.must.reads, *finding.check.when.reads} if name in FIELDS)
+
+
+def _comparable(dump: Dump) -> dict[str, Partial]:
+    """The fields of a state, without those that a VM exit writes."""
+    return {
+        name: reading.partial.within(FIELDS[name].width)
+        for name, reading in dump.readings.items()
+        if name in FIELDS and FIELDS[name].area is not Area.READ_ONLY
+    }
+
+
+def _differ(one: Partial, other: Partial) -> bool:
+    return bool((one.value ^ other.value) & one.known & other.known)
+
+
+def paired(dumps: list[Dump]) -> list[tuple[Dump, Dump | None]]:
+    """Each state that is to be answered for, with the one that it is to be compared with, where a text shows two; vmcs02, and what fails.
+
+    Which of two fails, their names say, or what is violated (`failing_of`).
+    """
+    found: list[tuple[Dump, Dump | None]] = []
+    index = 0
+    while index < len(dumps):
+        one, other = dumps[index], dumps[index + 1] if index + 1 < len(dumps) else None
+        if other is not None and one.lines is other.lines and (one.state, other.state) in (*_PAIRS, LEVELS):
+            found.append((other, one))
+            index += 2
+        else:
+            found.append((one, None))
+            index += 1
+    return found
+
+
+def is_certain(failing: Dump) -> bool:
+    """Whether the name of a state says that it is the one that fails, or the one that the processor entered."""
+    return failing.state in _CERTAIN or failing.state in LEVELS
