@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from vmfuzz.cli.main import main
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.txt"))
-#: What the samples do not show: bare errors, a number of two meanings, another architecture's dump, nothing at all.
+#: What the samples do not show: bare errors, a number of two meanings, another architecture's dump, two states, nothing at all.
 TEXTS = [
     "0x80000021",
     "0x80000022 qual 2",
@@ -31,6 +31,7 @@ TEXTS = [
     "nested_vmx_exit_reflected failed vm entry 7",
     "qemu-1 [000] 1.0: kvm_nested_vmenter_failed: CC(!nested_cpu_has_vid(vmcs12)) err: 0",
     "IA32_VMX_BASIC (480) = 0x00da040000000012\nguest_cr0 = 0x80050033",
+    "VM-instruction error 8\n-host_CR4=0x0000000000002020\n+host_CR4=0x0000000000000020\n",
     "nothing of the kind",
 ]
 
