@@ -32,6 +32,7 @@ TEXTS = [
     "qemu-1 [000] 1.0: kvm_nested_vmenter_failed: CC(!nested_cpu_has_vid(vmcs12)) err: 0",
     "IA32_VMX_BASIC (480) = 0x00da040000000012\nguest_cr0 = 0x80050033",
     "VM-instruction error 8\n-host_CR4=0x0000000000002020\n+host_CR4=0x0000000000000020\n",
+    "exit reason 0x80000021, qualification 0\nVM-entry controls = 0x11ff\nguest IA32_DEBUGCTL = 0x4000\nguest RFLAGS = 0x2\n",
     "nothing of the kind",
 ]
 

@@ -24,7 +24,7 @@ from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.families import FAMILY_SIZE, FamilyPlan, generator_of
 from vmfuzz.generate.schedule import Schedule
 from vmfuzz.interrupts import CTRL_C, cause_of
-from vmfuzz.model.known_deviations import deviations_of
+from vmfuzz.model.known_deviations import deviations_of, errata_of
 from vmfuzz.model.predict import Model, model_of
 from vmfuzz.state.batch import VmcsBatch
 
@@ -156,7 +156,7 @@ class Campaign:
         self.schedule = Schedule(self.generator, seed, self.undisputed)
         self.errata = tuple(errata)
         told = deviations_told(executor.name, self.errata, self.model, self.generator)
-        deviations = (*deviations_of(executor.name), *told)
+        deviations = (*deviations_of(executor.name), *errata_of(executor.name, executor.capabilities()), *told)
         self.altered = AlteredModel(self.model.capabilities, deviations) if deviations else None
         self.bases_used: set[str] = set()
         self._executing = False

@@ -17,7 +17,10 @@ from vmfuzz.corpus.entries import require_verdict, save
 @click.option("--reason", help="Why, in a sentence. [default: the reason that is there]")
 @place_option
 def verdict(id: str, verdict: str, reason: str | None, place: Path | None) -> None:
-    """Give the finding ID the VERDICT open, model-fixed, regression-guard, ambiguity:ID or deviation:ID."""
+    """Give the finding ID the VERDICT open, model-fixed, regression-guard, ambiguity:ID, deviation:ID or erratum:NAME.
+
+    An erratum is one of `vmfuzz check`'s table (docs/errata.md), or one of your own file.
+    """
     path, entry = find_entry(place, id)
     changed = replace(entry, verdict=require_verdict(verdict), reason=entry.reason if reason is None else reason)
     save(path.parent, changed, path)

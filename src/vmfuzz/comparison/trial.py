@@ -17,7 +17,7 @@ from vmfuzz.comparison.signature import signature_of
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute.base import Executor, HasItsOwnWord, RunsInOrder
 from vmfuzz.generate.families import Generator
-from vmfuzz.model.known_deviations import deviations_of
+from vmfuzz.model.known_deviations import deviations_of, errata_of
 from vmfuzz.model.outcome_codes import outcomes_of
 from vmfuzz.model.predict import Model, model_of
 from vmfuzz.state.batch import VmcsBatch
@@ -70,7 +70,8 @@ class Trial:
         self.model = model or model_of(executor.capabilities())
         self.generator = generator or Generator(self.model, executor.known_good())
         told = deviations_told(executor.name, errata, self.model, self.generator)
-        self.deviations = altered.deviations if altered else (*deviations_of(executor.name), *told)
+        own = (*deviations_of(executor.name), *errata_of(executor.name, executor.capabilities()), *told)
+        self.deviations = altered.deviations if altered else own
         self._altered = altered
         if altered is None and self.deviations:
             self._altered = AlteredModel(self.model.capabilities, self.deviations)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,8 +28,10 @@ from vmfuzz.state.vmcs import parse_number
 
 SCHEMA: Final = "vmfuzz-corpus-1"
 _EXPECTED: Final = "expected a corpus entry; dumps and logs are for `vmfuzz check FILE`"
-#: Verdicts that are one word; the others are `ambiguity:ID` and `deviation:ID`.
+#: Verdicts that are one word; the others are `ambiguity:ID`, `deviation:ID` and `erratum:NAME`.
 PLAIN_VERDICTS: Final = ("open", "model-fixed", "regression-guard")
+#: The name of an erratum in a verdict.
+_ERRATUM: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _LISTS: Final = {"ambiguity": "`vmfuzz ambiguities`", "deviation": "docs/agreement.md"}
 #: Entries of processors that no profile describes keep their capabilities here, one file each, named by content.
 CAPABILITIES: Final = "capabilities"
@@ -115,6 +118,8 @@ class Entry:
 def require_verdict(verdict: str) -> str:
     """The verdict if it is one; raises UsageError that says what verdicts there are."""
     kind, colon, id = verdict.partition(":")
+    if kind == "erratum" and _ERRATUM.fullmatch(id):
+        return verdict  # one of processor_errata.py, or of a person's own file
     known = {"ambiguity": sorted(AMBIGUITIES), "deviation": [deviation.id for deviation in DEVIATIONS]}
     if verdict in PLAIN_VERDICTS or (colon and id in known.get(kind, ())):
         return verdict
@@ -122,7 +127,7 @@ def require_verdict(verdict: str) -> str:
         near = difflib.get_close_matches(id, known[kind], n=3, cutoff=0.3)
         some = f"the closest are {', '.join(near)}" if near else f"they are called {', '.join(known[kind][:3])}, ..."
         raise UsageError(f"verdict {verdict!r}: there is no {kind} {id!r}; {some} (all {len(known[kind])}: {_LISTS[kind]})")
-    raise UsageError(f"verdict {verdict!r}: expected {', '.join(PLAIN_VERDICTS)}, ambiguity:ID or deviation:ID")
+    raise UsageError(f"verdict {verdict!r}: expected {', '.join(PLAIN_VERDICTS)}, ambiguity:ID, deviation:ID or erratum:NAME")
 
 
 # JSON

@@ -14,6 +14,7 @@ from typing import Final
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.model.check import Check
 from vmfuzz.model.partial import Partial
+from vmfuzz.model.processor_errata import Signature
 
 ALL: Final = (1 << 64) - 1
 HIGH_HALF: Final = ALL - 0xFFFFFFFF
@@ -134,6 +135,8 @@ class Dump:
     unread: list[tuple[str, int]] = field(default_factory=list)
     #: whether the source or its author says that the region was zeroed before it was written
     zeroed: bool = False
+    #: the processor that the text names
+    processor: Signature | None = None
     #: why this text is not for vmfuzz, as a sentence without its end: a dump of another architecture
     foreign: str = ""
     #: what to know where hypervisors are nested, if they are

@@ -13,6 +13,7 @@ from vmfuzz.errors import VmfuzzError
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats import amd, definitions, kvm, qemu, sregs
+from vmfuzz.explain.formats.cpuinfo import processor_of
 from vmfuzz.explain.formats.declared import read_declared
 from vmfuzz.explain.formats.json_inside import spread
 from vmfuzz.explain.formats.json_text import as_lines, parsed
@@ -132,6 +133,7 @@ class _Reader:
         programs.find(self.of.rest, dump)
         reported.find_attempt(self.text, dump)
         dump.nested = nested.note(self.text, dump)
+        dump.processor = processor_of(self.text)
         dump.format = _format(dump, vmcs, "(XEN)" in self.text or "VMCS Area" in self.text, bool(self.of.qemu), bool(self.of.vbox))
         if not vmcs:
             self._judge_vendor(dump, vmcb)

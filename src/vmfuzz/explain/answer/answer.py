@@ -22,6 +22,7 @@ from vmfuzz.explain.outcomes.reported import KVM_EXIT, Doubtful
 from vmfuzz.explain.repair.decisions import decided
 from vmfuzz.explain.repair.search import Repair, find_repairs
 from vmfuzz.model.check import Stage
+from vmfuzz.model.processor_errata import Signature
 
 _BAD: Final = (Verdict.VIOLATED, Verdict.LIKELY)
 
@@ -90,6 +91,8 @@ class Answer:
     contradicted: list[Finding] = field(default_factory=list)
     undecided: list[Finding] = field(default_factory=list)
     repairs: list[Repair] = field(default_factory=list)
+    #: the processor, where the text or the capabilities name it
+    processor: Signature | None = None
     #: how this state differs from a working one, or from the other level's
     comparison: Comparison | None = None
     #: all fields of a kind stand off their places: then no single value is to be mended
@@ -143,7 +146,7 @@ def answer(dump: Dump, capabilities: Capabilities | None = None, working: Dump |
     """Judge a dump; `capabilities` are those of the processor, where they are known, `working` is a state that entered on the same one."""
     knowledge = from_capabilities(capabilities) if capabilities is not None else infer(dump, working)
     judged = judge(dump, knowledge) if dump.readings else Judged({})
-    result = Answer(dump, knowledge, judged)
+    result = Answer(dump, knowledge, judged, processor=_processor(dump, capabilities))
     if dump.readings:
         _violations(result, judged)
         _encodings(result)
@@ -165,6 +168,12 @@ def answer(dump: Dump, capabilities: Capabilities | None = None, working: Dump |
         pairs = _exchanged(result) if not result.entered else []
         _without_second_words(result, frozenset().union(*pairs))
     return result
+
+
+def _processor(dump: Dump, capabilities: Capabilities | None) -> Signature | None:
+    if capabilities is not None and capabilities.cpuid:
+        return Signature.of(capabilities.registers(1)[0])
+    return dump.processor
 
 
 def _exchanged(result: Answer) -> list[frozenset[str]]:

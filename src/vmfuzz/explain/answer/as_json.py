@@ -11,6 +11,7 @@ from vmfuzz.explain.answer import advice
 from vmfuzz.explain.answer.annotate import columns
 from vmfuzz.explain.answer.answer import Answer, fact_source
 from vmfuzz.explain.answer.comparison import Comparison
+from vmfuzz.explain.answer.errata_words import fitting
 from vmfuzz.explain.answer.open_controls import faults
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.dump import ALL
@@ -65,6 +66,7 @@ def to_json(answer: Answer) -> dict[str, Any]:
         "foreign": dump.foreign or None,
         "warnings": dump.warnings,
         "labels_without_field": [{"label": label, "line": line} for label, line in dump.unread],
+        "errata": [{"id": each.id, "title": each.title, "text": each.text, "change": each.remedy} for each in fitting(answer)],
         "comparison": _comparison(answer.comparison) if answer.comparison is not None else None,
     }
 

@@ -9,6 +9,7 @@ from vmfuzz.counted import counted
 from vmfuzz.explain.answer import advice
 from vmfuzz.explain.answer.answer import Answer, fact_words
 from vmfuzz.explain.answer.comparison_words import comparison_groups
+from vmfuzz.explain.answer.errata_words import errata_group
 from vmfuzz.explain.answer.layout import Group, Paragraph, Role, Section, evaluator, faults_of
 from vmfuzz.explain.answer.opening import explaining_of, opening
 from vmfuzz.explain.answer.register_suspects import not_judged
@@ -30,6 +31,7 @@ def sections(answer: Answer, explain: bool = False, verified: str = "") -> list[
     return [
         Section("opening", opening(answer, verified)),
         Section("comparison", comparison_groups(answer)),
+        Section("errata", [errata_group(answer)]),
         Section("violated", _violated(answer, explain)),
         Section("contradicted", _contradicted(answer)),
         Section("mistakes", _remarks(answer)),

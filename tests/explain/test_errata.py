@@ -1,0 +1,58 @@
+"""`check` names the processor erratum that fits the processor, the state and the outcome, and no other."""
+
+from __future__ import annotations
+
+import pytest
+from one_dump import read
+
+from vmfuzz.explain.answer.answer import answer
+from vmfuzz.explain.answer.errata_words import fitting
+from vmfuzz.explain.answer.render import render
+
+FREEZE = "exit reason 0x80000021, qualification 0\nVM-entry controls = 0x11ff\nguest IA32_DEBUGCTL = {value}\nguest RFLAGS = 0x2\n"
+CPUINFO = "cpu family\t: 6\nmodel\t\t: {model}\nmodel name\t: Intel(R)\nstepping\t: 6\n"
+XEN = """\
+(XEN) d1v0 vmentry failure (reason 0x80000022): MSR loading (entry 3)
+(XEN)   msr {msr} val {value} (mbz 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (FREEZE.format(value="0x4000"), ["AZ61"]),
+        (FREEZE.format(value="0x4000") + CPUINFO.format(model=23), ["AZ61"]),
+        (FREEZE.format(value="0x4000") + CPUINFO.format(model=60), []),
+        (FREEZE.format(value="0x1"), []),
+        (FREEZE.format(value="0x4000").replace("0x80000021", "48"), []),
+        (XEN.format(msr="00000680", value="1fffffff81000000"), ["HSM182"]),
+        (XEN.format(msr="00000680", value="ffffffff81000000"), []),
+        (XEN.format(msr="000001de", value="1fffffff81000000") + CPUINFO.format(model=79), ["BDF93"]),
+        (XEN.format(msr="00000174", value="1fffffff81000000"), []),
+    ],
+)
+def test_the_erratum_that_fits(text: str, expected: list[str]) -> None:
+    assert [erratum.id for erratum in fitting(answer(read(text)))] == expected
+
+
+def test_the_answer_says_what_avoids_it_and_which_processor_it_is() -> None:
+    text = render(answer(read(FREEZE.format(value="0x4000") + CPUINFO.format(model=23))), width=None)
+    assert (
+        "Erratum: AZ61: VM entry may fail where it sets IA32_DEBUGCTL.FREEZE_WHILE_SMM_EN. The text names a processor of family 6, model 23 (17H)"
+        in text
+    )
+    assert "Change: clear bit 14 of guest IA32_DEBUGCTL (2802H) before every entry" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (CPUINFO.format(model=23), (6, 23, 6)),
+        ("smpboot: CPU0: Intel(R) Core(TM)2 Duo CPU T8300 (family: 0x6, model: 0x17, stepping: 0x6)\n", (6, 23, 6)),
+        ("CPUID.1 EAX = 0x10676\n", (6, 23, 6)),
+        ("cpu family\t: 25\nmodel\t\t: 1\n", None),
+        ("nothing\n", None),
+    ],
+)
+def test_the_processor_that_a_text_names(text: str, expected: tuple[int, int, int] | None) -> None:
+    assert read(f"exit reason 0x80000021\n{text}").processor == expected
