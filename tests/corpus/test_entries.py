@@ -118,7 +118,7 @@ def changed(**parts: Any) -> dict[str, Any]:
         (changed(mutation={"live_efer": "0x0"}), "a fact of the processor"),
         (changed(mutation={"memory_vtpr": "0x0"}), 'memory to "memory"'),
         (changed(memory={"0x10011001": "0x0"}), "divisible by 8"),
-        (changed(verdict="wrong"), "expected open, model-fixed, regression-guard, ambiguity:ID or deviation:ID"),
+        (changed(verdict="wrong"), "expected open, model-fixed, regression-guard, ambiguity:ID, deviation:ID or erratum:NAME"),
         (changed(verdict="deviation:bochs"), "there is no deviation 'bochs'"),
         (changed(results=[]), '"results" is empty'),
         (changed(results=[1]), "expected a JSON object"),
