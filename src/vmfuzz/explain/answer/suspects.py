@@ -57,7 +57,7 @@ def suspicions(undecided: Iterable[Finding], usual: Evaluator, certain: Evaluato
             faults, unless = _open_bits(check.must, certain, source), ""
             into = weak
         elif allowed := _only_unrestricted(finding, usual):
-            faults, unless, into = allowed, "", unrestricted
+            faults, unless, into = allowed, "", found if _is_64_bit_code(usual) else unrestricted
         else:
             faults, unless = _without_premise(finding, usual)
         for fault in faults:
@@ -70,6 +70,11 @@ def suspicions(undecided: Iterable[Finding], usual: Evaluator, certain: Evaluato
 def _seldom(finding: Finding) -> int:
     """How seldom the check of a finding failed in real texts: its place in `_SEEN`, or behind all of those."""
     return next((place for place, beginning in enumerate(_SEEN) if finding.check.id.startswith(beginning)), len(_SEEN))
+
+
+def _is_64_bit_code(usual: Evaluator) -> bool:
+    """Whether CS says that the guest executes 64-bit code: the type of a data segment is then no sign of real mode."""
+    return usual.judge(operand("guest_cs_access_rights", 32)[AR.L : AR.L] == 1).truth is True
 
 
 def _only_unrestricted(finding: Finding, usual: Evaluator) -> list[str]:
