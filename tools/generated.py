@@ -20,6 +20,7 @@ from typing import Final
 import api_page
 import campaigns
 import figures
+import kvm_page
 import man_pages
 import module_page
 import write_processors
@@ -52,6 +53,8 @@ def generated() -> Iterator[Generated]:
     docs = ROOT / "docs"
     yield Generated(docs / "api.md", api_page.page(), "tools/api_page.py > docs/api.md")
     yield Generated(module_page.PAGE, module_page.written(), "tools/module_page.py")
+    yield Generated(kvm_page.PAGE, kvm_page.page(), "tools/kvm_page.py")
+    yield Generated(kvm_page.REPORT, kvm_page.written(), "tools/kvm_page.py")
     summaries = campaigns.published()
     yield Generated(docs / "agreement.md", campaigns.agreement_page(summaries), "tools/campaigns.py pages")
     yield Generated(docs / "checks.md", campaigns.checks_page(summaries), "tools/campaigns.py pages")

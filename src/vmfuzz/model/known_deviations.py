@@ -15,6 +15,9 @@ from vmfuzz.model.processor_errata import Signature, known_on
 #: Every known deviation of every executor.
 DEVIATIONS: Final[tuple[Deviation, ...]] = (*BOCHS_DEVIATIONS, *BOCHS_CET_FRED_DEVIATIONS, *BOCHS_2_7_DEVIATIONS, *KVM_DEVIATIONS)
 
+#: Not those of the processor below KVM: KVM loads the MSR-load list itself, and knows other MSRs than an emulator does.
+_NOT_BELOW_KVM: Final = frozenset({"bochs-msr-load-smm-monitor-ctl", "bochs-msr-load-unknown"})
+
 
 def errata_of(executor: str, capabilities: Capabilities) -> tuple[Deviation, ...]:
     """The processor errata of the executor with this name and these capabilities; an emulated CPU has none, whatever model it names."""
@@ -25,7 +28,9 @@ def errata_of(executor: str, capabilities: Capabilities) -> tuple[Deviation, ...
 
 def deviations_of(executor: str) -> tuple[Deviation, ...]:
     """The deviations of the executor with this name; KVM ("kvm RELEASE on PROCESSOR ...") has those of the processor below it, too."""
-    names = [executor]
-    if executor.startswith("kvm "):
-        names.append(executor.partition(" on ")[2])
-    return tuple(deviation for deviation in DEVIATIONS if any(name.startswith(deviation.executor) for name in names))
+    own = tuple(deviation for deviation in DEVIATIONS if executor.startswith(deviation.executor))
+    if not executor.startswith("kvm "):
+        return own
+    processor = executor.partition(" on ")[2]
+    below = (deviation for deviation in DEVIATIONS if processor.startswith(deviation.executor) and deviation.id not in _NOT_BELOW_KVM)
+    return (*below, *own)

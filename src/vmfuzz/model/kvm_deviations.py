@@ -19,7 +19,7 @@ from vmfuzz.model.deviations import Deviation, skipping
 from vmfuzz.model.expr import Cond, all_of, any_of
 from vmfuzz.model.first_exit import PREEMPTION_TIMER, exits_mask
 from vmfuzz.model.kvm_messages import checks_without_text
-from vmfuzz.model.operands import MSR_LOAD_ENTRIES, enabled, memory, vmcs
+from vmfuzz.model.operands import MSR_LOAD_ENTRIES, enabled, has, memory, vmcs
 
 _KVM: Final = "kvm"
 _SEGMENTS: Final = ("cs", "ss", "ds", "es", "fs", "gs")
@@ -170,6 +170,25 @@ KVM_DEVIATIONS: Final = (
         skips={
             f"msrload.wrmsr.{number}.canonical": (getattr(memory, f"msr_load_{number}_index") == 0x175)
             | (getattr(memory, f"msr_load_{number}_index") == 0x176)
+            for number in range(1, MSR_LOAD_ENTRIES + 1)
+        },
+    ),
+    Deviation(
+        "kvm-msr-load-tsc",
+        _KVM,
+        "an MSR-load entry may name IA32_TSC_DEADLINE or IA32_TSC_ADJUST although CPUID does not report it",
+        "An entry fails where WRMSR would fault, which it does for an MSR that the processor does not have; CPUID says so of these two (01H:ECX[24], "
+        "07H:EBX[1]). KVM ignores the write where CPUID does not report them. CPUID in KVM's guest lacks the first unless whoever runs the virtual "
+        "machine adds it. A guest can see it, in WRMSR too.",
+        "kvm_set_msr_common in x86.c: the cases of MSR_IA32_TSC_DEADLINE, which calls kvm_set_lapic_tscdeadline_msr (lapic.c), and of "
+        "MSR_IA32_TSC_ADJUST return success.",
+        skips={
+            f"msrload.wrmsr.{number}.bits": any_of(
+                *(
+                    all_of(getattr(memory, f"msr_load_{number}_index")[31:0] == msr, ~has(feature))
+                    for msr, feature in ((0x6E0, "tsc_deadline"), (0x3B, "tsc_adjust"))
+                )
+            )
             for number in range(1, MSR_LOAD_ENTRIES + 1)
         },
     ),

@@ -257,6 +257,11 @@ def test_facts_of_an_old_kernel() -> None:
     assert (facts.release, facts.opened, facts.settings) == ("4.9", 13, "")
 
 
+@pytest.mark.parametrize(("value", "told"), [("Y", "ept=Y ignore_msrs=Y"), ("1", "ept=Y ignore_msrs=Y"), ("N", "ept=Y"), ("", "ept=Y")])
+def test_ignored_msrs_are_part_of_the_name_where_they_are_ignored(value: str, told: str) -> None:
+    assert Facts.parse(lines(ignore_msrs=value)).settings == told
+
+
 # The agent itself
 
 

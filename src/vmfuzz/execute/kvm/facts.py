@@ -20,7 +20,8 @@ _OFF: Final = ("N", "0")
 class Facts:
     """The machine: kernel release, processor (vendor, family-model-stepping), and KVM's modules with the parameters of kvm_intel.
 
-    `opened`: the errno of opening /dev/kvm, 0 when it can be opened. `vmx`: whether the processor says that it has VMX.
+    `opened`: the errno of opening /dev/kvm, 0 when it can be opened. `vmx`: whether the processor says that it has VMX. `ignores_msrs`:
+    kvm.ignore_msrs, with which a WRMSR of an MSR that KVM does not know does not fault, also of the MSR-load list.
     """
 
     release: str
@@ -31,6 +32,7 @@ class Facts:
     kvm_amd: bool
     panic_on_warn: bool
     parameters: Mapping[str, str]
+    ignores_msrs: bool = False
 
     @classmethod
     def parse(cls, answer: bytes) -> Facts:
@@ -47,12 +49,14 @@ class Facts:
             kvm_amd=found.get("kvm_amd") == "1",
             panic_on_warn=found.get("panic_on_warn", "0") not in ("", "0"),
             parameters={name.removeprefix(module): value for name, value in found.items() if name.startswith(module)},
+            ignores_msrs=found.get("ignore_msrs", "") not in ("", *_OFF),
         )
 
     @property
     def settings(self) -> str:
-        """The telling parameters, such as "ept=Y vpid=Y", as far as this kernel has them."""
-        return " ".join(f"{name}={self.parameters[name]}" for name in TELLING if name in self.parameters)
+        """The telling parameters, such as "ept=Y vpid=Y", as far as this kernel has them; "ignore_msrs=Y" only where it is on."""
+        telling = [f"{name}={self.parameters[name]}" for name in TELLING if name in self.parameters]
+        return " ".join([*telling, *(["ignore_msrs=Y"] if self.ignores_msrs else [])])
 
     @property
     def why_not(self) -> str | None:

@@ -22,6 +22,7 @@
 #include "machine_calls.h"
 
 #define PARAMETERS "/sys/module/kvm_intel/parameters"
+#define IGNORE_MSRS "/sys/module/kvm/parameters/ignore_msrs"
 #define TRACING "/sys/kernel/tracing"
 #define EVENT "events/kvm/kvm_nested_vmenter_failed/enable"
 #define MOST_PATH 200
@@ -109,6 +110,8 @@ void vmfuzz_kvm_facts(struct vmfuzz_kvm_facts *facts)
 	add(facts, "kvm_amd=%d\n", !access("/sys/module/kvm_amd", F_OK));
 	first_line("/proc/sys/kernel/panic_on_warn", value, sizeof(value));
 	add(facts, "panic_on_warn=%s\n", value);
+	first_line(IGNORE_MSRS, value, sizeof(value));
+	add(facts, "ignore_msrs=%s\n", value);
 	add_parameters(facts);
 }
 
