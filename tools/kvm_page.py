@@ -61,9 +61,9 @@ def _cell(text: str) -> str:
 
 
 def _row(id: str, items: Sequence[dict[str, Any]]) -> str:
-    """One check in all campaigns: who held it in each, where that differs; what KVM names; the counts of all."""
+    """One check in all campaigns that saw it: who held it in each, where that differs; what KVM names; the counts of all."""
     mine = [item["checks"][id] for item in items if id in item["checks"]]
-    named = list(dict.fromkeys("; ".join(holders(held)) for held in mine))
+    named = list(dict.fromkeys("; ".join(holders(held)) for held in mine if held["alone"])) or [UNSEEN]
     texts = list(dict.fromkeys(text for held in mine for _, text in held["words"] if text is not None))
     otherwise: Counter[str] = Counter()
     for held in mine:
@@ -98,7 +98,7 @@ def page() -> str:
         "| --- | --- | --- | ---: | ---: | --- |",
         *(_row(id, items) for id in here),
         "",
-        f"These {len(missing)} checks do not exist there, since the emulated processor or KVM lacks what they are about:",
+        f"Do not exist there, since the emulated processor or KVM lacks what they are about ({len(missing)}):",
         "",
         ", ".join(missing) + ".",
     ]
