@@ -3,6 +3,7 @@
 # make test-wheel: build sdist and wheel, try the wheel in an empty environment
 # make test-system: build the kernel module, boot Debian's kernel with it in Bochs and QEMU (packages: tests/system/README.md)
 # make test-system-full: also vmfuzz itself inside those machines, and all campaigns through the module (times: tests/system/README.md)
+# make page: build the page that checks a VMCS in the browser, in build/page (needs Node.js with npm)
 # make lint: style and types
 
 PYTHON ?= python3
@@ -12,7 +13,12 @@ STAMP = $(VENV)/.installed
 TOOK = $(VENV)/.test-took
 SOURCES = pyproject.toml setup.py $(wildcard kmod/engine.* kmod/*.h) src/vmfuzz/execute/bochs/platform.c kmod/agent.c $(wildcard src/vmfuzz/execute/kvm/*.[ch])
 
-.PHONY: run say-run test test-wheel test-system test-system-full lint clean
+PAGE = build/page
+PAGE_PACKAGES = page/node_modules/.package-lock.json
+PAGE_SOURCES = $(wildcard page/*.*) $(shell find src/vmfuzz/arch src/vmfuzz/explain src/vmfuzz/model src/vmfuzz/state -name '*.py' -o -name '*.json') \
+  $(wildcard src/vmfuzz/*.py)
+
+.PHONY: run say-run test test-wheel test-system test-system-full page lint clean
 
 run: say-run $(STAMP)
 	$(VENV)/bin/vmfuzz run --iterations $(ITERATIONS)
@@ -36,6 +42,18 @@ test-system-full: $(STAMP)
 	VMFUZZ_SYSTEM=1 VMFUZZ_SYSTEM_FULL=1 $(VENV)/bin/pytest -n 2 --dist loadfile tests/system -rsP </dev/null
 	$(VENV)/bin/python tests/system/every_campaign.py
 
+page: $(PAGE)/vmfuzz.zip
+
+$(PAGE)/vmfuzz.zip: $(PAGE_PACKAGES) $(PAGE_SOURCES)
+	node page/build.mjs $(PAGE)
+
+$(PAGE_PACKAGES): page/package.json page/package-lock.json
+	@node -e 'process.exit(Number(parseInt(process.versions.node) < 18))' 2>/dev/null && command -v npm >/dev/null || { \
+	  echo "make page needs Node.js 18 or newer with npm: on Debian and Ubuntu install the packages nodejs and npm"; exit 3; }
+	@npm ci --prefix page --ignore-scripts --no-audit --no-fund --loglevel error || { \
+	  echo "make page: npm could not fetch Pyodide, which page/package-lock.json names: is the npm registry reachable?"; exit 3; }
+	touch $@
+
 lint: $(STAMP)
 	$(VENV)/bin/ruff check src tests benchmarks tools setup.py
 	$(VENV)/bin/ruff format --check src tests benchmarks tools setup.py
@@ -54,4 +72,4 @@ $(STAMP): $(SOURCES)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build src/vmfuzz/execute/_native src/*.egg-info
+	rm -rf $(VENV) build page/node_modules src/vmfuzz/execute/_native src/*.egg-info

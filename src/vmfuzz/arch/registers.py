@@ -265,6 +265,16 @@ FIELD_BITS: Final = MappingProxyType(
     }
 )
 
+#: Spans of several bits with one meaning, by field: (highest bit, lowest bit, the SDM's word for them).
+FIELD_SPANS: Final = MappingProxyType(
+    {
+        **dict.fromkeys(_ACCESS_RIGHTS_FIELDS, ((3, 0, "type"), (6, 5, "DPL"))),
+        "guest_rflags": ((13, 12, "IOPL"),),
+        "vm_entry_interruption_info": ((7, 0, "vector"), (10, 8, "type")),
+        "eptp": ((2, 0, "memory type"), (5, 3, "page-walk length minus 1")),
+    }
+)
+
 
 #: Operands whose bits mean something each; all others are numbers.
 BITWISE: Final = frozenset(word.field for word in CONTROL_WORDS.values()) | frozenset(FIELD_BITS)

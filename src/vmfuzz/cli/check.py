@@ -22,8 +22,8 @@ from vmfuzz.explain.answer.verify import verified
 from vmfuzz.explain.dump import Dump, display_path
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.definitions import collect
-from vmfuzz.explain.outcomes.reported import AMD, from_words
-from vmfuzz.explain.reading import read_text
+from vmfuzz.explain.given import dump_of_words, dumps_of
+from vmfuzz.explain.outcomes.reported import from_words
 from vmfuzz.explain.text.large import read_all
 from vmfuzz.explain.text.lines import lines_of, mend
 
@@ -205,26 +205,12 @@ def _from_file(path: Path) -> list[Dump]:
 
 
 def _from_stream(stream: BinaryIO, name: str) -> list[Dump]:
-    shown = display_path(name)
-    text, left_out = read_all(stream, shown)
-    dumps = read_text(text, shown)
-    if left_out:
-        for dump in dumps:
-            dump.warn(left_out)
-    return dumps
+    return dumps_of(stream, display_path(name))
 
 
 def _from_argument(text: str) -> Dump:
     """A bare number, or a log line given as an argument."""
-    found = from_words(text)
-    dump = read_text(f"{text}\n", "the command line")[0]
-    if found is not None:
-        dump.reported = found
-        dump.format = "error number or log line"
-    if dump.empty and AMD.search(text):
-        raise UsageError(
-            f"{text!r} is what AMD's VMRUN reports for a VMCB that it refuses; vmfuzz knows VM entries of Intel processors only"
-        )
+    dump = dump_of_words(text, "the command line")
     if dump.empty:
         raise UsageError(f"{text!r} is neither a file nor an outcome of a VM entry; expected a dump, or an error such as 0x80000021")
     return dump

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from vmfuzz.arch.capabilities import FACT_MSRS
@@ -17,13 +19,55 @@ _MANY: Final = 12
 _SHOWN: Final = 3
 
 
+class Kind(enum.Enum):
+    """What a value was read as."""
+
+    FIELD = "field"
+    BESIDE = "beside"  # a value printed beside the VMCS that is no field of it
+    MSR = "msr"  # a capability MSR
+    ENCODING = "encoding"  # of a field, in a list of encodings
+
+
 class Mark(NamedTuple):
-    """What was read on a line: first and last column (1-based; 0: somewhere on the line), and what it was read as."""
+    """What was read on a line: first and last column (1-based; 0: somewhere on the line), the name that it was read as, and its value.
+
+    `assumed`: something had to be assumed. `dump`: the number of the dump that it belongs to, counting from 1.
+    """
 
     line: int
     first: int
     last: int
-    what: str
+    name: str
+    kind: Kind
+    value: int
+    assumed: bool = False
+    dump: int = 1
+
+    @property
+    def what(self) -> str:
+        """The name, with a sign of what it is where it is no field, or not certain to be this one."""
+        if self.kind is Kind.ENCODING:
+            return f"encoding of {self.name}"
+        return f"({self.name})" if self.kind is Kind.BESIDE else self.name + "?" * self.assumed
+
+
+@dataclass(frozen=True)
+class AnnotatedLine:
+    """A line of the text with what was read on it. `unread`: there are numbers in it, and nothing was read of it."""
+
+    number: int
+    text: str
+    marks: tuple[Mark, ...]
+    warnings: tuple[str, ...]
+    unread: bool
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A stretch of lines of which nothing was read, from line `first` on."""
+
+    first: int
+    count: int
 
 
 def columns(dump: Dump, reading: Reading) -> tuple[int, int] | None:
@@ -33,21 +77,49 @@ def columns(dump: Dump, reading: Reading) -> tuple[int, int] | None:
     return columns_of(dump.lines[reading.line - 1], reading.value, reading.label)
 
 
-def marks(dump: Dump) -> list[Mark]:
-    """Everything that was read, in the order of the text."""
-    found = [_mark(dump, name + "?" * bool(reading.assumed), reading) for name, reading in dump.readings.items()]
-    found += [_mark(dump, f"({name})", reading) for name, reading in dump.beside.items() if reading.line]
-    for number, value in dump.msrs.items():
-        name = FACT_MSRS[number]
-        found.append(_mark(dump, name, Reading(value, name, dump.msr_lines[number])))
+def marks(dump: Dump, number: int = 1) -> list[Mark]:
+    """Everything that was read of the dump with this number, in the order of the text."""
+    found = [_mark(dump, name, reading, Kind.FIELD, number) for name, reading in dump.readings.items()]
+    found += [_mark(dump, name, reading, Kind.BESIDE, number) for name, reading in dump.beside.items() if reading.line]
+    for msr, value in dump.msrs.items():
+        name = FACT_MSRS[msr]
+        found.append(_mark(dump, name, Reading(value, name, dump.msr_lines[msr]), Kind.MSR, number))
     for one in dump.definitions:
-        found.append(_mark(dump, f"encoding of {one.field}", Reading(one.encoding, one.name, one.line)))
-    return sorted(found)
+        found.append(_mark(dump, one.field, Reading(one.encoding, one.name, one.line), Kind.ENCODING, number))
+    return sorted(found, key=lambda mark: (mark.line, mark.first, mark.last, mark.what))
 
 
-def _mark(dump: Dump, what: str, reading: Reading) -> Mark:
+def _mark(dump: Dump, name: str, reading: Reading, kind: Kind, number: int) -> Mark:
     place = columns(dump, reading)
-    return Mark(reading.line, *(place or (0, 0)), what)
+    return Mark(reading.line, *(place or (0, 0)), name, kind, reading.value, bool(reading.assumed), number)
+
+
+def annotation(dumps: Sequence[Dump]) -> Iterator[AnnotatedLine | Skipped]:
+    """The lines of the text of these dumps, which are those of one text, and between them long stretches of which nothing was read."""
+    lines = _text_of(dumps)
+    found: dict[int, list[Mark]] = {}
+    for number, dump in enumerate(dumps, 1):
+        for mark in marks(dump, number):
+            found.setdefault(mark.line, []).append(mark)
+    warned: dict[int, list[str]] = {}
+    for dump in dumps:
+        for one in dump.warned:
+            warned.setdefault(one.line, []).append(one.text)
+
+    def line(number: int) -> AnnotatedLine:
+        text, own = lines[number - 1], tuple(found.get(number, ()))
+        return AnnotatedLine(number, text, own, tuple(dict.fromkeys(warned.get(number, ()))), not own and bool(_HAS_NUMBER.search(text)))
+
+    for start, stop in _stretches(lines, found, warned):
+        if stop - start > _MANY:
+            yield from (line(index + 1) for index in range(start, start + _SHOWN))
+            yield Skipped(start + _SHOWN + 1, stop - start - 2 * _SHOWN)
+            start = stop - _SHOWN
+        yield from (line(index + 1) for index in range(start, stop))
+
+
+def _text_of(dumps: Sequence[Dump]) -> tuple[str, ...]:
+    return max((dump.lines for dump in dumps), key=lambda one: sum(map(len, one)), default=())
 
 
 def annotated(dumps: Sequence[Dump]) -> str:
@@ -55,29 +127,17 @@ def annotated(dumps: Sequence[Dump]) -> str:
 
     `?` behind a field: something had to be assumed. `?` before a line: there are numbers in it, and nothing was read of it. `!`: a warning.
     """
-    lines = max((dump.lines for dump in dumps), key=lambda one: sum(map(len, one)), default=())
-    found: dict[int, list[Mark]] = {}
-    for number, dump in enumerate(dumps, 1):
-        for mark in marks(dump):
-            what = f"{mark.what} ({number})" if len(dumps) > 1 else mark.what
-            found.setdefault(mark.line, []).append(mark._replace(what=what))
-    warned: dict[int, list[str]] = {}
-    for dump in dumps:
-        for one in dump.warned:
-            warned.setdefault(one.line, []).append(one.text)
+    width = len(str(len(_text_of(dumps))))
     result: list[str] = []
-    width = len(str(len(lines)))
-    for start, stop in _stretches(lines, found, warned):
-        if stop - start > _MANY:
-            result += _plain(lines, start, start + _SHOWN, width)
-            result.append(f"{'':{width}}   ({stop - start - 2 * _SHOWN} lines of which nothing was read)")
-            start = stop - _SHOWN
-        for index in range(start, stop):
-            result += _plain(lines, index, index + 1, width, known=index + 1 in found)
-            result += [f"{'':{width}}   {row}" for row in _rows(found.get(index + 1, []))]
-            result += [f"{'':{width}} ! {text}" for text in dict.fromkeys(warned.get(index + 1, []))]
-    result += [f"{'':{width}} ! {text}" for text in dict.fromkeys(warned.get(0, []))]
-    return "\n".join(result) + "\n"
+    for one in annotation(dumps):
+        if isinstance(one, Skipped):
+            result.append(f"{'':{width}}   ({one.count} lines of which nothing was read)")
+            continue
+        result.append(f"{one.number:{width}} {'?' if one.unread else ' '} {visible(one.text)}".rstrip())
+        result += [f"{'':{width}}   {row}" for row in _rows(one.marks, numbered=len(dumps) > 1)]
+        result += [f"{'':{width}} ! {text}" for text in one.warnings]
+    of_all = dict.fromkeys(one.text for dump in dumps for one in dump.warned if not one.line)
+    return "\n".join([*result, *(f"{'':{width}} ! {text}" for text in of_all)]) + "\n"
 
 
 def _stretches(lines: Sequence[str], found: dict[int, list[Mark]], warned: dict[int, list[str]]) -> list[tuple[int, int]]:
@@ -89,24 +149,18 @@ def _stretches(lines: Sequence[str], found: dict[int, list[Mark]], warned: dict[
     return [(one, other) for one, other in [*result, (start, len(lines))] if one < other]
 
 
-def _plain(lines: Sequence[str], start: int, stop: int, width: int, known: bool = False) -> list[str]:
-    return [
-        f"{index + 1:{width}} {'?' if not known and _HAS_NUMBER.search(lines[index]) else ' '} {_visible(lines[index])}".rstrip()
-        for index in range(start, stop)
-    ]
-
-
-def _visible(line: str) -> str:
+def visible(line: str) -> str:
     """A line as long as it is, without what moves the cursor."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", line)
 
 
-def _rows(found: Sequence[Mark]) -> list[str]:
-    """The marks of a line on as many rows as they need: each name begins below its number."""
+def _rows(found: Sequence[Mark], numbered: bool) -> list[str]:
+    """The marks of a line on as many rows as they need: each name begins below its number. `numbered`: with the number of the dump."""
     rows: list[str] = []
-    for mark in sorted(found):
+    for mark in found:
         first = max(mark.first, 1)
-        text = f"{'^' * (mark.last - mark.first + 1) if mark.first else '^'} {mark.what}"
+        what = f"{mark.what} ({mark.dump})" if numbered else mark.what
+        text = f"{'^' * (mark.last - mark.first + 1) if mark.first else '^'} {what}"
         for index, row in enumerate(rows):
             if len(row) + 1 < first:
                 rows[index] = f"{row:{first - 1}}{text}"

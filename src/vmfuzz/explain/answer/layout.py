@@ -81,12 +81,15 @@ _INDENTS: Final = {
 
 @dataclass(frozen=True)
 class Paragraph:
-    """One paragraph. `label` stands before the text ("Cause"); `hint` says what to do on the command line, and is shown only there."""
+    """One paragraph. `label` stands before the text ("Cause"); `hint` says what to do on the command line, and is shown only there; `line` is the
+    line of the text that it is about, 0 for none.
+    """
 
     role: Role
     text: str
     label: str = ""
     hint: str = ""
+    line: int = 0
 
     def filled(self, width: int | None) -> str:
         """The lines of the paragraph in at most `width` columns; None: one line. A command's lines stay as they are."""

@@ -90,7 +90,7 @@ def _cause(answer: Answer) -> Group:
     open_cause = _open_cause(answer) if advice.of_checks(answer.dump.reported) else []
     for index, mistake in enumerate(answer.causes[:3]):
         where = f" (line {mistake.line})" if mistake.line else ""
-        group.append(Paragraph(Role.CAUSE, f"{mistake.what}{where}", "Cause" if not index else "Also"))
+        group.append(Paragraph(Role.CAUSE, f"{mistake.what}{where}", "Cause" if not index else "Also", line=mistake.line))
         group += [Paragraph(Role.FOLLOWS, mistake.follows), Paragraph(Role.CHANGE, f"{mistake.change}.", "Change")]
     if not answer.causes and answer.violated:
         explaining = explaining_of(answer)

@@ -84,7 +84,7 @@ def _applies(answer: Answer, finding: Finding) -> list[str]:
 def _one_check(answer: Answer, finding: Finding) -> Group:
     check = finding.check
     group = [Paragraph(Role.CHECK, check.id), Paragraph(Role.FAULT, "; ".join(faults_of(answer, finding)) + ".")]
-    group += [Paragraph(Role.VALUE, _value_line(answer, name)) for name in sorted(check.must.reads)]
+    group += [_value(answer, name) for name in sorted(check.must.reads)]
     group += [Paragraph(Role.RULE, check.text, "Rule"), Paragraph(Role.SECTION, str(check.section))]
     if finding.verdict is Verdict.LIKELY:
         doubts = sorted({fact_words(fact) for fact in finding.facts})
@@ -94,7 +94,7 @@ def _one_check(answer: Answer, finding: Finding) -> Group:
     return group
 
 
-def _value_line(answer: Answer, name: str) -> str:
+def _value(answer: Answer, name: str) -> Paragraph:
     partial = answer.state.values.get(name, UNKNOWN)
     encoding = f" ({FIELDS[name].encoding:04X}H)" if name in FIELDS else ""
     reading = answer.dump.readings.get(name)
@@ -102,7 +102,8 @@ def _value_line(answer: Answer, name: str) -> str:
     encoded = answer.state is not answer.judged and name in FIELDS
     origin = f", line {reading.line}" if own and reading is not None else " once the encodings of the text are used" if encoded else ""
     text = shown(name, partial.value) if partial.known else "not shown"
-    return f"{spoken(name)}{encoding} = {text}{origin}"
+    line = reading.line if own and reading is not None else 0
+    return Paragraph(Role.VALUE, f"{spoken(name)}{encoding} = {text}{origin}", line=line)
 
 
 def _contradicted(answer: Answer) -> list[Group]:
@@ -137,7 +138,7 @@ def _remarks(answer: Answer) -> list[Group]:
 def _mistake(mistake: Mistake) -> Group:
     where = f" (line {mistake.line})" if mistake.line else ""
     return [
-        Paragraph(Role.MISTAKE, f"{mistake.what}{where}"),
+        Paragraph(Role.MISTAKE, f"{mistake.what}{where}", line=mistake.line),
         Paragraph(Role.MISTAKE_FOLLOWS, mistake.follows),
         Paragraph(Role.MISTAKE_CHANGE, f"{mistake.change}.", "Change"),
     ]

@@ -1,0 +1,35 @@
+"""What a person gives to be explained: a stream with a text of any size, or the words of an outcome."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from vmfuzz.errors import UsageError
+from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.outcomes.reported import AMD, from_words
+from vmfuzz.explain.reading import read_text
+from vmfuzz.explain.text.large import read_all
+
+
+def dumps_of(stream: BinaryIO, name: str) -> list[Dump]:
+    """The dumps in a text that answers call `name`; at least one. Raises UsageError for what is no text."""
+    text, left_out = read_all(stream, name)
+    dumps = read_text(text, name)
+    if left_out:
+        for dump in dumps:
+            dump.warn(left_out)
+    return dumps
+
+
+def dump_of_words(text: str, name: str) -> Dump:
+    """A bare number, or a log line, such as 0x80000021. Raises UsageError for what vmfuzz knows to be AMD's."""
+    found = from_words(text)
+    dump = read_text(f"{text}\n", name)[0]
+    if found is not None:
+        dump.reported = found
+        dump.format = "error number or log line"
+    if dump.empty and AMD.search(text):
+        raise UsageError(
+            f"{text!r} is what AMD's VMRUN reports for a VMCB that it refuses; vmfuzz knows VM entries of Intel processors only"
+        )
+    return dump
