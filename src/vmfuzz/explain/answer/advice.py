@@ -14,7 +14,7 @@ from vmfuzz.explain.dump import Reported
 from vmfuzz.explain.names.spoken import spoken
 from vmfuzz.explain.outcomes.asides import Aside, Refused
 from vmfuzz.explain.outcomes.outcome_words import ENTRY_ERRORS, FAILED_ENTRY
-from vmfuzz.explain.outcomes.reported import Doubtful, Unnumbered
+from vmfuzz.explain.outcomes.reported import Attempted, Doubtful, Unnumbered
 
 #: What decides an outcome: in words, and which fields (a pattern of their names; "" for what no field holds).
 _Groups = tuple[tuple[str, str], ...]
@@ -106,6 +106,11 @@ def verdict(reported: Reported) -> str:
     """The sentence that comes first: whether the entry failed, and with what; less where the outcome does not tell."""
     if isinstance(reported, Aside):
         return f"{headline(reported)}. {reported.means}"
+    if isinstance(reported, Attempted):
+        return (
+            f'KVM printed this VMCS ("{reported.text}"): the VM entry failed, or an exit came that KVM does not expect. The end of the dump, with the controls '
+            "and the exit reason, is missing; give all of it."
+        )
     if isinstance(reported, Doubtful) and reported.other is not None:
         return _either(reported, reported.other)
     if reported.error and reported.error not in ENTRY_ERRORS:
@@ -187,7 +192,7 @@ def headline(reported: Reported) -> str:
 
 def proves(reported: Reported) -> str:
     """What the outcome proves; "" if nothing."""
-    if isinstance(reported, Doubtful | Aside):
+    if isinstance(reported, Doubtful | Aside | Attempted):
         return ""
     if isinstance(reported, Refused):
         return (

@@ -43,9 +43,8 @@ _PROGRAM_FAILED: Final = deferred(
     r"(?: (?:on|in|for|at) [\w #-]{1,20})?[\s.!:)\]]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-#: Above KVM's dump of a VMCS, and when it prints one; a dump that is whole tells the exit reason.
+#: Above KVM's dump of a VMCS; a dump that is whole tells the exit reason.
 _ATTEMPTED: Final = "last attempted VM-entry"
-_WHY_ATTEMPTED: Final = "KVM prints a VMCS where its entry failed, or where an exit came that it does not expect"
 _NEGATED: Final = deferred(r"\b(?:no|not|never|without|if|when)\b", re.IGNORECASE)
 #: So far before the words a negation is looked for.
 _NEAR: Final = 20
@@ -76,6 +75,11 @@ class Doubtful(Reported):
 @dataclass(frozen=True)
 class Unnumbered(Reported):
     """A failed entry of which the program gives no number."""
+
+
+@dataclass(frozen=True)
+class Attempted(Reported):
+    """KVM's dump of a VMCS, of which the end with the exit reason is cut off: the entry failed, or an exit came that KVM does not expect."""
 
 
 def find(text: str, dump: Dump) -> None:
@@ -124,7 +128,7 @@ def find(text: str, dump: Dump) -> None:
 def find_attempt(text: str, dump: Dump) -> None:
     """Set `dump.reported` where nothing but the head of KVM's dump says that something went wrong: the end, with the exit reason, is cut off."""
     if dump.reported is None and _ATTEMPTED in text and "exit_reason" not in dump.readings:
-        dump.reported = Unnumbered(_ATTEMPTED, error=0, remark=_WHY_ATTEMPTED)
+        dump.reported = Attempted(_ATTEMPTED, error=0)
 
 
 def _in_any_words(text: str) -> Reported | None:
