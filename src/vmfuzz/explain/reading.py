@@ -49,6 +49,8 @@ _HIDDEN: Final = deferred(r"\S +(?:\*\*\* ?(?:Guest|Host|Control) State ?\*\*\*|
 _HIDDEN_WORDS: Final = ("State", "actual=", "EAX=")
 _MANY_NUMBERS: Final = deferred(r"[0-9a-fA-F]{4}")
 _NAME_AND_NUMBER: Final = deferred(r"[A-Za-z][\w .]*[:=] *(?:0x)?[0-9a-fA-F]+\W*$")
+#: So much of a line is quoted.
+_SHOWN: Final = 40
 _KVM_SILENT: Final = "dump_invalid_vmcs"
 
 
@@ -138,7 +140,7 @@ class _Reader:
         dump.format = _format(dump, vmcs, "(XEN)" in self.text or "VMCS Area" in self.text, bool(self.of.qemu), bool(self.of.vbox))
         if not vmcs:
             self._judge_vendor(dump, vmcb)
-        self._warn(dump)
+        self._warn(dump, part)
         return dump
 
     def _claims(self, part: list[Line], registers: list[Line]) -> Iterator[str]:
@@ -160,7 +162,11 @@ class _Reader:
         elif amd.warning_of(self.text):
             dump.warn(amd.warning_of(self.text))
 
-    def _warn(self, dump: Dump) -> None:
+    def _warn(self, dump: Dump, part: list[Line]) -> None:
+        told = {warned.line for warned in dump.warned}
+        for line in kvm.lost_lines(part, self.of.rest):
+            if line.number not in told:
+                dump.warn(f"nothing of this line could be read: {line.text[:_SHOWN]}", line.number)
         if self.of.hidden:
             dump.warn(
                 "there is a register dump in lines that begin with something unknown; none of its values is used (cut off what precedes them)"

@@ -108,8 +108,8 @@ def verdict(reported: Reported) -> str:
         return f"{headline(reported)}. {reported.means}"
     if isinstance(reported, Attempted):
         return (
-            f'KVM printed this VMCS ("{reported.text}"): the VM entry failed, or an exit came that KVM does not expect. The end of the dump, with the controls '
-            "and the exit reason, is missing; give all of it."
+            f'KVM printed this VMCS ("{reported.text}"): the VM entry failed, or an exit came that KVM does not expect. The end of the dump, '
+            "with the controls and the exit reason, is missing; give all of it."
         )
     if isinstance(reported, Doubtful) and reported.other is not None:
         return _either(reported, reported.other)

@@ -51,6 +51,8 @@ _BEGINS: Final = deferred(
 _SHORT: Final = 20
 #: What a kernel's log or Xen's console puts before its lines.
 _LOGGED: Final = deferred(r"\(XEN\)|\[ *\d+\.\d+\]")
+#: The beginning of lines of a dump that have values.
+_WITH_VALUES: Final = deferred(r"(?:[C-GS]S|LDTR|TR|GDTR|IDTR|CR[034]|RFLAGS|DR7|PinBased|EntryControls|ExitControls) *[:=]")
 
 
 def unjoined(text: str) -> str:
@@ -139,6 +141,14 @@ def _split_at_heading(lines: list[Line]) -> list[list[Line]]:
             seen = True
         dumps[-1].append(line)
     return [part for dump in dumps for part in without_head(dump) if part]
+
+
+def lost_lines(part: list[Line], others: list[Line]) -> list[Line]:
+    """The lines within a dump that begin as those with values do, and of which nothing belongs to the dump: they are damaged."""
+    if not part:
+        return []
+    first, last = part[0].number, part[-1].number + 1
+    return [line for line in others if first < line.number <= last and _WITH_VALUES.match(line.text)]
 
 
 def parse(lines: list[Line], found: Found, ends: Ends) -> None:
