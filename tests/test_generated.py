@@ -44,3 +44,20 @@ def test_a_stale_file_is_named(
     monkeypatch.setattr("sys.argv", ["generated.py"])
     tool.main()
     assert (tmp_path / "new.md").read_text(encoding="utf-8") == "new\n"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text", "holder"),
+    [
+        ("VMfailValid(8)", "!nested_host_cr0_valid(vcpu, vmcs12->host_cr0)", "KVM, by a text"),
+        ("VMfailValid(7)", "hardware VM-instruction error: VMENTRY_INVALID_CONTROL_FIELD", "the processor below"),
+        ("VMfailValid(7)", None, "KVM, without a text"),
+        ("entry failure 34 q1", None, "KVM, without a text"),
+        ("entry failure 33 q0", None, "the processor below"),
+    ],
+)
+def test_who_holds_a_check_follows_from_kvms_word_and_the_end(tool: ModuleType, outcome: str, text: str | None, holder: str) -> None:
+    held = {"alone": 3, "failed": 2, "otherwise": {}, "words": [[outcome, text]]}
+    assert tool.kvm_page.holders(held) == [holder]
+    assert tool.kvm_page.holders({**held, "words": []}) == ["nobody"]
+    assert tool.kvm_page.holders({**held, "alone": 0, "words": []}) == ["not seen alone"]

@@ -43,6 +43,11 @@ def scaling(offsetting: bool, **changes: int) -> Vmcs:
     return GOOD.replace(primary_processor_based_controls=primary, secondary_processor_based_controls=secondary, tsc_multiplier=0, **changes)
 
 
+def tpr_threshold(**changes: int) -> Vmcs:
+    """A TPR threshold with reserved bits, which the processor below refuses."""
+    return GOOD.replace(primary_processor_based_controls=GOOD[PRIMARY] | 1 << Primary.USE_TPR_SHADOW, tpr_threshold=0xC0F0, **changes)
+
+
 def halted(**changes: int) -> Vmcs:
     return GOOD.replace(guest_activity_state=1, **changes)
 
@@ -64,6 +69,7 @@ SEEN = [
     ("kvm-hlt-not-entered", halted(guest_pending_debug_exceptions=0x8000), TIMER),
     ("kvm-hlt-not-entered", halted(guest_ds_limit=0xFFFF_FFFD), TIMER),
     ("kvm-hlt-not-entered", GOOD.replace(guest_activity_state=3, guest_rflags=0), TIMER),
+    ("kvm-hlt-not-entered", tpr_threshold(guest_activity_state=1), TIMER),
     ("kvm-activity-state-not-loaded", halted(**DEBUG, guest_interruptibility_state=1, guest_rflags=0x202), Outcome(Kind.EXIT, 48)),
     ("kvm-controls-of-the-processor-late", scaling(True, guest_ss_access_rights=0xC083), GUEST),
     ("kvm-msr-load-before-guest-state", msr_load(FS_BASE, guest_idtr_limit=0x10000), MSR_1),
@@ -91,6 +97,7 @@ def test_each_is_seen() -> None:
         (GOOD.replace(guest_ds_access_rights=0xC083), TIMER),  # S = 0 is no reserved bit
         (GOOD.replace(guest_ds_limit=0xFFFF_FFFD), TIMER),  # not halted
         (halted(guest_cr0=0), TIMER),  # a check of KVM's own
+        (tpr_threshold(), TIMER),  # not halted
         (msr_load(SYSENTER_EIP, 0, guest_idtr_limit=0x10000), MSR_1),  # nothing wrong with the list
         (GOOD.replace(vm_entry_interruption_info=0x8000_0603, vm_entry_instruction_length=1), TIMER),  # INT3
         (scaling(True), TIMER),  # the processor below sees the multiplier

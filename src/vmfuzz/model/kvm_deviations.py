@@ -81,13 +81,14 @@ KVM_DEVIATIONS: Final = (
         "kvm-hlt-not-entered",
         _KVM,
         "an entry to HLT without an event, or to wait-for-SIPI, enters no guest, so what the processor below would have checked is not checked",
-        "The checks of the guest state are made whatever the activity state is. KVM makes its own, and then halts the virtual processor without a "
-        "VM entry on the processor below, where all other checks of the guest state would have been made; a timer of 0 or another event then makes "
-        "a VM exit out of a state that no VM entry would have loaded. Pending debug exceptions are not delivered either. KVM does not say so. A "
-        "guest can see it; the state is checked by the processor once the guest is really entered.",
+        "The checks of a VM entry are made whatever the activity state is. KVM makes its own, and then halts the virtual processor without a VM "
+        "entry on the processor below, where all other checks of the guest state would have been made, and those of the controls that KVM leaves "
+        "to it (the TPR threshold); a timer of 0 or another event then makes a VM exit out of a state that no VM entry would have loaded. Pending "
+        "debug exceptions are not delivered either. KVM does not say so. A guest can see it; the state is checked by the processor once the guest "
+        "is really entered.",
         "nested_vmx_run in vmx/nested.c: for GUEST_ACTIVITY_HLT without an injected event, and without a window exit that would wake it, "
         "kvm_emulate_halt_noskip in place of the entry; for GUEST_ACTIVITY_WAIT_SIPI the virtual processor waits.",
-        skips=skipping(*(check.id for check in _LEFT_GUEST), when=_NOT_ENTERED),
+        skips=skipping(*(check.id for check in (*_LEFT_CONTROLS, *_LEFT_GUEST)), when=_NOT_ENTERED),
         exits=((_NOT_ENTERED, exits_mask(PREEMPTION_TIMER)),),
     ),
     Deviation(
