@@ -180,36 +180,10 @@ def test_assignments_of_a_program_are_no_values():
     assert {name: reading.value for name, reading in dump.readings.items()} == {"pin_based_controls": 0x16}
 
 
-def test_constants_that_a_program_assigns_to_fields():
-    (dump,) = read_text("""\
-    vmx_host_cr0 = get_cr0();
-    vmx_control_pin_based = 0x0000001f;
-    vmx_guest_cr4 = 1 << 13;
-    vcpu->vmcs.guest_TR_access_rights = 0x83; //present, 16-bit busy TSS
-    vcpu->vmcs.guest_RFLAGS = 0; /* cleared */
-    vcpu->vmcs.guest_RFLAGS |= (1<<1);
-    vcpu->vmcs.guest_VMCS_link_pointer_full = (u32)0xFFFFFFFFUL;
-    vcpu->vmcs.guest_VMCS_link_pointer_high = (u32)0xFFFFFFFFUL;
-    vmx->exit_reason = 0;
-    entry_ctls.val = 0;
-    vmx_guest_rflags = 2;
-    vcpu->vmcs.control_VMX_seccpu_based |= (1 << 7);
-""")
-    assert {name: reading.value for name, reading in dump.readings.items()} == {
-        "pin_based_controls": 0x1F,
-        "guest_cr4": 0x2000,
-        "guest_tr_access_rights": 0x83,
-        "vmcs_link_pointer": (1 << 64) - 1,
-    }
-    assert all(reading.assumed for reading in dump.readings.values())
-    assert {warning.partition(":")[0] for warning in dump.warnings} == {"line 1", "line 6", "line 12"}
-    assert all("program text whose value is not in it" in warning for warning in dump.warnings)
-
-
 @pytest.mark.parametrize("end", ["vmx_guest_cr4 = 1 << ", "vmx_control_ept_pointer_full = 0x18 | (u64)e", "ss_rights = 0x93; // accessed"])
 def test_the_rest_of_a_statement_is_no_value(end):
     (dump,) = read_text(f"vmx_host_cr0 = get_cr0();\nvmx_guest_cr3 = 0;\n{end}\n")
-    assert set(dump.readings) == {"guest_cr3"}
+    assert not dump.readings
 
 
 def test_lines_that_begin_with_a_sharp_are_no_program():
@@ -304,7 +278,6 @@ def test_what_is_no_text_is_said(data, what):
         "GUEST_FS_SELECTOR = 0x7c0\nGUEST_GS_SELECTOR = 0x7c0\nGUEST_FS_BASE = 0x7c00\nGUEST_GS_BASE = 0x7c00\n",
         "GUEST_CR3 = 0x2000\nGUEST_CR4 = 0x2000\n",
         "VM_ENTRY_CONTROLS = 0x2413fb\nVM_EXIT_CONTROLS = 0x36ffb\nexit reason 0x80000021\n",  # "load guest IA32_LBR_CTL" is bit 21
-        "#define GUEST_CS_LIMIT 0x4802\n#define GUEST_CS_LIMIT_VAL 0xffff\n#define GUEST_RSP 0x681c\n#define GUEST_STACK 0x8000\n",
         "#define EPT_POINTER 0x201a\n#define EPT_POINTER_HIGH 0x201b\n#define TSC_OFFSET 0x2010\n#define TSC_OFFSET_HIGH 0x2011\n",
         "GUEST_CS_SELECTOR,0x10,0x0\nGUEST_SS_SELECTOR,0x18,0x0\nGUEST_DS_SELECTOR,0x0,0x0\n",
         "GUEST_DS_AR = 0x1c0f3\nGUEST_ES_AR = 0x1cf93\n",

@@ -20,12 +20,11 @@ class Standing(enum.Enum):
     BITS = enum.auto()  # some bits of a value, under a name of their own
     MEMBER = enum.auto()  # the end of a path through a program's structures
     SENTENCE = enum.auto()  # a sentence says so
-    STATEMENT = enum.auto()  # program text assigns it
     CALL = enum.auto()  # program text writes it
 
 
 #: What the lines of names and values, one after the other, make states of.
-OF_STATES: Final = frozenset({Standing.NAMED, Standing.BITS, Standing.STATEMENT, Standing.CALL})
+OF_STATES: Final = frozenset({Standing.NAMED, Standing.BITS, Standing.CALL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,6 @@ class Computed:
 
     name: str
     line: int
-    by_call: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +103,6 @@ class Found:
     hm_error: int | None = None
     #: the last line that says that VM entry failed
     failed: int = 0
-    #: lines with calls that stand in a comment
-    commented: list[int] = field(default_factory=list)
 
     def put(
         self,

@@ -12,12 +12,11 @@ from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.errors import VmfuzzError
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.evidence import Found
-from vmfuzz.explain.formats import amd, definitions, kvm, qemu, sregs
+from vmfuzz.explain.formats import amd, encoding_lists, kvm, qemu, sregs
 from vmfuzz.explain.formats.cpuinfo import processor_of
 from vmfuzz.explain.formats.debugger import printed
 from vmfuzz.explain.formats.declared import read_declared
-from vmfuzz.explain.formats.json_inside import spread
-from vmfuzz.explain.formats.json_text import as_lines, parsed
+from vmfuzz.explain.formats.json_text import as_lines, parsed, spread
 from vmfuzz.explain.formats.meaning import Manner
 from vmfuzz.explain.formats.pairs import PairReader
 from vmfuzz.explain.formats.programs import formats
@@ -203,7 +202,7 @@ def _read_plain(lines: list[Line], found: Found, named_only: bool) -> tuple[list
 
 def _read_structures(lines: list[Line], found: Found, named_only: bool) -> tuple[Set[int], bool]:
     """Read lists of encodings and KVM's structures; (their lines, whether these are the only view of the registers)."""
-    skip = definitions.collect(lines, found)
+    skip = encoding_lists.collect(lines, found)
     if not sregs.is_marked(lines):
         return skip, False
     viewed = not named_only  # beside a dump of the VMCS they say nothing new

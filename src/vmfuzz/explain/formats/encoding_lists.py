@@ -1,6 +1,7 @@
-"""Finds lists of encodings in any form: where most names of a block stand beside the encoding that is their own, no number in it is a value.
+"""Reads lists of encodings in any form: what each name was meant to be, and the encoding that it has been given.
 
-Languages and tables differ in everything but this: a line has a name and a number, and nothing else that is a number.
+Languages and tables differ in everything but this: a line has a name and a number, and nothing else that is a number. Where most names of a block
+stand beside the encoding that is their own, no number in it is a value.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import SMALLEST_ENCODING, Definition, may_be_meant
+from vmfuzz.explain.evidence import Found
+from vmfuzz.explain.formats.program import handed_over
 from vmfuzz.explain.names.labels import match_label
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
@@ -31,6 +34,11 @@ _CALL: Final = deferred(r"(?:write|read|wr|rd|set|get|load|store)\w{0,20}\s*(?::
 #: `(0x0810) guest_interrupt_status = unavailable` is a line of a dump.
 _ABSENT: Final = deferred(
     r"[=:<(|\[]\s*(?:un(?:available|supported|known|defined|readable)|not\s[\w ]{1,20}|n/?a|none|null|fail\w*|err\w*|invalid|missing|-+)[\s>)|\]]*$",
+    re.IGNORECASE,
+)
+_ZEROED: Final = deferred(
+    r"zero(?:ed)? (?:it )?out|zeroed|get_zeroed_page|__GFP_ZERO|kzalloc|calloc|alloc_zeroed|implicitly (?:initiali[sz]ed|set) to zero|"
+    r"memset\([^;]*,\s*0\s*,|RtlZeroMemory|bzero",
     re.IGNORECASE,
 )
 #: A list of encodings has no longer lines than this.
@@ -64,7 +72,24 @@ class _Pair:
         return may_be_meant(self.field, self.number)
 
 
-def find(lines: Sequence[Line]) -> tuple[list[Definition], set[int]]:
+def collect(lines: Sequence[Line], found: Found) -> set[int]:
+    """Note the definitions, which of their names are handed to something that writes fields, and whether the region was zeroed; returns their lines."""
+    found.zeroed = found.zeroed or any(_says_zeroed(line.raw) for line in lines)
+    definitions, taken = _find(lines)
+    found.definitions += definitions
+    names = {definition.name for definition in definitions}
+    for line in lines if names else ():
+        for word in sorted(names & handed_over(line.text)):
+            found.written.setdefault(word, line.number)
+    return taken
+
+
+@lru_cache(maxsize=1 << 13)
+def _says_zeroed(raw: str) -> bool:
+    return _ZEROED.search(raw) is not None
+
+
+def _find(lines: Sequence[Line]) -> tuple[list[Definition], set[int]]:
     """The definitions in all lists of encodings, and the numbers of the lines that the lists take up."""
     if sum(_has_encoding(line.text) for line in lines) < _FEWEST:
         return [], set()

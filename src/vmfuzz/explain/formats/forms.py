@@ -53,9 +53,7 @@ ASSIGNED: Final = deferred(
     rf"(?:[A-Z]\w{{0,15}}(?:\(\w{{1,10}}\))?: +)?(?:{_PATH}\s*[:=]\s*{NUMBER}\s*;|(?=[\w.\[\]]+->){_PATH}\s*=\s*{NUMBER}\s*)$"
 )
 #: A statement of a program: `vcpu->vmcs.guest_TR_limit = 0x67; // of 32 bits`, `vmx_guest_cr4 |= 1 << 13;`
-STATEMENT: Final = deferred(
-    r"(?P<name>[A-Za-z_](?:->|[\w.\[\]])*)\s*(?P<change>[|&^+*/%-]|<<|>>)?=(?!=)\s*(?P<value>[^;]*);\s*(?:/[/*].*)?$"
-)
+STATEMENT: Final = deferred(r"[A-Za-z_](?:->|[\w.\[\]])*\s*(?:[|&^+*/%-]|<<|>>)?=(?!=)[^;]*;\s*(?:/[/*].*)?$")
 #: Behind a number of a program: the expression does not end there.
 GOES_ON: Final = deferred(r"\s*(?:<<|>>|\|\s*\(|[&^+*]\s*[\w(~])")
 #: A pair behind a mark of a comment.

@@ -1,55 +1,82 @@
-"""JSON (and what debuggers and interpreters print like it) as lines of names and values, so that one reader understands both.
+"""JSON as lines of names and values, so that one reader understands both: a text that is JSON as a whole, and objects within a text.
 
 A journal in JSON gives its messages; anything else its leaves, named by the path that leads to them. Numbers of JSON are decimal, always.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Iterator
 from typing import Any, Final
 
 from vmfuzz.explain.names.labels import match_label, match_msr
+from vmfuzz.patterns import deferred
 
 _MOST_DEEP: Final = 12
-#: Longest text that is tried as a Python literal (its parser is slow, and its nesting bounded by the stack).
-_MOST_LITERAL: Final = 1 << 20
 _NAME_KEYS: Final = ("name", "field", "label", "key")
 _VALUE_KEYS: Final = ("value", "val", "data")
 _MESSAGE: Final = "MESSAGE"
 #: Under which names the records of other logs have their text.
 _TEXT_KEYS: Final = frozenset({"message", "msg", "log", "line", "text", "@message", "_raw"})
+#: The beginning of an object that has a key, and what stands before one that is a member of another.
+_OBJECT: Final = deferred(r'\{\s{0,400}"')
+_KEY: Final = deferred(r'"\s*:\s*$')
+_BEFORE: Final = 40
+#: So many objects that break off are no accident.
+_TRIES: Final = 50
 
 
 def parsed(text: str) -> Any | None:
-    """The data that a text is as a whole: JSON, JSON lines (a list of them), or a literal of Python's; None if it is none of these."""
+    """The data that a text is as a whole: JSON, or JSON lines (a list of them); None if it is neither."""
     stripped = text.strip()
     if not stripped.startswith(("{", "[")) or not stripped.endswith(("}", "]")):
         return None
-    try:
-        return json.loads(stripped)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return [json.loads(line) for line in stripped.splitlines() if line.strip()]
-    except (ValueError, RecursionError):
-        pass
-    if len(stripped) > _MOST_LITERAL or "'" not in stripped:
-        return None
-    try:
-        data = ast.literal_eval(stripped)
-    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-        return None
-    return data if isinstance(data, (dict, list)) else None
+    for read in (json.loads, lambda whole: [json.loads(line) for line in whole.splitlines() if line.strip()]):
+        try:
+            return read(stripped)
+        except (ValueError, RecursionError):
+            continue
+    return None
 
 
 def as_lines(data: Any) -> str:
     """The data as lines of `name = 0x...`; text in it stands for itself."""
-    return "\n".join(line for _, line in leaves(data)) + "\n"
+    return "\n".join(line for _, line in _leaves(data)) + "\n"
 
 
-def leaves(data: Any, path: tuple[str, ...] = (), depth: int = 0) -> Iterator[tuple[str, str]]:
+def spread(text: str) -> str:
+    """The text, with lines of names and values in the place of each object in it that gives a field."""
+    result, done, failed, decoder = list[str](), 0, 0, json.JSONDecoder()
+    for match in _OBJECT.finditer(text):
+        begin = match.start()
+        if begin < done or failed == _TRIES or _KEY.search(text[max(0, begin - _BEFORE) : begin]):
+            continue  # (a member of an object that breaks off: whose it is, is not told there)
+        try:
+            data, end = decoder.raw_decode(text, begin)
+        except (ValueError, RecursionError):
+            failed += 1
+            continue
+        found = list(_leaves(data))
+        if any(not key or _names_field(line.partition(" = ")[0]) for key, line in found):
+            result += [text[done:begin], _placed(found, text[begin:end])]
+            done = end
+    return "".join([*result, text[done:]])
+
+
+def _placed(found: list[tuple[str, str]], source: str) -> str:
+    """The lines, each in the row of the source where its key stands."""
+    rows = [list[str]() for _ in range(source.count("\n") + 1)]
+    at = row = 0
+    for key, line in found:
+        place = source.find(key, at) if key else -1
+        if place >= 0:
+            row += source.count("\n", at, place)
+            at = place + len(key)
+        rows[row].append(line)
+    return "\n" * bool(rows[0]) + "\n".join("\n".join(lines) for lines in rows) + "\n" * bool(rows[-1])
+
+
+def _leaves(data: Any, path: tuple[str, ...] = (), depth: int = 0) -> Iterator[tuple[str, str]]:
     """(the key that stands before it, the line) of each value in the data; the key of text that stands for itself is ""."""
     if depth > _MOST_DEEP:
         return
@@ -63,10 +90,10 @@ def leaves(data: Any, path: tuple[str, ...] = (), depth: int = 0) -> Iterator[tu
             yield name, _pair((*path, name), value)
             return
         for key, item in data.items():
-            yield from leaves(item, () if key in _TEXT_KEYS and isinstance(item, str) else (*path, str(key)), depth + 1)
-    elif isinstance(data, (list, tuple)):
+            yield from _leaves(item, () if key in _TEXT_KEYS and isinstance(item, str) else (*path, str(key)), depth + 1)
+    elif isinstance(data, list):
         for item in data:
-            yield from leaves(item, path, depth + 1)
+            yield from _leaves(item, path, depth + 1)
     elif isinstance(data, (int, str)) and not isinstance(data, bool):
         yield path[-1] if path else "", _pair(path, data)
 
@@ -86,7 +113,10 @@ def _label(path: tuple[str, ...]) -> str:
         label = ".".join(path[-length:])
         if area and not any(word in label.lower() for word in ("guest", "host")):
             label = f"{area}.{label}"
-        match = match_label(label)
-        if (len(match.fields) == 1 and (not match.assumed_guest or length == len(path))) or match_msr(label) is not None:
+        if _names_field(label) and (length == len(path) or not match_label(label).assumed_guest):
             return label
     return ".".join(path)
+
+
+def _names_field(label: str) -> bool:
+    return len(match_label(label).fields) == 1 or match_msr(label) is not None

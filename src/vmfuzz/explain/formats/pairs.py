@@ -38,7 +38,7 @@ class PairReader:
         self.manner = manner
         self.notes = Notes(found, manner)
         self.above = self.notes.above
-        self.program = ProgramReader(found, manner)
+        self.program = ProgramReader(found)
         self.encoded = EncodedLines(self.notes)
         self.rows = Rows(self.notes, self.encoded)
 
@@ -60,13 +60,13 @@ class PairReader:
         outline = outline_of(line.text, self.manner.source)
         text = outline.text
         self.above.after_failure, failed = outline.fails, self.above.after_failure
-        if OF_PROCESS.search(text) or self.program.call(text + "," * line.text.endswith(","), self.line, self.above.area):
+        if OF_PROCESS.search(text) or self.program.call(text, self.line, self.above.area):
             return
         if outline.opens and not in_code:
             self.heading(outline.opens, line)
         elif outline.closes:
             self.above.register = ("", "")
-        elif not self._is_program(text, in_code):
+        elif not in_code and not (self.manner.source and STATEMENT.match(text)):
             self._read_line(outline, line, failed)
 
     def _read_line(self, outline: Outline, line: Line, failed: bool) -> None:
@@ -82,11 +82,6 @@ class PairReader:
             return  # what a program says of a VMREAD that failed
         elif not (self.encoded.read(text) or self.rows.read(text) or outline.code):
             self._pairs(text, line)
-
-    def _is_program(self, text: str, in_code: bool) -> bool:
-        if self.manner.source and not self.manner.named_only and self.program.statement(text, self.line):
-            return True
-        return in_code or (self.manner.source and STATEMENT.match(text) is not None)
 
     def _leave_sysenter(self, line: Line) -> None:
         """The group of SYSENTER's registers is over with its indentation; where that is lost, each of them comes once, at once."""

@@ -6,7 +6,6 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.formats.forms import (
     ASSIGNED,
     CLOSES,
@@ -29,7 +28,7 @@ from vmfuzz.explain.formats.forms import (
     SLASHED,
     SPACED,
 )
-from vmfuzz.explain.names.labels import NOTHING, Match, match_label, match_msr, normalise, split_words
+from vmfuzz.explain.names.labels import match_label, match_msr, normalise
 from vmfuzz.explain.text.numbers import NUMBER
 from vmfuzz.patterns import deferred
 
@@ -87,20 +86,6 @@ class Outline(NamedTuple):
     comment: tuple[str, str] | None  # name and value behind a mark of a comment
     fails: bool  # says that a VMREAD failed
     code: bool
-
-
-@lru_cache(maxsize=1 << 13)
-def assigned_field(name: str) -> Match:
-    """The field that a program assigns to under this name, if it is clearly one: the name says guest, host, VMX or VMCS."""
-    parts = re.split(r"->|\.", re.sub(r"\[\w*\]", "", name))
-    if not any(word in ("guest", "host", "vmx", "vmcs", "vmcs12", "vmcs02") for word in split_words(name)):
-        return NOTHING
-    for start in range(len(parts)):
-        match = match_label(".".join(parts[start:]))
-        if match.fields:
-            read_only = FIELDS[match.fields[0]].encoding >> 10 & 3 == 1
-            return NOTHING if match.assumed_guest or read_only else match
-    return NOTHING
 
 
 @lru_cache(maxsize=1 << 13)

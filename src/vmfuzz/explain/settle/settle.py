@@ -103,14 +103,8 @@ def _without_members(evidence: list[Evidence], dump: Dump) -> list[Evidence]:
 
 def _without_computed(evidence: list[Evidence], found: Found) -> list[Evidence]:
     """A field that program text also gives something that is no constant: which of the two it holds, the text does not show."""
-    by_call = {one.name for one in found.computed if one.by_call}
-    by_statement = {one.name for one in found.computed if not one.by_call}
-    return [
-        one
-        for one in evidence
-        if not (one.standing is Standing.CALL and one.name in by_call | by_statement)
-        and not (one.standing is Standing.STATEMENT and one.name in by_statement)
-    ]
+    computed = {one.name for one in found.computed}
+    return [one for one in evidence if not (one.standing is Standing.CALL and one.name in computed)]
 
 
 def _telling(told: Sequence[Evidence], dump: Dump) -> list[Evidence]:
@@ -133,16 +127,12 @@ def _are_from_calls(evidence: Sequence[Evidence]) -> bool:
 
 
 def _sum_up_calls(found: Found, dump: Dump) -> None:
-    """Say which fields the program computes, and which calls stand in comments."""
-    called = _are_from_calls(found.evidence)
-    computed = {one.name: one.line for one in reversed(found.computed) if one.by_call and one.name not in dump.readings}
-    if computed and (called or not dump.readings):  # (a dump shows what has become of them)
+    """Say which fields the program computes."""
+    computed = {one.name: one.line for one in reversed(found.computed) if one.name not in dump.readings}
+    if computed and (_are_from_calls(found.evidence) or not dump.readings):  # (a dump shows what has become of them)
         names = [name for name in dict.fromkeys(one.name for one in found.computed) if name in computed]
         listed = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         dump.warn(f"the program computes what it writes to {listed}: not given by this text", min(computed.values()))
-    if found.commented and called:
-        others = f" (and on {len(found.commented) - 1} more lines)" if len(found.commented) > 1 else ""
-        dump.warn(f"a call that writes a field stands in a comment{others}; its value is not used", found.commented[0])
 
 
 def _set_views_aside(dump: Dump) -> None:
