@@ -221,27 +221,6 @@ def test_a_member_that_is_not_surely_the_field_is_not_used(name: str) -> None:
     assert values(f"guest_rip = 0x1000\n{name} = 0x31\n") == {"guest_rip": 0x1000}
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "GUEST_CR0    0x31    GUEST_CR4    0x2000",
-        "GUEST_CR0 0x31 GUEST_CR4 0x2000",
-        "| guest_cr0 | 0x31 | guest_cr4 | 0x2000 |",
-        "guest_cr0 | 0x31 | guest_cr4 | 0x2000",
-        "guest cr0  0x31  guest cr4  0x2000",
-    ],
-)
-def test_names_and_numbers_in_turn(line: str) -> None:
-    assert values(f"{line}\n") == {"guest_cr0": 0x31, "guest_cr4": 0x2000}
-
-
-def test_encodings_in_turn_are_no_values() -> None:
-    dump = read("GUEST_CR0    0x6800    GUEST_CR4    0x6804\n")
-    assert dump.readings == {}
-    assert [(definition.field, definition.encoding) for definition in dump.definitions] == [("guest_cr0", 0x6800), ("guest_cr4", 0x6804)]
-    assert "are encodings" in dump.warnings[0]
-
-
 @pytest.mark.parametrize("before", ["", "CPU(0x00): ", "2026-01-02T03:04:05.6789Z stderr F "])
 def test_parts_between_slashes_behind_anything(before: str) -> None:
     assert values(f"{before}guest_CS_base/limit=0x0/0xffffffff\n") == {"guest_cs_base": 0, "guest_cs_limit": 0xFFFFFFFF}

@@ -21,7 +21,7 @@ from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.answer.verify import verified
 from vmfuzz.explain.dump import Dump, display_path
 from vmfuzz.explain.evidence import Found
-from vmfuzz.explain.formats.definitions import collect
+from vmfuzz.explain.formats.encoding_lists import collect
 from vmfuzz.explain.given import dump_of_words, dumps_of
 from vmfuzz.explain.outcomes.reported import from_words
 from vmfuzz.explain.text.large import read_all

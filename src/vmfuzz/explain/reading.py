@@ -12,7 +12,7 @@ from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.errors import VmfuzzError
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.evidence import Found
-from vmfuzz.explain.formats import amd, encoding_lists, kvm, qemu, sregs
+from vmfuzz.explain.formats import amd, encoding_lists, kvm, kvm_lines, qemu, sregs
 from vmfuzz.explain.formats.cpuinfo import processor_of
 from vmfuzz.explain.formats.debugger import printed
 from vmfuzz.explain.formats.declared import read_declared
@@ -43,10 +43,6 @@ _CRASH: Final = deferred(
 #: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
 _BARE_ENCODING: Final = deferred(r"([0-9a-fA-F]{4})\s+[0-9a-fA-F]{1,16}")
 _BARE_SEGMENT: Final = deferred(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
-#: KVM's, Xen's and QEMU's dumps, known by what no other text has; their lines, where what precedes them cannot be taken off.
-_HIDDEN: Final = deferred(r"\S +(?:\*\*\* ?(?:Guest|Host|Control) State ?\*\*\*|CR[04]: ?actual=|EAX=[0-9a-fA-F]{8} EBX=)")
-_HIDDEN_WORDS: Final = ("State", "actual=", "EAX=")
-_MANY_NUMBERS: Final = deferred(r"[0-9a-fA-F]{4}")
 _NAME_AND_NUMBER: Final = deferred(r"[A-Za-z][\w .]*[:=] *(?:0x)?[0-9a-fA-F]+\W*$")
 #: So much of a line is quoted.
 _SHOWN: Final = 40
@@ -61,7 +57,7 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
         as_json = _read_json(data, name)
         if as_json is not None:
             return as_json
-    mended = kvm.unjoined(mend(spread(text) if data is None else as_lines(data)))
+    mended = kvm_lines.unjoined(mend(spread(text) if data is None else as_lines(data)))
     states = states_apart(mended)
     found = [_Reader(state.text).dumps(f"{name}, {state.name}" if state.name else name) for state in states]
     if len(found) > 1 and not all(any(dump.readings for dump in dumps) for dumps in found):
@@ -87,7 +83,6 @@ class _Circumstances:
     qemu: list[Line]
     vbox: list[Line]
     rest: list[Line]
-    hidden: bool  # there is a dump in lines that begin with something unknown
 
 
 class _Reader:
@@ -96,16 +91,13 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         lines = [line for line in lines_of(text) if not line.text.startswith(("# source:", "# note:"))]
-        parts, others = kvm.split_lines(lines)
+        parts, others = kvm_lines.split_lines(lines)
         parts = [part for part in parts if len(part) > 1] or parts[:1]
         from_qemu, from_vbox = qemu.qemu_lines(others), qemu.vbox_lines(others)
         taken = {line.number for line in [*from_qemu, *from_vbox]}
         rest = [line for line in others if line.number not in taken]
-        hidden = not parts and not from_qemu and any(map(_is_hidden, rest))
-        if hidden:
-            rest = [line for line in rest if not _MANY_NUMBERS.search(line.text)]
         ends = Ends(begins_within(lines), lines[-1] if lines and not text.endswith("\n") else None)
-        self.of = _Circumstances(lines, ends, parts, from_qemu, from_vbox, rest, hidden)
+        self.of = _Circumstances(lines, ends, parts, from_qemu, from_vbox, rest)
 
     def dumps(self, name: str) -> list[Dump]:
         """The dumps of the text: one for each of KVM's and Xen's, or for each of QEMU's, or one."""
@@ -163,19 +155,11 @@ class _Reader:
 
     def _warn(self, dump: Dump, part: list[Line]) -> None:
         told = {warned.line for warned in dump.warned}
-        for line in kvm.lost_lines(part, self.of.rest):
+        for line in kvm_lines.lost_lines(part, self.of.rest):
             if line.number not in told:
                 dump.warn(f"nothing of this line could be read: {line.text[:_SHOWN]}", line.number)
-        if self.of.hidden:
-            dump.warn(
-                "there is a register dump in lines that begin with something unknown; none of its values is used (cut off what precedes them)"
-            )
         if _KVM_SILENT in self.text and not self.of.parts and not (dump.reported and dump.reported.entered):
             dump.warn("KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
-
-
-def _is_hidden(line: Line) -> bool:
-    return any(word in line.text for word in _HIDDEN_WORDS) and _HIDDEN.search(line.text) is not None
 
 
 @lru_cache(maxsize=1 << 13)

@@ -12,7 +12,6 @@ from vmfuzz.explain.dump import ALL, Definition, half
 from vmfuzz.explain.formats.forms import (
     ENCODED,
     ENCODINGS_OF,
-    FIELD_VALUE,
     LIST_OF_PARTS,
     MSR_LINE,
     NAMED_ENCODING,
@@ -61,7 +60,6 @@ class EncodedLines:
             NAMED_ENCODING.pattern: self._named_encoding,
             ENCODED.pattern: self._encoding,
             LIST_OF_PARTS.pattern: self._list_of_parts,
-            FIELD_VALUE.pattern: self._field_value,
             SPACED.pattern: self._spaced,
             SLASHED.pattern: self._slashed,
         }
@@ -76,10 +74,6 @@ class EncodedLines:
 
     def _msr(self, match: re.Match[str]) -> bool:
         self.notes.msr(match["name"], match["value"], match["second"])
-        return True
-
-    def _field_value(self, match: re.Match[str]) -> bool:
-        self.notes.store(match["name"], match["value"])
         return True
 
     def _spaced(self, match: re.Match[str]) -> bool:

@@ -17,7 +17,7 @@ from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import SMALLEST_ENCODING, Definition, may_be_meant
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.program import handed_over
-from vmfuzz.explain.names.labels import match_label
+from vmfuzz.explain.names.labels import NOTHING, match_label
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
 
@@ -36,6 +36,7 @@ _ABSENT: Final = deferred(
     r"[=:<(|\[]\s*(?:un(?:available|supported|known|defined|readable)|not\s[\w ]{1,20}|n/?a|none|null|fail\w*|err\w*|invalid|missing|-+)[\s>)|\]]*$",
     re.IGNORECASE,
 )
+_ENUMERATOR: Final = deferred(r"(?P<name>[A-Za-z_]\w*)\s*=\s*0[xX]0*(?P<number>[0-9a-fA-F]{1,4})\s*,\s*(?:/[/*].*)?$")
 _ZEROED: Final = deferred(
     r"zero(?:ed)? (?:it )?out|zeroed|get_zeroed_page|__GFP_ZERO|kzalloc|calloc|alloc_zeroed|implicitly (?:initiali[sz]ed|set) to zero|"
     r"memset\([^;]*,\s*0\s*,|RtlZeroMemory|bzero",
@@ -76,12 +77,31 @@ def collect(lines: Sequence[Line], found: Found) -> set[int]:
     """Note the definitions, which of their names are handed to something that writes fields, and whether the region was zeroed; returns their lines."""
     found.zeroed = found.zeroed or any(_says_zeroed(line.raw) for line in lines)
     definitions, taken = _find(lines)
+    listed = {(one.name, one.line) for one in definitions}
+    definitions += [one for one in _enumerators(lines) if (one.name, one.line) not in listed]
     found.definitions += definitions
     names = {definition.name for definition in definitions}
     for line in lines if names else ():
         for word in sorted(names & handed_over(line.text)):
             found.written.setdefault(word, line.number)
-    return taken
+    return taken | {one.line for one in definitions}
+
+
+def _enumerators(lines: Sequence[Line]) -> list[Definition]:
+    """The lines of an enumeration, wherever they stand: `GUEST_CR0 = 0x6800,` where most such lines of the text are right."""
+    found = [one for line in lines if (one := _enumerator(line.text, line.number))]
+    return found if sum(one.right for one in found) * 2 >= len(found) else []
+
+
+@lru_cache(maxsize=1 << 13)
+def _enumerator(text: str, number: int) -> Definition | None:
+    match = _ENUMERATOR.match(text)
+    meant = match_label(match["name"]) if match else NOTHING
+    return (
+        Definition(match["name"], meant.fields[0], int(match["number"], 16) - meant.high, number)
+        if match and len(meant.fields) == 1
+        else None
+    )
 
 
 @lru_cache(maxsize=1 << 13)

@@ -56,14 +56,9 @@ ASSIGNED: Final = deferred(
 STATEMENT: Final = deferred(r"[A-Za-z_](?:->|[\w.\[\]])*\s*(?:[|&^+*/%-]|<<|>>)?=(?!=)[^;]*;\s*(?:/[/*].*)?$")
 #: Behind a number of a program: the expression does not end there.
 GOES_ON: Final = deferred(r"\s*(?:<<|>>|\|\s*\(|[&^+*]\s*[\w(~])")
-#: A pair behind a mark of a comment.
-COMMENT: Final = deferred(rf"(?:#+|//+|;+)\s*(?P<name>[A-Za-z_][\w .]*?)\s*[:=]\s*(?P<value>{NUMBER})\s*$")
-#: After a decimal number: the same in hexadecimal.
-SAME_IN_HEX: Final = deferred(r"\s*[(\[/=]\s*(0[xX][0-9a-fA-F]+)")
 MSR_LINE: Final = deferred(
     r"(?:(?:0x)?0*(?P<number>4[89][0-9a-fA-F])[hH]?\s+)?(?P<name>(?:MSR_)?IA32_VMX_\w+)\s*[:=]?\s+(?P<value>0[xX][0-9a-fA-F]+)(?:\s*/\s*(?P<second>0[xX][0-9a-fA-F]+))?"
 )
-FIELD_VALUE: Final = deferred(rf"\bfield\s*=\s*\"?(?P<name>\w+)\"?[ ,]+value\s*=\s*\"?(?P<value>{NUMBER})")
 ENCODINGS_OF: Final = deferred(r"(?P<names>[\w/]+)\s+encodings?\s*[:=]\s*(?P<values>(?:0x[0-9a-fA-F]+[,\s]*)+)$")
 LIST_OF_PARTS: Final = deferred(
     rf"(?P<label>[A-Za-z_][\w/]*)\s*=\s*(?P<value>{NUMBER}),\s*(?P<rest>(?>(?:base|limit|ar|rights|sel|attr)[A-Za-z_]*(?:\s*[:=]\s*|\s+){NUMBER}(?!\w)[,\s]*)+)$",

@@ -140,7 +140,7 @@ SEGMENT_KEYS: Final = ("CS", "DS", "SS", "ES", "FS", "GS", "LDTR", "TR", "GDTR",
 HOST_SELECTORS: Final = ("CS", "SS", "DS", "ES", "FS", "GS", "TR")
 #: What a mail client may leave at the beginning of the line after a break.
 CONTINUES: Final = deferred(
-    r"(?:, ?)?(?:actual|shadow|gh_mask|mask|base|limit|attr|sel|intr_info|info|msr)=|(?:= ?)?(?:[0-9a-fA-F]{4,16}|0x[0-9a-fA-F]+)(?:\s|,|$)|=$|"
+    r"(?:, ?)?(?:actual|shadow|gh_mask|mask|base|limit|attr|sel|intr_info|info|msr)=|(?:= ?)?(?:x?[0-9a-fA-F]{1,16}|0x[0-9a-fA-F]+)(?:\s|,|$)|=$|"
     r"TRBase=|CR4=|CS:RIP=|PFECmatch=|SecondaryExec=|TertiaryExec=|ExitControls=|ilen=|errcode=|PAT =|SSP|RIP =|RSP ?=|DR7 =|qualification=|"
     r"\((?:0x|effective|autoload|[\w./]+#\w+\))|"
     r"Window=|virt-APIC|TPR|EPTP index|TSC Mult|value=|DebugExc|(?:[C-GS]S|TR)=[0-9a-fA-F]{4}\b|"

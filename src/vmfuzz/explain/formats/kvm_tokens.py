@@ -67,7 +67,7 @@ _TOKEN: Final = deferred(
     rf"|(?<![\w.-])(?P<plain>CR0|CR4|{'|'.join(HOST_SELECTORS)})(?:=\n(?=[0-9a-fA-F]{{4,16}}\s)|=| = )(?P<plainvalue>\S+)"
 )
 #: A line that begins with a value: it goes on a line that a mail program broke.
-_VALUE_ALONE: Final = deferred(r"(?:[0-9a-fA-F]{4,16}|0x[0-9a-fA-F]{1,16})(?:[\s,(]|$)")
+_VALUE_ALONE: Final = deferred(r"(?:[0-9a-fA-F]{1,16}|0x[0-9a-fA-F]{1,16})(?:[\s,(]|$)")
 STARTS: Final = deferred(
     r"\*\*\* ?(?:Guest|Host|Control) State|CR[034]: ?actual|CR3 = ?0x|CR3: ?actual|PDPT[RE]\d ?=|RSP ?= ?0x|RIP ?= ?0x|RFLAGS ?= ?0x|Sysenter RSP=|"
     r"(?:[CDSEFG]S|LDTR|TR|GDTR|IDTR):\s+(?:sel|attr|limit|base)=|(?:[CDSEFG]S|LDTR|TR):\s+[0-9a-fA-F]{4}\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8}\s|"
@@ -222,7 +222,10 @@ def tokens_of(lines: list[Line], found: Found, unfinished: bool) -> tuple[list[T
             begins, number, is_key, is_value = starts[position]
             if is_key:
                 scanner.register = ""
-            astray = astray or (is_value and begins >= end)
+            if is_value and begins >= end:
+                astray = True
+                for token in scanner.tokens[-1:]:
+                    token.cut = True  # a console may have broken its number
             scanner.line = number
             position += 1
         if match is None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.encoded import EncodedLines
-from vmfuzz.explain.formats.forms import FLAGS_LEFT, GOES_ON, OF_PROCESS, SAME_IN_HEX, STATEMENT
+from vmfuzz.explain.formats.forms import FLAGS_LEFT, GOES_ON, OF_PROCESS, STATEMENT
 from vmfuzz.explain.formats.headings import read_heading
 from vmfuzz.explain.formats.meaning import Manner, Where
 from vmfuzz.explain.formats.notes import Notes
@@ -74,10 +74,6 @@ class PairReader:
         text = outline.text
         if FLAGS_LEFT.match(text) and (failed or (text[0] in "#/;" and not self.above.area)):
             self.found.warn("these may be the flags that a VMREAD left; they are not used as the guest's", self.line)
-        elif outline.comment:
-            match = match_label(outline.comment[0])
-            if match.fields and not match.assumed_guest:
-                self.notes.store(*outline.comment)
         elif failed and not text[:1].isupper():
             return  # what a program says of a VMREAD that failed
         elif not (self.encoded.read(text) or self.rows.read(text) or outline.code):
@@ -120,7 +116,7 @@ class PairReader:
             sentence = text if _is_cut_off(label, written) or in_sentence(text, start) else ""
             member = bool(label) and named_member(written.strip(_AROUND_LABELS)) == label
             where = Where(self.line, self.above.area or whose, context, line, sentence, member)
-            known = self.notes.store(label, _in_hexadecimal(value, text, end), where) or known
+            known = self.notes.store(label, value, where) or known
             parts += any(word in SEGMENTS for word in context)
         if parts > 1:  # a line that lists the parts of the register that it names: a part below is another's
             self.above.register = ("", "")
@@ -151,9 +147,3 @@ class PairReader:
 def _is_cut_off(label: str, written: str) -> bool:
     """Whether the label is the end of words: they are of a sentence."""
     return label == ending_name(written) and _LETTERS.search(written.replace(label, "")) is not None
-
-
-def _in_hexadecimal(value: str, text: str, end: int) -> str:
-    """The number that ends at `end`, as the text gives it a second time in hexadecimal, if it does."""
-    again = SAME_IN_HEX.match(text, end)
-    return again[1] if again and value.isdigit() and int(again[1], 16) in (int(value), int(value, 16)) else value

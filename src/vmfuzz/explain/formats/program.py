@@ -70,7 +70,8 @@ def _writes_in(text: str, area: str) -> tuple[_Write, ...]:
     code, found = _COMMENT.sub(" ", text), list[_Write]()
     for match in _CALL.finditer(code):
         arguments, end = _arguments(code, match.end())
-        ways = (_written(*pair, area) for pair in (arguments[-2:], arguments[:-3:-1])) if len(arguments) in (2, 3) else ()
+        *_, first, second = arguments if len(arguments) in (2, 3) else ("", "")
+        ways = (_written(first, second, area), _written(second, first, area))
         # a name that says whose the register is, an encoding, any other name: `vmwrite(0x6c00, cr0)` writes a variable to a field
         sure = sorted((way for way in ways if way is not None), key=lambda way: way[:2])
         if sure:

@@ -9,7 +9,7 @@ from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.formats.encoded import Disagreement, EncodedLines
 from vmfuzz.explain.formats.meaning import PART_WORDS, Where
 from vmfuzz.explain.formats.notes import Notes
-from vmfuzz.explain.formats.shapes import columns_of, names_field, pairs_in, row_of
+from vmfuzz.explain.formats.shapes import names_field, pairs_in, row_of
 from vmfuzz.explain.names.labels import SEGMENTS, match_label, normalise
 from vmfuzz.explain.text.numbers import read_number
 from vmfuzz.patterns import deferred
@@ -29,9 +29,6 @@ class Rows:
 
     def read(self, text: str) -> bool:
         """Read a line; returns whether it is a row."""
-        columns = columns_of(text)
-        if columns:
-            return self._columns(columns)
         if text.startswith("|"):
             row = [cell.strip(" `*") for cell in text.strip("|").split("|")]
             if not (self._parts_in_cells(row) or self._cells(row)):
@@ -39,20 +36,6 @@ class Rows:
             return True
         cells = row_of(text)
         return bool(cells) and self._cells(cells)
-
-    def _columns(self, columns: Sequence[tuple[str, str]]) -> bool:
-        """`GUEST_CR0  0x31  GUEST_CR4  0x2000`: each number is the value of the name before it, if the numbers are no encodings."""
-        numbers = [read_number(number, True) or 0 for _, number in columns]
-        if not all(number >= _LEAST_ENCODING and number & ~1 in BY_ENCODING for number in numbers):
-            for name, written in columns:
-                self.notes.store(name, written)
-            return True
-        for (name, _), number in zip(columns, numbers, strict=True):
-            fields = match_label(name).fields
-            if fields and FIELDS[fields[0]].encoding == number:
-                self.encoded.define(name, fields[0], number)
-        self.notes.found.warn("the numbers of this row are encodings; none is used as a value", self.notes.line)
-        return True
 
     def _parts_in_cells(self, cells: Sequence[str]) -> bool:
         """`| GUEST_TR | Sel=0x28, Base=0x1000 | ...`: a register with its parts in another cell."""

@@ -10,11 +10,9 @@ from vmfuzz.explain.formats.forms import (
     ASSIGNED,
     CLOSES,
     CODE,
-    COMMENT,
     EMPHASIS,
     ENCODED,
     ENCODINGS_OF,
-    FIELD_VALUE,
     HAS_PAIR,
     LIST_OF_PARTS,
     MSR_LINE,
@@ -29,7 +27,6 @@ from vmfuzz.explain.formats.forms import (
     SPACED,
 )
 from vmfuzz.explain.names.labels import match_label, match_msr, normalise
-from vmfuzz.explain.text.numbers import NUMBER
 from vmfuzz.patterns import deferred
 
 #: A word of a language, and so many of them for each pair make a sentence.
@@ -42,8 +39,6 @@ _OF_SPEECH: Final = frozenset(
 _SPEECH: Final = 2
 #: What begins a remark behind a value: a mark, or blanks that set it apart.
 _REMARK: Final = deferred(r"\s*(?:[(\[{#;<>/|!]|--?>?(?!\w)|-->)|\s{2}|\t")
-_NUMBER: Final = deferred(rf"(?=.*\d){NUMBER}")
-_LONGEST_ROW: Final = 400
 #: What begins a comment; pairs in it are the author's words.
 _BEHIND: Final = deferred(r"//|/\*|<-|#\s|--\s|->\s*(?=[A-Za-z])")
 
@@ -57,7 +52,7 @@ def is_code(text: str) -> bool:
 @lru_cache(maxsize=1 << 13)
 def may_be_a_value(text: str) -> bool:
     """Whether a line looks like program text, but would be a name with its value in a text that is no program."""
-    return bool(ASSIGNED.match(text) or COMMENT.match(text))
+    return ASSIGNED.match(text) is not None
 
 
 def _tidy(text: str, source: bool) -> str:
@@ -83,7 +78,6 @@ class Outline(NamedTuple):
     text: str  # tidy
     opens: str  # the heading of the structure that begins here
     closes: bool
-    comment: tuple[str, str] | None  # name and value behind a mark of a comment
     fails: bool  # says that a VMREAD failed
     code: bool
 
@@ -93,12 +87,10 @@ def outline_of(raw: str, source: bool) -> Outline:
     """The outline of a line; `source`: it stands in program text."""
     text = _tidy(raw, source)
     opens = OPENS.match(text)
-    comment = None if source else COMMENT.match(text)
     return Outline(
         text,
         f"{opens['member'] or opens['only'] or opens['type'].rpartition('.')[2]}:" if opens else "",
         CLOSES.match(text) is not None,
-        (comment["name"], comment["value"]) if comment else None,
         READ_FAILED.search(text) is not None,
         CODE.match(text) is not None,
     )
@@ -113,7 +105,6 @@ def whole_line_forms(text: str) -> tuple[re.Match[str], ...]:
         NAMED_ENCODING.match(text),
         ENCODED.match(text),
         LIST_OF_PARTS.match(text),
-        FIELD_VALUE.search(text),
         SPACED.match(text),
         SLASHED.search(text) if "/" in text else None,
     )
@@ -133,23 +124,6 @@ def row_of(text: str) -> tuple[str, ...]:
         ):
             return cells
     return ()
-
-
-@lru_cache(maxsize=1 << 13)
-def columns_of(text: str) -> tuple[tuple[str, str], ...]:
-    """The pairs of a line of nothing but names and numbers in turn, in cells or set apart by blanks; () if it is none."""
-    if len(text) > _LONGEST_ROW:
-        return ()
-    for cells in (text.split("|"), re.split(r"\s{2,}", text), text.split()):
-        bare = [cell.strip(" `*\"'") for cell in cells if cell.strip()]
-        names, numbers = bare[::2], bare[1::2]
-        if len(names) > 1 and len(names) == len(numbers) and all(map(_NUMBER.fullmatch, numbers)) and all(map(_is_name_in_row, names)):
-            return tuple(zip(names, numbers, strict=True))
-    return ()
-
-
-def _is_name_in_row(cell: str) -> bool:
-    return names_field(cell) and not _NUMBER.fullmatch(cell)
 
 
 @lru_cache(maxsize=1 << 13)

@@ -37,6 +37,8 @@ _TELLS: Final = deferred(
     r"lim\w*|base|sel\w*|rights|attr\w*|ar|access|type|dpl|present|unusable|msrs?|encoding|field|value|name|index|offset|efer|pat|vm(?:read|write)|def\w*|const\w*|equ|set|case|return|enum|0x\w*)\b",
     re.IGNORECASE,
 )
+#: The name of a function that prints tells nothing of what follows.
+_FUNCTION: Final = deferred(r"\b(?:dump|print|show|log)_\w+")
 #: So many words a logger puts before a line at most.
 _MOST_WORDS: Final = 9
 _QUOTES: Final = frozenset("\"'`")
@@ -150,7 +152,7 @@ def _heads(line: str) -> tuple[tuple[str, int], ...]:
     words, last = "", 0
     for word in islice(_WORD.finditer(line[:_LONGEST]), _MOST_WORDS):
         words += _COUNTS.sub("#", word[0].rstrip()) + " "
-        if _TELLS.search(word[0].replace("_", " ")) or not word[0][-1].isspace():
+        if _TELLS.search(_FUNCTION.sub("", word[0]).replace("_", " ")) or not word[0][-1].isspace():
             break
         last = word.start() + len(word[0].rstrip()) + 1  # what blanks follow are indentation
         whole = all(words.count(opens) <= words.count(closes) for opens, closes in (("[", "]"), ("(", ")"), ("<", ">")))

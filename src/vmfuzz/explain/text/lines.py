@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -84,14 +83,6 @@ _STRUCTURE: Final = deferred(r"(?:^|[\s=>])(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s
 _HALVES: Final = deferred(r"\b([0-9a-fA-F]{8})`([0-9a-fA-F]{8})\b")
 #: What WinDbg's dx says behind a value.
 _TYPE: Final = deferred(r"\s*\[Type: [^\]]*\]$", re.MULTILINE)
-#: A name before all lines of a program ("ksm: CPU 0: dump_vmcs: "), and words that make such a name a part of the label.
-_OWN_PREFIX: Final = deferred(r"(?:[^\s:=][^:=\n]{0,30}:[ \t]){1,4}")
-_MEANS: Final = deferred(
-    r"\b(?:guest|host|ctrl|controls?|entry|exit|sysenter|state|reason|error|qual\w*|[c-gs]s|ldtr?|tr|[gi]dtr?|e?[re]?(?:flags|[is]p)|cr\d|msrs?)\b|_",
-    re.IGNORECASE,
-)
-#: So many lines, and so great a part of all, have a program's own prefix.
-_PREFIXED, _PART = 5, 3
 _SPACES: Final = {"\u00a0": " ", "\u202f": " ", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
 #: Characters without width, with which pages say where a long word may be broken.
 _NOTHING: Final = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
@@ -178,30 +169,7 @@ def lines_of(text: str) -> list[Line]:
         if body and not body.isspace():
             caller = _CALLER.match(raw)
             result.append(Line(number, body.strip(), _indent(body), caller[1] if caller else "", raw))
-    return _without_own_prefix(result)
-
-
-def _without_own_prefix(lines: list[Line]) -> list[Line]:
-    """The lines without the name that a program puts before each of its own, if it means nothing here."""
-    counts: Counter[str] = Counter()
-    for line in lines:
-        match = _OWN_PREFIX.match(line.text)
-        places = [found.end() for found in re.finditer(r":[ \t]", match.group(0))] if match else ()
-        counts.update(line.text[:place] for place in places)
-    own = [
-        prefix for prefix, count in counts.items() if count >= max(_PREFIXED, len(lines) // _PART) and not _MEANS.search(_spoken(prefix))
-    ]
-    if not own:
-        return lines
-    longest = max(own, key=len)
-    return [
-        replace(line, text=strip_prefixes(line.text[len(longest) :]).strip()) if line.text.startswith(longest) else line for line in lines
-    ]
-
-
-def _spoken(prefix: str) -> str:
-    """A prefix without the names of functions and files in it, which say nothing of what follows."""
-    return re.sub(r"\b(?:dump|print|show|log)_\w+|\b\w+\.(?:c|cc|cpp|rs|h)\b|\w+\(\)", "", prefix)
+    return result
 
 
 #: First lines that are the end of a line: of one with "LDTR:" or "IDTR Limit:", and of one with several numbers.
