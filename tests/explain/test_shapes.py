@@ -98,7 +98,6 @@ READ = {
     [
         json.dumps({"vmcs": {"guest": NESTED}}),
         json.dumps({"guest": NESTED}, indent=2),
-        repr({"guest": NESTED}),
         "\n".join(json.dumps({"name": name, "value": hex(value)}) for name, value in READ.items()),
         json.dumps([{"field": name, "encoding": hex(FIELDS[name].encoding), "value": value} for name, value in READ.items()]),
         "\n".join(json.dumps({"_PID": "1", "MESSAGE": f"hv: {name} = {value:#x}"}) for name, value in READ.items()),

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
-from vmfuzz.explain.formats.kvm_tables import CONTINUES
-from vmfuzz.explain.formats.kvm_tokens import STARTS
+from vmfuzz.explain.formats.kvm_tables import CONTINUES, STARTS
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
 

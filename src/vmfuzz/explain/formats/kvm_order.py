@@ -5,52 +5,18 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Final
 
-from vmfuzz.explain.formats.kvm_tables import GUEST, HOST
+from vmfuzz.explain.formats.kvm_tables import GUEST, HOST, RANKS, SEGMENT_KEYS
 from vmfuzz.explain.formats.kvm_tokens import Token
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
 
-#: Fields in the order in which both programs print them. Those of one line here may change places among themselves; those that versions print
-#: at different places are left out (EFER, PAT, CET state, CR3 targets ...).
-_PRINTED: Final = (
-    "guest_cr0 cr0_read_shadow cr0_guest_host_mask",
-    "guest_cr4 cr4_read_shadow cr4_guest_host_mask",
-    "guest_cr3",
-    "guest_rsp guest_rip",
-    "guest_rflags guest_dr7",
-    "guest_ia32_sysenter_esp guest_ia32_sysenter_cs guest_ia32_sysenter_eip",
-    *(
-        f"guest_{segment}_selector guest_{segment}_access_rights guest_{segment}_limit guest_{segment}_base"
-        for segment in ("cs", "ds", "ss", "es", "fs", "gs", "gdtr", "ldtr", "idtr", "tr")
-    ),
-    "guest_ia32_debugctl guest_pending_debug_exceptions",
-    "guest_interruptibility_state guest_activity_state",
-    "host_rip host_rsp",
-    "host_cs_selector host_ss_selector host_ds_selector host_es_selector host_fs_selector host_gs_selector host_tr_selector",
-    "host_fs_base host_gs_base host_tr_base",
-    "host_gdtr_base host_idtr_base",
-    "host_cr0 host_cr3 host_cr4",
-    "host_ia32_sysenter_esp host_ia32_sysenter_cs host_ia32_sysenter_eip",
-    "pin_based_controls primary_processor_based_controls secondary_processor_based_controls vm_entry_controls vm_exit_controls",
-    "exception_bitmap page_fault_error_code_mask page_fault_error_code_match",
-    "vm_entry_interruption_info vm_entry_exception_error_code vm_entry_instruction_length",
-    "vm_exit_interruption_info vm_exit_interruption_error_code vm_exit_instruction_length",
-    "exit_reason exit_qualification",
-    "idt_vectoring_info idt_vectoring_error_code",
-    "tsc_offset tsc_multiplier",
-    "tpr_threshold virtual_apic_address apic_access_address posted_interrupt_notification_vector",
-    "eptp eptp_index",
-    "ple_gap ple_window",
-    "vpid vm_function_controls",
-)
-_RANKS: Final = {field: rank for rank, fields in enumerate(_PRINTED) for field in fields.split()}
 _TIME: Final = deferred(r"\[\s*(\d+)[.,](\d+)\]")
 
 
 def in_print_order(tokens: list[Token]) -> bool:
     """Whether the fields stand in the order in which the programs print them. The tokens have their sections."""
     placed = (token.field or f"{token.section}_{token.ending}" for token in tokens if token.section != "apart")
-    ranks = [_RANKS[field] for field in placed if field in _RANKS]
+    ranks = [RANKS[field] for field in placed if field in RANKS]
     return all(first <= second for first, second in pairwise(ranks))
 
 
@@ -79,7 +45,7 @@ def times_rise(lines: list[Line]) -> bool:
 
 
 #: The order in which KVM and Xen print the registers that have parts, with what stands between and after them.
-_ORDER: Final = ("cr0", "cr4", "cr3", "cs", "ds", "ss", "es", "fs", "gs", "gdtr", "ldtr", "idtr", "tr", "end")
+_ORDER: Final = ("cr0", "cr4", "cr3", *(key.lower() for key in SEGMENT_KEYS), "end")
 _AFTER_TR: Final = frozenset({"efer", "pat", "debugctl", "debugexceptions", "interruptibility", "preemptiontimer"})
 
 

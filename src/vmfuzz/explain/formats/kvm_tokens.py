@@ -25,6 +25,7 @@ from vmfuzz.explain.formats.kvm_tables import (
     SEGMENT_KEYS,
     SEGMENT_PARTS,
     SHARED,
+    STARTS,
 )
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
@@ -67,20 +68,9 @@ _TOKEN: Final = deferred(
     rf"|(?<![\w.-])(?P<plain>CR0|CR4|{'|'.join(HOST_SELECTORS)})(?:=\n(?=[0-9a-fA-F]{{4,16}}\s)|=| = )(?P<plainvalue>\S+)"
 )
 #: A line that begins with a value: it goes on a line that a mail program broke.
-_VALUE_ALONE: Final = deferred(r"(?:[0-9a-fA-F]{1,16}|0x[0-9a-fA-F]{1,16})(?:[\s,(]|$)")
-STARTS: Final = deferred(
-    r"\*\*\* ?(?:Guest|Host|Control) State|CR[034]: ?actual|CR3 = ?0x|CR3: ?actual|PDPT[RE]\d ?=|RSP ?= ?0x|RIP ?= ?0x|RFLAGS ?= ?0x|Sysenter RSP=|"
-    r"(?:[CDSEFG]S|LDTR|TR|GDTR|IDTR):\s+(?:sel|attr|limit|base)=|(?:[CDSEFG]S|LDTR|TR):\s+[0-9a-fA-F]{4}\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8}\s|"
-    r"[GI]DTR:\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8,16}|EFER ?=\s+0x|EFER\(|PAT ?= 0x|Debug(?:Ctl|Exceptions) ?=|PerfGlobCtl =|BndCfgS =|"
-    r"Interruptibility ?=|ActivityState ?=|target[02]=|(?:Guest|Host) PAT = 0x|InterruptStatus =|"
-    r"MSR (?:guest|host) auto|\d+: msr=|S_CET = |SSP = |(?:INTR )?SSP TABLE = |"
-    r"CS=[0-9a-fA-F]{4} [SD]S=|[FG]SBase=|TRBase=|(?:GDT|IDT)Base=|CR0=[0-9a-fA-F]{16}|CR3=[0-9a-fA-F]{16} CR4|PinBased=|CPUBased=|SecondaryExec=|"
-    r"TertiaryExec=|EntryControls=|ExitControls=|ExceptionBitmap=|PFECm|VM(?:Entry|Exit): ?intr_info|reason=[0-9a-fA-F]{8} qual|IDTVectoring: ?info|"
-    r"TSC (?:Offset|Multiplier) ?=|SVI\|RVI|TPR Threshold ?=|virt-APIC addr ?=|APIC-access addr ?=|PostedIntrVec ?=|EPT pointer ?=|CR3 target\d ?=|"
-    r"PLE Gap=|Virtual processor ID ?=|VE info address|ve_info:|PreemptionTimer ?=|SM Base ?=|sel\s+attr\s+limit\s+base|VMfunc controls ?="
-)
-
-
+_VALUE_ALONE: Final = deferred(r"([0-9a-fA-F]{1,16}|0x[0-9a-fA-F]{1,16})(?:[\s,(]|$)")
+#: Fewer digits are no value of a line of its own.
+_WHOLE: Final = 4
 #: Lines that only Xen before 4.6 prints so.
 _OLD_XEN: Final = deferred(r"CS=[0-9a-fA-F]{4} DS=|Interruptibility=|DebugCtl=")
 
@@ -175,7 +165,7 @@ class _Scanner:
             self.add(key, value, "", ending=_SHARED_KEYS[key])
         elif key in _OWN_KEYS:
             section, field = _OWN_KEYS[key]
-            self.group, self.opened = _GROUP_KEYS.get(key, {}), self.line
+            self.group, self.opened = {}, self.line
             self.add(key, value, section, field)
         elif key in _PART_KEYS:
             self.found.warn(f"{key} = {value} stands without the key before it; it is not used", self.line)
@@ -198,9 +188,10 @@ class _Scanner:
 
 
 @lru_cache(maxsize=1 << 13)
-def _beginning(text: str) -> tuple[bool, bool]:
-    """(whether a line begins with a key, whether it begins with a value)."""
-    return STARTS.match(text) is not None, _VALUE_ALONE.match(text) is not None
+def _beginning(text: str) -> tuple[bool, bool, bool]:
+    """(whether a line begins with a key, whether it begins with a value, whether that may be a whole one)."""
+    value = _VALUE_ALONE.match(text)
+    return STARTS.match(text) is not None, value is not None, value is not None and len(value[1]) >= _WHOLE
 
 
 @lru_cache(maxsize=1 << 10)
@@ -219,13 +210,13 @@ def tokens_of(lines: list[Line], found: Found, unfinished: bool) -> tuple[list[T
     position = 0
     for match in chain(_TOKEN.finditer(joined), (None,)):
         while position < len(starts) and (match is None or starts[position][0] <= match.start()):
-            begins, number, is_key, is_value = starts[position]
+            begins, number, is_key, is_value, is_long = starts[position]
             if is_key:
                 scanner.register = ""
             if is_value and begins >= end:
-                astray = True
+                astray = astray or is_long
                 for token in scanner.tokens[-1:]:
-                    token.cut = True  # a console may have broken its number
+                    token.cut = _is_short(token)  # a console may have broken its number
             scanner.line = number
             position += 1
         if match is None:
@@ -253,9 +244,14 @@ def _note_cut(tokens: list[Token], joined: str, unfinished: bool) -> None:
     if last is not None and unfinished and re.sub(r"\s*\(\w*$", "", joined.rstrip()).endswith(last.value):
         kind = last.key.split()[-1]
         usual = max((digits(token.value) for token in tokens if token.key.split()[-1:] == [kind]), default=0)
-        short = digits(last.value) < max(usual, usual_digits(last.field or f"guest_{last.ending}"))
+        short = digits(last.value) < usual or _is_short(last)
         # "(effective)" may have stood behind EFER's value; RFLAGS has 8 digits or 16, and DR7 behind it
         last.cut = short or digits(last.value) not in (4, 5, 8, 16) or last.key in ("EFER", "RFLAGS")
+
+
+def _is_short(token: Token) -> bool:
+    """Whether a value has fewer digits than the programs print for its field."""
+    return digits(token.value) < usual_digits(token.field or f"guest_{token.ending}")
 
 
 def usual_digits(field: str) -> int:
