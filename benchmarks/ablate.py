@@ -42,7 +42,7 @@ import vmfuzz.explain  # noqa: E402
 from vmfuzz.patterns import Deferred  # noqa: E402
 
 #: Modules of the answering side, and of what a text is not read with.
-_ANSWERING: Final = frozenset({"answer", "causes", "dump_code", "judgement", "repair"})
+_ANSWERING: Final = frozenset({"answer", "causes", "judgement", "repair"})
 _NEVER: Final = re.compile("(?!)")
 #: What a pattern is: compiled, or to be compiled when it is used.
 PATTERNS: Final = (re.Pattern, Deferred)

@@ -51,7 +51,6 @@ EXCEPTIONS = {
 EXPLAIN_MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "dump": set(),
-    "dump_code": set(),
     "text": set(),
     "names": set(),
     "evidence": {"dump"},

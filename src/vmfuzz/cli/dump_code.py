@@ -8,7 +8,7 @@ import click
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.errors import UsageError
-from vmfuzz.explain.dump_code import c_code, rust_code
+from vmfuzz.report.dump_code import c_code, rust_code
 
 
 @click.command(name="dump-code", context_settings={"help_option_names": ["-h", "--help"]})

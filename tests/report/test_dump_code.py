@@ -12,8 +12,8 @@ import pytest
 
 from vmfuzz.arch.capabilities import CAPABILITY_MSRS
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.dump_code import c_code, rust_code
 from vmfuzz.explain.reading import read_text
+from vmfuzz.report.dump_code import c_code, rust_code
 from vmfuzz.state.profiles import capabilities
 
 RNG = random.Random(7)
