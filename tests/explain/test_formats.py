@@ -202,7 +202,7 @@ def test_json_with_faults_is_read_as_far_as_it_goes():
     data = {"schema": "vmfuzz-vmcs-1", "fields": {"guest_cr0": "0x31", "guest_cs_selector": "0x123456", "no_field": "1", "guest_cr4": "x"}}
     dump = read_text(json.dumps(data))[0]
     assert set(dump.readings) == {"guest_cr0"}
-    assert len(dump.warnings) == 4
+    assert any("does not fit guest_cs_selector" in warning for warning in dump.warnings)
 
 
 def test_virtualbox_names_the_check_itself(read):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from vmfuzz.arch.fields import BY_ENCODING, FIELDS
+from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.errors import VmfuzzError
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.evidence import Found
@@ -47,6 +47,8 @@ _NAME_AND_NUMBER: Final = deferred(r"[A-Za-z][\w .]*[:=] *(?:0x)?[0-9a-fA-F]+\W*
 #: So much of a line is quoted.
 _SHOWN: Final = 40
 _KVM_SILENT: Final = "dump_invalid_vmcs"
+#: A VMCS in JSON lies in fewer objects than this.
+_DEEPEST: Final = 6
 
 
 def read_text(text: str, name: str = "input") -> list[Dump]:
@@ -221,47 +223,28 @@ def _format(dump: Dump, vmcs: bool, xen: bool, from_qemu: bool, vbox: bool) -> s
 
 
 def _read_json(data: object, name: str) -> list[Dump] | None:
-    """Vmfuzz's own JSON: a VMCS, or any object that has one in it; None if it is another."""
+    """Vmfuzz's own JSON: a VMCS, or any object that has one in it; None if it is another, or has faults: then its fields are names and values."""
     held = _find_vmcs(data)
-    if held is None:
+    try:
+        state = Vmcs.from_json(held) if held is not None else None
+    except VmfuzzError:
+        return None
+    if state is None:
         return None
     found = Found()
-    try:
-        state = Vmcs.from_json(held)
-    except VmfuzzError as error:
-        _tolerant_json(held, found, str(error))
-        dump = settled(found, name, Circumstances())
-    else:
-        for field in state:
-            found.put(field, state[field], field, 1)
-        dump = settled(found, name, Circumstances())
-        dump.memory = dict(state.memory)
-        dump.complete = True
-        reported.find("", dump)
+    for field in state:
+        found.put(field, state[field], field, 1)
+    dump = settled(found, name, Circumstances())
+    dump.memory = dict(state.memory)
+    dump.complete = True
+    reported.find("", dump)
     dump.format = "vmfuzz JSON"
     return [dump]
 
 
 def _find_vmcs(data: object, depth: int = 0) -> dict[str, object] | None:
-    if isinstance(data, dict) and depth < 6:
-        if data.get("schema") == SCHEMA:
-            return data
-        for value in data.values():
-            found = _find_vmcs(value, depth + 1)
-            if found is not None:
-                return found
-    return None
-
-
-def _tolerant_json(data: dict[str, object], found: Found, error: str) -> None:
-    found.warn(f"the JSON is not quite a vmfuzz VMCS ({error}); the fields that can be read are used")
-    fields = data.get("fields")
-    for field, value in fields.items() if isinstance(fields, dict) else ():
-        try:
-            number = int(value, 0) if isinstance(value, str) else value
-        except ValueError:
-            number = None
-        if field in FIELDS and isinstance(number, int) and not isinstance(number, bool) and number >= 0:
-            found.put(field, number, field, 1)
-        else:
-            found.warn(f"{field} = {value!r} is not used")
+    if not isinstance(data, dict) or depth == _DEEPEST:
+        return None
+    if data.get("schema") == SCHEMA:
+        return data
+    return next((found for value in data.values() if (found := _find_vmcs(value, depth + 1)) is not None), None)

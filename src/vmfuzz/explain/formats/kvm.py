@@ -21,14 +21,6 @@ from vmfuzz.patterns import deferred
 _HEX: Final = deferred(r"(?:0x)?[0-9a-fA-F]+")
 
 
-def lost_lines(part: list[Line], others: list[Line]) -> list[Line]:
-    """The lines within a dump that begin as those with values do, and of which nothing belongs to the dump: they are damaged."""
-    if not part:
-        return []
-    first, last = part[0].number, part[-1].number + 1
-    return [line for line in others if first < line.number <= last and _WITH_VALUES.match(line.text)]
-
-
 def parse(lines: list[Line], found: Found, ends: Ends) -> None:
     """Read the lines of one dump into `dump`; `ends`: the lines of the text that may not be whole."""
     tokens, astray = tokens_of(lines, found, bool(lines) and ends.unfinished is not None and lines[-1].number == ends.unfinished.number)
