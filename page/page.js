@@ -55,13 +55,13 @@ function heard({ id, processors, answer, failed }) {
   }
   by("result").hidden = false;
   showAnswers(by("answers"), answer, (line) => annotated.goTo(line));
-  by("annotated").hidden = !annotated.show(answer.lines, answer.answers.length > 1);
+  by("annotated").hidden = !annotated.show(answer.lines, answer.states > 1);
   say("", "answered");
   by("answers").querySelector("h2").focus();
 }
 
 function offer({ version, processors, emulated }) {
-  by("version").textContent = version;
+  by("version").textContent = ` ${version}`;
   for (const [label, options] of [["Processors", processors], ["Models of the emulator Bochs", emulated]]) {
     const group = document.createElement("optgroup");
     group.label = label;
@@ -147,8 +147,12 @@ document.addEventListener("drop", (event) => {
 });
 for (const button of document.querySelectorAll("[data-example]")) {
   button.addEventListener("click", async () => {
-    const found = await fetch(`examples/${button.dataset.example}`);
-    hold(button.dataset.example, await found.arrayBuffer());
+    try {
+      const found = await fetch(`examples/${button.dataset.example}`);
+      hold(button.dataset.example, await found.arrayBuffer());
+    } catch (error) {
+      say(`The example could not be loaded: ${error}`, document.documentElement.dataset.state);
+    }
   });
 }
 

@@ -46,13 +46,23 @@ def test_a_value_has_its_field_and_its_bits_by_name() -> None:
     assert any("guest.gs.s" in sentence for sentence in rights["wrong"])
     entry = next(mark for mark in marks(shown("kvm")) if mark["name"] == "vm_entry_controls")
     assert {"bits": "9", "name": "ia32e mode guest", "value": 1} in entry["bits"]
+    mask = next(mark for mark in marks(shown("kvm")) if mark["name"] == "cr0_guest_host_mask")
+    assert {"bits": "31", "name": "PG", "value": 1} in mask["bits"]
     assert not any(mark["bits"] for mark in marks(shown("kvm")) if mark["name"].endswith("_base"))
 
 
+def test_of_two_states_the_failing_one_is_answered_and_each_value_has_its_own() -> None:
+    data = answered(b"-host_CR4 = 0x2020\n+host_CR4 = 0x20\n")
+    assert [one["exit_code"] for one in data["answers"]] == [1]
+    assert [(mark["dump"], mark["bad"]) for mark in marks(data)] == [(1, False), (2, True)]
+    assert "**Compared: what has - works, what has + fails." in data["answers"][0]["markdown"]
+
+
 def test_of_a_value_known_in_part_only_the_known_bits_are_named() -> None:
-    (mark,) = marks(answered(b"vmwrite(GUEST_CR4, ~0u);\n"))
-    assert (mark["name"], mark["value"], mark["part"]) == ("guest_cr4", "00000000FFFFFFFFH", "00000000FFFFFFFFH")
-    assert {int(bit["bits"]) for bit in mark["bits"]} == set(range(32))
+    (mark,) = marks(answered(b"GUEST_CR0 = 0x80000031\nGUEST_CR0 = 0x80000030\n"))
+    assert (mark["name"], mark["value"], mark["part"]) == ("guest_cr0", "0000000080000030H", "FFFFFFFFFFFFFFFEH")
+    assert "0" not in {bit["bits"] for bit in mark["bits"]}
+    assert {"bits": "31", "name": "PG", "value": 1} in mark["bits"]
 
 
 def test_the_wrong_line_of_a_list_of_encodings_is_marked() -> None:

@@ -73,7 +73,10 @@ def test_a_log_of_five_megabytes_is_searched(tab: Any, tmp_path: Path) -> None:
 
 
 def test_nonsense_gets_a_sentence(tab: Any, tmp_path: Path) -> None:
-    assert "Nothing that vmfuzz can read" in tab.check("the quick brown fox\njumps over the lazy dog\n")
+    said = tab.check("the quick brown fox\njumps over the lazy dog\n")
+    assert "Nothing that vmfuzz can read" in said
+    assert "Give a VMCS dump" in said
+    assert not tab.page.locator("button.copy").count()
     (tmp_path / "picture.bin").write_bytes(bytes(range(256)) * 100)
     assert "binary" in tab.check_file(tmp_path / "picture.bin")
     assert not tab.page.locator("#result").is_visible()
@@ -106,9 +109,11 @@ def test_the_answer_can_be_copied_as_markdown(tab: Any) -> None:
     assert "- `guest.cr3.reserved`" in copied
 
 
-def test_two_states_in_one_text_have_two_answers(tab: Any) -> None:
-    tab.check("-host_CR4 = 0x2020\n+host_CR4 = 0x20\n")
-    assert tab.page.locator(".answer").count() == 2
+def test_two_states_in_one_text_are_compared(tab: Any) -> None:
+    said = tab.check("-host_CR4 = 0x2020\n+host_CR4 = 0x20\n")
+    assert "Compared: what has - works, what has + fails." in said
+    assert tab.page.locator("#lines .mark").all_inner_texts() == ["0x2020", "0x20"]
+    assert tab.page.locator(".mark.bad").all_inner_texts() == ["0x20"]
     tab.page.locator("#lines .mark").nth(1).hover()
     assert "in state 2" in tab.page.inner_text("#detail")
 

@@ -16,6 +16,7 @@ from vmfuzz.arch.registers import FIELD_SPANS
 from vmfuzz.errors import UsageError
 from vmfuzz.explain.answer.annotate import AnnotatedLine, Kind, Mark, Skipped, annotation, visible
 from vmfuzz.explain.answer.answer import Answer, answer
+from vmfuzz.explain.answer.compare import answers
 from vmfuzz.explain.answer.layout import Paragraph, Section, faults_of
 from vmfuzz.explain.answer.markdown import markdown
 from vmfuzz.explain.answer.sections import sections
@@ -27,8 +28,12 @@ from vmfuzz.state.profiles import capabilities, description, emulated_names, pro
 
 #: What answers call the text.
 _NAME: Final = "your text"
-#: The page shows so many answers of one text.
+#: The page shows so many states of one text.
 _MOST: Final = 20
+#: Fields whose bits are those of another one.
+_SAME_BITS: Final = {
+    f"{register}_{what}": f"guest_{register}" for register in ("cr0", "cr4") for what in ("guest_host_mask", "read_shadow")
+}
 
 
 def processors() -> dict[str, Any]:
@@ -43,19 +48,22 @@ def processors() -> dict[str, Any]:
 def answered(data: bytes, cpu: str = "") -> dict[str, Any]:
     """The answers to a text on the processor `cpu` (a stored profile; "": what the text itself proves).
 
-    {"error": a sentence} where it is no text, or an unknown processor; else "answers" and "lines" (see `_answer` and `_line`), and how many more
-    answers there are.
+    {"error": a sentence} where it is no text, or an unknown processor; else "answers" and "lines" (see `_answer` and `_line`), of how many states they
+    are ("states"; of two of which one works there is one answer), and how many more states the text has ("more").
     """
     try:
         processor = capabilities(cpu) if cpu else None
         dumps = _dumps(data)
     except UsageError as error:
         return {"error": str(error)}
-    answers = [answer(dump, processor) for dump in dumps[:_MOST]]
+    dumps, more = dumps[:_MOST], len(dumps[_MOST:])
+    found = answers(dumps, processor)
+    of_dump = [next((one for one in found if one.dump is dump), None) or answer(dump, processor) for dump in dumps]
     return {
-        "answers": [_answer(one) for one in answers],
-        "more": max(0, len(dumps) - _MOST),
-        "lines": [_skipped(one) if isinstance(one, Skipped) else _line(one, answers) for one in annotation(dumps[:_MOST])],
+        "answers": [_answer(one) for one in found],
+        "states": len(dumps),
+        "more": more,
+        "lines": [_skipped(one) if isinstance(one, Skipped) else _line(one, of_dump) for one in annotation(dumps)],
     }
 
 
@@ -91,11 +99,11 @@ def _skipped(skipped: Skipped) -> dict[str, int]:
     return {"first": skipped.first, "skipped": skipped.count}
 
 
-def _line(line: AnnotatedLine, answers: Sequence[Answer]) -> dict[str, Any]:
+def _line(line: AnnotatedLine, of_dump: Sequence[Answer]) -> dict[str, Any]:
     return {
         "number": line.number,
         "text": visible(line.text),
-        "marks": [_mark(mark, answers[mark.dump - 1]) for mark in line.marks],
+        "marks": [_mark(mark, of_dump[mark.dump - 1]) for mark in line.marks],
         "warnings": line.warnings,
         "unread": line.unread,
     }
@@ -143,6 +151,7 @@ def _wrong(mark: Mark, found: Answer) -> list[str]:
 
 def _bits(name: str, value: int, known: int) -> list[dict[str, Any]]:
     """The named bits and spans of bits of a value, and those that are 1 without a name, from bit 0 on; those that are not known are left out."""
+    name = _SAME_BITS.get(name, name)
     spans = FIELD_SPANS.get(name, ())
     within = {bit for high, low, _ in spans for bit in range(low, high + 1)}
     found = [(low, f"{high}:{low}", word, value >> low & (1 << high - low + 1) - 1) for high, low, word in spans]

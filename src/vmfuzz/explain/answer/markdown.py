@@ -59,7 +59,7 @@ def _lines(group: Group) -> Iterator[str]:
 def _words(paragraph: Paragraph) -> str:
     text = _OWN.sub(lambda found: f"\\{found[0]}", paragraph.text)
     if paragraph.role in (Role.OUTCOME, Role.HEADING):
-        return f"**{text}**"
+        return f"**{paragraph.label}: {text}**" if paragraph.label else f"**{text}**"
     if paragraph.role is Role.CHECK:
         return f"`{paragraph.text}`"
     return f"**{paragraph.label}:** {text}" if paragraph.label else text
