@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
+from click.testing import CliRunner
 from one_dump import read
 
+from vmfuzz.cli.main import main
 from vmfuzz.explain.answer.answer import answer
 from vmfuzz.explain.answer.errata_words import fitting
 from vmfuzz.explain.answer.render import render
@@ -56,3 +61,34 @@ def test_the_answer_says_what_avoids_it_and_which_processor_it_is() -> None:
 )
 def test_the_processor_that_a_text_names(text: str, expected: tuple[int, int, int] | None) -> None:
     assert read(f"exit reason 0x80000021\n{text}").processor == expected
+
+
+OWN = {
+    "schema": "vmfuzz-errata-1",
+    "errata": [
+        {
+            "id": "my-emulator-rflags",
+            "executor": "program my emulator",
+            "text": "It wants RFLAGS.IF. Ticket 17.",
+            "cases": [{"base": "64-bit/plain/nothing", "mutation": {"guest_rflags": "0x2"}, "actual": "entry failure 33 q0"}],
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("exit reason 0x80000021, qualification 0\nguest RFLAGS = 0x2\n", True),
+        ("exit reason 0x80000021\nguest RFLAGS = 0x2\n", True),
+        ("exit reason 0x80000021, qualification 2\nguest RFLAGS = 0x2\n", False),
+        ("exit reason 0x80000021, qualification 0\nguest RFLAGS = 0x202\n", False),
+        ("VM-instruction error 7\nguest RFLAGS = 0x2\n", False),
+    ],
+)
+def test_a_deviation_of_ones_own_file_is_named_where_it_fits(tmp_path: Path, text: str, named: bool) -> None:
+    own, dump = tmp_path / "own.json", tmp_path / "dump.txt"
+    own.write_text(json.dumps(OWN))
+    dump.write_text(text)
+    output = CliRunner().invoke(main, ["check", str(dump), "--no-verify", "--errata", str(own)]).output
+    assert ("Erratum: my-emulator-rflags, of your own file. It wants RFLAGS.IF. Ticket 17." in output) is named

@@ -17,6 +17,7 @@ from vmfuzz.explain.answer.answer import Answer
 from vmfuzz.explain.answer.as_json import to_json
 from vmfuzz.explain.answer.compare import answers
 from vmfuzz.explain.answer.layout import WIDTH
+from vmfuzz.explain.answer.own_errata import fitting_own
 from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.answer.verify import verified
 from vmfuzz.explain.dump import Dump, display_path
@@ -45,6 +46,9 @@ from vmfuzz.explain.text.lines import lines_of, mend
     type=click.Path(path_type=Path),
     help="A file with your list of encodings (source in any language, a table); compared with the architecture's.",
 )
+@click.option(
+    "--errata", type=click.Path(path_type=Path), help="A file of deviations that you know (docs/errata.md); one that fits is named."
+)
 @click.option("--explain", is_flag=True, help="Say why the processor makes each violated check.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Try the failing and the mended values on an emulated CPU.")
 @click.option(
@@ -61,6 +65,7 @@ def check(
     reported: str | None,
     working: Path | None,
     encodings: Path | None,
+    errata: Path | None,
     explain: bool,
     verify: bool,
     annotate: bool,
@@ -92,6 +97,8 @@ def check(
         if encodings is not None:
             _add_encodings(dump, encodings)
     found = answers(dumps, processor, _working(working) if working is not None else None)
+    if errata is not None:
+        _add_errata(found, errata)
     if as_json:
         data = [to_json(one) for one in found]
         click.echo(json.dumps(data[0] if len(data) == 1 else data, indent=1))
@@ -182,6 +189,14 @@ def _read(path: Path) -> str:
             return read_all(stream, str(path))[0]
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _add_errata(found: list[Answer], path: Path) -> None:
+    from vmfuzz.comparison.errata import load_errata
+
+    errata = load_errata(path)
+    for one in found:
+        one.own_errata = fitting_own(one.dump, errata)
 
 
 def _working(path: Path) -> Dump:

@@ -93,6 +93,8 @@ class Answer:
     repairs: list[Repair] = field(default_factory=list)
     #: the processor, where the text or the capabilities name it
     processor: Signature | None = None
+    #: deviations of a person's own file that fit: (id, what happens)
+    own_errata: list[tuple[str, str]] = field(default_factory=list)
     #: how this state differs from a working one, or from the other level's
     comparison: Comparison | None = None
     #: all fields of a kind stand off their places: then no single value is to be mended

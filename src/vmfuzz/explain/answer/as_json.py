@@ -66,7 +66,10 @@ def to_json(answer: Answer) -> dict[str, Any]:
         "foreign": dump.foreign or None,
         "warnings": dump.warnings,
         "labels_without_field": [{"label": label, "line": line} for label, line in dump.unread],
-        "errata": [{"id": each.id, "title": each.title, "text": each.text, "change": each.remedy} for each in fitting(answer)],
+        "errata": [
+            *({"id": each.id, "title": each.title, "text": each.text, "change": each.remedy} for each in fitting(answer)),
+            *({"id": id, "title": id, "text": text, "change": ""} for id, text in answer.own_errata),
+        ],
         "comparison": _comparison(answer.comparison) if answer.comparison is not None else None,
     }
 
