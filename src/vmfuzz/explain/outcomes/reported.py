@@ -84,7 +84,8 @@ class Attempted(Reported):
 
 def find(text: str, dump: Dump) -> None:
     """Set `dump.reported` from the text and from the exit-information fields that were read."""
-    phrases, words = said(text), _in_any_words(text)
+    phrases = said(text)
+    words = _in_any_words(text, spoken=phrases.failed is None)
     _refused_controls(text, dump)
     fail_entry = _fail_entry(text)
     reason = _exit_reason(dump)
@@ -131,11 +132,11 @@ def find_attempt(text: str, dump: Dump) -> None:
         dump.reported = Attempted(_ATTEMPTED, error=0)
 
 
-def _in_any_words(text: str) -> Reported | None:
-    """The outcome that a text names without a phrase for its number: in a program's words, by an identifier, in a person's language."""
+def _in_any_words(text: str, spoken: bool = True) -> Reported | None:
+    """The outcome that a text names without a phrase for its number: in a program's words, by an identifier, and if `spoken` in a person's language."""
     found = in_words(text) or identified(text)
-    if found is None and (spoken := in_languages(text)):
-        return Unnumbered(spoken.text, error=0) if spoken.error == 0 else spoken
+    if found is None and spoken and (said_so := in_languages(text)):
+        return Unnumbered(said_so.text, error=0) if said_so.error == 0 else said_so
     return found
 
 
