@@ -104,11 +104,3 @@ def test_markdown_has_each_paragraph_and_keeps_its_signs() -> None:
     assert "nothing was run" in text
     assert "guest.gs.p" in text
     assert "<b>" not in text
-
-
-def test_two_states_of_a_text_have_one_answer_and_their_values_are_marked_in_both() -> None:
-    text = b"VM-instruction error 8\n-host_CR4=0x0000000000002020\n+host_CR4=0x0000000000000020\n"
-    data = answered(text)
-    (found,) = data["answers"]
-    assert "comparison" in [section["name"] for section in found["sections"] if section["groups"]]
-    assert [len(line["marks"]) for line in data["lines"][:3]] == [0, 1, 1]
