@@ -51,7 +51,7 @@ def address(built: Path) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # two at a time are too many for playwright: tests/report has its own
 def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `test`)")
     if CHROMIUM is None:
@@ -98,9 +98,9 @@ class Tab:
         return self.answered(lambda: self.page.set_input_files("#file", path))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tab(browser: Any, address: str) -> Iterator[Tab]:
-    """The page, ready; all tests of a process share it, since Python takes seconds to start."""
+    """The page, ready; the tests of a module share it, since Python takes seconds to start."""
     context = browser.new_context(viewport={"width": 1400, "height": 900}, permissions=["clipboard-read", "clipboard-write"])
     opened = Tab(context.new_page(), address)
     yield opened
