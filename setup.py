@@ -24,13 +24,14 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 KMOD = ROOT / "kmod"
+IMAGE = ROOT / "image"
 EXECUTE = ROOT / "src" / "vmfuzz" / "execute"
 PLATFORM = EXECUTE / "bochs" / "platform.c"
 KVM = EXECUTE / "kvm"
-AGENT = (KMOD / "agent.c", KVM / "machine.c", KVM / "words.c")
+AGENT = (KMOD / "agent.c", KMOD / "requests.c", KVM / "machine.c", KVM / "words.c")
 
 #: From these Python reads the wire formats.
-HEADERS = (KMOD / "engine.h", KMOD / "containment.h", KMOD / "vmfuzz_uapi.h", KVM / "machine.h")
+HEADERS = (KMOD / "engine.h", KMOD / "containment.h", KMOD / "vmfuzz_uapi.h", KVM / "machine.h", IMAGE / "line.h")
 
 ENGINE_FLAGS = [
     "-O2",
@@ -176,7 +177,7 @@ if __name__ == "__main__":
                 "vmfuzz.execute._native.bochs_platform",
                 sources=[str(path.relative_to(ROOT)) for path in (PLATFORM, KMOD / "engine.c", *AGENT)],
                 depends=[
-                    *("kmod/engine.h", "kmod/engine_calls.h", "kmod/engine.ld", "kmod/harness.h", "kmod/vmfuzz_uapi.h"),
+                    *("kmod/engine.h", "kmod/engine_calls.h", "kmod/engine.ld", "kmod/harness.h", "kmod/requests.h", "kmod/vmfuzz_uapi.h", "image/line.h"),
                     *(str((KVM / name).relative_to(ROOT)) for name in ("machine.h", "machine_calls.h")),
                 ],
             )

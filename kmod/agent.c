@@ -2,10 +2,8 @@
 // agent.c: gives /dev/vmfuzz, or with --kvm /dev/kvm, to an executor elsewhere: frames on standard input, answers on standard output.
 /*
  * Meant to be built statically and started through ssh or a serial line by vmfuzz itself. A frame is struct vmfuzz_frame and
- * `length` bytes. Requests carry an ioctl's structure; VMFUZZ_IOC_RUN appends what its pointers name: base, columns, restore,
- * rows. The answer has the ioctl's errno in `code`, then the structure; after a run also the results, without the rows'
- * values, and the words of the arena that are not 0 as pairs (offset, value) behind their number. With --kvm, requests are
- * those of src/vmfuzz/execute/kvm/machine.h, and FACTS tells whoever asks that this agent is such a one.
+ * `length` bytes, those of requests.h; an answer has the ioctl's errno in `code`. With --kvm, requests are those of
+ * src/vmfuzz/execute/kvm/machine.h, and FACTS tells whoever asks that this agent is such a one.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -21,11 +19,11 @@
 #include <unistd.h>
 
 #include "machine_calls.h"
+#include "requests.h"
 #include "vmfuzz_uapi.h"
 
 #define MAGIC 0x7a667676u
 #define MOST_BYTES (64u << 20)
-#define ARENA_WORDS (VMFUZZ_ARENA_PAGES * VMFUZZ_PAGE / 8)
 
 struct vmfuzz_frame {
 	uint32_t magic;
@@ -33,24 +31,8 @@ struct vmfuzz_frame {
 	uint64_t length;
 };
 
-struct buffer {
-	unsigned char *bytes;
-	size_t length;
-};
-
 static int device = -1;
 static int serves_kvm;
-static uint64_t arena[ARENA_WORDS];
-
-static void append(struct buffer *b, const void *bytes, size_t length)
-{
-	if (b->length + length > MOST_BYTES) {
-		fprintf(stderr, "vmfuzz-agent: an answer is too long\n");
-		exit(1);
-	}
-	memcpy(b->bytes + b->length, bytes, length);
-	b->length += length;
-}
 
 /* The module serves one CPU a file. Stay on the last that we may use: the kernel misses the first one most. */
 static void pin(void)
@@ -67,7 +49,7 @@ static void pin(void)
 	sched_setaffinity(0, sizeof(set), &set);
 }
 
-static int call(unsigned long request, void *argument)
+int vmfuzz_call(unsigned long request, void *argument)
 {
 	if (device < 0)
 		pin();
@@ -76,52 +58,6 @@ static int call(unsigned long request, void *argument)
 	if (device < 0)
 		return errno == EACCES ? EPERM : errno;	/* EACCES of a request says that the firmware disabled VMX */
 	return ioctl(device, request, argument) ? errno : 0;
-}
-
-/* Pointers into the frame; 0 if it is shorter than its counts say. */
-static int place(struct vmfuzz_run *run, const struct buffer *in)
-{
-	uint64_t columns = (uint64_t)run->field_columns + run->arena_columns + run->live_columns, at = sizeof(*run);
-	uint64_t most = MOST_BYTES;
-
-	if (columns > most || run->base_count > most || run->restore_count > most || run->row_bytes > most || run->row_count > most)
-		return 0;
-	run->base = (uintptr_t)in->bytes + at;
-	at += run->base_count * sizeof(struct vmfuzz_pair);
-	run->columns = (uintptr_t)in->bytes + at;
-	at += columns * 8;
-	run->restore = (uintptr_t)in->bytes + at;
-	at += run->restore_count * 8;
-	run->rows = (uintptr_t)in->bytes + at;
-	at += run->row_count * run->row_bytes;
-	run->arena = (uintptr_t)arena;
-	return at == in->length;
-}
-
-static int run_request(const struct buffer *in, struct buffer *out)
-{
-	struct vmfuzz_run *run = (struct vmfuzz_run *)in->bytes;
-	uint64_t i, count = 0;
-	int error;
-
-	if (in->length < sizeof(*run) || !place(run, in))
-		return EMSGSIZE;
-	error = call(VMFUZZ_IOC_RUN, run);
-	append(out, run, sizeof(*run));
-	if (error && error != EINTR && error != EXDEV)
-		return error;
-	for (i = 0; i < run->row_count; i++)
-		append(out, (void *)(uintptr_t)(run->rows + i * run->row_bytes), sizeof(struct vmfuzz_result));
-	for (i = 0; i < ARENA_WORDS; i++)
-		count += arena[i] != 0;
-	append(out, &count, sizeof(count));
-	for (i = 0; i < ARENA_WORDS; i++)
-		if (arena[i]) {
-			struct vmfuzz_pair pair = { i * 8, arena[i] };
-
-			append(out, &pair, sizeof(pair));
-		}
-	return error;
 }
 
 /* One of the requests of machine.h. */
@@ -139,27 +75,17 @@ static int serve_kvm(uint32_t code, const struct buffer *in, struct buffer *out)
 /* Serve one request; `in` may be written to. Returns an errno. */
 static int serve_one(uint32_t code, const struct buffer *in, struct buffer *out)
 {
-	size_t expected = code == VMFUZZ_IOC_INFO ? sizeof(struct vmfuzz_info) : sizeof(struct vmfuzz_capture);
-	int error;
-
 	out->length = 0;
 	if (serves_kvm && code >= VMFUZZ_KVM_FACTS && code <= VMFUZZ_KVM_RUN)
 		return serve_kvm(code, in, out);
-	if (code == VMFUZZ_IOC_RUN)
-		return run_request(in, out);
-	if (code != VMFUZZ_IOC_INFO && code != VMFUZZ_IOC_CAPTURE)
-		return ENOTTY;
-	if (in->length != expected)
-		return EMSGSIZE;
-	error = call(code, in->bytes);
-	append(out, in->bytes, expected);
-	return error;
+	return vmfuzz_serve_request(code, in, out);
 }
 
 static void allocate(struct buffer *b)
 {
 	b->bytes = malloc(MOST_BYTES);
 	b->length = 0;
+	b->most = MOST_BYTES;
 	if (!b->bytes) {
 		fprintf(stderr, "vmfuzz-agent: no memory\n");
 		exit(1);

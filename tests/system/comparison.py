@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from debian_kernels import digest, kernels
-from guest_executor import GuestExecutor, ran, translate
+from guest_executor import GuestExecutor, ImageExecutor, ran, translate
 from machine import Machine, MachineError, needs
 
 from vmfuzz.arch.outcomes import Outcomes
@@ -91,7 +91,7 @@ class Figures:
 class ProcessorHere:
     """The emulated CPU of this process with the name of the machine's."""
 
-    def __init__(self, guest: GuestExecutor) -> None:
+    def __init__(self, guest: GuestExecutor | ImageExecutor) -> None:
         self.guest, self.executor = guest, BochsExecutor(guest.machine.cpu)
         self.model, self.guest_model = Model(self.executor.capabilities()), Model(guest.capabilities())
         own = deviations_of(self.executor.name)
@@ -148,7 +148,7 @@ def count(comparison: Comparison, altered: AlteredModel | None, figures: Figures
         figures.deviations[explanation(comparison, altered, row)] += 1
 
 
-def compare(guest: GuestExecutor, executed: int, *, seed: int = 1, family: int = 1000, progress: bool = False) -> Figures:
+def compare(guest: GuestExecutor | ImageExecutor, executed: int, *, seed: int = 1, family: int = 1000, progress: bool = False) -> Figures:
     """Run a campaign on the machine until so many were executed; each is also compared with this process's CPU, where it has one of that name."""
     campaign, figures, findings, chunk, began = Campaign(guest, seed=seed), Figures(), Findings(), 0, time.monotonic()
     seen = Tally(campaign.model, deviations_of(guest.name))  # not the campaign's own: what was seen steers what comes

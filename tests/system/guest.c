@@ -18,6 +18,7 @@
 #define _GNU_SOURCE
 #define main agent_main
 #include "../../kmod/agent.c"
+#include "../../kmod/requests.c"
 #undef main
 #include <sched.h>
 #include <sys/mman.h>
@@ -88,7 +89,7 @@ static int mailbox(const char *path)
 	int disk = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
 	unsigned char *page = aligned(BLOCK);
 	struct head *head = (struct head *)page;
-	struct buffer in = { aligned(MOST_BYTES + BLOCK), 0 }, out = { aligned(MOST_BYTES + BLOCK), 0 };
+	struct buffer in = { aligned(MOST_BYTES + BLOCK), 0, MOST_BYTES }, out = { aligned(MOST_BYTES + BLOCK), 0, MOST_BYTES };
 	uint64_t number = 0;
 
 	if (disk < 0)
@@ -145,7 +146,7 @@ static struct vmfuzz_run good_run(void)
 
 static int try_run(struct vmfuzz_run run)
 {
-	return call(VMFUZZ_IOC_RUN, &run);
+	return vmfuzz_call(VMFUZZ_IOC_RUN, &run);
 }
 
 static void heads(void)
@@ -165,19 +166,19 @@ static void heads(void)
 	for (i = 0; i < 3; i++) {
 		memory[0] = (uint32_t)all[i].size + 1;
 		memory[1] = VMFUZZ_UAPI_VERSION;
-		expect(all[i].name, call(all[i].request, memory), EINVAL);
+		expect(all[i].name, vmfuzz_call(all[i].request, memory), EINVAL);
 		memory[0] = 0;
-		expect(all[i].name, call(all[i].request, memory), EINVAL);
+		expect(all[i].name, vmfuzz_call(all[i].request, memory), EINVAL);
 		memory[0] = (uint32_t)all[i].size;
 		memory[1] = VMFUZZ_UAPI_VERSION + 1;
-		expect(all[i].name, call(all[i].request, memory), EINVAL);
-		expect(all[i].name, call(all[i].request, NULL), EFAULT);
-		expect(all[i].name, call(all[i].request, (void *)0xffffffff81000000ul), EFAULT);
-		expect(all[i].name, call(all[i].request, (void *)0x8000000000000000ul), EFAULT);
+		expect(all[i].name, vmfuzz_call(all[i].request, memory), EINVAL);
+		expect(all[i].name, vmfuzz_call(all[i].request, NULL), EFAULT);
+		expect(all[i].name, vmfuzz_call(all[i].request, (void *)0xffffffff81000000ul), EFAULT);
+		expect(all[i].name, vmfuzz_call(all[i].request, (void *)0x8000000000000000ul), EFAULT);
 	}
-	expect("no such request", call(0x5604, memory), ENOTTY);
-	expect("no such request", call(0, memory), ENOTTY);
-	expect("no such request", call(~0u, memory), ENOTTY);
+	expect("no such request", vmfuzz_call(0x5604, memory), ENOTTY);
+	expect("no such request", vmfuzz_call(0, memory), ENOTTY);
+	expect("no such request", vmfuzz_call(~0u, memory), ENOTTY);
 }
 
 static void counts(void)
@@ -291,7 +292,7 @@ static int misuse(int with_vmx)
 {
 	int second;
 
-	expect("open", call(0, NULL) == ENOTTY ? 0 : errno, 0);
+	expect("open", vmfuzz_call(0, NULL) == ENOTTY ? 0 : errno, 0);
 	second = open("/dev/vmfuzz", O_RDWR);
 	expect("second open", second < 0 ? errno : 0, EBUSY);
 	if (!fork()) {
@@ -308,14 +309,14 @@ static int misuse(int with_vmx)
 	if (with_vmx) {
 		struct vmfuzz_capture capture = { .size = sizeof(capture), .version = VMFUZZ_UAPI_VERSION };
 
-		expect("capture", call(VMFUZZ_IOC_CAPTURE, &capture), 0);
+		expect("capture", vmfuzz_call(VMFUZZ_IOC_CAPTURE, &capture), 0);
 		contents();
 	} else {
 		struct vmfuzz_info info = { .size = sizeof(info), .version = VMFUZZ_UAPI_VERSION };
 		struct vmfuzz_capture capture = { .size = sizeof(capture), .version = VMFUZZ_UAPI_VERSION };
 
-		expect("info", call(VMFUZZ_IOC_INFO, &info), ENODEV);
-		expect("capture", call(VMFUZZ_IOC_CAPTURE, &capture), ENODEV);
+		expect("info", vmfuzz_call(VMFUZZ_IOC_INFO, &info), ENODEV);
+		expect("capture", vmfuzz_call(VMFUZZ_IOC_CAPTURE, &capture), ENODEV);
 	}
 	fuzz(2000);
 	printf("misuse done, %d failures\n", failures);
@@ -524,7 +525,7 @@ static int raw(uint64_t seed, unsigned int requests, unsigned int risk, int pani
 	static uint64_t targets[RAW_COLUMNS];
 	uint64_t state = (seed + 1) * 0x9e3779b97f4a7c15ull, i;
 
-	if (call(VMFUZZ_IOC_INFO, &info) || call(VMFUZZ_IOC_CAPTURE, &known))
+	if (vmfuzz_call(VMFUZZ_IOC_INFO, &info) || vmfuzz_call(VMFUZZ_IOC_CAPTURE, &known))
 		return 1;
 	arena_pa = info.arena_pa;
 	for (i = 0; i < 16; i++)
@@ -541,7 +542,7 @@ static int raw(uint64_t seed, unsigned int requests, unsigned int risk, int pani
 		run.rows = (uintptr_t)rows;
 		raw_rows(&run, targets, rows, &state, panics);
 		damage(&run, &state);
-		if (call(VMFUZZ_IOC_RUN, &run)) {
+		if (vmfuzz_call(VMFUZZ_IOC_RUN, &run)) {
 			count.errors++;
 		} else if (run.row_count <= RAW_ROWS && run.rows == (uintptr_t)rows && run.row_count * run.row_bytes <= RAW_BYTES) {
 			tally(&run, rows);
@@ -613,7 +614,7 @@ static int race(unsigned int requests)
 	pthread_t threads[3];
 	unsigned int i;
 
-	if (call(VMFUZZ_IOC_CAPTURE, &known))
+	if (vmfuzz_call(VMFUZZ_IOC_CAPTURE, &known))
 		return 1;
 	wanted = requests;
 	shared_rows = reserve(SHARED_BYTES);
@@ -637,7 +638,7 @@ static int cycles(unsigned int count)
 	for (i = 0; i < count; i++) {
 		struct vmfuzz_run run;
 
-		if (call(VMFUZZ_IOC_CAPTURE, &known))
+		if (vmfuzz_call(VMFUZZ_IOC_CAPTURE, &known))
 			return 1;
 		run = known_run();
 		run.rows = (uintptr_t)rows;
@@ -657,7 +658,7 @@ static int inherit(int cpu)
 	cpu_set_t set;
 	int status;
 
-	if (call(VMFUZZ_IOC_CAPTURE, &known))
+	if (vmfuzz_call(VMFUZZ_IOC_CAPTURE, &known))
 		return 1;
 	if (!fork()) {
 		struct vmfuzz_run run = known_run();
@@ -670,7 +671,7 @@ static int inherit(int cpu)
 		run.rows = (uintptr_t)&row;
 		run.row_count = 1;
 		expect("run in a child on another CPU", try_run(run), EXDEV);
-		expect("capture in a child on another CPU", call(VMFUZZ_IOC_CAPTURE, &known), 0);
+		expect("capture in a child on another CPU", vmfuzz_call(VMFUZZ_IOC_CAPTURE, &known), 0);
 		expect("run in the child then", try_run(run), 0);
 		fflush(stdout);
 		_exit(failures);
@@ -701,7 +702,7 @@ static int other_thread(int cpu)
 
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set) || call(VMFUZZ_IOC_CAPTURE, &known))
+	if (sched_setaffinity(0, sizeof(set), &set) || vmfuzz_call(VMFUZZ_IOC_CAPTURE, &known))
 		return 1;
 	if (pthread_create(&thread, NULL, runs_one_row, NULL))
 		return 1;
@@ -720,7 +721,7 @@ static int frames(void)
 	static struct vmfuzz_result rows[MANY_ROWS];
 	struct vmfuzz_run run;
 
-	if (call(VMFUZZ_IOC_CAPTURE, &known) || !write_all(1, &frame, sizeof(frame)) || !write_all(1, &known, sizeof(known)))
+	if (vmfuzz_call(VMFUZZ_IOC_CAPTURE, &known) || !write_all(1, &frame, sizeof(frame)) || !write_all(1, &known, sizeof(known)))
 		return 1;
 	run = known_run();
 	run.row_count = MANY_ROWS;
@@ -752,7 +753,7 @@ static int stress(unsigned int batches)
 	unsigned int i, entered = 0;
 
 	for (i = 0; i < batches || !batches; i++) {
-		int error = call(VMFUZZ_IOC_CAPTURE, &capture);
+		int error = vmfuzz_call(VMFUZZ_IOC_CAPTURE, &capture);
 
 		run = good_run();
 		run.base = (uintptr_t)capture.fields;
@@ -760,7 +761,7 @@ static int stress(unsigned int batches)
 		run.rows = (uintptr_t)rows;
 		run.row_count = MANY_ROWS;
 		if (!error)
-			error = call(VMFUZZ_IOC_RUN, &run);
+			error = vmfuzz_call(VMFUZZ_IOC_RUN, &run);
 		if (error) {
 			printf("stress: errno %d (%s)\n", error, strerror(error));
 			return 1;
@@ -788,7 +789,7 @@ static int signals(unsigned int microseconds)
 	unsigned int i, done = 0, interrupted = 0, entered = 0;
 	int error;
 
-	if (call(VMFUZZ_IOC_CAPTURE, &known))
+	if (vmfuzz_call(VMFUZZ_IOC_CAPTURE, &known))
 		return 1;
 	sigaction(SIGALRM, &action, NULL);
 	setitimer(ITIMER_REAL, &interval, NULL);
@@ -797,7 +798,7 @@ static int signals(unsigned int microseconds)
 
 		run.rows = (uintptr_t)(rows + done);
 		run.row_count = MANY_ROWS - done;
-		error = call(VMFUZZ_IOC_RUN, &run);
+		error = vmfuzz_call(VMFUZZ_IOC_RUN, &run);
 		done += (unsigned int)run.rows_done;
 		if (error && error != EINTR)
 			return 1;

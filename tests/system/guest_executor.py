@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from image_machine import ImageMachine
 from machine import CLOSE, Machine
-from without_panics import KvmWithoutPanics, WithoutPanics
+from without_panics import KvmWithoutPanics, LeavesOutPanics, WithoutPanics
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.execute.bochs.executor import BochsExecutor
 from vmfuzz.execute.kmod.executor import KmodExecutor
 from vmfuzz.execute.kvm.process import KvmProcess
+from vmfuzz.execute.serial.device import SerialDevice
+from vmfuzz.execute.serial.executor import SerialExecutor
+from vmfuzz.execute.serial.link import Link
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
+
+#: Seconds in which an image boots or answers, however much else the host does.
+_PATIENCE: Final = 600.0
 
 
 class MailboxDevice:
@@ -48,6 +55,23 @@ class GuestExecutor(WithoutPanics):
 
     def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
         return super().run(batch) if self.machine.emulator else KmodExecutor.run(self, batch)
+
+
+class ImageExecutor(LeavesOutPanics, SerialExecutor):
+    """The bootable image on a test machine; it reports itself as the emulator that it runs on, whose deviations are known."""
+
+    def __init__(self, machine: ImageMachine, **options: Any) -> None:
+        self.machine = machine
+        super().__init__(SerialDevice(f"unix:{machine.line}", answer_seconds=_PATIENCE, boot_seconds=_PATIENCE), **options)
+
+    @property
+    def name(self) -> str:
+        return f"bochs-2.7 {self.machine.cpu}"
+
+    @property
+    def link(self) -> Link:
+        """The line, with what the image said of itself."""
+        return self._line.link
 
 
 class KvmGuestExecutor(KvmWithoutPanics):

@@ -53,7 +53,7 @@ _BOOT_SECONDS: Final = 300.0
 _ANSWER_SECONDS: Final = 300.0
 _PATIENCE: Final = 10
 #: The machine ends with who started it, whatever ended that: one that stays behind would slow down all that come after it.
-_TIED: Final = ("setpriv", "--pdeathsig", "TERM", "--")
+TIED: Final = ("setpriv", "--pdeathsig", "TERM", "--")
 _KVM_SECONDS: Final = 4.0
 _ISOLINUX: Final = (Path("/usr/lib/ISOLINUX/isolinux.bin"), Path("/usr/lib/syslinux/modules/bios/ldlinux.c32"))
 #: The kernel names disks in the order in which it happens to find them; their sizes tell which is which.
@@ -145,6 +145,27 @@ def exchange(file: int, code: int, payload: bytes) -> Iterator[tuple[int, bytes]
         yield (answer, os.pread(file, length, _REPLY_DATA) if length else b"") if answered == number else None
 
 
+def drain_screen(folder: Path) -> None:
+    """Bochs draws the machine's text screen into a terminal of its own and sleeps in write() for ever once that is full of what nobody reads.
+
+    `folder` has its standard output as screen.log.
+    """
+    screen = folder / "screen.log"
+    for _ in range(int(_BOOT_SECONDS * _PATIENCE * 10)):
+        found = re.search(r'connected to screen "(/dev/pts/\d+)"', screen.read_text(errors="replace")) if screen.exists() else None
+        if found:
+            break
+        time.sleep(0.1)
+    else:
+        return
+    terminal = os.open(found[1], os.O_RDONLY | os.O_NOCTTY)
+    with contextlib.suppress(OSError):  # EIO once Bochs has ended
+        tty.setraw(terminal)
+        while os.read(terminal, 1 << 16):
+            continue
+    os.close(terminal)
+
+
 class Machine:
     """One machine: built and booted by `start`, asked through `request` and `shell`, ended by `close`.
 
@@ -182,7 +203,7 @@ class Machine:
         self._file = os.open(self.disk, os.O_RDWR)
         image = image_of(self.kernel)
         if self.emulator == "bochs":
-            threading.Thread(target=self._drain_screen, daemon=True).start()
+            threading.Thread(target=drain_screen, args=(self.folder,), daemon=True).start()
             self._boot(self._bochs(image), _BOOT_SECONDS)
         elif not (kvm_works() and self._boots(self._qemu(image, kvm=True))):
             self._boot(self._qemu(image, kvm=False), _BOOT_SECONDS)
@@ -190,25 +211,8 @@ class Machine:
 
     def _boot(self, command: list[str], seconds: float) -> None:
         with (self.folder / "screen.log").open("wb") as screen:
-            self._process = subprocess.Popen([*_TIED, *command], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen)
+            self._process = subprocess.Popen([*TIED, *command], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen)
         self.shell("true", seconds)
-
-    def _drain_screen(self) -> None:
-        """Bochs draws the machine's text screen into a terminal of its own and sleeps in write() for ever once that is full of what nobody reads."""
-        screen = self.folder / "screen.log"
-        for _ in range(int(_BOOT_SECONDS * _PATIENCE * 10)):
-            found = re.search(r'connected to screen "(/dev/pts/\d+)"', screen.read_text(errors="replace")) if screen.exists() else None
-            if found:
-                break
-            time.sleep(0.1)
-        else:
-            return
-        terminal = os.open(found[1], os.O_RDONLY | os.O_NOCTTY)
-        with contextlib.suppress(OSError):  # EIO once Bochs has ended
-            tty.setraw(terminal)
-            while os.read(terminal, 1 << 16):
-                continue
-        os.close(terminal)
 
     def _boots(self, command: list[str]) -> bool:
         """Whether it does within a time in which a virtual machine of KVM does: where KVM is nested in something, it may hang."""

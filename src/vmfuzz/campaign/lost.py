@@ -77,6 +77,10 @@ class LostBatch:
         alone = "did not come back" if last - first == 1 else ""
         return replace(self, trying=None, first=first, last=last, alone=alone, resets=self.resets + 1)
 
+    def with_culprit(self, candidate: int) -> LostBatch:
+        """What is known where the machine itself says which candidate it was running."""
+        return replace(self, trying=None, first=candidate, last=candidate + 1, alone="did not come back")
+
     def named(self, campaign: Campaign) -> LostBatch:
         """The same with the mutation of the only suspect, if there is only one."""
         if self.suspects != 1 or self.mutation is not None:

@@ -33,6 +33,7 @@ from vmfuzz.campaign.stored import (
     understood,
 )
 from vmfuzz.errors import EnvironmentUnusable
+from vmfuzz.execute.base import NamesCulprits
 from vmfuzz.execute.kinds import is_harmless
 from vmfuzz.generate.families import FamilyPlan
 
@@ -156,6 +157,11 @@ class Store:
         for batch in lost:
             if batch.trying is not None:
                 self.keep_lost(batch.did_not_come_back().named(campaign))
+        if row is not None and not harmless and isinstance(campaign.executor, NamesCulprits):
+            batch = self.lost[-1]
+            culprit = campaign.executor.culprit(campaign.candidates(batch.plan, batch.count))
+            if culprit is not None:
+                self.keep_lost(batch.with_culprit(culprit).named(campaign))
 
     def keep_lost(self, batch: LostBatch) -> None:
         """Keep what is known now about a lost batch."""

@@ -27,7 +27,7 @@ from vmfuzz.differences.kept import DEPARTS, keep
 from vmfuzz.differences.stored import Stored, compare_stored
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
 from vmfuzz.execute.bochs.executor import CPU_MODELS
-from vmfuzz.execute.kinds import ELSEWHERE, MODEL, PROGRAM, REMOTE, all_names, kind_named, open_executor
+from vmfuzz.execute.kinds import ELSEWHERE, MODEL, PROGRAM, REMOTE, SERIAL, all_names, kind_named, open_executor
 from vmfuzz.model.wording import without_formats
 from vmfuzz.state.profiles import processor_names
 
@@ -68,6 +68,7 @@ def diff(
       tigerlake                        an emulated CPU model (vmfuzz caps --list)
       icelake                          a stored profile of a processor: the model stands in for it
       bochs, kvm, kmod, remote:COMMAND an executor
+      serial:WHERE                     an executor
       model                            a processor that does what the manual says
       bochs@VENV/bin/python            the emulator of another environment
       bochs@VENV/bin/python:tigerlake  ... and its CPU model
@@ -128,7 +129,7 @@ def _side(name: str, cpu: str | None) -> Path | tuple[str, str | None]:
         python, colon, model = name.rpartition(":")
         return (python, model) if colon else (name, cpu)
     if kind_named(name) is not None:
-        return name, cpu if name != "kmod" and not name.startswith((REMOTE, PROGRAM)) else None
+        return name, cpu if name != "kmod" and not name.startswith((REMOTE, SERIAL, PROGRAM)) else None
     if Path(name).exists():
         return Path(name)
     raise UsageError(

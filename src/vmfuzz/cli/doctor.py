@@ -12,8 +12,8 @@ from rich.markup import escape
 
 from vmfuzz.cli.console import Output
 from vmfuzz.errors import EXIT_ENVIRONMENT, EXIT_FOUND, UsageError
-from vmfuzz.execute.availability import availability
-from vmfuzz.execute.kinds import PROGRAM
+from vmfuzz.execute.availability import availability, entering
+from vmfuzz.execute.kinds import PROGRAM, SERIAL
 from vmfuzz.execute.program.conformance import examine
 from vmfuzz.execute.program.opening import words_of
 
@@ -23,18 +23,21 @@ _MARK: Final = 11
 
 @click.command()
 @click.option(
-    "--executor", metavar=f"{PROGRAM}COMMAND", help="Say what is wrong with this program that answers VM entries (docs/program.md)."
+    "--executor",
+    metavar=f"{PROGRAM}COMMAND|{SERIAL}WHERE",
+    help="Say what is wrong with this program that answers VM entries (docs/program.md), or with this line to a machine (docs/hypervisors.md).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def doctor(executor: str | None, as_json: bool) -> None:
     """Say which executors work on this machine, and what to do about those that do not. Exit code 3 if none does.
 
-    With --executor: whether a program of yours keeps to the protocol, step by step until something is wrong; exit code 1 then.
+    With --executor: whether a program of yours keeps to the protocol, step by step until something is wrong; exit code 1 then. Or whether a
+    machine at the other end of a serial line executes VM entries.
     """
-    if executor is not None:
+    if executor is not None and not executor.startswith(SERIAL):
         _examine(executor, as_json)
         return
-    found = availability()
+    found = availability() if executor is None else [entering(executor, "there is")]
     if as_json:
         executors = [{"executor": item.executor, "usable": item.usable, "text": item.text} for item in found]
         click.echo(json.dumps({"schema": "vmfuzz-doctor-1", "executors": executors}, indent=1))
@@ -51,7 +54,7 @@ def _examine(executor: str, as_json: bool) -> None:
     """Try a program step by step, saying each; ends with exit code 1 where something is wrong."""
     if not executor.startswith(PROGRAM):
         raise UsageError(
-            f"--executor {executor}: doctor examines programs: {PROGRAM}COMMAND; without --executor it tries what comes with vmfuzz"
+            f"--executor {executor}: doctor examines {PROGRAM}COMMAND and {SERIAL}WHERE; without --executor it tries what comes with vmfuzz"
         )
     console, steps = Output(), []
     for step in examine(words_of(executor.removeprefix(PROGRAM))):

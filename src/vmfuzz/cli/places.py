@@ -50,8 +50,8 @@ def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
         default="auto",
         show_default=True,
         help=f"What executes VMLAUNCH: {', '.join(all_names())}. model is the model itself in a processor's place: for processors that nobody has here; "
-        "COMMAND starts the agent of another machine (docs/bare-metal.md, docs/kvm.md) or a program of yours (docs/program.md); PYTHON is the "
-        "interpreter of another environment.",
+        "COMMAND starts the agent of another machine (docs/bare-metal.md, docs/kvm.md) or a program of yours (docs/program.md); WHERE is the serial "
+        "line to a machine that runs the bootable image (docs/hypervisors.md); PYTHON is the interpreter of another environment.",
     )
     return executor(cpu(function))
 

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from vmfuzz.cli.ci import ci_options, is_quiet, put_out_found
 from vmfuzz.cli.console import Output
+from vmfuzz.cli.line import line_options, options_of_line
 from vmfuzz.cli.places import entries_place, find_entry, readable_entries, resolved
 from vmfuzz.cli.risk import risk_options
 from vmfuzz.corpus.replay import PREDICT_ONLY, Report
@@ -35,12 +36,26 @@ from vmfuzz.report.ci import Found
     help=f"What executes: {', '.join(all_names())}, or {PREDICT_ONLY} (predict only).",
 )
 @click.option(
-    "--risk", type=click.Choice(["safe", "bold"]), default="safe", show_default=True, help="For kvm, kmod and remote, as for `vmfuzz run`."
+    "--risk",
+    type=click.Choice(["safe", "bold"]),
+    default="safe",
+    show_default=True,
+    help="For kvm, kmod, remote and serial, as for `vmfuzz run`.",
 )
 @click.option("--yes", is_flag=True, help="Answer the question of --risk bold.")
+@line_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on standard output.")
 @ci_options
-def replay(place: Path | None, corpus: Path | None, executor: str, risk: str, yes: bool, as_json: bool) -> None:
+def replay(
+    place: Path | None,
+    corpus: Path | None,
+    executor: str,
+    risk: str,
+    yes: bool,
+    reset: str | None,
+    answer_seconds: float | None,
+    as_json: bool,
+) -> None:
     """Predict and run every entry of PLACE again: a corpus, a campaign's directory, a file, or the beginning of an entry's id.
 
     By default ./corpus, else the corpus that comes with vmfuzz. Records of processors that no executor here has are only predicted, and counted
@@ -53,7 +68,7 @@ def replay(place: Path | None, corpus: Path | None, executor: str, risk: str, ye
     if place is not None and not place.exists() and len(place.parts) == 1:
         place = find_entry(corpus, str(place), to_read=True)[0]
     place = entries_place(resolved(place or corpus, to_read=True))
-    options = risk_options(executor, risk, yes, 1)
+    options = risk_options(executor, risk, yes, 1) | options_of_line(executor, reset, answer_seconds)
     entries, unreadable = readable_entries(place)
     with _progress(quiet=as_json or is_quiet()) as on_processor:
         report = replay_entries(entries, executor, place, on_processor, options)

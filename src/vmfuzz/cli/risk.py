@@ -11,7 +11,7 @@ import click
 
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import Executor
-from vmfuzz.execute.kinds import REMOTE, kind_named
+from vmfuzz.execute.kinds import REMOTE, SERIAL, kind_named
 from vmfuzz.execute.kvm.opening import nested_kvm
 from vmfuzz.execute.kvm.process import local_facts
 
@@ -46,7 +46,9 @@ def risk_options(executor: str, risk: str, yes: bool, jobs: int, poison: bool = 
     if poison and executor == "kvm":
         raise UsageError("--poison: KVM costs no machine, so that it poisons by itself; leave it out")
     if not ((kind := kind_named(executor)) and kind.at_risk):
-        raise UsageError(f"{asked}: {executor} puts no machine at risk; that is for --executor kmod, kvm and {REMOTE}COMMAND")
+        raise UsageError(
+            f"{asked}: {executor} puts no machine at risk; that is for --executor kmod, kvm, {REMOTE}COMMAND and {SERIAL}WHERE"
+        )
     if jobs > 1:
         raise UsageError(f"{asked} with --jobs {jobs}: a processor takes one job at a time; leave out --jobs")
     if not yes:

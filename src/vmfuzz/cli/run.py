@@ -21,6 +21,7 @@ from vmfuzz.campaign.stored import has_campaign, stored_candidates, stored_lost
 from vmfuzz.cli.ci import ci_options, command_of, is_quiet
 from vmfuzz.cli.console import Seconds
 from vmfuzz.cli.findings import print_lost
+from vmfuzz.cli.line import line_options, options_of_line
 from vmfuzz.cli.minimize import print_minimized, settle
 from vmfuzz.cli.places import FINDINGS, errata_option, executor_options
 from vmfuzz.cli.progress import progress_display, say_start
@@ -74,14 +75,15 @@ class Count(click.ParamType[int]):
     type=click.Choice(["safe", "bold"]),
     default="safe",
     show_default=True,
-    help="For kmod and remote: docs/bare-metal.md. bold asks.",
+    help="For kmod, remote and serial: docs/bare-metal.md. bold asks.",
 )
 @click.option(
     "--poison",
     is_flag=True,
-    help="For kmod and remote: run some of what is refused with bit 1 of guest RFLAGS clear (docs/bare-metal.md). It asks.",
+    help="For kmod, remote and serial: run some of what is refused with bit 1 of guest RFLAGS clear (docs/bare-metal.md). It asks.",
 )
 @click.option("--yes", is_flag=True, help="Answer the question of --risk bold or --poison, or of KVM where a warning ends the kernel.")
+@line_options
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same candidates.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option("--summary", "summary_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON summary here.")
@@ -112,6 +114,8 @@ def run(
     risk: str,
     poison: bool,
     yes: bool,
+    reset: str | None,
+    answer_seconds: float | None,
     seed: int,
     as_json: bool,
     summary_file: Path | None,
@@ -139,6 +143,7 @@ def run(
         if resume and store is not None:
             iterations, executor, cpu, seed, jobs = _as_stored(context, store.facts)
             options = risk_options(executor, risk, yes, jobs, poison)
+        options |= options_of_line(executor, reset, answer_seconds)
         with open_executor(executor, cpu=cpu, **options) as opened, telling(executor, opened):
             campaign = _begun(opened, iterations, seed, _known(errata, store), quiet=resume or quiet)
             if store is not None:

@@ -113,6 +113,14 @@ class RunsInOrder(Protocol):
 
 
 @runtime_checkable
+class NamesCulprits(Protocol):
+    """An executor whose machine remembers over a reset which candidate it was running."""
+
+    def culprit(self, batch: VmcsBatch) -> int | None:
+        """Which candidate of a batch that did not come to its end ran last; None where the machine knows of none of this batch."""
+
+
+@runtime_checkable
 class HasItsOwnWord(Protocol):
     """An executor that can say of one candidate which of its checks failed, but not of each in a batch."""
 

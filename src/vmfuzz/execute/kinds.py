@@ -42,6 +42,8 @@ class Kind:
 MODEL: Final = "model"
 #: A name that begins so is the command that starts the agent of another machine: "remote:ssh root@target vmfuzz-agent".
 REMOTE: Final = "remote:"
+#: A name that begins so is the serial line to a machine that runs the bootable image: "serial:unix:PATH" (docs/hypervisors.md).
+SERIAL: Final = "serial:"
 #: A name that begins so is the emulated CPU of another environment, by its interpreter: "bochs@VENV/bin/python".
 ELSEWHERE: Final = "bochs@"
 
@@ -50,6 +52,9 @@ PROGRAM: Final = "program:"
 
 _PROGRAM: Final = "the command of a program that answers VM entries, such as program:python3 my_emulator.py (docs/program.md)"
 _AGENT: Final = "the command that starts the agent, such as remote:ssh root@target vmfuzz-agent"
+_LINE: Final = (
+    "the serial line to a machine that runs the bootable image, such as serial:unix:PATH or serial:/dev/ttyUSB0 (docs/hypervisors.md)"
+)
 #: All executors. `vmfuzz doctor` and messages list them in this order.
 TABLE: tuple[Kind, ...] = (
     Kind("bochs", "vmfuzz.execute.bochs.opening"),
@@ -58,6 +63,7 @@ TABLE: tuple[Kind, ...] = (
     Kind(MODEL, "vmfuzz.execute.model.opening", native=False),
     Kind(ELSEWHERE, "vmfuzz.execute.bochs.opening", "PYTHON", "the interpreter of an environment, such as bochs@VENV/bin/python"),
     Kind(REMOTE, "vmfuzz.execute.remote.opening", "COMMAND", _AGENT, at_risk=True, one_processor=True),
+    Kind(SERIAL, "vmfuzz.execute.serial.opening", "WHERE", _LINE, at_risk=True, one_processor=True),
     Kind(PROGRAM, "vmfuzz.execute.program.opening", "COMMAND", _PROGRAM, native=False, one_processor=True),
 )
 #: The emulated CPU, under the name that means "what costs nothing": a real processor has to be asked for.

@@ -342,7 +342,7 @@ def test_the_agent_answers_without_a_device(tmp_path: Path) -> None:
         pytest.skip("no gcc, or there is a device")
     agent = tmp_path / "vmfuzz-agent"
     kvm = KMOD.parent / "src/vmfuzz/execute/kvm"
-    sources = (KMOD / "agent.c", kvm / "machine.c", kvm / "words.c")
+    sources = (KMOD / "agent.c", KMOD / "requests.c", kvm / "machine.c", kvm / "words.c")
     subprocess.run(["gcc", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{KMOD}", f"-I{kvm}", "-o", agent, *sources], check=True)
     with pytest.raises(ExecutorError, match="load the module"):
         open_executor(f"remote:{agent}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -36,8 +36,6 @@ from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
 RISKS: Final = {"safe": SAFE, "bold": BOLD}
-#: Bytes of rows in one request.
-_CHUNK_BYTES: Final = 8 << 20
 _ARENA: Final = 1 << 63
 _OF_SAFE: Final = "refused: risk level safe"
 
@@ -50,6 +48,9 @@ class KmodExecutor(Opened):
     that keeps the batch being run, to find the culprit when the machine goes down; only for this machine. Raises EnvironmentUnusable when
     the device cannot be used, SafetyStop when a journal shows that the machine went down, or where the processor does not refuse poison.
     """
+
+    #: bytes of rows in one request
+    chunk_bytes = 8 << 20
 
     def __init__(
         self,
@@ -112,9 +113,8 @@ class KmodExecutor(Opened):
     def _run_batch(self, batch: VmcsBatch) -> Outcomes:
         family = Family.of(batch, self.arena, self._known_good)
         outcomes = Outcomes.empty(len(batch))
-        per_chunk = max(1, _CHUNK_BYTES // self._row_bytes(family))
-        for start in range(0, len(batch), per_chunk):
-            self._run_chunk(family, np.arange(start, min(start + per_chunk, len(batch))), outcomes)
+        for rows in self._chunks(family, len(batch)):
+            self._run_chunk(family, rows, outcomes)
         outcomes.messages = list(self._messages)
         return outcomes
 
@@ -184,6 +184,12 @@ class KmodExecutor(Opened):
 
     def _row_bytes(self, family: Family) -> int:
         return kmod_dtype("result").itemsize + 8 * len(family.targets)
+
+    def _chunks(self, family: Family, count: int) -> Iterator[npt.NDArray[np.intp]]:
+        """The rows of each request, of `count` candidates."""
+        per_chunk = max(1, self.chunk_bytes // self._row_bytes(family))
+        for start in range(0, count, per_chunk):
+            yield np.arange(start, min(start + per_chunk, count))
 
     def _pack(self, family: Family, rows: npt.NDArray[np.intp], restore: set[int]) -> bytes:
         """A run's request: the structure, base, targets, what to restore, rows."""

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+// start.c: from boot.S to serving: says what this is, what is missing, and how to connect.
+#include "coding.h"
+#include "image.h"
+#include "link.h"
+#include "processor.h"
+#include "vmfuzz.h"
+
+#define IA32_FEATURE_CONTROL 0x3a
+#define FEATURE_CONTROL_LOCKED 1
+#define FEATURE_CONTROL_VMX 4
+#define ANSWER_BYTES (VMFUZZ_LINE_REQUEST + (1u << 20))
+#define LEAST_MEMORY (32ull << 20)
+
+extern const struct miscdevice *const vmfuzz_misc_device;
+void image_main(u32 multiboot);
+
+static struct file file;
+static struct link link;
+
+/* The module's ioctl. */
+int vmfuzz_call(unsigned long request, void *argument)
+{
+	return (int)-vmfuzz_misc_device->fops->unlocked_ioctl(&file, (unsigned int)request, (unsigned long)argument);
+}
+
+/* What the processor lacks is said, and what it needs is done: without the lock of IA32_FEATURE_CONTROL there is no VMX operation. */
+static void prepare_vmx(void)
+{
+	u64 control;
+
+	if (!(leaf(1, 2) >> 5 & 1)) {
+		printk("No VMX: this processor offers none (CPUID.1:ECX[5] = 0), or a hypervisor hides it. Turn on nested virtualization for\n"
+		       "this machine (docs/hypervisors.md).\n");
+		return;
+	}
+	control = msr_read(IA32_FEATURE_CONTROL);
+	if (control & FEATURE_CONTROL_LOCKED && !(control & FEATURE_CONTROL_VMX)) {
+		printk("No VMX: the firmware locked it (IA32_FEATURE_CONTROL = %llx). Turn on Intel VT-x in its setup.\n", control);
+		return;
+	}
+	if (!(control & FEATURE_CONTROL_LOCKED)) {
+		printk("Nobody locked IA32_FEATURE_CONTROL (%llx): it is locked now with VMX allowed, until the next reset.\n", control);
+		control |= FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX;
+		msr_write(IA32_FEATURE_CONTROL, control);
+	}
+	printk("VMX is there: IA32_FEATURE_CONTROL = %llx, IA32_VMX_BASIC = %llx.\n", msr_read(IA32_FEATURE_CONTROL), msr_read(0x480));
+}
+
+static struct buffer buffer(size_t bytes)
+{
+	return (struct buffer){ take_memory(bytes, 64), 0, bytes };
+}
+
+static bool take_buffers(void)
+{
+	link.request = buffer(VMFUZZ_LINE_REQUEST);
+	link.coded_request = buffer(vmfuzz_most_coded(VMFUZZ_LINE_REQUEST));
+	link.answer = buffer(ANSWER_BYTES);
+	link.coded_answer = buffer(vmfuzz_most_coded(ANSWER_BYTES));
+	return link.request.bytes && link.coded_request.bytes && link.answer.bytes && link.coded_answer.bytes &&
+	       !vmfuzz_misc_device->fops->open(NULL, &file);
+}
+
+void image_main(u32 multiboot)
+{
+	console_init();
+	vmfuzz_line_put(VMFUZZ_LINE_END);	/* ends whatever the machine was sending when it was reset */
+	exceptions_init();
+	memory_init((const u32 *)(HIGH + multiboot));
+	printk("\nvmfuzz: fuzzes this machine's VM entries (Intel VMX), as vmfuzz on another machine asks it to.\n");
+	prepare_vmx();
+	if (memory_left() < LEAST_MEMORY || !take_buffers()) {
+		printk("Too little memory in one piece: %llu MiB. Give the machine 128 MiB or more.\n", (u64)memory_left() >> 20);
+		return;
+	}
+	link.hello.version = VMFUZZ_LINE_VERSION;
+	link.hello.uapi_version = VMFUZZ_UAPI_VERSION;
+	black_box_tell(&link.hello);
+	link.hello.boot = tsc() ^ link.hello.boots << 56;
+	if (!console_has_line()) {
+		printk("No serial port at 3F8: give the machine one, and boot again.\n");
+		return;
+	}
+	printk("Connect to the first serial port (3F8, %u baud, 8N1):  vmfuzz run --executor serial:WHERE\n", VMFUZZ_LINE_BAUD);
+	vmfuzz_link_hello(&link);
+	vmfuzz_link_serve(&link);
+}

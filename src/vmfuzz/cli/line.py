@@ -1,0 +1,38 @@
+"""The options of `--executor serial:WHERE`: how long a machine may be silent, and what resets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from vmfuzz.cli.console import Seconds
+from vmfuzz.errors import UsageError
+from vmfuzz.execute.kinds import SERIAL
+from vmfuzz.execute.serial.device import ANSWER_SECONDS
+
+
+def line_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options --reset and --answer-seconds of commands that run candidates on a machine which they may cost."""
+    reset = click.option(
+        "--reset",
+        metavar="COMMAND",
+        help=f"For {SERIAL}WHERE: a shell command that resets the machine when it hangs (docs/hypervisors.md). Without it a hang ends the run.",
+    )
+    seconds = click.option(
+        "--answer-seconds",
+        type=Seconds(min=1),
+        help=f"For {SERIAL}WHERE: so long a request may take; a machine that is silent for longer hangs. [default: {ANSWER_SECONDS:g}]",
+    )
+    return reset(seconds(function))
+
+
+def options_of_line(executor: str, reset: str | None, answer_seconds: float | None) -> dict[str, Any]:
+    """The same as options of the executor. Raises UsageError where they mean nothing."""
+    given = {"reset": reset, "answer_seconds": answer_seconds}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and not executor.startswith(SERIAL):
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(f"{names}: {executor} is no {SERIAL}WHERE; leave it out")
+    return given

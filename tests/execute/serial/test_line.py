@@ -1,0 +1,247 @@
+"""The line to the bootable image: both sides as they are, the image's as a process, with a line between them that may lose and damage bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmfuzz.errors import EnvironmentUnusable, UsageError
+from vmfuzz.execute.serial import link as link_module
+from vmfuzz.execute.serial.abi import line_constants
+from vmfuzz.execute.serial.coding import BadMessage, Rows, decode, encode
+from vmfuzz.execute.serial.link import Link, MachineHung, Restarted, stuffed, unstuffed
+from vmfuzz.execute.serial.port import LineClosed, Port
+
+ROOT = Path(__file__).parents[3]
+ECHO, DIE, HANG, TALK = 1, 2, 3, 4
+DIGEST = 0x1234_5678_9ABC_DEF0
+
+pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="gcc builds the image's side of the line")
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built = tmp_path_factory.mktemp("host_image") / "host_image"
+    sources = (Path(__file__).with_name("host_image.c"), ROOT / "image" / "link.c", ROOT / "image" / "coding.c")
+    flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", f"-I{ROOT / 'image'}", f"-I{ROOT / 'kmod'}"]
+    subprocess.run(["gcc", *flags, "-o", built, *sources], check=True)
+    return built
+
+
+@pytest.fixture
+def machine(program: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The image as a process, whose standard input and output are the line."""
+    there, here = socket.socketpair()
+    with subprocess.Popen([program], stdin=there, stdout=there) as process:
+        there.close()
+        process.line = here  # type: ignore[attr-defined]
+        yield process
+        here.close()
+        process.kill()
+
+
+class ThisPort(Port):
+    """A port that is open already."""
+
+    def _open(self, where: str) -> int:
+        return int(where)
+
+
+class BadPort(ThisPort):
+    """One in so many bytes is lost or becomes another, in both directions."""
+
+    def __init__(self, where: str, one_in: int, seed: int) -> None:
+        super().__init__(where)
+        self._random, self._one_in = random.Random(seed), one_in
+
+    def _damaged(self, data: bytes) -> bytes:
+        out = bytearray()
+        for byte in data:
+            if self._random.randrange(self._one_in):
+                out.append(byte)
+            elif self._random.randrange(2):
+                out.append(self._random.randrange(256))
+        return bytes(out)
+
+    def send(self, data: bytes) -> None:
+        super().send(self._damaged(data))
+
+    def receive(self, seconds: float) -> bytes:
+        data = super().receive(seconds)
+        return self._damaged(data) if data else data
+
+
+Opening = Callable[..., Link]
+
+
+@pytest.fixture
+def opened(machine: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> Opening:
+    monkeypatch.setattr(link_module, "_PIECE_SECONDS", 0.1)
+    monkeypatch.setattr(link_module, "_QUIET_SECONDS", 0.05)
+
+    def open_it(port: type[ThisPort] = ThisPort, *options: int, answer_seconds: float = 30) -> Link:
+        file = os.dup(machine.line.fileno())  # type: ignore[attr-defined]
+        return Link(port(str(file), *options), answer_seconds=answer_seconds, boot_seconds=30)
+
+    return open_it
+
+
+def ask(link: Link, code: int, message: bytes, rows: Rows = Rows()) -> tuple[int, bytes]:  # noqa: B008
+    return decode(link.request(encode(code, message, rows, DIGEST)))
+
+
+def echoed(message: bytes) -> bytes:
+    return bytes((byte + 1) & 0xFF for byte in message)
+
+
+ROWS = st.tuples(st.integers(0, 3), st.integers(0, 6), st.integers(1, 4)).map(
+    lambda sizes: (8 * (sizes[0] + sizes[1] * sizes[2]), Rows(8 * sizes[0], 8 * (sizes[0] + sizes[1] * sizes[2]), 8 * sizes[2]))
+)
+
+
+@given(ROWS, st.randoms(use_true_random=False), st.integers(0, 2**64 - 1))
+def test_what_is_decoded_is_what_was_encoded(shape: tuple[int, Rows], chance: random.Random, digest: int) -> None:
+    length, rows = shape
+    message = bytes(chance.choice((0, 0, 0, 1, 255)) for _ in range(length))
+    coded = encode(7, message, rows, digest)
+    assert decode(coded) == (7, message)
+    with pytest.raises(BadMessage):
+        decode(coded + b"\1")
+
+
+def test_rows_that_are_alike_take_no_bytes() -> None:
+    message = bytes(96) + bytes(range(120)) * 1000
+    assert len(encode(0, message, Rows(96, len(message), 120))) < 32 + 120 + 1000 * 15 / 8 + 50
+
+
+@given(st.binary(max_size=300))
+def test_a_frame_has_no_end_inside_and_gives_back_what_was_put_in(content: bytes) -> None:
+    end = line_constants()["LINE_END"]
+    framed = stuffed(content)
+    assert framed[0] == framed[-1] == end
+    assert end not in framed[1:-1]
+    assert unstuffed(framed[1:-1]) == (content if len(content) >= 16 else None)
+
+
+def test_text_is_no_frame() -> None:
+    assert unstuffed(b"\r\nvmfuzz: fuzzes this machine's VM entries\r\n") is None
+
+
+def test_requests_of_all_sizes_come_back(opened: Opening) -> None:
+    link = opened()
+    assert (link.hello.boot, link.hello.died) == (1, 0)
+    assert "firmware says nothing of interest" in link.last_words
+    chance = np.random.default_rng(1)
+    for length in (0, 8, 800, 8 * 2048, 8 * 70_000):
+        message = chance.integers(0, 3, length, np.uint8).tobytes()
+        code, answer = ask(link, ECHO, message, Rows(0, length // 16 * 16, 16))
+        assert (code, answer) == (length, echoed(message))
+
+
+def test_text_between_frames_is_kept(opened: Opening) -> None:
+    link = opened()
+    assert ask(link, TALK, bytes(16)) == (16, echoed(bytes(16)))
+    assert link.last_words.endswith("text of the image")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_line_that_loses_and_damages_bytes_never_gives_a_wrong_answer(opened: Opening, seed: int) -> None:
+    link = opened(BadPort, 1500, seed)
+    chance = np.random.default_rng(seed)
+    for _ in range(4):
+        message = chance.integers(0, 256, 4000, np.uint8).tobytes()
+        assert ask(link, ECHO, message) == (4000, echoed(message))
+    assert link._piece < line_constants()["LINE_PIECE"], "nothing was lost: the test shows nothing"
+
+
+def test_who_comes_second_finds_a_clean_line(opened: Opening) -> None:
+    first = opened()
+    first._port.send(stuffed(bytes(3000))[:1000])  # and is gone in the middle of a frame
+    first.close()
+    assert ask(opened(), ECHO, bytes(8)) == (8, echoed(bytes(8)))
+
+
+def test_a_reset_is_told_with_its_culprit(opened: Opening) -> None:
+    link = opened()
+    with pytest.raises(Restarted) as told:
+        ask(link, DIE, bytes(8))
+    hello = told.value.hello
+    assert (hello.boot, hello.digest, hello.row, hello.died_of_a_row) == (2, DIGEST, 5, True)
+    assert "reset while this candidate ran" in hello.how
+    assert ask(link, ECHO, bytes(8)) == (8, echoed(bytes(8)))
+
+
+def test_a_hang_is_no_reset(opened: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "_MOST_REPEATED", 2)
+    with pytest.raises(MachineHung, match=r"did not answer for 0.2 s: it hangs; the last that it wrote: firmware"):
+        ask(opened(answer_seconds=0.2), HANG, bytes(8))
+
+
+def test_a_closed_line_is_neither(opened: Opening, machine: subprocess.Popen[bytes]) -> None:
+    link = opened()
+    machine.kill()
+    machine.wait()
+    with pytest.raises(LineClosed, match="the line is closed"):
+        ask(link, ECHO, bytes(8))
+
+
+def test_nobody_answers() -> None:
+    here, there = socket.socketpair()
+    with there, pytest.raises(EnvironmentUnusable, match=r"no image answers for 0.1 s"):
+        Link(ThisPort(str(here.detach())), answer_seconds=1, boot_seconds=0.1)
+
+
+def test_places(tmp_path: Path) -> None:
+    """A Unix socket, TCP and a terminal carry bytes as they are; others are told."""
+    all_bytes = bytes(range(256))
+    with socket.socket(socket.AF_UNIX) as unix, socket.create_server(("127.0.0.1", 0)) as tcp:
+        unix.bind(str(tmp_path / "line"))
+        unix.listen(1)
+        for where, server in ((f"unix:{tmp_path / 'line'}", unix), (f"tcp:127.0.0.1:{tcp.getsockname()[1]}", tcp)):
+            port = Port(where)
+            with server.accept()[0] as other:
+                port.send(all_bytes)
+                assert other.recv(1000) == all_bytes
+                other.sendall(all_bytes)
+                assert port.receive(5) == all_bytes
+            with pytest.raises(LineClosed):
+                port.receive(5)
+            port.close()
+    master, slave = os.openpty()
+    port = Port(f"{os.ttyname(slave)}@9600")
+    threading.Thread(target=port.send, args=(all_bytes,)).start()
+    came = b""
+    while len(came) < len(all_bytes):
+        came += os.read(master, 1000)
+    assert came == all_bytes
+    port.close()
+    for file in (master, slave):
+        os.close(file)
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "said"),
+    [
+        ("ttyS0", UsageError, "expected unix:PATH, tcp:HOST:PORT, or a terminal"),
+        ("tcp:host", UsageError, "expected unix:PATH"),
+        ("/dev/null@fast", UsageError, "expected unix:PATH"),
+        ("/dev/null@123", UsageError, "123 baud: expected a speed of terminals"),
+        ("/dev/null", EnvironmentUnusable, "Inappropriate ioctl"),
+        ("unix:/nonexistent/line", EnvironmentUnusable, "is the machine on"),
+        ("/dev/nonexistent", EnvironmentUnusable, "No such file"),
+    ],
+)
+def test_a_place_that_is_none_is_told(where: str, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        Port(where)

@@ -1,0 +1,139 @@
+"""A machine with the bootable image in Debian's Bochs; its serial line is a Unix socket, for one caller at a time."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import tty
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from machine import TIED, drain_screen
+
+ROOT: Final = Path(__file__).parents[2]
+#: Bochs counts a machine's time in instructions: with so few of them a second, a byte of the line is 17 instructions and not 4,000.
+_INSTRUCTIONS_A_SECOND: Final = 1_000_000
+#: More often the machine is not reset: its debugger stops at each reset and goes on with a line of this file.
+_MOST_RESETS: Final = 1000
+_BOCHSRC: Final = """config_interface: textconfig
+display_library: term
+cpu: model={cpu}, count=1, ips={ips}, reset_on_triple_fault=1
+memory: guest=128, host=128
+romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot
+vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
+ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
+ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15
+ata1-master: type=cdrom, path={iso}, status=inserted
+boot: cdrom
+com1: enabled=1, mode=term, dev={terminal}
+clock: sync=none
+log: {folder}/bochs.log
+panic: action=fatal
+error: action=ignore
+info: action=ignore
+"""
+
+
+def needs_image() -> str | None:
+    """What is missing to build the image, as a sentence; None when all is there."""
+    missing = [tool for tool in ("gcc", "make", "objcopy", "grub-mkrescue", "xorriso", "mformat") if not shutil.which(tool)]
+    missing += [str(path) for path in map(Path, ("/usr/lib/grub/i386-pc", "/usr/lib/grub/x86_64-efi")) if not path.exists()]
+    return f"missing: {', '.join(missing)}; tests/system/README.md says what to install" if missing else None
+
+
+def build_image(folder: Path, *extra: str) -> Path:
+    """Build the image into a folder; `extra`: what make is told besides. Returns the ISO."""
+    subprocess.run(["make", "-s", "-C", ROOT / "image", f"BUILD={folder}", *extra], check=True)
+    return folder / "vmfuzz.iso"
+
+
+class ImageMachine:
+    """The image of an ISO on a CPU model of Bochs; `line` is its serial line."""
+
+    emulator = "bochs"
+
+    def __init__(self, iso: Path, cpu: str = "corei7_skylake_x", ips: int = _INSTRUCTIONS_A_SECOND) -> None:
+        self.cpu = cpu
+        self._temporary = tempfile.TemporaryDirectory(prefix="vmfuzz-image-")
+        self.folder = Path(self._temporary.name)
+        self.line = self.folder / "line"
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        settings = {"cpu": cpu, "ips": ips, "iso": iso, "terminal": os.ttyname(self._slave), "folder": self.folder}
+        (self.folder / "bochsrc").write_text(_BOCHSRC.format(**settings))
+        (self.folder / "debugger.rc").write_text("c\n" * _MOST_RESETS)
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(self.line))
+        self._server.listen(1)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        """Switch it on."""
+        threading.Thread(target=drain_screen, args=(self.folder,), daemon=True).start()
+        self._carrier = threading.Thread(target=self._carry, daemon=True)
+        self._carrier.start()
+        bochs = ["env", "--block-signal=ALRM", "script", "-qec", "exec bochs -q -f bochsrc -rc debugger.rc", "/dev/null"]
+        with (self.folder / "screen.log").open("wb") as screen:
+            self._process = subprocess.Popen([*TIED, *bochs], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen)
+        return self
+
+    def _carry(self) -> None:
+        """Bytes between the machine's terminal and whoever is connected; what the machine says while nobody is goes nowhere."""
+        caller: socket.socket | None = None
+        while True:
+            for ready in select.select([self._master, caller or self._server], [], [])[0]:
+                if ready is self._server:
+                    caller = self._server.accept()[0]
+                elif ready is caller:
+                    caller = self._to_machine(caller)
+                elif not self._to_caller(caller):
+                    self._server.close()
+                    if caller is not None:
+                        caller.close()
+                    return
+
+    def _to_machine(self, caller: socket.socket) -> socket.socket | None:
+        try:
+            data = caller.recv(1 << 12)
+        except OSError:
+            data = b""
+        while data:
+            data = data[os.write(self._master, data) :]
+            return caller
+        caller.close()
+        return None
+
+    def _to_caller(self, caller: socket.socket | None) -> bool:
+        try:
+            data = os.read(self._master, 1 << 16)
+        except OSError:
+            return False
+        if caller is not None:
+            try:
+                caller.sendall(data)
+            except OSError:
+                return True
+        return True
+
+    def close(self) -> None:
+        """Switch it off."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+            os.close(self._slave)  # the carrier reads the end then
+            self._carrier.join()
+            os.close(self._master)
+            self._temporary.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,91 @@
+"""The bootable image: what it says where there is no VMX, its outcomes where there is (Debian's Bochs), and how it comes back after a reset."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from guest_executor import ImageExecutor
+from image_machine import ImageMachine, build_image, needs_image
+from machine import TIED, needs
+
+from comparison import assert_agreement, compare
+from vmfuzz.arch.outcomes import Kind
+from vmfuzz.errors import EnvironmentUnusable
+from vmfuzz.execute.kinds import open_executor
+from vmfuzz.state.batch import VmcsBatch
+
+EXECUTED = int(os.environ.get("VMFUZZ_SYSTEM_EXECUTED", "5000"))
+OVMF = Path("/usr/share/ovmf/OVMF.fd")
+#: Of rows whose only value counts from 0 on, the hundredth is deadly.
+PLANTED = 100
+
+missing = needs("bochs") or needs_image()
+pytestmark = [pytest.mark.skipif(missing is not None, reason=str(missing)), pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module")
+def iso(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_image(tmp_path_factory.mktemp("image") / "build")
+
+
+@pytest.fixture(scope="module", params=["BIOS", "UEFI", "multiboot"])
+def without_vmx(request: pytest.FixtureRequest, iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The serial line of a machine in QEMU, whose own emulated processor has no VMX."""
+    if not shutil.which("qemu-system-x86_64") or (request.param == "UEFI" and not OVMF.exists()):
+        pytest.skip("no qemu-system-x86 or no ovmf; tests/system/README.md says what to install")
+    line = tmp_path_factory.mktemp("qemu") / "line"
+    medium = {
+        "BIOS": ["-cdrom", str(iso)],
+        "UEFI": ["-bios", str(OVMF), "-cdrom", str(iso)],
+        "multiboot": ["-kernel", str(iso.with_name("vmfuzz.bin"))],
+    }
+    serial = ["-serial", f"unix:{line},server=on,wait=off"]
+    command = [*TIED, "qemu-system-x86_64", "-accel", "tcg", "-m", "128", "-display", "none", *serial, *medium[request.param]]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as qemu:
+        while not line.exists():
+            assert qemu.poll() is None
+        yield line
+        qemu.kill()
+
+
+def test_a_machine_without_vmx_says_so(without_vmx: Path) -> None:
+    with pytest.raises(
+        EnvironmentUnusable, match=r"offers no VMX: turn on nested virtualization .* it says: .*No VMX: this processor"
+    ) as told:
+        open_executor(f"serial:unix:{without_vmx}", boot_seconds=600.0)
+    assert "this processor offers none (CPUID.1:ECX[5] = 0)" in str(told.value)
+
+
+@pytest.mark.parametrize(("cpu", "seed"), [("corei7_skylake_x", 1), ("corei7_haswell_4770", 2)])
+def test_outcomes_are_those_of_the_model_and_of_the_emulated_cpu(iso: Path, cpu: str, seed: int) -> None:
+    """The same comparison as for the module, whose code this is."""
+    with ImageMachine(iso, cpu).start() as machine, ImageExecutor(machine) as image:
+        outcome = image.run([image.known_good()])[0]
+        assert (outcome.kind, outcome.number) == (Kind.EXIT, 52)
+        figures = compare(image, EXECUTED, seed=seed)
+        print(f"{cpu}: {figures}")
+        assert_agreement(figures)
+        assert "VMX is there" in image.link.last_words
+
+
+def test_a_deadly_row_is_named_and_the_others_run(tmp_path: Path) -> None:
+    """The machine dies of a triple fault, boots again by itself, and knows in which row; it runs what remains, also for who comes later."""
+    planted = f"EXTRA={Path(__file__).with_name('planted.c')} -DPLANTED_ONE_IN={PLANTED} -Wl,--wrap=vmfuzz_put_down"
+    with ImageMachine(build_image(tmp_path / "build", planted)).start() as machine:
+        with ImageExecutor(machine) as image:
+            batch = VmcsBatch(image.known_good(), {"guest_rip": np.arange(PLANTED + 50, dtype=np.uint64)}, count=PLANTED + 50)
+            outcomes = image.run(batch)
+            assert np.flatnonzero(outcomes.kind == Kind.EXECUTOR_CRASHED).tolist() == [PLANTED - 1]
+            assert "reset while this candidate ran" in str(outcomes.message_of(PLANTED - 1))
+            assert (np.delete(outcomes.kind, PLANTED - 1) == Kind.EXIT).all()
+            assert image.link.hello.boots == 2
+        with ImageExecutor(machine) as later:
+            assert later.culprit(batch) == PLANTED - 1
+            assert later.culprit(batch.take(np.arange(50))) is None
+            assert later.link.hello.boots == 2
