@@ -177,7 +177,15 @@ if __name__ == "__main__":
                 "vmfuzz.execute._native.bochs_platform",
                 sources=[str(path.relative_to(ROOT)) for path in (PLATFORM, KMOD / "engine.c", *AGENT)],
                 depends=[
-                    *("kmod/engine.h", "kmod/engine_calls.h", "kmod/engine.ld", "kmod/harness.h", "kmod/requests.h", "kmod/vmfuzz_uapi.h", "image/line.h"),
+                    *(
+                        "kmod/engine.h",
+                        "kmod/engine_calls.h",
+                        "kmod/engine.ld",
+                        "kmod/harness.h",
+                        "kmod/requests.h",
+                        "kmod/vmfuzz_uapi.h",
+                        "image/line.h",
+                    ),
                     *(str((KVM / name).relative_to(ROOT)) for name in ("machine.h", "machine_calls.h")),
                 ],
             )

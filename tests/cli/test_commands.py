@@ -286,7 +286,7 @@ UNUSABLE = [
     ("remote:/nowhere/agent", 3, "expected a command that starts it, such as `ssh root@target vmfuzz-agent`"),
     ("bochs@sh", 3, "sh is not a Python interpreter that works (exit status 2); expected one such as VENV/bin/python"),
     ("bochs@", 2, "'bochs@': expected the interpreter of an environment, such as bochs@VENV/bin/python"),
-    ("foo", 2, "unknown executor 'foo'; known: auto, bochs, bochs@PYTHON, kmod, kvm, model, program:COMMAND, remote:COMMAND"),
+    ("foo", 2, "unknown executor 'foo'; known: auto, bochs, bochs@PYTHON, kmod, kvm, model, program:COMMAND, remote:COMMAND, serial:WHERE"),
 ]
 
 

@@ -106,6 +106,7 @@ class Count(click.ParamType[int]):
 @click.pass_context
 def run(
     context: click.Context,
+    /,
     iterations: int,
     executor: str,
     cpu: str | None,
@@ -114,8 +115,6 @@ def run(
     risk: str,
     poison: bool,
     yes: bool,
-    reset: str | None,
-    answer_seconds: float | None,
     seed: int,
     as_json: bool,
     summary_file: Path | None,
@@ -124,6 +123,7 @@ def run(
     bisect_lost: bool,
     minimize_seconds: float,
     errata: Path | None,
+    **line: Any,
 ) -> None:
     """Fuzz: mutate known-good VMCSs, run them, compare with the model.
 
@@ -143,8 +143,7 @@ def run(
         if resume and store is not None:
             iterations, executor, cpu, seed, jobs = _as_stored(context, store.facts)
             options = risk_options(executor, risk, yes, jobs, poison)
-        options |= options_of_line(executor, reset, answer_seconds)
-        with open_executor(executor, cpu=cpu, **options) as opened, telling(executor, opened):
+        with open_executor(executor, cpu=cpu, **options, **options_of_line(executor, **line)) as opened, telling(executor, opened):
             campaign = _begun(opened, iterations, seed, _known(errata, store), quiet=resume or quiet)
             if store is not None:
                 quiet = _begin_store(store, campaign, executor, iterations, jobs) or quiet
