@@ -103,10 +103,7 @@ class Count(click.ParamType[int]):
 )
 @errata_option
 @ci_options
-@click.pass_context
 def run(
-    context: click.Context,
-    /,
     iterations: int,
     executor: str,
     cpu: str | None,
@@ -135,13 +132,13 @@ def run(
     if scheduler is not None:
         from vmfuzz.cli.cluster import run_on_cluster  # it needs what is here
 
-        sys.exit(run_on_cluster(context))
+        sys.exit(run_on_cluster(click.get_current_context()))
     options, quiet = {} if resume else risk_options(executor, risk, yes, jobs, poison), as_json or is_quiet()
     if summary_file is not None:
         require_writable(summary_file)
     with _store(directory, resume, bisect_lost) as store:
         if resume and store is not None:
-            iterations, executor, cpu, seed, jobs = _as_stored(context, store.facts)
+            iterations, executor, cpu, seed, jobs = _as_stored(click.get_current_context(), store.facts)
             options = risk_options(executor, risk, yes, jobs, poison)
         with open_executor(executor, cpu=cpu, **options, **options_of_line(executor, **line)) as opened, telling(executor, opened):
             campaign = _begun(opened, iterations, seed, _known(errata, store), quiet=resume or quiet)
