@@ -57,6 +57,7 @@ enum {
 
 #define HIGH 0xffffffff80000000ull	/* where the first 2 GiB of memory are mapped (boot.S) */
 #define __user
+#define static_assert(...) _Static_assert(__VA_ARGS__, "")
 #define __packed __attribute__((packed))
 #define THIS_MODULE NULL
 #define MODULE_LICENSE(text)
