@@ -183,7 +183,7 @@ def test_a_reset_is_told_with_its_culprit(opened: Opening) -> None:
 
 
 def test_a_hang_is_no_reset(opened: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "_MOST_REPEATED", 2)
+    monkeypatch.setattr(link_module, "_LAST_SECONDS", 0.2)
     with pytest.raises(MachineHung, match=r"did not answer for 0.2 s: it hangs; the last that it wrote: firmware"):
         ask(opened(answer_seconds=0.2), HANG, bytes(8))
 

@@ -21,8 +21,8 @@ from vmfuzz.execute.serial.port import Port
 _PIECE_SECONDS: Final = 2.0
 #: After its first word the image answers what was sent while it booted, until it is quiet for so long.
 _QUIET_SECONDS: Final = 0.2
-#: So often in a row a piece is sent again before the line counts as useless.
-_MOST_REPEATED: Final = 12
+#: After a request's time is over, its answer is asked for so much longer: it may be there and its beginning lost.
+_LAST_SECONDS: Final = 6.0
 #: A piece that got lost is sent in smaller ones: some UARTs overwrite what nobody has read yet (ACRN's after 256 bytes).
 _LEAST_PIECE: Final = 128
 #: So many lines of the image's text are kept.
@@ -163,24 +163,24 @@ class Link:
             first = self._first_part()
         answer = bytearray(first.piece)
         while len(answer) < first.total:
-            answer += self._part(len(answer)).piece
+            answer += self._part(len(answer), self._answer_seconds).piece
         return bytes(answer)
 
     def _put(self, coded: bytes) -> _Frame | None:
         """Send a request piece by piece; the first part of the answer, if that came in place of the last acknowledgement."""
-        code, offset, repeated, lossless = line_constants(), 0, 0, True
+        code, offset, lossless, until = line_constants(), 0, True, time.monotonic() + self._answer_seconds
         while offset < len(coded):
             self._send("LINE_PUT", offset, len(coded), coded[offset : offset + self._piece])
             frame = self._acknowledgement(offset)
             if frame is None:
-                repeated, lossless = repeated + 1, False
+                lossless = False
                 self._piece = max(self._piece // 2, _LEAST_PIECE)
-                if repeated == _MOST_REPEATED:
+                if time.monotonic() > until:
                     raise self._hung("acknowledges no request")
             elif frame.kind == code["LINE_PART"]:
                 return frame
             else:
-                offset, repeated = frame.offset, 0
+                offset, until = frame.offset, time.monotonic() + self._answer_seconds
         if lossless:
             self._piece = min(self._piece * 2, code["LINE_PIECE"])
         return None
@@ -202,10 +202,11 @@ class Link:
                 return frame
             if frame is None and (self._damaged or self._kept):
                 break
-        return self._part(0)
+        return self._part(0, max(until - time.monotonic(), _LAST_SECONDS))
 
-    def _part(self, offset: int) -> _Frame:
-        for _ in range(_MOST_REPEATED):
+    def _part(self, offset: int, seconds: float) -> _Frame:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
             self._send("LINE_GET", offset, self._piece)
             while (frame := self._reply(_PIECE_SECONDS)) is not None:
                 if frame.kind == line_constants()["LINE_PART"] and frame.offset == offset:
