@@ -27,6 +27,7 @@ def main(names: list[str]) -> int:
     import corpus_of_texts
 
     from vmfuzz.explain.answer.as_json import to_json
+    from vmfuzz.explain.answer.compare import answers
     from vmfuzz.explain.page_data import answered
 
     different = read = 0
@@ -37,7 +38,7 @@ def main(names: list[str]) -> int:
         except FileNotFoundError:
             continue
         read += 1
-        codes = [to_json(corpus_of_texts.answer(dump))["exit_code"] for dump in corpus_of_texts.read_text(text, "text")]
+        codes = [to_json(found)["exit_code"] for found in answers(corpus_of_texts.read_text(text, "text"))]
         shown = [one["exit_code"] for one in answered(text.encode("utf-8"))["answers"]]
         # the page takes a single line as what a person asks about, and so may have an answer where a text has none
         if difference is not None or (shown != codes and text.strip().count("\n")):
