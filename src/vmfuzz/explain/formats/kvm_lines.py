@@ -45,6 +45,8 @@ _BARE: Final = deferred(
     re.IGNORECASE,
 )
 _SEGMENT: Final = deferred(r"(?:[CDSEFG]S|LDTR|TR|[GI]DTR):")
+#: A register of which a mail program broke the line before its first part.
+_BROKEN: Final = deferred(r"(?:[CDSEFG]S|LDTR|TR|[GI]DTR):$")
 #: So many kinds of lines like KVM's are a dump of it, whatever widths its numbers have.
 _KINDS: Final = 3
 
@@ -88,7 +90,8 @@ def _divided(lines: list[Line]) -> tuple[list[Line], list[Line]]:
     others: list[Line] = []
     headed = any(_HEADING.match(line.text) for line in lines)
     for index, line in enumerate(lines):
-        beside = bool(mine) and mine[-1] is lines[index - 1] and CONTINUES.match(line.text)
+        broken = _BROKEN.match(line.text) and index + 1 < len(lines) and CONTINUES.match(lines[index + 1].text)
+        beside = bool(mine) and mine[-1] is lines[index - 1] and (CONTINUES.match(line.text) or broken)
         (
             mine
             if _begins(line.text) or beside or (headed and (STARTS.match(line.text.replace(" = ", "=")) or _BLANKS.match(line.text)))
