@@ -36,7 +36,7 @@ test-wheel: $(STAMP)
 	VMFUZZ_TEST_WHEEL=1 $(VENV)/bin/pytest -n 0 tests/test_wheel.py
 
 test-system: $(STAMP)
-	VMFUZZ_SYSTEM=1 $(VENV)/bin/pytest -n 2 --dist loadfile tests/system -rsP </dev/null
+	VMFUZZ_SYSTEM=1 $(VENV)/bin/pytest -n 2 --dist loadfile tests/system -rsP --junitxml build/machine-tests.xml </dev/null
 
 test-system-full: $(STAMP)
 	VMFUZZ_SYSTEM=1 VMFUZZ_SYSTEM_FULL=1 $(VENV)/bin/pytest -n 2 --dist loadfile tests/system -rsP </dev/null

@@ -7,10 +7,10 @@
 
 enum vmfuzz_uapi {
 	VMFUZZ_UAPI_VERSION = 1,	/* change it whenever a structure below changes */
-	/* _IO(0x56, n): the size is checked by the structure's first member instead of the number */
-	VMFUZZ_IOC_INFO = 0x5601,
-	VMFUZZ_IOC_CAPTURE = 0x5602,
-	VMFUZZ_IOC_RUN = 0x5603,
+	/* _IO(0xe6, n), a type that nobody has; the size is checked by the structure's first member instead of the number */
+	VMFUZZ_IOC_INFO = 0xe601,
+	VMFUZZ_IOC_CAPTURE = 0xe602,
+	VMFUZZ_IOC_RUN = 0xe603,
 	VMFUZZ_MAX_BASE = 4096,		/* pairs */
 	VMFUZZ_MAX_ROWS = 1048576,	/* a request */
 };

@@ -1,35 +1,42 @@
 """A campaign on each profile of a processor, with the model in the processor's place, and which checks never decide alone: docs/processors.md.
 
     python tools/model_campaigns.py run [-n 5M] [--seed 1] [PROFILE ...]
+    python tools/model_campaigns.py sets [-n 1M] [--seed 1]
     python tools/model_campaigns.py prove
 
-`run` keeps what comes of each profile in processors/campaigns.json beside this script. `prove` asks the solver (extra `solver`) about each check that
-was seen deciding alone on no profile, the campaigns of docs/report on emulated CPU models included: is there a state, on any profile on which the check
-exists, in which a processor that leaves it out does something else? `python tools/write_processors.py` then writes the page.
+`run` keeps what comes of each profile in processors/campaigns.json beside this script. `sets` does the same for the capability MSRs of real processors
+of which nothing else is known (tests/arch/vmx_capability_msrs.csv); a set with as many candidates is not run again. `prove` asks the solver (extra
+`solver`) about each check that was seen deciding alone on no profile, the campaigns of docs/report on emulated CPU models included: is there a state, on
+any profile on which the check exists, in which a processor that leaves it out does something else? `python tools/write_processors.py` then writes the
+page.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.cli.run import Count
 from vmfuzz.comparison.compare import Verdict
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.kinds import open_executor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.files import write_text
 from vmfuzz.generate.visible import visibility_of
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.predict import Model
 from vmfuzz.model.small_errors import CHECK_DROPPED, errors_of
-from vmfuzz.state.profiles import processor_names, profile_names
+from vmfuzz.state.profiles import known_good, processor_names, profile_names
 
 RESULTS: Final = Path(__file__).with_name("processors") / "campaigns.json"
+SETS: Final = Path(__file__).parents[1] / "tests" / "arch" / "vmx_capability_msrs.csv"
 SUMMARIES: Final = Path(__file__).parents[1] / "docs" / "report" / "summaries"
 PROVEN: Final = "proven"
 FOUND: Final = "a state exists"
@@ -39,8 +46,8 @@ NOT_REQUIRED: Final = "not required"
 
 
 def results() -> dict[str, Any]:
-    """What is kept: {"campaigns": {profile: ...}, "proofs": {check: {profile: PROVEN, FOUND, ...}}}."""
-    empty: dict[str, Any] = {"campaigns": {}, "proofs": {}}
+    """What is kept: {"campaigns": {profile: ...}, "sets": {processor: ...}, "proofs": {check: {profile: PROVEN, FOUND, ...}}}."""
+    empty: dict[str, Any] = {"campaigns": {}, "sets": {}, "proofs": {}}
     return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else empty
 
 
@@ -55,10 +62,15 @@ def keep(part: str, name: str, value: Any) -> None:
 def run(name: str, candidates: int, seed: int) -> dict[str, Any]:
     """A campaign on one profile: its counts, and the checks that exist there and were never seen deciding alone."""
     with open_executor("model", cpu=name) as executor:
-        summary = Campaign(executor, seed).run(candidates)
+        return counts(Campaign(executor, seed), candidates)
+
+
+def counts(campaign: Campaign, candidates: int) -> dict[str, Any]:
+    """What a campaign counts over so many candidates."""
+    summary = campaign.run(candidates)
     tally = summary.progress.tally
     return {
-        "seed": seed,
+        "seed": campaign.seed,
         "candidates": tally.candidates,
         "agree": tally.verdicts[Verdict.AGREES],
         "not_modelled": tally.verdicts[Verdict.NOT_MODELLED],
@@ -68,6 +80,14 @@ def run(name: str, candidates: int, seed: int) -> dict[str, Any]:
     }
 
 
+def public_sets() -> Iterator[Capabilities]:
+    """The different sets of capability MSRs of real processors."""
+    lines = [line for line in SETS.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    for row in csv.DictReader(lines):
+        name = row.pop("processor")
+        yield Capabilities(name, {int(column.removeprefix("msr_"), 16): int(text, 16) for column, text in row.items() if text})
+
+
 def seen_alone(campaigns: dict[str, Any], exists: dict[str, set[str]]) -> set[str]:
     """Ids of the checks that were seen deciding alone on some profile; `exists` has the checks of each."""
     seen = {id for name, result in campaigns.items() for id in exists[name] - set(result["never_alone"])}
@@ -75,6 +95,16 @@ def seen_alone(campaigns: dict[str, Any], exists: dict[str, set[str]]) -> set[st
         counts = json.loads(path.read_text(encoding="utf-8"))["checks"]
         seen |= {id for id, count in counts.items() if count["decided"]}
     return seen
+
+
+def run_sets(candidates: int, seed: int) -> None:
+    """A campaign on each set that has none of as many candidates."""
+    for caps in public_sets():
+        if results()["sets"].get(caps.name, {}).get("candidates", 0) >= candidates:
+            continue
+        result = counts(Campaign(ModelExecutor(caps, known_good(caps)), seed), candidates)
+        keep("sets", caps.name, {name: result[name] for name in ("seed", "candidates", "agree", "not_modelled", "findings", "checks")})
+        print(f"{caps.name}: {result}", flush=True)
 
 
 def checks_of(name: str) -> set[str]:
@@ -117,6 +147,9 @@ def main() -> None:
     runs = commands.add_parser("run", help="a campaign on each profile")
     runs.add_argument("-n", default="5M", type=lambda text: Count().convert(text, None, None), help="candidates on each (5M)")
     runs.add_argument("--seed", type=int, default=1)
+    sets = commands.add_parser("sets", help="a campaign on each set of capability MSRs")
+    sets.add_argument("-n", default="1M", type=lambda text: Count().convert(text, None, None), help="candidates on each (1M)")
+    sets.add_argument("--seed", type=int, default=1)
     proofs = commands.add_parser("prove", help="ask the solver about checks never seen deciding alone")
     for command in (runs, proofs):
         command.add_argument("profiles", nargs="*", metavar="PROFILE", help="default: all profiles of processors")
@@ -124,6 +157,9 @@ def main() -> None:
     os.nice(10)
     if arguments.command == "prove":
         prove(arguments.profiles or processor_names())
+        return
+    if arguments.command == "sets":
+        run_sets(arguments.n, arguments.seed)
         return
     for name in arguments.profiles or processor_names():
         result = run(name, arguments.n, arguments.seed)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from checks_page import NEVER_ALONE as ALREADY_KNOWN
 from checks_page import longest
+from model_campaigns import public_sets
 from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.cpuid_features import FEATURES
 from vmfuzz.arch.fields import FIELDS
@@ -48,7 +49,16 @@ def page(
     results: Mapping[str, Any],
 ) -> str:
     """The page; `states` has the state of each processor by its name, `results` what tools/model_campaigns.py keeps."""
-    lines = [_HEAD, "## What they are", "", *_overview(processors, states), "", *_campaigns(results["campaigns"])]
+    lines = [
+        _HEAD,
+        "## What they are",
+        "",
+        *_overview(processors, states),
+        "",
+        *_campaigns(results["campaigns"]),
+        "",
+        *_sets(results["sets"]),
+    ]
     lines += ["", *_never_alone(results["proofs"]), "", "## Sources", ""]
     lines += ["| source | meaning |", "|---|---|", *(f"| {name} | {text} |" for name, text in sources.items())]
     lines += ["", "## What Linux leaves in the host state", "", *_registers(processors, registers)]
@@ -100,6 +110,26 @@ def _campaigns(campaigns: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines.append(
             f"| `{name}` | {result['candidates']:,} | {result['seed']} | {result['agree']:,} | {result['not_modelled']:,} | {result['findings']} | "
             f"{alone} of {result['checks']} |"
+        )
+    return lines
+
+
+def _sets(campaigns: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Campaigns on processors of which only the capability MSRs are known."""
+    lines = [
+        "## Capability MSRs alone",
+        "",
+        f"53 real processors have {len(list(public_sets()))} different sets of the MSRs 480H to 491H (tests/arch/vmx_capability_msrs.csv says where",
+        "from). Nothing else is known of these, so that most of what rests on CPUID is not modelled. `python tools/model_campaigns.py sets`,",
+        f"the model in the processor's place, on {len(campaigns)} of the sets so far:",
+        "",
+        "| processor | candidates | seed | agree | not modelled | findings | checks |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, result in campaigns.items():
+        lines.append(
+            f"| {name} | {result['candidates']:,} | {result['seed']} | {result['agree']:,} | {result['not_modelled']:,} | {result['findings']} | "
+            f"{result['checks']} |"
         )
     return lines
 

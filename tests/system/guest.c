@@ -108,7 +108,7 @@ static int mailbox(const char *path)
 			return 1;
 		if (head->frame.code == CODE_SHELL && !in.length)
 			return 0;
-		if (head->frame.code == 0x5600) {	/* close the devices */
+		if (head->frame.code == 0xe600) {	/* close the devices */
 			close(device);
 			device = -1;
 			vmfuzz_kvm_close();
@@ -176,7 +176,7 @@ static void heads(void)
 		expect(all[i].name, vmfuzz_call(all[i].request, (void *)0xffffffff81000000ul), EFAULT);
 		expect(all[i].name, vmfuzz_call(all[i].request, (void *)0x8000000000000000ul), EFAULT);
 	}
-	expect("no such request", vmfuzz_call(0x5604, memory), ENOTTY);
+	expect("no such request", vmfuzz_call(0xe604, memory), ENOTTY);
 	expect("no such request", vmfuzz_call(0, memory), ENOTTY);
 	expect("no such request", vmfuzz_call(~0u, memory), ENOTTY);
 }

@@ -38,7 +38,7 @@ _CYLINDERS: Final = 300
 _CYLINDER_BYTES: Final = 16 * 63 * 512
 _DISK_BYTES: Final = _CYLINDERS * _CYLINDER_BYTES
 _KVM_CREATE_VM: Final = 0xAE01
-SHELL, CLOSE = 0x100, 0x5600
+SHELL, CLOSE = 0x100, 0xE600
 #: What a clean kernel log does not have.
 TROUBLE: Final = "|".join(
     (

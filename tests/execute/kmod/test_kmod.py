@@ -199,7 +199,13 @@ def test_an_error_of_the_module_becomes_a_sentence(device: FakeDevice) -> None:
         executor.run([executor.known_good()])
 
 
-@pytest.mark.parametrize("name", ["ENODEV", "EACCES", "EADDRINUSE", "EPROTONOSUPPORT", "EXDEV", "EIO", "EINVAL"])
+@pytest.mark.parametrize("name", ["IOC_INFO", "IOC_CAPTURE", "IOC_RUN"])
+def test_a_request_means_nothing_to_a_terminal(name: str) -> None:
+    """Numbers 5600H to 560FH are those of virtual terminals (linux/vt.h): a capture would be VT_SETMODE there."""
+    assert kmod_constants()[name] not in range(0x5600, 0x5610)
+
+
+@pytest.mark.parametrize("name", ["ENODEV", "EACCES", "EADDRINUSE", "EPROTONOSUPPORT", "EXDEV", "EIO", "EINVAL", "ENOTTY"])
 def test_each_errno_of_the_interface_has_its_text(name: str) -> None:
     assert len(error_text(getattr(errno, name))) > 30
     assert name in (KMOD / "vmfuzz_uapi.h").read_text()

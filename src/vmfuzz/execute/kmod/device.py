@@ -127,6 +127,7 @@ _ERRORS: Final = {
     "EXDEV": "the process moved to another CPU (was its CPU taken offline?); open the executor again",
     "EIO": "the module gave up because VMXON failed or host state did not come back; see the kernel log, restart the machine",
     "EINVAL": "the module does not take this request; see the kernel log (module and vmfuzz of different versions?)",
+    "ENOTTY": "the module does not know this request: it is of another version; build and load it again, and the agent with it",
     "EOPNOTSUPP": "poison, before this processor has refused guest RFLAGS bit 1 = 0",
     "EPERM": f"only root (CAP_SYS_ADMIN) may open {DEVICE}",
     "ENOENT": f"{DEVICE} does not exist there: load the module (docs/bare-metal.md)",
