@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -123,16 +123,15 @@ class _Reader:
         dump = settled(found, name, Circumstances(lines, self.of.ends, garbled(self.of.lines), viewed))
         dump.trace = [*self._claims(part, registers), *dump.trace]
         prose = "\n".join(line.text for line in self.of.rest) + "\n" + "\n".join(line.text for line in [*self.of.qemu, *self.of.vbox])
-        reported.find(prose, dump)
-        if not failed and of_text:
-            dump.reported = None  # the failure stands above another register dump
+        if failed or not of_text:  # (else the failure stands above another register dump)
+            reported.find(prose, dump)
         programs.find(self.of.rest, dump)
         reported.find_attempt(self.text, dump)
         dump.nested = nested.note(self.text, dump)
         dump.processor = processor_of(self.text)
         dump.format = _format(dump, vmcs, "(XEN)" in self.text or "VMCS Area" in self.text, bool(self.of.qemu), bool(self.of.vbox))
         if not vmcs:
-            self._judge_vendor(dump, vmcb)
+            dump = self._of_intel(dump, vmcb)
         self._warn(dump, part)
         return dump
 
@@ -147,13 +146,14 @@ class _Reader:
             if lines:
                 yield f"{ranges([line.number for line in lines])}: {what}"
 
-    def _judge_vendor(self, dump: Dump, vmcb: bool) -> None:
-        dump.foreign = amd.why_foreign(dump, vmcb, self.text)
-        if dump.foreign:
-            dump.readings.clear()
-            dump.warned = [] if vmcb else dump.warned
-        elif amd.warning_of(self.text):
+    def _of_intel(self, dump: Dump, vmcb: bool) -> Dump:
+        """The dump, or nothing but that it is of an AMD processor."""
+        foreign = amd.why_foreign(dump, vmcb, self.text)
+        if foreign:
+            return replace(dump, foreign=foreign, readings={}, warned=[] if vmcb else dump.warned)
+        if amd.warning_of(self.text):
             dump.warn(amd.warning_of(self.text))
+        return dump
 
     def _warn(self, dump: Dump, part: list[Line]) -> None:
         told = {warned.line for warned in dump.warned}
