@@ -277,6 +277,7 @@ def test_what_is_no_text_is_said(data, what):
         "GUEST_FS_SELECTOR = 0x7c0\nGUEST_GS_SELECTOR = 0x7c0\nGUEST_FS_BASE = 0x7c00\nGUEST_GS_BASE = 0x7c00\n",
         "GUEST_CR3 = 0x2000\nGUEST_CR4 = 0x2000\n",
         "VM_ENTRY_CONTROLS = 0x2413fb\nVM_EXIT_CONTROLS = 0x36ffb\nexit reason 0x80000021\n",  # "load guest IA32_LBR_CTL" is bit 21
+        "#define GUEST_CS_LIMIT 0x4802\n#define GUEST_CS_LIMIT_VAL 0xffff\n#define GUEST_RSP 0x681c\n#define GUEST_STACK 0x8000\n",
         "#define EPT_POINTER 0x201a\n#define EPT_POINTER_HIGH 0x201b\n#define TSC_OFFSET 0x2010\n#define TSC_OFFSET_HIGH 0x2011\n",
         "GUEST_CS_SELECTOR,0x10,0x0\nGUEST_SS_SELECTOR,0x18,0x0\nGUEST_DS_SELECTOR,0x0,0x0\n",
         "GUEST_DS_AR = 0x1c0f3\nGUEST_ES_AR = 0x1cf93\n",

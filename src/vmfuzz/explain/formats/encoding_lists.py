@@ -17,7 +17,7 @@ from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import SMALLEST_ENCODING, Definition, may_be_meant
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.program import handed_over
-from vmfuzz.explain.names.labels import NOTHING, match_label
+from vmfuzz.explain.names.labels import match_label
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
 
@@ -36,7 +36,11 @@ _ABSENT: Final = deferred(
     r"[=:<(|\[]\s*(?:un(?:available|supported|known|defined|readable)|not\s[\w ]{1,20}|n/?a|none|null|fail\w*|err\w*|invalid|missing|-+)[\s>)|\]]*$",
     re.IGNORECASE,
 )
-_ENUMERATOR: Final = deferred(r"(?P<name>[A-Za-z_]\w*)\s*=\s*0[xX]0*(?P<number>[0-9a-fA-F]{1,4})\s*,\s*(?:/[/*].*)?$")
+#: A line that can only define a constant: of an enumeration (`GUEST_CR0 = 0x6800,`), for C's preprocessor, of a type.
+_CONSTANT: Final = deferred(
+    r"(?:#\s*define\s+(?P<defined>\w+)\s+|(?:[\w()]+\s+)*?const(?:expr)?\s+(?:[\w:]+\s+)*?(?P<typed>\w+)\s*(?::\s*[\w:]+)?\s*=\s*|"
+    r"(?P<listed>[A-Za-z_]\w*)\s*=\s*(?=\w+\s*,))0[xX]0*(?P<number>[0-9a-fA-F]{1,4})[uUlL]*\s*[,;]?\s*(?:/[/*].*)?$"
+)
 _ZEROED: Final = deferred(
     r"zero(?:ed)? (?:it )?out|zeroed|get_zeroed_page|__GFP_ZERO|kzalloc|calloc|alloc_zeroed|implicitly (?:initiali[sz]ed|set) to zero|"
     r"memset\([^;]*,\s*0\s*,|RtlZeroMemory|bzero",
@@ -78,7 +82,7 @@ def collect(lines: Sequence[Line], found: Found) -> set[int]:
     found.zeroed = found.zeroed or any(_says_zeroed(line.raw) for line in lines)
     definitions, taken = _find(lines)
     listed = {(one.name, one.line) for one in definitions}
-    definitions += [one for one in _enumerators(lines) if (one.name, one.line) not in listed]
+    definitions += [one for one in _constants(lines) if (one.name, one.line) not in listed]
     found.definitions += definitions
     names = {definition.name for definition in definitions}
     for line in lines if names else ():
@@ -87,21 +91,19 @@ def collect(lines: Sequence[Line], found: Found) -> set[int]:
     return taken | {one.line for one in definitions}
 
 
-def _enumerators(lines: Sequence[Line]) -> list[Definition]:
-    """The lines of an enumeration, wherever they stand: `GUEST_CR0 = 0x6800,` where most such lines of the text are right."""
-    found = [one for line in lines if (one := _enumerator(line.text, line.number))]
+def _constants(lines: Sequence[Line]) -> list[Definition]:
+    """The lines that can only define constants, wherever they stand, if at least half of them give a field its encoding."""
+    found = [Definition(name, field, number, line.number) for line in lines for name, field, number in _constant(line.text)]
     return found if sum(one.right for one in found) * 2 >= len(found) else []
 
 
 @lru_cache(maxsize=1 << 13)
-def _enumerator(text: str, number: int) -> Definition | None:
-    match = _ENUMERATOR.match(text)
-    meant = match_label(match["name"]) if match else NOTHING
-    return (
-        Definition(match["name"], meant.fields[0], int(match["number"], 16) - meant.high, number)
-        if match and len(meant.fields) == 1
-        else None
-    )
+def _constant(text: str) -> tuple[tuple[str, str, int], ...]:
+    """(name, field and number) of a constant that is named as one field."""
+    match = _CONSTANT.match(text)
+    name = (match["defined"] or match["typed"] or match["listed"]) if match else ""
+    meant = match_label(name)
+    return ((name, meant.fields[0], int(match["number"], 16) - meant.high),) if match and len(meant.fields) == 1 else ()
 
 
 @lru_cache(maxsize=1 << 13)
