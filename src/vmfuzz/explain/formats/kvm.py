@@ -27,37 +27,29 @@ def parse(lines: list[Line], found: Found, ends: Ends) -> None:
     orderly = _place(tokens, found, times_rise(lines)) and not astray and in_print_order(tokens) and pairs_match(tokens)
     missing = gaps(tokens)
     for token in tokens:
-        if ends.torn is not None and token.line == ends.torn.number:
-            found.warn(f"the text may begin within this line, so that {token.key} = {token.value} is not used", token.line)
-            continue
-        if token.cut:
-            found.warn(f"{token.key} = {token.value} may be cut off; the value is not used", token.line)
-            continue
-        if not orderly and token.opened not in (0, token.line):
-            found.warn(
-                f"{token.key} = {token.value} stands on another line than what it belongs to, "
-                "and the lines of this dump are not in their order; it is not used",
-                token.line,
-            )
-            continue
-        if token.opened in missing and token.line != token.opened:
-            found.warn(
-                f"{token.key} = {token.value} stands on a line of its own, and the register that should come next is "
-                "missing; it may be that one's, so it is not used",
-                token.line,
-            )
-            continue
-        if token.section == "beside":
-            value = _number(token, found)
-            if value is not None:
-                found.beside.setdefault(token.field, Reading(value, token.key, token.line))
-            continue
+        doubt = _doubt(token, ends.torn, orderly, missing)
         field = token.field or (f"{token.section}_{token.ending}" if token.section in (GUEST, HOST) else "")
-        if not field:
-            continue
-        value = _number(token, found)
-        if value is not None:
+        value = _number(token, found) if field and not doubt else None
+        if doubt:
+            found.warn(doubt, token.line)
+        elif value is not None and token.section == "beside":
+            found.beside.setdefault(token.field, Reading(value, token.key, token.line))
+        elif value is not None:
             found.put(field, value, token.key, token.line)
+
+
+def _doubt(token: Token, torn: Line | None, orderly: bool, missing: frozenset[int]) -> str:
+    """Why a token's value may be none, or another field's; "" if nothing says so. `missing`: lines behind which a register is missing."""
+    what = f"{token.key} = {token.value}"
+    if torn is not None and token.line == torn.number:
+        return f"the text may begin within this line, so that {what} is not used"
+    if token.cut:
+        return f"{what} may be cut off; the value is not used"
+    if not orderly and token.opened not in (0, token.line):
+        return f"{what} stands on another line than what it belongs to, and the lines of this dump are not in their order; it is not used"
+    if token.opened in missing and token.line != token.opened:
+        return f"{what} stands on a line of its own, and the register that should come next is missing; it may be that one's, so it is not used"
+    return ""
 
 
 def _number(token: Token, found: Found) -> int | None:
@@ -76,19 +68,11 @@ def _place(tokens: list[Token], found: Found, in_time: bool) -> bool:
 
     `in_time`: the times before the lines never fall. Returns whether the lines are in the order in which the programs print them.
     """
-    for first, second in pairwise(tokens):
-        if first.line == second.line and {first.ending, second.ending} == {"rip", "rsp"} and not first.section:
-            # KVM and Xen print the guest's RSP before its RIP, the host's RIP before its RSP; Xen's copies stand behind the guest's
-            of_guest = first.copied if first.of_xen else first.ending == "rsp"
-            first.section = second.section = GUEST if of_guest else HOST
+    _place_pairs(tokens)
     marks = [(index, token.section) for index, token in enumerate(tokens) if token.section not in ("", "beside", "apart")]
     order = [SECTIONS.index(section.lstrip("*")) for _, section in marks]
     orderly = in_time and order == sorted(order)
-    lines: dict[int, list[str]] = {}
-    for token in tokens:
-        lines.setdefault(token.line, []).append(f"{token.key}={token.value}")
-    times = Counter(map(tuple, lines.values()))
-    doubled = frozenset(number for number, texts in lines.items() if times[tuple(texts)] > 1)
+    doubled = _doubled(tokens)
     for index, token in enumerate(tokens):
         if token.section:
             continue
@@ -102,18 +86,37 @@ def _place(tokens: list[Token], found: Found, in_time: bool) -> bool:
                 f"{token.key} = {token.value} may be the guest's or the host's; the lines around it do not tell, so it is not used",
                 token.line,
             )
-    if not shared_keys_agree(tokens):
-        orderly = False
-        for token in tokens:
-            if token.ending and token.section and token.ending not in ("rip", "rsp"):
-                found.warn(
-                    f"{token.key} = {token.value} may be the guest's or the host's, of which one has two; it is not used", token.line
-                )
-                token.section, token.ending = "", ""
+    agree = shared_keys_agree(tokens)
+    if not agree:
+        _leave_shared(tokens, found)
     for token in tokens:
-        if token.section.startswith("*"):
-            token.section = ""
-    return orderly
+        token.section = token.section if not token.section.startswith("*") else ""
+    return orderly and agree
+
+
+def _place_pairs(tokens: list[Token]) -> None:
+    """KVM and Xen print the guest's RSP before its RIP, the host's RIP before its RSP; Xen's copies stand behind the guest's."""
+    for first, second in pairwise(tokens):
+        if first.line == second.line and {first.ending, second.ending} == {"rip", "rsp"} and not first.section:
+            of_guest = first.copied if first.of_xen else first.ending == "rsp"
+            first.section = second.section = GUEST if of_guest else HOST
+
+
+def _doubled(tokens: list[Token]) -> frozenset[int]:
+    """The lines that stand in the dump twice."""
+    lines: dict[int, list[str]] = {}
+    for token in tokens:
+        lines.setdefault(token.line, []).append(f"{token.key}={token.value}")
+    times = Counter(map(tuple, lines.values()))
+    return frozenset(number for number, texts in lines.items() if times[tuple(texts)] > 1)
+
+
+def _leave_shared(tokens: list[Token], found: Found) -> None:
+    """Do without all keys that guest and host share: one section has two values for one of them."""
+    for token in tokens:
+        if token.ending and token.section and token.ending not in ("rip", "rsp"):
+            found.warn(f"{token.key} = {token.value} may be the guest's or the host's, of which one has two; it is not used", token.line)
+            token.section, token.ending = "", ""
 
 
 #: (ending of a shared token, field of the token right before it) -> section: the order in which the programs print.
