@@ -97,7 +97,7 @@ def test_a_planted_mistake_in_a_kvm_dump_is_the_cause(number, form):
     assert len(ids(found)) == 1
     assert found.repairs
     assert found.causes == []
-    assert "Smallest change: set" in "\n".join(render(found).splitlines()[:12])
+    assert "Smallest change: " in "\n".join(render(found).splitlines()[:12])
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-8-sig"])
