@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vmfuzz.generate.columns import Mutator, choose_active
+from vmfuzz.generate.vocabulary import changes_by_way
 
 EDGES = (31, 32, 38, 39, 47, 48, 63)
 
@@ -13,7 +14,7 @@ EDGES = (31, 32, 38, 39, 47, 48, 63)
 def column(
     seed: int = 1, count: int = 2000, base: int = 0x1234, width: int = 64, edits: tuple[tuple[int, int], ...] = ((0, 7),)
 ) -> np.ndarray:
-    return Mutator(width, edits, EDGES).mutate(np.random.default_rng(seed), base, (0x5555,), count)
+    return Mutator(width, changes_by_way(width, edits, EDGES)).mutate(np.random.default_rng(seed), base, (0x5555,), count)
 
 
 @pytest.mark.parametrize("width", [1, 8, 16, 32, 64])

@@ -25,6 +25,7 @@ from vmfuzz.generate.goals import goals_of
 from vmfuzz.generate.nearby import Nearby
 from vmfuzz.generate.reach import Patch, Reach, memory_word, patched
 from vmfuzz.generate.targets import MOST_OPERANDS, Target
+from vmfuzz.generate.vocabulary import Change, address_edges, changes_by_way
 from vmfuzz.model.evaluate import evaluate
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.operands import MEMORY_OPERANDS, operand_width
@@ -87,11 +88,10 @@ class Generator:
     def __init__(self, model: Model, captured: Vmcs) -> None:
         self.model = model
         self.bases = Bases(model, captured)
-        caps = model.capabilities
         # what VMWRITE took at capture exists: a hypervisor may lack fields that its capabilities promise
         self._fields = tuple(name for name, entry in FIELDS.items() if name in captured and entry.writable and name not in OWNED)
         self._existing = frozenset(self._fields)
-        self._edges = (31, 32, caps.physical_address_width - 1, caps.physical_address_width, 47, 48, 51, 52, 56, 57, 62, 63)
+        self._edges = address_edges(model.capabilities.physical_address_width)
         self._edits: dict[str, tuple[Edit, ...]] = {}
         self._mutators = _Mutators(self)
         self.goals = goals_of(model)
@@ -269,9 +269,13 @@ class Generator:
             self._edits[name] = tuple(found)
         return self._edits[name]
 
+    def ways(self, name: str) -> Mapping[str, tuple[Change, ...]]:
+        """The changes of an operand that can be listed, by way."""
+        return changes_by_way(operand_width(name), self.edits(name), self._edges)
+
     def mutator(self, name: str) -> Mutator:
         """The ways to change an operand."""
-        return Mutator(operand_width(name), self.edits(name), self._edges)
+        return Mutator(operand_width(name), self.ways(name))
 
 
 class _Mutators(dict[str, Mutator]):
