@@ -38,6 +38,8 @@ MAY_IMPORT = {
     "explain": {*_BASE, "__init__", "patterns", "arch", "state", "model", "generate", "execute"},
     "report": _ALL - {"report"},
     "cli": {*_ALL, "__init__"},
+    "strategies": {"errors", "arch", "state", "generate"},
+    "testing": {"errors", "arch", "state", "model", "generate", "execute", "comparison"},
     "pytest_plugin": {"errors", "corpus"},
     "start": {"interrupts", "cli"},
     "__main__": {"start"},

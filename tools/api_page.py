@@ -9,6 +9,7 @@ import inspect
 import re
 
 import vmfuzz
+from vmfuzz import strategies, testing
 from vmfuzz.execute.base import Executor
 
 
@@ -56,13 +57,18 @@ def page() -> str:
     lines = [
         "# Python interface",
         "",
-        "The public names of the package `vmfuzz`; everything else may change without notice. Written by `python tools/api_page.py` from the",
-        "docstrings; a test keeps it equal to them.",
+        "The public names of the package `vmfuzz`, of `vmfuzz.strategies` and of `vmfuzz.testing`; everything else may change without notice. Written by",
+        "`python tools/api_page.py` from the docstrings; a test keeps it equal to them.",
         "",
     ]
     public = {name: getattr(vmfuzz, name) for name in sorted(vmfuzz.__all__) if name != "__version__"}
     for name, item in {**public, "Executor": Executor}.items():
         lines += section(name, item)
+    for module in (strategies, testing):
+        lines += [f"# {module.__name__}", "", document(module), ""]
+        for name in module.__all__:
+            item = getattr(module, name)
+            lines += section(name, item) if callable(item) else [f"## {name}", "", f"`{', '.join(item)}`", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -20,6 +20,8 @@ from vmfuzz.findings.minimize import Minimizer, same_finding
 
 PROGRAMS = Path(__file__).parents[1] / "execute" / "program"
 THE_MODEL = [sys.executable, str(PROGRAMS / "the_model.py")]
+#: The check that a wrong program leaves out.
+CHECK = "guest.rflags.reserved.one"
 TOY = [sys.executable, str(Path(__file__).parents[2] / "examples" / "answerer.py")]
 
 
@@ -63,6 +65,35 @@ def test_a_program_beside_the_model_differs_where_the_toy_leaves_a_check_out() -
     assert not any(
         each["first"]["outcome"].startswith("entered") and each["second"]["outcome"] == "entered" for each in found["differences"]
     )
+
+
+def test_differences_of_a_program_are_kept_shown_minimized_and_replayed_and_its_errata_explain_them(tmp_path: Path) -> None:
+    lacking, entries = named([*THE_MODEL, CHECK]), str(Path(__file__).parents[2] / "corpus" / CHECK)
+    kept = str(tmp_path / "kept")
+    code, said = invoke("diff", "model", lacking, "--corpus", entries, "--directory", kept)
+    assert (code, f"checks violated: {CHECK}" in said) == (1, True)
+    (file,) = Path(kept).glob("**/" + "[0-9a-f]" * 10 + ".json")
+    code, said = invoke("show", file.stem, "--corpus", kept)
+    assert (code, CHECK in said, "guest_rflags" in said) == (0, True, True)
+    code, said = invoke("minimize", file.stem, "--corpus", kept, "--executor", lacking)
+    assert (code, said) == (0, f"{file.stem} is minimal\n")
+
+    entry = json.loads(file.read_text(encoding="utf-8"))  # the model's record is none of the program's
+    entry["results"] = [each for each in entry["results"] if each["processors"][0]["executor"] == "program the model"]
+    assert [each["comparison"] for each in entry["results"]] == ["mismatch"]
+    file.write_text(json.dumps(entry), encoding="utf-8")
+    code, said = invoke("replay", kept, "--executor", lacking)
+    assert (code, "all as recorded" in said) == (0, True), said
+    assert invoke("replay", kept, "--executor", named(THE_MODEL))[0] == 1
+
+    known = tmp_path / "known.json"
+    erratum = {"id": "mine", "executor": "program", "text": "bit 1 of RFLAGS", "cases": [entry]}
+    known.write_text(json.dumps({"schema": "vmfuzz-errata-1", "errata": [erratum]}), encoding="utf-8")
+    code, said = invoke("replay", kept, "--executor", lacking, "--errata", str(known))
+    assert (code, "all as recorded" in said) == (0, True), said
+    code, said = invoke("diff", "model", lacking, "--corpus", entries, "--errata", str(known), "--json")
+    (difference,) = json.loads(said)["differences"]
+    assert (code, difference["second"]["comparison"], difference["departs"]) == (1, "deviation:mine", "second")
 
 
 def test_entries_name_the_version_of_the_program() -> None:

@@ -19,8 +19,9 @@ from vmfuzz.comparison.signature import ACCEPTS, REFUSES
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry
 from vmfuzz.execute.model.executor import ModelExecutor
-from vmfuzz.findings.minimize import base_rank, cost_of
+from vmfuzz.findings.minimize import cost_of
 from vmfuzz.findings.triage import Triage, triage
+from vmfuzz.generate.bases import base_rank
 from vmfuzz.generate.events import EVENTS
 from vmfuzz.generate.parts import FEATURES, MODES
 from vmfuzz.generate.solve import Formulas

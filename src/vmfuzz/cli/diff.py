@@ -17,9 +17,11 @@ from rich.markup import escape
 from vmfuzz.campaign.stored import has_campaign
 from vmfuzz.cli.ci import is_quiet, quiet_option
 from vmfuzz.cli.console import Output, Seconds
-from vmfuzz.cli.places import entries_place, format_key, readable_entries
+from vmfuzz.cli.places import entries_place, errata_option, readable_entries
 from vmfuzz.cli.run import Count
 from vmfuzz.comparison.case import base_value
+from vmfuzz.comparison.errata import load_errata
+from vmfuzz.comparison.explanation import format_key
 from vmfuzz.corpus.entries import Entry
 from vmfuzz.counted import counted
 from vmfuzz.differences.difference import Difference, Differences, Pairing
@@ -32,7 +34,7 @@ from vmfuzz.model.wording import without_formats
 from vmfuzz.state.profiles import processor_names
 
 #: Options that say what is to run.
-_OF_RUNNING: Final = ("cpu", "iterations", "seed", "corpus", "minimize_seconds", "directory")
+_OF_RUNNING: Final = ("cpu", "iterations", "seed", "corpus", "minimize_seconds", "directory", "errata")
 _MOST_NAMES: Final = 5
 _MOST_ONLY: Final = 8
 
@@ -48,6 +50,7 @@ _MOST_ONLY: Final = 8
 @click.option("--corpus", type=click.Path(path_type=Path), help="Run the entries of this corpus instead of drawing candidates.")
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Keep the differences here, as entries of a corpus.")
 @click.option("--minimize-seconds", type=Seconds(min=0), default=60.0, show_default=True, help="Time for reducing differences.")
+@errata_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @quiet_option
 def diff(
@@ -59,6 +62,7 @@ def diff(
     corpus: Path | None,
     directory: Path | None,
     minimize_seconds: float,
+    errata: Path | None,
     as_json: bool,
 ) -> None:
     """Run the same candidates on FIRST and SECOND, and report where only one does as the manual says.
@@ -96,7 +100,7 @@ def diff(
         raise UsageError(f"{directory}: there is a campaign in it; keep the differences in another directory")
     cases = [entry.case for entry in _entries(corpus) if entry.behind is None] if corpus is not None else None
     with open_executor(one[0], cpu=one[1]) as a, open_executor(two[0], cpu=two[1]) as b:
-        pairing = Pairing(a, b, seed)
+        pairing = Pairing(a, b, seed, load_errata(errata) if errata is not None else ())
         if cases is None:
             with _progress(quiet=as_json or is_quiet()) as on_progress:
                 pairing.run(iterations, on_progress)

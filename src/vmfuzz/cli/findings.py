@@ -14,7 +14,8 @@ from rich.padding import Padding
 from vmfuzz.campaign.lost import KIND, LostBatch
 from vmfuzz.campaign.stored import has_campaign, stored_findings, stored_lost, stored_triage
 from vmfuzz.cli.console import Output
-from vmfuzz.cli.places import entries_place, format_key, readable_entries, resolved
+from vmfuzz.cli.places import entries_place, readable_entries, resolved
+from vmfuzz.comparison.explanation import format_key
 from vmfuzz.corpus.entries import Entry, to_json
 from vmfuzz.counted import counted
 from vmfuzz.findings.account import in_words, not_minimized

@@ -19,9 +19,10 @@ from vmfuzz.campaign.store import TRIAGE, Store
 from vmfuzz.campaign.stored import has_campaign, stored_findings
 from vmfuzz.cli.ci import again, is_quiet, quiet_option
 from vmfuzz.cli.console import Output, Seconds
-from vmfuzz.cli.places import FINDINGS, find_entry, format_key, open_stored, option_of, place_option, resolved
+from vmfuzz.cli.places import FINDINGS, find_entry, open_stored, option_of, place_option, resolved
 from vmfuzz.comparison.behind import row_in_words
 from vmfuzz.comparison.errata import errata_from
+from vmfuzz.comparison.explanation import format_key
 from vmfuzz.comparison.processor import Processor, processor_of
 from vmfuzz.comparison.signature import CRASH
 from vmfuzz.comparison.trial import Trial

@@ -21,7 +21,6 @@ from vmfuzz.execute.base import Executor
 from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.execute.kinds import MODEL, all_names, cpu_option, open_executor
 from vmfuzz.execute.model.executor import ModelExecutor
-from vmfuzz.model.wording import format_operand
 from vmfuzz.state.profiles import capabilities, emulated_names, known_good, profile_names
 
 #: The directory of a campaign's minimized findings.
@@ -147,8 +146,3 @@ def stand_in(path: Path, entry: Entry) -> Trial:
             f"{CAPABILITIES}/{processor.capabilities}.json beside the entries (`vmfuzz run --directory` writes the file)"
         )
     return Trial(ModelExecutor(known, known_good(known)))
-
-
-def format_key(key: str, value: int) -> str:
-    """The value of a mutation's key as the SDM writes it."""
-    return f"{value:016X}H" if key.startswith("0x") else format_operand(key, value)

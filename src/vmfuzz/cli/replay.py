@@ -16,8 +16,9 @@ from rich.markup import escape
 from vmfuzz.cli.ci import ci_options, is_quiet, put_out_found
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.line import line_options, options_of_line
-from vmfuzz.cli.places import entries_place, find_entry, readable_entries, resolved
+from vmfuzz.cli.places import entries_place, errata_option, find_entry, readable_entries, resolved
 from vmfuzz.cli.risk import risk_options
+from vmfuzz.comparison.errata import load_errata
 from vmfuzz.corpus.replay import PREDICT_ONLY, Report
 from vmfuzz.corpus.replay import replay as replay_entries
 from vmfuzz.counted import counted
@@ -44,6 +45,7 @@ from vmfuzz.report.ci import Found
 )
 @click.option("--yes", is_flag=True, help="Answer the question of --risk bold.")
 @line_options
+@errata_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on standard output.")
 @ci_options
 def replay(
@@ -54,14 +56,15 @@ def replay(
     yes: bool,
     reset: str | None,
     answer_seconds: float | None,
+    errata: Path | None,
     as_json: bool,
 ) -> None:
     """Predict and run every entry of PLACE again: a corpus, a campaign's directory, a file, or the beginning of an entry's id.
 
     By default ./corpus, else the corpus that comes with vmfuzz. Records of processors that no executor here has are only predicted, and counted
     so. Cases that set a field which the executor lacks do not run; they are counted too. A sequence runs in order in one new machine. A file
-    that is no entry does not stop the others. Exit code 0: all as recorded; 1: something changed; 2: bad input; 5: nothing was executed,
-    although --executor none did not ask for that.
+    that is no entry does not stop the others. A mismatch that --errata explains by now counts as recorded. Exit code 0: all as recorded; 1:
+    something changed; 2: bad input; 5: nothing was executed, although --executor none did not ask for that.
     """
     if executor != PREDICT_ONLY and kind_named(executor) is None:
         raise UnknownNameError("executor", executor, (*all_names(), PREDICT_ONLY))
@@ -71,7 +74,7 @@ def replay(
     options = risk_options(executor, risk, yes, 1) | options_of_line(executor, reset, answer_seconds)
     entries, unreadable = readable_entries(place)
     with _progress(quiet=as_json or is_quiet()) as on_processor:
-        report = replay_entries(entries, executor, place, on_processor, options)
+        report = replay_entries(entries, executor, place, on_processor, options, load_errata(errata) if errata is not None else ())
     if as_json:
         json.dump({**_as_data(report), "unreadable": list(unreadable.values())}, sys.stdout, indent=1)
         click.echo()

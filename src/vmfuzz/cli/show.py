@@ -10,14 +10,12 @@ import click
 from rich.markup import escape
 
 from vmfuzz.cli.console import Output
-from vmfuzz.cli.places import find_entry, format_key, place_option, stand_in
+from vmfuzz.cli.places import find_entry, place_option, stand_in
 from vmfuzz.comparison.behind import row_in_words, rows_in_words
-from vmfuzz.comparison.case import base_value, batch_of
+from vmfuzz.comparison.explanation import format_key, required, side_by_side
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry, to_json
-from vmfuzz.model.checks import BY_ID
-from vmfuzz.model.operand_values import OperandValues
-from vmfuzz.model.wording import sentence_with_values, without_formats
+from vmfuzz.model.wording import without_formats
 
 
 @click.command()
@@ -56,30 +54,20 @@ def _print_before(console: Output, entry: Entry) -> None:
 
 
 def _print_side_by_side(console: Output, entry: Entry, trial: Trial) -> None:
-    """Operand by operand: the base, this case, and the nearest case that agrees, with its outcome; 80 columns suffice."""
+    """Operand by operand: the base, this case, and the nearest case that agrees, with its outcome."""
     base = trial.base(entry.case.base)
     assert base is not None
     if not entry.case.mutation:
         console.print("nothing differs from the base")
         return
-    rows = []
-    for key, value in entry.case.mutation.items():
-        near = next((each for each in entry.neighbours if each.operand == key), None)
-        rows.append(
-            (
-                key,
-                format_key(key, base_value(base, key)),
-                format_key(key, value),
-                format_key(key, near.value) if near else "none near",
-                near.actual if near else "",
-            )
-        )
+    near = {each.operand: (each.value, each.actual) for each in reversed(entry.neighbours)}
     titles = ("base", "this case", "nearest agreeing", "and does")
-    widths = [max(len(title), *(len(row[column]) for row in rows)) for column, title in enumerate(titles, 1)]
-    console.print("  ".join([*(f"{title:>{width}}" for title, width in zip(titles[:3], widths, strict=False)), titles[3]]))
-    for key, *values, actual in rows:
-        before, here, agreeing = (f"{value:>{width}}" for value, width in zip(values, widths, strict=False))
-        console.print(f"{key}\n{before}  [bold]{here}[/]  {agreeing}  {actual}", soft_wrap=True)
+    for line in side_by_side(base, entry.case.mutation, near, titles, _bold):
+        console.print(line, soft_wrap=True)
+
+
+def _bold(text: str) -> str:
+    return f"[bold]{text}[/]"
 
 
 def _print_results(console: Output, entry: Entry) -> None:
@@ -96,9 +84,6 @@ def _print_results(console: Output, entry: Entry) -> None:
 def _print_checks(console: Output, entry: Entry, trial: Trial) -> None:
     base = trial.base(entry.case.base)
     assert base is not None
-    values = OperandValues(batch_of(base, [entry.case.mutation]))
-    violated = [id for id in dict.fromkeys((*entry.checks, *(id for result in entry.results for id in result.violated))) if id in BY_ID]
-    for id in violated:
-        check = BY_ID[id]
-        console.print(f"\n[bold]{id}[/] ({check.section})")
-        console.print(f"  {escape(sentence_with_values(check, trial.model.fold, values))}")
+    violated = (*entry.checks, *(id for result in entry.results for id in result.violated))
+    for line in required(trial.model, base, entry.case.mutation, violated, _bold, escape):
+        console.print(line)

@@ -29,10 +29,13 @@ MOST_COLUMNS: Final = 120
 #: Ends of which an executor may say why.
 _FAILED: Final = (Kind.VMFAIL_INVALID, Kind.VMFAIL_VALID, Kind.ENTRY_FAILURE)
 
+#: What an observation calls a mismatch, and how it begins to call a known deviation; its id follows.
+MISMATCH: Final = "mismatch"
+DEVIATION: Final = "deviation:"
 _WORDS: Final = {
     Verdict.AGREES: "agrees",
     Verdict.NOT_MODELLED: "not modelled",
-    Verdict.MISMATCH: "mismatch",
+    Verdict.MISMATCH: MISMATCH,
     Verdict.REFUSED: "refused by containment",
     Verdict.EXECUTOR_CRASHED: "executor-crash",
     Verdict.NOT_RUN: "not run",
@@ -71,6 +74,8 @@ class Trial:
         self.generator = generator or Generator(self.model, executor.known_good())
         told = deviations_told(executor.name, errata, self.model, self.generator)
         own = (*deviations_of(executor.name), *errata_of(executor.name, executor.capabilities()), *told)
+        #: ids of the deviations among them that a person told
+        self.told = tuple(deviation.id for deviation in told)
         self.deviations = altered.deviations if altered else own
         self._altered = altered
         if altered is None and self.deviations:
@@ -138,7 +143,7 @@ class Trial:
         verdict = Verdict(int(comparison.verdict[row]))
         if verdict is Verdict.DEVIATION:
             index = int(comparison.deviation[row])
-            words = f"deviation:{self.deviations[index].id}" if index >= 0 else "deviation"
+            words = f"{DEVIATION}{self.deviations[index].id}" if index >= 0 else "deviation"
         else:
             words = _WORDS[verdict]
         kind = signature.kind if verdict not in (Verdict.AGREES, Verdict.NOT_MODELLED) else words

@@ -16,8 +16,9 @@ from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.comparison.behind import rows_in_words
 from vmfuzz.comparison.case import Case, is_memory
 from vmfuzz.comparison.compare import Comparison
+from vmfuzz.comparison.errata import Erratum
 from vmfuzz.comparison.processor import Processor, fingerprint
-from vmfuzz.comparison.trial import MOST_COLUMNS, Observation, Trial
+from vmfuzz.comparison.trial import DEVIATION, MISMATCH, MOST_COLUMNS, Observation, Trial
 from vmfuzz.corpus.entries import CAPABILITIES, Entry, Result
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import Executor
@@ -105,11 +106,13 @@ def replay(
     place: Path | None = None,
     on_processor: Callable[[str], None] | None = None,
     options: Mapping[str, Any] | None = None,
+    errata: Sequence[Erratum] = (),
 ) -> Report:
     """Predict and run every record again.
 
     `executor`: "auto" (the emulated CPU; the model for what ran on the model with a stored profile), the name of one as `open_executor` takes it,
     or "none" (predict only). `place`: the corpus directory, for capabilities that it keeps. `options`: of an executor that is the processor there.
+    `errata`: deviations known besides the package's; a mismatch that they explain by now is no change.
     Raises EnvironmentUnusable where a named executor cannot be opened; with "auto" its records are only predicted.
     """
     start = time.perf_counter()
@@ -130,7 +133,7 @@ def replay(
                     known = "no profile and no file in the corpus has these capabilities"
                     record.replayed.changes.append(Change(record.processor.executor, "capabilities", content, known))
             else:
-                _replay_on(capabilities, records, executor, real)
+                _replay_on(capabilities, records, executor, real, errata)
     report.seconds = time.perf_counter() - start
     return report
 
@@ -163,20 +166,22 @@ def _profiles() -> dict[str, str]:
     return {fingerprint(profile_capabilities(name)): name for name in profile_names()}
 
 
-def _replay_on(capabilities: Capabilities, records: Sequence[_Record], executor: str, real: Executor | None) -> None:
+def _replay_on(
+    capabilities: Capabilities, records: Sequence[_Record], executor: str, real: Executor | None, errata: Sequence[Erratum]
+) -> None:
     content = records[0].processor.capabilities
     if real is not None:
         if fingerprint(real.capabilities()) == content:
-            _run(Trial(real), records)
+            _run(Trial(real, errata=errata), records)
             return
     elif executor == MODEL or (executor == "auto" and content in _profiles() and records[0].processor.executor.startswith(f"{MODEL} ")):
-        _run(Trial(ModelExecutor(capabilities, known_good(capabilities))), records)
+        _run(Trial(ModelExecutor(capabilities, known_good(capabilities)), errata=errata), records)
         return
     elif executor != PREDICT_ONLY and _profiles().get(content) in emulated_names():
         try:
             with open_executor(executor, cpu=_profiles()[content]) as opened:
                 if fingerprint(opened.capabilities()) == content:
-                    _run(Trial(opened), records)
+                    _run(Trial(opened, errata=errata), records)
                     return
         except EnvironmentUnusable:
             if executor != "auto":
@@ -227,7 +232,7 @@ def _run(trial: Trial, records: Sequence[_Record]) -> None:
                 # in a batch of others; what counts is what the case does alone
                 observation = trial.observe(record.replayed.entry.case)
             record.replayed.executed += 1
-            record.replayed.changes.extend(_changes(record, observation, executed=True))
+            record.replayed.changes.extend(_changes(record, observation, trial.told))
 
 
 def _sequences(trial: Trial, records: Sequence[_Record]) -> Iterator[_Record]:
@@ -250,7 +255,7 @@ def _run_sequence(trial: Trial, record: _Record) -> None:
         record.replayed.lacking.append(f"{trial.executor.name} does not let a candidate of the sequence run: {left_out}")
         return
     record.replayed.executed += 1
-    record.replayed.changes.extend(_changes(record, shown, executed=True))
+    record.replayed.changes.extend(_changes(record, shown, trial.told))
     if other.actual != behind.actual:
         name = record.processor.executor
         record.replayed.changes.append(Change(name, f"outcome {rows_in_words(behind.otherwise)}", behind.actual, other.actual))
@@ -263,7 +268,7 @@ def _predict(trial: Trial, records: Sequence[_Record]) -> None:
         comparison = trial.predict(base, [record.replayed.entry.case.mutation for record in group])
         for row, record in enumerate(group):
             record.replayed.predicted_only += 1
-            record.replayed.changes.extend(_changes(record, trial.observation(comparison, row), executed=False))
+            record.replayed.changes.extend(_changes(record, trial.observation(comparison, row), None))
 
 
 def _compare(trial: Trial, group: Sequence[_Record]) -> Comparison:
@@ -272,15 +277,17 @@ def _compare(trial: Trial, group: Sequence[_Record]) -> Comparison:
     return trial.compare(base, [record.replayed.entry.case.mutation for record in group])
 
 
-def _changes(record: _Record, now: Observation, executed: bool) -> Iterator[Change]:
+def _changes(record: _Record, now: Observation, told: Sequence[str] | None) -> Iterator[Change]:
+    """What is not as recorded. `told`: ids of deviations of a person's own; None where nothing was executed."""
     name, then = record.processor.executor, record.result
     pairs = [("prediction", then.predicted, now.predicted), ("violated checks", then.violated, now.violated)]
     for what, before, after in pairs:
         if before != after:
             yield Change(name, what, ", ".join(before) or "none", ", ".join(after) or "none")
-    if not executed:
+    if told is None:
         return
     texts = [("outcome", then.actual, now.actual), ("message", then.message, now.message), ("comparison", then.comparison, now.comparison)]
     for what, recorded, seen in texts:
-        if recorded != seen:
+        known = what == "comparison" and recorded == MISMATCH and seen in {f"{DEVIATION}{id}" for id in told}
+        if recorded != seen and not known:
             yield Change(name, what, recorded or "none", seen or "none")

@@ -19,7 +19,8 @@ from vmfuzz.arch.outcomes import Kind
 from vmfuzz.comparison.case import Case, base_value, width_of
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.execute.model.executor import ModelExecutor
-from vmfuzz.findings.minimize import base_rank, cost_of
+from vmfuzz.findings.minimize import cost_of
+from vmfuzz.generate.bases import base_rank
 from vmfuzz.generate.boundary import edits_of
 from vmfuzz.generate.events import EVENTS
 from vmfuzz.generate.parts import MODES

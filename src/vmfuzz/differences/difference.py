@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.comparison.case import Case, mutation_between
 from vmfuzz.comparison.compare import AlteredModel, Comparison, compare
+from vmfuzz.comparison.errata import Erratum
 from vmfuzz.comparison.processor import fingerprint, version_of
 from vmfuzz.comparison.trial import Observation, Trial
 from vmfuzz.differences.pair import Both, PairTrial, lacking_rows, together, translated
@@ -152,13 +153,16 @@ def shown_case(difference: Difference) -> Case:
 
 
 class Pairing:
-    """Draws candidates for two executors and gathers their differences; `result` is what there is so far."""
+    """Draws candidates for two executors and gathers their differences; `result` is what there is so far.
 
-    def __init__(self, first: Executor, other: Executor, seed: int = 0) -> None:
-        self.campaign = Campaign(first, seed)
+    `errata`: deviations known besides the package's; where a processor departs from the manual they say by which one.
+    """
+
+    def __init__(self, first: Executor, other: Executor, seed: int = 0, errata: Sequence[Erratum] = ()) -> None:
+        self.campaign = Campaign(first, seed, errata=errata)
         self.trial = PairTrial(
             Trial(first, self.campaign.model, self.campaign.generator, self.campaign.altered),
-            Trial(other),
+            Trial(other, errata=errata),
         )
         same = fingerprint(first.capabilities()) == fingerprint(other.capabilities())
         versions = (version_of(first), version_of(other))

@@ -22,10 +22,11 @@ import numpy.typing as npt
 from vmfuzz.arch.registers import BITWISE
 from vmfuzz.comparison.case import Case, Mutation, applies, base_value, width_of, without_idle_parts
 from vmfuzz.comparison.compare import Comparison, Verdict
+from vmfuzz.comparison.explanation import near_values
 from vmfuzz.comparison.signature import ACCEPTS, CRASH, OTHER_FAILURE, REFUSES, cause_of_crash, signature_of
 from vmfuzz.comparison.trial import Goal, Trial
 from vmfuzz.errors import UsageError
-from vmfuzz.generate.events import EVENTS
+from vmfuzz.generate.bases import base_rank
 from vmfuzz.generate.parts import FEATURES, MODES
 from vmfuzz.model.outcome_codes import ENTERED
 from vmfuzz.state.vmcs import Vmcs
@@ -70,12 +71,6 @@ def cost_of(key: str, base: int, value: int) -> int:
     if key in BITWISE:
         return (base ^ value).bit_count() << 64 | base ^ value
     return abs(value - base)
-
-
-def base_rank(name: str) -> tuple[int, int]:
-    """How far a base is from 64-bit/plain/nothing: parts that differ, then their places in the tables."""
-    places = [list(table).index(part) for table, part in zip((MODES, FEATURES, EVENTS), name.split("/"), strict=True)]
-    return sum(place > 0 for place in places), sum(places)
 
 
 @dataclass
@@ -241,11 +236,7 @@ class Minimizer:
         base = self._base(case)
         found: list[Neighbour] = []
         for key, now in case.mutation.items():
-            width, here = width_of(key), base_value(base, key)
-            values = {now ^ 1 << index for index in range(width)} | {now - 1, now + 1, here}
-            ordered = sorted(
-                (value for value in values if 0 <= value < 1 << width and value != now), key=lambda value: (abs(value - now), value)
-            )
+            here, ordered = base_value(base, key), near_values(base, key, now)
             if self.costly:
                 ordered = list(dict.fromkeys([*ordered[: _COSTLY_ROWS - 1], here]))
             comparison = self.trial.compare(base, [{**case.mutation, key: value} for value in ordered])

@@ -103,3 +103,9 @@ class Bases:
         if state is None or any(field in FIELDS and field not in self.captured for field in state):
             return None
         return state
+
+
+def base_rank(name: str) -> tuple[int, int]:
+    """How far a base is from 64-bit/plain/nothing: parts that differ, then their places in the tables."""
+    places = [list(table).index(part) for table, part in zip((MODES, FEATURES, EVENTS), name.split("/"), strict=True)]
+    return sum(place > 0 for place in places), sum(places)

@@ -38,16 +38,20 @@ class Reach:
         self._model = model
         self._settable = settable
 
-    def patch(self, state: Vmcs, goal: Cond, target: int, rng: np.random.Generator, start: Patch | None = None) -> Patch | None:
+    def patch(
+        self, state: Vmcs, goal: Cond, target: int, rng: np.random.Generator, start: Patch | None = None, alone: bool = True
+    ) -> Patch | None:
         """A change of `state` after which `goal` holds and no check but `target` is violated up to the stage of that one.
 
-        `start`: a change to begin with. None where this search did not get there.
+        `start`: a change to begin with; `alone`: others may be violated if it is False. None where this search did not get there.
         """
         search = _Search(state, self._settable, rng)
         if not search.begin(start or {}):
             return None
         if not search.make(goal, True):
             return None
+        if not alone:
+            return search.patch
         stage = self._model.compiled[target].step[0]
         for _ in range(_MENDS):
             broken = self._broken(search, target, stage)

@@ -1,4 +1,4 @@
-"""A program that answers as the model does. What it gets is all that it knows."""
+"""A program that answers as the model does, the checks apart whose ids are its arguments. What it gets is all that it knows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.execute.model.executor import ModelExecutor
+from vmfuzz.model.checks import CHECKS
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, known_good
 from vmfuzz.state.vmcs import Vmcs
@@ -46,7 +47,7 @@ def words(values: dict[str, str]) -> dict[int, int]:
 
 def main() -> None:
     known = capabilities(NAME)
-    executor = ModelExecutor(known, known_good(known))
+    executor = ModelExecutor(known, known_good(known), [check for check in CHECKS if check.id not in sys.argv[1:]])
     print(json.dumps({"hello": "vmfuzz-program-1", "name": "the model", "profile": NAME}), flush=True)
     for line in sys.stdin:
         head = json.loads(line)
