@@ -21,7 +21,7 @@ from vmfuzz.errors import UsageError
 from vmfuzz.execute.program.protocol import Answers, NotSpoken
 from vmfuzz.generate.bases import base_rank
 from vmfuzz.generate.families import Generator, generator_of
-from vmfuzz.model.known_deviations import deviations_of
+from vmfuzz.model.known_deviations import deviations_of, errata_of
 from vmfuzz.model.outcome_codes import ENTERED, outcomes_of
 from vmfuzz.model.predict import model_of
 from vmfuzz.state.batch import VmcsBatch
@@ -100,7 +100,7 @@ def _outcomes(outcome: Outcome | Mapping[str, Any], batch: VmcsBatch) -> Outcome
 def _altered(capabilities: Capabilities, generator: Generator, executor: str, errata: Path | None) -> AlteredModel | None:
     """The model with the deviations that are known of an executor, if there are any."""
     told = deviations_told(executor, load_errata(errata), generator.model, generator) if errata else ()
-    deviations = (*deviations_of(executor), *told)
+    deviations = (*deviations_of(executor), *errata_of(executor, capabilities), *told)
     return AlteredModel(capabilities, deviations) if deviations else None
 
 
