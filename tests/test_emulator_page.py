@@ -13,7 +13,7 @@ TOY, TEST, BOCHS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.
 (SHOWN,) = re.findall(r"tests/test_emulator_page.py compares -->\n```\n(.*?)```", PAGE, re.DOTALL)
 
 
-def tested(directory: Path, processor: str) -> subprocess.CompletedProcess[str]:
+def pytest_with(directory: Path, processor: str) -> subprocess.CompletedProcess[str]:
     """What pytest says of the page's test with a processor, in an empty directory."""
     (directory / "my_emulator.py").write_text(processor, encoding="utf-8")
     (directory / "test_vm_entry.py").write_text(TEST, encoding="utf-8")
@@ -26,7 +26,7 @@ def test_the_test_has_thirty_lines() -> None:
 
 
 def test_the_mistake_is_found_and_told_as_the_page_shows(tmp_path: Path) -> None:
-    done = tested(tmp_path, TOY)
+    done = pytest_with(tmp_path, TOY)
     assert done.returncode == 1, done.stdout + done.stderr
     said = [line.removeprefix("E").strip() for line in done.stdout.splitlines()]
     for line in SHOWN.splitlines():
@@ -36,6 +36,6 @@ def test_the_mistake_is_found_and_told_as_the_page_shows(tmp_path: Path) -> None
 
 
 def test_the_emulated_cpu_passes(tmp_path: Path) -> None:
-    done = tested(tmp_path, BOCHS)
+    done = pytest_with(tmp_path, BOCHS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 passed" in done.stdout
