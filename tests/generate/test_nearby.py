@@ -78,5 +78,5 @@ def test_every_goal_that_one_boundary_value_reaches_from_some_base_is_found() ->
 def test_what_cannot_be_is_not_found() -> None:
     made = generator()
     wanted = goal("guest.cs.type", "activate secondary controls", True)
-    impossible = Goal(wanted.number, wanted.check, wanted.condition & ~wanted.condition)
+    impossible = Goal(wanted.number, wanted.check, possible=True, make=lambda: wanted.condition & ~wanted.condition)
     assert Nearby(made.bases).patches(impossible, made.targets[wanted.check], np.random.default_rng(1)) == []

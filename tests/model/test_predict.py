@@ -11,9 +11,11 @@ from vmfuzz.errors import ModelError
 from vmfuzz.generate.boundary import edits_of
 from vmfuzz.model.check import Check, Fails, Section, Stage
 from vmfuzz.model.checks import CHECKS
+from vmfuzz.model.deviations import altered_checks
 from vmfuzz.model.expr import TRUE, Bits
+from vmfuzz.model.known_deviations import deviations_of
 from vmfuzz.model.operands import cap, vmcs
-from vmfuzz.model.predict import Model, Prediction, predict
+from vmfuzz.model.predict import Model, Prediction, model_of, predict
 from vmfuzz.model.sections import EDITIONS, NUMBERS, Citation
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, known_good
@@ -237,3 +239,39 @@ def test_every_check_cites_a_section_of_the_table_and_every_section_has_checks()
 def test_a_section_that_is_not_in_the_table_is_refused() -> None:
     with pytest.raises(KeyError):
         Citation("Checks on Everything")
+
+
+ALTERED = Model(CAPS, altered_checks(deviations_of("bochs corei7_skylake_x")))
+
+
+def singly_edited() -> VmcsBatch:
+    """The known-good state with each boundary value of the fields of the checks that known deviations of Bochs alter."""
+    same = {compiled.violated.serial for compiled in model_of(CAPS).compiled}
+    candidates = [GOOD]
+    for compiled in ALTERED.compiled:
+        for name in sorted(compiled.violated.reads & FIELDS.keys() & set(GOOD)) if compiled.violated.serial not in same else ():
+            candidates += [GOOD.replace(**{name: GOOD[name] & keep | to}) for keep, to in edits_of(compiled.violated, name)]
+    return VmcsBatch.of(candidates, GOOD)
+
+
+def test_what_another_model_evaluated_gives_the_same_prediction_as_evaluating_it_again() -> None:
+    batch = singly_edited()
+    prediction = model_of(CAPS).predict_batch(batch)
+    rows = np.arange(1, len(batch), 3)
+    for some in (None, rows):
+        taken, anew = ALTERED.predict_as(prediction, some), ALTERED.predict_batch(batch if some is None else batch.take(rows))
+        assert np.array_equal(taken.allowed, anew.allowed)
+        assert np.array_equal(taken.not_modelled, anew.not_modelled)
+        for row in range(len(anew)):
+            assert [check.check.id for check in taken.violations_of(row)] == [check.check.id for check in anew.violations_of(row)]
+    assert not np.array_equal(ALTERED.predict_as(prediction).allowed, prediction.allowed)
+
+
+def test_a_base_of_which_a_model_was_told_is_judged_as_one_that_it_meets_alone() -> None:
+    told, alone, batch = Model(CAPS), Model(CAPS), singly_edited()
+    states = [batch.row(row) for row in range(0, len(batch), 7)]
+    told.know(states, told.predict_batch(VmcsBatch.of(states, GOOD)))
+    for state in states:
+        both = [model.predict_batch(VmcsBatch(state, {"guest_rip": [1, 1 << 63]})) for model in (told, alone)]
+        assert both[0].truths.keys() == both[1].truths.keys()
+        assert np.array_equal(both[0].allowed, both[1].allowed)

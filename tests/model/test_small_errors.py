@@ -23,7 +23,7 @@ def of_check(id: str, kind: str) -> list[SmallError]:
 
 
 def shows(error: SmallError, **values: int) -> bool:
-    return bool(evaluate(error.goal, OperandValues(VmcsBatch(GOOD.replace(**values), {}, count=1)), {}))
+    return bool(evaluate(error.goal(), OperandValues(VmcsBatch(GOOD.replace(**values), {}, count=1)), {}))
 
 
 def test_there_are_errors_of_every_kind() -> None:
@@ -62,7 +62,7 @@ def test_a_constant_off_by_one_shows_at_the_boundary() -> None:
 def test_an_ambiguous_check_that_is_not_made_is_no_error() -> None:
     uncertain = [error for error in ERRORS if not error.certain and error.kind == CHECK_DROPPED]
     assert uncertain
-    assert all(error.goal is FALSE for error in uncertain)
+    assert all(error.goal() is FALSE for error in uncertain)
 
 
 def test_what_the_model_never_requires_has_no_errors() -> None:

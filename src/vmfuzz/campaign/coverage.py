@@ -19,7 +19,6 @@ from vmfuzz.generate.goals import Goal, goals_of
 from vmfuzz.model.atoms import Atom
 from vmfuzz.model.check import Stage
 from vmfuzz.model.evaluate import Memo, Truth, evaluate
-from vmfuzz.model.expr import FALSE
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.predict import BatchPrediction, Model
 
@@ -73,7 +72,7 @@ class Coverage:
     def unseen_goals(self) -> list[Goal]:
         """What generation should look for; goals that plainly cannot be reached are left out."""
         seen = np.concatenate([self.atoms.ravel(), self.errors])
-        return [goal for goal in (self.goals.all[number] for number in np.flatnonzero(~seen)) if goal.condition is not FALSE]
+        return [goal for goal in (self.goals.all[number] for number in np.flatnonzero(~seen)) if goal.possible]
 
     def merge(self, other: Coverage) -> None:
         """Add what another campaign on the same processor has seen."""
@@ -158,7 +157,11 @@ class Coverage:
             self.atoms[row, 1] |= bool((decides & violated).any())
             self.atoms[row, 0] |= bool((decides & ~np.asarray(violated, np.bool_)).any())
         for row in errors:
-            self.errors[row] = bool((alone & evaluate(self.goals.of_error(row).condition, values, memo)).any())
+            error = self.goals.errors[row]
+            erroneous = np.asarray(evaluate(error.erroneous, values, memo), np.bool_)
+            # as in the error's goal
+            shows = erroneous != violated if error.certain else erroneous & ~np.asarray(violated, np.bool_)
+            self.errors[row] = bool((alone & shows).any())
 
     def _add_boundaries(self, check: int, prediction: BatchPrediction, ran: Flags) -> None:
         for row in self._boundaries_by_check.get(check, ()):

@@ -102,7 +102,7 @@ class AlteredModel:
 
     def disputes(self, prediction: BatchPrediction) -> npt.NDArray[np.bool_]:
         """Rows in which a deviation may give another outcome than the model: bool (n,)."""
-        altered = self._model.predict_batch(prediction.batch)
+        altered = self._model.predict_as(prediction)
         disputed: npt.NDArray[np.bool_] = altered.allowed != prediction.allowed
         for _, here, exits in self._other_exits(altered):
             disputed |= here & (prediction.allowed & exits == 0)
@@ -132,7 +132,7 @@ class AlteredModel:
         rows = np.flatnonzero((verdict == Verdict.MISMATCH) & ~_allows(prediction, bits))
         if not len(rows):
             return
-        altered = self._model.predict_batch(prediction.batch.take(rows))
+        altered = self._model.predict_as(prediction, rows)
         actual = masks[rows]
         by_checks = altered.allowed & actual != 0
         by_exits = [(number, here & (actual & exits != 0)) for number, here, exits in self._other_exits(altered)]

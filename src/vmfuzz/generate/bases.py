@@ -68,8 +68,11 @@ class Bases:
 
     def nearest(self, mode: str, features: str, event: str) -> str:
         """The name of the base with these parts, or of the one that leaves out as few of them as it must."""
-        candidates = (f"{mode}/{features}/{event}", f"{mode}/{features}/nothing", f"{mode}/plain/{event}", f"{mode}/plain/nothing")
-        return next(name for name in candidates if self.get(name) is not None)
+        return next(name for name in _nearest_first(mode, features, event) if self.get(name) is not None)
+
+    def prepare(self, parts: Iterable[tuple[str, str, str]]) -> None:
+        """Judge in one batch the bases that `nearest` will ask for, given these modes, features and events."""
+        self._settle(name for each in parts for name in _nearest_first(*each))
 
     def _settle(self, names: Iterable[str]) -> None:
         """Compose the bases of these names that have not been, and judge them: those whose memory is at the same addresses in one batch."""
@@ -82,6 +85,7 @@ class Bases:
                     alike.setdefault(frozenset(state.memory), {})[name] = state
         for states in alike.values():
             prediction = self._model.predict_batch(VmcsBatch.of(list(states.values())))
+            self._model.know(list(states.values()), prediction)
             refused = prediction.not_modelled.copy()
             for number, violated in prediction.violated.items():
                 if self._model.compiled[number].certain:
@@ -109,3 +113,8 @@ def base_rank(name: str) -> tuple[int, int]:
     """How far a base is from 64-bit/plain/nothing: parts that differ, then their places in the tables."""
     places = [list(table).index(part) for table, part in zip((MODES, FEATURES, EVENTS), name.split("/"), strict=True)]
     return sum(place > 0 for place in places), sum(places)
+
+
+def _nearest_first(mode: str, features: str, event: str) -> tuple[str, ...]:
+    """Names of the base with these parts, and of those that leave out some of them."""
+    return f"{mode}/{features}/{event}", f"{mode}/{features}/nothing", f"{mode}/plain/{event}", f"{mode}/plain/nothing"

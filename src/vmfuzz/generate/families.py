@@ -21,7 +21,7 @@ from vmfuzz.errors import UsageError
 from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.boundary import Edit, edits_of
 from vmfuzz.generate.columns import Column, Mutator, choose_active
-from vmfuzz.generate.goals import goals_of
+from vmfuzz.generate.goals import Goals, goals_of
 from vmfuzz.generate.nearby import Nearby
 from vmfuzz.generate.reach import Patch, Reach, memory_word, patched
 from vmfuzz.generate.targets import MOST_OPERANDS, Target
@@ -94,7 +94,6 @@ class Generator:
         self._edges = address_edges(model.capabilities.physical_address_width)
         self._edits: dict[str, tuple[Edit, ...]] = {}
         self._mutators = _Mutators(self)
-        self.goals = goals_of(model)
         self.reach = Reach(model, self.can_vary)
         self.nearby = Nearby(self.bases)
 
@@ -133,6 +132,11 @@ class Generator:
         else:
             operands = tuple(dict.fromkeys(self._fields[(number + turn) % len(self._fields)] for number in choice.numbers))
         return FamilyPlan(self.bases.nearest(*choice.parts), seed, rows, operands)
+
+    @cached_property
+    def goals(self) -> Goals:
+        """What candidates are made to reach; whoever only wants the bases never asks."""
+        return goals_of(self.model)
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:

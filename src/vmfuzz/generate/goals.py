@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 
 from vmfuzz.model.atoms import Atom, atoms_of
 from vmfuzz.model.expr import Cond
@@ -15,12 +16,19 @@ from vmfuzz.model.small_errors import SOUGHT, SmallError, errors_of
 class Goal:
     """A state to look for: `condition` holds, and no check but `check` (an index in `model.compiled`) is violated up to the stage of that one.
 
-    `number`: its place among all goals of the processor.
+    `number`: its place among all goals of the processor. `possible`: False where the condition is plainly never true. `make`: gives the condition;
+    most goals are reached before anybody asks for it.
     """
 
     number: int
     check: int
-    condition: Cond
+    possible: bool
+    make: Callable[[], Cond]
+
+    @cached_property
+    def condition(self) -> Cond:
+        """Where the goal is reached."""
+        return self.make()
 
 
 class Goals:
@@ -29,13 +37,11 @@ class Goals:
     def __init__(self, model: Model) -> None:
         self.atoms: tuple[Atom, ...] = atoms_of(model)
         self.errors: tuple[SmallError, ...] = errors_of(model, SOUGHT)
-        conditions = [(atom.check, atom.goal(way)) for atom in self.atoms for way in (False, True)]
-        conditions += [(error.check, error.goal) for error in self.errors]
-        self.all = tuple(Goal(number, *parts) for number, parts in enumerate(conditions))
-
-    def of_error(self, row: int) -> Goal:
-        """The goal that `errors[row]` shows."""
-        return self.all[2 * len(self.atoms) + row]
+        goals: list[tuple[int, bool, Callable[[], Cond]]] = [
+            (atom.check, atom.can_decide(way), partial(atom.goal, way)) for atom in self.atoms for way in (False, True)
+        ]
+        goals += [(error.check, error.can_show, error.goal) for error in self.errors]
+        self.all = tuple(Goal(number, *parts) for number, parts in enumerate(goals))
 
     def is_error(self, number: int) -> bool:
         """Whether goal `number` is about a small error."""

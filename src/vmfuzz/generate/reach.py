@@ -63,11 +63,9 @@ class Reach:
 
     def _broken(self, search: _Search, target: int, stage: Stage) -> list[int]:
         """The checks up to the stage that the state violates with the changes; without them it violates none."""
-        memo: Memo = {}
 
         def violated(compiled: CompiledCheck) -> bool:
-            unknown = bool(evaluate(compiled.unknown, search.value, memo))
-            return not unknown and bool(evaluate(compiled.violated, search.value, memo))
+            return not search.holds(compiled.unknown) and search.holds(compiled.violated)
 
         compiled = self._model.compiled
         affected = (
@@ -103,14 +101,19 @@ class _Search:
     def __init__(self, state: Vmcs, settable: Callable[[str], bool], rng: np.random.Generator) -> None:
         self.state = state
         self.patch: Patch = {}
+        #: what has been evaluated with the changes as they are now
+        self._memo: Memo = {}
         self._settable = settable
         self._rng = rng
         self._fixed = OperandValues(VmcsBatch(state, {}, count=1))
 
     def begin(self, patch: Patch) -> bool:
         """Make these changes; False where the state does not have the memory that they are about."""
-        self.patch = dict(patch)
+        self._return_to(patch)
         return all(self._word(name) is not None for name in patch.keys() & MEMORY_OPERANDS.keys())
+
+    def _return_to(self, patch: Patch) -> None:
+        self.patch, self._memo = dict(patch), {}
 
     def value(self, name: str) -> int:
         """The operand's value with the changes, as `patched` makes them: where an address has changed, of the memory that it now leads to."""
@@ -138,7 +141,7 @@ class _Search:
 
     def holds(self, condition: Cond) -> bool:
         """Whether the condition holds with the changes."""
-        return bool(evaluate(condition, self.value, {}))
+        return bool(evaluate(condition, self.value, self._memo))
 
     def make(self, condition: Cond, truth: bool) -> bool:
         """Change the state so that the condition has this truth; where that fails, changes may be left behind."""
@@ -176,7 +179,7 @@ class _Search:
         for index in self._rng.permutation(len(condition.args)):
             if self.make(condition.args[index], truth):
                 return True
-            self.patch = dict(before)
+            self._return_to(before)
         return False
 
     def _atom(self, atom: Cond, truth: bool) -> bool:
@@ -206,11 +209,11 @@ class _Search:
         for bits, value in options:
             if self._assign_masked(bits, MASK64, value) and self.holds(atom) is truth:
                 return True
-            self.patch = dict(before)
+            self._return_to(before)
         return False
 
     def _value(self, bits: Bits) -> int:
-        return int(evaluate(bits, self.value, {}))
+        return int(evaluate(bits, self.value, self._memo))
 
     def _assign_masked(self, bits: Bits, mask: int, value: int) -> bool:
         """Change operands so that the masked bits of the expression have this value, where it is simple enough to invert."""
@@ -243,4 +246,5 @@ class _Search:
         if name in MEMORY_OPERANDS and self._word(name) is None:
             return False
         self.patch[name] = (self.value(name) & ~mask | value & mask) & full
+        self._memo = {}
         return True

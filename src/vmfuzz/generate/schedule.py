@@ -70,6 +70,7 @@ class Schedule:
             groups = [*self._goal_groups(number, rng, goals, attempts, far=early), *groups]
         undirected = -(-len(groups) // _DIRECTED_PER_UNDIRECTED)
         choices = draw(self.generator.choices(), self.seed * 1_000_003 + number, len(groups) + undirected)
+        self.generator.bases.prepare(choice.parts for choice in choices[_DIRECTED_PER_UNDIRECTED :: _DIRECTED_PER_UNDIRECTED + 1])
         rows = min(FAMILY_SIZE, _SHARE * _rows(number, False))
         plans: list[FamilyPlan] = []
         for ordinal, choice in enumerate(choices):

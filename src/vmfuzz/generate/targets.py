@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 import numpy as np
@@ -17,6 +17,9 @@ from vmfuzz.model.evaluate import Value, evaluate
 from vmfuzz.model.expr import Cond
 from vmfuzz.model.operands import operand_width
 from vmfuzz.model.predict import CompiledCheck
+
+#: Values of all operands of a check in rows: uint64 (operands, rows).
+Values = npt.NDArray[np.uint64]
 
 #: Operands that one check's rows vary, at most.
 MOST_OPERANDS: Final = 10
@@ -72,15 +75,18 @@ class Target:
         singles = min(len(self.singles), (count + 1) // 2)
         flips = count // 8 if self.singles else 0
         rest = count - singles - flips
+        start = np.array([current[name] for name in self.operands], np.uint64)[:, None]
         breaking = self._breaking(current)
-        parts = [self.edited(current, _in_turn(len(self.singles), first, singles)[:, None])]
-        parts.append(self._flipped(current, rng.choice(breaking, flips), first))
+        parts = [self._edited(start, _in_turn(len(self.singles), first, singles)[:, None])]
+        parts.append(self._flipped(start, rng.choice(breaking, flips), first))
         if rest:
-            pools = [self._pool(rng, current, mutators, others, rest * _POOL), self._pairs(rng, current, breaking, rest * _PAIRS)]
-            pool = _joined(pools)
-            kept = self._rare(rng, current, pool, rest, sought)
-            parts.append({name: column[kept] for name, column in pool.items()})
-        return _joined(parts)
+            pool = self._pool(rng, current, mutators, others, rest * _POOL)
+            pool = np.concatenate([pool, self._pairs(rng, start, breaking, rest * _PAIRS)], axis=1)
+            parts.append(pool[:, self._rare(rng, current, pool, rest, sought)])
+        return self._named(np.concatenate(parts, axis=1))
+
+    def _named(self, values: Values) -> dict[str, Column]:
+        return dict(zip(self.operands, values, strict=True))
 
     @cached_property
     def _edits(self) -> tuple[npt.NDArray[np.intp], Column, Column]:
@@ -94,13 +100,18 @@ class Target:
 
         `current`: what the operands start from, the same for all rows or uint64 (rows,).
         """
-        columns = {name: np.array(np.broadcast_to(np.asarray(current[name], np.uint64), len(chosen))) for name in self.operands}
+        start = np.array([np.broadcast_to(np.asarray(current[name], np.uint64), len(chosen)) for name in self.operands], np.uint64)
+        return self._named(self._edited(start.reshape(len(self.operands), len(chosen)), chosen))
+
+    def _edited(self, start: Values, chosen: npt.NDArray[np.intp]) -> Values:
+        """As `edited`, of all operands at once: uint64 (operands, rows); `start` has as many rows, or one for all."""
+        values: Values = np.array(np.broadcast_to(start, (len(self.operands), len(chosen))))
         position, keep, to = self._edits
+        rows = np.arange(len(chosen))
         for edits in chosen.T:
-            for number, name in enumerate(self.operands):
-                rows = np.flatnonzero(position[edits] == number)
-                columns[name][rows] = columns[name][rows] & keep[edits[rows]] | to[edits[rows]]
-        return columns
+            place = position[edits], rows
+            values[place] = values[place] & keep[edits] | to[edits]
+        return values
 
     def _breaking(self, current: Mapping[str, int]) -> npt.NDArray[np.intp]:
         """Numbers of the single edits that break the requirement, whether or not it applies; of all of them where none does."""
@@ -108,14 +119,12 @@ class Target:
         kept = np.broadcast_to(np.asarray(evaluate(self.compiled.must, _reader(alone, current), {}), np.bool_), len(self.singles))
         return np.flatnonzero(kept if kept.all() else ~kept)
 
-    def _flipped(self, current: Mapping[str, int], broken: npt.NDArray[np.intp], first: int) -> dict[str, Column]:
+    def _flipped(self, start: Values, broken: npt.NDArray[np.intp], first: int) -> Values:
         """Rows with one of the edits `broken` each, and one bit of an operand flipped: all bits in turn, from number `first` on."""
-        columns = self.edited(current, broken[:, None])
+        values = self._edited(start, broken[:, None])
         position, bit = self._bits[:, _in_turn(self._bits.shape[1], first, len(broken))]
-        for number, name in enumerate(self.operands):
-            rows = np.flatnonzero(position == number)
-            columns[name][rows] ^= np.uint64(1) << bit[rows].astype(np.uint64)
-        return columns
+        values[position, np.arange(len(broken))] ^= np.uint64(1) << bit.astype(np.uint64)
+        return values
 
     @cached_property
     def _bits(self) -> npt.NDArray[np.intp]:
@@ -123,29 +132,29 @@ class Target:
         pairs = [(number, bit) for number, name in enumerate(self.operands) for bit in range(operand_width(name))]
         return np.array(pairs, np.intp).reshape(-1, 2).T
 
-    def _pairs(self, rng: np.random.Generator, current: Mapping[str, int], breaking: npt.NDArray[np.intp], count: int) -> dict[str, Column]:
+    def _pairs(self, rng: np.random.Generator, start: Values, breaking: npt.NDArray[np.intp], count: int) -> Values:
         """Rows with two single edits each, the first of which breaks the requirement."""
         if not self.singles:
-            return self.edited(current, np.zeros((0, 1), np.intp))
-        return self.edited(current, np.stack([rng.choice(breaking, count), rng.integers(0, len(self.singles), count)], axis=1))
+            return self._edited(start, np.zeros((0, 1), np.intp))
+        return self._edited(start, np.stack([rng.choice(breaking, count), rng.integers(0, len(self.singles), count)], axis=1))
 
     def _pool(
         self, rng: np.random.Generator, current: Mapping[str, int], mutators: Mapping[str, Mutator], others: Sequence[int], count: int
-    ) -> dict[str, Column]:
+    ) -> Values:
         active = choose_active(rng, count, len(self.operands))
-        pool = {}
+        pool: Values = np.empty((len(self.operands), count), np.uint64)
         for position, name in enumerate(self.operands):
             mutated = mutators[name].mutate(rng, current[name], others, count)
-            pool[name] = np.where(active[:, position], mutated, np.uint64(current[name]))
+            pool[position] = np.where(active[:, position], mutated, np.uint64(current[name]))
         return pool
 
     def _rare(
-        self, rng: np.random.Generator, current: Mapping[str, int], pool: Mapping[str, Column], count: int, sought: Sequence[Cond]
+        self, rng: np.random.Generator, current: Mapping[str, int], pool: Values, count: int, sought: Sequence[Cond]
     ) -> npt.NDArray[np.intp]:
         """`count` rows of the pool, so that each pattern of truths (of the atoms and of what is sought) has about the same share."""
-        size = len(next(iter(pool.values())))
+        size = pool.shape[1]
         pattern = np.zeros(size, np.uint64)
-        values, memo = _reader(pool, current), dict[int, object]()
+        values, memo = _reader(self._named(pool), current), dict[int, object]()
         for condition in (*self.atoms, *sought):
             pattern = pattern * _SPREAD + np.asarray(evaluate(condition, values, memo), np.uint64)
         _, inverse, counts = np.unique(pattern, return_inverse=True, return_counts=True)
@@ -160,10 +169,9 @@ def _reader(columns: Mapping[str, Column], current: Mapping[str, int]) -> Callab
 
 def _in_turn(size: int, first: int, count: int) -> npt.NDArray[np.intp]:
     """`count` numbers below `size`, from place `first` of a fixed order on: each comes once before one comes again."""
-    order = np.random.default_rng(size).permutation(size)
-    return order[(first + np.arange(count)) % max(1, size)]
+    return _order(size)[(first + np.arange(count)) % max(1, size)]
 
 
-def _joined(parts: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
-    """The rows of all parts, one after the other."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+@lru_cache(maxsize=4096)
+def _order(size: int) -> npt.NDArray[np.intp]:
+    return np.random.default_rng(size).permutation(size)

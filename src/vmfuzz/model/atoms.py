@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from vmfuzz.model.expr import Bits, Cond, Node, all_of, any_of, make
+from vmfuzz.model.expr import FALSE, TRUE, Bits, Cond, Node, all_of, any_of, make
 from vmfuzz.model.predict import Model
 from vmfuzz.model.wording import describe
 
@@ -69,6 +69,11 @@ class Atom:
     def goal(self, violated: bool) -> Cond:
         """The condition under which the atom decides that the check is violated, or that it is satisfied."""
         return all_of(self.violated, ~self.flipped) if violated else all_of(~self.violated, self.flipped)
+
+    def can_decide(self, violated: bool) -> bool:
+        """False where `goal(violated)` is plainly never true."""
+        never, always = (FALSE, TRUE) if violated else (TRUE, FALSE)
+        return self.violated is not never and self.flipped is not always
 
     def __str__(self) -> str:
         return describe(self.condition)

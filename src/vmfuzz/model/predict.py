@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -114,6 +114,9 @@ class Model:
                 self.compiled.append(compiled)
         self._by_operand = self._index()
         self._base_truths = lru_cache(maxsize=4096)(self._evaluate_base)
+        #: of the states that `know` was told of: (violated, unknown) by check, where not both are False
+        self._known: dict[Vmcs, dict[int, tuple[bool, bool]]] = {}
+        self._twins_in: dict[Model, dict[int, int]] = {}
 
     def fold(self, condition: Cond) -> Cond:
         """The condition with this processor's capabilities folded in; what is not known of them counts as present."""
@@ -178,26 +181,67 @@ class Model:
         """(violated, unknown) of each check for one VMCS, by index, where not both are False: of a known-good one hardly any, and thousands are kept."""
         values = OperandValues(VmcsBatch(base, {}, count=1))
         memo: Memo = {}
-        truths = {}
+        truths = ((number, _truth_of(check, values, memo)) for number, check in enumerate(self.compiled))
+        return {number: truth for number, truth in truths if truth != (False, False)}
+
+    def know(self, states: Sequence[Vmcs], prediction: BatchPrediction) -> None:
+        """Keep what this model predicted for `states`, the rows of a batch: each is the base of batches to come, and need not be judged again."""
+        found: list[dict[int, tuple[bool, bool]]] = [{} for _ in states]
+        for number, truths in prediction.truths.items():
+            violated, unknown = (np.broadcast_to(np.asarray(truth, np.bool_), len(states)) for truth in truths)
+            for row in np.flatnonzero(violated | unknown):
+                found[row][number] = bool(violated[row]), bool(unknown[row])
+        self._known.update(zip(states, found, strict=True))
+
+    def _truths_of_base(self, base: Vmcs, other: Model | None) -> dict[int, tuple[Truth, Truth]]:
+        """What `_evaluate_base` gives of the base of a batch; conditions that the model `other` has as well are not evaluated again."""
+        if base in self._known:
+            return dict(self._known[base])
+        if other is None or base not in other._known:
+            return dict(self._base_truths(base))
+        values, memo, known = OperandValues(VmcsBatch(base, {}, count=1)), dict[int, Any](), other._known[base]
+        twins, truths = self._twins(other), dict[int, tuple[bool, bool]]()
         for number, check in enumerate(self.compiled):
-            unknown = bool(evaluate(check.unknown, values, memo))
-            violated = not unknown and bool(evaluate(check.violated, values, memo))
-            if violated or unknown:
-                truths[number] = (violated, unknown)
-        return truths
+            truth = known.get(twins[number], (False, False)) if number in twins else _truth_of(check, values, memo)
+            if truth != (False, False):
+                truths[number] = truth
+        self._known[base] = truths
+        return dict(truths)
+
+    def _twins(self, other: Model) -> dict[int, int]:
+        """The checks of this model that `other` has with the same conditions: index here, index there."""
+        if other not in self._twins_in:
+            there = {(check.violated.serial, check.unknown.serial): number for number, check in enumerate(other.compiled)}
+            pairs = ((number, there.get((check.violated.serial, check.unknown.serial))) for number, check in enumerate(self.compiled))
+            self._twins_in[other] = {number: twin for number, twin in pairs if twin is not None}
+        return self._twins_in[other]
+
+    def predict_as(self, prediction: BatchPrediction, rows: npt.NDArray[np.intp] | None = None) -> BatchPrediction:
+        """Predict some rows (None: all) of a batch of which another model has a prediction: conditions that both models have are not evaluated again."""
+        batch = prediction.batch if rows is None else prediction.batch.take(rows)
+        twins = self._twins(prediction.model)
+
+        def known(number: int) -> tuple[Truth, Truth] | None:
+            if number not in twins:
+                return None
+            violated, unknown = prediction.truths.get(twins[number], (False, False))
+            return _of_rows(violated, rows), _of_rows(unknown, rows)
+
+        return self._predict(batch, self._truths_of_base(batch.base, prediction.model), known)
 
     def predict_batch(self, batch: VmcsBatch) -> BatchPrediction:
         """Predict every row of `batch`; only checks that read something that varies are evaluated over rows."""
+        return self._predict(batch, self._truths_of_base(batch.base, None), lambda _number: None)
+
+    def _predict(
+        self, batch: VmcsBatch, truths: dict[int, tuple[Truth, Truth]], known: Callable[[int], tuple[Truth, Truth] | None]
+    ) -> BatchPrediction:
+        """`truths`: those of the base; `known`: (violated, unknown) of a check in all rows, if that is known."""
         values = OperandValues(batch)
         memo: Memo = {}
         affected = self.checks_reading(*batch.columns, *(("memory",) if batch.memory_columns else ()))
-        truths: dict[int, tuple[Truth, Truth]] = dict(self._base_truths(batch.base))
         for number in affected:
-            compiled = self.compiled[number]
-            violated = evaluate(compiled.violated, values, memo)
-            unknown = evaluate(compiled.unknown, values, memo) if compiled.unknown is not FALSE else False
-            if unknown is not False:
-                violated = violated & _not(unknown)
+            violated, unknown = known(number) or _truth_of(self.compiled[number], values, memo)
             if violated is False and unknown is False:
                 truths.pop(number, None)
             else:
@@ -242,6 +286,19 @@ class Model:
         unknown = prediction.truths.get(number, (False, False))[1]
         walk = self._walk(len(prediction), {**prediction.truths, number: (violated, unknown)})
         return walk.allowed | np.where(walk.going_on, prediction.entered, np.uint64(0)).astype(np.uint64)
+
+
+def _truth_of(check: CompiledCheck, values: OperandValues, memo: Memo) -> tuple[Any, Any]:
+    """(violated, unknown): what is unknown does not count as violated."""
+    violated = evaluate(check.violated, values, memo)
+    if check.unknown is FALSE:
+        return violated, False
+    unknown = evaluate(check.unknown, values, memo)
+    return (violated if unknown is False else violated & _not(unknown)), unknown
+
+
+def _of_rows(truth: Truth, rows: npt.NDArray[np.intp] | None) -> Truth:
+    return truth if rows is None or isinstance(truth, bool) else truth[rows]
 
 
 def _not(truth: Truth) -> Truth:

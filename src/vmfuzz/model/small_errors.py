@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vmfuzz.model.atoms import ATOMIC, nodes_of, replaced
-from vmfuzz.model.expr import FALSE, MASK64, Bits, Cond, Node, all_of, any_of, make
+from vmfuzz.model.expr import FALSE, MASK64, TRUE, Bits, Cond, Node, all_of, any_of, make
 from vmfuzz.model.predict import CompiledCheck, Model
 from vmfuzz.model.wording import describe
 
@@ -41,6 +41,11 @@ class SmallError:
     certain: bool
 
     @property
+    def can_show(self) -> bool:
+        """False where `goal()` is plainly never true."""
+        added = self.erroneous is not FALSE and self.violated is not TRUE
+        return added or (self.certain and self.violated is not FALSE and self.erroneous is not TRUE)
+
     def goal(self) -> Cond:
         """Where the error makes a difference that the check does not allow."""
         added = all_of(self.erroneous, ~self.violated)
