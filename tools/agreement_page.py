@@ -11,14 +11,14 @@ from vmfuzz.model.wording import without_formats
 #: The verdicts of the table, in its order.
 VERDICTS: Final = ("agrees", "not_modelled", "deviation", "refused", "mismatch", "executor_crashed")
 EXPLAINED: Final = """\
-- *agrees*: the outcome is in the set that the model allows; where a first exit is certain, it is that one; and the VM-entry
-  interruption-information field is left as the SDM says.
-- *not modelled*: allowed, but it rests on something the model does not know (memory that the case does not describe, MSRs whose WRMSR is not
-  modelled).
-- *deviation*: a mismatch that a known deviation of Bochs explains; `src/vmfuzz/model/bochs_deviations.py` has each with its reasons and with the
-  place in Bochs' source that does it.
+- *agrees*: the outcome is in the set that the model allows. If only one first exit is possible, it is that one. The VM-entry
+  interruption-information field holds afterwards what the SDM says.
+- *not modelled*: the outcome is allowed, but depends on something that the model does not know (memory that the case does not describe, MSRs whose
+  WRMSR is not modelled).
+- *deviation*: a mismatch that a known deviation of Bochs explains. `src/vmfuzz/model/bochs_deviations.py` has each with its reasons and with the
+  place in Bochs's source that does it.
 - *refused*: containment did not let the candidate run.
-- *mismatch*: not explained. There must be none.
+- *mismatch*: nothing explains it. There must be none.
 """
 
 
@@ -37,18 +37,21 @@ def agreement_page(summaries: Sequence[dict[str, Any]]) -> str:
     lines = [
         f"# Model against {len(summaries)} emulated CPUs",
         "",
-        f"{total:,} candidates, {mismatches:,} unexplained mismatches. All processors here are *emulated*: the Intel CPU models with VMX of the Bochs",
-        f"emulator ({versions}). Agreement with an emulator says that two readings of the manual agree, no more; nothing on this page was",
-        "run on silicon. [The report](report/index.html) shows the same campaigns check by check. Campaigns through the kernel module, in a whole",
-        "machine that Debian's Bochs 2.7 emulates, are in [bare-metal.md](bare-metal.md#what-has-been-tried).",
+        "For everybody who wants to know how far to trust the model, and for authors of Bochs. You will see how many candidates ran on each emulated CPU,",
+        "how many agreed, and where Bochs is known to depart from the manual.",
         "",
-        "Made with",
+        f"{total:,} candidates ran, with {mismatches:,} unexplained mismatches. All processors here are *emulated*: they are the Intel CPU models with",
+        f"VMX of the Bochs emulator ({versions}). Agreement with an emulator means that two readings of the manual agree, and no more; nothing on this",
+        "page ran on silicon. [The report](report/index.html) shows the same campaigns check by check. For campaigns through the kernel module, in a",
+        "whole machine that Debian's Bochs 2.7 emulates, see [bare-metal.md](bare-metal.md#what-has-been-tried).",
+        "",
+        "This command runs the campaigns:",
         "",
         "```sh",
         f"python tools/campaigns.py run STATE -n {each[-1]}",
         "```",
         "",
-        f"on {' to '.join(dict.fromkeys((dates[0], dates[-1])))}: one campaign of {sizes} candidates on each model, {sown}.",
+        f"It ran on {' to '.join(dict.fromkeys((dates[0], dates[-1])))}: one campaign of {sizes} candidates on each model, {sown}.",
         "`vmfuzz run --cpu CPU -n N --seed S` runs the same candidates again.",
         "",
         f"| CPU model (emulated) | candidates | {' | '.join(name.replace('_', ' ') for name in VERDICTS)} | checks seen deciding alone |",
@@ -56,15 +59,15 @@ def agreement_page(summaries: Sequence[dict[str, Any]]) -> str:
         *map(_model, summaries),
         "",
         EXPLAINED,
-        f"Where Bochs fails an entry it also says which of its own tests failed. For {named:,} failures in agreement that is a check that the model finds",
-        f"violated too; for {others:,} it is another one{_messages(summaries)}.",
+        f"When Bochs fails an entry, it also says which of its own tests failed. In {named:,} failures on which both agree, that is a check that the",
+        f"model finds violated too. In {others:,} failures it is another check{_messages(summaries)}.",
         "",
         "| known deviation | candidates | CPU models |",
         "|---|---:|---:|",
         *_deviations(summaries),
         "",
-        "[checks.md](checks.md) lists the checks that were never seen deciding alone, with the reason, and which readings of the SDM's ambiguities the",
-        "emulated CPUs take.",
+        "[checks.md](checks.md) lists the checks that were never seen deciding alone, with the reason. It also says which readings of the SDM's",
+        "ambiguities the emulated CPUs take.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -75,7 +78,10 @@ def _messages(summaries: list[dict[str, Any]]) -> str:
     if not models:
         return ""
     texts = [f'"{without_formats(message.split(": VMCS ")[-1])}" ({count})' for message, count in sorted(models.items())]
-    return ", by tests in which Bochs departs (below) that fail beside it (in brackets on how many models): " + ", ".join(texts)
+    return (
+        ": a test in which Bochs departs from the manual (below) fails as well. These tests are (in brackets, on how many models) "
+        + ", ".join(texts)
+    )
 
 
 def _model(summary: dict[str, Any]) -> str:

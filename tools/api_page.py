@@ -57,8 +57,9 @@ def page() -> str:
     lines = [
         "# Python interface",
         "",
-        "The public names of the package `vmfuzz`, of `vmfuzz.strategies` and of `vmfuzz.testing`; everything else may change without notice. Written by",
-        "`python tools/api_page.py` from the docstrings; a test keeps it equal to them.",
+        "For everybody who uses vmfuzz from Python. You will find every public name of `vmfuzz`, `vmfuzz.strategies` and `vmfuzz.testing`, with its",
+        "arguments and results. Everything else may change without notice. `python tools/api_page.py` writes this page from the docstrings; a test keeps",
+        "it current.",
         "",
     ]
     public = {name: getattr(vmfuzz, name) for name in sorted(vmfuzz.__all__) if name != "__version__"}

@@ -33,11 +33,11 @@ PAGE: Final = Path(__file__).parents[1] / "docs" / "atoms.md"
 IMPOSSIBLE: Final = "impossible"
 #: Why a way is not seen: what its case does on the processor, in the words of the page; "agrees" is a state that generation should have found.
 REASONS: Final = {
-    "deviation": "its case is a known deviation of the emulated CPU, which cannot agree with the model there",
-    "refused by containment": "its case is one that containment refuses",
-    "not modelled": "its case rests on something the model does not know",
-    "no case": "the solver does not prove it impossible, and finds no case either",
-    "agrees": "there is a case on which processor and model agree: this run did not meet it",
+    "deviation": "the solver's case is a known deviation of the emulated CPU, which cannot agree with the model there",
+    "refused by containment": "containment refuses the solver's case",
+    "not modelled": "the solver's case depends on something that the model does not know",
+    "no case": "the solver neither proves it impossible nor finds a case",
+    "agrees": "processor and model agree on the solver's case, but this run did not meet it",
     "mismatch": "its case is a mismatch",
 }
 
@@ -129,11 +129,13 @@ def page_of(results: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Atoms that a run does not decide",
         "",
-        f"A campaign of {candidates:,} candidates (seed {results[0]['seed']}) on each emulated CPU model. An atom is one comparison in",
-        "the condition of a check; it *decides* in a candidate where turning it round turns the check round, no other check has a say,",
-        "and processor and model agree on the outcome. Each atom can decide two ways: that its check is violated, and that it is",
-        "satisfied. What no candidate showed was given to the solver (z3): either it proves that there is no such state on this",
-        "processor, or its case was run.",
+        "For everybody who works on generation, or wants to know exactly what a campaign leaves out. You will find each part of a check that did",
+        "not decide an outcome, with the reason.",
+        "",
+        f"A campaign of {candidates:,} candidates (seed {results[0]['seed']}) ran on each emulated CPU model. An atom is one comparison in the",
+        "condition of a check. It *decides* in a candidate if three things hold: its other value would reverse the check, no other check matters, and",
+        "processor and model agree on the outcome. An atom can decide in two ways: that its check is violated, or that it is satisfied. The solver (z3)",
+        "looked for each way that no candidate showed. Either it proves that this processor has no such state, or it makes a case, which was run.",
         "",
         f"Unexplained mismatches in these {len(results)} campaigns: {sum(len(result['findings']) for result in results)}.",
         "",
@@ -150,7 +152,7 @@ def page_of(results: Sequence[dict[str, Any]]) -> str:
         "",
         *(f"- *{kind}*: {REASONS[kind]}." for kind in kinds),
         "",
-        "## Ways that no run showed and no proof excludes",
+        "## Ways that no run showed and no proof rules out",
         "",
         *_left(results),
     ]

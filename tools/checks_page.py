@@ -71,7 +71,7 @@ _NOT_IN_SMM = 'outside SMM "entry to SMM" fails in an earlier stage'
 _NO_RTM = "no model has RTM, so guest.pdbg.rtm.supported is violated too"
 #: Why a check that exists was never seen deciding alone, where neither a deviation nor an ambiguity says so: beginning of its id -> reason.
 NEVER_ALONE = {
-    "ctl.entry.smm.both": "outside SMM the rules that forbid each of the two controls are violated with it",
+    "ctl.entry.smm.both": "outside SMM, the rules that forbid each of the two controls are violated too",
     "host.sel.ss.null": _HOST_64,
     "host.as.lma0": _LIVE_LMA,
     "host.as.lma1.exit": _HOST_64,
@@ -79,10 +79,10 @@ NEVER_ALONE = {
     "host.as.32": _HOST_64,
     "guest.activity.smm-entry": _NOT_IN_SMM,
     "guest.intr.smi-entry": _NOT_IN_SMM,
-    "guest.activity.inject.wfs": "containment refuses wait-for-SIPI: such rows have hung the emulated CPU now and then",
+    "guest.activity.inject.wfs": "containment refuses wait-for-SIPI: such rows have sometimes hung the emulated CPU",
     "guest.pdbg.rtm": _NO_RTM,
-    "guest.intr.nmi-sti": "Bochs fails such entries with qualification 0 in place of 3: deviation bochs-nmi-sti",
-    "msrload.wrmsr": "never required: what is beyond the model's table of MSRs or its first four entries counts as not modelled",
+    "guest.intr.nmi-sti": "Bochs fails such entries with qualification 0 instead of 3: deviation bochs-nmi-sti",
+    "msrload.wrmsr": "never required: what is not in the model's table of MSRs, or not in the first four entries, counts as not modelled",
 }
 
 
@@ -132,13 +132,15 @@ def checks_page(summaries: Iterable[dict[str, Any]]) -> str:
     """The page; `summaries` has one summary of `vmfuzz run` for each CPU model."""
     seen = Seen(summaries)
     lines = [
-        "# The checks, and which of them were seen at work",
+        "# Checks that were never seen at work",
         "",
-        f"The model declares {len(CHECKS)} checks; `vmfuzz checks` shows them. This page says what is *not* there and what was never seen deciding a VM",
-        "entry, in the campaigns of [agreement.md](agreement.md). All processors are *emulated* (the 13 Intel models of Bochs 3.0).",
-        "It is written by `tools/campaigns.py`.",
+        "For everybody who wants to know what the campaigns do not show. You will find each check that never decided a VM entry, with the reason.",
         "",
-        "## Rows of the reference catalogue that are no checks here",
+        f"The model declares {len(CHECKS)} checks; `vmfuzz checks` shows them. This page says which rules are *not* in the model, and which checks were",
+        "never seen deciding a VM entry in the campaigns of [agreement.md](agreement.md). All processors are *emulated* (the 13 Intel models of Bochs",
+        "3.0). `tools/campaigns.py` writes this page.",
+        "",
+        "## Rows of the reference catalogue that are not checks here",
         "",
         "| row | reason |",
         "|---|---|",
@@ -146,10 +148,10 @@ def checks_page(summaries: Iterable[dict[str, Any]]) -> str:
         "",
         "## Checks that exist on none of the 13 emulated CPU models",
         "",
-        "Tests predict their violation on made-up capabilities; no campaign of agreement.md has run them. The campaigns through the kernel module on",
-        "Debian's Bochs 2.7, whose tigerlake has CET, ran those on guest CET state and on error codes with it ([bare-metal.md](bare-metal.md)), but never",
-        "those on host CET state: containment refuses every host value that is not the host's. On the profiles of processors that have them the",
-        "model itself ran all of them ([processors.md](processors.md)).",
+        "Tests predict violations of these checks on made-up capabilities, but no campaign of agreement.md has run them. In Debian's Bochs 2.7, tigerlake",
+        "has CET, and the campaigns through the kernel module ran the checks on guest CET state and on error codes with CET there",
+        "([bare-metal.md](bare-metal.md)). They never ran those on host CET state, because containment refuses every host value that is not the host's.",
+        "On the profiles of processors that have these checks, the model itself ran all of them ([processors.md](processors.md)).",
         "",
         "| reason | checks |",
         "|---|---|",
@@ -163,7 +165,7 @@ def checks_page(summaries: Iterable[dict[str, Any]]) -> str:
         "",
         "## Checks that exist on some model and were never seen deciding alone",
         "",
-        "Violated: candidates that ran and violate the check, mostly together with others.",
+        "*Violated* counts the candidates that ran and violate the check, most of them together with other checks.",
         "",
         "| check | violated | reason |",
         "|---|---:|---|",
@@ -172,10 +174,10 @@ def checks_page(summaries: Iterable[dict[str, Any]]) -> str:
     lines += [f"| `{check.id}` | {seen.violated[check.id]:,} | {reason_never_alone(check, seen)} |" for check in never]
     lines += [
         "",
-        "## Checks that no implementation read makes",
+        "## Checks that none of the implementations that were read makes",
         "",
-        "They rest on the manual alone, so each had a second look against its text and against what public sources say of processors. Read were",
-        "KVM's nested VMX, Bochs, VirtualBox, Xen's nested VMX and ACRN. `tools/second_look.py` holds the table.",
+        "Only the manual supports these checks, so each was compared once more with its text and with what public sources say about processors. The",
+        "implementations are KVM's nested VMX, Bochs, VirtualBox, Xen's nested VMX and ACRN. `tools/second_look.py` holds the table.",
         "",
         "| checks | second look |",
         "|---|---|",
@@ -183,7 +185,7 @@ def checks_page(summaries: Iterable[dict[str, Any]]) -> str:
         "",
         "## Ambiguities: which reading the emulated CPUs take",
         "",
-        "Counted where the check alone could decide; all zeros: no model has what the check needs.",
+        "The table counts candidates in which the check alone could decide. A row of zeros means that no model has what the check needs.",
         "",
         "| check | ambiguity | fails the entry (strict) | enters (lenient) |",
         "|---|---|---:|---:|",
@@ -195,8 +197,8 @@ def checks_page(summaries: Iterable[dict[str, Any]]) -> str:
         "",
         "## The name of the failing check",
         "",
-        "Bochs logs which of its tests failed; `model/bochs_messages.py` maps each message to checks, and campaigns compare. These checks exist on some",
-        "model and have no message, because Bochs does not make them or the model only counts them as not modelled:",
+        "Bochs logs which of its tests failed. `model/bochs_messages.py` maps each message to checks, and campaigns compare them with the model. These",
+        "checks exist on some model but have no message, because Bochs does not make them or the model only counts them as not modelled:",
         ", ".join(f"`{id}`" for id in MESSAGES.checks_without() if id in seen.exists) + ".",
     ]
     return "\n".join(lines) + "\n"

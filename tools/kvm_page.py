@@ -82,13 +82,16 @@ def page() -> str:
     lines = [
         "# Who holds each check on KVM",
         "",
-        "Made by `tools/kvm_page.py` of the campaigns in `docs/report/kvm.jsonl` (`tests/system/who_holds_checks.py`); results are emulated. "
-        "[kvm.md](kvm.md) says what KVM is asked and how.",
+        "For people who work on KVM. You will see, for each check, whether KVM makes it, leaves it to the processor below, or leaves it to nobody.",
+        "",
+        "`tools/kvm_page.py` makes this page from the campaigns in `docs/report/kvm.jsonl` (`tests/system/who_holds_checks.py`). All results are "
+        "emulated. [kvm.md](kvm.md) says how KVM is tested.",
         "",
         *(f"- {item['executor']}: {item['candidates']:,} candidates, seed {item['seed']}, {item['executed']:,} executed" for item in items),
         "",
-        "A check *alone*: an executed candidate in which no other check of the stage that fails is violated. *failed*: those that end as the check "
-        "demands. *otherwise*: what the others are, by known deviation. Up to two failed candidates of each check ran again, each alone, for KVM's word.",
+        "*Alone* counts the executed candidates in which no other check of the stage that fails is violated. *Failed* counts those of them that end as "
+        "the check demands. *Otherwise* says what the rest are, by known deviation. Up to two failed candidates of each check ran again, each alone, to "
+        "get KVM's own text.",
         "",
         *(f"- {name}: {meaning}" for name, meaning in _MEANINGS.items()),
         "",
@@ -98,7 +101,7 @@ def page() -> str:
         "| --- | --- | --- | ---: | ---: | --- |",
         *(_row(id, items) for id in here),
         "",
-        f"Do not exist there, since the emulated processor or KVM lacks what they are about ({len(missing)}):",
+        f"The others do not exist there, because the emulated processor or KVM lacks the feature ({len(missing)}):",
         "",
         ", ".join(missing) + ".",
     ]

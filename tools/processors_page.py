@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 
 _HEAD = f"""# Profiles of processors
 
-The emulated CPU models stand for processors that an emulator knows. These profiles stand for processors that people have and no emulator here is, and
-for two that nobody has. `vmfuzz caps --list` names them; `--cpu` of `vmfuzz check`, `caps` and `dump-code` takes them, and
-`vmfuzz run --executor model --cpu PROFILE` runs a campaign on one with the model itself in the processor's place. Such a campaign cannot find an error of
-the model. It says that a campaign on that processor would begin (its own state is predicted to enter), which of the {len(CHECKS)} checks its candidates
-would reach, and what would rest on something that is not modelled.
+For everybody whose processor is newer than the emulated CPU models, or who wants to know what a campaign on it would reach. You will choose a profile, use
+it in `vmfuzz check` and `vmfuzz run`, and see where each fact in it comes from.
 
-`--cpu` of the executor `model` also takes a capabilities file, as `vmfuzz caps --json` writes one: of a processor whose MSRs somebody sent, for example.
+The emulated CPU models stand for processors that an emulator knows. These profiles stand for processors that people have but no emulator here has, and
+for two that do not exist. `vmfuzz caps --list` names them, and `--cpu` of `vmfuzz check`, `caps` and `dump-code` accepts them.
+`vmfuzz run --executor model --cpu PROFILE` runs a campaign on a profile with the model itself in the processor's place. Such a campaign cannot find an
+error of the model. It shows whether a campaign on that processor would start (the model predicts that its own state enters), which of the
+{len(CHECKS)} checks its candidates would reach, and what would depend on something that is not modelled.
 
-Written by `python tools/write_processors.py` from the tables in tools/processors/; a test keeps it current.
+`--cpu` of the executor `model` also accepts a capabilities file from `vmfuzz caps --json`, for example of a processor whose MSRs somebody sent you.
+
+`python tools/write_processors.py` writes this page from the tables in tools/processors/; a test keeps it current.
 """
 
 
@@ -77,7 +80,8 @@ def page(
 
 def _overview(processors: Sequence[Processor], states: Mapping[str, Any]) -> list[str]:
     lines = [
-        f"Checks: those of {len(CHECKS)} that exist there. Modes and features: the parts of known-good states (docs/generation.md) that it can have.",
+        f"*Checks* counts those of the {len(CHECKS)} that exist there. *Modes* and *features* count the parts of known-good states (docs/generation.md)",
+        "that it can have.",
         "",
         "| profile | what | physical, linear bits | VMCS fields | checks | modes | features | lacks |",
         "|---|---|---|---:|---:|---:|---:|---|",
@@ -99,8 +103,8 @@ def _campaigns(campaigns: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = [
         "## Campaigns",
         "",
-        "`python tools/model_campaigns.py run`: candidates on each profile with the model in the processor's place. *Not modelled*: the prediction",
-        "allows several outcomes since it rests on something that the model does not know. *Alone*: checks seen deciding alone, of those that exist.",
+        "`python tools/model_campaigns.py run` runs candidates on each profile with the model in the processor's place. *Not modelled*: the prediction",
+        "allows several outcomes, because it depends on something that the model does not know. *Alone*: checks seen deciding alone, of those that exist.",
         "",
         "| profile | candidates | seed | agree | not modelled | findings | alone |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -120,8 +124,8 @@ def _sets(campaigns: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "## Capability MSRs alone",
         "",
         f"53 real processors have {len(list(public_sets()))} different sets of the MSRs 480H to 491H (tests/arch/vmx_capability_msrs.csv says where",
-        "from). Nothing else is known of these, so that most of what rests on CPUID is not modelled. `python tools/model_campaigns.py sets`,",
-        f"the model in the processor's place, on {len(campaigns)} of the sets so far:",
+        "they come from). Nothing else is known about these processors, so most of what depends on CPUID is not modelled.",
+        f"`python tools/model_campaigns.py sets` runs campaigns with the model in the processor's place, so far on {len(campaigns)} of the sets:",
         "",
         "| processor | candidates | seed | agree | not modelled | findings | checks |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -141,8 +145,8 @@ def _never_alone(proofs: Mapping[str, Mapping[str, str]]) -> list[str]:
         "Of the checks that the model had when these campaigns ran, all others were seen deciding alone, on one of these profiles or on an",
         "emulated CPU model",
         "([agreement.md](agreement.md)).",
-        "*Proven*: the solver says that on no profile of a processor is there a state in which a processor that leaves the check out would do something",
-        'else (`python tools/model_campaigns.py prove`). *Not required*: where the check would fail an entry the model says "not modelled".',
+        "*Proven*: the solver proves that no profile has a state in which a processor without the check would do something else",
+        '(`python tools/model_campaigns.py prove`). *Not required*: if the check would fail an entry, the model says "not modelled".',
         "",
         "| check | reason | solver |",
         "|---|---|---|",
@@ -157,8 +161,9 @@ def _never_alone(proofs: Mapping[str, Mapping[str, str]]) -> list[str]:
 
 def _registers(processors: Sequence[Processor], registers: Iterable[Register]) -> list[str]:
     lines = [
-        "What the module's engine would capture on a 64-bit Linux 6.12 or newer, in the system call from which it enters. Addresses are examples of what",
-        "Linux has there. The guest's registers are the host's, its page tables map nothing. Fields that a processor does not have are left out there.",
+        "This is what the module's engine would capture on a 64-bit Linux 6.12 or newer, in the system call from which it enters. Addresses are examples",
+        "of what Linux has there. The guest's registers are those of the host, and its page tables map nothing. Fields that a processor lacks are left",
+        "out.",
         "",
         "| field | value | where | why |",
         "|---|---|---|---|",
