@@ -1,4 +1,4 @@
-"""Fields that are one decision of the program's author: the mode of the guest, its privilege level, paging, an event.
+"""Fields that are one decision of the program's author: the mode of the guest, its privilege level, paging, blocking by STI, an event.
 
 The search of search.py changes as few bits as it can, which may turn off what the author wants ("load IA32_EFER") and leave the contradiction.
 Where a violated check is about one of these decisions, its ways are offered instead: all the bits that go together, the smallest change first.
@@ -12,20 +12,23 @@ from typing import Final
 
 from vmfuzz.arch.controls import Entry, Exit, Secondary
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.arch.registers import AR, CR0, CR4, EFER
+from vmfuzz.arch.registers import AR, CR0, CR4, EFER, EVENT, INTERRUPTIBILITY, INTERRUPTION_INFO, RFLAGS
 from vmfuzz.explain.judgement.judge import Judged, Verdict, judge
 from vmfuzz.explain.judgement.processor import Knowledge
 from vmfuzz.explain.repair.search import Change, Repair, find_repairs
-from vmfuzz.model.partial import Partial
+from vmfuzz.model.checks.event_injection import CONTROL_PROTECTION, ERROR_CODE_VECTORS, REAL_MODE, TYPE, VECTOR
+from vmfuzz.model.expr import TRUE, Cond, all_of, any_of
+from vmfuzz.model.operands import vmcs
+from vmfuzz.model.partial import Evaluator, Partial
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to decide: what for, and (field, bits, their value) of all that goes together; `given`: of what the text has to show already."""
+    """One way to decide: what for, and (field, bits, their value) of all that goes together; `given`: what the text has to show already."""
 
     title: str
     settings: tuple[tuple[str, int, int], ...]
-    given: tuple[tuple[str, int, int], ...] = ()
+    given: Cond = TRUE
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ def _bit(number: int) -> int:
 
 _LONG: Final = _bit(EFER.LME) | _bit(EFER.LMA)
 _IA32E: Final = _bit(Entry.IA32E_MODE_GUEST)
+_HAS_IA32E: Final = vmcs.vm_entry_controls[Entry.IA32E_MODE_GUEST]
 _64_BIT_HOST: Final = _bit(Exit.HOST_ADDRESS_SPACE_SIZE)
 _PAGED: Final = _bit(CR0.PE) | _bit(CR0.PG)
 #: Where the access rights have the DPL.
@@ -67,7 +71,75 @@ _32_BIT_GUEST: Final = Way("for a 32-bit guest", (("guest_ia32_efer", _LONG, 0),
 _BEFORE_PAGING: Final = Way(
     "for a guest that turns on paging and IA-32e mode itself",
     (("guest_ia32_efer", _bit(EFER.LMA), 0), ("vm_entry_controls", _IA32E, 0)),
-    given=(("guest_cr0", _bit(CR0.PG), 0),),
+    given=~vmcs.guest_cr0[CR0.PG],
+)
+_REAL_MODE: Final = Way(
+    "for a guest in real mode or without paging",
+    (
+        ("guest_cr0", _bit(CR0.NE), _bit(CR0.NE)),
+        ("secondary_processor_based_controls", _bit(Secondary.UNRESTRICTED_GUEST), _bit(Secondary.UNRESTRICTED_GUEST)),
+    ),
+)
+
+# Type, S and P of a segment: of code that was accessed, conforming or not; of a busy TSS of 32 or 64 bits
+_CODE: Final = 0x9 | _bit(AR.S) | _bit(AR.P)
+_BUSY_TSS: Final = ("guest_tr_access_rights", 0xF | _bit(AR.S) | _bit(AR.P), 0xB | _bit(AR.P))
+
+# The event that is injected
+_INFO: Final = "vm_entry_interruption_info"
+_LENGTH: Final = "vm_entry_instruction_length"
+_DELIVERS: Final = _bit(INTERRUPTION_INFO.DELIVER_ERROR_CODE)
+_TYPE_AT: Final = 8
+_TYPE: Final = 7 << _TYPE_AT
+_RESERVED: Final = 0x7FFFD000
+_MOST_BYTES: Final = 15
+
+
+def _event(title: str, type: EVENT, given: Cond, *, vector: int | None = None, error_code: bool = False) -> Way:
+    """An event of a type that does not come from an instruction; `vector` where there is only one."""
+    bits, value = _TYPE | _DELIVERS | _RESERVED, type << _TYPE_AT | error_code * _DELIVERS
+    if type is not EVENT.HARDWARE_EXCEPTION:
+        bits |= _bit(INTERRUPTION_INFO.NESTED_EXCEPTION)
+    if vector is not None:
+        bits, value = bits | 0xFF, value | vector
+    high = (("vm_entry_exception_error_code", 0xFFFF0000, 0),) if error_code else ()
+    return Way(title, ((_INFO, bits, value), *high), given)
+
+
+def _instruction(title: str, type: EVENT, length: int, given: Cond) -> tuple[Way, ...]:
+    """An event that comes from an instruction of so many bytes; a length that an instruction can have stays."""
+    event = _event(title, type, given)
+    fits = all_of(vmcs.vm_entry_instruction_length >= 1, vmcs.vm_entry_instruction_length <= _MOST_BYTES)
+    return (
+        replace(event, given=all_of(given, fits)),
+        replace(event, settings=(*event.settings, (_LENGTH, 0xFFFFFFFF, length)), given=all_of(given, ~fits)),
+    )
+
+
+_WITH_ERROR_CODE: Final = VECTOR.one_of(*ERROR_CODE_VECTORS)
+_INT3, _INTO, _NMI = 3, 4, 2
+_EVENTS: Final = (
+    _event("for an NMI", EVENT.NMI, any_of(VECTOR == _NMI, TYPE == EVENT.NMI), vector=_NMI),
+    _event(
+        "for an exception with an error code",
+        EVENT.HARDWARE_EXCEPTION,
+        any_of(_WITH_ERROR_CODE, VECTOR == CONTROL_PROTECTION),
+        error_code=True,
+    ),
+    _event(
+        "for an exception without an error code",
+        EVENT.HARDWARE_EXCEPTION,
+        all_of(VECTOR <= 31, ~VECTOR.one_of(_NMI, _INT3, _INTO), any_of(REAL_MODE, ~_WITH_ERROR_CODE)),
+    ),
+    _event(
+        "for an external interrupt",
+        EVENT.EXTERNAL_INTERRUPT,
+        all_of(any_of(VECTOR >= 32, REAL_MODE), TYPE != EVENT.SOFTWARE_INTERRUPT),
+    ),
+    *_instruction("for INT n", EVENT.SOFTWARE_INTERRUPT, 2, any_of(VECTOR >= 32, TYPE == EVENT.SOFTWARE_INTERRUPT)),
+    *_instruction("for INT3 or INTO", EVENT.SOFTWARE_EXCEPTION, 1, VECTOR.one_of(_INT3, _INTO)),
+    *_instruction("for INT1", EVENT.PRIVILEGED_SOFTWARE_EXCEPTION, 1, all_of(VECTOR == 1, TYPE == EVENT.PRIVILEGED_SOFTWARE_EXCEPTION)),
+    _event("for a pending MTF VM exit", EVENT.OTHER_EVENT, TYPE == EVENT.OTHER_EVENT, vector=0),
 )
 
 DECISIONS: Final = (
@@ -86,13 +158,7 @@ DECISIONS: Final = (
         ("guest.cr0.fixed.ones",),
         (
             Way("for a guest with paging", (("guest_cr0", _PAGED | _bit(CR0.NE), _PAGED | _bit(CR0.NE)),)),
-            Way(
-                "for a guest in real mode or without paging",
-                (
-                    ("guest_cr0", _bit(CR0.NE), _bit(CR0.NE)),
-                    ("secondary_processor_based_controls", _bit(Secondary.UNRESTRICTED_GUEST), _bit(Secondary.UNRESTRICTED_GUEST)),
-                ),
-            ),
+            _REAL_MODE,
         ),
     ),
     Decision(
@@ -102,6 +168,52 @@ DECISIONS: Final = (
             Way("for 32-bit code", (("guest_cs_access_rights", _bit(AR.L), 0),)),
         ),
     ),
+    Decision(
+        ("guest.cs.type",),
+        (
+            Way(
+                "for code in protected or compatibility mode",
+                (("guest_cs_access_rights", _CODE, _CODE),),
+                given=all_of(vmcs.guest_cr0[CR0.PE], ~vmcs.guest_cs_access_rights[AR.L]),
+            ),
+            Way(
+                "for 64-bit code",
+                (("guest_cs_access_rights", _CODE | _bit(AR.L) | _bit(AR.DB), _CODE | _bit(AR.L)),),
+                given=_HAS_IA32E,
+            ),
+            replace(_REAL_MODE, given=~vmcs.guest_cr0[CR0.PE]),
+        ),
+    ),
+    Decision(
+        ("guest.rip.high",),
+        (
+            Way(
+                "for 64-bit code",
+                (
+                    ("guest_cs_access_rights", _bit(AR.L) | _bit(AR.DB), _bit(AR.L)),
+                    ("vm_entry_controls", _IA32E, _IA32E),
+                    ("guest_ia32_efer", _LONG, _LONG),
+                ),
+                given=any_of(_HAS_IA32E, vmcs.guest_cs_access_rights[AR.L], vmcs.guest_ia32_efer[EFER.LMA]),
+            ),
+        ),
+    ),
+    Decision(
+        ("guest.tr.type.",),
+        (
+            Way("for a guest in IA-32e mode", (_BUSY_TSS,), given=_HAS_IA32E),
+            Way("for a guest outside IA-32e mode", (_BUSY_TSS,), given=~_HAS_IA32E),
+            replace(_32_BIT_GUEST, given=all_of(_HAS_IA32E, ~vmcs.guest_cs_access_rights[AR.L])),
+        ),
+    ),
+    Decision(
+        ("guest.intr.sti-if",),
+        (
+            Way("for a guest that has interrupts off", (("guest_interruptibility_state", _bit(INTERRUPTIBILITY.BLOCKING_BY_STI), 0),)),
+            Way("for a guest that has just turned interrupts on", (("guest_rflags", _bit(RFLAGS.IF), _bit(RFLAGS.IF)),)),
+        ),
+    ),
+    Decision(("ctl.inject.",), _EVENTS),
     Decision(
         ("guest.ss.sel.rpl", "guest.ss.dpl.", "guest.cs.dpl."),
         (_privilege(0, "for code of privilege level 0 (a kernel)"), _privilege(3, "for code of privilege level 3 (a program)")),
@@ -130,17 +242,19 @@ def decided(judged: Judged, knowledge: Knowledge, ignore: frozenset[str]) -> lis
     `ignore`: ids of checks that need not pass (the reported outcome proves that they did).
     """
     failing = _failing(judged, ignore)
+    shown = Evaluator(judged.values.get, knowledge.lookup(knowledge.widths[0], typical=True).get)
     found: list[Repair] = []
     for decision in DECISIONS:
         own = {id for id in failing if id.startswith(decision.checks)}
         if own:
-            ways = (_repair(way, own, failing, judged, knowledge, ignore) for way in decision.ways)
+            possible = (way for way in decision.ways if shown.judge(way.given).truth is True)
+            ways = (_repair(way, own, failing, judged, knowledge, ignore) for way in possible)
             found += [repair for repair in ways if repair is not None]
     alike: dict[tuple[Change, ...], list[Repair]] = {}
     for repair in found:
         alike.setdefault(repair.changes, []).append(repair)
     # a change that lies on several ways decides nothing
-    distinct = [replace(same[0], title="" if len(same) > 1 else same[0].title) for same in alike.values()]
+    distinct = [replace(same[0], title=same[0].title if len({one.title for one in same}) == 1 else "") for same in alike.values()]
     return sorted(distinct, key=_size)[:_MOST]
 
 
@@ -155,7 +269,7 @@ def _failing(judged: Judged, ignore: frozenset[str]) -> set[str]:
 def _repair(way: Way, own: set[str], failing: set[str], judged: Judged, knowledge: Knowledge, ignore: frozenset[str]) -> Repair | None:
     """What changes on this way, with what else is wrong mended too; None if the way does not lead out, or changes nothing that the text shows."""
     changes = {change.field: change for change in _changes(way.settings, judged.values)}
-    if not changes or _changes(way.given, judged.values):
+    if not changes:
         return None
     after = judge(None, knowledge, {**judged.values, **{name: Partial(change.new) for name, change in changes.items()}})
     left = _failing(after, ignore)
