@@ -63,32 +63,44 @@ def test_the_processor_that_a_text_names(text: str, expected: tuple[int, int, in
     assert read(f"exit reason 0x80000021\n{text}").processor == expected
 
 
-OWN = {
-    "schema": "vmfuzz-errata-1",
-    "errata": [
-        {
-            "id": "my-emulator-rflags",
-            "executor": "program my emulator",
-            "text": "It wants RFLAGS.IF. Ticket 17.",
-            "cases": [{"base": "64-bit/plain/nothing", "mutation": {"guest_rflags": "0x2"}, "actual": "entry failure 33 q0"}],
-        }
-    ],
-}
+def named(tmp_path: Path, text: str, mutation: dict[str, str], *options: str) -> bool:
+    """Whether `check --errata` names the deviation of a file of one case in a text."""
+    case = {"base": "64-bit/plain/nothing", "mutation": mutation, "actual": "entry failure 33 q0"}
+    known = {"id": "my-emulator", "executor": "program my emulator", "text": "It wants more. Ticket 17.", "cases": [case]}
+    own, dump = tmp_path / "own.json", tmp_path / "dump.txt"
+    own.write_text(json.dumps({"schema": "vmfuzz-errata-1", "errata": [known]}))
+    dump.write_text(text)
+    result = CliRunner().invoke(main, ["check", str(dump), "--no-verify", "--errata", str(own), *options])
+    assert result.exit_code in (0, 1), result.output
+    return "Erratum: my-emulator, of your own file. It wants more. Ticket 17." in result.output
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("text", "expected"),
     [
-        ("exit reason 0x80000021, qualification 0\nguest RFLAGS = 0x2\n", True),
-        ("exit reason 0x80000021\nguest RFLAGS = 0x2\n", True),
-        ("exit reason 0x80000021, qualification 2\nguest RFLAGS = 0x2\n", False),
-        ("exit reason 0x80000021, qualification 0\nguest RFLAGS = 0x202\n", False),
-        ("VM-instruction error 7\nguest RFLAGS = 0x2\n", False),
+        ("exit reason 0x80000021, qualification 0\nguest RFLAGS = 0x0\n", True),
+        ("exit reason 0x80000021\nguest RFLAGS = 0x0\n", True),
+        ("exit reason 0x80000021, qualification 2\nguest RFLAGS = 0x0\n", False),
+        ("exit reason 0x80000021, qualification 0\nguest RFLAGS = 0x2\n", False),
+        ("exit reason 0x80000021, qualification 0\nguest RIP = 0x2\n", False),
+        ("VM-instruction error 7\nguest RFLAGS = 0x0\n", False),
     ],
 )
-def test_a_deviation_of_ones_own_file_is_named_where_it_fits(tmp_path: Path, text: str, named: bool) -> None:
-    own, dump = tmp_path / "own.json", tmp_path / "dump.txt"
-    own.write_text(json.dumps(OWN))
-    dump.write_text(text)
-    output = CliRunner().invoke(main, ["check", str(dump), "--no-verify", "--errata", str(own)]).output
-    assert ("Erratum: my-emulator-rflags, of your own file. It wants RFLAGS.IF. Ticket 17." in output) is named
+def test_a_deviation_of_ones_own_file_is_named_where_it_fits(tmp_path: Path, text: str, expected: bool) -> None:
+    assert named(tmp_path, text, {"guest_rflags": "0x0"}) is expected
+
+
+@pytest.mark.parametrize(("rflags", "expected"), [(0x0, True), (0x44, True), (0x200, True), (0x46, False)])
+def test_only_the_bits_that_the_case_changes_in_its_base_count_as_in_a_campaign(tmp_path: Path, rflags: int, expected: bool) -> None:
+    text = f"exit reason 0x80000021, qualification 0\nguest RFLAGS = {rflags:#x}\n"
+    assert named(tmp_path, text, {"guest_rflags": "0x0"}) is expected
+    assert named(tmp_path, text, {"guest_rflags": "0x0"}, "--cpu", "corei7_haswell_4770") is expected
+
+
+def test_a_case_that_changes_nothing_in_its_base_is_an_error(tmp_path: Path) -> None:
+    case = {"base": "64-bit/plain/nothing", "mutation": {"guest_rflags": "0x2"}, "actual": "entry failure 33 q0"}
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps({"schema": "vmfuzz-errata-1", "errata": [{"id": "known", "executor": "", "text": "", "cases": [case]}]}))
+    result = CliRunner().invoke(main, ["check", "0x80000021", "--errata", str(own)])
+    assert result.exit_code == 2
+    assert "erratum known: a case changes nothing, since '64-bit/plain/nothing' has these values anyway" in result.output

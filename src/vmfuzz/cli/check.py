@@ -17,9 +17,9 @@ from vmfuzz.explain.answer.answer import Answer
 from vmfuzz.explain.answer.as_json import to_json
 from vmfuzz.explain.answer.compare import answers
 from vmfuzz.explain.answer.layout import WIDTH
-from vmfuzz.explain.answer.own_errata import fitting_own
+from vmfuzz.explain.answer.own_errata import fits
 from vmfuzz.explain.answer.render import render
-from vmfuzz.explain.answer.verify import verified
+from vmfuzz.explain.answer.verify import fitting_cpu, verified
 from vmfuzz.explain.dump import Dump, display_path
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.encoding_lists import collect
@@ -98,7 +98,7 @@ def check(
             _add_encodings(dump, encodings)
     found = answers(dumps, processor, _working(working) if working is not None else None)
     if errata is not None:
-        _add_errata(found, errata)
+        _add_errata(found, errata, processor)
     if as_json:
         data = [to_json(one) for one in found]
         click.echo(json.dumps(data[0] if len(data) == 1 else data, indent=1))
@@ -191,12 +191,18 @@ def _read(path: Path) -> str:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _add_errata(found: list[Answer], path: Path) -> None:
-    from vmfuzz.comparison.errata import load_errata
+def _add_errata(found: list[Answer], path: Path, processor: Capabilities | None) -> None:
+    """Find the errata of the file that fit; their bases are those of the processor, or of the CPU model that fits the text best."""
+    from vmfuzz.comparison.errata import load_errata, places_of
+    from vmfuzz.generate.bases import Bases
+    from vmfuzz.model.predict import Model
+    from vmfuzz.state.profiles import capabilities, known_good
 
     errata = load_errata(path)
     for one in found:
-        one.own_errata = fitting_own(one.dump, errata)
+        known = processor or capabilities(fitting_cpu(one.state.values)[0])
+        bases = Bases(Model(known), known_good(known))
+        one.own_errata = [(each.id, each.text) for each in errata if fits(places_of(each, bases), one.state.values, one.dump.reported)]
 
 
 def _working(path: Path) -> Dump:

@@ -7,7 +7,7 @@ and its outcome may be the one that it had. So a minimized case covers what has 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from vmfuzz.arch.outcomes import ANY_EXIT, Kind, Outcome
 from vmfuzz.comparison.case import Case, applies, base_value, batch_of, is_memory, require_key
 from vmfuzz.errors import UnknownNameError, UsageError
 from vmfuzz.files import read_json
+from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.families import Generator
 from vmfuzz.model.check import Check, Fails
 from vmfuzz.model.deviations import Deviation
@@ -26,12 +27,14 @@ from vmfuzz.model.operands import live, memory, vmcs
 from vmfuzz.model.outcome_codes import PREDICTED_EXITS
 from vmfuzz.model.predict import Model
 from vmfuzz.model.sections import Citation
-from vmfuzz.state.vmcs import parse_number
+from vmfuzz.state.vmcs import Vmcs, parse_number
 
 SCHEMA: Final = "vmfuzz-errata-1"
 _ENTERED: Final = Outcome(Kind.EXIT, ANY_EXIT).short()
 _EXITS: Final = {Outcome(Kind.EXIT, reason).short(): reason for reason in PREDICTED_EXITS}
 _FAILS: Final = {fails.outcomes[0].short(): fails for fails in reversed(Fails) if len(fails.outcomes) == 1}
+#: (operand, mask, value) of which the bits in the mask count.
+Bits = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -139,16 +142,7 @@ def _deviation(erratum: Erratum, model: Model, generator: Generator) -> Deviatio
     skips: dict[str, list[Cond]] = {}
     adds: list[Check] = []
     exits: list[tuple[Cond, int]] = []
-    for number, known in enumerate(erratum.cases):
-        try:
-            base = generator.bases.get(known.case.base)
-        except (UnknownNameError, KeyError, TypeError):
-            raise UsageError(f"erratum {erratum.id}: there is no base {known.case.base!r}; corpus entries name theirs") from None
-        if base is None or not applies(base, known.case.mutation):
-            continue
-        changed = [
-            (key, value ^ base_value(base, key), value) for key, value in known.case.mutation.items() if value != base_value(base, key)
-        ]
+    for number, (known, base, changed) in enumerate(_placed(erratum, generator.bases)):
         here = all_of(*(_operand(key) & mask == value & mask for key, mask, value in changed))
         prediction = model.predict_batch(batch_of(base, [known.case.mutation]))
         for compiled in prediction.violations_of(0):
@@ -162,6 +156,31 @@ def _deviation(erratum: Erratum, model: Model, generator: Generator) -> Deviatio
         return None
     together = {id: any_of(*conditions) for id, conditions in skips.items()}
     return Deviation(erratum.id, erratum.executor, erratum.id, erratum.text, "", together, tuple(adds), tuple(exits))
+
+
+def _placed(erratum: Erratum, bases: Bases) -> Iterator[tuple[KnownCase, Vmcs, tuple[Bits, ...]]]:
+    """The cases that the processor whose bases these are can have, each with its base and the bits that it changes there. Raises UsageError."""
+    for known in erratum.cases:
+        name, mutation = known.case.base, known.case.mutation
+        try:
+            base = bases.get(name)
+        except (UnknownNameError, KeyError, TypeError):
+            raise UsageError(f"erratum {erratum.id}: there is no base {name!r}; corpus entries name theirs") from None
+        if base is None or not applies(base, mutation):
+            continue
+        changed = tuple((key, value ^ base_value(base, key), value) for key, value in mutation.items() if value != base_value(base, key))
+        if not changed:
+            raise UsageError(
+                f"erratum {erratum.id}: a case changes nothing, since {name!r} has these values anyway; then every candidate would be known"
+            )
+        yield known, base, changed
+
+
+def places_of(erratum: Erratum, bases: Bases) -> list[tuple[tuple[Bits, ...], str]]:
+    """Where the erratum holds on the processor whose bases these are: for each case that it can have, the bits, all of which must be as the
+    case has them, and the outcome there, as entries name it. Raises UsageError for a base that does not exist, or a case that changes nothing.
+    """
+    return [(changed, known.actual) for known, _, changed in _placed(erratum, bases)]
 
 
 def _operand(key: str) -> Any:

@@ -1,29 +1,27 @@
-"""Deviations of a person's own file (docs/errata.md) that fit a text: it has the values that a case has, and the case's outcome."""
+"""Deviations of a person's own file (docs/errata.md) that fit a text: it has the bits that a case changes as the case has them, and its outcome."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from vmfuzz.arch.outcomes import Kind, Outcome
-from vmfuzz.explain.dump import Dump, Reported
+from vmfuzz.explain.dump import Reported
+from vmfuzz.model.partial import Partial
 
-if TYPE_CHECKING:  # reading a file of errata needs the generation of states; naming one needs none of it
-    from vmfuzz.comparison.errata import Erratum, KnownCase
-
-
-def fitting_own(dump: Dump, errata: Sequence[Erratum]) -> list[tuple[str, str]]:
-    """(id, text) of the errata of which a case fits."""
-    return [(erratum.id, erratum.text) for erratum in errata if any(_fits(known, dump) for known in erratum.cases)]
+#: A case of an erratum: (operand, mask, value), of which the bits in the mask must be so, and the outcome as entries of a corpus name it.
+OwnCase = tuple[Sequence[tuple[str, int, int]], str]
 
 
-def _fits(known: KnownCase, dump: Dump) -> bool:
-    """Whether the text gives each field that the case changes the value that it has there, and reports its outcome."""
-    for name, value in known.case.mutation.items():
-        reading = dump.readings.get(name)
-        if reading is None or reading.value != value:
-            return False
-    return dump.reported is not None and known.actual in _short(dump.reported)
+def fits(cases: Sequence[OwnCase], values: Mapping[str, Partial], reported: Reported | None) -> bool:
+    """Whether the text shows all bits of one of the cases as they must be, and reports its outcome; `values`: what the text says of fields."""
+    return reported is not None and any(
+        outcome in _short(reported) and all(_shows(values.get(name), mask, value) for name, mask, value in bits) for bits, outcome in cases
+    )
+
+
+def _shows(have: Partial | None, mask: int, value: int) -> bool:
+    """Whether all bits in the mask are known, and as `value` has them."""
+    return have is not None and not mask & ~have.known and not (have.value ^ value) & mask
 
 
 def _short(reported: Reported) -> tuple[str, ...]:
