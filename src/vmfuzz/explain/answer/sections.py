@@ -168,7 +168,8 @@ def _undecided(answer: Answer) -> list[Group]:
     if readings:
         words = "it can be read in two ways: " + "; ".join(readings) + "."
         open_ones.append(Paragraph(Role.MISSING, words, "Manual", "`vmfuzz ambiguities` shows them."))
-    heading = f"Not judged ({counted(len(answer.undecided), 'check')}, for want of what the text does not show):"
+    needs = "needs" if len(answer.undecided) == 1 else "need"
+    heading = f"Not judged ({counted(len(answer.undecided), 'check')} {needs} what the text does not show):"
     return [[Paragraph(Role.HEADING, heading), *open_ones]] if open_ones else []
 
 

@@ -65,7 +65,7 @@ def _copied_registers(dump: Dump) -> list[Mistake]:
                         Mistake(
                             f"{spoken(f'{area}_{name}')} = {shown(f'{area}_{name}', value)} is the value of {spoken(f'{area}_{other}')}.",
                             f"The two registers hold different things; it looks as if {other.upper()} was written to both, "
-                            f"for want of reading {name.upper()} anew.",
+                            f"because {name.upper()} was not read first.",
                             f"read {name.upper()} before writing {spoken(f'{area}_{name}')}",
                             False,
                             f"{area}_{name}",
