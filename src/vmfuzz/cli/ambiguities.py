@@ -21,17 +21,17 @@ from vmfuzz.model.wording import format_operand
 
 @click.command()
 @click.argument("cpu", nargs=-1)
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print the report as a page (docs/ambiguities.md is made so).")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the report as a page (this is how docs/ambiguities.md is made).")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def ambiguities(cpu: tuple[str, ...], as_markdown: bool, as_json: bool) -> None:
-    """Show where the SDM can be read in two ways or says nothing, and try which reading each processor takes.
+    """Show where the SDM can be read in two ways or says nothing, and find out which reading each processor takes.
 
     For each place: the text in our words, both readings, the two nearest VMCSs that tell them apart (made by the model), what each emulated
-    CPU model CPU (by default all) really does with them, how public hypervisors read it, and a wording that would settle it.
+    CPU model CPU (default: all) does with them, how public hypervisors read it, and a wording that would settle it.
 
     \b
     vmfuzz ambiguities                        all, in the terminal
-    vmfuzz ambiguities tigerlake --json       one CPU model, for machines
+    vmfuzz ambiguities tigerlake --json       one CPU model, as JSON
     vmfuzz ambiguities --markdown > page.md   the page for the manual's authors
     """
     for name in cpu:

@@ -29,7 +29,7 @@ DEFAULT = "corei7_skylake_x"
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Read a capabilities file instead.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print raw facts as JSON (what --capabilities reads).")
+@click.option("--json", "as_json", is_flag=True, help="Print the raw facts as JSON, which --capabilities reads.")
 @click.option("--list", "list_profiles", is_flag=True, help="List the stored profiles.")
 def caps(cpu: str, file: Path | None, as_json: bool, list_profiles: bool) -> None:
     """Show what a processor allows: capability MSRs, and each control that may or must be 1."""

@@ -39,24 +39,26 @@ from vmfuzz.explain.text.lines import lines_of, mend
 @click.option(
     "--working",
     type=click.Path(path_type=Path),
-    help="A dump of a state that enters on the same processor: what differs, and what that proves of the processor.",
+    help="A dump of a state that enters on the same processor: what differs, and what that proves about the processor.",
 )
 @click.option(
     "--encodings",
     type=click.Path(path_type=Path),
-    help="A file with your list of encodings (source in any language, a table); compared with the architecture's.",
+    help="A file with your list of encodings (source in any language, or a table), to compare with the architecture's.",
 )
 @click.option(
-    "--errata", type=click.Path(path_type=Path), help="A file of deviations that you know (docs/errata.md); one that fits is named."
+    "--errata",
+    type=click.Path(path_type=Path),
+    help="A file of deviations that you know about (docs/errata.md); the answer names one that fits.",
 )
 @click.option("--explain", is_flag=True, help="Say why the processor makes each violated check.")
-@click.option("--verify/--no-verify", default=True, show_default=True, help="Try the failing and the mended values on an emulated CPU.")
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Try the failing and the corrected values on an emulated CPU.")
 @click.option(
     "--annotate",
     is_flag=True,
     help="Print the text first, each value marked by the field that it was read as, and what was not understood.",
 )
-@click.option("--trace", is_flag=True, help="Say which lines were taken for what, and what of them was believed.")
+@click.option("--trace", is_flag=True, help="Say how each line was read, and what was not believed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(
     what: tuple[str, ...],
@@ -75,7 +77,7 @@ def check(
     """Why did my VM entry fail?
 
     Reads VMCS dumps of Linux KVM, Xen, QEMU, VirtualBox, lines of names and values, or vmfuzz's JSON, and finds the format by itself. Without
-    a FILE, standard input is read. An error number or a log line will do as well.
+    a FILE, standard input is read. An error number or a log line works too.
 
     \b
     vmfuzz check dump.txt
@@ -85,7 +87,7 @@ def check(
     vmfuzz check bad.txt --working good.txt
     vmfuzz check dump.txt --encodings vmcs.h --explain
 
-    Exit codes: 0 no check fails of those that the text lets vmfuzz judge (the answer counts the others), 1 a check fails or the entry is reported to
+    Exit codes: 0 no check fails, of those that vmfuzz can judge from the text (the answer counts the others), 1 a check fails or the entry is reported to
     have failed, 2 unreadable.
     """
     if as_json and (annotate or trace):

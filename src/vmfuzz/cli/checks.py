@@ -33,7 +33,7 @@ _LABEL: Final = 10
 def checks(id: str | None, section: str | None, field: str | None, as_json: bool) -> None:
     """List the VM-entry checks in the SDM's order, or show one with its condition, gate, fields, outcome and boundary values.
 
-    ID is a check's id in any case, the beginning of some, or a field that checks read, by name or encoding.
+    ID is a check's id in upper or lower case, the beginning of several ids, or the name or encoding of a field that checks read.
     """
     if id is not None and (section is not None or field is not None):
         raise UsageError(f"{id!r} with --section or --field: ID names checks by itself; leave out one of them")

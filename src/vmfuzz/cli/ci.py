@@ -29,9 +29,9 @@ def _kept(context: click.Context, parameter: click.Parameter, value: Any) -> Any
 
 def quiet_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """The option --quiet, which is kept with the command's context."""
-    return click.option(
-        "--quiet", "-q", is_flag=True, expose_value=False, callback=_kept, help="Say nothing of the progress on standard error."
-    )(function)
+    return click.option("--quiet", "-q", is_flag=True, expose_value=False, callback=_kept, help="Print no progress on standard error.")(
+        function
+    )
 
 
 def ci_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,14 +44,14 @@ def ci_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["github"]),
             expose_value=False,
             callback=_kept,
-            help="Also print each thing found as an annotation of GitHub's workflows.",
+            help="Also print each finding as an annotation for GitHub workflows.",
         ),
         click.option(
             "--sarif",
             type=click.Path(dir_okay=False, path_type=Path),
             expose_value=False,
             callback=_kept,
-            help="Also write what was found as SARIF 2.1.0 here.",
+            help="Also write the findings as SARIF 2.1.0 here.",
         ),
         click.option(
             "--junit",

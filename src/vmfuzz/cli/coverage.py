@@ -42,22 +42,28 @@ class _Row:
 
 @click.command()
 @click.argument("directory", required=False, type=click.Path(file_okay=False, path_type=Path))
-@click.option(
-    "-n", "--iterations", type=Count(), default="1M", show_default=True, help="Without DIRECTORY: candidates of the campaign to run."
-)
+@click.option("-n", "--iterations", type=Count(), default="1M", show_default=True, help="Without DIRECTORY: how many candidates to run.")
 @executor_options
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Without DIRECTORY: seed of the campaign.")
-@click.option("--list", "listed", is_flag=True, help="Also list each atom never seen deciding and each boundary value never tried.")
+@click.option(
+    "--list", "listed", is_flag=True, help="Also list each atom that was never seen deciding and each boundary value that was never tried."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 @quiet_option
 def coverage(directory: Path | None, iterations: int, executor: str, cpu: str | None, seed: int, listed: bool, as_json: bool) -> None:
-    """What has been seen, and what never.
+    """Say what a campaign covers, and what it misses.
 
-    Looks at the campaign in DIRECTORY (vmfuzz run --directory DIRECTORY), or runs one. A check decides where it alone is violated and the
-    processor fails the entry; an atom (a comparison or a bit of a check's condition) decides where the check's truth hangs on it and the
-    outcome on the check, once violated and once satisfied; a boundary value is one that the check's constants give a field. A small error is a
-    part of a check's condition forgotten, or a constant or the position of a bit off by one: it would have shown where a processor with that error
-    had done what the manual forbids. Many can never show, since other checks fail the entry alike. Exit code 0; 5 where nothing was executed.
+    Looks at the campaign in DIRECTORY (vmfuzz run --directory DIRECTORY), or runs one. It counts:
+
+    \b
+    checks           deciding: only this one is violated, and the entry fails
+    atoms            deciding: the other value would reverse check and outcome
+    boundary values  tried: values at the edges of a check
+    small errors     shown: such a processor would do what is forbidden
+
+    An atom is a comparison or a bit of a check's condition; it can decide in two ways, violated and satisfied. A small error is a part of a
+    condition that is forgotten, or a constant or the position of a bit that is off by one. Many can never show, because other checks fail the
+    entry too. Exit code 0, or 5 if nothing was executed.
     """
     tally = _stored(directory) if directory is not None else _run(iterations, executor, cpu, seed, as_json or is_quiet())
     if as_json:

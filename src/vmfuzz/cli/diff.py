@@ -43,13 +43,15 @@ _MOST_ONLY: Final = 8
 @click.argument("first")
 @click.argument("second")
 @click.option(
-    "--cpu", help="CPU model of emulated executors, and profile of the model, that are named without one. [default: corei7_skylake_x]"
+    "--cpu", help="CPU model or profile for an emulated executor or the model, if FIRST or SECOND names none. [default: corei7_skylake_x]"
 )
 @click.option("-n", "--iterations", type=Count(), default="1M", show_default=True, help="How many candidates to draw.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same candidates.")
 @click.option("--corpus", type=click.Path(path_type=Path), help="Run the entries of this corpus instead of drawing candidates.")
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Keep the differences here, as entries of a corpus.")
-@click.option("--minimize-seconds", type=Seconds(min=0), default=60.0, show_default=True, help="Time for reducing differences.")
+@click.option(
+    "--minimize-seconds", type=Seconds(min=0), default=60.0, show_default=True, help="The longest time to spend on minimizing differences."
+)
 @errata_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @quiet_option
@@ -65,7 +67,7 @@ def diff(
     errata: Path | None,
     as_json: bool,
 ) -> None:
-    """Run the same candidates on FIRST and SECOND, and report where only one does as the manual says.
+    """Run the same candidates on FIRST and SECOND, and report where only one of them follows the manual.
 
     \b
     Each of the two is
@@ -83,7 +85,7 @@ def diff(
     vmfuzz diff bochs@old/bin/python bochs --cpu tigerlake
     vmfuzz diff campaign-of-monday campaign-of-tuesday
 
-    Both run the same candidates. Those for which the model allows the two no common outcome are left out: their capabilities explain them.
+    Candidates for which the model allows no outcome common to both are left out, because different capabilities explain them.
     Each difference is minimized, and the model says which of the two departs from the manual. With
     --directory the differences can be shown, minimized, exported and replayed like findings (`--corpus DIRECTORY`). Exit code 0: no difference; 1: some.
     """
@@ -247,7 +249,7 @@ def _print_difference(console: Output, pairing: Pairing, difference: Difference)
         f"  second  {escape(shape.other)} ({shape.other_verdict}) {escape(without_formats(difference.other_message or ''))}".rstrip(),
         f"  allowed {escape(', '.join(shape.predicted))}",
         f"  checks violated: {', '.join(shape.checks) or 'none'}",
-        f"  {'smallest' if difference.minimal else 'example, not reduced'}: base {case.base}",
+        f"  {'smallest' if difference.minimal else 'example, not minimized'}: base {case.base}",
     ]
     if not case.mutation:
         lines.append("    the base alone shows it: nothing has to be changed")

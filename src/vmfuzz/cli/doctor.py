@@ -25,14 +25,14 @@ _MARK: Final = 11
 @click.option(
     "--executor",
     metavar=f"{PROGRAM}COMMAND|{SERIAL}WHERE",
-    help="Say what is wrong with this program that answers VM entries (docs/program.md), or with this line to a machine (docs/hypervisors.md).",
+    help="Test this program that answers VM entries (docs/program.md), or this line to a machine (docs/hypervisors.md).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def doctor(executor: str | None, as_json: bool) -> None:
     """Say which executors work on this machine, and what to do about those that do not. Exit code 3 if none does.
 
-    With --executor: whether a program of yours keeps to the protocol, step by step until something is wrong; exit code 1 then. Or whether a
-    machine at the other end of a serial line executes VM entries.
+    With --executor program:COMMAND, say whether your program follows the protocol, step by step until something is wrong; the exit code is then
+    1. With --executor serial:WHERE, say whether a machine at the other end of a serial line executes VM entries.
     """
     if executor is not None and not executor.startswith(SERIAL):
         _examine(executor, as_json)

@@ -21,7 +21,7 @@ from vmfuzz.report.dump_code import c_code, rust_code
 def dump_code(language: str, cpu: str | None, capabilities_file: Path | None) -> None:
     """Print a function that reads and prints every VMCS field, to paste into your hypervisor.
 
-    Its output is read by `vmfuzz check`. Fields that the processor does not have are skipped at run time.
+    `vmfuzz check` reads its output. Fields that the processor does not have are skipped at run time.
     """
     if cpu is not None and capabilities_file is not None:
         raise UsageError("--cpu and --capabilities both say what the processor is; give one of them")

@@ -28,8 +28,8 @@ _BEFORE_NAME: Final = 10
 def fields(name: str | None, area: str | None, as_json: bool) -> None:
     """List the VMCS fields, or show one with its bits and the checks that read it.
 
-    NAME is a field's name in any case, the beginning of some (gs: guest_gs and host_gs too), an encoding such as 481EH, or what Linux, Xen,
-    Bochs or VirtualBox call it (GUEST_GS_AR_BYTES).
+    NAME is a field's name in upper or lower case, the beginning of several names (gs finds guest_gs and host_gs too), an encoding such as 481EH,
+    or the name that Linux, Xen, Bochs or VirtualBox uses (GUEST_GS_AR_BYTES).
     """
     named = list(FIELDS.values()) if name is None else fields_named(name)
     chosen = [field for field in named if area is None or field.area is Area[area.upper().replace("-", "_")]]

@@ -26,9 +26,9 @@ from vmfuzz.findings.account import in_words, not_minimized
 @click.option("--verdict", help="Only entries with this verdict, or whose verdict begins with it (open, deviation, ...).")
 @click.option("--json", "as_json", is_flag=True, help="Print whole entries as JSON.")
 def findings(place: Path | None, verdict: str | None, as_json: bool) -> None:
-    """List findings: of the campaign in the directory PLACE, or the entries of the corpus PLACE (by default: what is here).
+    """List the findings of the campaign in the directory PLACE, or the entries of the corpus PLACE (default: what is here).
 
-    A file that is no entry does not stop the others; the exit code is then 2.
+    A file that is not an entry does not stop the others, but makes the exit code 2.
     """
     place = resolved(place, to_read=True)
     entries: list[Entry] = []
@@ -55,7 +55,7 @@ def findings(place: Path | None, verdict: str | None, as_json: bool) -> None:
         data = {"findings": raw, "minimized": [to_json(entry) for entry in known], **stored_triage(place)}
         left = len(not_minimized(data))
         console.print(
-            f"the campaign has {in_words(data)}" + (f"; `vmfuzz minimize --corpus {place}` reduces them" if left else ""), soft_wrap=True
+            f"the campaign has {in_words(data)}" + (f"; `vmfuzz minimize --corpus {place}` minimizes them" if left else ""), soft_wrap=True
         )
     print_lost(lost, place)
 

@@ -16,7 +16,7 @@ from vmfuzz.errors import EnvironmentUnusable, UsageError
 def kmod_source(directory: Path) -> None:
     """Write the kernel module's sources into the directory DIR.
 
-    DIR is made; if it is there, it has to be empty. Build module and agent with `make -C DIR`; docs/bare-metal.md says what comes next.
+    DIR is created; if it exists already, it must be empty. Build module and agent with `make -C DIR`; docs/bare-metal.md says what comes next.
     """
     if directory.exists() and any(directory.iterdir()):
         raise UsageError(f"{directory} is not empty; name a directory that is, or a new one")

@@ -23,7 +23,7 @@ def line_options(function: Callable[..., Any]) -> Callable[..., Any]:
     seconds = click.option(
         "--answer-seconds",
         type=Seconds(min=1),
-        help=f"For {SERIAL}WHERE: so long a request may take; a machine that is silent for longer hangs. [default: {ANSWER_SECONDS:g}]",
+        help=f"For {SERIAL}WHERE: how long a request may take; a machine that is silent for longer counts as hung. [default: {ANSWER_SECONDS:g}]",
     )
     return reset(seconds(function))
 

@@ -155,5 +155,5 @@ def main() -> None:
     Exit codes: 0 agreement, 1 something found, 2 wrong usage or input, 3 environment unusable, 4 stopped for the machine's safety, 5 nothing
     was tested, 130 stopped by Ctrl-C, 143 by SIGTERM.
 
-    Words such as base, family, atom, deviation or record are explained in docs/glossary.md.
+    docs/glossary.md explains words such as base, family, atom, deviation or record.
     """

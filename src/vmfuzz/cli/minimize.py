@@ -39,15 +39,18 @@ _SHOWN = 20
 @click.command()
 @click.argument("id", required=False)
 @place_option
-@click.option("--seconds", type=Seconds(min=0.1), default=60.0, show_default=True, help="Time, at most.")
+@click.option("--seconds", type=Seconds(min=0.1), default=60.0, show_default=True, help="The longest time to spend.")
 @click.option(
-    "--executor", default="auto", show_default=True, help="With ID: what executes; a campaign's findings run where they were found."
+    "--executor",
+    default="auto",
+    show_default=True,
+    help="With ID: what executes VMLAUNCH. A campaign's findings run where they were found.",
 )
 @quiet_option
 def minimize(id: str | None, place: Path | None, seconds: float, executor: str) -> None:
-    """Reduce the finding ID, or all findings of a campaign, to the smallest difference that shows the same.
+    """Minimize the finding ID, or all findings of a campaign, to the smallest difference that still shows it.
 
-    Every step runs on the executor. Exit code 0: minimized; 1: it does not show (any more), or does not repeat.
+    Every step runs on the executor. Exit code 0: minimized; 1: the finding does not show any more, or does not repeat.
     """
     if id is not None:
         sys.exit(_one(id, place, seconds, executor))

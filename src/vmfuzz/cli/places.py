@@ -48,7 +48,7 @@ def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--executor",
         default="auto",
         show_default=True,
-        help=f"What executes VMLAUNCH: {', '.join(all_names())}. model is the model itself in a processor's place: for processors that nobody has here; "
+        help=f"What executes VMLAUNCH: {', '.join(all_names())}. model is the model itself in a processor's place, for processors that you do not have; "
         "COMMAND starts the agent of another machine (docs/bare-metal.md, docs/kvm.md) or a program of yours (docs/program.md); WHERE is the serial "
         "line to a machine that runs the bootable image (docs/hypervisors.md); PYTHON is the interpreter of another environment.",
     )
@@ -60,7 +60,7 @@ def errata_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--errata",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="A file of deviations that you know: what they explain is counted as known, and no finding (docs/errata.md).",
+        help="A file of deviations that you know about. What they explain is counted as known, and not as a finding (docs/errata.md).",
     )(function)
 
 

@@ -29,7 +29,7 @@ from vmfuzz.report.ci import Found
 
 @click.command()
 @click.argument("place", required=False, type=click.Path(path_type=Path))
-@click.option("--corpus", type=click.Path(path_type=Path), help="Where the id PLACE is looked up, as for `vmfuzz show`.")
+@click.option("--corpus", type=click.Path(path_type=Path), help="Where to look up the id PLACE, as for `vmfuzz show`.")
 @click.option(
     "--executor",
     default="auto",
@@ -43,7 +43,7 @@ from vmfuzz.report.ci import Found
     show_default=True,
     help="For kvm, kmod, remote and serial, as for `vmfuzz run`.",
 )
-@click.option("--yes", is_flag=True, help="Answer the question of --risk bold.")
+@click.option("--yes", is_flag=True, help="Answer yes to the question of --risk bold.")
 @line_options
 @errata_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on standard output.")
@@ -61,10 +61,10 @@ def replay(
 ) -> None:
     """Predict and run every entry of PLACE again: a corpus, a campaign's directory, a file, or the beginning of an entry's id.
 
-    By default ./corpus, else the corpus that comes with vmfuzz. Records of processors that no executor here has are only predicted, and counted
-    so. Cases that set a field which the executor lacks do not run; they are counted too. A sequence runs in order in one new machine. A file
-    that is no entry does not stop the others. A mismatch that --errata explains by now counts as recorded. Exit code 0: all as recorded; 1:
-    something changed; 2: bad input; 5: nothing was executed, although --executor none did not ask for that.
+    The default is ./corpus, or else the corpus that comes with vmfuzz. Records of processors that no executor here has are only predicted, and
+    counted as such. Cases that set a field which the executor lacks do not run; they are counted too. A sequence runs in order in one new
+    machine. A file that is not an entry does not stop the others. A mismatch that --errata now explains counts as recorded. Exit code 0:
+    everything is as recorded; 1: something changed; 2: bad input; 5: nothing was executed, although --executor was not none.
     """
     if executor != PREDICT_ONLY and kind_named(executor) is None:
         raise UnknownNameError("executor", executor, (*all_names(), PREDICT_ONLY))

@@ -18,14 +18,14 @@ from vmfuzz.report.source import load_all_of
 @click.command()
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page that opens offline to this file.")
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for an issue (this is what is done without options).")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for an issue (the default).")
 @click.option("--json", "as_json", is_flag=True, help="Print the report's data as JSON.")
 def report(sources: tuple[Path, ...], html: Path | None, as_markdown: bool, as_json: bool) -> None:
-    """Show what the campaigns SOURCE... have shown, together.
+    """Show the results of the campaigns SOURCE... together.
 
-    A SOURCE is a file that vmfuzz run --summary (or --json) wrote, or a directory of vmfuzz run --directory in which no campaign is at work.
-    Campaigns on the same processor are summed; others stand side by side: which check agrees, deviates, is read in which way or was never
-    seen deciding on which of them, findings with their minimal case, outcomes, coverage over time.
+    A SOURCE is a file that vmfuzz run --summary (or --json) wrote, or a directory of vmfuzz run --directory in which no campaign is running.
+    Campaigns on the same processor are summed; others stand side by side. For each processor the report says which checks agree, deviate or were
+    never seen deciding, which reading of the manual it takes, what was found with the minimal case, the outcomes, and coverage over time.
 
     \b
     vmfuzz run -n 1M --cpu tigerlake --summary a.json

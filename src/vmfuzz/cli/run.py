@@ -62,33 +62,40 @@ class Count(click.ParamType[int]):
 @click.option("-n", "--iterations", type=Count(), default="1M", show_default=True, help="How many candidates to run.")
 @executor_options
 @click.option(
-    "--jobs", "-j", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes to run in; each has a seed of its own."
+    "--jobs",
+    "-j",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="How many processes to use; each has a seed of its own.",
 )
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
-    help="Run on the Dask cluster of this scheduler (docs/cluster.md). -n is then for each processor in it, --jobs the pieces of each. "
-    "Only times and what minimizing gets done depend on the workers. --directory then keeps whole pieces. [default of --jobs then: its workers]",
+    help="Run on the Dask cluster of this scheduler (docs/cluster.md). -n then applies to each processor in it, and --jobs is the number "
+    "of pieces for each [default: its workers]. Only times and the amount of minimizing depend on the workers. --directory then keeps whole pieces.",
 )
 @click.option(
     "--risk",
     type=click.Choice(["safe", "bold"]),
     default="safe",
     show_default=True,
-    help="For kmod, remote and serial: docs/bare-metal.md. bold asks.",
+    help="For kmod, remote and serial: how much risk to take (docs/bare-metal.md). bold asks you first.",
 )
 @click.option(
     "--poison",
     is_flag=True,
-    help="For kmod, remote and serial: run some of what is refused with bit 1 of guest RFLAGS clear (docs/bare-metal.md). It asks.",
+    help="For kmod, remote and serial: run some of the refused candidates with bit 1 of guest RFLAGS clear (docs/bare-metal.md). Asks you first.",
 )
-@click.option("--yes", is_flag=True, help="Answer the question of --risk bold or --poison, or of KVM where a warning ends the kernel.")
+@click.option(
+    "--yes", is_flag=True, help="Answer yes to the question of --risk bold or --poison, or of KVM if a warning would stop the kernel."
+)
 @line_options
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same candidates.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option("--summary", "summary_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON summary here.")
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Keep the campaign's state and its findings here.")
-@click.option("--resume", is_flag=True, help="Go on with the campaign in --directory.")
+@click.option("--resume", is_flag=True, help="Continue the campaign in --directory.")
 @click.option(
     "--bisect-lost",
     is_flag=True,
@@ -99,7 +106,7 @@ class Count(click.ParamType[int]):
     type=Seconds(min=0),
     default=60.0,
     show_default=True,
-    help="Time for reducing findings after the run, at most; 0 leaves them as they are.",
+    help="The longest time to spend on minimizing findings after the run; 0 leaves them as they are.",
 )
 @errata_option
 @ci_options
@@ -124,10 +131,10 @@ def run(
 ) -> None:
     """Fuzz: mutate known-good VMCSs, run them, compare with the model.
 
-    Ctrl-C ends the campaign with the summary of what has run. Findings are run again and minimized. With --directory everything is on disk
-    after each batch, and --resume goes on after an interruption of any kind. The same seed and the same number of jobs give the same
-    candidates, in processes here and on a cluster, whichever worker runs which of them and when. Exit code 0: processor and model agree on
-    every candidate (known deviations of an emulator apart); 1: there are findings; 5: nothing was tested.
+    Ctrl-C ends the campaign with a summary of what has run. Findings are run again and minimized. With --directory, everything is on disk
+    after each batch, and --resume continues after any interruption. The same seed and number of jobs give the same candidates, in processes
+    here and on a cluster, whichever worker runs them. Exit code 0: processor and model agree on every candidate, except for known deviations
+    of an emulator; 1: there are findings; 5: nothing was tested.
     """
     if scheduler is not None:
         from vmfuzz.cli.cluster import run_on_cluster  # it needs what is here

@@ -23,7 +23,10 @@ from vmfuzz.model.wording import without_formats
 @place_option
 @click.option("--json", "as_json", is_flag=True, help="Print the entry as JSON.")
 def show(id: str, place: Path | None, as_json: bool) -> None:
-    """Show the finding ID (or the beginning of its id): what differs, what the manual requires, what each processor did, and the edge."""
+    """Show the finding ID (or the beginning of its id).
+
+    It prints what differs, what the manual requires, what each processor did, and the nearest case that agrees.
+    """
     path, entry = find_entry(place, id, to_read=True)
     if as_json:
         json.dump(to_json(entry), sys.stdout, indent=1)

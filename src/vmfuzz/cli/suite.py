@@ -27,16 +27,16 @@ from vmfuzz.model.checks import BY_ID
 @click.command()
 @click.argument("checks", nargs=-1)
 @executor_options
-@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Write the cases there as a corpus, with an index.")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Write the cases here as a corpus, with an index.")
 @click.option("--json", "as_json", is_flag=True, help="Print the index as JSON on standard output.")
 @quiet_option
 def suite(checks: tuple[str, ...], executor: str, cpu: str | None, output: Path | None, as_json: bool) -> None:
     """Make the complete suite: two cases for every atom of every check.
 
     An atom is a comparison or a bit in a check's condition. Its two cases differ in one field; in one the check is violated because of the atom,
-    in the other it is satisfied because of it, and the outcomes differ (MC/DC). Cases are found by a solver (pip install 'vmfuzz[solver]') and run
-    on the executor. What cannot be reached is proven. CHECKS limits it to these checks. Replay it later with: vmfuzz replay DIRECTORY.
-    Exit code 0: done; 1: processor and model disagree on a case.
+    in the other it is satisfied because of it, and the outcomes differ (MC/DC). A solver (pip install 'vmfuzz[solver]') finds the cases, and
+    the executor runs them. If an atom has no cases, the solver proves it. CHECKS limits the suite to these checks. To run it again later:
+    vmfuzz replay DIRECTORY. Exit code 0: done; 1: processor and model disagree on a case.
     """
     for id in checks:
         if id not in BY_ID:
