@@ -34,6 +34,36 @@ def test_an_encoding_in_brackets_that_is_another_fields_is_said() -> None:
     assert any("681EH is guest_rip, but the line says" in warning for warning in dump.warnings)
 
 
+CONTROL_WORDS = {
+    "pin_based_controls": 0x16,
+    "primary_processor_based_controls": 0x401E172,
+    "vm_exit_controls": 0x36FFF,
+    "vm_entry_controls": 0x11FF,
+}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Pin: 0x16 Proc: 0x401e172 Exit: 0x36fff Entry: 0x11ff",
+        "Pin: 0x00000016, Proc: 0x0401e172, Exit: 0x00036fff, Entry: 0x000011ff",
+        "Entry: 0x11ff Exit: 0x36fff Proc: 0x401e172 Pin: 0x16",
+        "PIN=0x16 PROC=0x401e172 EXIT=0x36fff ENTRY=0x11ff",
+        "[vmx] controls pin=0x16 primary=0x401e172 exit=0x36fff entry=0x11ff",
+    ],
+)
+def test_control_words_beside_the_pin_based_ones(line: str) -> None:
+    assert values(f"{line}\n") == CONTROL_WORDS
+    assert read(f"VM-instruction error 7\n{line}\n").unread == []
+
+
+@pytest.mark.parametrize(
+    "line", ["pin: 0x3 exit: 0x1", "proc: 0x401e172 exit: 0x36fff entry: 0x11ff", "spin: 0x16 exit: 0x36fff entry: 0x11ff"]
+)
+def test_exit_and_entry_are_no_control_words_without_the_pin_based_ones(line: str) -> None:
+    assert not {"vm_exit_controls", "vm_entry_controls"} & values(f"{line}\n").keys()
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -33,12 +33,25 @@ def test_a_statement_gives_its_value(text: str, expected: dict[str, int]) -> Non
 @pytest.mark.parametrize(
     "text",
     [
+        "so I looked at GUEST_CR0 and GUEST_CR4, which are 0x31 and 0x2020. The first",
+        "GUEST_CR0 and GUEST_CR4 were 0x31 and 0x2020",
+    ],
+)
+def test_two_fields_have_the_two_values_that_follow(text: str) -> None:
+    assert values(f"{text}\n") == {"guest_cr0": 0x31, "guest_cr4": 0x2020}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "if VMCS_HOST_TR_SELECTOR is 0x0, the entry fails",
         "HOST_TR_SELECTOR must be 0x40",
         "HOST_TR_SELECTOR should be set to 0x40",
         "HOST_TR_SELECTOR is not 0x40",
         "bit 1 of GUEST_RFLAGS is 1",
         "(a, b) = (1, 2)",
+        "if GUEST_CR0 and GUEST_CR4 are 0x31 and 0x2020, it enters",
+        "the sizes of the heap and the stack, which are 0x31 and 0x2020",
     ],
 )
 def test_a_wish_or_a_condition_gives_none(text: str) -> None:

@@ -13,6 +13,7 @@ from vmfuzz.errors import VmfuzzError
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats import amd, encoding_lists, kvm, kvm_lines, qemu, sregs
+from vmfuzz.explain.formats.control_words import completed
 from vmfuzz.explain.formats.cpuinfo import processor_of
 from vmfuzz.explain.formats.debugger import printed
 from vmfuzz.explain.formats.declared import read_declared
@@ -173,7 +174,7 @@ def _read_plain(lines: list[Line], found: Found, named_only: bool) -> tuple[list
     """Read lines of no known program; returns them as they are read, and whether a program of KVM's shows its view of the registers in them."""
     if not named_only:
         lines = read_tables(read_declared(lines, found, formats()), found)
-        lines = paired(stated(printed(lines)))
+        lines = paired(stated(printed(completed(lines))))
     skip, viewed = _read_structures(lines, found, named_only)
     code = [is_code(line.text) for line in lines]
     source = any(code[index] and not may_be_a_value(line.text) for index, line in enumerate(lines))

@@ -1,4 +1,5 @@
-"""Rewrites what a sentence says of a field into a pair: `VMCS_HOST_TR_SELECTOR is written with 0x0`, `I set GUEST_RFLAGS to 2`.
+"""Rewrites what a sentence says of a field into a pair: `VMCS_HOST_TR_SELECTOR is written with 0x0`, `I set GUEST_RFLAGS to 2`,
+`GUEST_CR0 and GUEST_CR4, which are 0x31 and 0x2020`.
 
 Whatever makes it a wish, a condition or another time leaves the sentence as it is; and a dump's own value goes before a sentence's (settle/).
 """
@@ -33,6 +34,11 @@ _FORMS: Final = (
         re.IGNORECASE,
     ),
 )
+#: NAME and NAME, which are VALUE and VALUE
+_TOKEN: Final = r"[A-Za-z_][\w.>-]{1,60}"
+_TWO: Final = deferred(
+    rf"\b(?P<first>{_TOKEN}) and (?P<second>{_TOKEN}),? (?:which )?(?:are|were) (?P<one>{NUMBER}) and {_VALUE}", re.IGNORECASE
+)
 _TELLING: Final = (
     " is ",
     " was ",
@@ -44,6 +50,7 @@ _TELLING: Final = (
     " contains ",
     " equals ",
     " reads ",
+    " were ",
     " shows ",
     " to ",
     " with ",
@@ -69,13 +76,21 @@ def _stated(text: str) -> str:
     small = text.lower()
     if len(text) > _LONGEST or not any(word in small for word in _TELLING):
         return text
+    for match in _TWO.finditer(text):
+        names = [_field_at_the_end(match[name]) for name in ("first", "second")]
+        if all(names) and not _NO_STATEMENT.search(_clause(text, match.start())):
+            return f"{text[: match.start()]}{names[0]} = {match['one']}, {names[1]} = {match['value']}{text[match.end() :]}"
     for form in _FORMS:
         for match in form.finditer(text):
             name = _field_at_the_end(match["name"])
-            clause = _CLAUSE.split(text[: match.start()])[-1] + _CLAUSE.split(text[match.start() :])[0]
-            if name and not _NO_STATEMENT.search(clause):
+            if name and not _NO_STATEMENT.search(_clause(text, match.start())):
                 return f"{text[: match.start('name')]}{match['name'][: -len(name)]}{name} = {match['value']}{text[match.end() :]}"
     return text
+
+
+def _clause(text: str, at: int) -> str:
+    """The clause of a sentence that a place in it belongs to."""
+    return _CLAUSE.split(text[:at])[-1] + _CLAUSE.split(text[at:])[0]
 
 
 def _field_at_the_end(words: str) -> str:
