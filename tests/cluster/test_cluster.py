@@ -309,17 +309,21 @@ def test_pieces_without_a_worker_are_reported(own: Cluster, monkeypatch: pytest.
     )
 
 
-def test_a_scheduler_that_dies_ends_the_campaign_with_what_has_come_in(own: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("with_signal", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_scheduler_that_dies_or_hangs_ends_the_campaign_with_what_has_come_in(
+    own: Cluster, monkeypatch: pytest.MonkeyPatch, with_signal: signal.Signals
+) -> None:
     monkeypatch.setattr(cluster_module, "REPLACEMENT_SECONDS", 1.0)
+    monkeypatch.setattr(cluster_module, "ANSWER_SECONDS", 5.0)
     own.worker("one", "--nthreads", "1")
     own.wait(1)
 
-    def kill(_parts: Sequence[Part]) -> None:
-        own.kill("scheduler")
+    def end(_parts: Sequence[Part]) -> None:
+        own.processes["scheduler"].send_signal(with_signal)
 
     with connect(own.address) as client:
         run = ClusterRun(client)
-        (summary,) = ran(run, 1_000_000_000, 2, kill)
+        (summary,) = ran(run, 1_000_000_000, 2, end)
         assert run.minimize(1.0)[0].entries == {}
     assert {why.split(" (")[0] for why in run.parts[0].lost.values()} == {"the scheduler does not answer any more"}
     assert sorted(run.parts[0].lost) == [0, 1]

@@ -151,7 +151,7 @@ class ClusterRun:
 
     def _settling(self) -> tuple[dict[str, FarProcessor], dict[str, str]]:
         deadline = time.monotonic() + 5
-        while not (addresses := set(self.client.nthreads())):
+        while not (addresses := set(self.client.nthreads(callback_timeout=ANSWER_SECONDS))):
             if time.monotonic() > deadline:
                 raise EnvironmentUnusable(
                     "the cluster has no workers; start one on each machine: dask worker ADDRESS --nthreads 1 --nworkers CORES"
@@ -272,12 +272,15 @@ class ClusterRun:
     def _look(self, newcomers: bool = True) -> tuple[set[str], dict[str, Any], dict[str, FarProcessor], dict[str, str]]:
         """(workers that are there, what pieces say by key, newcomers, newcomers that cannot take part); in a thread: a hung machine holds it up."""
         time.sleep(0.1 if self.stopping else _LOOK_EVERY)
-        alive = set(self.client.nthreads())
+        # a call that is under way when the scheduler dies does not always end by itself
+        alive = set(self.client.nthreads(callback_timeout=ANSWER_SECONDS))
         tasks = list(self._running.values())
         keys, workers = [task.key for task in tasks], sorted({task.worker for task in tasks} & alive)
         said: dict[str, Any] = {}
         if workers:
-            answers = self.client.run(cluster_worker.look, keys, self.stopping, workers=workers, on_error="ignore")
+            answers = self.client.run(
+                cluster_worker.look, keys, self.stopping, workers=workers, on_error="ignore", callback_timeout=ANSWER_SECONDS
+            )
             for answer in answers.values():
                 said.update(answer)
         new = alive - self._known if newcomers and not self.stopping else set()
