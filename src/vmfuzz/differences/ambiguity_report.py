@@ -92,19 +92,21 @@ def markdown(places: Iterable[Place], cpus: Iterable[str], version: str, entries
     lines = [
         '# Where the chapter "VM Entries" can be read in two ways',
         "",
-        f"The SDM's chapter was written down as {len(BY_ID)} checks that a program evaluates. A program has to decide what a sentence means; "
-        f"in {len(places)} places the text allows two decisions, or says nothing. This page is for those who write the text: each place with "
-        "its readings, the smallest VMCS that tells them apart, what processors and hypervisors do with it, and a sentence that would settle it.",
+        "For those who write the manual, and for everybody who implements VM entry. Each place has its readings, the smallest VMCS that tells them "
+        "apart, what processors and hypervisors do with it, and a sentence that would settle it.",
         "",
-        f"Every outcome in a table was measured by running the VM entry on an *emulated* processor ({len(cpus)} CPU models of {version}); an "
-        "emulator shows how its authors read the manual, not what silicon does. The page is written by",
+        f"vmfuzz has the SDM's chapter as {len(BY_ID)} checks that a program evaluates, and a program has to decide what a sentence means; "
+        f"in {len(places)} places the text allows two decisions, or says nothing.",
+        "",
+        f"Every outcome in a table was measured by running the VM entry on an *emulated* processor ({len(cpus)} CPU models of {version}). An "
+        "emulator shows how its authors read the manual, not what silicon does. This command writes the page, and a test keeps it current:",
         "",
         "```sh",
         COMMAND,
         "```",
         "",
-        f"and a test keeps it equal to what that prints. Before the model was written, {len(QUESTIONS)} questions were asked of the text; "
-        "[how each was decided](#every-question-that-was-asked-of-the-text) stands at the end. On a "
+        f"Before the model was written, {len(QUESTIONS)} questions were asked of the text. "
+        "[The last part](#every-question-that-was-asked-of-the-text) says how each was decided. On a "
         "machine with VT-x and vmfuzz's kernel module, `vmfuzz run --executor kmod` counts which "
         "reading the real processor takes ([bare-metal.md](bare-metal.md)).",
         "",
@@ -117,8 +119,8 @@ def markdown(places: Iterable[Place], cpus: Iterable[str], version: str, entries
         lines.append(f"| [{place.ambiguity.title}](#{_anchor(place.ambiguity.title)}) | {_summary(place)} | {cells} |")
     lines += [
         "",
-        "*strict*: the VM entry fails; *lenient*: it does not; *processor*: left to the physical processor; *neither*: not offered, or no rule made. "
-        "QEMU without KVM emulates no VMX and so takes none.",
+        "*strict*: the VM entry fails; *lenient*: it does not; *processor*: left to the physical processor; *neither*: the feature is not offered, or no "
+        "check is made. QEMU without KVM does not emulate VMX, so it takes no reading.",
     ]
     for place in places:
         lines += _section(place, made, recorded.get(place.ambiguity.id, []))
@@ -134,8 +136,8 @@ def _asked() -> list[str]:
         "",
         "## Every question that was asked of the text",
         "",
-        "Most are clear in the text and only easy to get wrong, which is where implementations differ; those that stay open are the places above. In "
-        "backquotes: checks (or how their ids begin), ambiguities and known deviations of Bochs.",
+        "The text answers most of them clearly, but they are easy to get wrong, and there implementations differ. Those that stay open are the places "
+        "above. Names in code style are checks (or the beginning of their ids), ambiguities, and known deviations of Bochs.",
     ]
     for part, title in PARTS.items():
         rows = [f"| {each.number} | {each.question} | {each.decision} |" for each in QUESTIONS if each.number.startswith(part)]
@@ -162,7 +164,7 @@ def _summary(place: Place) -> str:
     found = {each.reading or "other" for results in place.taken.values() for each in results if each.reading or _ran(each)}
     count = len({each.processor for results in place.taken.values() for each in results})
     if found == {LENIENT} and len(place.taken) > 1:
-        return f"makes none of the {len(place.taken)} rules ({count})"
+        return f"makes none of the {len(place.taken)} checks ({count})"
     return f"{' and '.join(sorted(found))} ({count})" if found else "none has the feature"
 
 
@@ -213,7 +215,7 @@ def _case(witness: Witness, made: Trial) -> list[str]:
 
 def _outcomes(results: list[Taken]) -> list[str]:
     if not results:
-        return ["No emulated CPU model has the feature; the pair was made for a hypothetical processor that has."]
+        return ["No emulated CPU model has the feature; the pair was made for a hypothetical processor that has it."]
     groups: dict[tuple[str, str, str | None], list[str]] = {}
     for each in results:
         groups.setdefault((each.outcome, each.accepted_outcome, each.reading), []).append(each.processor.split()[-1])

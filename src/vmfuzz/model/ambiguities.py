@@ -38,10 +38,10 @@ _ALL = (
     Ambiguity(
         "apic-timer-rdtsc",
         "APIC-timer virtualization with RDTSC exiting",
-        'The newest edition was read (in a translation only) as demanding "RDTSC exiting" = 0 if "APIC-timer virtualization" is 1.',
+        'As read here (in a translation only), the newest edition demands "RDTSC exiting" = 0 if "APIC-timer virtualization" is 1.',
         "the two controls exclude each other",
         "they do not",
-        "A series of patches for KVM by Intel's engineers (February 2026) demands it of a nested VM entry.",
+        "A series of patches for KVM by Intel's engineers (February 2026) checks this at a nested VM entry.",
         'If "APIC-timer virtualization" is 1, "RDTSC exiting" must be 0. (If that is meant.)',
     ),
     Ambiguity(
@@ -57,7 +57,7 @@ _ALL = (
     Ambiguity(
         "error-code-bit-15",
         "Bit 15 of the VM-entry exception error code",
-        "Older editions demand that bits 31:15 are 0, newer ones that bits 31:16 are; bit 15 is the SGX bit of a page fault's error code.",
+        "Older editions demand that bits 31:15 are 0, newer ones only bits 31:16; bit 15 is the SGX bit of a page fault's error code.",
         "bit 15 must be 0",
         "bit 15 may be 1",
         "KVM and VirtualBox test bits 31:16.",
@@ -76,10 +76,10 @@ _ALL = (
     Ambiguity(
         "guest-s-cet-canonical",
         "Whether guest IA32_S_CET must be canonical",
-        "The newest edition demands it of the guest field as of the host field; KVM leaves it out for the guest on purpose.",
+        "The newest edition demands it for the guest field as for the host field; KVM leaves it out for the guest on purpose.",
         "a guest IA32_S_CET that is not canonical fails the VM entry",
         "it does not",
-        "KVM (since 2025) tests it of the host field only and says that this is intended; Bochs tests both.",
+        "KVM (since 2025) tests only the host field, and says that this is intended; Bochs tests both.",
         "State whether the rule applies to the guest field.",
     ),
     Ambiguity(
@@ -89,17 +89,17 @@ _ALL = (
         "list it.",
         "it is a check",
         "it is not a check",
-        "Not known of any processor.",
+        "It is not known what any processor does.",
         "Move the sentence to the checks, or say that the bits are ignored.",
     ),
     Ambiguity(
         "lam-outside-ia32e",
         "Bits 62:61 of guest CR3 outside IA-32e mode",
-        "Where linear-address masking is supported the two bits are no longer reserved in CR3; whether that holds for a guest that will not be in "
-        "IA-32e mode is not said.",
+        "If linear-address masking is supported, the two bits are no longer reserved in CR3. The text does not say whether that holds for a guest that "
+        "will not be in IA-32e mode.",
         "the bits must be 0 outside IA-32e mode",
         "the bits may be 1 wherever LAM is supported",
-        "Not known of any processor.",
+        "It is not known what any processor does.",
         'If "IA-32e mode guest" is 0, bits 62:61 must be 0.',
     ),
     Ambiguity(
@@ -127,7 +127,7 @@ _ALL = (
         "The check's sentence lists bits 11:4 as reserved; the field's table defines bit 11 (bus lock detected) on newer processors.",
         "bit 11 must be 0",
         "bit 11 may be 1 where bus-lock debug exceptions are supported",
-        "Not known of any processor.",
+        "It is not known what any processor does.",
         "Bits 10:4 must be 0, and bit 11 must be 0 if CPUID.7.0:ECX[24] is 0.",
     ),
     Ambiguity(
@@ -135,7 +135,7 @@ _ALL = (
         "Which BTF counts when debug controls are not loaded",
         'The rule on BS speaks of the IA32_DEBUGCTL field; if "load debug controls" is 0 the field is not loaded and the register keeps its value.',
         "the rule for this reading is enforced",
-        "the other reading is",
+        "the rule for the other reading is enforced",
         "No report is known.",
         'Say whether the field or the register counts if "load debug controls" is 0.',
     ),
@@ -146,7 +146,7 @@ _ALL = (
         "key-identifier bits of IA32_TME_ACTIVATE (982H); older editions do not mention them, and CPUID reports the width with them.",
         "the key-identifier bits count as beyond the width",
         "the width is that of CPUID.80000008H",
-        "Linux takes IA32_TME_ACTIVATE[35:32] from the width that it uses itself (detect_tme); what VM entry does is not known of any processor.",
+        "Linux takes IA32_TME_ACTIVATE[35:32] from the width that it uses itself (detect_tme); it is not known what VM entry does on any processor.",
         "Say which bits of IA32_TME_ACTIVATE reduce the width, and that VM entry uses the reduced one.",
     ),
     Ambiguity(
@@ -156,29 +156,29 @@ _ALL = (
         "VM exit may load a CR4 with LA57 = 0, under which the next instruction fetch faults for an address of more than 48 bits.",
         "48 bits count where LA57 is 0, in the host CR4 field or in the launching processor's CR4",
         "the processor's width counts, whatever CR4.LA57 is",
-        "KVM goes by the host CR4 field for host RIP alone; Bochs by the launching processor's CR4 for all canonical addresses.",
+        "KVM uses the host CR4 field, for host RIP alone; Bochs uses the launching processor's CR4 for all canonical addresses.",
         "Host RIP must be canonical relative to the paging mode that the VM exit establishes. (If that is meant.)",
     ),
     Ambiguity(
         "spec-ctrl-stibp",
         "IA32_SPEC_CTRL bit 1 without STIBP",
-        "Reserved bits of the IA32_SPEC_CTRL fields must be 0. Where CPUID reports IBRS and not STIBP, bit 1 is without a function; Intel's guidance says "
+        "Reserved bits of the IA32_SPEC_CTRL fields must be 0. If CPUID reports IBRS and not STIBP, bit 1 has no function; Intel's guidance says "
         "that software may set it and that it is ignored.",
         "bit 1 is reserved without STIBP",
         "bit 1 is ignored where IBRS exists",
-        "Xen lets guests set bit 1 on every processor with IBRS (msr_spec_ctrl_valid_bits). No processor's VM entry is known.",
+        "Xen lets guests set bit 1 on every processor with IBRS (msr_spec_ctrl_valid_bits). It is not known what any processor's VM entry does.",
         "Bit 1 is reserved only on processors that report neither IBRS nor STIBP.",
     ),
     Ambiguity(
         "fred-outside-ia32e",
         "FRED outside IA-32e mode",
-        'CR4.FRED = 1 fails the VM entry if "IA-32e mode guest" is 0; whether an event of type 7 with vector 1 or 2 is then refused before that, and '
-        "whether the FRED fields are checked for a guest (or a host) outside IA-32e mode, is not said.",
+        'CR4.FRED = 1 fails the VM entry if "IA-32e mode guest" is 0. The text does not say whether an event of type 7 with vector 1 or 2 is refused '
+        "before that, or whether the FRED fields are checked for a guest (or a host) outside IA-32e mode.",
         "the event is refused with error 7; the fields are checked if they are loaded, whatever the mode",
         "the event is not refused for that; the fields are not checked outside IA-32e mode",
         "The KVM patch series for FRED refuses the event and checks the fields in IA-32e mode only; the source of Bochs from August 2026 leaves the event "
         "to the check of guest CR4.",
-        'Say of both rules whether they need "IA-32e mode guest" (or "host address-space size") to be 1.',
+        'Say for both rules whether they need "IA-32e mode guest" (or "host address-space size") to be 1.',
     ),
 )
 
