@@ -84,6 +84,16 @@ def test_a_wheel_user_has_the_corpus_and_the_modules_sources(installed: Path, tm
     )
 
 
+def test_a_wheel_user_has_the_example_answerers_where_the_page_says(installed: Path, tmp_path: Path) -> None:
+    place = "share/doc/vmfuzz/examples"
+    assert f"`{place}` of the environment" in (ROOT / "docs" / "program.md").read_text(encoding="utf-8")
+    examples, own = installed.parent / place, sorted((ROOT / "examples").glob("answerer.*"))
+    assert [(examples / path.name).read_bytes() for path in own] == [path.read_bytes() for path in own] != []
+    run("cc", "-O2", "-o", "answerer", str(examples / "answerer.c"), cwd=tmp_path)
+    for command in ("./answerer", f"{installed / 'python'} {examples / 'answerer.py'}"):
+        assert "it keeps to the protocol" in run(str(installed / "vmfuzz"), "doctor", "--executor", f"program:{command}", cwd=tmp_path)
+
+
 def test_a_wheel_user_has_the_json_schemas(installed: Path, tmp_path: Path) -> None:
     places = [path.relative_to(ROOT / "src") for path in (ROOT / "src" / "vmfuzz").rglob("*_schema.json")]
     assert len(places) >= 5
