@@ -67,7 +67,9 @@ class CorpusItem(pytest.Item):
             raise NotAsRecorded("\n".join(str(change) for change in replayed.changes))
         if not replayed.executed and self.config.getoption("--vmfuzz-executor") != "none":
             pytest.skip(
-                f"not run: {replayed.lacking[0]}" if replayed.lacking else "predicted only: no executor here has these capabilities"
+                f"not run: {replayed.lacking[0]}"
+                if replayed.lacking
+                else "predicted only: no executor here is a processor that was recorded"
             )
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:

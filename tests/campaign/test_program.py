@@ -7,16 +7,21 @@ import shlex
 import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from vmfuzz.campaign.loop import Campaign
+from vmfuzz.cli.ci import again
 from vmfuzz.cli.main import main
+from vmfuzz.cli.places import option_of
 from vmfuzz.comparison.case import Case
 from vmfuzz.comparison.compare import Verdict
-from vmfuzz.comparison.processor import processor_of
+from vmfuzz.comparison.processor import Processor, fingerprint, processor_of
 from vmfuzz.comparison.trial import Trial
+from vmfuzz.errors import UsageError
 from vmfuzz.execute.program.executor import ProgramExecutor
 from vmfuzz.findings.minimize import Minimizer, same_finding
+from vmfuzz.state.profiles import capabilities
 
 PROGRAMS = Path(__file__).parents[1] / "execute" / "program"
 THE_MODEL = [sys.executable, str(PROGRAMS / "the_model.py")]
@@ -78,14 +83,13 @@ def test_differences_of_a_program_are_kept_shown_minimized_and_replayed_and_its_
     code, said = invoke("minimize", file.stem, "--corpus", kept, "--executor", lacking)
     assert (code, said) == (0, f"{file.stem} is minimal\n")
 
-    entry = json.loads(file.read_text(encoding="utf-8"))  # the model's record is none of the program's
-    entry["results"] = [each for each in entry["results"] if each["processors"][0]["executor"] == "program the model"]
-    assert [each["comparison"] for each in entry["results"]] == ["mismatch"]
-    file.write_text(json.dumps(entry), encoding="utf-8")
-    code, said = invoke("replay", kept, "--executor", lacking)
-    assert (code, "all as recorded" in said) == (0, True), said
+    entry = json.loads(file.read_text(encoding="utf-8"))
+    code, said = invoke("replay", kept, "--executor", lacking)  # the model's record is none of the program's
+    assert (code, "1 record executed, 1 predicted only" in said, "all as recorded" in said) == (0, True, True), said
     assert invoke("replay", kept, "--executor", named(THE_MODEL))[0] == 1
 
+    entry["results"] = [each for each in entry["results"] if each["processors"][0]["executor"] == "program the model"]
+    assert [each["comparison"] for each in entry["results"]] == ["mismatch"]
     known = tmp_path / "known.json"
     erratum = {"id": "mine", "executor": "program", "text": "bit 1 of RFLAGS", "cases": [entry]}
     known.write_text(json.dumps({"schema": "vmfuzz-errata-1", "errata": [erratum]}), encoding="utf-8")
@@ -94,6 +98,20 @@ def test_differences_of_a_program_are_kept_shown_minimized_and_replayed_and_its_
     code, said = invoke("diff", "model", lacking, "--corpus", entries, "--errata", str(known), "--json")
     (difference,) = json.loads(said)["differences"]
     assert (code, difference["second"]["comparison"], difference["departs"]) == (1, "deviation:mine", "second")
+
+
+def test_a_finding_of_a_program_says_how_it_can_be_seen_again_and_is_not_taken_to_another_executor(tmp_path: Path) -> None:
+    data = {"command": "vmfuzz run --executor 'program:./mine a'", "seed": 3, "executor": "program mine", "version": "2"}
+    file = tmp_path / "findings" / "0123456789.json"
+    assert again(data, file.stem, tmp_path, "program:./mine a").startswith(f"{data['command']} (seed 3 on program mine; ")
+    file.parent.mkdir()
+    file.touch()
+    words = shlex.split(again(data, file.stem, tmp_path, "program:./mine a").partition(" (seed 3 ")[0])
+    assert words == ["vmfuzz", "replay", str(file), "--executor", "program:./mine a"]
+    known = fingerprint(capabilities("corei7_skylake_x"))
+    assert option_of(Processor("corei7_skylake_x", known, "bochs corei7_skylake_x", "1")) == ("auto", "corei7_skylake_x")
+    with pytest.raises(UsageError, match="program mine: its command is not known; name what executes: --executor"):
+        option_of(Processor("corei7_skylake_x", known, "program mine", "2"))
 
 
 def test_entries_name_the_version_of_the_program() -> None:

@@ -65,6 +65,34 @@ def test_a_real_processor_is_opened_once_and_runs_the_records_of_its_capabilitie
     assert (report.executed, report.predicted_only) == (own, every - own)
 
 
+def of_a_program(data: dict[str, Any]) -> None:
+    """The record of one profile, as a program's that called itself so."""
+    result = next(each for each in data["results"] if any(one["name"] == "corei7_skylake_x" for one in each["processors"]))
+    processor = next(one for one in result["processors"] if one["name"] == "corei7_skylake_x")
+    data["results"] = [{**result, "processors": [{**processor, "executor": "program mine"}], "message": "in its own words"}]
+
+
+def test_what_a_program_showed_is_not_executed_on_the_emulated_cpu_unless_it_is_named(tmp_path: Path) -> None:
+    report = edited(tmp_path, of_a_program)
+    assert (report.executed, report.predicted_only, report.changed) == (0, 1, [])
+    named = replay([(each.path, each.entry) for each in report.entries], "bochs", tmp_path)
+    assert (named.executed, named.predicted_only, named.changed) == (1, 0, [])  # another implementation has other words
+
+
+def test_of_an_entry_with_a_record_of_the_executor_no_other_one_is_executed_on_it(tmp_path: Path) -> None:
+    def edit(data: dict[str, Any]) -> None:
+        before = json.loads(json.dumps(data["results"]))
+        of_a_program(data)
+        (program,) = data["results"]
+        own = {**before[0], "processors": [one for one in before[0]["processors"] if one["name"] == "corei7_skylake_x"]}
+        data["results"] = [own, {**program, "actual": "triple fault"}]
+
+    entries = [(each.path, each.entry) for each in edited(tmp_path, edit).entries]
+    for executor in ("auto", "bochs"):
+        report = replay(entries, executor, tmp_path)
+        assert (report.executed, report.predicted_only, report.changed) == (1, 1, [])
+
+
 def edited(tmp_path: Path, edit: Any, number: int = 7) -> Report:
     """The replay of one shipped entry of which `edit` changed the JSON."""
     source = ENTRIES[number][0]

@@ -104,8 +104,9 @@ def command_of(iterations: int, seed: int, jobs: int, executor: str, cpu: str | 
     return shlex.join([*words, *(["--poison"] if poison else [])])
 
 
-def again(data: Mapping[str, Any], id: str, directory: Path | None) -> str:
-    """How to see a finding of a campaign again: the file that it is kept in, or the campaign, with seed and versions."""
+def again(data: Mapping[str, Any], id: str, directory: Path | None, executor: str = "auto") -> str:
+    """How to see a finding of a campaign on `executor` again: the file that it is kept in, or the campaign, with seed and versions."""
     file = None if directory is None else directory / FINDINGS / f"{id}.json"
-    how = data["command"] if file is None or not file.exists() else shlex.join(["vmfuzz", "replay", str(file)])
+    named = ["--executor", executor] if executor != "auto" else []
+    how = data["command"] if file is None or not file.exists() else shlex.join(["vmfuzz", "replay", str(file), *named])
     return f"{how} (seed {data['seed']} on {data['executor']}; vmfuzz {__version__}, {data['version']})"

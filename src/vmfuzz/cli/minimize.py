@@ -200,15 +200,15 @@ def _step_line(quiet: bool = False) -> Iterator[Callable[[Step], None] | None]:
         sys.stderr.write("\r\x1b[K")
 
 
-def print_minimized(triaged: Triage, directory: Path | None, data: Mapping[str, Any] | None = None) -> None:
-    """What became of a campaign's findings, for people; `data`, the summary for machines, says how each can be seen again."""
+def print_minimized(triaged: Triage, directory: Path | None, data: Mapping[str, Any] | None = None, executor: str = "auto") -> None:
+    """What became of the findings of a campaign on `executor`, for people; `data`, the summary for machines, says how each can be seen again."""
     console = Output()
     if triaged.entries:
         console.print(f"\nminimized to {len(triaged.entries)}:")
     for entry in list(triaged.entries.values())[:_SHOWN]:
         _print_entry(console, entry)
         if data is not None:
-            console.print(f"  again: {escape(again(data, entry.id, directory))}", soft_wrap=True)
+            console.print(f"  again: {escape(again(data, entry.id, directory, executor))}", soft_wrap=True)
     if len(triaged.entries) > _SHOWN:
         console.print(f"... and {len(triaged.entries) - _SHOWN} more")
     if triaged.unstable:

@@ -19,7 +19,7 @@ from vmfuzz.counted import counted
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.base import Executor
 from vmfuzz.execute.bochs.executor import CPU_MODELS
-from vmfuzz.execute.kinds import MODEL, all_names, cpu_option, open_executor
+from vmfuzz.execute.kinds import MODEL, PROGRAM, all_names, cpu_option, open_executor, word_of
 from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.state.profiles import capabilities, emulated_names, known_good, profile_names
 
@@ -121,10 +121,12 @@ def open_stored(facts: dict[str, Any]) -> Executor:
 def option_of(processor: Processor) -> tuple[str, str]:
     """(executor, CPU model or profile) as `open_executor` takes them, to run again what the processor ran.
 
-    Raises UsageError where no emulated CPU model has its capabilities.
+    Raises UsageError where it was a program, whose command nothing keeps, or no emulated CPU model has its capabilities.
     """
     if processor.executor.startswith(f"{MODEL} ") and (processor.name in profile_names() or Path(processor.name).is_file()):
         return MODEL, processor.name
+    if word_of(processor.executor) == PROGRAM.rstrip(":"):
+        raise UsageError(f"{processor.executor}: its command is not known; name what executes: --executor")
     for name in emulated_names():
         if fingerprint(capabilities(name)) == processor.capabilities and name in CPU_MODELS:
             return "auto", name

@@ -159,7 +159,11 @@ def _junit(report: Report, unreadable: Mapping[Path, str]) -> ElementTree.Elemen
             failure = ElementTree.SubElement(case, "failure", message=str(replayed.changes[0]))
             failure.text = "\n".join(str(change) for change in replayed.changes)
         elif not replayed.executed:
-            message = f"not run: {replayed.lacking[0]}" if replayed.lacking else "predicted only: no executor here has these capabilities"
+            message = (
+                f"not run: {replayed.lacking[0]}"
+                if replayed.lacking
+                else "predicted only: no executor here is a processor that was recorded"
+            )
             ElementTree.SubElement(case, "skipped", message=message)
     for path, reason in unreadable.items():
         case = ElementTree.SubElement(suite, "testcase", classname=path.parent.name, name=path.stem)

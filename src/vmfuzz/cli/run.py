@@ -164,7 +164,7 @@ def run(
     failure = failure_of(lambda: put_out(data, as_json, summary_file, directory)) or failure
     if not as_json:
         print_summary(summary, data)
-        print_minimized(triaged, directory, data)
+        print_minimized(triaged, directory, data, executor)
         print_lost(lost, directory)
     if failure is not None:
         raise failure

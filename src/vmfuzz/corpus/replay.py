@@ -22,7 +22,7 @@ from vmfuzz.comparison.trial import DEVIATION, MISMATCH, MOST_COLUMNS, Observati
 from vmfuzz.corpus.entries import CAPABILITIES, Entry, Result
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import Executor
-from vmfuzz.execute.kinds import MODEL, is_the_processor_there, open_executor
+from vmfuzz.execute.kinds import BOCHS, MODEL, is_the_processor_there, open_executor, word_of
 from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.files import write_text
 from vmfuzz.model.wording import without_formats
@@ -91,7 +91,7 @@ class Report:
 
     @property
     def predicted_only(self) -> int:
-        """Records that were only predicted, since no executor here has the processor's capabilities."""
+        """Records that were only predicted, since no executor here is the processor that was recorded."""
         return sum(replayed.predicted_only for replayed in self.entries)
 
     @property
@@ -110,8 +110,10 @@ def replay(
 ) -> Report:
     """Predict and run every record again.
 
-    `executor`: "auto" (the emulated CPU; the model for what ran on the model with a stored profile), the name of one as `open_executor` takes it,
-    or "none" (predict only). `place`: the corpus directory, for capabilities that it keeps. `options`: of an executor that is the processor there.
+    `executor`: "auto" (the emulated CPU for what ran on one, the model for what ran on the model with a stored profile), the name of one as
+    `open_executor` takes it, which runs what any executor with its capabilities recorded, or "none" (predict only). Where an entry has a record
+    of that executor itself, those of others are only predicted. `place`: the corpus directory, for capabilities that it keeps. `options`: of an
+    executor that is the processor there.
     `errata`: deviations known besides the package's; a mismatch that they explain by now is no change.
     Raises EnvironmentUnusable where a named executor cannot be opened; with "auto" its records are only predicted.
     """
@@ -169,15 +171,17 @@ def _profiles() -> dict[str, str]:
 def _replay_on(
     capabilities: Capabilities, records: Sequence[_Record], executor: str, real: Executor | None, errata: Sequence[Erratum]
 ) -> None:
-    content = records[0].processor.capabilities
+    content, recorded_on = records[0].processor.capabilities, records[0].processor.executor
     if real is not None:
         if fingerprint(real.capabilities()) == content:
             _run(Trial(real, errata=errata), records)
             return
-    elif executor == MODEL or (executor == "auto" and content in _profiles() and records[0].processor.executor.startswith(f"{MODEL} ")):
+    elif executor == MODEL or (executor == "auto" and content in _profiles() and word_of(recorded_on) == MODEL):
         _run(Trial(ModelExecutor(capabilities, known_good(capabilities)), errata=errata), records)
         return
-    elif executor != PREDICT_ONLY and _profiles().get(content) in emulated_names():
+    elif (
+        executor != PREDICT_ONLY and _profiles().get(content) in emulated_names() and (executor != "auto" or word_of(recorded_on) == BOCHS)
+    ):
         try:
             with open_executor(executor, cpu=_profiles()[content]) as opened:
                 if fingerprint(opened.capabilities()) == content:
@@ -222,6 +226,8 @@ def _groups(trial: Trial, records: Sequence[_Record], case: Case | None = None) 
 
 
 def _run(trial: Trial, records: Sequence[_Record]) -> None:
+    _predict(trial, [record for record in records if _is_anothers(record, trial.executor.name)])
+    records = [record for record in records if not _is_anothers(record, trial.executor.name)]
     for record in _sequences(trial, records):
         _run_sequence(trial, record)
     for group in _groups(trial, [record for record in records if record.replayed.entry.behind is None]):
@@ -232,7 +238,13 @@ def _run(trial: Trial, records: Sequence[_Record]) -> None:
                 # in a batch of others; what counts is what the case does alone
                 observation = trial.observe(record.replayed.entry.case)
             record.replayed.executed += 1
-            record.replayed.changes.extend(_changes(record, observation, trial.told))
+            record.replayed.changes.extend(_changes(record, observation, trial))
+
+
+def _is_anothers(record: _Record, name: str) -> bool:
+    """Whether a record is of another executor, in an entry that has one of the executor `name` itself: `diff` keeps both sides."""
+    own = (each for result in record.replayed.entry.results for each in result.processors if each.executor == name)
+    return record.processor.executor != name and any(each.capabilities == record.processor.capabilities for each in own)
 
 
 def _sequences(trial: Trial, records: Sequence[_Record]) -> Iterator[_Record]:
@@ -255,7 +267,7 @@ def _run_sequence(trial: Trial, record: _Record) -> None:
         record.replayed.lacking.append(f"{trial.executor.name} does not let a candidate of the sequence run: {left_out}")
         return
     record.replayed.executed += 1
-    record.replayed.changes.extend(_changes(record, shown, trial.told))
+    record.replayed.changes.extend(_changes(record, shown, trial))
     if other.actual != behind.actual:
         name = record.processor.executor
         record.replayed.changes.append(Change(name, f"outcome {rows_in_words(behind.otherwise)}", behind.actual, other.actual))
@@ -277,17 +289,19 @@ def _compare(trial: Trial, group: Sequence[_Record]) -> Comparison:
     return trial.compare(base, [record.replayed.entry.case.mutation for record in group])
 
 
-def _changes(record: _Record, now: Observation, told: Sequence[str] | None) -> Iterator[Change]:
-    """What is not as recorded. `told`: ids of deviations of a person's own; None where nothing was executed."""
+def _changes(record: _Record, now: Observation, trial: Trial | None) -> Iterator[Change]:
+    """What is not as recorded. `trial`: what executed; None where nothing did."""
     name, then = record.processor.executor, record.result
     pairs = [("prediction", then.predicted, now.predicted), ("violated checks", then.violated, now.violated)]
     for what, before, after in pairs:
         if before != after:
             yield Change(name, what, ", ".join(before) or "none", ", ".join(after) or "none")
-    if told is None:
+    if trial is None:
         return
-    texts = [("outcome", then.actual, now.actual), ("message", then.message, now.message), ("comparison", then.comparison, now.comparison)]
+    texts = [("outcome", then.actual, now.actual), ("comparison", then.comparison, now.comparison)]
+    if word_of(name) == word_of(trial.executor.name):  # another implementation has other words for the same cause
+        texts.append(("message", then.message or "none", now.message or "none"))
     for what, recorded, seen in texts:
-        known = what == "comparison" and recorded == MISMATCH and seen in {f"{DEVIATION}{id}" for id in told}
+        known = what == "comparison" and recorded == MISMATCH and seen in {f"{DEVIATION}{id}" for id in trial.told}
         if recorded != seen and not known:
-            yield Change(name, what, recorded or "none", seen or "none")
+            yield Change(name, what, recorded, seen)

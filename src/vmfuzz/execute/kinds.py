@@ -38,6 +38,8 @@ class Kind:
         return "" if given == self.name else None
 
 
+#: Name of the emulated CPU of Bochs; names of its processors begin so.
+BOCHS: Final = "bochs"
 #: Name of the executor that is the model itself in a processor's place; names of its processors begin so.
 MODEL: Final = "model"
 #: A name that begins so is the command that starts the agent of another machine: "remote:ssh root@target vmfuzz-agent".
@@ -57,7 +59,7 @@ _LINE: Final = (
 )
 #: All executors. `vmfuzz doctor` and messages list them in this order.
 TABLE: tuple[Kind, ...] = (
-    Kind("bochs", "vmfuzz.execute.bochs.opening"),
+    Kind(BOCHS, "vmfuzz.execute.bochs.opening"),
     Kind("kvm", "vmfuzz.execute.kvm.opening", at_risk=True, one_processor=True),
     Kind("kmod", "vmfuzz.execute.kmod.opening", at_risk=True, one_processor=True),
     Kind(MODEL, "vmfuzz.execute.model.opening", native=False),
@@ -67,7 +69,7 @@ TABLE: tuple[Kind, ...] = (
     Kind(PROGRAM, "vmfuzz.execute.program.opening", "COMMAND", _PROGRAM, native=False, one_processor=True),
 )
 #: The emulated CPU, under the name that means "what costs nothing": a real processor has to be asked for.
-_AUTO: Final = ("auto", "bochs")
+_AUTO: Final = ("auto", BOCHS)
 
 
 def plain_names() -> tuple[str, ...]:
@@ -120,7 +122,11 @@ def cpu_option(name: str, processor: str) -> str | None:
     return processor
 
 
+def word_of(executor: str) -> str:
+    """The kind of an executor that calls itself so in reports, without version and processor: "bochs" of "bochs@0.3.1 corei7_skylake_x"."""
+    return executor.partition(" ")[0].partition("@")[0]
+
+
 def is_harmless(executor: str) -> bool:
     """Whether an executor that calls itself so in reports ("bochs@0.3.1 corei7_skylake_x") cannot take the machine with it."""
-    word = executor.partition(" ")[0].partition("@")[0]
-    return any(kind.name.rstrip(":") == word and not kind.at_risk for kind in TABLE)
+    return any(kind.name.rstrip(":") == word_of(executor) and not kind.at_risk for kind in TABLE)
