@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -195,6 +196,26 @@ def test_each_processor_gets_the_campaign_that_jobs_would_run_on_it(
     assert vmfuzz("coverage", str(directory / f"bochs-{TIGERLAKE}"), "--json").exit_code == 0
 
 
+def test_deviations_of_a_file_are_known_to_the_workers_and_to_the_campaign_that_goes_on(own: Cluster, tmp_path: Path) -> None:
+    own.worker("one", "--nthreads", "1")
+    own.wait(1)
+    program = Path(__file__).parents[1] / "execute" / "program" / "the_model.py"
+    known = tmp_path / "known.json"
+    cases = [{"base": "64-bit/plain/nothing", "mutation": {"guest_rflags": "0x0"}, "actual": "entered"}]
+    erratum = {"id": "mine", "executor": "program the model", "text": "bit 1 of RFLAGS is not checked", "cases": cases}
+    known.write_text(json.dumps({"schema": "vmfuzz-errata-1", "errata": [erratum]}), encoding="utf-8")
+    options = ("run", "--scheduler", own.address, "--json", "--directory", str(tmp_path / "campaign"))
+    executor = f"program:{shlex.join([sys.executable, str(program), 'guest.rflags.reserved.one'])}"
+    result = vmfuzz(*options, "--executor", executor, "--errata", str(known), "-n", "3000", "--seed", str(SEED), "--jobs", "2")
+    (summary,) = json.loads(result.stdout)["summaries"]
+    assert (result.exit_code, summary["findings"], summary["missing"]) == (0, [], [])
+    assert summary["deviations"] == {"mine": 3}
+    known.unlink()  # the directory keeps what was in it, for a piece that is missing
+    next((tmp_path / "campaign").glob("*/pieces/1.json")).unlink()
+    again = vmfuzz(*options, "--resume")
+    assert (again.exit_code, [counts(each) for each in json.loads(again.stdout)["summaries"]]) == (0, [counts(summary)])
+
+
 def test_a_worker_has_one_piece_at_a_time_however_many_threads(fleet: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     most = 0
     submit = cluster_module.submit
@@ -302,6 +323,7 @@ def test_pieces_without_a_worker_are_reported(own: Cluster, monkeypatch: pytest.
     own.wait(1)
     after_submitting(1, lambda: own.kill("one"), monkeypatch)
     result = vmfuzz("run", "--scheduler", own.address, "-n", "1g", "--jobs", "2")
+    assert result.exit_code == 0, result.stderr
     assert result.exit_code == 3
     assert (
         "vmfuzz: piece 2 of 2 on bochs corei7_skylake_x (500,000,000 candidates) did not come to its end: "

@@ -26,6 +26,7 @@ from vmfuzz.cli.summary import print_summary
 from vmfuzz.cluster.members import connect
 from vmfuzz.cluster.run import ClusterRun, Part
 from vmfuzz.cluster.store import ClusterStore, cluster_facts, is_cluster_directory, part_directories, write_facts
+from vmfuzz.comparison.errata import errata_data, errata_from, load_errata
 from vmfuzz.counted import counted
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_ENVIRONMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
 from vmfuzz.findings.triage import Triage
@@ -75,12 +76,13 @@ def run_on_cluster(context: click.Context) -> int:
         store = ClusterStore(directory, cluster, stack) if directory is not None else None
         for key in cluster.processors:
             pieces = options["jobs"] or (store.pieces(key) if store is not None else None)
-            part = cluster.add(key, options["seed"], options["iterations"], pieces)
+            part = cluster.add(key, options["seed"], options["iterations"], pieces, options["errata"])
             if store is not None:
                 store.attach(part)
         _note_absent(cluster, store)
         if directory is not None:
-            write_facts(directory, {name: options[name] for name in ("iterations", "seed", "jobs", "executor", "cpu")})
+            facts = {name: options[name] for name in ("iterations", "seed", "jobs", "executor", "cpu")}
+            write_facts(directory, {**facts, "errata": errata_data(options["errata"])})
         with _display(cluster, quiet=options["as_json"] or is_quiet()) as on_progress:
             cluster.run(on_progress)
         summaries = [part.merged(stopped=cluster.stopping and bool(part.waiting)) for part in cluster.parts]
@@ -119,11 +121,13 @@ def _options(context: click.Context) -> dict[str, Any]:
         raise UsageError("--bisect-lost with --scheduler: a batch that took a machine with it is narrowed down on that machine; run there")
     if "jobs" not in given:
         options["jobs"] = None
+    options["errata"] = load_errata(options["errata"]) if options["errata"] is not None else ()
     directory = options["directory"]
     if options["resume"] and directory is None:
         raise UsageError("--resume needs --directory DIR, the directory of the campaign to go on with")
     if options["resume"]:
         facts = cluster_facts(directory)
+        facts["errata"] = errata_from(facts["errata"])
         options.update({name: value for name, value in facts.items() if name in options and name not in given})
     elif directory is not None and is_cluster_directory(directory):
         raise UsageError(f"{directory}: there is a campaign already; add --resume to go on with it, or use another directory")
@@ -145,7 +149,7 @@ def _put_out(results: list[_Result], notes: list[str], as_json: bool, summary_fi
             if number:
                 click.echo()
             print_summary(result.summary, result.to_json())
-            print_minimized(result.triaged, result.place, result.to_json())
+            print_minimized(result.triaged, result.place, result.to_json(), result.part.processor.option)
     for text in [*notes, *(text for result in results for text in result.missing())]:
         click.echo(f"vmfuzz: {text}", err=True)
 

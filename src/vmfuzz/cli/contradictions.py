@@ -36,7 +36,6 @@ ALONE: Final[Mapping[str, tuple[tuple[str, tuple[str, ...], str], ...]]] = {
             ("junit", "sarif", "annotate"),
             "a cluster's campaign has a summary for each processor: `vmfuzz report` takes it",
         ),
-        ("scheduler", ("errata",), "a cluster's workers know no deviations but the package's"),
     ),
     "report": (("as_json", ("as_markdown",), "they are two forms of one output"),),
 }

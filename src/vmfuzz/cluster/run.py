@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future as Asked
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +26,7 @@ from vmfuzz.campaign.jobs import Share, merge, shares_of
 from vmfuzz.campaign.loop import Campaign, Summary
 from vmfuzz.cluster import worker as cluster_worker
 from vmfuzz.cluster.members import FarProcessor, Key, first_line, members, refuse
+from vmfuzz.comparison.errata import Erratum, errata_data
 from vmfuzz.corpus.entries import from_json
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.kinds import is_harmless
@@ -159,11 +160,14 @@ class ClusterRun:
             time.sleep(0.2)
         return members(self.client, addresses, *self._asked_for)
 
-    def add(self, key: Key, seed: int, iterations: int, pieces: int | None = None) -> Part:
-        """Give a processor its campaign of `iterations` candidates in `pieces` pieces (None: as many as it has workers)."""
+    def add(self, key: Key, seed: int, iterations: int, pieces: int | None = None, errata: tuple[Erratum, ...] = ()) -> Part:
+        """Give a processor its campaign of `iterations` candidates in `pieces` pieces (None: as many as it has workers).
+
+        `errata`: deviations known besides the package's, here and on the workers.
+        """
         processor, workers = self.processors[key]
-        shares = shares_of(processor.option, processor.cpu, seed, iterations, pieces or len(workers))
-        part = Part(processor, Campaign(processor, seed), shares, workers=set(workers))
+        shares = shares_of(processor.option, processor.cpu, seed, iterations, pieces or len(workers), errata=errata)
+        part = Part(processor, Campaign(processor, seed, errata=errata), shares, workers=set(workers))
         self.parts.append(part)
         return part
 
@@ -203,7 +207,7 @@ class ClusterRun:
                     continue
                 worker, key = min(part.workers), f"{self._id}-{number}-minimize"
                 findings = [finding_data(finding) for finding in part.campaign.progress.findings.by_id.values()]
-                arguments = (key, part.processor.option, part.processor.cpu, findings, seconds)
+                arguments = (key, part.processor.option, part.processor.cpu, findings, seconds, errata_data(part.campaign.errata))
                 self._running[submit(self.client, worker, key, "minimize", *arguments)] = _Task(part, number, worker, key)
             while self._running and not self._has_stopped():
                 try:
@@ -241,8 +245,9 @@ class ClusterRun:
             jobs = [job for job in part.waiting if job not in under_way]
             for job, worker in zip(jobs, sorted(part.workers - busy), strict=False):
                 key = f"{self._id}-{self.parts.index(part)}-{job}-{uuid4().hex[:8]}"
-                task = _Task(part, job, worker, key)
-                self._running[submit(self.client, worker, key, "run_piece", key, asdict(part.shares[job]))] = task
+                task, share = _Task(part, job, worker, key), part.shares[job]
+                data = {**vars(share), "errata": errata_data(share.errata)}
+                self._running[submit(self.client, worker, key, "run_piece", key, data)] = task
 
     def _collect(self) -> None:
         """Take what has come in, waiting a moment for it."""

@@ -27,6 +27,7 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "jobs": (int, type(None)),
     "executor": (str,),
     "cpu": (str, type(None)),
+    "errata": (list,),
 }
 _PIECES: Final = "pieces"
 
@@ -46,6 +47,7 @@ def cluster_facts(directory: Path) -> dict[str, Any]:
         raise UsageError(f"{directory / FACTS} is damaged ({why_not_json(error)}); use another directory") from None
     if not isinstance(data, dict) or data.get("schema") != _SCHEMA:
         raise UsageError(f"{directory / FACTS} is not of a campaign of vmfuzz on a cluster; use another directory")
+    data.setdefault("errata", [])  # older directories do not say; theirs knew none
     for name, kinds in _KINDS.items():
         if not isinstance(data.get(name), kinds) or isinstance(data.get(name), bool):
             raise UsageError(f"{directory / FACTS} is damaged ({name!r} is {data.get(name)!r:.60}); use another directory")

@@ -21,6 +21,7 @@ from typing import Any, Final
 from vmfuzz.campaign.as_data import finding_from
 from vmfuzz.campaign.jobs import Share, run_share
 from vmfuzz.campaign.loop import Campaign
+from vmfuzz.comparison.errata import errata_from
 from vmfuzz.comparison.processor import version_of
 from vmfuzz.corpus.entries import to_json
 from vmfuzz.errors import SafetyStop, VmfuzzError
@@ -97,13 +98,15 @@ def _describe(executor: str, cpu: str | None) -> dict[str, Any]:
 
 
 def run_piece(key: str, share: dict[str, Any]) -> dict[str, Any]:
-    """Run one share of a campaign; its result, or {"error"}."""
+    """Run one share of a campaign, its errata as `errata_data` has them; its result, or {"error"}."""
     # Dask's other threads use the random module, which Hypothesis takes for a strategy that does; what it draws does not depend on it
     warnings.filterwarnings("ignore", "Do not use the `random` module inside strategies")
-    return _alone(key, lambda running: run_share(Share(**share), running.tell, running.is_over))
+    return _alone(key, lambda running: run_share(Share(**{**share, "errata": errata_from(share["errata"])}), running.tell, running.is_over))
 
 
-def minimize(key: str, option: str, cpu: str | None, findings: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+def minimize(
+    key: str, option: str, cpu: str | None, findings: list[dict[str, Any]], seconds: float, errata: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Run findings again and reduce them within `seconds`: {"entries", and what else a Triage has}, or {"error"}."""
 
     def work(running: _Running) -> dict[str, Any]:
@@ -112,7 +115,7 @@ def minimize(key: str, option: str, cpu: str | None, findings: list[dict[str, An
                 raise KeyboardInterrupt
 
         with open_executor(option, cpu=cpu) as executor:
-            campaign = Campaign(executor, 0)
+            campaign = Campaign(executor, 0, errata=errata_from(errata))
             found = [finding_from(data, campaign.generator.bases) for data in findings]
             campaign.progress.findings.by_id.update({finding.signature.id: finding for finding in found})
             result = settled(campaign, seconds, on_step)
