@@ -164,7 +164,7 @@ def _summary(place: Place) -> str:
     found = {each.reading or "other" for results in place.taken.values() for each in results if each.reading or _ran(each)}
     count = len({each.processor for results in place.taken.values() for each in results})
     if found == {LENIENT} and len(place.taken) > 1:
-        return f"makes none of the {len(place.taken)} checks ({count})"
+        return f"makes none of the {len(place.taken)} rules ({count})"
     return f"{' and '.join(sorted(found))} ({count})" if found else "none has the feature"
 
 
