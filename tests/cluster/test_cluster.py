@@ -323,7 +323,6 @@ def test_pieces_without_a_worker_are_reported(own: Cluster, monkeypatch: pytest.
     own.wait(1)
     after_submitting(1, lambda: own.kill("one"), monkeypatch)
     result = vmfuzz("run", "--scheduler", own.address, "-n", "1g", "--jobs", "2")
-    assert result.exit_code == 0, result.stderr
     assert result.exit_code == 3
     assert (
         "vmfuzz: piece 2 of 2 on bochs corei7_skylake_x (500,000,000 candidates) did not come to its end: "
