@@ -67,7 +67,7 @@ def assert_allowed(
     if outcomes.kind[0] == Kind.ENTRY_FAILURE and _qualification_open(outcome):
         alike = [each.qualification or 0 for each in outcomes_of(int(prediction.allowed[0])) if each.number == outcomes.number[0]]
         outcomes.qualification[0] = alike[0] if alike else 0
-    comparison = compare(prediction, outcomes, _altered(capabilities, generator, executor or "", errata and Path(errata)))
+    comparison = compare(prediction, outcomes, _altered(capabilities, generator, executor or "", Path(errata) if errata else None))
     if comparison.verdict[0] in (Verdict.MISMATCH, Verdict.EXECUTOR_CRASHED):
         raise NotAllowed(_explanation(comparison, vmcs, generator))
 
@@ -99,7 +99,7 @@ def _outcomes(outcome: Outcome | Mapping[str, Any], batch: VmcsBatch) -> Outcome
 @lru_cache(maxsize=64)
 def _altered(capabilities: Capabilities, generator: Generator, executor: str, errata: Path | None) -> AlteredModel | None:
     """The model with the deviations that are known of an executor, if there are any."""
-    told = deviations_told(executor, load_errata(errata), generator.model, generator) if errata else ()
+    told = deviations_told(executor, load_errata(errata), generator.model, generator)
     deviations = (*deviations_of(executor), *errata_of(executor, capabilities), *told)
     return AlteredModel(capabilities, deviations) if deviations else None
 

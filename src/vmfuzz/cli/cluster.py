@@ -121,7 +121,7 @@ def _options(context: click.Context) -> dict[str, Any]:
         raise UsageError("--bisect-lost with --scheduler: a batch that took a machine with it is narrowed down on that machine; run there")
     if "jobs" not in given:
         options["jobs"] = None
-    options["errata"] = load_errata(options["errata"]) if options["errata"] is not None else ()
+    options["errata"] = load_errata(options["errata"])
     directory = options["directory"]
     if options["resume"] and directory is None:
         raise UsageError("--resume needs --directory DIR, the directory of the campaign to go on with")

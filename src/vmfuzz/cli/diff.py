@@ -102,7 +102,7 @@ def diff(
         raise UsageError(f"{directory}: there is a campaign in it; keep the differences in another directory")
     cases = [entry.case for entry in _entries(corpus) if entry.behind is None] if corpus is not None else None
     with open_executor(one[0], cpu=one[1]) as a, open_executor(two[0], cpu=two[1]) as b:
-        pairing = Pairing(a, b, seed, load_errata(errata) if errata is not None else ())
+        pairing = Pairing(a, b, seed, load_errata(errata))
         if cases is None:
             with _progress(quiet=as_json or is_quiet()) as on_progress:
                 pairing.run(iterations, on_progress)

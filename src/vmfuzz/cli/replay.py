@@ -74,7 +74,7 @@ def replay(
     options = risk_options(executor, risk, yes, 1) | options_of_line(executor, reset, answer_seconds)
     entries, unreadable = readable_entries(place)
     with _progress(quiet=as_json or is_quiet()) as on_processor:
-        report = replay_entries(entries, executor, place, on_processor, options, load_errata(errata) if errata is not None else ())
+        report = replay_entries(entries, executor, place, on_processor, options, load_errata(errata))
     if as_json:
         json.dump({**_as_data(report), "unreadable": list(unreadable.values())}, sys.stdout, indent=1)
         click.echo()

@@ -55,8 +55,10 @@ class Erratum:
     cases: tuple[KnownCase, ...]
 
 
-def load_errata(path: Path) -> tuple[Erratum, ...]:
-    """Read a file of errata; raises UsageError that says where what is wrong."""
+def load_errata(path: Path | None) -> tuple[Erratum, ...]:
+    """Read a file of errata, None: there are none; raises UsageError that says where what is wrong."""
+    if path is None:
+        return ()
     data = read_json(path)
     if not isinstance(data, dict) or data.get("schema") != SCHEMA or not isinstance(data.get("errata"), list):
         raise UsageError(f'{path}: expected a JSON object with "schema": "{SCHEMA}" and "errata": [...]')
