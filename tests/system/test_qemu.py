@@ -35,5 +35,14 @@ def test_unload_and_load_again(machine: Machine) -> None:
         machine.shell("rmmod vmfuzz && [ ! -e /dev/vmfuzz ] && insmod /vmfuzz.ko")
 
 
+def test_a_kernel_locked_down_for_confidentiality_opens_it_to_nobody(machine: Machine) -> None:
+    """Whoever has the file learns addresses of the kernel. Nothing unlocks a kernel again, so no test that opens the device comes after this one."""
+    machine.shell("mount -t securityfs none /sys/kernel/security; echo integrity > /sys/kernel/security/lockdown")
+    machine.shell("/guest stress 1 > /tmp/out; grep -q 'No such device' /tmp/out")
+    machine.shell("echo confidentiality > /sys/kernel/security/lockdown")
+    machine.shell("/guest stress 1 > /tmp/out; grep -q 'Operation not permitted' /tmp/out")
+    assert "locked down" in machine.shell("dmesg | grep vmfuzz")
+
+
 def test_the_kernel_log_is_clean(machine: Machine) -> None:
     assert machine.trouble() == ""

@@ -76,6 +76,10 @@ class Processor:
         """Run rows in one slice; the errno, or 0."""
         return int(self._library.fake_rows(count))
 
+    def leaves(self) -> int:
+        """How many times the last rows executed CPUID."""
+        return int(self._library.fake_leaves())
+
     @property
     def log(self) -> list[str]:
         """What was done, in order, since the rows began."""
@@ -138,6 +142,15 @@ def test_translations_are_invalidated_before_each_row_as_far_as_the_processor_ca
         assert processor.rows(3) == 0
         assert processor.log.count("row") == 3
         assert [line for line in processor.log if line.startswith("inv")] == done * 4
+
+
+def test_a_row_executes_no_cpuid(processor: Processor) -> None:
+    """In a virtual machine each CPUID is an exit. What they say is asked for once a slice."""
+    assert processor.rows(1) == 0
+    once = processor.leaves()
+    assert once > 0
+    assert processor.rows(9) == 0
+    assert processor.leaves() == once
 
 
 def test_translations_that_cannot_be_invalidated_end_it(processor: Processor) -> None:

@@ -19,6 +19,7 @@ static size_t length;
 static struct vmfuzz_machine machine;
 static int kind;
 static u32 events;
+static unsigned int leaves;
 char vmfuzz_exit_handler[1];
 
 void fake_log(const char *format, ...)
@@ -53,6 +54,12 @@ u64 fake_get(int what, u64 number)
 void fake_set(int what, u64 number, u64 value)
 {
 	place(what, number)->value = value;
+}
+
+u32 fake_leaf(u64 number)
+{
+	leaves++;
+	return (u32)fake_get(FAKE_LEAF, number);
 }
 
 void fake_table(int what, struct table_register *to)
@@ -92,6 +99,12 @@ void fake_outcome(int row_kind, u32 row_events)
 	events = row_events;
 }
 
+/* How many times CPUID was executed since the rows began. */
+unsigned int fake_leaves(void)
+{
+	return leaves;
+}
+
 void fake_failing_invept(void)
 {
 	failing = 1;
@@ -122,6 +135,7 @@ int fake_rows(unsigned int count)
 
 	memset(rows, 0, sizeof(rows));
 	length = 0;
+	leaves = 0;
 	text[0] = 0;
 	machine.request->rows_va = (u64)(uintptr_t)rows;
 	machine.request->row_bytes = sizeof(*rows);

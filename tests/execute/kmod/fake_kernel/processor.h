@@ -16,6 +16,7 @@ enum fake_register { FAKE_MSR, FAKE_CR, FAKE_DR, FAKE_SEGMENT, FAKE_TR, FAKE_LDT
 
 u64 fake_get(int what, u64 number);
 void fake_set(int what, u64 number, u64 value);
+u32 fake_leaf(u64 number);
 int fake_vmx(const char *instruction);
 void fake_table(int what, struct table_register *to);
 void fake_set_table(int what, const struct table_register *from);
@@ -28,7 +29,7 @@ static inline void fake_write(int what, u64 number, u64 value, const char *name)
 
 #define msr_read(msr) fake_get(FAKE_MSR, msr)
 #define msr_write(msr, value) fake_write(FAKE_MSR, msr, value, "msr ")
-#define leaf(number, reg) ((u32)fake_get(FAKE_LEAF, (u64)(number) << 8 | (reg)))
+#define leaf(number, reg) fake_leaf((u64)(number) << 8 | (reg))
 #define cr0_read() fake_get(FAKE_CR, 0)
 #define cr0_write(value) fake_write(FAKE_CR, 0, value, "cr")
 #define cr3_read() fake_get(FAKE_CR, 3)
