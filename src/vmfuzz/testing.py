@@ -15,13 +15,12 @@ from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.outcomes import Kind, Outcome, Outcomes
 from vmfuzz.comparison.case import batch_of, mutation_between
 from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
-from vmfuzz.comparison.errata import deviations_told, load_errata
+from vmfuzz.comparison.errata import all_deviations_of, load_errata
 from vmfuzz.comparison.explanation import near_values, required, side_by_side
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.program.protocol import Answers, NotSpoken
 from vmfuzz.generate.bases import base_rank
 from vmfuzz.generate.families import Generator, generator_of
-from vmfuzz.model.known_deviations import deviations_of, errata_of
 from vmfuzz.model.outcome_codes import ENTERED, outcomes_of
 from vmfuzz.model.predict import model_of
 from vmfuzz.state.batch import VmcsBatch
@@ -67,7 +66,7 @@ def assert_allowed(
     if outcomes.kind[0] == Kind.ENTRY_FAILURE and _qualification_open(outcome):
         alike = [each.qualification or 0 for each in outcomes_of(int(prediction.allowed[0])) if each.number == outcomes.number[0]]
         outcomes.qualification[0] = alike[0] if alike else 0
-    comparison = compare(prediction, outcomes, _altered(capabilities, generator, executor or "", Path(errata) if errata else None))
+    comparison = compare(prediction, outcomes, _altered(generator, executor or "", Path(errata) if errata else None))
     if comparison.verdict[0] in (Verdict.MISMATCH, Verdict.EXECUTOR_CRASHED):
         raise NotAllowed(_explanation(comparison, vmcs, generator))
 
@@ -97,11 +96,10 @@ def _outcomes(outcome: Outcome | Mapping[str, Any], batch: VmcsBatch) -> Outcome
 
 
 @lru_cache(maxsize=64)
-def _altered(capabilities: Capabilities, generator: Generator, executor: str, errata: Path | None) -> AlteredModel | None:
+def _altered(generator: Generator, executor: str, errata: Path | None) -> AlteredModel | None:
     """The model with the deviations that are known of an executor, if there are any."""
-    told = deviations_told(executor, load_errata(errata), generator.model, generator)
-    deviations = (*deviations_of(executor), *errata_of(executor, capabilities), *told)
-    return AlteredModel(capabilities, deviations) if deviations else None
+    deviations = all_deviations_of(executor, load_errata(errata), generator.model, generator)
+    return AlteredModel(generator.model.capabilities, deviations) if deviations else None
 
 
 def _explanation(comparison: Comparison, vmcs: Vmcs, generator: Generator) -> str:

@@ -11,9 +11,8 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from vmfuzz.campaign import loop
 from vmfuzz.cli.main import main
-from vmfuzz.comparison import trial
+from vmfuzz.comparison import errata
 from vmfuzz.corpus.entries import entry_files
 
 #: Where the schema of each output lies.
@@ -42,8 +41,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     changed["results"][0]["actual"] = "VMfailInvalid"
     (place / path.name).write_text(json.dumps(changed), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        for module in (loop, trial):
-            patch.setattr(module, "deviations_of", lambda _name: ())
+        patch.setattr(errata, "deviations_of", lambda _name: ())
         return {
             "summary": printed("run", "-n", "2500"),
             "diff": printed("diff", "model", "bochs", "-n", "2500"),

@@ -13,10 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vmfuzz import __version__
-from vmfuzz.campaign import loop
 from vmfuzz.cli.ci import command_of
 from vmfuzz.cli.main import main
-from vmfuzz.comparison import trial
+from vmfuzz.comparison import errata
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_ENVIRONMENT, EXIT_FOUND, EXIT_USAGE
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.report.ci import annotation
@@ -38,8 +37,7 @@ def vmfuzz(*arguments: str) -> Result:
 
 def without_deviations(patch: pytest.MonkeyPatch) -> None:
     """The emulator has no known deviations, so that there are findings."""
-    for module in (loop, trial):
-        patch.setattr(module, "deviations_of", lambda _name: ())
+    patch.setattr(errata, "deviations_of", lambda _name: ())
 
 
 @pytest.fixture(scope="module")

@@ -185,6 +185,7 @@ KEYS = {
     "verdicts",
     "outcomes",
     "deviations",
+    "errata",
     "checks",
     "readings",
     "findings",

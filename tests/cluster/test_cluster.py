@@ -491,7 +491,7 @@ def test_findings_are_run_again_and_minimized_on_the_worker(own: Cluster, tmp_pa
     # a worker that knows no deviation of its emulator: what is on the list is found anew, as a real disagreement
     preload = tmp_path / "no_deviations.py"
     preload.write_text(
-        "import vmfuzz.campaign.loop as loop, vmfuzz.comparison.trial as trial\nloop.deviations_of = trial.deviations_of = lambda name: ()\n",
+        "import vmfuzz.comparison.errata as errata\nerrata.deviations_of = lambda name: ()\n",
         encoding="utf-8",
     )
     own.worker("one", "--nthreads", "1", "--preload", str(preload))

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from vmfuzz.campaign import loop
 from vmfuzz.cli.main import main
-from vmfuzz.comparison import trial
+from vmfuzz.comparison import errata
 from vmfuzz.errors import EXIT_FOUND
 from vmfuzz.findings.account import in_words, not_minimized, seen
 
@@ -39,8 +38,7 @@ class Campaign:
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (loop, trial):
-            patch.setattr(module, "deviations_of", lambda _name: ())
+        patch.setattr(errata, "deviations_of", lambda _name: ())
         return Campaign(tmp_path_factory.mktemp("counted"))
 
 

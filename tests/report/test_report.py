@@ -15,7 +15,11 @@ from click.testing import CliRunner, Result
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.store import Store
 from vmfuzz.cli.main import main
+from vmfuzz.comparison.case import Case
+from vmfuzz.comparison.errata import Erratum, KnownCase
+from vmfuzz.errors import UsageError
 from vmfuzz.execute.kinds import open_executor
+from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.model.checks import BY_ID, CHECKS
 from vmfuzz.model.known_deviations import DEVIATIONS
 from vmfuzz.report.data import Cell, Report, State, gather
@@ -25,6 +29,7 @@ from vmfuzz.report.numbers import duration, short
 from vmfuzz.report.page import page
 from vmfuzz.report.pictures import grouped
 from vmfuzz.report.source import Source, load
+from vmfuzz.state.profiles import capabilities, known_good
 
 CPUS = ("corei7_skylake_x", "arrow_lake")
 #: What the third processor of the fixture leaves out.
@@ -107,6 +112,34 @@ def test_checks_of_another_version_are_shown_too(campaigns: Campaigns) -> None:
     report = gather([Source("old", data)])
     assert cell(report, "old.check", 0).state is State.AGREES
     assert "old.check" in page(report)
+
+
+def _with_an_erratum() -> dict[str, Any]:
+    """A campaign on a processor that leaves out a check, and whose owner knows."""
+    caps = capabilities(CPUS[0])
+    id = LEFT_OUT[1]
+    cases = (KnownCase(Case("64-bit/plain/nothing", {"cr3_target_count": 5}), "entered"),)
+    executor = ModelExecutor(caps, known_good(caps), [check for check in CHECKS if check.id != id])
+    return Campaign(executor, 0, errata=[Erratum("mine", "model", "more CR3 targets than the manual allows", cases)]).run(20_000).to_json()
+
+
+def test_a_deviation_of_a_persons_file_is_listed_with_its_candidates() -> None:
+    data = _with_an_erratum()
+    count = data["deviations"]["mine"]
+    report = gather([Source("mine", data), Source("without", {key: value for key, value in data.items() if key != "errata"})])
+    assert count > 0
+    assert [(known.id, known.text, counts) for known, counts in gather([Source("mine", data)]).deviations()] == [
+        ("mine", "more CR3 targets than the manual allows", [count])
+    ]
+    assert report.to_json()["deviations"] == {"mine": [2 * count]}
+    assert cell(report, LEFT_OUT[1], 0).deviations == ("mine",)
+    assert "more CR3 targets than the manual allows" in page(report)
+
+
+def test_a_summary_whose_errata_are_none_is_refused(tmp_path: Path, campaigns: Campaigns) -> None:
+    (tmp_path / "wrong.json").write_text(json.dumps({**campaigns.data[0], "errata": [{"id": "mine"}]}), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"errata holds .* expected objects with id, title, text and skips"):
+        load(tmp_path / "wrong.json")
 
 
 def test_outcomes_are_grouped_without_losing_any(campaigns: Campaigns) -> None:

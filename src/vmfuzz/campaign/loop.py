@@ -16,7 +16,7 @@ from vmfuzz.campaign.history import History
 from vmfuzz.campaign.mismatches import Findings, Warned
 from vmfuzz.campaign.tally import Tally
 from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
-from vmfuzz.comparison.errata import Erratum, deviations_told
+from vmfuzz.comparison.errata import Erratum, all_deviations_of
 from vmfuzz.comparison.processor import version_of
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.base import Executor, HasItsOwnWord, Poisons, lacking_fields, warnings_of
@@ -24,7 +24,6 @@ from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.families import FAMILY_SIZE, FamilyPlan, generator_of
 from vmfuzz.generate.schedule import Schedule
 from vmfuzz.interrupts import CTRL_C, cause_of
-from vmfuzz.model.known_deviations import deviations_of, errata_of
 from vmfuzz.model.predict import Model, model_of
 from vmfuzz.state.batch import VmcsBatch
 
@@ -155,8 +154,7 @@ class Campaign:
         _require_bases(executor, self.generator.bases)
         self.schedule = Schedule(self.generator, seed, self.undisputed)
         self.errata = tuple(errata)
-        told = deviations_told(executor.name, self.errata, self.model, self.generator)
-        deviations = (*deviations_of(executor.name), *errata_of(executor.name, executor.capabilities()), *told)
+        deviations = all_deviations_of(executor.name, self.errata, self.model, self.generator)
         self.altered = AlteredModel(self.model.capabilities, deviations) if deviations else None
         self.bases_used: set[str] = set()
         self._executing = False

@@ -17,6 +17,7 @@ from vmfuzz.model.bochs_messages import MESSAGES
 from vmfuzz.model.check import Stage
 from vmfuzz.model.deviations import Deviation
 from vmfuzz.model.evaluate import Truth
+from vmfuzz.model.known_deviations import DEVIATIONS_BY_ID
 from vmfuzz.model.kvm_messages import CONSISTENCY_CHECKS
 from vmfuzz.model.outcome_codes import ENTERED
 from vmfuzz.model.predict import BatchPrediction, Model
@@ -147,6 +148,9 @@ class Tally:
             "verdicts": {verdict.name.lower(): self.verdicts[verdict] for verdict in Verdict},
             "outcomes": dict(self.outcomes.most_common()),
             "deviations": dict(self.by_deviation.most_common()),
+            "errata": [
+                _erratum_data(known) for known in self.deviations if known.id in self.by_deviation and known.id not in DEVIATIONS_BY_ID
+            ],
             "same_check_named": self.named.total(),
             "other_check_named": dict(self.other_check.most_common()),
             "checks": {
@@ -158,6 +162,11 @@ class Tally:
                 if not compiled.certain
             },
         }
+
+
+def _erratum_data(known: Deviation) -> dict[str, Any]:
+    """An erratum, of the processor or from a person's file, for a report: who reads that need not have the table or the file."""
+    return {"id": known.id, "title": known.title, "text": known.text, "skips": sorted(known.skips)}
 
 
 def violations_per_stage(prediction: BatchPrediction) -> dict[Stage, npt.NDArray[np.uint16]]:

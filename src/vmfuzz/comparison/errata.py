@@ -23,6 +23,7 @@ from vmfuzz.model.check import Check, Fails
 from vmfuzz.model.deviations import Deviation
 from vmfuzz.model.expr import TRUE, Cond, all_of, any_of
 from vmfuzz.model.first_exit import exits_mask
+from vmfuzz.model.known_deviations import deviations_of, errata_of
 from vmfuzz.model.operands import live, memory, vmcs
 from vmfuzz.model.outcome_codes import PREDICTED_EXITS
 from vmfuzz.model.predict import Model
@@ -134,8 +135,13 @@ def errata_from(data: Sequence[Any]) -> tuple[Erratum, ...]:
     return tuple(map(_erratum, data))
 
 
-def deviations_told(executor: str, errata: Sequence[Erratum], model: Model, generator: Generator) -> tuple[Deviation, ...]:
-    """The deviations of the executor of that name that `errata` tell, as far as this processor can have their cases."""
+def all_deviations_of(executor: str, errata: Sequence[Erratum], model: Model, generator: Generator) -> tuple[Deviation, ...]:
+    """All deviations that are known of the executor of that name: the package's, its processor's errata, and those that `errata` tell."""
+    return (*deviations_of(executor), *errata_of(executor, model.capabilities), *_told(executor, errata, model, generator))
+
+
+def _told(executor: str, errata: Sequence[Erratum], model: Model, generator: Generator) -> tuple[Deviation, ...]:
+    """The deviations of the executor that `errata` tell, as far as this processor can have their cases."""
     own = [_deviation(erratum, model, generator) for erratum in errata if executor.startswith(erratum.executor)]
     return tuple(each for each in own if each is not None)
 

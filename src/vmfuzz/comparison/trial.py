@@ -12,12 +12,11 @@ import numpy.typing as npt
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.comparison.case import Case, Mutation, applies, batch_of, lacking
 from vmfuzz.comparison.compare import AlteredModel, Comparison, Verdict, compare
-from vmfuzz.comparison.errata import Erratum, deviations_told
+from vmfuzz.comparison.errata import Erratum, all_deviations_of
 from vmfuzz.comparison.signature import signature_of
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute.base import Executor, HasItsOwnWord, RunsInOrder
 from vmfuzz.generate.families import Generator
-from vmfuzz.model.known_deviations import deviations_of, errata_of
 from vmfuzz.model.outcome_codes import outcomes_of
 from vmfuzz.model.predict import Model, model_of
 from vmfuzz.state.batch import VmcsBatch
@@ -72,10 +71,10 @@ class Trial:
         self.executor = executor
         self.model = model or model_of(executor.capabilities())
         self.generator = generator or Generator(self.model, executor.known_good())
-        told = deviations_told(executor.name, errata, self.model, self.generator)
-        own = (*deviations_of(executor.name), *errata_of(executor.name, executor.capabilities()), *told)
+        own = all_deviations_of(executor.name, errata, self.model, self.generator)
+        of_a_person = {erratum.id for erratum in errata}
         #: ids of the deviations among them that a person told
-        self.told = tuple(deviation.id for deviation in told)
+        self.told = tuple(deviation.id for deviation in own if deviation.id in of_a_person)
         self.deviations = altered.deviations if altered else own
         self._altered = altered
         if altered is None and self.deviations:

@@ -15,6 +15,8 @@ from vmfuzz.model.processor_errata import Signature, known_on
 #: Every known deviation of every executor.
 DEVIATIONS: Final[tuple[Deviation, ...]] = (*BOCHS_DEVIATIONS, *BOCHS_CET_FRED_DEVIATIONS, *BOCHS_2_7_DEVIATIONS, *KVM_DEVIATIONS)
 
+DEVIATIONS_BY_ID: Final = {deviation.id: deviation for deviation in DEVIATIONS}
+
 #: Not those of the processor below KVM: KVM loads the MSR-load list itself, and knows other MSRs than an emulator does.
 _NOT_BELOW_KVM: Final = frozenset({"bochs-msr-load-smm-monitor-ctl", "bochs-msr-load-unknown"})
 

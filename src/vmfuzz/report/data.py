@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ class State(enum.Enum):
     """What campaigns have shown of one check on one processor: symbol and words; in the order in which they matter."""
 
     FINDING = ("!", "finding: processor and model differ")
-    DEVIATION = ("D", "known deviation of the emulator")
+    DEVIATION = ("D", "known deviation of this processor")
     PARTLY = ("◐", "agrees, but a known deviation concerns it too")
     STRICT = ("S", "ambiguity, read strictly (fails)")
     LENIENT = ("L", "ambiguity, read leniently (enters)")
@@ -42,6 +42,26 @@ class State(enum.Enum):
     def words(self) -> str:
         """What it means."""
         return str(self.value[1])
+
+
+@dataclass(frozen=True)
+class Known:
+    """A known deviation: of the package's list, an erratum of the processor, or of a person's file. `skips`: checks that it leaves out."""
+
+    id: str
+    title: str
+    text: str
+    skips: tuple[str, ...]
+
+
+def _listed(deviation: Deviation) -> Known:
+    return Known(deviation.id, deviation.title, deviation.text, tuple(deviation.skips))
+
+
+def _told(source: Source) -> Iterator[Known]:
+    """What a campaign has met that is not in the package's list."""
+    for known in source.data.get("errata", ()):
+        yield Known(known["id"], known["title"], known["text"], tuple(known["skips"]))
 
 
 @dataclass(frozen=True)
@@ -74,9 +94,6 @@ class Processor:
     version: str
     campaigns: list[Source] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.deviations: tuple[Deviation, ...] = deviations_of(self.executor)
-
     @property
     def name(self) -> str:
         """The executor's name without what is common to all emulated CPUs."""
@@ -94,6 +111,11 @@ class Processor:
             counts.update(source.data[key])
         return +counts
 
+    def deviations(self) -> list[Known]:
+        """All deviations that are known of it, each once: the package's, and those that its summaries tell."""
+        listed = {known.id: _listed(known) for known in deviations_of(self.executor)}
+        return list({**listed, **{known.id: known for source in self.campaigns for known in _told(source)}}.values())
+
     def minimized(self) -> list[tuple[Mapping[str, Any], int]]:
         """The minimized findings of all campaigns, each once, and how many candidates of all of them are counted with it."""
         return _each_once((entry, seen(entry)) for source in self.campaigns for entry in source.data.get("minimized", ()))
@@ -106,7 +128,7 @@ class Processor:
         """Check -> cell, for the checks that the processor has."""
         met = set(self.total("deviations"))
         skipping: dict[str, list[str]] = {}
-        for deviation in self.deviations:
+        for deviation in self.deviations():
             for id in deviation.skips if deviation.id in met else ():
                 skipping.setdefault(id, []).append(deviation.id)
         wrong = {id for item, _ in (*self.minimized(), *self.not_minimized()) for id in item["checks"]}
@@ -174,10 +196,12 @@ class Report:
         places = range(len(self.processors))
         return {title: [Counter(row.cells[place].state for row in rows) for place in places] for title, rows in self.sections.items()}
 
-    def deviations(self) -> list[tuple[Deviation, list[int]]]:
+    def deviations(self) -> list[tuple[Known, list[int]]]:
         """Known deviations that were met, most often met first, with the candidates on each processor."""
         totals = [processor.total("deviations") for processor in self.processors]
-        met = [(deviation, [total[deviation.id] for total in totals]) for deviation in DEVIATIONS]
+        known = {deviation.id: _listed(deviation) for deviation in DEVIATIONS}
+        known |= {each.id: each for processor in self.processors for each in processor.deviations()}
+        met = [(each, [total[each.id] for total in totals]) for each in known.values()]
         return sorted((pair for pair in met if any(pair[1])), key=lambda pair: -sum(pair[1]))
 
     def readings(self) -> list[tuple[str, str, list[tuple[int, int]]]]:

@@ -107,9 +107,12 @@ def _require_counts(place: Path, data: Mapping[str, Any]) -> None:
 
 
 def _require_lists(place: Path, data: Mapping[str, Any]) -> None:
-    for name in ("findings", "minimized", "history"):
+    for name in ("findings", "minimized", "history", "errata"):
         if not isinstance(data.get(name, []), list):
             raise UsageError(f"{place}: {name} is {_short(data[name])}, expected a list; {_HOW}")
+    for item in data.get("errata", ()):
+        if not _is_erratum(item):
+            raise UsageError(f"{place}: errata holds {_short(item)}, expected objects with id, title, text and skips; {_HOW}")
     for item in data["findings"]:
         if not _is_finding(item):
             raise UsageError(
@@ -123,6 +126,13 @@ def _require_lists(place: Path, data: Mapping[str, Any]) -> None:
     for point in data.get("history", ()):
         if not isinstance(point, list) or len(point) != 4 or not all(_is(value, float) for value in point):
             raise UsageError(f"{place}: history holds {_short(point)}, expected [seconds, candidates, checks decided, findings]; {_HOW}")
+
+
+def _is_erratum(item: object) -> bool:
+    if not isinstance(item, dict) or not all(isinstance(item.get(key), str) for key in ("id", "title", "text")):
+        return False
+    skips = item.get("skips")
+    return isinstance(skips, list) and all(isinstance(id, str) for id in skips)
 
 
 def _is_finding(item: object) -> bool:
