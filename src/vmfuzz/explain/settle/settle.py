@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from vmfuzz.explain.dump import Dump, Warned
+from vmfuzz.explain.dump import Dump, Reading, Warned
 from vmfuzz.explain.evidence import OF_STATES, Evidence, Found, Standing
-from vmfuzz.explain.settle.believe import believe, believe_msrs
+from vmfuzz.explain.settle.believe import Belief
 from vmfuzz.explain.settle.ends import OUTCOME, without_cut_end, without_garbled, without_torn_head
-from vmfuzz.explain.settle.order import judge_places
+from vmfuzz.explain.settle.order import of_lines_in_order
 from vmfuzz.explain.settle.states import of_one_state
 from vmfuzz.explain.text.lines import Ends, Line
 
@@ -38,67 +38,69 @@ class Circumstances:
 
 def settled(found: Found, name: str, around: Circumstances) -> Dump:
     """The dump, from all that was found of it."""
-    dump = Dump(
+    whole = without_garbled(found.evidence, found.msrs, around.garbled)
+    evidence, torn = without_torn_head(whole.evidence, around.lines, around.ends)
+    cut = without_cut_end(evidence, whole.msrs, around.ends.unfinished)
+    told = [one for one in cut.evidence if one.standing is Standing.SENTENCE]
+    shown = [one for one in cut.evidence if one.standing is not Standing.SENTENCE]
+    of_vmcs, of_members = _without_members(shown)
+    constant = _without_computed(of_vmcs, found)
+    of_state, chosen = of_one_state(constant, found.failed)
+    belief = Belief([*found.warnings, *whole.warnings, *torn, *cut.warnings, *of_members, *chosen])
+    belief.add(of_state)
+    belief.add_msrs(cut.msrs)
+    telling, contradicted = _telling(told, belief.readings)
+    belief.warned += contradicted
+    belief.add(telling)
+    in_order, astray = of_lines_in_order(found.places, belief.readings, constant)
+    readings, views = _without_views(in_order) if around.viewed else (in_order, {})
+    trace = [
+        *_gone("lines that are not whole", found.evidence, cut.evidence),
+        *_gone("members of a program's structure", shown, of_vmcs),
+        *_gone("what a program computes", of_vmcs, constant),
+        *_gone("other states of the same fields", constant, of_state),
+        *_gone("sentences on fields that are shown", told, telling),
+    ]
+    if unclear := len(belief.readings) - len(readings):
+        trace.append(f"not believed: {unclear} fields whose place, or whose view, does not tell enough")
+    trace.append(
+        f"believed: {len(readings)} fields and {len(belief.msrs)} capability MSRs of {len(found.evidence) + len(found.msrs)} places"
+    )
+    return Dump(
         name,
-        warned=list(found.warnings),
-        beside=dict(found.beside),
+        readings=dict(readings),
+        msrs=belief.msrs,
+        msr_lines=belief.msr_lines,
+        warned=[*belief.warned, *astray, *_computed(found, in_order)],
+        misfits=belief.misfits,
+        beside={**views, **found.beside},
         definitions=list(found.definitions),
         written=dict(found.written),
         unread=list(found.unread),
         zeroed=found.zeroed,
         hm_error=found.hm_error,
+        trace=trace,
     )
-    whole = without_garbled(found.evidence, found.msrs, around.garbled)
-    evidence, torn = without_torn_head(whole.evidence, around.lines, around.ends)
-    cut = without_cut_end(evidence, whole.msrs, around.ends.unfinished)
-    dump.warned += [*whole.warnings, *torn, *cut.warnings]
-    _trace(dump, "lines that are not whole", found.evidence, cut.evidence)
-    told = [one for one in cut.evidence if one.standing is Standing.SENTENCE]
-    shown = [one for one in cut.evidence if one.standing is not Standing.SENTENCE]
-    evidence = _without_members(shown, dump)
-    _trace(dump, "members of a program's structure", shown, evidence)
-    every = _without_computed(evidence, found)
-    _trace(dump, "what a program computes", evidence, every)
-    evidence, chosen = of_one_state(every, found.failed)
-    dump.warned += chosen
-    _trace(dump, "other states of the same fields", every, evidence)
-    believe(evidence, dump)
-    believe_msrs(cut.msrs, dump)
-    telling = _telling(told, dump)
-    _trace(dump, "sentences on fields that are shown", told, telling)
-    believe(telling, dump)
-    count = len(dump.readings)
-    judge_places(found.places, dump, every)
-    _sum_up_calls(found, dump)
-    if around.viewed:
-        _set_views_aside(dump)
-    if len(dump.readings) != count:
-        dump.trace.append(f"not believed: {count - len(dump.readings)} fields whose place, or whose view, does not tell enough")
-    dump.trace.append(
-        f"believed: {len(dump.readings)} fields and {len(dump.msrs)} capability MSRs of {len(found.evidence) + len(found.msrs)} places"
-    )
-    return dump
 
 
-def _trace(dump: Dump, what: str, before: Sequence[Evidence], after: Sequence[Evidence]) -> None:
-    """Note which places a step does without."""
+def _gone(what: str, before: Sequence[Evidence], after: Sequence[Evidence]) -> list[str]:
+    """Which places a step does without, in a sentence, if there are any."""
     if len(after) == len(before):
-        return
+        return []
     kept = {(one.name, one.line) for one in after}
     gone = [f"{one.name} (line {one.line})" for one in before if (one.name, one.line) not in kept]
-    if gone:
-        dump.trace.append(f"not believed, {what}: {', '.join(gone)}")
+    return [f"not believed, {what}: {', '.join(gone)}"] if gone else []
 
 
-def _without_members(evidence: list[Evidence], dump: Dump) -> list[Evidence]:
+def _without_members(evidence: list[Evidence]) -> tuple[list[Evidence], list[Warned]]:
     """What a path through a program's structures names is not of the VMCS that the text shows without one, if both give the same fields."""
     members = [one for one in evidence if one.standing is Standing.MEMBER]
     others = [one for one in evidence if one.standing is not Standing.MEMBER]
     direct = {one.name for one in others if one.standing in OF_STATES}
     if len({one.name for one in members} & direct) >= _SAME:
-        dump.warn("the members of a program's structure are not used, since the text shows a VMCS beside it", members[0].line)
-        return others
-    return [*others, *(replace(one, standing=Standing.NAMED) for one in members)]
+        text = "the members of a program's structure are not used, since the text shows a VMCS beside it"
+        return others, [Warned(members[0].line, text)]
+    return [*others, *(replace(one, standing=Standing.NAMED) for one in members)], []
 
 
 def _without_computed(evidence: list[Evidence], found: Found) -> list[Evidence]:
@@ -107,17 +109,17 @@ def _without_computed(evidence: list[Evidence], found: Found) -> list[Evidence]:
     return [one for one in evidence if not (one.standing is Standing.CALL and one.name in computed)]
 
 
-def _telling(told: Sequence[Evidence], dump: Dump) -> list[Evidence]:
+def _telling(told: Sequence[Evidence], readings: Mapping[str, Reading]) -> tuple[list[Evidence], list[Warned]]:
     """What a sentence says of a field counts only where no dump shows the field."""
-    counting = []
+    counting, warnings = list[Evidence](), list[Warned]()
     for one in told:
-        reading = dump.readings.get(one.name)
+        reading = readings.get(one.name)
         if reading is None:
             counting.append(replace(one, assumed=one.assumed or ("" if one.name in OUTCOME else _IN_SENTENCE)))
         elif (reading.value ^ one.value) & reading.known & one.known:
             text = f"{one.label} = {one.value:#x} stands in a sentence; line {reading.line} says {reading.value:#x}, and that is used"
-            dump.warned.append(Warned(one.line, text))
-    return counting
+            warnings.append(Warned(one.line, text))
+    return counting, warnings
 
 
 def _are_from_calls(evidence: Sequence[Evidence]) -> bool:
@@ -126,18 +128,20 @@ def _are_from_calls(evidence: Sequence[Evidence]) -> bool:
     return Standing.CALL in first.values()
 
 
-def _sum_up_calls(found: Found, dump: Dump) -> None:
-    """Say which fields the program computes."""
-    computed = {one.name: one.line for one in reversed(found.computed) if one.name not in dump.readings}
-    if computed and (_are_from_calls(found.evidence) or not dump.readings):  # (a dump shows what has become of them)
-        names = [name for name in dict.fromkeys(one.name for one in found.computed) if name in computed]
-        listed = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-        dump.warn(f"the program computes what it writes to {listed}: not given by this text", min(computed.values()))
+def _computed(found: Found, readings: Mapping[str, Reading]) -> list[Warned]:
+    """Which fields the program computes."""
+    computed = {one.name: one.line for one in reversed(found.computed) if one.name not in readings}
+    if not computed or not (_are_from_calls(found.evidence) or not readings):
+        return []  # (a dump shows what has become of them)
+    names = [name for name in dict.fromkeys(one.name for one in found.computed) if name in computed]
+    listed = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return [Warned(min(computed.values()), f"the program computes what it writes to {listed}: not given by this text")]
 
 
-def _set_views_aside(dump: Dump) -> None:
-    """What a text of KVM's structures in another form gives as CR0, CR3, CR4 and IA32_EFER is the guest's view too."""
-    for name in _VIEWED:
-        reading = dump.readings.get(name)
-        if reading is not None and not re.search("guest|vmcs", reading.label, re.IGNORECASE):
-            dump.beside.setdefault(f"KVM {reading.label}", dump.readings.pop(name))
+def _without_views(readings: Mapping[str, Reading]) -> tuple[dict[str, Reading], dict[str, Reading]]:
+    """(the fields, the guest's view): a text of KVM's structures gives the guest's view as CR0, CR3, CR4 and IA32_EFER in other forms too."""
+    views = {name for name in _VIEWED if name in readings and not re.search("guest|vmcs", readings[name].label, re.IGNORECASE)}
+    return (
+        {name: one for name, one in readings.items() if name not in views},
+        {f"KVM {readings[name].label}": readings[name] for name in _VIEWED if name in views},
+    )
