@@ -65,18 +65,18 @@ ABSENT = {
     ),
     "guest.pdbg.bld.text": "no model has bus-lock debug exceptions",
 }
-_HOST_64 = "needs a 32-bit host, which violates host.as.lma1.exit and host.as.32.rip too: executors launch in IA-32e mode from above 4 GiB"
+HOST_64 = "needs a 32-bit host, which violates host.as.lma1.exit and host.as.32.rip too: executors launch in IA-32e mode from above 4 GiB"
 _LIVE_LMA = "executors launch in IA-32e mode, so IA32_EFER.LMA is 1"
 _NOT_IN_SMM = 'outside SMM "entry to SMM" fails in an earlier stage'
 _NO_RTM = "no model has RTM, so guest.pdbg.rtm.supported is violated too"
 #: Why a check that exists was never seen deciding alone, where neither a deviation nor an ambiguity says so: beginning of its id -> reason.
 NEVER_ALONE = {
     "ctl.entry.smm.both": "outside SMM, the rules that forbid each of the two controls are violated too",
-    "host.sel.ss.null": _HOST_64,
+    "host.sel.ss.null": HOST_64,
     "host.as.lma0": _LIVE_LMA,
-    "host.as.lma1.exit": _HOST_64,
-    "host.as.ia32e": _HOST_64,
-    "host.as.32": _HOST_64,
+    "host.as.lma1.exit": HOST_64,
+    "host.as.ia32e": HOST_64,
+    "host.as.32": HOST_64,
     "guest.activity.smm-entry": _NOT_IN_SMM,
     "guest.intr.smi-entry": _NOT_IN_SMM,
     "guest.activity.inject.wfs": "containment refuses wait-for-SIPI: such rows have sometimes hung the emulated CPU",

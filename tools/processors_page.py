@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from checks_page import HOST_64, longest
 from checks_page import NEVER_ALONE as ALREADY_KNOWN
-from checks_page import longest
 from model_campaigns import public_sets
 from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.cpuid_features import FEATURES
@@ -38,9 +38,14 @@ error of the model. It shows whether a campaign on that processor would start (t
 
 
 #: Why a check decides alone on no profile, where checks_page.py does not say so: beginning of its id -> reason.
+_NO_KEYS = "an ambiguity of processors whose memory encryption takes address bits for key identifiers: no profile has any"
 NEVER_ALONE = {
+    **dict.fromkeys(("ctl.key-bits", "host.cr3.key-bits", "guest.cr3.key-bits", "guest.link.key-bits", "guest.pdpte.key-bits"), _NO_KEYS),
     "ctl.pt.trace-vs-load": "needs IA32_RTIT_CTL.TraceEn = 1 on the processor itself, which no candidate sets",
     "host.as.no64": "every profile has Intel 64; on a processor without it the control may not be 1, and the rule on allowed settings fails with it",
+    "host.fred.outside": HOST_64,
+    "host.speccontrol.stibp": "every profile with IBRS has STIBP",
+    "guest.speccontrol.stibp": "every profile with IBRS has STIBP",
 }
 
 
@@ -152,7 +157,9 @@ def _never_alone(proofs: Mapping[str, Mapping[str, str]]) -> list[str]:
         "|---|---|---|",
     ]
     for id, found in proofs.items():
-        reason = longest(id, NEVER_ALONE) or longest(id, ALREADY_KNOWN) or "not known"
+        reason = longest(id, NEVER_ALONE) or longest(id, ALREADY_KNOWN)
+        if reason is None:
+            raise ValueError(f"{id} was seen deciding alone nowhere: say why in NEVER_ALONE")
         answers = dict.fromkeys(found.values())
         what = "; ".join(f"{answer} ({', '.join(name for name in found if found[name] == answer)})" for answer in answers)
         lines.append(f"| `{id}` | {reason} | {(what if len(answers) > 1 else ''.join(answers)) or 'exists on none'} |")
