@@ -145,7 +145,7 @@ def forget() -> None:
     """Empty all caches."""
     for module in MODULES.values():
         for value in vars(module).values():
-            if hasattr(value, "cache_clear"):
+            if inspect.getattr_static(value, "cache_clear", None) is not None:  # (operands refuse names that they do not know)
                 value.cache_clear()
 
 
