@@ -6,7 +6,6 @@ placed by its neighbours, and where they leave a choice it is not placed at all 
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import pairwise
 from typing import Final
 
@@ -72,13 +71,12 @@ def _place(tokens: list[Token], found: Found, in_time: bool) -> bool:
     marks = [(index, token.section) for index, token in enumerate(tokens) if token.section not in ("", "beside", "apart")]
     order = [SECTIONS.index(section.lstrip("*")) for _, section in marks]
     orderly = in_time and order == sorted(order)
-    doubled = _doubled(tokens)
     for index, token in enumerate(tokens):
         if token.section:
             continue
         before = next((section for at, section in reversed(marks) if at < index), "")
         after = next((section for at, section in marks if at > index), "")
-        choice = _choices(before.lstrip("*"), after, token, tokens[index - 1] if index else None, token.line in doubled) if orderly else ()
+        choice = _choices(before.lstrip("*"), after, token, tokens[index - 1] if index else None) if orderly else ()
         if len(choice) == 1:
             token.section = choice[0]
         else:
@@ -102,15 +100,6 @@ def _place_pairs(tokens: list[Token]) -> None:
             first.section = second.section = GUEST if of_guest else HOST
 
 
-def _doubled(tokens: list[Token]) -> frozenset[int]:
-    """The lines that stand in the dump twice."""
-    lines: dict[int, list[str]] = {}
-    for token in tokens:
-        lines.setdefault(token.line, []).append(f"{token.key}={token.value}")
-    times = Counter(map(tuple, lines.values()))
-    return frozenset(number for number, texts in lines.items() if times[tuple(texts)] > 1)
-
-
 def _leave_shared(tokens: list[Token], found: Found) -> None:
     """Do without all keys that guest and host share: one section has two values for one of them."""
     for token in tokens:
@@ -119,21 +108,12 @@ def _leave_shared(tokens: list[Token], found: Found) -> None:
             token.section, token.ending = "", ""
 
 
-#: (ending of a shared token, field of the token right before it) -> section: the order in which the programs print.
-_FOLLOWS: Final = {
-    ("ia32_sysenter_esp", "guest_dr7"): GUEST,
-    ("ia32_sysenter_esp", "host_cr4"): HOST,
-    ("ia32_efer", "guest_tr_base"): GUEST,
-    ("ia32_pat", "guest_tr_base"): GUEST,
-    ("ia32_perf_global_ctrl", "guest_pending_debug_exceptions"): GUEST,
-}
+#: The field before SYSENTER's registers -> whose they are.
+_BEFORE_SYSENTER: Final = {"guest_dr7": GUEST, "host_cr4": HOST}
 
 
-def _choices(before: str, after: str, token: Token, previous: Token | None, doubled: bool) -> tuple[str, ...]:
-    """The sections that a shared token may be in, between a token of section `before` and one of `after` ("" at the ends).
-
-    `doubled`: its whole line stands in the dump twice.
-    """
+def _choices(before: str, after: str, token: Token, previous: Token | None) -> tuple[str, ...]:
+    """The sections that a shared token may be in, between a token of section `before` and one of `after` ("" at the ends)."""
     if before == CONTROL:
         # a variant prints the host's CET state after everything else
         return (HOST,) if token.ending in ("ia32_s_cet", "ssp", "ia32_interrupt_ssp_table_addr") else ()
@@ -142,14 +122,10 @@ def _choices(before: str, after: str, token: Token, previous: Token | None, doub
             return (GUEST,)
         if previous.ending and previous.section in (GUEST, HOST):
             return (previous.section,)
-    if previous is not None and previous.ending == "ia32_sysenter_esp" and token.ending == "ia32_sysenter_cs":
-        return (previous.section,) if previous.section else ()  # one line, broken by a mail program
-    follows = _FOLLOWS.get((token.ending, previous.field)) if previous is not None else None
-    # between EFER and the control state stands more of its section, unless lines are lost: then this one may be the other section's
-    if follows and after != CONTROL and (after != f"*{CONTROL}" or token.ending.startswith("ia32_sysenter")):
-        return (follows,)
-    if (not before and not after) or (doubled and token.ending.startswith("ia32_sysenter")):
-        return ()  # (where both print the same, each stands behind its own neighbour)
+    if token.ending == "ia32_sysenter_esp" and previous is not None and previous.field in _BEFORE_SYSENTER:
+        return (_BEFORE_SYSENTER[previous.field],)
+    if not before and not after:
+        return ()
     first = SECTIONS.index(before) if before else 0
     last = SECTIONS.index(after.lstrip("*")) - after.startswith("*") if after else first
     return tuple(section for section in (GUEST, HOST) if first <= SECTIONS.index(section) <= last)
