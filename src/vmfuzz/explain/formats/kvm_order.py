@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Final
 
-from vmfuzz.explain.formats.kvm_tables import GUEST, HOST, RANKS, SEGMENT_KEYS
+from vmfuzz.explain.formats.kvm_tables import RANKS
 from vmfuzz.explain.formats.kvm_tokens import Token
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
@@ -44,27 +44,12 @@ def times_rise(lines: list[Line]) -> bool:
     return not falls or (len(falls) == 1 and falls[0].startswith("***"))
 
 
-#: The order in which KVM and Xen print the registers that have parts, with what stands between and after them.
-_ORDER: Final = ("cr0", "cr4", "cr3", *(key.lower() for key in SEGMENT_KEYS), "end")
-_AFTER_TR: Final = frozenset({"efer", "pat", "debugctl", "debugexceptions", "interruptibility", "preemptiontimer"})
-
-
 def gaps(tokens: list[Token]) -> frozenset[int]:
-    """The lines of registers after which the next register is missing: the rest of their wrapped lines may be that register's."""
-    opened: dict[int, str] = {}
-    last = 0
+    """The lines behind which a line is missing that is always printed next: the rest of a wrapped line may be that one's."""
+    ranks: dict[int, int] = {}
     for token in tokens:
-        register = token.key.partition(" ")[0].lower()
-        ends = register in _AFTER_TR and token.section != HOST
-        if opened and token.line not in opened and (ends or (list(opened.values())[-1] == "cr0" and not token.opened)):
-            opened[token.line] = "end"  # CR4 stands right after CR0, and nothing of TR's after it
-        if register in _ORDER and token.section == GUEST:
-            opened.setdefault(token.opened if token.opened > 0 else token.line, register)
-            last = token.line
-    if opened and (tokens[-1].line > last or [*opened.values()] == ["cr0"]):  # CR0 and nothing more: its rest may be CR4's
-        opened[tokens[-1].line + 1] = "end"
-    return frozenset(
-        line
-        for (line, register), (_, after) in pairwise(opened.items())
-        if register != "end" and _ORDER.index(after) != (_ORDER.index(register) + 1) % len(_ORDER)
-    )
+        if token.field in RANKS:
+            ranks.setdefault(token.opened if token.opened > 0 else token.line, RANKS[token.field])
+    if len(ranks) == 1:
+        return frozenset(ranks)
+    return frozenset(line for (line, rank), (_, after) in pairwise(ranks.items()) if after > rank + 1)
