@@ -12,7 +12,7 @@ from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.errors import VmfuzzError
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.evidence import Found
-from vmfuzz.explain.formats import amd, encoding_lists, kvm, kvm_lines, qemu, sregs
+from vmfuzz.explain.formats import amd, encoding_lists, kvm, kvm_lines, qemu, sregs, virtualbox
 from vmfuzz.explain.formats.control_words import completed
 from vmfuzz.explain.formats.cpuinfo import processor_of
 from vmfuzz.explain.formats.debugger import printed
@@ -96,7 +96,7 @@ class _Reader:
         lines = [line for line in lines_of(text) if not line.text.startswith(("# source:", "# note:"))]
         parts, others = kvm_lines.split_lines(lines)
         parts = [part for part in parts if len(part) > 1] or parts[:1]
-        from_qemu, from_vbox = qemu.qemu_lines(others), qemu.vbox_lines(others)
+        from_qemu, from_vbox = qemu.FORMAT.own_lines(others), virtualbox.vbox_lines(others)
         taken = {line.number for line in [*from_qemu, *from_vbox]}
         rest = [line for line in others if line.number not in taken]
         ends = Ends(begins_within(lines), lines[-1] if lines and not text.endswith("\n") else None)
@@ -118,7 +118,7 @@ class _Reader:
         vmcs = bool(self.of.parts)
         kvm.parse(part, found, self.of.ends)
         qemu.parse_qemu(registers, found, beside_only=vmcs)
-        qemu.parse_vbox(self.of.vbox, found)
+        virtualbox.parse_vbox(self.of.vbox, found)
         vmcb = not vmcs and amd.is_vmcb(self.text)
         lines, viewed = ([], False) if vmcb else _read_plain(self.of.rest, found, vmcs)
         dump = settled(found, name, Circumstances(lines, self.of.ends, garbled(self.of.lines), viewed))

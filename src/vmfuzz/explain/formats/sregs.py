@@ -12,6 +12,7 @@ from typing import Final
 
 from vmfuzz.explain.dump import ALL, Reading
 from vmfuzz.explain.evidence import Found
+from vmfuzz.explain.formats.declared import Shown
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
 
@@ -78,14 +79,15 @@ def parse_sregs(lines: Sequence[Line], found: Found) -> frozenset[int]:
         number, value = _line_at(starts, match.start()), int(match["value"], 0)
         found.beside.setdefault(f"KVM {match['name']}", Reading(value, match["name"], number))
         if match["name"] == "efer":
-            put_mode(found, value, "efer", number)
+            mode = mode_of(value)
+            found.put("vm_entry_controls", mode.value, "efer", number, assumed=mode.why, known=mode.known)
         taken.append(match.span())
     return frozenset(number for start, end in taken for number in _lines_between(starts, start, end))
 
 
-def put_mode(found: Found, efer: int, label: str, line: int) -> None:
-    """Record what IA32_EFER as the guest sees it says of the VMCS: KVM makes the control "IA-32e mode guest" from its LMA."""
-    found.put("vm_entry_controls", efer >> _LMA & 1 << _IA32E, label, line, assumed=_MODE, known=1 << _IA32E)
+def mode_of(efer: int) -> Shown:
+    """What IA32_EFER as the guest sees it says of the VM-entry controls: KVM makes "IA-32e mode guest" from its LMA."""
+    return Shown(efer >> _LMA & 1 << _IA32E, 1 << _IA32E, _MODE)
 
 
 def _members(body: str) -> dict[str, int]:

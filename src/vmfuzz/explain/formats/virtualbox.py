@@ -1,0 +1,74 @@
+"""What VirtualBox logs of a failed entry, as the parts of lines that it prints: the failed check, the guest's registers, refused controls."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vmfuzz.explain.evidence import Found
+from vmfuzz.explain.formats.declared import Declared, Shown
+from vmfuzz.explain.text.lines import Line
+from vmfuzz.patterns import deferred
+
+_SEEN: Final = "VirtualBox shows the guest's registers, not the VMCS"
+_SAVED: Final = "saved"
+
+
+def _shows(name: str, number: int, _digits: int) -> Shown:
+    """What a number says: the registers are the guest's, the controls those of the VMCS."""
+    return Shown(number, why=_SEEN if name.startswith("guest_") else "")
+
+
+FORMAT: Final = Declared(
+    program=_SAVED,
+    source="src/VBox/VMM/VMMR3/HM.cpp",
+    words=("={", "CPU[", "EFlags", "Attr "),
+    lines=(
+        "@={{guest_@_selector:4} base={guest_@_base} limit={guest_@_limit} flags={guest_@_access_rights}}",
+        "~ cr0={+cr0:8|16} cr2={+cr2:8|16}",
+        "~ cr3={+cr3:8|16} cr4={+cr4:8|16}",
+        "Attr @ = 0x{+@}",
+        "EFlags = 0x{+EFlags}",
+        "CPU[{}] PinCtls 0x{pin_based_controls}",
+        "CPU[{}] ProcCtls 0x{primary_processor_based_controls}",
+        "CPU[{}] ProcCtls2 0x{secondary_processor_based_controls}",
+        "CPU[{}] ProcCtls3 0x{tertiary_processor_based_controls}",
+        "CPU[{}] EntryCtls 0x{vm_entry_controls}",
+        "CPU[{}] ExitCtls 0x{vm_exit_controls}",
+        "CPU[{}] Instruction error 0x{vm_instruction_error}",
+        "CPU[{}] Exit reason 0x{exit_reason}",
+        "CPU[{}] ",
+    ),
+    registers=("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldtr", "CS", "DS", "ES", "FS", "GS", "SS"),
+    within_lines=True,
+    shows=_shows,
+)
+_ERROR: Final = deferred(r"HM error +=\s*(?:0x(?P<hex>[0-9a-fA-F]+)|\(?(?P<decimal>\d+))")
+_OF_VIRTUAL_8086: Final = deferred(r"Real-on-v86 active *= *true")
+#: Lines of the same report that give no field.
+_OTHERS: Final = deferred(r"HM error +=|rcLastExitToR3|VT-x info|Real-on-v86|Guest VMCS active")
+#: `HM: Host CR4   = 0x370678`: the processor's own registers when VirtualBox starts, outside VMX operation; they are in no VMCS.
+_AT_START: Final = deferred(r"\bHM: Host (?:CR\d|EFER|XCR0)\b")
+
+
+def vbox_lines(lines: list[Line]) -> list[Line]:
+    """The lines of VirtualBox's log that say something about the guest's state, or about registers that are in no VMCS."""
+    own = {line.number for line in FORMAT.own_lines(lines)}
+    return [line for line in lines if line.number in own or _is_other(line)]
+
+
+def _is_other(line: Line) -> bool:
+    return _OTHERS.search(line.text) is not None or ("HM: Host" in line.raw and _AT_START.search(line.raw) is not None)
+
+
+def parse_vbox(lines: list[Line], found: Found) -> None:
+    """Read what VirtualBox's log says: its number of the failed check and the segments as the guest sees them."""
+    virtual_8086 = any(_OF_VIRTUAL_8086.search(line.text) for line in lines)
+    if virtual_8086:
+        found.warn(
+            "VirtualBox runs this guest's real mode as virtual-8086 mode: the VMCS holds virtual-8086 segments, the log shows the guest's own"
+        )
+    for line in lines:
+        error = _ERROR.match(line.text)
+        if error:
+            found.hm_error = (int(error["hex"], 16) if error["hex"] else int(error["decimal"])) or None  # 0: VirtualBox has noted none
+        FORMAT.read(line, found, beside=_SAVED if virtual_8086 else "")
