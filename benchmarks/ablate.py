@@ -239,14 +239,14 @@ def result(text: str) -> object:
                     (name, reading.value & reading.known, reading.known, bool(reading.assumed)) for name, reading in dump.readings.items()
                 ),
                 sorted(dump.msrs.items()),
-                [(one.field, one.encoding) for one in dump.definitions],
+                [(one.field, one.encoding) for one in dump.program.definitions],
                 dump.reported and (dump.reported.exit_reason, dump.reported.error, dump.reported.qualification, type(dump.reported)),
-                dump.format,
-                bool(dump.foreign),
-                dump.hm_error,
-                dump.refused_msr,
-                len(dump.said),
-                dump.zeroed,
+                dump.origin.format,
+                bool(dump.machine.foreign),
+                dump.named.hm_error,
+                dump.named.msr,
+                len(dump.named.checks),
+                dump.program.zeroed,
                 sorted((name, reading.value) for name, reading in dump.beside.items()),
             )
             for dump in MODULES["reading" if "reading" in MODULES else "read"].read_text(text)

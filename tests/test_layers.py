@@ -52,19 +52,20 @@ EXCEPTIONS = {
 #: The same within explain/: room (or module) -> what it may import of explain besides itself.
 EXPLAIN_MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
-    "dump": set(),
+    "reported": set(),
+    "dump": {"reported"},
     "text": set(),
     "names": set(),
     "evidence": {"dump"},
     "formats": {"dump", "text", "names", "evidence"},
     "settle": {"dump", "text", "names", "evidence"},
-    "outcomes": {"dump", "text", "names"},
+    "outcomes": {"reported", "dump", "text", "names"},
     "reading": {"dump", "text", "names", "evidence", "formats", "settle", "outcomes"},
     "given": {"dump", "text", "outcomes", "reading"},
-    "judgement": {"dump"},
+    "judgement": {"reported", "dump"},
     "repair": {"dump", "names", "judgement"},
     "causes": {"dump", "names", "outcomes", "judgement", "repair"},
-    "answer": {"dump", "text", "names", "outcomes", "judgement", "repair", "causes"},
+    "answer": {"reported", "dump", "text", "names", "outcomes", "judgement", "repair", "causes"},
     "page_data": {"dump", "names", "given", "judgement", "answer"},
 }
 MOST_LINES = 400

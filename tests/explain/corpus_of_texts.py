@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -35,8 +36,9 @@ from pathlib import Path
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.answer.answer import Answer, answer
-from vmfuzz.explain.dump import ALL, Dump, Reading, Reported
+from vmfuzz.explain.dump import ALL, Dump, Reading
 from vmfuzz.explain.reading import read_text
+from vmfuzz.explain.reported import Reported
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ROOT / "tests" / "texts"
@@ -76,7 +78,7 @@ def described(text: str) -> list[str]:
 def _described(found: Answer) -> Iterator[str]:
     dump = found.dump
     yield f"exit: {found.exit_code}"
-    yield f"format: {dump.format}"
+    yield f"format: {dump.origin.format}"
     if dump.reported is not None:
         yield f"outcome: {_outcome(dump.reported)}"
     for key, findings in (
@@ -99,23 +101,21 @@ def _of_reading(dump: Dump) -> Iterator[str]:
         [
             f"{'!' * (FIELDS[one.field].encoding != one.encoding)}{one.name}={one.encoding:x}@{one.line}"
             + ("" if one.name.lower() == one.field else f" ({one.field})")
-            for one in dump.definitions
+            for one in dump.program.definitions
         ],
     )
-    yield from _listed("written", [f"{name}@{line}" for name, line in dump.written.items()])
-    yield from _listed("unread", [f"{_one_line(label)}@{line};" for label, line in dump.unread])
+    yield from _listed("written", [f"{name}@{line}" for name, line in dump.program.written.items()])
+    yield from _listed("unread", [f"{_one_line(label)}@{line};" for label, line in dump.notes.unread])
     yield from (f"warns: {_one_line(warning)}" for warning in dump.warnings)
-    yield from _listed("foreign", [_one_line(dump.foreign)] if dump.foreign else [])
-    yield from _listed("nested", [dump.nested.partition(".")[0]] if dump.nested else [])
-    yield from (f"said: {' '.join(check.id for check in said.checks)}@{said.line}" for said in dump.said)
-    yield from _listed(
-        "refused", [f"msr {dump.refused_msr[1]:x}={dump.refused_msr[2]:x}@{dump.refused_msr[0]}"] if dump.refused_msr else []
-    )
-    yield from _listed("error", [f"HM {dump.hm_error}"] if dump.hm_error else [])
+    yield from _listed("foreign", [_one_line(dump.machine.foreign)] if dump.machine.foreign else [])
+    yield from _listed("nested", [dump.machine.nested.partition(".")[0]] if dump.machine.nested else [])
+    yield from (f"said: {' '.join(check.id for check in said.checks)}@{said.line}" for said in dump.named.checks)
+    yield from _listed("refused", [f"msr {dump.named.msr[1]:x}={dump.named.msr[2]:x}@{dump.named.msr[0]}"] if dump.named.msr else [])
+    yield from _listed("error", [f"HM {dump.named.hm_error}"] if dump.named.hm_error else [])
 
 
 def _outcome(reported: Reported) -> str:
-    kind = type(reported).__name__.lower()
+    kind = re.sub("(?<=[a-z])(?=[A-Z])", " ", type(reported).__name__).lower()
     words = [kind] if kind != "reported" else []
     if reported.exit_reason is not None:
         words.append(f"{reported.exit_reason:08x}" if reported.exit_reason >> 31 else f"exit {reported.exit_reason}")

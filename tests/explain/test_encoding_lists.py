@@ -69,7 +69,7 @@ def accused(dump: Dump) -> dict[str, int]:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_list_is_read_and_none_of_it_is_a_value(form):
     (dump,) = read_text(written(form))
-    assert (dump.readings, dump.warnings, dump.unread) == ({}, [], [])
+    assert (dump.readings, dump.warnings, dump.notes.unread) == ({}, [], ())
     assert accused(dump) == {"guest_ss_access_rights": 0x4828}
 
 
@@ -105,19 +105,19 @@ def test_names_of_the_manual_and_names_without_an_area():
     assert accused(dump) == {"host_cr4": 0x6C06}
     (dump,) = read_text("cr0 = 0x6c00\ncr3 = 0x6c02\ncr4 = 0x6c04\nrsp = 0x6c14\nrip = 0x6c16\n")
     assert (dump.readings, accused(dump)) == ({}, {})
-    assert {item.field for item in dump.definitions} == {"host_cr0", "host_cr3", "host_cr4", "host_rsp", "host_rip"}
+    assert {item.field for item in dump.program.definitions} == {"host_cr0", "host_cr3", "host_cr4", "host_rsp", "host_rip"}
 
 
 @pytest.mark.parametrize("line", ["PAIR({0:#x}, {1:#x}, {2})", "| {2} | {0:04X}H | {1:04X}H |"])
 def test_one_name_for_guest_and_host(line):
     rows = ((0x800, 0xC00, "ES_selector"), (0x802, 0xC02, "CS_selector"), (0x6800, 0x6C00, "CR0"), (0x6804, 0x6C06, "CR4"))
     (dump,) = read_text("".join(line.format(*row) + "\n" for row in rows))
-    assert (dump.readings, accused(dump), len(dump.definitions)) == ({}, {"host_cr4": 0x6C06}, 8)
+    assert (dump.readings, accused(dump), len(dump.program.definitions)) == ({}, {"host_cr4": 0x6C06}, 8)
 
 
 def test_a_letter_in_a_name_is_no_value():
     (dump,) = read_text("| Address of I/O bitmap A | 00002000H |\n| Address of I/O bitmap B | 00002002H |\n| Guest CR0 | 00006800H |\n")
-    assert (dump.readings, len(dump.definitions)) == ({}, 3)
+    assert (dump.readings, len(dump.program.definitions)) == ({}, 3)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_dump_that_gives_encodings_too_is_no_list(line):
 @pytest.mark.parametrize("word", ["unavailable", "not supported", "failed", "<error>"])
 def test_a_dump_without_values_is_no_list(word):
     (dump,) = read_text("".join(f"(0x{value:04x}) {name} = {word}\n" for name, value in LIST))
-    assert (dump.definitions, dump.readings) == ([], {})
+    assert (dump.program.definitions, dump.readings) == ((), {})
 
 
 def test_the_last_line_of_a_list_has_no_comma():
@@ -160,4 +160,4 @@ def test_a_call_hands_over_a_value_and_names_nothing():
     (dump,) = read_text(
         "vmwrite(0x6800, guest_cr0);\nvmwrite(0x6802, guest_cr3);\nvmwrite(0x6c02, guest_cr3);\nvmwrite(0x6c00, guest_cr0);\n"
     )
-    assert dump.definitions == []
+    assert dump.program.definitions == ()

@@ -91,7 +91,7 @@ def test_values_stand_under_their_fields(read, name):
 
 @pytest.mark.parametrize(("name", "expected"), FORMATS.items())
 def test_the_format_is_found_by_content(read, name, expected):
-    assert read(name).format == expected
+    assert read(name).origin.format == expected
 
 
 def test_no_number_of_a_kvm_dump_is_lost(sample, read):
@@ -207,7 +207,7 @@ def test_json_with_faults_is_read_as_far_as_it_goes():
 
 def test_virtualbox_names_the_check_itself(read):
     dump = read("vbox")
-    assert dump.hm_error == 570
+    assert dump.named.hm_error == 570
     assert not dump.readings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from one_dump import read
 
-from vmfuzz.explain.outcomes.identifiers import OUTCOMES, Named, identified
+from vmfuzz.explain.outcomes.identifiers import OUTCOMES, OutcomeNames, identified
 
 GUEST, CONTROLS, HOST = ("80000021", "7", "8")
 
@@ -104,7 +104,7 @@ def test_outcomes_as_identifiers(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("row", OUTCOMES, ids=lambda row: row.names[0])
-def test_every_name_of_the_table_is_recognised(row: Named) -> None:
+def test_every_name_of_the_table_is_recognised(row: OutcomeNames) -> None:
     for name in row.names:
         found = identified(f"exit reason 33: {name}\n")
         assert found is not None, name

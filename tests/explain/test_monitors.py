@@ -106,7 +106,7 @@ def test_gdb_breaks_lines_anywhere() -> None:
     assert value(found, "guest_cs_access_rights") == 0x9B
     assert value(found, "guest_gs_access_rights") == 0x10000
     assert value(found, "guest_gdtr_limit") == 0x17
-    assert found.dump.unread == []
+    assert found.dump.notes.unread == ()
 
 
 def test_a_segment_that_was_not_accessed_is_named() -> None:
@@ -140,8 +140,8 @@ def test_a_vmcb_is_no_vmcs(text: str) -> None:
 
 def test_svme_gives_an_amd_processor_away() -> None:
     text = "RIP: 0xffffffff81000000 RSP: 0xffffc90000000000 FLAGS: 246\nCR0: 0x80050033 CR4: 0x6a0\nEFER: 0x0000000000001d01\n"
-    assert "SVME" in answered(text).dump.foreign
-    assert answered(text.replace("1d01", "0d01")).dump.foreign == ""
+    assert "SVME" in answered(text).dump.machine.foreign
+    assert answered(text.replace("1d01", "0d01")).dump.machine.foreign == ""
 
 
 # What stands around a dump

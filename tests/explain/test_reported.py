@@ -7,7 +7,7 @@ import pytest
 from vmfuzz.explain.answer.advice import collect_next, headline, proves
 from vmfuzz.explain.answer.answer import answer
 from vmfuzz.explain.answer.render import render
-from vmfuzz.explain.outcomes.reported import from_words
+from vmfuzz.explain.outcomes.argument import from_words
 from vmfuzz.explain.outcomes.virtualbox import hm_error
 from vmfuzz.explain.reading import read_text
 

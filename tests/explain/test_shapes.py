@@ -13,7 +13,7 @@ from vmfuzz.errors import UsageError
 from vmfuzz.explain.answer.answer import answer
 from vmfuzz.explain.formats.shapes import is_code
 from vmfuzz.explain.names.labels import match_label, match_msr
-from vmfuzz.explain.outcomes.reported import from_words
+from vmfuzz.explain.outcomes.argument import from_words
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.text.large import read_all
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -20,11 +21,11 @@ from vmfuzz.explain.answer.layout import WIDTH
 from vmfuzz.explain.answer.own_errata import fits
 from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.answer.verify import fitting_cpu, verified
-from vmfuzz.explain.dump import Dump, display_path
+from vmfuzz.explain.dump import Dump, Program, display_path
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.encoding_lists import collect
 from vmfuzz.explain.given import dump_of_words, dumps_of
-from vmfuzz.explain.outcomes.reported import from_words
+from vmfuzz.explain.outcomes.argument import from_words
 from vmfuzz.explain.text.large import read_all
 from vmfuzz.explain.text.lines import lines_of, mend
 
@@ -94,10 +95,10 @@ def check(
         raise UsageError("--annotate and --trace print text: give them without --json, which has the line and the columns of each value")
     processor = _processor(cpu, capabilities_file)
     dumps = _dumps(what)
-    for dump in dumps:
-        _narrow(dump, reported)
-        if encodings is not None:
-            _add_encodings(dump, encodings)
+    if reported is not None:
+        dumps = _narrowed(dumps, reported)
+    if encodings is not None:
+        dumps = _with_encodings(dumps, encodings)
     found = answers(dumps, processor, _working(working) if working is not None else None)
     if errata is not None:
         _add_errata(found, errata, processor)
@@ -122,7 +123,7 @@ def _print(answers: list[Answer], explain: bool, verify: bool) -> None:
     width = WIDTH if sys.stdout.isatty() else None
     for index, one in enumerate(answers[:_MOST_PRINTED]):
         if len(answers) > 1:
-            click.echo(("" if not index else "\n") + f"== {one.dump.name} ==")
+            click.echo(("" if not index else "\n") + f"== {one.dump.origin.name} ==")
         click.echo(render(one, explain, verified(one) if verify and index < _MOST_VERIFIED else "", width), nl=False)
     if len(answers) > _MOST_PRINTED:
         failing = sum(one.exit_code == EXIT_FOUND for one in answers)
@@ -130,14 +131,14 @@ def _print(answers: list[Answer], explain: bool, verify: bool) -> None:
 
 
 def _annotate(dumps: list[Dump]) -> None:
-    for lines, of_text in groupby(dumps, key=lambda dump: dump.lines):
+    for lines, of_text in groupby(dumps, key=lambda dump: dump.origin.lines):
         if lines:
             click.echo(annotated(list(of_text)))
 
 
 def _trace(dumps: list[Dump]) -> None:
     for dump in dumps:
-        click.echo("\n".join([f"{dump.name}: {dump.format}", *(f"  {step}" for step in dump.trace)]) + "\n")
+        click.echo("\n".join([f"{dump.origin.name}: {dump.origin.format}", *(f"  {step}" for step in dump.origin.trace)]) + "\n")
 
 
 def _exit_code(answers: list[Answer]) -> int:
@@ -239,23 +240,32 @@ def _from_argument(text: str) -> Dump:
     return dump
 
 
-def _narrow(dump: Dump, reported: str | None) -> None:
-    if reported is None:
-        return
-    dump.reported = from_words(reported)
-    if dump.reported is None:
+def _narrowed(dumps: list[Dump], reported: str) -> list[Dump]:
+    """The dumps with the outcome that the person gives. Raises UsageError for what is none."""
+    outcome = from_words(reported)
+    if outcome is None:
         raise UsageError(
             f'--reported {reported!r} is not an outcome of a VM entry; expected such as "0x80000021 qual 0" or "VMLAUNCH error 7"'
         )
+    return [replace(dump, reported=outcome) for dump in dumps]
 
 
-def _add_encodings(dump: Dump, path: Path) -> None:
+def _with_encodings(dumps: list[Dump], path: Path) -> list[Dump]:
+    """The dumps with the list of encodings in a file. Raises UsageError where it has none."""
     found = Found()
     collect(lines_of(mend(_read(path))), found)
-    dump.definitions += found.definitions
-    dump.written = {**found.written, **dump.written}
-    dump.zeroed = dump.zeroed or found.zeroed
     if not found.definitions:
         raise UsageError(
             f"{path} has no list of encodings that vmfuzz can read; expected lines with a name and a number, such as `GUEST_CS_SELECTOR = 0x802,`"
         )
+    return [
+        replace(
+            dump,
+            program=Program(
+                (*dump.program.definitions, *found.definitions),
+                {**found.written, **dump.program.written},
+                dump.program.zeroed or found.zeroed,
+            ),
+        )
+        for dump in dumps
+    ]

@@ -6,12 +6,13 @@ warning). Nothing here decides or judges: settle/ and judgement/ do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
+from vmfuzz.explain.reported import Reported
 from vmfuzz.model.check import Check
 from vmfuzz.model.partial import Partial
 from vmfuzz.model.processor_errata import Signature
@@ -61,26 +62,6 @@ class Definition:
         return FIELDS[self.field].encoding == self.encoding
 
 
-@dataclass(frozen=True)
-class Reported:
-    """The outcome that a text reports: an exit reason (whole field), or a VM-instruction error, or VMfailInvalid.
-
-    `text` is what stood there, `source` says which program prints it so. `exit_reason` None and `error` None: VMfailInvalid.
-    """
-
-    text: str
-    exit_reason: int | None = None
-    error: int | None = None
-    qualification: int | None = None
-    msr_entry: int | None = None
-    remark: str = ""
-
-    @property
-    def entered(self) -> bool:
-        """Whether this says that the VM entry succeeded."""
-        return self.exit_reason is not None and not self.exit_reason >> 31 & 1
-
-
 @dataclass(frozen=True, slots=True)
 class Warned:
     """What a person should know of a line (0: of the whole text)."""
@@ -102,7 +83,7 @@ class Misfit:
 
 
 @dataclass(frozen=True, slots=True)
-class Saying:
+class NamedChecks:
     """A program's own word on a failed entry: the line, the program, its message, and the checks that it stands for."""
 
     line: int
@@ -111,63 +92,99 @@ class Saying:
     checks: tuple[Check, ...]
 
 
-@dataclass
-class Dump:
-    """All that one dump says, as far as it is believed (settle/), and the outcome that the text reports (outcomes/)."""
+@dataclass(frozen=True)
+class Origin:
+    """Which part of which text a dump is."""
 
     name: str = "input"
     #: what the text calls this state, where it shows two: "vmcs02", "after", "+"
     state: str = ""
     format: str = "unknown"
-    readings: dict[str, Reading] = field(default_factory=dict)
-    msrs: dict[int, int] = field(default_factory=dict)
-    #: on which line each capability MSR stands
-    msr_lines: dict[int, int] = field(default_factory=dict)
-    reported: Reported | None = None
-    warned: list[Warned] = field(default_factory=list)
-    misfits: list[Misfit] = field(default_factory=list)
-    definitions: list[Definition] = field(default_factory=list)
-    #: names that the source passes to a function that writes fields
-    written: dict[str, int] = field(default_factory=dict)
-    #: values printed beside the VMCS that are not fields ("EFER (effective)", the guest's view of CR0)
-    beside: dict[str, Reading] = field(default_factory=dict)
-    #: labels with a number that mean no field, with their line
-    unread: list[tuple[str, int]] = field(default_factory=list)
-    #: whether the source or its author says that the region was zeroed before it was written
-    zeroed: bool = False
-    #: the processor that the text names
-    processor: Signature | None = None
-    #: why this text is not for vmfuzz, as a sentence without its end: a dump of another architecture
-    foreign: str = ""
-    #: what to know where hypervisors are nested, if they are
-    nested: str = ""
-    #: what programs say of the failure
-    said: list[Saying] = field(default_factory=list)
-    #: the entry of the MSR-load area that Xen shows as refused: line, MSR, value
-    refused_msr: tuple[int, int, int] | None = None
-    #: VirtualBox's own word on the failed check (its "HM error" number)
-    hm_error: int | None = None
-    memory: dict[int, int] = field(default_factory=dict)
     #: the lines of the text as they were read; empty for vmfuzz's own JSON
     lines: tuple[str, ...] = ()
     #: which program's lines were read as what, and what was believed of them, a sentence each
-    trace: list[str] = field(default_factory=list)
+    trace: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Named:
+    """What programs name as the cause: checks; the entry of the MSR-load area that Xen shows as refused; VirtualBox's "HM error" number."""
+
+    checks: tuple[NamedChecks, ...] = ()
+    #: line, MSR, value
+    msr: tuple[int, int, int] | None = None
+    hm_error: int | None = None
+
+
+@dataclass(frozen=True)
+class Program:
+    """What program text says: its list of encodings, the names that it passes to a function that writes fields, with their lines."""
+
+    definitions: tuple[Definition, ...] = ()
+    written: Mapping[str, int] = field(default_factory=dict)
+    #: whether the source or its author says that the region was zeroed before it was written
+    zeroed: bool = False
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What a person should know of the reading: warnings, values too wide for their field, labels with a number that mean no field."""
+
+    warned: tuple[Warned, ...] = ()
+    misfits: tuple[Misfit, ...] = ()
+    #: label, line
+    unread: tuple[tuple[str, int], ...] = ()
+
+    def with_warnings(self, warned: Iterable[Warned]) -> Notes:
+        """The same with more warnings."""
+        return Notes((*self.warned, *warned), self.misfits, self.unread)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the text says of the machine: its processor; why it is none for vmfuzz; what to know where hypervisors are nested."""
+
+    processor: Signature | None = None
+    #: a sentence without its end: a dump of another architecture
+    foreign: str = ""
+    nested: str = ""
+
+
+@dataclass(frozen=True)
+class Dump:
+    """All that one dump says, as far as it is believed (settle/), and the outcome that the text reports (outcomes/)."""
+
+    origin: Origin
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    #: capability MSRs, and the line of each
+    msrs: Mapping[int, int] = field(default_factory=dict)
+    msr_lines: Mapping[int, int] = field(default_factory=dict)
+    #: values printed beside the VMCS that are not fields ("EFER (effective)", the guest's view of CR0)
+    beside: Mapping[str, Reading] = field(default_factory=dict)
+    #: words of memory by address
+    memory: Mapping[int, int] = field(default_factory=dict)
     #: whether a field that is not given is known to have been left at 0
     complete: bool = False
+    reported: Reported | None = None
+    named: Named = field(default_factory=Named)
+    program: Program = field(default_factory=Program)
+    notes: Notes = field(default_factory=Notes)
+    machine: Machine = field(default_factory=Machine)
 
-    def warn(self, text: str, line: int = 0) -> None:
-        """Add a warning."""
-        self.warned.append(Warned(line, text))
+    def warning(self, *warned: Warned) -> Dump:
+        """The same with more warnings."""
+        return replace(self, notes=self.notes.with_warnings(warned)) if warned else self
 
     @property
     def warnings(self) -> list[str]:
         """All warnings in the order of the text, each once; those on the whole text last."""
-        return [str(one) for one in sorted(dict.fromkeys(self.warned), key=lambda one: (not one.line, one.line))]
+        return [str(one) for one in sorted(dict.fromkeys(self.notes.warned), key=lambda one: (not one.line, one.line))]
 
     @property
     def empty(self) -> bool:
         """Whether nothing that can be judged has been read."""
-        return not (self.readings or self.msrs or self.reported or self.definitions or self.beside or self.hm_error)
+        given = self.readings or self.msrs or self.reported or self.program.definitions or self.beside or self.named.hm_error
+        return not given
 
     def given(self, names: Iterable[str]) -> bool:
         """Whether at least one of the fields is given."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import BinaryIO
 
 from vmfuzz.errors import UsageError
-from vmfuzz.explain.dump import Dump
-from vmfuzz.explain.outcomes.reported import AMD, from_words
+from vmfuzz.explain.dump import Dump, Warned
+from vmfuzz.explain.outcomes.argument import from_words
+from vmfuzz.explain.outcomes.heard import AMD
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.text.large import read_all
 
@@ -15,10 +17,7 @@ def dumps_of(stream: BinaryIO, name: str) -> list[Dump]:
     """The dumps in a text that answers call `name`; at least one. Raises UsageError for what is no text."""
     text, left_out = read_all(stream, name)
     dumps = read_text(text, name)
-    if left_out:
-        for dump in dumps:
-            dump.warn(left_out)
-    return dumps
+    return [dump.warning(Warned(0, left_out)) for dump in dumps] if left_out else dumps
 
 
 def dump_of_words(text: str, name: str) -> Dump:
@@ -26,8 +25,7 @@ def dump_of_words(text: str, name: str) -> Dump:
     found = from_words(text)
     dump = read_text(f"{text}\n", name)[0]
     if found is not None:
-        dump.reported = found
-        dump.format = "error number or log line"
+        dump = replace(dump, reported=found, origin=replace(dump.origin, format="error number or log line"))
     if dump.empty and AMD.search(text):
         raise UsageError(
             f"{text!r} is what AMD's VMRUN reports for a VMCB that it refuses; vmfuzz knows VM entries of Intel processors only"

@@ -10,7 +10,7 @@ from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.errors import VmfuzzError
-from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.dump import Dump, Machine, Origin, Warned
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats import amd, encoding_lists, kvm, kvm_lines, qemu, sregs, virtualbox
 from vmfuzz.explain.formats.control_words import completed
@@ -25,7 +25,8 @@ from vmfuzz.explain.formats.sentences import stated
 from vmfuzz.explain.formats.shapes import is_code, may_be_a_value
 from vmfuzz.explain.formats.tuples import paired
 from vmfuzz.explain.formats.xen_tables import read_tables
-from vmfuzz.explain.outcomes import nested, programs, reported
+from vmfuzz.explain.outcomes import nested
+from vmfuzz.explain.outcomes.outcome import Speech, with_outcome
 from vmfuzz.explain.settle.settle import Circumstances, settled
 from vmfuzz.explain.text.apart import states_apart
 from vmfuzz.explain.text.lines import Ends, Line, begins_within, garbled, lines_of, mend, ranges
@@ -56,24 +57,18 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
     """All dumps that a text holds, at least one; a text without anything that can be judged gives one empty dump."""
     text = text.lstrip("\ufeff")
     data = parsed(text)
-    if data is not None:
-        as_json = _read_json(data, name)
-        if as_json is not None:
-            return as_json
+    own = _read_json(data, name) if data is not None else None
+    if own is not None:
+        return [own]
     mended = kvm_lines.unjoined(mend(spread(text) if data is None else as_lines(data)))
+    whole = Origin(name, lines=tuple(mended.split("\n")))
     states = states_apart(mended)
-    found = [_Reader(state.text).dumps(f"{name}, {state.name}" if state.name else name) for state in states]
-    if len(found) > 1 and not all(any(dump.readings for dump in dumps) for dumps in found):
-        found = [_Reader(mended).dumps(name)]
-    lines = tuple(mended.split("\n"))
-    dumps = [dump for of_state in found for dump in of_state]
-    for dump in dumps:
-        dump.lines = lines
-    if len(found) > 1:
-        for state, of_state in zip(states, found, strict=True):
-            for dump in of_state:
-                dump.state = state.name
-    return dumps
+    if len(states) == 1 and not states[0].name:
+        return _Reader(states[0].text, whole).dumps()
+    found = [_Reader(state.text, Origin(f"{name}, {state.name}", state.name, lines=whole.lines)).dumps() for state in states]
+    if not all(any(dump.readings for dump in dumps) for dumps in found):
+        return _Reader(mended, whole).dumps()
+    return [dump for dumps in found for dump in dumps]
 
 
 @dataclass(frozen=True)
@@ -91,8 +86,9 @@ class _Circumstances:
 class _Reader:
     """Reads one mended text."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, origin: Origin) -> None:
         self.text = text
+        self.origin = origin
         lines = [line for line in lines_of(text) if not line.text.startswith(("# source:", "# note:"))]
         parts, others = kvm_lines.split_lines(lines)
         parts = [part for part in parts if len(part) > 1] or parts[:1]
@@ -102,10 +98,11 @@ class _Reader:
         ends = Ends(begins_within(lines), lines[-1] if lines and not text.endswith("\n") else None)
         self.of = _Circumstances(lines, ends, parts, from_qemu, from_vbox, rest)
 
-    def dumps(self, name: str) -> list[Dump]:
+    def dumps(self) -> list[Dump]:
         """The dumps of the text: one for each of KVM's and Xen's, or for each of QEMU's, or one."""
         from_qemu = qemu.dumps_of(self.of.qemu, self.of.rest) if not self.of.parts else [(self.of.qemu, True)]
         count = len(self.of.parts) or len(from_qemu)
+        name = self.origin.name
         names = [f"{name}, dump {number} of {count}" if count > 1 else name for number in range(1, count + 1)]
         return [
             self._dump(title, self.of.parts[index] if self.of.parts else [], *from_qemu[index % len(from_qemu)], of_text=from_qemu[0][1])
@@ -122,19 +119,18 @@ class _Reader:
         vmcb = not vmcs and amd.is_vmcb(self.text)
         lines, viewed = ([], False) if vmcb else _read_plain(self.of.rest, found, vmcs)
         dump = settled(found, name, Circumstances(lines, self.of.ends, garbled(self.of.lines), viewed))
-        dump.trace = [*self._claims(part, registers), *dump.trace]
         prose = "\n".join(line.text for line in self.of.rest) + "\n" + "\n".join(line.text for line in [*self.of.qemu, *self.of.vbox])
-        if failed or not of_text:  # (else the failure stands above another register dump)
-            reported.find(prose, dump)
-        programs.find(self.of.rest, dump)
-        reported.find_attempt(self.text, dump)
-        dump.nested = nested.note(self.text, dump)
-        dump.processor = processor_of(self.text)
-        dump.format = _format(dump, vmcs, "(XEN)" in self.text or "VMCS Area" in self.text, bool(self.of.qemu), bool(self.of.vbox))
+        told = prose if failed or not of_text else None  # (the failure stands above another register dump)
+        dump = with_outcome(dump, Speech(told, self.of.rest, self.text))
+        trace = (*self._claims(part, registers), *dump.origin.trace)
+        dump = replace(
+            dump,
+            origin=Origin(name, self.origin.state, self._format(dump), self.origin.lines, trace),
+            machine=Machine(processor_of(self.text), nested=nested.note(self.text, dump)),
+        )
         if not vmcs:
             dump = self._of_intel(dump, vmcb)
-        self._warn(dump, part)
-        return dump
+        return dump.warning(*self._warnings(dump, part))
 
     def _claims(self, part: list[Line], registers: list[Line]) -> Iterator[str]:
         """Which lines are whose."""
@@ -151,18 +147,31 @@ class _Reader:
         """The dump, or nothing but that it is of an AMD processor."""
         foreign = amd.why_foreign(dump, vmcb, self.text)
         if foreign:
-            return replace(dump, foreign=foreign, readings={}, warned=[] if vmcb else dump.warned)
-        if amd.warning_of(self.text):
-            dump.warn(amd.warning_of(self.text))
-        return dump
+            notes = replace(dump.notes, warned=()) if vmcb else dump.notes
+            return replace(dump, machine=replace(dump.machine, foreign=foreign), readings={}, notes=notes)
+        warning = amd.warning_of(self.text)
+        return dump.warning(Warned(0, warning)) if warning else dump
 
-    def _warn(self, dump: Dump, part: list[Line]) -> None:
-        told = {warned.line for warned in dump.warned}
+    def _warnings(self, dump: Dump, part: list[Line]) -> Iterator[Warned]:
+        """What was lost, and what KVM could have printed."""
+        told = {warned.line for warned in dump.notes.warned}
         for line in kvm_lines.lost_lines(part, self.of.rest):
             if line.number not in told:
-                dump.warn(f"nothing of this line could be read: {line.text[:_SHOWN]}", line.number)
+                yield Warned(line.number, f"nothing of this line could be read: {line.text[:_SHOWN]}")
         if _KVM_SILENT in self.text and not self.of.parts and not (dump.reported and dump.reported.entered):
-            dump.warn("KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
+            yield Warned(0, "KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
+
+    def _format(self, dump: Dump) -> str:
+        """What the text is, in a word or two."""
+        if self.of.parts:
+            return "Xen VMCS dump" if "(XEN)" in self.text or "VMCS Area" in self.text else "Linux KVM VMCS dump"
+        if self.of.vbox:
+            return "VirtualBox log"
+        if self.of.qemu:
+            return "QEMU register dump"
+        if not dump.readings:
+            return "list of encodings" if dump.program.definitions else "log lines" if dump.reported else "unknown"
+        return "name and value lines"
 
 
 @lru_cache(maxsize=1 << 13)
@@ -211,19 +220,7 @@ def _manner(lines: list[Line], found: Found, named_only: bool, source: bool) -> 
     )
 
 
-def _format(dump: Dump, vmcs: bool, xen: bool, from_qemu: bool, vbox: bool) -> str:
-    if vmcs:
-        return "Xen VMCS dump" if xen else "Linux KVM VMCS dump"
-    if vbox:
-        return "VirtualBox log"
-    if from_qemu:
-        return "QEMU register dump"
-    if not dump.readings:
-        return "list of encodings" if dump.definitions else "log lines" if dump.reported else "unknown"
-    return "name and value lines"
-
-
-def _read_json(data: object, name: str) -> list[Dump] | None:
+def _read_json(data: object, name: str) -> Dump | None:
     """Vmfuzz's own JSON: a VMCS, or any object that has one in it; None if it is another, or has faults: then its fields are names and values."""
     held = _find_vmcs(data)
     try:
@@ -235,12 +232,8 @@ def _read_json(data: object, name: str) -> list[Dump] | None:
     found = Found()
     for field in state:
         found.put(field, state[field], field, 1)
-    dump = settled(found, name, Circumstances())
-    dump.memory = dict(state.memory)
-    dump.complete = True
-    reported.find("", dump)
-    dump.format = "vmfuzz JSON"
-    return [dump]
+    dump = with_outcome(settled(found, name, Circumstances()), Speech())
+    return replace(dump, origin=replace(dump.origin, format="vmfuzz JSON"), memory=dict(state.memory), complete=True)
 
 
 def _find_vmcs(data: object, depth: int = 0) -> dict[str, object] | None:

@@ -10,11 +10,8 @@ from typing import Final
 from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import EXIT_REASONS, INSTRUCTION_ERRORS, Kind, Outcome
-from vmfuzz.explain.dump import Reported
 from vmfuzz.explain.names.spoken import spoken
-from vmfuzz.explain.outcomes.asides import Aside, Refused
-from vmfuzz.explain.outcomes.outcome_words import ENTRY_ERRORS, FAILED_ENTRY
-from vmfuzz.explain.outcomes.reported import Attempted, Doubtful, Unnumbered
+from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Attempted, Doubtful, OtherFailure, Refused, Reported, Unnumbered
 
 #: What decides an outcome: in words, and which fields (a pattern of their names; "" for what no field holds).
 _Groups = tuple[tuple[str, str], ...]
@@ -104,7 +101,7 @@ _OTHER_ERRORS: Final = MappingProxyType(
 
 def verdict(reported: Reported) -> str:
     """The sentence that comes first: whether the entry failed, and with what; less where the outcome does not tell."""
-    if isinstance(reported, Aside):
+    if isinstance(reported, OtherFailure):
         return f"{headline(reported)}. {reported.means}"
     if isinstance(reported, Attempted):
         return (
@@ -161,7 +158,7 @@ def numbers_of(outcome: Outcome) -> str:
 
 def headline(reported: Reported) -> str:
     """One sentence: what the reported outcome is."""
-    if isinstance(reported, Aside):
+    if isinstance(reported, OtherFailure):
         return f"This is no failed VM entry: {reported.text}"
     if isinstance(reported, Refused):
         gets = f". That hypervisor gets {headline(reported.outcome)}" if reported.outcome is not None else ""
@@ -192,7 +189,7 @@ def headline(reported: Reported) -> str:
 
 def proves(reported: Reported) -> str:
     """What the outcome proves; "" if nothing."""
-    if isinstance(reported, Doubtful | Aside | Attempted):
+    if isinstance(reported, Doubtful | OtherFailure | Attempted):
         return ""
     if isinstance(reported, Refused):
         return (
@@ -272,7 +269,7 @@ def _of_group(words: str, pattern: str, given: Collection[str], missing: Collect
 
 
 def _deciding(reported: Reported) -> _Groups:
-    if isinstance(reported, Aside | Refused):
+    if isinstance(reported, OtherFailure | Refused):
         return ()
     if reported.error == 0:
         return _ALL_FIELDS

@@ -72,9 +72,9 @@ class Skipped:
 
 def columns(dump: Dump, reading: Reading) -> tuple[int, int] | None:
     """First and last column (1-based) of the number that a reading is from; None where the line does not show it as such."""
-    if not 0 < reading.line <= len(dump.lines):
+    if not 0 < reading.line <= len(dump.origin.lines):
         return None
-    return columns_of(dump.lines[reading.line - 1], reading.value, reading.label)
+    return columns_of(dump.origin.lines[reading.line - 1], reading.value, reading.label)
 
 
 def marks(dump: Dump, number: int = 1) -> list[Mark]:
@@ -84,7 +84,7 @@ def marks(dump: Dump, number: int = 1) -> list[Mark]:
     for msr, value in dump.msrs.items():
         name = FACT_MSRS[msr]
         found.append(_mark(dump, name, Reading(value, name, dump.msr_lines[msr]), Kind.MSR, number))
-    for one in dump.definitions:
+    for one in dump.program.definitions:
         found.append(_mark(dump, one.field, Reading(one.encoding, one.name, one.line), Kind.ENCODING, number))
     return sorted(found, key=lambda mark: (mark.line, mark.first, mark.last, mark.what))
 
@@ -103,7 +103,7 @@ def annotation(dumps: Sequence[Dump]) -> Iterator[AnnotatedLine | Skipped]:
             found.setdefault(mark.line, []).append(mark)
     warned: dict[int, list[str]] = {}
     for dump in dumps:
-        for one in dump.warned:
+        for one in dump.notes.warned:
             warned.setdefault(one.line, []).append(one.text)
 
     def line(number: int) -> AnnotatedLine:
@@ -119,7 +119,7 @@ def annotation(dumps: Sequence[Dump]) -> Iterator[AnnotatedLine | Skipped]:
 
 
 def _text_of(dumps: Sequence[Dump]) -> tuple[str, ...]:
-    return max((dump.lines for dump in dumps), key=lambda one: sum(map(len, one)), default=())
+    return max((dump.origin.lines for dump in dumps), key=lambda one: sum(map(len, one)), default=())
 
 
 def annotated(dumps: Sequence[Dump]) -> str:
@@ -136,7 +136,7 @@ def annotated(dumps: Sequence[Dump]) -> str:
         result.append(f"{one.number:{width}} {'?' if one.unread else ' '} {visible(one.text)}".rstrip())
         result += [f"{'':{width}}   {row}" for row in _rows(one.marks, numbered=len(dumps) > 1)]
         result += [f"{'':{width}} ! {text}" for text in one.warnings]
-    of_all = dict.fromkeys(one.text for dump in dumps for one in dump.warned if not one.line)
+    of_all = dict.fromkeys(one.text for dump in dumps for one in dump.notes.warned if not one.line)
     return "\n".join([*result, *(f"{'':{width}} ! {text}" for text in of_all)]) + "\n"
 
 

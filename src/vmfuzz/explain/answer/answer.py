@@ -18,9 +18,10 @@ from vmfuzz.explain.causes.values import long_mode_suspicions, value_mistakes
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.judgement.judge import Finding, Judged, Verdict, as_encoded, judge, may_explain, proven_passed
 from vmfuzz.explain.judgement.processor import Knowledge, from_capabilities, infer
-from vmfuzz.explain.outcomes.reported import KVM_EXIT, Doubtful
+from vmfuzz.explain.outcomes.choose import KVM_EXIT
 from vmfuzz.explain.repair.decisions import decided
 from vmfuzz.explain.repair.search import Repair, find_repairs
+from vmfuzz.explain.reported import Doubtful
 from vmfuzz.model.check import Stage
 from vmfuzz.model.processor_errata import Signature
 
@@ -118,7 +119,7 @@ class Answer:
     @property
     def exit_code(self) -> int:
         """0: nothing wrong was found; 1: a check fails, or a failed entry is reported; 2: nothing could be read."""
-        if self.dump.empty or self.dump.foreign:
+        if self.dump.empty or self.dump.machine.foreign:
             return 2
         if self.entered:
             return 0
@@ -175,7 +176,7 @@ def answer(dump: Dump, capabilities: Capabilities | None = None, working: Dump |
 def _processor(dump: Dump, capabilities: Capabilities | None) -> Signature | None:
     if capabilities is not None and capabilities.cpuid:
         return Signature.of(capabilities.registers(1)[0])
-    return dump.processor
+    return dump.machine.processor
 
 
 def _exchanged(result: Answer) -> list[frozenset[str]]:

@@ -29,8 +29,8 @@ def to_json(answer: Answer) -> dict[str, Any]:
         reported = {**asdict(dump.reported), "entered": dump.reported.entered, "means": advice.headline(dump.reported)}
     return {
         "schema": SCHEMA,
-        "input": dump.name,
-        "format": dump.format,
+        "input": dump.origin.name,
+        "format": dump.origin.format,
         "exit_code": answer.exit_code,
         "entered": answer.entered,
         "reported": reported,
@@ -62,10 +62,10 @@ def to_json(answer: Answer) -> dict[str, Any]:
         "beside": {name: hex(reading.value) for name, reading in dump.beside.items()},
         "capability_msrs": {FACT_MSRS[number]: hex(value) for number, value in sorted(dump.msrs.items())},
         "notes": answer.knowledge.notes,
-        "nested": dump.nested or None,
-        "foreign": dump.foreign or None,
+        "nested": dump.machine.nested or None,
+        "foreign": dump.machine.foreign or None,
         "warnings": dump.warnings,
-        "labels_without_field": [{"label": label, "line": line} for label, line in dump.unread],
+        "labels_without_field": [{"label": label, "line": line} for label, line in dump.notes.unread],
         "errata": [
             *({"id": each.id, "title": each.title, "text": each.text, "change": each.remedy} for each in fitting(answer)),
             *({"id": id, "title": id, "text": text, "change": ""} for id, text in answer.own_errata),

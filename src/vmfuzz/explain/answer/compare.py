@@ -24,7 +24,7 @@ def _of_two(second: Dump, first: Dump, capabilities: Capabilities | None) -> Ans
 
 
 def _together(failing: Dump, working: Dump, capabilities: Capabilities | None) -> Answer:
-    levels = (working.state, failing.state) == LEVELS
+    levels = (working.origin.state, failing.origin.state) == LEVELS
     result = answer(failing, capabilities, None if levels else working)
     other = answer(working, capabilities)
     result.comparison = compared((failing, result.judged), (working, other.judged), levels)

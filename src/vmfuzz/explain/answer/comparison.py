@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from vmfuzz.arch.fields import FIELDS, Area
-from vmfuzz.explain.dump import Dump, Reported
+from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.judgement.judge import Finding, Judged, Verdict, may_explain
+from vmfuzz.explain.reported import Reported
 from vmfuzz.model.partial import Partial
 
 #: Names of states in one text: (the one that works, or was there before; the one that fails).
@@ -80,8 +81,8 @@ def compared(failing: tuple[Dump, Judged], working: tuple[Dump, Judged], levels:
     ]
     own = {finding.check.id for finding in relevant if finding.verdict in _BAD}
     return Comparison(
-        dump.state or dump.name,
-        other.state or other.name,
+        dump.origin.state or dump.origin.name,
+        other.origin.state or other.origin.name,
         levels,
         tuple(sorted(differences, key=lambda each: (not each.violates, not each.open, each.field in _OF_THE_MOMENT))),
         len(both) - len(differences),
@@ -123,7 +124,7 @@ def paired(dumps: list[Dump]) -> list[tuple[Dump, Dump | None]]:
     index = 0
     while index < len(dumps):
         one, other = dumps[index], dumps[index + 1] if index + 1 < len(dumps) else None
-        if other is not None and one.lines is other.lines and (one.state, other.state) in (*_PAIRS, LEVELS):
+        if other is not None and one.origin.lines is other.origin.lines and (one.origin.state, other.origin.state) in (*_PAIRS, LEVELS):
             found.append((other, one))
             index += 2
         else:
@@ -134,4 +135,4 @@ def paired(dumps: list[Dump]) -> list[tuple[Dump, Dump | None]]:
 
 def is_certain(failing: Dump) -> bool:
     """Whether the name of a state says that it is the one that fails, or the one that the processor entered."""
-    return failing.state in _CERTAIN or failing.state in LEVELS
+    return failing.origin.state in _CERTAIN or failing.origin.state in LEVELS

@@ -17,7 +17,7 @@ from vmfuzz.explain.answer.suspects import suspicions
 from vmfuzz.explain.answer.teach import premises
 from vmfuzz.explain.judgement.judge import Finding, Verdict
 from vmfuzz.explain.names.spoken import shown, spoken
-from vmfuzz.explain.outcomes.reported import KVM_EXIT
+from vmfuzz.explain.outcomes.choose import KVM_EXIT
 from vmfuzz.explain.outcomes.virtualbox import hm_error
 from vmfuzz.explain.repair.search import Repair
 from vmfuzz.model.partial import Evaluator
@@ -37,16 +37,16 @@ def opening(answer: Answer, verified: str) -> list[Group]:
         outcome += [Paragraph(Role.PROVED, proved)] if proved else []
     if answer.dump.reported is not None and answer.dump.reported.remark:
         outcome.append(Paragraph(Role.PROVED, f"({answer.dump.reported.remark})"))
-    if answer.dump.hm_error is not None and not hm_error(answer.dump.hm_error):
-        unknown = f"HM error {answer.dump.hm_error} is not in the table of VirtualBox 6 and 7; look it up in your version's source."
+    if answer.dump.named.hm_error is not None and not hm_error(answer.dump.named.hm_error):
+        unknown = f"HM error {answer.dump.named.hm_error} is not in the table of VirtualBox 6 and 7; look it up in your version's source."
         outcome.append(Paragraph(Role.PROVED, unknown))
     return [outcome, [*_cause(answer), *_change(answer, verified)]]
 
 
 def _verdict(answer: Answer) -> str:
     reported = answer.dump.reported
-    if answer.dump.foreign:
-        return f"{answer.dump.foreign}."
+    if answer.dump.machine.foreign:
+        return f"{answer.dump.machine.foreign}."
     if answer.dump.empty:
         return "Nothing that vmfuzz can read: no VMCS field, no capability MSR, no outcome of a VM entry."
     if reported is not None:
@@ -65,7 +65,7 @@ def _verdict(answer: Answer) -> str:
     if answer.causes:
         return "The text has a mistake that can make the VM entry fail."
     if not answer.dump.readings:
-        definitions = answer.dump.definitions
+        definitions = answer.dump.program.definitions
         if definitions and all(FIELDS[item.field].encoding == item.encoding for item in definitions):
             all_of_them = f"All {len(definitions)} encodings in this list are" if len(definitions) > 1 else "The encoding in this text is"
             return f"{all_of_them} right; the mistake is not there. Show the values that you write."
@@ -73,9 +73,9 @@ def _verdict(answer: Answer) -> str:
             " See the warnings." if answer.dump.warnings else ""
         )
     none = f"No check is violated by the {counted(len(answer.dump.readings), 'field')} in this text."
-    if answer.dump.format.endswith("VMCS dump") and "exit_reason" not in answer.dump.readings:
+    if answer.dump.origin.format.endswith("VMCS dump") and "exit_reason" not in answer.dump.readings:
         return f"{none} The dump is not whole: its end, with the controls and the exit reason, is missing. Give all of it."
-    if answer.dump.format.endswith("VMCS dump"):
+    if answer.dump.origin.format.endswith("VMCS dump"):
         return none
     return f"{none} The text cannot show whether these values reached the VMCS; read them back with VMREAD."
 

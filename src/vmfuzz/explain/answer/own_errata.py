@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vmfuzz.arch.outcomes import Kind, Outcome
-from vmfuzz.explain.dump import Reported
+from vmfuzz.explain.reported import Reported
 from vmfuzz.model.partial import Partial
 
 #: A case of an erratum: (operand, mask, value), of which the bits in the mask must be so, and the outcome as entries of a corpus name it.

@@ -27,7 +27,7 @@ _MANY_WARNINGS: Final = 20
 
 def sections(answer: Answer, explain: bool = False, verified: str = "") -> list[Section]:
     """The whole answer. `explain` lists all violated checks, with a paragraph on each; `verified` says what a real entry on an emulated CPU gave."""
-    nested = [Paragraph(Role.STATEMENT, answer.dump.nested, "Nested")] if answer.dump.nested and not answer.entered else []
+    nested = [Paragraph(Role.STATEMENT, answer.dump.machine.nested, "Nested")] if answer.dump.machine.nested and not answer.entered else []
     return [
         Section("opening", opening(answer, verified)),
         Section("comparison", comparison_groups(answer)),
@@ -186,7 +186,7 @@ def _next(answer: Answer) -> list[Group]:
     if not wanted:
         return []
     cr3 = answer.state.values.get("guest_cr3", UNKNOWN)
-    how = advice.how_to_print(answer.dump.format, reported, cr3.value if cr3.known else None)
+    how = advice.how_to_print(answer.dump.origin.format, reported, cr3.value if cr3.known else None)
     ways = how if wanted != "; ".join(facts) else []
     group = [Paragraph(Role.STATEMENT, f"{wanted}.", "Collect next")]
     for heading, commands in (("How to have them printed:", ways), ("How to read the MSRs:", advice.how_to_read(facts))):
@@ -209,13 +209,13 @@ def _warnings(answer: Answer) -> list[Group]:
 
 def _read(answer: Answer) -> list[Group]:
     dump = answer.dump
-    if dump.foreign:
+    if dump.machine.foreign:
         return []
     if dump.empty:
         wanted = "Give a VMCS dump (Linux KVM, Xen, QEMU, VirtualBox, lines of name and value, vmfuzz JSON), or an error number."
         return [[Paragraph(Role.OUTCOME, wanted)]]
     read = f"{counted(len(dump.readings), 'field')}, {counted(len(dump.msrs), 'capability MSR')}"
-    group = [Paragraph(Role.STATEMENT, f"Read from {dump.name}: {dump.format}, {read}.")]
+    group = [Paragraph(Role.STATEMENT, f"Read from {dump.origin.name}: {dump.origin.format}, {read}.")]
     group += [Paragraph(Role.NOTE, f"{note[0].upper()}{note[1:]}.") for note in answer.knowledge.notes]
     assumed: dict[str, list[str]] = {}
     for name, reading in assumed_readings(dump):
@@ -224,7 +224,7 @@ def _read(answer: Answer) -> list[Group]:
         group.append(Paragraph(Role.NOTE, f"{', '.join(names)}.", f"{reason[0].upper()}{reason[1:]}"))
     if registers := not_judged(dump):
         group.append(Paragraph(Role.NOTE, f"{registers}."))
-    if dump.unread:
-        labels = ", ".join(dict.fromkeys(label for label, _ in dump.unread))
+    if dump.notes.unread:
+        labels = ", ".join(dict.fromkeys(label for label, _ in dump.notes.unread))
         group.append(Paragraph(Role.NOTE, f"{labels[:300]}.", "Labels that mean no VMCS field here"))
     return [group]

@@ -35,17 +35,17 @@ def used_wrong_definitions(dump: Dump) -> list[Definition]:
     A second name for a field that the list also defines rightly is something else (a constant for its value), and so is a number that can be no
     encoding.
     """
-    right = {item.field for item in dump.definitions if item.right}
-    wrong = [item for item in dump.definitions if not item.right]
-    if dump.written:
-        return [item for item in wrong if item.name in dump.written]
+    right = {item.field for item in dump.program.definitions if item.right}
+    wrong = [item for item in dump.program.definitions if not item.right]
+    if dump.program.written:
+        return [item for item in wrong if item.name in dump.program.written]
     return [item for item in wrong if item.field not in right and may_be_meant(item.field, item.encoding)]
 
 
 def encoding_mistakes(dump: Dump, stopping: frozenset[str]) -> list[Mistake]:
     """One mistake for each wrong definition; `stopping` names the fields that violated checks read once the encodings are applied."""
     found = []
-    right = {item.field for item in dump.definitions if item.right}
+    right = {item.field for item in dump.program.definitions if item.right}
     landing = {item.encoding: item for item in used_wrong_definitions(dump)}
     for item in used_wrong_definitions(dump):
         meant = FIELDS[item.field]
@@ -62,7 +62,7 @@ def encoding_mistakes(dump: Dump, stopping: frozenset[str]) -> list[Mistake]:
         follows = f"The encoding of {spoken(meant.name)} is {meant.encoding:04X}H. "
         if item.field not in right:
             usable = " (bit 16 = 0: usable)" if meant.name.endswith("_access_rights") else ""
-            kept = f"keeps 0{usable}" if dump.zeroed else "is never written (it holds 0 if the VMCS region was zeroed)"
+            kept = f"keeps 0{usable}" if dump.program.zeroed else "is never written (it holds 0 if the VMCS region was zeroed)"
             if meant.encoding in landing:
                 kept = f"gets what is meant for {landing[meant.encoding].name}"
             follows += f"That field {kept}"

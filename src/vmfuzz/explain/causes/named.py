@@ -6,7 +6,7 @@ from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.causes.mistakes import Mistake
-from vmfuzz.explain.dump import Dump, Saying
+from vmfuzz.explain.dump import Dump, NamedChecks
 from vmfuzz.explain.names.spoken import spoken
 from vmfuzz.model.check import Check
 
@@ -24,7 +24,7 @@ def _to_set(checks: tuple[Check, ...]) -> str:
     return f"read {shown} with VMREAD right before the entry, and write what that asks for"
 
 
-def _errs(said: Saying) -> Mistake:
+def _errs(said: NamedChecks) -> Mistake:
     """What a program says of a check that the values of the same text satisfy."""
     return Mistake(
         f'{said.program} says "{said.text}", but the values in this text satisfy that check.',
@@ -41,7 +41,7 @@ def causes(dump: Dump, violated: frozenset[str], satisfied: frozenset[str]) -> l
     `violated`, `satisfied`: ids of the checks of which the text shows that; of one that is satisfied, the program is wrong or saw other values.
     """
     found = []
-    for said in dump.said:
+    for said in dump.named.checks:
         checks = said.checks
         if all(check.id in satisfied for check in checks):
             found.append(_errs(said))
@@ -57,8 +57,8 @@ def causes(dump: Dump, violated: frozenset[str], satisfied: frozenset[str]) -> l
                     line=said.line,
                 )
             )
-    if dump.refused_msr is not None:
-        line, number, value = dump.refused_msr
+    if dump.named.msr is not None:
+        line, number, value = dump.named.msr
         canonical = value >> 47 in (0, (1 << 17) - 1)
         why = (
             "VM entry loads an entry as WRMSR would, and WRMSR refuses this one: the MSR, or a bit of the value that this processor reserves."

@@ -12,8 +12,9 @@ from vmfuzz.arch.controls import Entry, Primary, Secondary
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcome
 from vmfuzz.arch.registers import RFLAGS
-from vmfuzz.explain.dump import ALL, Dump, Reading, Reported
+from vmfuzz.explain.dump import ALL, Dump, Reading
 from vmfuzz.explain.judgement.processor import WIDTH_FACTS, Knowledge
+from vmfuzz.explain.reported import Reported
 from vmfuzz.model.check import Check, Stage
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.operands import KNOWN_SUFFIX, MEMORY_OPERANDS
@@ -118,9 +119,9 @@ def untouched(dump: Dump) -> list[str]:
     """The fields that are known to hold 0 because nothing has written them since the region was zeroed."""
     if dump.complete:
         return list(FIELDS)
-    if not dump.zeroed or len(dump.written) < _WHOLE_SOURCE:
+    if not dump.program.zeroed or len(dump.program.written) < _WHOLE_SOURCE:
         return []
-    touched = {item.field for item in dump.definitions if item.name in dump.written} | set(dump.readings)
+    touched = {item.field for item in dump.program.definitions if item.name in dump.program.written} | set(dump.readings)
     return [
         name
         for name in FIELDS
@@ -302,7 +303,7 @@ def as_encoded(dump: Dump, used: frozenset[str]) -> dict[str, Partial]:
     (or, where nothing says that the region was zeroed, what it had).
     """
     values = operands_of(dump)
-    wrong = [item for item in dump.definitions if item.name in used]
+    wrong = [item for item in dump.program.definitions if item.name in used]
     moved: dict[str, Partial] = {}
     by_encoding = {entry.encoding: entry for entry in FIELDS.values()}
     for item in wrong:
@@ -310,7 +311,7 @@ def as_encoded(dump: Dump, used: frozenset[str]) -> dict[str, Partial]:
         reading = dump.readings.get(item.field)
         if target is not None and reading is not None:
             moved[target.name] = reading.partial
-    right = {item.field for item in dump.definitions if FIELDS[item.field].encoding == item.encoding}
+    right = {item.field for item in dump.program.definitions if FIELDS[item.field].encoding == item.encoding}
     for item in wrong:
         if item.field not in right:
             values[item.field] = Partial(0)

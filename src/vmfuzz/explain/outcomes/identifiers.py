@@ -10,13 +10,12 @@ import re
 from functools import cache, lru_cache
 from typing import Final, NamedTuple
 
-from vmfuzz.explain.dump import Reported
-from vmfuzz.explain.outcomes.negation import is_negated
-from vmfuzz.explain.outcomes.outcome_words import FAILED_ENTRY, around, is_listed
+from vmfuzz.explain.outcomes.context import first_told, has_happened, place_of
+from vmfuzz.explain.reported import FAILED_ENTRY, Reported
 from vmfuzz.patterns import deferred
 
 
-class Named(NamedTuple):
+class OutcomeNames(NamedTuple):
     """An outcome under the names that programs have for it: exit reason or VM-instruction error, as in `Reported`; error 0: no number."""
 
     exit_reason: int | None
@@ -27,7 +26,7 @@ class Named(NamedTuple):
 
 #: One row an outcome; beside each name a public source that has it.
 OUTCOMES: Final = (
-    Named(
+    OutcomeNames(
         None,
         4,
         (
@@ -37,7 +36,7 @@ OUTCOMES: Final = (
             "VmlaunchWithNonClearVmcs",  # hvpp, Rust's x86 crate
         ),
     ),
-    Named(
+    OutcomeNames(
         None,
         5,
         (
@@ -46,7 +45,7 @@ OUTCOMES: Final = (
             "VmresumeWithNonLaunchedVmcs",  # hvpp, x86 crate
         ),
     ),
-    Named(
+    OutcomeNames(
         None,
         6,
         (
@@ -55,7 +54,7 @@ OUTCOMES: Final = (
             "vmresumeWithVMXOFF",  # a hypervisor in Swift
         ),
     ),
-    Named(
+    OutcomeNames(
         None,
         7,
         (
@@ -70,7 +69,7 @@ OUTCOMES: Final = (
             "VMENTRY_INVALID_CONTROLS",
         ),
     ),
-    Named(
+    OutcomeNames(
         None,
         8,
         (
@@ -83,11 +82,11 @@ OUTCOMES: Final = (
             "VERR_VMX_INVALID_HOST_STATE",  # VirtualBox include/VBox/err.h
         ),
     ),
-    Named(None, 16, ("VMXERR_ENTRY_INVALID_EXECUTIVE_VMCS_POINTER", "VmentryWithInvalidExecutiveVmcsPointer")),  # Linux, hvpp
-    Named(None, 17, ("VMXERR_ENTRY_NONLAUNCHED_EXECUTIVE_VMCS", "VmentryWithNonLaunchedExecutiveVmcs")),  # Linux, hvpp
-    Named(None, 18, ("VMXERR_ENTRY_EXECUTIVE_VMCS_POINTER_NOT_VMXON_POINTER",)),  # Linux
-    Named(None, 25, ("VMXERR_ENTRY_INVALID_VM_EXECUTION_CONTROLS_IN_EXECUTIVE_VMCS",)),  # Linux
-    Named(
+    OutcomeNames(None, 16, ("VMXERR_ENTRY_INVALID_EXECUTIVE_VMCS_POINTER", "VmentryWithInvalidExecutiveVmcsPointer")),  # Linux, hvpp
+    OutcomeNames(None, 17, ("VMXERR_ENTRY_NONLAUNCHED_EXECUTIVE_VMCS", "VmentryWithNonLaunchedExecutiveVmcs")),  # Linux, hvpp
+    OutcomeNames(None, 18, ("VMXERR_ENTRY_EXECUTIVE_VMCS_POINTER_NOT_VMXON_POINTER",)),  # Linux
+    OutcomeNames(None, 25, ("VMXERR_ENTRY_INVALID_VM_EXECUTION_CONTROLS_IN_EXECUTIVE_VMCS",)),  # Linux
+    OutcomeNames(
         None,
         26,
         (
@@ -96,7 +95,7 @@ OUTCOMES: Final = (
             "VMENTRY_EVENT_BLOCK_MOVSS",  # XMHF
         ),
     ),
-    Named(
+    OutcomeNames(
         FAILED_ENTRY | 33,
         None,
         (
@@ -120,7 +119,7 @@ OUTCOMES: Final = (
             "VMX_INVALID_GUEST_STATE",  # QEMU target/i386/kvm
         ),
     ),
-    Named(
+    OutcomeNames(
         FAILED_ENTRY | 34,
         None,
         (
@@ -132,7 +131,7 @@ OUTCOMES: Final = (
             "VMX_VMEXIT_ERR_MSR_LOADING",  # Bochs
         ),
     ),
-    Named(
+    OutcomeNames(
         FAILED_ENTRY | 41,
         None,
         (
@@ -141,19 +140,19 @@ OUTCOMES: Final = (
             "VMX_EXIT_ERR_MACHINE_CHECK",  # VirtualBox
         ),
     ),
-    Named(
+    OutcomeNames(
         FAILED_ENTRY | 33,
         None,
         ("WHvRunVpExitReasonInvalidVpRegisterValue",),  # WinHvPlatformDefs.h
         "the name that the Windows Hypervisor Platform has for it",
     ),
-    Named(
+    OutcomeNames(
         None,
         0,
         ("VERR_VMX_UNABLE_TO_START_VM", "VERR_VMX_UNABLE_TO_RESUME_VM"),  # VirtualBox
         "VBox.log gives the VM-instruction error near this name",
     ),
-    Named(None, None, ("VERR_VMX_INVALID_VMCS_PTR",)),  # VirtualBox, for VMfailInvalid
+    OutcomeNames(None, None, ("VERR_VMX_INVALID_VMCS_PTR",)),  # VirtualBox, for VMfailInvalid
 )
 
 #: What a program puts around the words of an outcome.
@@ -178,8 +177,6 @@ _TELLING: Final = (
 _OF_ENTRY: Final = deferred(r"entry|enter|launch|resume|vmx|vm_?e|vm_?inst|exit_?(?:reason|invalid)|whv", re.IGNORECASE)
 #: What on the same line says the same of a name that does not: the number of its exit reason.
 _NUMBER: Final = deferred(r"\b(?:0x21|0n33|33)\b")
-#: Two outcomes on lines as near as this are rows of a list.
-_ROWS: Final = 3
 #: What of a line is program text, in which a name has not happened.
 _CODE: Final = deferred(r"[=!]=|\breturn\b|\?|[{}]|;\s*$|\|\|")
 
@@ -194,7 +191,7 @@ def words_of(name: str) -> str:
 
 
 @cache
-def _by_words() -> dict[str, Named]:
+def _by_words() -> dict[str, OutcomeNames]:
     return {words_of(name): named for named in OUTCOMES for name in named.names}
 
 
@@ -203,22 +200,23 @@ def identified(text: str) -> Reported | None:
     small = text.lower()
     if not any(word in small for word in _TELLING):
         return None
-    hits: list[tuple[int, str, Named]] = []
-    for match in _IDENTIFIER.finditer(text):
-        name = match.group(0)
-        if not any(word in name.lower() for word in _TELLING):
-            continue
-        named = _by_words().get(words_of(name))
-        if named is None:
-            continue
-        line, begin = around(text, match.start(), match.end())
-        if not _OF_ENTRY.search(name) and not _NUMBER.search(line):
-            continue
-        end = begin + len(name)
-        if not is_listed(line, begin, end) and not _CODE.search(line) and not is_negated(line, begin, end):
-            hits.append((text.count("\n", 0, match.start()), name, named))
-    for number, name, named in hits:
-        others = {at for at, _, other in hits if other is not named}
-        if len(others) <= 1 and not any(abs(at - number) <= _ROWS for at in others):
-            return Reported(name, named.exit_reason, named.error, remark=named.remark)
-    return None
+    names = ((match, _by_words().get(words_of(match.group(0)))) for match in _IDENTIFIER.finditer(text) if _tells(match.group(0)))
+    return first_told(
+        [
+            (text.count("\n", 0, match.start()), Reported(match.group(0), named.exit_reason, named.error, remark=named.remark))
+            for match, named in names
+            if named is not None and _is_told(text, match)
+        ]
+    )
+
+
+def _tells(name: str) -> bool:
+    small = name.lower()
+    return any(word in small for word in _TELLING)
+
+
+def _is_told(text: str, match: re.Match[str]) -> bool:
+    """Whether a name stands for an outcome of a VM entry, and that has happened."""
+    place = place_of(text, match.start(), match.end())
+    of_entry = _OF_ENTRY.search(match.group(0)) or _NUMBER.search(place.line)
+    return of_entry is not None and not _CODE.search(place.line) and has_happened(place)

@@ -9,9 +9,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from vmfuzz.explain.dump import Reported
-from vmfuzz.explain.outcomes.negation import is_negated
-from vmfuzz.explain.outcomes.outcome_words import ENTRY_ERRORS, FAILED_ENTRY, OF_A_COUNT, is_listed
+from vmfuzz.explain.outcomes.context import Place, first_told, is_counted, is_listed, is_negated
+from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Spoken
 from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.patterns import deferred
 
@@ -88,28 +87,11 @@ _CODE: Final = deferred(rf"(?:{'|'.join(_IDEAS['code'])})[ \t]*(?:{_VERBS}[ \t]*
 #: One of these is in every text in English that says something here.
 _TELLING: Final = ("vm", "entry", "enter", "guest", "invalid")
 #: One of these is in every line without letters beyond ASCII that says that something failed.
-_FAILING: Final = (
-    "fail",
-    "err",
-    "invalid",
-    "valid",
-    "refus",
-    "reject",
-    "unsuccess",
-    "fehl",
-    "scheit",
-    "missl",
-    "echou",
-    "echec",
-    "falla",
-    "fracas",
-)
+_FAILING: Final = ("fail", "err", "valid", "refus", "reject", "unsuccess", "fehl", "scheit", "missl", "echou", "echec", "falla", "fracas")
 #: No sentence is longer.
 _LONGEST: Final = 2000
 #: So many lines below the one that says that an entry failed belong to it.
 _BELOW: Final = 3
-#: Two outcomes on lines as near as this are rows of a list.
-_ROWS: Final = 3
 #: What makes a failure one that may happen, and has not; before it in its clause.
 _SUPPOSED: Final = deferred(
     r"\b(?:if|whether|unless|in case|should|may|might|can|could|would|will|until|every time|section|chapter|SDM|manual|wenn|falls|si|если|когда)\b"
@@ -131,84 +113,78 @@ _QUESTION: Final = deferred(r"\?\s*$")
 _CLAUSES: Final = deferred(r"[.;!?。！？；](?:\s|$|(?=[^\x00-\x7f]))")
 
 
-class Spoken(Reported):
-    """What a person's words say of an outcome: whatever a program says goes before it."""
+#: So much of a sentence is quoted.
+_QUOTED: Final = 120
 
 
-def in_languages(text: str) -> Reported | None:
+def in_languages(text: str) -> Spoken | None:
     """The outcome that words say: which kind of field is invalid, or an error code beside a failed entry; error 0: only that an entry failed."""
     small = text.lower()
     if text.isascii() and not any(word in small for word in _TELLING):
         return None
     lines = text.split("\n")
     told = [(number, found) for number, line in enumerate(lines) if (found := _told(line)) is not None]
-    sure = [(number, found) for number, found in told if found.error != 0]
-    for number, found in sure:
-        if not any(0 <= abs(at - number) <= _ROWS and _differ(found, other) for at, other in sure):
-            return found
+    sure = first_told([(number, found) for number, found in told if found.error != 0])
+    if isinstance(sure, Spoken):
+        return sure
     return next((_code_near(lines, number) or found for number, found in told if found.error == 0), None)
 
 
-def _differ(one: Reported, other: Reported) -> bool:
-    return (one.exit_reason, one.error) != (other.exit_reason, other.error)
-
-
 @lru_cache(maxsize=1 << 13)
-def _told(line: str) -> Reported | None:
+def _told(line: str) -> Spoken | None:
     """What one line says."""
     small = line.lower()
     if len(line) > _LONGEST or (line.isascii() and not any(word in small for word in _FAILING)):
         return None
-    if not _ANY["fails"].search(line) and not (_ANY["entry"].search(line) or "valid" in small):
-        return None
-    if _PROGRAM_TEXT.search(line):
+    if not (_ANY["fails"].search(line) or _ANY["entry"].search(line)) or _PROGRAM_TEXT.search(line):
         return None
     begin = 0
     for clause in _CLAUSES.split(line):
         at = line.find(clause, begin)
-        found = _of_clause(line, at, at + len(clause))
         begin = at + len(clause)
+        found = _of_clause(line, at, clause)
         if found is not None:
             return found
     return None
 
 
-def _of_clause(line: str, begin: int, end: int) -> Reported | None:
-    clause = line[begin:end]
+def _of_clause(line: str, at: int, clause: str) -> Spoken | None:
+    """What a clause, which begins at `at` of its line, says."""
+
+    def has_happened(match: re.Match[str]) -> bool:
+        return _has_happened(clause, match) and not is_listed(Place(line, at + match.start(), at + match.end()))
+
     fails, entry = _ANY["fails"].search(clause), _ANY["entry"].search(clause)
+    words = " ".join(clause.split())[:_QUOTED]
     for idea, reason, error in (("guest", FAILED_ENTRY | 33, None), ("controls", None, 7), ("host", None, 8)):
         match = _ANY[idea].search(clause)
-        if match and (fails or entry) and _has_happened(clause, match) and not is_listed(line, begin + match.start(), begin + match.end()):
-            return Spoken(" ".join(clause.split())[:120], reason, error)
-    if not (fails and entry) or not _has_happened(clause, fails) or not _has_happened(clause, entry):
-        return None
-    if is_listed(line, begin + fails.start(), begin + fails.end()):
+        if match and (fails or entry) and has_happened(match):
+            return Spoken(words, reason, error)
+    if not (fails and entry) or not (has_happened(fails) and _has_happened(clause, entry)):
         return None
     code = _CODE.search(clause)
     value = to_unsigned(code["value"]) if code else None
-    if value in ENTRY_ERRORS:
-        return Spoken(" ".join(clause.split())[:120], error=value)
-    return Spoken(" ".join(clause.split())[:120], error=0)
+    return Spoken(words, error=value if value in ENTRY_ERRORS else 0)
 
 
 def _has_happened(clause: str, match: re.Match[str]) -> bool:
     """Whether what a clause speaks of has happened: it is not denied, supposed, counted, nor what a program or a chapter is about."""
-    head = clause[: match.start()]
+    place = Place(clause, match.start(), match.end())
     return not (
-        is_negated(clause, match.start(), match.end())
-        or _SUPPOSED.search(head)
-        or _TOPIC.search(head)
-        or OF_A_COUNT.search(head)
+        is_negated(place)
+        or is_counted(place)
+        or _SUPPOSED.search(place.head)
+        or _TOPIC.search(place.head)
         or _QUESTION.search(clause)
         or _TITLE.match(clause)
     )
 
 
-def _code_near(lines: list[str], index: int) -> Reported | None:
+def _code_near(lines: list[str], index: int) -> Spoken | None:
     """The error code on the lines below the one that says that an entry failed, if it is one that an entry can give."""
     for line in lines[index + 1 : index + 1 + _BELOW]:
         for match in _CODE.finditer(line):
             value = to_unsigned(match["value"])
-            if value in ENTRY_ERRORS and not is_negated(line, match.start(), match.end()):
+            if value in ENTRY_ERRORS and not is_negated(Place(line, match.start(), match.end())):
                 return Spoken(f"{' '.join(lines[index].split())[:80]} {match.group(0)}", error=value)
     return None

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from functools import lru_cache
 from typing import Final
 
 from vmfuzz.patterns import deferred
+
+
+class Meaning(enum.Enum):
+    """What the number of a phrase is."""
+
+    ERROR = enum.auto()  # a VM-instruction error
+    FIELD = enum.auto()  # the field that holds it, which another instruction may have written
+    REASON = enum.auto()  # an exit reason, bit 31 and all
+    BASIC = enum.auto()  # its low 16 bits
+    RAW = enum.auto()  # an exit reason in hexadecimal without a mark
+    HARDWARE = enum.auto()  # what KVM passes on: either, 0 for neither
+    ALONE = enum.auto()  # an exit reason that nothing names as one
+
 
 _VALUE: Final = r"(?=-?[a-fA-F]*\d)(?P<value>-?(?:0[xX])?[0-9a-fA-F]{1,16}[hH]?)\b"
 
@@ -21,69 +35,77 @@ _FIELD_OF_ERROR: Final = (
 _PHRASES: Final = tuple(
     (deferred(pattern, re.IGNORECASE), meaning, words)
     for words, pattern, meaning in (
-        (("vm", "error"), rf"(?:VMLAUNCH|VMRESUME)[ _]error *(?:code)? *[:=#]* *{_VALUE}", "error"),
-        (("entry failed",), rf"(?:KVM|AEHD|GVM|HAX|WHPX): entry failed,? *hardware error *{_VALUE}", "hardware"),
-        (("hardware_entry",), rf"hardware_entry_failure_reason\W+{_VALUE}", "hardware"),
-        (("fail",), rf"(?:fail[ _-]?entry|hw run failure|KVM_EXIT_FAIL_ENTRY)[ :=(,]+(?:(?:signal|reason)[ :=]+)?{_VALUE}", "hardware"),
-        (("entry failed",), rf"entry failed,? *hardware error *{_VALUE}", "hardware"),
-        (("failed entry",), rf"failed entry,? *reason[ :=]*{_VALUE}", "hardware"),
-        (("entry failure",), rf"vm-?entry failure \(reason {_VALUE}\)", "reason"),
-        (("failed vm",), rf"failed vm-? ?entry \(exit reason {_VALUE}\)", "reason"),
-        (("entry error",), rf"VM-?ENTRY error: *reason *= *{_VALUE}", "reason"),
+        (("vm", "error"), rf"(?:VMLAUNCH|VMRESUME)[ _]error *(?:code)? *[:=#]* *{_VALUE}", Meaning.ERROR),
+        (("entry failed",), rf"(?:KVM|AEHD|GVM|HAX|WHPX): entry failed,? *hardware error *{_VALUE}", Meaning.HARDWARE),
+        (("hardware_entry",), rf"hardware_entry_failure_reason\W+{_VALUE}", Meaning.HARDWARE),
+        (
+            ("fail",),
+            rf"(?:fail[ _-]?entry|hw run failure|KVM_EXIT_FAIL_ENTRY)[ :=(,]+(?:(?:signal|reason)[ :=]+)?{_VALUE}",
+            Meaning.HARDWARE,
+        ),
+        (("entry failed",), rf"entry failed,? *hardware error *{_VALUE}", Meaning.HARDWARE),
+        (("failed entry",), rf"failed entry,? *reason[ :=]*{_VALUE}", Meaning.HARDWARE),
+        (("entry failure",), rf"vm-?entry failure \(reason {_VALUE}\)", Meaning.REASON),
+        (("failed vm",), rf"failed vm-? ?entry \(exit reason {_VALUE}\)", Meaning.REASON),
+        (("entry error",), rf"VM-?ENTRY error: *reason *= *{_VALUE}", Meaning.REASON),
         (
             (),
             r"(?:VMLAUNCH|VMRESUME|vm[ -]?entry|launch)\b[^\n]{0,40}\b(?:fail|error)[^\n=:]{0,30}\b(?:error|code|err|status)\b"
             rf"(?: is| was|[ =:#(<])*{_VALUE}",
-            "error",
+            Meaning.ERROR,
         ),
         (
             ("vm", "fail"),
             rf"\b\w*(?:VMLAUNCH|VMRESUME|vm[ -]?entry)\b[^\n]{{0,40}}\bfail(?:ed|ure|s)?\b(?: with)?[ :,]+(?:ZF ?= ?1[ ,]+)?"
             rf"(?:error|err|code)?[ :=#]*{_VALUE}",
-            "hardware",
+            Meaning.HARDWARE,
         ),
         (
             ("fail", " to "),
             rf"fail\w* to (?:execute |run )?(?:VMLAUNCH|VMRESUME|enter)[^\n]{{0,10}}\b(?:error|err|code)\b(?: number| code)?[ :=#]*{_VALUE}",
-            "error",
+            Meaning.ERROR,
         ),
         (
             (),
             rf"\b(?:VMLAUNCH|VMRESUME)\b(?:\(\))? *(?:->|=>|gives?|gave|returns?|returned|(?:stops?|ends?|ended|comes back|came back) with)\W{{0,3}}"
             rf"(?:an? )?(?:VM[X-]? ?)?(?:error|err)\b\W{{0,3}}{_VALUE}",
-            "error",
+            Meaning.ERROR,
         ),
-        ((), rf"\b(?:VMLAUNCH|VMRESUME)\b(?:\(\))? *(?:->|=>|gives?|gave|returns?|returned) *(?={_ENTRY_ERROR}){_VALUE}", "error"),
+        ((), rf"\b(?:VMLAUNCH|VMRESUME)\b(?:\(\))? *(?:->|=>|gives?|gave|returns?|returned) *(?={_ENTRY_ERROR}){_VALUE}", Meaning.ERROR),
         (
             ("error",),
             rf"\berror\W{{0,2}}(?:code |number )?{_VALUE}\W{{0,3}}(?:from|by|of|on|at|after) (?:the |my )?(?:VMLAUNCH|VMRESUME)\b",
-            "error",
+            Meaning.ERROR,
         ),
-        (("zf", "err"), rf"\bZF ?[=:] ?1\b[^\n]{{0,30}}\berr(?:or)?\b(?: code| number)?\W{{0,3}}{_VALUE}", "error"),
+        (("zf", "err"), rf"\bZF ?[=:] ?1\b[^\n]{{0,30}}\berr(?:or)?\b(?: code| number)?\W{{0,3}}{_VALUE}", Meaning.ERROR),
         (
             ("error", "invalid", "control"),
             r"\berror\W{0,3}(?P<value>(?:0x)?0*7)\b\W{1,4}(?:VM[- ]?entry with )?invalid (?:VM[- ]?)?control",
-            "error",
+            Meaning.ERROR,
         ),
-        (("error", "invalid host"), r"\berror\W{0,3}(?P<value>(?:0x)?0*8)\b\W{1,4}(?:VM[- ]?entry with )?invalid host", "error"),
-        (("fail",), rf"\bVM_?Fail\w{{0,10}}\W{{1,6}}(?:code|error|number)\W{{1,3}}{_VALUE}", "error"),
+        (("error", "invalid host"), r"\berror\W{0,3}(?P<value>(?:0x)?0*8)\b\W{1,4}(?:VM[- ]?entry with )?invalid host", Meaning.ERROR),
+        (("fail",), rf"\bVM_?Fail\w{{0,10}}\W{{1,6}}(?:code|error|number)\W{{1,3}}{_VALUE}", Meaning.ERROR),
         # Chinese and Russian for "failed" and "error"
-        ((), rf"\b(?:VMLAUNCH|VMRESUME)\b[^\n]{{0,20}}(?:失败|错误|ошибк)[^\n\d]{{0,20}}{_VALUE}", "error"),
-        (("fail", "valid"), rf"\bVM_?fail_?Valid\W*(?:err(?:or)?(?: code)?\W*)?{_VALUE}", "error"),
-        (("vm", "fail"), rf"\bvm_?(?:write|read|ptrld|clear)\b[^\n]{{0,30}}\bfail[^\n]{{0,20}}\b(?:error|code)\b[ :=#]*{_VALUE}", "error"),
-        (("instruction", "error"), _FIELD_OF_ERROR, "field"),
-        (("err",), rf"\b(?:vmx?_?)?(?:inst|insn|instr|instruction)[_ ]?err(?:or)?\b(?: number)?[ =:#(]*{_VALUE}", "field"),
-        (("vmx", "err"), rf"\bvmx_?err(?:or)?\b[ =:#(]*{_VALUE}", "field"),
-        (("failed vm entry",), rf"nested_vmx_exit_reflected failed vm entry {_VALUE}", "error"),
-        (("entry fail",), r"vm[ -]?entry failure\W{1,3}[a-z][a-z -]{3,30}\((?P<value>33|34|41|0x2[129])\)", "basic"),
-        (("failed at vm",), rf"Failed at VM-?Entry,? *Code *= *{_VALUE}", "error"),
-        (("exit_reason.raw",), r"exit_reason\.raw\W+(?P<value>[0-9a-fA-F]{1,8})\b", "raw"),
-        (("basic exit reason",), rf"basic exit reason(?: is| was| of|[ \t=:(])+{_VALUE}", "basic"),
-        (("vm", "reason"), rf"\bvm[ _-]?(?:entry|exit|enter)\b[^\n]{{0,30}}\breason\b[ :=(]+{_VALUE}", "reason"),
-        (("exit", "reason"), rf"exit[ _-]*reason(?: field| is| was| of| as| the| VMCS|[ \t=:(])+{_VALUE}", "reason"),
-        (("8000",), r"(?<![\w.])(?P<value>(?:0x)?(?:0{8}|f{8})?8000_?00(?:21|22|29)[hH]?)\b", "bare"),
-        (("2147483",), r"(?<![\w.])(?P<value>21474836(?:81|82|89)|-21474836(?:15|14|07))\b", "bare"),
-        (("reason ",), r"\breason (?P<value>33|34|41)\b", "basic"),
+        ((), rf"\b(?:VMLAUNCH|VMRESUME)\b[^\n]{{0,20}}(?:失败|错误|ошибк)[^\n\d]{{0,20}}{_VALUE}", Meaning.ERROR),
+        (("fail", "valid"), rf"\bVM_?fail_?Valid\W*(?:err(?:or)?(?: code)?\W*)?{_VALUE}", Meaning.ERROR),
+        (
+            ("vm", "fail"),
+            rf"\bvm_?(?:write|read|ptrld|clear)\b[^\n]{{0,30}}\bfail[^\n]{{0,20}}\b(?:error|code)\b[ :=#]*{_VALUE}",
+            Meaning.ERROR,
+        ),
+        (("instruction", "error"), _FIELD_OF_ERROR, Meaning.FIELD),
+        (("err",), rf"\b(?:vmx?_?)?(?:inst|insn|instr|instruction)[_ ]?err(?:or)?\b(?: number)?[ =:#(]*{_VALUE}", Meaning.FIELD),
+        (("vmx", "err"), rf"\bvmx_?err(?:or)?\b[ =:#(]*{_VALUE}", Meaning.FIELD),
+        (("failed vm entry",), rf"nested_vmx_exit_reflected failed vm entry {_VALUE}", Meaning.ERROR),
+        (("entry fail",), r"vm[ -]?entry failure\W{1,3}[a-z][a-z -]{3,30}\((?P<value>33|34|41|0x2[129])\)", Meaning.BASIC),
+        (("failed at vm",), rf"Failed at VM-?Entry,? *Code *= *{_VALUE}", Meaning.ERROR),
+        (("exit_reason.raw",), r"exit_reason\.raw\W+(?P<value>[0-9a-fA-F]{1,8})\b", Meaning.RAW),
+        (("basic exit reason",), rf"basic exit reason(?: is| was| of|[ \t=:(])+{_VALUE}", Meaning.BASIC),
+        (("vm", "reason"), rf"\bvm[ _-]?(?:entry|exit|enter)\b[^\n]{{0,30}}\breason\b[ :=(]+{_VALUE}", Meaning.REASON),
+        (("exit", "reason"), rf"exit[ _-]*reason(?: field| is| was| of| as| the| VMCS|[ \t=:(])+{_VALUE}", Meaning.REASON),
+        (("8000",), r"(?<![\w.])(?P<value>(?:0x)?(?:0{8}|f{8})?8000_?00(?:21|22|29)[hH]?)\b", Meaning.ALONE),
+        (("2147483",), r"(?<![\w.])(?P<value>21474836(?:81|82|89)|-21474836(?:15|14|07))\b", Meaning.ALONE),
+        (("reason ",), r"\breason (?P<value>33|34|41)\b", Meaning.BASIC),
     )
 )
 #: Every phrase has one of these in it.
@@ -110,7 +132,7 @@ def _phrases_in(line: str) -> frozenset[int]:
     )
 
 
-def spots(text: str) -> list[tuple[re.Pattern[str], str, int, int]]:
+def spots(text: str) -> list[tuple[re.Pattern[str], Meaning, int, int]]:
     """Where to look for which phrase, the most reliable phrase first: (pattern, what the number is, beginning, end)."""
     found, begin = [], 0
     for line in text.split("\n"):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from vmfuzz.explain.dump import Dump, Reading, Warned
+from vmfuzz.explain.dump import Dump, Named, Notes, Origin, Program, Reading, Warned
 from vmfuzz.explain.evidence import OF_STATES, Evidence, Found, Standing
 from vmfuzz.explain.settle.believe import Belief
 from vmfuzz.explain.settle.ends import OUTCOME, without_cut_end, without_garbled, without_torn_head
@@ -67,19 +67,14 @@ def settled(found: Found, name: str, around: Circumstances) -> Dump:
         f"believed: {len(readings)} fields and {len(belief.msrs)} capability MSRs of {len(found.evidence) + len(found.msrs)} places"
     )
     return Dump(
-        name,
-        readings=dict(readings),
-        msrs=belief.msrs,
-        msr_lines=belief.msr_lines,
-        warned=[*belief.warned, *astray, *_computed(found, in_order)],
-        misfits=belief.misfits,
+        Origin(name, trace=tuple(trace)),
+        readings,
+        belief.msrs,
+        belief.msr_lines,
         beside={**views, **found.beside},
-        definitions=list(found.definitions),
-        written=dict(found.written),
-        unread=list(found.unread),
-        zeroed=found.zeroed,
-        hm_error=found.hm_error,
-        trace=trace,
+        named=Named(hm_error=found.hm_error),
+        program=Program(tuple(found.definitions), dict(found.written), found.zeroed),
+        notes=Notes((*belief.warned, *astray, *_computed(found, in_order)), tuple(belief.misfits), tuple(found.unread)),
     )
 
 

@@ -1,17 +1,14 @@
-"""Outcomes in words, where no number is to be found, and how a report of one differs from a list of all of them."""
+"""Outcomes that programs, and the manual, put into words instead of a number: "VM-entry failure due to MSR loading", "VMfailInvalid", CF = 1."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-from vmfuzz.explain.dump import Reported
-from vmfuzz.explain.outcomes.negation import is_negated
+from vmfuzz.explain.outcomes.context import first_told, has_happened, is_counted, place_of
+from vmfuzz.explain.reported import FAILED_ENTRY, Reported
 from vmfuzz.patterns import deferred
 
-FAILED_ENTRY: Final = 1 << 31
-#: VM-instruction errors of VMLAUNCH and VMRESUME; the others are those of other instructions.
-ENTRY_ERRORS: Final = (4, 5, 6, 7, 8, 16, 17, 18, 25, 26)
 _TRACED: Final = "the name that Linux's trace events have for it"
 _NO_BIT: Final = "bit 31 is not shown; this exit reason occurs only with it"
 _INVALID: Final = r"INVALID_?GUEST_?STATE"
@@ -100,67 +97,18 @@ _WORDS: Final = tuple(
         ),
     )
 )
-#: The beginning of a line of program text or of a list of constants, where the words name what can happen.
-_DECLARED: Final = deferred(
-    r"\s*(?:#\s*define\b|case\b|/\*|//|(?:pub )?const\b|static\b|\[?(?:0x)?[0-9a-f]+\]?\s*=>|\{\s*\w+\s*,\s*\"|\[\w+\]\s*=\s*\"|"
-    r"[A-Za-z_]\w*\s*=\s*(?:0x)?[0-9a-f]+\s*,?\s*(?:/[/*]|#)|[A-Za-z_]\w*\s*,\s*(?:/[/*].*)?$)",
-    re.IGNORECASE,
-)
-#: Before and behind the words of a string literal in a program (a log may have a quotation too).
-_LITERAL_BEGINS: Final = deferred(r"(?:[(,{>\[]|\breturn|^)\s*$|^\s*(?:0x)?[0-9a-f]+\s*:\s*$")
-_LITERAL_ENDS: Final = deferred(r"[^\"\n]{0,80}(?:\"\s*(?:,|\)?\s*;|\})|\\n\")")
-#: Before what is counted, and has not just happened: `The count for exit 33`
-OF_A_COUNT: Final = deferred(r"\b(?:counts?|counters?|number|statistics?|most|many) (?:of|for)\b[^\n]{0,40}$", re.IGNORECASE)
-#: Two outcomes on lines as near as this are rows of a table.
-_ROWS: Final = 3
-#: So much of a line before and behind an outcome is looked at.
-_BEFORE, _BEHIND = 300, 200
-
-
-def around(text: str, begin: int, end: int) -> tuple[str, int]:
-    """(the line around [begin:end], where that begins in it); a very long line is cut, and a mark stands where its beginning was."""
-    at = text.rfind("\n", 0, begin) + 1
-    cut = begin - at > _BEFORE
-    at = begin - _BEFORE if cut else at
-    stop = text.find("\n", end)
-    line = text[at : min(stop if stop >= 0 else len(text), end + _BEHIND)]
-    return ("\u2026" + line, begin - at + 1) if cut else (line, begin - at)
-
-
-def is_listed(line: str, begin: int, end: int) -> bool:
-    """Whether what stands at [begin:end] of a line is a name in program text or in a list of constants: nothing has happened then."""
-    declared = _DECLARED.match(line)
-    if declared and (begin == 0 or declared.end() <= begin or not line[begin : declared.end()].rstrip().endswith(("//", "/*", "#"))):
-        return True
-    ends = _LITERAL_ENDS.match(line, end) if line.count('"', 0, begin) % 2 else None
-    return ends is not None and (ends.group(0).endswith(";") or _LITERAL_BEGINS.search(line[: line.rfind('"', 0, begin)]) is not None)
-
-
-def of_another_instruction(reported: Reported) -> bool:
-    """Whether this is a VM-instruction error that no VM entry gives."""
-    return bool(reported.error) and reported.error not in ENTRY_ERRORS
 
 
 def in_words(text: str) -> Reported | None:
     """The outcome that a text names in words, the most telling words first; none from program text or from a table of outcomes."""
     small = text.lower()
-    hits: list[tuple[int, Reported]] = []
+    named: list[tuple[int, Reported]] = []
     for words, pattern, reason, error, remark in _WORDS:
         if not all(any(one in small for one in ((word,) if isinstance(word, str) else word)) for word in words):
             continue
         for match in pattern.finditer(text):
-            line, begin = around(text, match.start(), match.end())
-            end = begin + match.end() - match.start()
-            if not is_listed(line, begin, end) and not is_negated(line, begin, end) and not OF_A_COUNT.search(line[:begin]):
-                hits.append((text.count("\n", 0, match.start()), Reported(" ".join(match.group(0).split()), reason, error, remark=remark)))
+            place = place_of(text, match.start(), match.end())
+            if has_happened(place) and not is_counted(place):
+                named.append((text.count("\n", 0, match.start()), Reported(" ".join(match.group(0).split()), reason, error, remark=remark)))
                 break
-    return next((found for number, found in hits if not _in_table(number, found, hits)), None)
-
-
-def _in_table(number: int, found: Reported, hits: list[tuple[int, Reported]]) -> bool:
-    """Whether another outcome stands so near, or so many others anywhere, that the text lists outcomes."""
-    others = {(one.exit_reason, one.error): at for at, one in hits if (one.exit_reason, one.error) != (found.exit_reason, found.error)}
-    numbered = [at for (reason, error), at in others.items() if reason or error]
-    if not (found.exit_reason or found.error):
-        return False
-    return len(numbered) > 1 or any(0 < abs(at - number) <= _ROWS for at in numbered)
+    return first_told(named)

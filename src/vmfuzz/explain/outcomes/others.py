@@ -3,38 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING
-from vmfuzz.explain.dump import Dump, Reported
 from vmfuzz.explain.names.spoken import spoken
-from vmfuzz.explain.outcomes.outcome_words import ENTRY_ERRORS, around, is_listed, of_another_instruction
+from vmfuzz.explain.outcomes.context import is_listed, place_of
+from vmfuzz.explain.reported import ENTRY_ERRORS, OtherFailure, Refused, Reported
 from vmfuzz.patterns import deferred
-
-
-@dataclass(frozen=True)
-class Aside(Reported):
-    """A failure that is no failed VM entry: `text` is what failed, `means` what that means. `running`: the guest had run when it came up."""
-
-    means: str = ""
-    running: bool = False
-
-    @property
-    def entered(self) -> bool:
-        """Whether no entry failed: an instruction that failed before one leaves that open."""
-        return self.running
-
-
-@dataclass(frozen=True)
-class Refused(Reported):
-    """An entry of a nested guest that KVM refused by a check of its own, named in its source's words.
-
-    `outcome`: what its hypervisor gets, where the check tells. It proves nothing of other checks, of which KVM leaves some to the processor below.
-    """
-
-    outcome: Reported | None = None
-
 
 #: Linux's names of exit reasons in trace events.
 _TRACE_NAMES: Final = {
@@ -91,11 +66,18 @@ _LOOK_AT_THE_REGION: Final = (
 _NO_CURRENT: Final = (
     "there was no current VMCS, or not the one that was meant: VMPTRLD did not make it current on this processor, or VMCLEAR took it away"
 )
+#: VMREAD or VMWRITE of a field that does not exist.
+_NO_FIELD: Final = 12
+#: What other errors of VMREAD and VMWRITE mean.
+_MEANINGS: Final[dict[int | None, str]] = {
+    0: f"Error 0 is none: {_NO_CURRENT}.",
+    13: "Error 13: the field is read-only on this processor (IA32_VMX_MISC bit 29 is 0).",
+}
 
 
-def traced(text: str, dump: Dump) -> Reported | None:
-    """The exit that a trace event names, where no VMCS is shown whose entry it could be taken for."""
-    if "reason" not in text or _shows_a_vmcs(dump):
+def traced(text: str) -> Reported | None:
+    """The first exit that a trace event names."""
+    if "reason" not in text:
         return None
     for match in _TRACED.finditer(text):
         if match["name"] in _TRACE_NAMES:
@@ -103,7 +85,7 @@ def traced(text: str, dump: Dump) -> Reported | None:
     return None
 
 
-def refused(text: str) -> Reported | None:
+def refused(text: str) -> Refused | None:
     """The check of KVM's own by which it refused an entry of a nested guest."""
     match = _NESTED_CHECK.search(text) if "kvm_nested_vmenter_failed" in text else None
     if match is None:
@@ -113,20 +95,24 @@ def refused(text: str) -> Reported | None:
     return Refused(check, error=0, remark=f"KVM's number for it: {error.strip()}" if error else "")
 
 
-def failed_instruction(text: str) -> Aside | None:
+def failed_instruction(text: str) -> OtherFailure | None:
     """The first VMREAD, VMWRITE, VMPTRLD, VMCLEAR or VMXON of which a program, not a sentence, says that it failed."""
     for match in _INSTRUCTION.finditer(text):
-        line, begin = around(text, match.start("verb"), match.end("verb"))
-        if is_listed(line, begin, begin + len(match["verb"])) or _CONDITION.search(line) or len(_WORD.findall(line)) >= _SENTENCE:
-            continue
-        words = f"{match['between']} {match['verb']}{match['rest']}"
-        field, error = _FIELD.search(words), _ERROR.search(words)
-        number = int(error["error"], 0 if error["error"].startswith("0x") else 10) if error else None
-        name = match["name"].upper().replace("_", "")
-        encoding = int(field["encoding"] or field["first"], 16) if field and name in ("VMREAD", "VMWRITE") else None
-        other = number if number is not None and 0 < number < _ERRORS and number not in ENTRY_ERRORS else None
-        return Aside(_what(name, encoding, number), error=other, means=_meaning(name, encoding, number))
+        place = place_of(text, match.start("verb"), match.end("verb"))
+        if not is_listed(place) and not _CONDITION.search(place.line) and len(_WORD.findall(place.line)) < _SENTENCE:
+            return _failed(match)
     return None
+
+
+def _failed(match: re.Match[str]) -> OtherFailure:
+    """The failure of the instruction that the words name."""
+    words = f"{match['between']} {match['verb']}{match['rest']}"
+    field, error = _FIELD.search(words), _ERROR.search(words)
+    number = int(error["error"], 0 if error["error"].startswith("0x") else 10) if error else None
+    name = match["name"].upper().replace("_", "")
+    encoding = int(field["encoding"] or field["first"], 16) if field and name in ("VMREAD", "VMWRITE") else None
+    other = number if number is not None and 0 < number < _ERRORS and number not in ENTRY_ERRORS else None
+    return OtherFailure(_what(name, encoding, number), error=other, means=_meaning(name, encoding, number))
 
 
 def _what(name: str, encoding: int | None, error: int | None) -> str:
@@ -148,56 +134,27 @@ def _meaning(name: str, encoding: int | None, error: int | None) -> str:
         why = _ADDRESS_ERRORS.get(error or 0, "")
         then = f"The cause: {why}." if why else _LOOK_AT_THE_REGION
         return f"After that there is no current VMCS, or another one: VMREAD, VMWRITE and VMLAUNCH fail too, or reach a wrong one. {then}"
-    if error == 12:
+    if error == _NO_FIELD:
         gated = encoding is not None and encoding in BY_ENCODING and BY_ENCODING[encoding].gates
         how = f" `vmfuzz fields {encoding:04X}H` says which capability makes it exist." if gated else ""
         return f"Error 12: this processor, or the hypervisor below that plays it, does not have that field; the value was not written.{how}"
-    if error == 13:
-        return "Error 13: the field is read-only on this processor (IA32_VMX_MISC bit 29 is 0)."
-    if error == 0:
-        return f"Error 0 is none: {_NO_CURRENT}."
-    if error is not None and not 0 < error < _ERRORS:
-        return f"{error} is no VM-instruction error. One that is read without a current VMCS means nothing; then {_NO_CURRENT}."
-    return f"Either this processor does not have the field (VM-instruction error 12), or {_NO_CURRENT}."
+    return _MEANINGS.get(error) or (
+        f"{error} is no VM-instruction error. One that is read without a current VMCS means nothing; then {_NO_CURRENT}."
+        if error is not None and not 0 < error < _ERRORS
+        else f"Either this processor does not have the field (VM-instruction error 12), or {_NO_CURRENT}."
+    )
 
 
-def internal_error(text: str) -> Aside | None:
+def internal_error(text: str) -> OtherFailure | None:
     """KVM's word that it, not the processor, could not go on with the guest."""
     match = _INTERNAL.search(text) if "INTERNAL_ERROR" in text or "KVM internal" in text or "emulation fail" in text else None
     if match is None:
         return None
     number = int(match["number"]) if match["number"] else 1 if match.group(0).startswith("emulation") else None
     why = f" ({_SUBERRORS[number]})" if number in _SUBERRORS else ""
-    return Aside(
+    return OtherFailure(
         f"an internal error of KVM{why}",
         means="The guest had run, or KVM had emulated it, when this came up. Look at the instruction at the guest's RIP (QEMU prints it under "
         "`Code=`) and at the kernel's log; no field of a VMCS needs to be wrong.",
         running=True,
     )
-
-
-def find(text: str, dump: Dump) -> None:
-    """Set `dump.reported` from what stands beside the outcome, where the text has no outcome that tells more; otherwise warn of it."""
-    nested, instruction = refused(text), failed_instruction(text)
-    have = dump.reported
-    if nested is not None and (have is None or have.error == 0):
-        dump.reported = nested
-    elif nested is not None:
-        dump.warn(f"KVM refused an entry of a nested guest, because of {nested.text}")
-    if instruction is not None and _tells_most(instruction, dump):
-        dump.reported = instruction
-    elif instruction is not None and not instruction.text.startswith("VMREAD"):
-        dump.warn(f"the text says that {instruction.text}. {instruction.means}")
-    if dump.reported is None:
-        dump.reported = internal_error(text) or traced(text, dump)
-
-
-def _tells_most(instruction: Aside, dump: Dump) -> bool:
-    """Whether a failed instruction is what the text is about: who prints a VMCS also prints which of its fields cannot be read."""
-    if dump.readings and instruction.text.startswith("VMREAD"):
-        return False
-    return dump.reported is None or of_another_instruction(dump.reported)
-
-
-def _shows_a_vmcs(dump: Dump) -> bool:
-    return any(name.endswith("_controls") for name in dump.readings)
