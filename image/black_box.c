@@ -45,7 +45,7 @@ void black_box_tell(struct vmfuzz_line_hello *hello)
 
 void black_box_print(const char *when)
 {
-	printk("%s: row %llu of request %llx ran\n", when, row_of(black_box), black_box->digest);
+	printk("%s: row %llu of request %llXH ran\n", when, row_of(black_box), black_box->digest);
 }
 
 /* Rows of a run come to the module in chunks. */

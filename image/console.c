@@ -84,13 +84,13 @@ static void put_number(u64 value, unsigned int base)
 	unsigned int n = 0;
 
 	do
-		digits[n++] = "0123456789abcdef"[value % base];
+		digits[n++] = "0123456789ABCDEF"[value % base];
 	while (value /= base);
 	while (n)
 		put_text(digits[--n]);
 }
 
-/* %s, and %d %u %x with any number of l. */
+/* %s, and %d %u %X with any number of l. */
 void printk(const char *format, ...)
 {
 	__builtin_va_list args;
@@ -109,7 +109,7 @@ void printk(const char *format, ...)
 			for (text = __builtin_va_arg(args, const char *); *text; text++)
 				put_text(*text);
 		else
-			put_number(longs ? __builtin_va_arg(args, u64) : __builtin_va_arg(args, u32), *format == 'x' ? 16 : 10);
+			put_number(longs ? __builtin_va_arg(args, u64) : __builtin_va_arg(args, u32), *format == 'X' ? 16 : 10);
 	}
 	__builtin_va_end(args);
 }

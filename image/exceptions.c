@@ -81,13 +81,13 @@ static bool survives_machine_check(void)
 	u64 global = msr_read(IA32_MCG_STATUS);
 	u32 bank, banks = (u32)msr_read(IA32_MCG_CAP) & 0xff;
 
-	printk("\nmachine check: IA32_MCG_STATUS %llx\n", global);
+	printk("\nmachine check: IA32_MCG_STATUS %llXH\n", global);
 	for (bank = 0; bank < banks; bank++) {
 		u64 status = msr_read(IA32_MC0_STATUS + 4 * bank);
 
 		if (!(status & BANK_VALID))
 			continue;
-		printk("machine check: bank %u, IA32_MC%u_STATUS %llx\n", bank, bank, status);
+		printk("machine check: bank %u, IA32_MC%u_STATUS %llXH\n", bank, bank, status);
 		msr_write(IA32_MC0_STATUS + 4 * bank, 0);
 	}
 	msr_write(IA32_MCG_STATUS, 0);
@@ -113,7 +113,7 @@ void exception(struct frame_on_stack *f)
 
 	if (f->vector == NMI) {
 		if (nmis++ < MOST_NMIS_SHOWN)
-			printk("\nNMI at %llx: nobody here knows what it means, going on\n", f->rip);
+			printk("\nNMI at %llXH: the image does not know its cause and goes on\n", f->rip);
 		return;
 	}
 	if (f->vector == MACHINE_CHECK && survives_machine_check())
@@ -122,7 +122,7 @@ void exception(struct frame_on_stack *f)
 		return;
 	asm volatile("mov %%cr2, %0" : "=r"(cr2));
 	vmfuzz_line_put(VMFUZZ_LINE_END);
-	printk("\nexception %llu, error code %llx, at %llx:%llx, RSP %llx, RFLAGS %llx, CR2 %llx\n", f->vector, f->error, f->cs, f->rip, f->rsp,
+	printk("\nexception %llu, error code %llXH, at %llXH:%llXH,\nRSP %llXH, RFLAGS %llXH, CR2 %llXH\n", f->vector, f->error, f->cs, f->rip, f->rsp,
 	       f->rflags, cr2);
 	if (black_box->died == VMFUZZ_DIED_ROW) {
 		black_box_print("died");

@@ -30,21 +30,21 @@ static void prepare_vmx(void)
 	u64 control;
 
 	if (!(leaf(1, 2) >> 5 & 1)) {
-		printk("No VMX: this processor offers none (CPUID.1:ECX[5] = 0), or a hypervisor hides it. Turn on nested virtualization for\n"
-		       "this machine (docs/hypervisors.md).\n");
+		printk("No VMX: this processor has none (CPUID.1:ECX[5] = 0), or a hypervisor hides it.\n"
+		       "Turn on nested virtualization for this machine (docs/hypervisors.md).\n");
 		return;
 	}
 	control = msr_read(IA32_FEATURE_CONTROL);
 	if (control & FEATURE_CONTROL_LOCKED && !(control & FEATURE_CONTROL_VMX)) {
-		printk("No VMX: the firmware locked it (IA32_FEATURE_CONTROL = %llx). Turn on Intel VT-x in its setup.\n", control);
+		printk("No VMX: the firmware locked it (IA32_FEATURE_CONTROL = %llXH). Turn it on in its setup.\n", control);
 		return;
 	}
 	if (!(control & FEATURE_CONTROL_LOCKED)) {
-		printk("Nobody locked IA32_FEATURE_CONTROL (%llx): it is locked now with VMX allowed, until the next reset.\n", control);
+		printk("The firmware left IA32_FEATURE_CONTROL unlocked (%llXH): it is now locked with\nVMX allowed, until the next reset.\n", control);
 		control |= FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX;
 		msr_write(IA32_FEATURE_CONTROL, control);
 	}
-	printk("VMX is there: IA32_FEATURE_CONTROL = %llx, IA32_VMX_BASIC = %llx.\n", msr_read(IA32_FEATURE_CONTROL), msr_read(0x480));
+	printk("VMX is there (IA32_FEATURE_CONTROL = %llXH, IA32_VMX_BASIC = %llXH).\n", msr_read(IA32_FEATURE_CONTROL), msr_read(0x480));
 }
 
 static struct buffer buffer(size_t bytes)
@@ -68,7 +68,8 @@ void image_main(u32 multiboot)
 	vmfuzz_line_put(VMFUZZ_LINE_END);	/* ends whatever the machine was sending when it was reset */
 	exceptions_init();
 	memory_init((const u32 *)(HIGH + multiboot));
-	printk("\nvmfuzz: fuzzes this machine's VM entries (Intel VMX), as vmfuzz on another machine asks it to.\n");
+	printk("\nvmfuzz: this image executes VM entries (Intel VMX) that vmfuzz on another\n"
+	       "machine sends over a serial line.\n");
 	prepare_vmx();
 	if (memory_left() < LEAST_MEMORY || !take_buffers()) {
 		printk("Too little memory in one piece: %llu MiB. Give the machine 128 MiB or more.\n", (u64)memory_left() >> 20);
@@ -79,10 +80,10 @@ void image_main(u32 multiboot)
 	black_box_tell(&link.hello);
 	link.hello.boot = tsc() ^ link.hello.boots << 56;
 	if (!console_has_line()) {
-		printk("No serial port at 3F8: give the machine one, and boot again.\n");
+		printk("No serial port at 3F8H: give the machine one, and boot again.\n");
 		return;
 	}
-	printk("Connect to the first serial port (3F8, %u baud, 8N1):  vmfuzz run --executor serial:WHERE\n", VMFUZZ_LINE_BAUD);
+	printk("Connect to the first serial port (3F8H, %u baud, 8N1):\n  vmfuzz run --executor serial:WHERE\n", VMFUZZ_LINE_BAUD);
 	vmfuzz_link_hello(&link);
 	vmfuzz_link_serve(&link);
 }

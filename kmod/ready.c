@@ -24,11 +24,11 @@ int vmfuzz_check_processor(void)
 	/* Exists wherever VMX does. */
 	control = msr_read(IA32_FEATURE_CONTROL);
 	if (!(control & FIRMWARE_LOCKED)) {
-		pr_info_once("vmfuzz: neither firmware nor kernel locked IA32_FEATURE_CONTROL (%llx); kernels with KVM do\n", control);
+		pr_info_once("vmfuzz: neither firmware nor kernel locked IA32_FEATURE_CONTROL (%llXH); kernels with KVM do\n", control);
 		return -EACCES;
 	}
 	if (!(control & FIRMWARE_VMX)) {
-		pr_info_once("vmfuzz: the firmware does not allow VMX outside SMX (IA32_FEATURE_CONTROL = %llx): turn it on in its setup\n", control);
+		pr_info_once("vmfuzz: the firmware does not allow VMX outside SMX (IA32_FEATURE_CONTROL = %llXH): turn it on in its setup\n", control);
 		return -EACCES;
 	}
 	if (!kernel_has_vmx()) {

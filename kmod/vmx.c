@@ -94,7 +94,7 @@ static void report(const struct slice *s)
 	unsigned int i;
 
 	for (i = 0; i < min_t(unsigned int, s->wrong, ARRAY_SIZE(s->difference)); i++)
-		pr_err_ratelimited("vmfuzz: %s came back as %llx instead of %llx\n", s->difference[i].what, s->difference[i].came,
+		pr_err_ratelimited("vmfuzz: %s came back as %llXH instead of %llXH\n", s->difference[i].what, s->difference[i].came,
 				   s->difference[i].instead);
 	if (s->events & VMFUZZ_EVENT_MACHINE_CHECK)
 		pr_emerg("vmfuzz: a machine check ended a VM entry or a guest\n");

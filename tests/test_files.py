@@ -160,7 +160,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(arguments: list[
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     result = CliRunner().invoke(main, [*arguments, str(tmp_path / "file" / "new")], catch_exceptions=False)
     assert result.exit_code == 3
-    assert f"{tmp_path / 'file'} is no directory that can be written" in result.stderr
+    assert f"{tmp_path / 'file'} is not a directory that can be written" in result.stderr
 
 
 @pytest.mark.parametrize(

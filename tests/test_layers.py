@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "vmfuzz"
 MODULES = sorted(path for path in SOURCE.rglob("*.py"))
 
 #: Package (or top module) -> what it may import besides itself. Imports go up this table only.
-_BASE = {"errors", "files", "counted", "interrupts"}
+_BASE = {"errors", "files", "counted", "hexadecimal", "interrupts"}
 _CANDIDATES = {*_BASE, "arch", "state", "model", "generate", "execute", "comparison"}
 _CAMPAIGN = {*_CANDIDATES, "campaign", "corpus"}
 _ALL = {*_CAMPAIGN, "findings", "cluster", "differences", "explain", "report"}
@@ -23,11 +23,12 @@ MAY_IMPORT = {
     "interrupts": set(),
     "files": {"errors"},
     "counted": set(),
+    "hexadecimal": set(),
     "patterns": set(),
-    "arch": {"errors", "files"},
-    "state": {"errors", "files", "arch"},
-    "model": {"errors", "files", "arch", "state"},
-    "generate": {"errors", "files", "arch", "state", "model"},
+    "arch": {"errors", "files", "hexadecimal"},
+    "state": {"errors", "files", "hexadecimal", "arch"},
+    "model": {"errors", "files", "hexadecimal", "arch", "state"},
+    "generate": {"errors", "files", "hexadecimal", "arch", "state", "model"},
     "execute": {*_BASE, "arch", "state"},
     "comparison": _CANDIDATES - {"comparison"},
     "corpus": _CANDIDATES,

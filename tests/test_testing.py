@@ -112,7 +112,7 @@ def test_what_was_not_tried_is_no_example_in_hypothesis_and_an_error_elsewhere()
 
     test()
     assert set(tried) == {False}
-    with pytest.raises(UsageError, match="nothing was tried"):
+    with pytest.raises(UsageError, match="the VM entry was not tried"):
         assert_allowed(Outcome(Kind.REFUSED), GOOD, CAPS)
 
 

@@ -71,7 +71,7 @@ def require_writable(path: Path) -> None:
     while not place.exists() and place != place.parent:
         place = place.parent
     if not (place.is_dir() and os.access(place, os.W_OK)):
-        raise EnvironmentUnusable(f"cannot write {path}: {place} is no directory that can be written")
+        raise EnvironmentUnusable(f"cannot write {path}: {place} is not a directory that can be written")
 
 
 def _status(path: Path) -> os.stat_result | None:

@@ -141,5 +141,5 @@ def base(name: str, capabilities: Capabilities, known_good: Vmcs | None = None) 
     ground = ground_of(capabilities, known_good=known_good)
     state = ground.generator.bases.get(name)
     if state is None:
-        raise UsageError(f"base {name!r}: {capabilities.name} lacks what it needs, or its parts exclude each other")
+        raise UsageError(f"base {name!r}: {capabilities.name} lacks what the base needs, or parts of the base exclude each other")
     return state

@@ -61,7 +61,7 @@ def assert_allowed(
     if outcomes.kind[0] in (Kind.REFUSED, Kind.NOT_RUN):
         if currently_in_test_context():
             reject()
-        raise UsageError(f"nothing was tried ({outcomes[0]}), so that there is nothing to assert")
+        raise UsageError(f"the VM entry was not tried ({outcomes[0]}), so there is nothing to assert")
     prediction = generator.model.predict_batch(batch)
     if outcomes.kind[0] == Kind.ENTRY_FAILURE and _qualification_open(outcome):
         alike = [each.qualification or 0 for each in outcomes_of(int(prediction.allowed[0])) if each.number == outcomes.number[0]]

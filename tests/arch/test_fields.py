@@ -126,7 +126,7 @@ def test_a_value_that_does_not_fit_is_refused_with_the_fields_name(value: int) -
 def test_the_refusal_says_how_wide_the_field_is() -> None:
     with pytest.raises(FieldValueError) as caught:
         FIELDS["vpid"].require(0x1_0000)
-    assert str(caught.value) == "vpid = 0x10000: does not fit; the field has 16 bits, so at most 0xffff"
+    assert str(caught.value) == "vpid = 10000H: expected 0 to FFFFH"
 
 
 def test_values_are_written_as_the_manual_writes_them() -> None:

@@ -277,7 +277,7 @@ def test_on_the_command_line_it_is_found_shown_and_narrowed(tmp_path: Path, mach
         vmfuzz("run", "--executor", "kmod", "-n", str(ROWS * 4), "--directory", place)
     shown = vmfuzz("findings", place).stdout
     for words in (
-        "the machine did not come back from 1 batch\n",
+        "the machine went down during 1 batch\n",
         f"base {lost_plan().base}",
         f"suspects: {ROWS} of {ROWS} candidates",
         "--bisect-lost",

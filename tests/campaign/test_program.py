@@ -110,7 +110,7 @@ def test_a_finding_of_a_program_says_how_it_can_be_seen_again_and_is_not_taken_t
     assert words == ["vmfuzz", "replay", str(file), "--executor", "program:./mine a"]
     known = fingerprint(capabilities("corei7_skylake_x"))
     assert option_of(Processor("corei7_skylake_x", known, "bochs corei7_skylake_x", "1")) == ("auto", "corei7_skylake_x")
-    with pytest.raises(UsageError, match="program mine: its command is not known; name what executes: --executor"):
+    with pytest.raises(UsageError, match="program mine: the record does not have its command; name the executor: --executor"):
         option_of(Processor("corei7_skylake_x", known, "program mine", "2"))
 
 

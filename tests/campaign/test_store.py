@@ -172,7 +172,7 @@ def test_two_campaigns_in_one_directory_are_refused(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(EnvironmentUnusable, match=r"cannot keep a campaign in .*; name a directory that can be written"):
+    with pytest.raises(EnvironmentUnusable, match=r"cannot keep a campaign in .*; name a directory that you can write to"):
         Store(tmp_path / "file")
 
 
@@ -205,8 +205,8 @@ def unprivileged() -> list[str]:
         (("run", "-n", "10", "--directory", "DIR/new"), "cannot keep a campaign in"),
         (("run", "--resume", "--directory", "DIR"), "what was stored before is complete"),
         (("minimize", "--corpus", "DIR"), "what was stored before is complete"),
-        (("run", "-n", "10", "--summary", "DIR/summary.json"), "is no directory that can be written"),
-        (("replay", str(ROOT / "corpus" / "guest.pat"), "--junit", "DIR/junit.xml"), "is no directory that can be written"),
+        (("run", "-n", "10", "--summary", "DIR/summary.json"), "is not a directory that can be written"),
+        (("replay", str(ROOT / "corpus" / "guest.pat"), "--junit", "DIR/junit.xml"), "is not a directory that can be written"),
     ],
 )
 def test_a_read_only_directory_is_one_sentence(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -366,7 +366,7 @@ def test_a_place_for_findings_that_cannot_be_written_is_refused_before_the_run(t
     (tmp_path / "findings").write_text("in the way", encoding="utf-8")
     result = CliRunner().invoke(main, ["run", "-n", "10", "--directory", str(tmp_path)])
     assert result.exit_code == 3
-    assert f"{tmp_path}/findings is no directory that can be written" in result.stderr
+    assert f"{tmp_path}/findings is not a directory that can be written" in result.stderr
 
 
 def test_coverage_and_report_read_where_nothing_can_be_written(tmp_path: Path) -> None:

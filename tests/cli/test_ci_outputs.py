@@ -169,7 +169,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path)
         (tmp_path / "file").write_text("", encoding="utf-8")
         done = vmfuzz("run", "-n", "10", option, str(tmp_path / "file" / "out"))
         assert done.exit_code == EXIT_ENVIRONMENT
-        assert "is no directory that can be written" in done.stderr
+        assert "is not a directory that can be written" in done.stderr
         assert "starting" not in done.stderr
 
 

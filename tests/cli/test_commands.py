@@ -164,7 +164,7 @@ def test_the_facts_of_a_cluster_are_checked(facts: str, words: str, tmp_path: Pa
     (tmp_path / "cluster.json").write_text(facts, encoding="utf-8")
     with pytest.raises(UsageError, match=words):
         cluster_facts(tmp_path)
-    refused(vmfuzz("report", str(tmp_path)), "no processor has run anything of its campaign yet")
+    refused(vmfuzz("report", str(tmp_path)), "its campaign has not run on any processor yet")
 
 
 # run
@@ -306,7 +306,7 @@ def test_run_refuses_a_summary_file_that_cannot_be_written_before_it_runs(tmp_pa
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     result = vmfuzz("run", "-n", "1g", "--summary", str(tmp_path / "file" / "summary.json"))
     assert result.exit_code == 3
-    assert f"cannot write {tmp_path}/file/summary.json: {tmp_path}/file is no directory" in result.stderr
+    assert f"cannot write {tmp_path}/file/summary.json: {tmp_path}/file is not a directory" in result.stderr
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "soon"])
@@ -344,7 +344,7 @@ def test_caps_lists_the_profiles_and_tells_emulated_cpu_models_from_processors()
         ("{", ("is not JSON",)),
         ("[]", ("not a capabilities file",)),
         ('{"schema": "vmfuzz-capabilities-1", "msrs": {}}', ("missing 480H (IA32_VMX_BASIC)",)),
-        ('{"schema": "vmfuzz-capabilities-1", "msrs": {"480": "zz"}}', ("MSR 480H = 'zz'", "expected a hexadecimal number")),
+        ('{"schema": "vmfuzz-capabilities-1", "msrs": {"480": "zz"}}', ("MSR 480 = 'zz'", "expected a hexadecimal number")),
     ],
     ids=["truncated", "a list", "empty", "not a number"],
 )
@@ -406,8 +406,8 @@ def test_fields_takes_names_as_people_write_them(written: str, named: list[str])
 
 
 def test_a_field_of_another_area_is_refused() -> None:
-    refused(vmfuzz("fields", "--area", "host", "guest_cr0"), "'guest_cr0' is no field of the host area; its area is guest")
-    refused(vmfuzz("fields", "--area", "host", "guest_cr0", "--json"), "'guest_cr0' is no field of the host area")
+    refused(vmfuzz("fields", "--area", "host", "guest_cr0"), "'guest_cr0' is not in the host area; it is in the guest")
+    refused(vmfuzz("fields", "--area", "host", "guest_cr0", "--json"), "'guest_cr0' is not in the host area")
 
 
 @pytest.mark.parametrize("written", ["481EH", "0x481e", "GUEST_GS_ACCESS_RIGHTS", "Guest GS access rights"])

@@ -186,10 +186,10 @@ def test_findings_of_a_processor_that_no_profile_describes_can_be_shown_exported
     assert replayed.exit_code == EXIT_NOTHING_TESTED  # nothing here is that processor
     assert vmfuzz("replay", str(tmp_path), "--executor", "none").exit_code == EXIT_AGREEMENT  # and nobody asked for it
     refused = vmfuzz("minimize", next(iter(triaged.entries)), "--corpus", str(tmp_path))
-    assert (refused.exit_code, "name what executes: --executor" in refused.stderr) == (2, True)
+    assert (refused.exit_code, "name the executor: --executor" in refused.stderr) == (2, True)
     shutil.rmtree(tmp_path / "findings" / "capabilities")
     lost = vmfuzz("show", next(iter(triaged.entries)), "--corpus", str(tmp_path))
-    assert (lost.exit_code, "nothing here has the capabilities" in lost.stderr) == (2, True)
+    assert (lost.exit_code, "no profile here has the capabilities" in lost.stderr) == (2, True)
 
 
 def test_coverage_of_a_campaign_that_executed_nothing_ends_with_5(tmp_path: Path) -> None:
@@ -357,10 +357,10 @@ def test_show_and_replay_take_the_same_names(tmp_path: Path) -> None:
         assert "no entry 'nosuchid'" in refused.stderr
     many = vmfuzz("show", str(CORPUS))
     assert many.exit_code == 2
-    assert "entries; name one of them" in many.stderr
+    assert "entries; name one entry" in many.stderr
 
 
 def test_replay_that_executes_nothing_says_so() -> None:
     result = vmfuzz("replay", str(entry_files(CORPUS)[0]), "--executor", "none")
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[-1] == "all predicted as recorded; nothing was executed here"
+    assert result.stdout.splitlines()[-1] == "all predictions are as recorded; nothing was executed here"

@@ -30,6 +30,16 @@ def test_help_says_of_each_command_in_one_whole_sentence_what_it_does() -> None:
         assert re.fullmatch(r"[A-Z].*[^.][.?]", line), line
 
 
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=lambda command: " ".join(command) or "vmfuzz")
+def test_help_fits_a_terminal_of_80_columns(command: list[str]) -> None:
+    shown = CliRunner().invoke(main, [*command, "--help"], terminal_width=80).stdout
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+
+
+def test_help_says_where_words_are_explained() -> None:
+    assert "docs/glossary.md" in CliRunner().invoke(main, ["--help"]).stdout
+
+
 def test_there_is_a_line_for_every_command() -> None:
     assert set(COMMANDS) == set(LINES)
 

@@ -151,7 +151,7 @@ def test_a_question_that_is_not_answered_with_yes_runs_nothing_and_ends_with_its
         os.close(side)
     assert (process.returncode, output) == (EXIT_NOTHING_TESTED, "")
     assert "Go on? [y/N]" in errors
-    assert errors.endswith("vmfuzz: not confirmed; nothing was run\n")
+    assert errors.endswith("vmfuzz: not confirmed, so nothing was run\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

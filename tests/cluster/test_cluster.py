@@ -325,7 +325,7 @@ def test_pieces_without_a_worker_are_reported(own: Cluster, monkeypatch: pytest.
     result = vmfuzz("run", "--scheduler", own.address, "-n", "1g", "--jobs", "2")
     assert result.exit_code == 3
     assert (
-        "vmfuzz: piece 2 of 2 on bochs corei7_skylake_x (500,000,000 candidates) did not come to its end: "
+        "vmfuzz: piece 2 of 2 on bochs corei7_skylake_x (500,000,000 candidates) did not finish: "
         "no worker with bochs corei7_skylake_x is left" in result.stderr
     )
 
@@ -346,7 +346,7 @@ def test_a_scheduler_that_dies_or_hangs_ends_the_campaign_with_what_has_come_in(
         run = ClusterRun(client)
         (summary,) = ran(run, 1_000_000_000, 2, end)
         assert run.minimize(1.0)[0].entries == {}
-    assert {why.split(" (")[0] for why in run.parts[0].lost.values()} == {"the scheduler does not answer any more"}
+    assert {why.split(" (")[0] for why in run.parts[0].lost.values()} == {"the scheduler no longer answers"}
     assert sorted(run.parts[0].lost) == [0, 1]
     assert not summary.stopped
 

@@ -113,7 +113,7 @@ def changed(**parts: Any) -> dict[str, Any]:
         (changed(base="64-bit"), "expected MODE/FEATURES/EVENT"),
         (changed(mutation={"guest_rflag": "0x0"}), "did you mean guest_rflags"),
         (changed(mutation={"guest_rflags": "zero"}), "guest_rflags = 'zero'"),
-        (changed(mutation={"vpid": "0x10000"}), "vpid = 0x10000: does not fit; at most 0xffff"),
+        (changed(mutation={"vpid": "0x10000"}), "vpid = 10000H: expected 0 to FFFFH"),
         (changed(mutation={"exit_reason": "0x0"}), "exit_reason"),
         (changed(mutation={"live_efer": "0x0"}), "a fact of the processor"),
         (changed(mutation={"memory_vtpr": "0x0"}), 'memory to "memory"'),

@@ -136,7 +136,7 @@ def test_the_first_in_a_machine() -> None:
     assert found is not None
     assert found.case == Case(BASE, {"guest_rflags": 0x202})
     assert found.behind == Behind((), ({},), "entered, exit 52")
-    assert found.behind.words == "alone; behind an entry of the base it does entered, exit 52"
+    assert found.behind.words == "alone; after an entry of the base, the outcome is entered, exit 52"
 
 
 def test_triage_keeps_apart_what_does_now_this_and_now_that() -> None:
@@ -229,7 +229,7 @@ def test_replay_runs_it_in_order_in_one_machine(entry: Entry, tmp_path: Path) ->
     turned = replace(entry, behind=replace(entry.behind, before=entry.behind.before[::-1]))
     assert as_recorded(turned, Planted(), tmp_path) == ["outcome", "comparison"]
     swapped = replace(entry, behind=replace(entry.behind, otherwise=entry.behind.before))
-    assert as_recorded(swapped, Planted(), tmp_path) == ["outcome behind 2 candidates"]
+    assert as_recorded(swapped, Planted(), tmp_path) == ["outcome after 2 candidates"]
 
 
 def test_replay_of_a_corpus_with_it(entry: Entry, tmp_path: Path) -> None:
@@ -253,10 +253,10 @@ def test_people_see_the_sequence(entry: Entry, campaign: SmallFamilies, tmp_path
     shown = output("show", entry.id, "--corpus", tmp_path)
     places = [
         shown.index(part)
-        for part in ("1. tsc_offset = ", "2. cr3_target_value_0 = ", "3. cr3_target_value_1 = ", "alone it does entered, exit 52")
+        for part in ("1. tsc_offset = ", "2. cr3_target_value_0 = ", "3. cr3_target_value_1 = ", "alone the outcome is entered, exit 52")
     ]
     assert places == sorted(places)
-    assert "behind 2 candidates; alone it does entered, exit 52" in output("findings", tmp_path)
+    assert "after 2 candidates; alone, the outcome is entered, exit 52" in output("findings", tmp_path)
     assert "is a sequence" in output("minimize", entry.id, "--corpus", tmp_path, code=2)
     assert "before it, in the same virtual machine" in output("export", entry.id, "--c", "--corpus", tmp_path)
 

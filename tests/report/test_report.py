@@ -307,11 +307,17 @@ def test_a_finding_says_what_is_required_and_in_which_bits_the_cases_differ(camp
     text = html.unescape(page(campaigns.report))
     for id in LEFT_OUT:
         assert f"<code>{id}</code>: {BY_ID[id].text}" in text
-    assert Change("guest_cr0", None, "0x80000031", "0x80000030").bits == "bit 0 (PE)"
-    assert Change("guest_cr0", None, "0x30", "0x80000030").bits == "bit 31 (PG)"
-    assert Change("guest_cr0", None, "0x0", "0xffff").bits == ""
-    assert Change("guest_cr0", None, None, "0x1").bits == ""
-    assert Change("guest_cr0", None, "0x1", "as in the base").bits == ""
+    assert Change("guest_cr0", None, 0x80000031, 0x80000030).bits == "bit 0 (PE)"
+    assert Change("guest_cr0", None, 0x30, 0x80000030).bits == "bit 31 (PG)"
+    assert Change("guest_cr0", None, 0, 0xFFFF).bits == ""
+    assert Change("guest_cr0", None, None, 1).bits == ""
+    assert Change("guest_cr0", None, 1, None).bits == ""
+
+
+def test_values_are_shown_as_the_manual_writes_them() -> None:
+    assert Change("guest_cr0", None, 0x31, 0x30).shown == ("0000000000000030H", "0000000000000031H")
+    assert Change("guest_es_selector", None, None, 0x18).shown == ("0018H", "as in the base")
+    assert Change("0x10011008", None, None, 1).name == "memory at 10011008H"
 
 
 def test_the_case_in_the_page_can_be_replayed(campaigns: Campaigns, tmp_path: Path) -> None:
@@ -328,8 +334,8 @@ def test_the_microcode_is_shown_where_there_is_one(campaigns: Campaigns) -> None
     data = campaigns.data[0]
     assert data["microcode"] is None
     silicon = gather([Source("a", {**data, "executor": "kmod GenuineIntel 6-85-4", "microcode": "0x2006a05"})])
-    assert "microcode 0x2006a05" in page(silicon)
-    assert "microcode 0x2006a05" in markdown(silicon)
+    assert "microcode 2006A05H" in page(silicon)
+    assert "microcode 2006A05H" in markdown(silicon)
     assert silicon.to_json()["processors"][0]["campaigns"][0]["microcode"] == "0x2006a05"
     assert "Emulated processors have no microcode" in page(campaigns.report)
 

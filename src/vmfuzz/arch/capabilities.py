@@ -18,6 +18,7 @@ from vmfuzz.arch.cpuid_features import FEATURES
 from vmfuzz.arch.fields import FIELDS, Field, field_named
 from vmfuzz.errors import UsageError
 from vmfuzz.files import read_json
+from vmfuzz.hexadecimal import hexadecimal
 
 SCHEMA: Final = "vmfuzz-capabilities-1"
 _EXPECTED: Final = "expected a file that `vmfuzz caps --json` wrote"
@@ -86,7 +87,7 @@ class Capabilities:
     def __post_init__(self) -> None:
         missing = [number for number in range(0x480, 0x48B) if number not in self.msrs]
         if missing:
-            names = ", ".join(f"{number:X}H ({CAPABILITY_MSRS[number]})" for number in missing)
+            names = ", ".join(f"{hexadecimal(number)} ({CAPABILITY_MSRS[number]})" for number in missing)
             raise UsageError(f"capabilities of {self.name}: missing {names}; every processor with VMX has these MSRs")
         object.__setattr__(self, "msrs", MappingProxyType(dict(sorted(self.msrs.items()))))
         object.__setattr__(self, "cpuid", MappingProxyType(dict(sorted(self.cpuid.items()))))
@@ -355,7 +356,7 @@ class Capabilities:
                 values[2],
                 values[3],
             )
-        numbers = {_parse_hex("MSR number", key): _parse_hex(f"MSR {key}H", value) for key, value in msrs.items()}
+        numbers = {_parse_hex("MSR number", key): _parse_hex(f"MSR {key}", value) for key, value in msrs.items()}
         microcode = _parse_hex("microcode", data["microcode"]) if "microcode" in data else None
         return cls(str(data.get("name", "unnamed")), numbers, leaves, microcode)
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from vmfuzz.errors import FieldValueError, UnknownNameError
+from vmfuzz.hexadecimal import as_wide, hexadecimal
 
 _TABLE: Final = """
 # 16-bit control fields
@@ -297,12 +298,12 @@ class Field:
         if isinstance(value, bool) or not isinstance(value, int):
             raise FieldValueError(f"{self.name} = {value!r}: expected an integer")
         if not 0 <= value <= self.mask:
-            raise FieldValueError(f"{self.name} = {hex(value)}: does not fit; the field has {self.width} bits, so at most {hex(self.mask)}")
+            raise FieldValueError(f"{self.name} = {hexadecimal(value)}: expected 0 to {hexadecimal(self.mask)}")
         return value
 
     def format(self, value: int) -> str:
         """The value as the SDM writes it: hexadecimal digits of the full width and an H."""
-        return f"{value:0{self.width // 4}X}H"
+        return as_wide(value, self.width)
 
 
 def _parse_table() -> dict[str, Field]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from vmfuzz.hexadecimal import hexadecimal
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -151,7 +153,7 @@ class Outcome:
             qualification = "" if self.qualification is None else f", qualification {self.qualification}"
             if self.qualification == ANY_ENTRY:
                 qualification = ", qualification: the number of a later entry"
-            return f"{EXIT_REASONS.get(self.number, 'VM-entry failure')} (exit reason 8000{self.number:04X}H{qualification})"
+            return f"{EXIT_REASONS.get(self.number, 'VM-entry failure')} (exit reason {hexadecimal(1 << 31 | self.number)}{qualification})"
         if self.kind is Kind.EXIT:
             if self.number == ANY_EXIT:
                 return "VM entry succeeds"

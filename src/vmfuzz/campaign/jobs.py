@@ -202,7 +202,7 @@ def _receive(channel: Any, workers: list[Any], latest: dict[int, dict[str, Any]]
             if job not in done and worker.exitcode not in (None, 0):
                 raise ExecutorError(
                     f"job {job} of {len(workers)} ended without a result (exit status {worker.exitcode}); "
-                    "run again, with --directory and then --resume to keep what has run"
+                    "run it again; a run with --directory can go on with --resume"
                 ) from None
         return
     if kind == "error":

@@ -45,7 +45,7 @@ def locked(directory: Path) -> int:
         lock = os.open(directory / _FILE, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise EnvironmentUnusable(
-            f"cannot keep a campaign in {directory}: {error.strerror}; name a directory that can be written"
+            f"cannot keep a campaign in {directory}: {error.strerror}; name a directory that you can write to"
         ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -131,12 +131,12 @@ def _require_bases(executor: Executor, bases: Bases) -> None:
     violated, unknown = bases.doubts()
     if violated:
         raise EnvironmentUnusable(
-            f"{executor.name}: the state that it captured is predicted to fail its VM entry ({', '.join(violated)}), so there is nothing to mutate. "
-            "Where it does enter there the model is wrong: `vmfuzz check` on the state says more"
+            f"{executor.name}: the model predicts that the captured state fails VM entry ({', '.join(violated)}), so there is nothing to mutate. "
+            "If the state does enter there, the model is wrong: `vmfuzz check` on the state says more"
         )
     raise EnvironmentUnusable(
-        f"{executor.name}: the outcome of the state that it captured rests on something not modelled ({', '.join(unknown)}), so there is nothing to "
-        "mutate. Capabilities that an earlier version read may lack what these checks need: read them anew"
+        f"{executor.name}: the outcome of the captured state depends on something that is not modelled ({', '.join(unknown)}), so there is nothing to "
+        "mutate. If an earlier version of vmfuzz wrote these capabilities, write them again: they may lack what these checks need"
     )
 
 

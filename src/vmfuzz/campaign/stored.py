@@ -51,7 +51,7 @@ def has_campaign(directory: Path) -> bool:
 def stored_facts(directory: Path) -> dict[str, Any]:
     """What the campaign in a directory was started with; raises UsageError where none has begun, or it cannot be read."""
     if not has_campaign(directory):
-        raise UsageError(f"{directory} is no campaign's directory; make one with: vmfuzz run --directory {directory}")
+        raise UsageError(f"{directory} is not the directory of a campaign; make one with: vmfuzz run --directory {directory}")
     with _reading(directory) as database:
         facts = facts_in(database, directory)
     if not facts:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import readable_entries
 from vmfuzz.comparison.processor import executor_version
+from vmfuzz.counted import counted
 from vmfuzz.differences.ambiguity_report import Place, gather, markdown
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute.bochs.executor import CPU_MODELS
@@ -69,4 +70,4 @@ def _print(places: list[Place]) -> None:
         public = ", ".join(f"{each.implementation} {each.reading}" for each in PUBLIC_READINGS[ambiguity.id])
         console.print(f"  public implementations: {escape(public)}")
         console.print(f"  would settle it: {escape(ambiguity.wording)}\n")
-    console.print(f"{len(places)} places")
+    console.print(counted(len(places), "place"))

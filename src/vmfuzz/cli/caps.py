@@ -16,6 +16,7 @@ from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.cpuid_features import FEATURES
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.cli.console import Output
+from vmfuzz.hexadecimal import as_wide, hexadecimal
 from vmfuzz.state.profiles import capabilities, description, emulated_names, processor_names
 
 DEFAULT = "corei7_skylake_x"
@@ -64,7 +65,7 @@ def _print(console: Console, known: Capabilities) -> None:
     console.print(f"[bold]{known.name}[/]")
     least = completions(known)[1]
     console.print(
-        f"VMCS revision {known.revision:X}H; physical addresses {_span(least.physical_address_width, known.physical_address_width)} bits, "
+        f"VMCS revision {hexadecimal(known.revision)}; physical addresses {_span(least.physical_address_width, known.physical_address_width)} bits, "
         f"linear {_span(least.linear_address_width, completions(known)[0].linear_address_width)} bits; "
         f"{len(known.fields)} of {len(FIELDS)} VMCS fields exist; {known.cr3_target_limit} CR3-target values"
     )
@@ -72,19 +73,19 @@ def _print(console: Console, known: Capabilities) -> None:
     console.print("features: " + ", ".join(name for name in FEATURES if completions(known)[0].has(name) and name not in unknown))
     if unknown:
         console.print("features not known, since CPUID's leaves are not: " + ", ".join(unknown))
-    unread = [f"{number:X}H ({name})" for number, name in OTHER_MSRS.items() if not known.knows_msr(number)]
+    unread = [f"{hexadecimal(number)} ({name})" for number, name in OTHER_MSRS.items() if not known.knows_msr(number)]
     if unread:
         console.print("MSRs not known: " + ", ".join(unread))
     table = Table("MSR", "name", "value", box=None, pad_edge=False)
     for number, value in known.msrs.items():
-        table.add_row(f"{number:X}H", FACT_MSRS.get(number, ""), f"{value:016X}H")
+        table.add_row(hexadecimal(number), FACT_MSRS.get(number, ""), as_wide(value, 64))
     console.print(table)
     for key, word in CONTROL_WORDS.items():
         must, may = known.allowed_settings(key)
         if not may:
             console.print(f"[bold]{word.title}[/]: none on this processor")
             continue
-        console.print(f"[bold]{word.title}[/] (field {word.field}): must be 1 {must:X}H, may be 1 {may:X}H")
+        console.print(f"[bold]{word.title}[/] (field {word.field}): must be 1 {hexadecimal(must)}, may be 1 {hexadecimal(may)}")
         named = [bit for bit in word.bits if may >> bit & 1]
         required = [bit.name.lower() for bit in named if must >> bit & 1]
         console.print("  may be 1: " + ", ".join(bit.name.lower() for bit in named if not must >> bit & 1))

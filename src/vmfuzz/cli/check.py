@@ -92,7 +92,7 @@ def check(
     have failed, 2 unreadable.
     """
     if as_json and (annotate or trace):
-        raise UsageError("--annotate and --trace print text: give them without --json, which has the line and the columns of each value")
+        raise UsageError("--annotate and --trace print text; leave them out with --json, which has the line and the columns of each value")
     processor = _processor(cpu, capabilities_file)
     dumps = _dumps(what)
     if reported is not None:
@@ -150,7 +150,7 @@ def _exit_code(answers: list[Answer]) -> int:
 
 def _processor(cpu: str | None, capabilities_file: Path | None) -> Capabilities | None:
     if cpu is not None and capabilities_file is not None:
-        raise UsageError("--cpu and --capabilities both say what the processor is; give one of them")
+        raise UsageError("--cpu and --capabilities both name the processor; give one of them")
     if capabilities_file is not None:
         return Capabilities.load(capabilities_file)
     if cpu is None:
@@ -212,7 +212,7 @@ def _working(path: Path) -> Dump:
     """The state that works: the last that a file shows."""
     dumps = [dump for dump in _from_file(path) if dump.readings]
     if not dumps:
-        raise UsageError(f"{path} shows no VMCS field with a value; expected a dump of a state that enters, to compare with")
+        raise UsageError(f"{path} has no VMCS field with a value; expected a dump of a state that enters, to compare with")
     return dumps[-1]
 
 
@@ -236,7 +236,9 @@ def _from_argument(text: str) -> Dump:
     """A bare number, or a log line given as an argument."""
     dump = dump_of_words(text, "the command line")
     if dump.empty:
-        raise UsageError(f"{text!r} is neither a file nor an outcome of a VM entry; expected a dump, or an error such as 0x80000021")
+        raise UsageError(
+            f"{text!r} is neither a file nor an outcome of a VM entry; expected a file with a dump, or an error such as 0x80000021"
+        )
     return dump
 
 
@@ -245,7 +247,7 @@ def _narrowed(dumps: list[Dump], reported: str) -> list[Dump]:
     outcome = from_words(reported)
     if outcome is None:
         raise UsageError(
-            f'--reported {reported!r} is not an outcome of a VM entry; expected such as "0x80000021 qual 0" or "VMLAUNCH error 7"'
+            f'--reported {reported!r} is not an outcome of a VM entry; expected text such as "0x80000021 qual 0" or "VMLAUNCH error 7"'
         )
     return [replace(dump, reported=outcome) for dump in dumps]
 
@@ -256,7 +258,7 @@ def _with_encodings(dumps: list[Dump], path: Path) -> list[Dump]:
     collect(lines_of(mend(_read(path))), found)
     if not found.definitions:
         raise UsageError(
-            f"{path} has no list of encodings that vmfuzz can read; expected lines with a name and a number, such as `GUEST_CS_SELECTOR = 0x802,`"
+            f"vmfuzz finds no list of encodings in {path}; expected lines with a name and a number, such as `GUEST_CS_SELECTOR = 0x802,`"
         )
     return [
         replace(

@@ -36,7 +36,7 @@ def checks(id: str | None, section: str | None, field: str | None, as_json: bool
     ID is a check's id in upper or lower case, the beginning of several ids, or the name or encoding of a field that checks read.
     """
     if id is not None and (section is not None or field is not None):
-        raise UsageError(f"{id!r} with --section or --field: ID names checks by itself; leave out one of them")
+        raise UsageError(f"{id!r} with --section or --field: each of them selects checks; give one of them")
     chosen = checks_named(id) if id is not None else _select(section, field)
     if as_json:
         click.echo(json.dumps({"schema": "vmfuzz-checks-1", "checks": [as_data(check) for check in chosen]}, indent=1))

@@ -62,7 +62,7 @@ class _Result:
         """A sentence for each piece that is missing."""
         pieces, name = self.part.shares, self.part.processor.name
         return [
-            f"piece {job + 1} of {len(pieces)} on {name} ({pieces[job].iterations:,} candidates) did not come to its end: {why}"
+            f"piece {job + 1} of {len(pieces)} on {name} ({pieces[job].iterations:,} candidates) did not finish: {why}"
             for job, why in self._lost
         ]
 
@@ -114,11 +114,13 @@ def _options(context: click.Context) -> dict[str, Any]:
     given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if options["risk"] != "safe" or options["poison"]:
         asked = "--poison" if options["poison"] else f"--risk {options['risk']}"
-        raise UsageError(f"{asked} with --scheduler: what a machine is put at risk for is decided on that machine; run there")
+        raise UsageError(f"{asked} with --scheduler: the risk to a machine is decided on that machine; run vmfuzz there")
     if options["yes"]:
-        raise UsageError("--yes with --scheduler: nothing is asked there; leave it out")
+        raise UsageError("--yes with --scheduler: a cluster asks no questions; leave it out")
     if options["bisect_lost"]:
-        raise UsageError("--bisect-lost with --scheduler: a batch that took a machine with it is narrowed down on that machine; run there")
+        raise UsageError(
+            "--bisect-lost with --scheduler: a batch that took a machine down is narrowed down on that machine; run vmfuzz there"
+        )
     if "jobs" not in given:
         options["jobs"] = None
     options["errata"] = load_errata(options["errata"])
@@ -139,7 +141,7 @@ def _options(context: click.Context) -> dict[str, Any]:
 def _note_absent(cluster: ClusterRun, store: ClusterStore | None) -> None:
     for place in part_directories(store.directory) if store is not None else ():
         if store is not None and place not in store.places.values():
-            cluster.notes.append(f"{place}: no worker executes on its processor now; it stays as it was")
+            cluster.notes.append(f"{place}: no worker has this processor now, so its campaign stays as it was")
 
 
 def _put_out(results: list[_Result], notes: list[str], as_json: bool, summary_file: Path | None) -> None:

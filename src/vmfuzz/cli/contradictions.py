@@ -77,7 +77,7 @@ def require_sense(command: click.Command, name: str, arguments: list[str], paren
     if name in LOOKED_UP:
         what, where = LOOKED_UP[name]
         if where in present and what in present and _exists(str(given[what])):
-            raise UsageError(f"{given[what]} is a path, and {labels[where]} says where an id is looked up; leave out {labels[where]}")
+            raise UsageError(f"{given[what]} is a path, and {labels[where]} says where to look up an id; leave out {labels[where]}")
 
 
 def _require_values(given: Mapping[str, object], parameters: Mapping[str, click.Parameter]) -> None:

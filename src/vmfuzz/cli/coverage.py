@@ -24,6 +24,7 @@ from vmfuzz.cli.run import Count
 from vmfuzz.counted import counted
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_NOTHING_TESTED
 from vmfuzz.execute.kinds import open_executor
+from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.operands import operand_width
 from vmfuzz.model.sections import SHORT_NAMES
 
@@ -114,7 +115,7 @@ def _never_shown(seen: Coverage) -> list[tuple[str, str]]:
 def _value(name: str, keep: int, to: int) -> str:
     full = (1 << operand_width(name)) - 1
     changed = full & ~keep
-    return f"{to:X}H" if changed == full else f"{to:X}H in the bits {changed:X}H"
+    return hexadecimal(to) if changed == full else f"{hexadecimal(to)} in the bits {hexadecimal(changed)}"
 
 
 def _sections(tally: Tally) -> dict[str, _Row]:
@@ -150,7 +151,7 @@ def _as_json(tally: Tally) -> dict[str, Any]:
 def _print(tally: Tally, listed: bool, directory: Path | None) -> None:
     console, seen = Output(), tally.coverage
     if not tally.candidates:
-        again = f"; `vmfuzz run --directory {directory} --resume` goes on with it" if directory is not None else ""
+        again = f"; to go on: vmfuzz run --directory {directory} --resume" if directory is not None else ""
         console.print(f"{tally.model.capabilities.name}: 0 candidates have run, so nothing was seen{again}", markup=False, soft_wrap=True)
         return
     console.print(f"{tally.model.capabilities.name}: {counted(tally.candidates, 'candidate')}")
@@ -165,14 +166,14 @@ def _print(tally: Tally, listed: bool, directory: Path | None) -> None:
     table.add_row("all", *_cells(total), style="bold")
     console.print(table)
     pairs = int(seen.pairs.sum() - seen.pairs.trace()) // 2
-    console.print(f"pairs of checks seen violated by one candidate (of a sample): {pairs:,}")
-    console.print(f"small errors of a processor that would have shown: {int(seen.errors.sum()):,} of {len(seen.errors):,}")
+    console.print(f"pairs of checks that one candidate violated (in a sample): {pairs:,}")
+    console.print(f"small errors of a processor that would have been found: {int(seen.errors.sum()):,} of {len(seen.errors):,}")
     decided, tried = _never_decided(seen), _never_tried(seen)
     if listed:
         for id, atom, way in decided:
             console.print(f"never decided that {id} is {way}: {escape(atom)}", highlight=False)
         for id, error in _never_shown(seen):
-            console.print(f"never would have shown in {id}: {escape(error)}", highlight=False)
+            console.print(f"would not have been found in {id}: {escape(error)}", highlight=False)
         for id, name, value in tried:
             console.print(f"never tried for {id}: {name} = {value}", highlight=False)
     elif decided or tried:

@@ -19,9 +19,8 @@ from vmfuzz.cli.ci import is_quiet, quiet_option
 from vmfuzz.cli.console import Output, Seconds
 from vmfuzz.cli.places import entries_place, errata_option, readable_entries
 from vmfuzz.cli.run import Count
-from vmfuzz.comparison.case import base_value
+from vmfuzz.comparison.case import base_value, format_key, key_in_words
 from vmfuzz.comparison.errata import load_errata
-from vmfuzz.comparison.explanation import format_key
 from vmfuzz.corpus.entries import Entry
 from vmfuzz.counted import counted
 from vmfuzz.differences.difference import Difference, Differences, Pairing
@@ -70,15 +69,15 @@ def diff(
     """Run the same candidates on FIRST and SECOND, and report where only one of them follows the manual.
 
     \b
-    Each of the two is
-      tigerlake                        an emulated CPU model (vmfuzz caps --list)
-      icelake                          a stored profile of a processor: the model stands in for it
-      bochs, kvm, kmod, remote:COMMAND an executor
-      serial:WHERE                     an executor
-      model                            a processor that does what the manual says
-      bochs@VENV/bin/python            the emulator of another environment
-      bochs@VENV/bin/python:tigerlake  ... and its CPU model
-      DIRECTORY                        a campaign or corpus: what was recorded
+    FIRST and SECOND are each one of
+      tigerlake                     an emulated CPU model (vmfuzz caps --list)
+      icelake                       a stored profile: the model stands in for it
+      model                         a processor that does what the manual says
+      bochs, kvm, kmod              an executor on this machine
+      remote:COMMAND, serial:WHERE  an executor elsewhere
+      bochs@VENV/bin/python         the emulator of another environment
+      bochs@VENV/bin/python:CPU     ... and its CPU model
+      DIRECTORY                     a campaign or corpus: what is recorded there
 
     \b
     vmfuzz diff corei7_haswell_4770 corei7_skylake_x
@@ -122,7 +121,9 @@ def _refuse_what_runs() -> None:
     context = click.get_current_context()
     for option in context.command.params:
         if option.name in _OF_RUNNING and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
-            raise UsageError(f"{option.opts[0]} with two directories: what was recorded there is compared, and nothing runs; leave it out")
+            raise UsageError(
+                f"{option.opts[0]} with two directories: vmfuzz compares what is recorded there and runs nothing; leave it out"
+            )
 
 
 def _side(name: str, cpu: str | None) -> Path | tuple[str, str | None]:
@@ -155,7 +156,9 @@ def _progress(quiet: bool) -> Iterator[Callable[[Differences], None] | None]:
         yield None
         return
     with console.status("comparing") as status:
-        yield lambda result: status.update(f"{result.drawn:,} candidates, {result.differing:,} differ in {len(result.found)} ways")
+        yield lambda result: status.update(
+            f"{result.drawn:,} candidates, {result.differing:,} differ in {counted(len(result.found), 'way')}"
+        )
 
 
 def _stored(one: Path, two: Path, as_json: bool) -> None:
@@ -182,8 +185,8 @@ def _print_stored(stored: Stored) -> None:
     )
     if stored.other_capabilities:
         console.print(
-            f"in both, but on processors whose capabilities are not the same: {stored.other_capabilities}; "
-            "`vmfuzz diff FIRST SECOND --corpus DIRECTORY` runs entries on two processors",
+            f"in both, but on processors with other capabilities: {stored.other_capabilities}; "
+            "to run entries on two processors: vmfuzz diff FIRST SECOND --corpus DIRECTORY",
             soft_wrap=True,
         )
 
@@ -208,7 +211,7 @@ def _show(pairing: Pairing, as_json: bool) -> None:
     open_questions = 0
     for difference in result.ordered():
         if difference.judgement == "neither" and not open_questions:
-            console.print("[bold]Where the manual allows either, neither is wrong:[/]\n")
+            console.print("[bold]The manual allows both outcomes, so neither processor is wrong:[/]\n")
         open_questions += difference.judgement == "neither"
         _print_difference(console, pairing, difference)
     _print_totals(console, pairing, result)
@@ -229,10 +232,10 @@ def _print_totals(console: Output, pairing: Pairing, result: Differences) -> Non
     for sentence, count in result.lacking.most_common():
         print_(f"{count:>11,}   not run: {escape(sentence)}")
     if result.explained:
-        print_(f"{result.explained:>11,} with other outcomes, which their capabilities explain")
+        print_(f"{result.explained:>11,} with different outcomes, which the different capabilities explain")
     named = sum(result.names.values())
     if named:
-        print_(f"{named:>11,} failed alike, but the two name another check; most often:")
+        print_(f"{named:>11,} failed in the same way, but name different checks; most often:")
         for (here, there), count in result.names.most_common(_MOST_NAMES):
             print_(f"{count:>11,}   {escape(without_formats(here or 'nothing'))} | {escape(without_formats(there or 'nothing'))}")
     either = sum(each.judgement == "neither" for each in result.found.values())
@@ -252,7 +255,7 @@ def _print_difference(console: Output, pairing: Pairing, difference: Difference)
         f"  {'smallest' if difference.minimal else 'example, not minimized'}: base {case.base}",
     ]
     if not case.mutation:
-        lines.append("    the base alone shows it: nothing has to be changed")
+        lines.append("    the base itself shows it, without a change")
     for key, value in sorted(case.mutation.items()):
-        lines.append(f"    {key}: {format_key(key, base_value(base, key)) if base else '?'} -> {format_key(key, value)}")
+        lines.append(f"    {key_in_words(key)}: {format_key(key, base_value(base, key)) if base else '?'} -> {format_key(key, value)}")
     console.print("\n".join(lines) + "\n", soft_wrap=True)

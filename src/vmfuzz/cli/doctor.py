@@ -54,7 +54,7 @@ def _examine(executor: str, as_json: bool) -> None:
     """Try a program step by step, saying each; ends with exit code 1 where something is wrong."""
     if not executor.startswith(PROGRAM):
         raise UsageError(
-            f"--executor {executor}: doctor examines {PROGRAM}COMMAND and {SERIAL}WHERE; without --executor it tries what comes with vmfuzz"
+            f"--executor {executor}: doctor tests {PROGRAM}COMMAND and {SERIAL}WHERE; without --executor it tests the executors that come with vmfuzz"
         )
     console, steps = Output(), []
     for step in examine(words_of(executor.removeprefix(PROGRAM))):
@@ -67,6 +67,6 @@ def _examine(executor: str, as_json: bool) -> None:
             json.dumps({"schema": "vmfuzz-doctor-program-1", "executor": executor, "steps": [vars(step) for step in steps]}, indent=1)
         )
     elif steps[-1].right:
-        console.print(f"it keeps to the protocol: vmfuzz run --executor {escape(shlex.quote(executor))}", soft_wrap=True)
+        console.print(f"the program follows the protocol; next: vmfuzz run --executor {escape(shlex.quote(executor))}", soft_wrap=True)
     if not steps[-1].right:
         sys.exit(EXIT_FOUND)

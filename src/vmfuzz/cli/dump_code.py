@@ -24,7 +24,7 @@ def dump_code(language: str, cpu: str | None, capabilities_file: Path | None) ->
     `vmfuzz check` reads its output. Fields that the processor does not have are skipped at run time.
     """
     if cpu is not None and capabilities_file is not None:
-        raise UsageError("--cpu and --capabilities both say what the processor is; give one of them")
+        raise UsageError("--cpu and --capabilities both name the processor; give one of them")
     known: Capabilities | None = Capabilities.load(capabilities_file) if capabilities_file is not None else None
     if cpu is not None:
         from vmfuzz.state.profiles import capabilities

@@ -26,7 +26,7 @@ from vmfuzz.files import require_writable, write_text
 def export(id: str, form: str | None, output: Path | None, place: Path | None) -> None:
     """Print the finding ID as a test in one of the forms."""
     if form is None:
-        raise UsageError(f"say which form: {', '.join('--' + name for name in FORMS)}")
+        raise UsageError(f"name the form: {', '.join('--' + name for name in FORMS)}")
     if output is not None:
         require_writable(output)
     path, entry = find_entry(place, id, to_read=True)

@@ -14,6 +14,7 @@ from vmfuzz.cli.console import Output
 from vmfuzz.cli.names import fields_named
 from vmfuzz.counted import counted
 from vmfuzz.errors import UsageError
+from vmfuzz.hexadecimal import encoded
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.wording import bit_name
 
@@ -35,7 +36,7 @@ def fields(name: str | None, area: str | None, as_json: bool) -> None:
     chosen = [field for field in named if area is None or field.area is Area[area.upper().replace("-", "_")]]
     if not chosen:
         areas = ", ".join(dict.fromkeys(str(_as_json(field)["area"]) for field in named))
-        raise UsageError(f"{name!r} is no field of the {area} area; its area is {areas}")
+        raise UsageError(f"{name!r} is not in the {area} area; it is in the {areas} area")
     if as_json:
         click.echo(json.dumps({"schema": "vmfuzz-fields-1", "fields": [_as_json(field) for field in chosen]}, indent=1))
     elif len(chosen) > 1:
@@ -66,7 +67,7 @@ def _print_list(chosen: list[Field]) -> None:
     console.print(f"encoding  {'name':{width}}  width    area       exists if")
     for field in chosen:
         facts = _as_json(field)
-        line = f"{f'{field.encoding:04X}H':8}  {field.name:{width}}  {facts['width']!s:7}  {facts['area']:9}  {_exists_if(field)}"
+        line = f"{encoded(field.encoding):8}  {field.name:{width}}  {facts['width']!s:7}  {facts['area']:9}  {_exists_if(field)}"
         console.print(line, hang=_BEFORE_NAME, markup=False)
 
 
@@ -74,7 +75,7 @@ def _print_one(field: Field) -> None:
     console = Output()
     facts = _as_json(field)
     width = "natural width" if facts["width"] == "natural" else f"{facts['width']}-bit"
-    console.print(f"[bold]{field.name}[/]  encoding {field.encoding:04X}H, {width}, {facts['area']} area")
+    console.print(f"[bold]{field.name}[/]  encoding {encoded(field.encoding)}, {width}, {facts['area']} area")
     console.print(f"exists: {_exists_if(field)}")
     names = [(index, bit_name(field.name, index)) for index in range(field.width)]
     bits = ", ".join(f"{index} {label}" for index, label in names if label)

@@ -15,7 +15,7 @@ from vmfuzz.campaign.lost import KIND, LostBatch
 from vmfuzz.campaign.stored import has_campaign, stored_findings, stored_lost, stored_triage
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import entries_place, readable_entries, resolved
-from vmfuzz.comparison.explanation import format_key
+from vmfuzz.comparison.case import format_key, key_in_words
 from vmfuzz.corpus.entries import Entry, to_json
 from vmfuzz.counted import counted
 from vmfuzz.findings.account import in_words, not_minimized
@@ -65,7 +65,7 @@ def print_lost(lost: list[LostBatch], directory: Path | None) -> None:
     if not lost:
         return
     console = Output()
-    console.print(f"\n[bold red]the machine did not come back from {counted(len(lost), 'batch')}[/]")
+    console.print(f"\n[bold red]the machine went down during {counted(len(lost), 'batch')}[/]")
     for batch in lost:
         console.print(f"[bold]{batch.id}[/] {KIND}, {counted(batch.resets, 'time')}")
         for line in _lost_lines(batch, directory):
@@ -80,19 +80,22 @@ def _lost_lines(batch: LostBatch, directory: Path | None) -> Iterator[str]:
         yield f"checks aimed at: {', '.join(batch.checks[:6])}{f' and {len(batch.checks) - 6} more' if len(batch.checks) > 6 else ''}"
     if batch.plan.operands:
         yield f"operands varied: {', '.join(batch.plan.operands)}"
-    yield f"suspects: {batch.suspects:,} of {batch.count:,} candidates"
-    yield from (f"  {key} = {format_key(key, value)}" for key, value in (batch.mutation or {}).items())
+    yield f"suspects: {batch.suspects:,} of {counted(batch.count, 'candidate')}"
+    yield from (f"  {key_in_words(key)} = {format_key(key, value)}" for key, value in (batch.mutation or {}).items())
     if not batch.restarted:
-        yield "This machine was not started anew since. If it is the one that executed, the process was ended, and the batch need not be the cause."
+        yield (
+            "This machine has not been restarted since. If it is the one that executed the batch, something ended the process, and the batch "
+            "may not be the cause."
+        )
     if batch.alone == "came back":
-        yield "The last suspect ran alone and the machine came back: it takes several candidates in a row, or it happens by chance."
+        yield "The last suspect ran alone and the machine stayed up: either several candidates in a row are needed, or chance is involved."
     elif batch.alone:
-        yield "It ran alone and the machine did not come back. Report it to the maker; put it into no corpus, because replay would run it."
+        yield "It ran alone and the machine went down. Report it to the maker. Do not put it into a corpus, because replay would run it."
     else:
         where = f" --directory {directory}" if directory is not None else ""
         yield (
-            f"next: `vmfuzz run{where} --resume --bisect-lost` runs half of the suspects at a time and may take the machine down again, "
-            f"at most {batch.most_resets} times. Without it the batch is passed over."
+            f"next: `vmfuzz run{where} --resume --bisect-lost` runs half of the suspects at a time. The machine may go down "
+            f"again, at most {counted(batch.most_resets, 'time')}. Without this option, the campaign skips the batch."
         )
 
 

@@ -19,7 +19,7 @@ def kmod_source(directory: Path) -> None:
     DIR is created; if it exists already, it must be empty. Build module and agent with `make -C DIR`; docs/bare-metal.md says what comes next.
     """
     if directory.exists() and any(directory.iterdir()):
-        raise UsageError(f"{directory} is not empty; name a directory that is, or a new one")
+        raise UsageError(f"{directory} is not empty; name an empty directory, or a new one")
     sources = module_sources()
     for name, source in sources.items():
         target = directory / name

@@ -34,5 +34,5 @@ def options_of_line(executor: str, reset: str | None, answer_seconds: float | No
     given = {name: value for name, value in given.items() if value is not None}
     if given and not executor.startswith(SERIAL):
         names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise UsageError(f"{names}: {executor} is no {SERIAL}WHERE; leave it out")
+        raise UsageError(f"{names} works only with --executor {SERIAL}WHERE, and this run uses {executor}; leave it out")
     return given

@@ -80,7 +80,7 @@ class Commands(Listing):
             click.echo(f"vmfuzz: stopped by {cause_of(interrupt)}", err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except click.Abort:  # a question was answered with no, or not at all
-            click.echo("vmfuzz: not confirmed; nothing was run", err=True)
+            click.echo("vmfuzz: not confirmed, so nothing was run", err=True)
             ctx.exit(EXIT_NOTHING_TESTED)
 
     def _invoked(self, ctx: click.Context) -> Any:
@@ -109,7 +109,7 @@ class Commands(Listing):
                         sys.stdout.flush()  # what fails at the interpreter's end would be reported by the interpreter
             except OSError as error:
                 with contextlib.suppress(OSError):
-                    click.echo(f"vmfuzz: {_failed(error)}; what the command had to say is not complete", err=True)
+                    click.echo(f"vmfuzz: {_failed(error)}; the output of the command is incomplete", err=True)
                 _silence()
                 sys.exit(EXIT_ENVIRONMENT)
             except KeyboardInterrupt:
@@ -143,7 +143,7 @@ def main() -> None:
     processor, and compares the outcome with what Intel's manual says.
 
     \b
-    vmfuzz run --iterations 1000000            fuzz an emulated CPU in this process
+    vmfuzz run --iterations 1000000            fuzz an emulated CPU
     vmfuzz run --cpu tigerlake --seed 7        another CPU model, another seed
     vmfuzz run --directory d                   keep state and findings in d
     vmfuzz findings d; vmfuzz show ID          what it found, and one of it
@@ -155,5 +155,5 @@ def main() -> None:
     Exit codes: 0 agreement, 1 something found, 2 wrong usage or input, 3 environment unusable, 4 stopped for the machine's safety, 5 nothing
     was tested, 130 stopped by Ctrl-C, 143 by SIGTERM.
 
-    docs/glossary.md explains words such as base, family, atom, deviation or record.
+    docs/glossary.md explains words such as base, family, atom, deviation and record.
     """

@@ -21,13 +21,14 @@ from vmfuzz.cli.ci import again, is_quiet, quiet_option
 from vmfuzz.cli.console import Output, Seconds
 from vmfuzz.cli.places import FINDINGS, find_entry, open_stored, option_of, place_option, resolved
 from vmfuzz.comparison.behind import row_in_words
+from vmfuzz.comparison.case import format_key, key_in_words
 from vmfuzz.comparison.errata import errata_from
-from vmfuzz.comparison.explanation import format_key
 from vmfuzz.comparison.processor import Processor, processor_of
 from vmfuzz.comparison.signature import CRASH
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry, load, load_readable, save
 from vmfuzz.corpus.replay import keep_capabilities
+from vmfuzz.counted import counted
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UsageError
 from vmfuzz.execute.kinds import cpu_option, open_executor
 from vmfuzz.findings.minimize import Minimizer, Step, same_finding
@@ -50,13 +51,13 @@ _SHOWN = 20
 def minimize(id: str | None, place: Path | None, seconds: float, executor: str) -> None:
     """Minimize the finding ID, or all findings of a campaign, to the smallest difference that still shows it.
 
-    Every step runs on the executor. Exit code 0: minimized; 1: the finding does not show any more, or does not repeat.
+    Every step runs on the executor. Exit code 0: minimized; 1: the finding no longer shows, or does not repeat.
     """
     if id is not None:
         sys.exit(_one(id, place, seconds, executor))
     directory = resolved(place)
     if not has_campaign(directory):
-        raise UsageError(f"{directory} is no campaign's directory; name the entry to minimize: vmfuzz minimize ID")
+        raise UsageError(f"{directory} is not the directory of a campaign; name the entry to minimize: vmfuzz minimize ID")
     with Store(directory) as store:
         facts, triaged = store.facts, Triage()
         if not facts:
@@ -95,12 +96,14 @@ def _one(id: str, place: Path | None, seconds: float, name: str) -> int:
             return EXIT_FOUND
         found = Minimizer(trial, same_finding(comparison, 0), seconds, costly=entry.kind == CRASH, on_step=on_step).run(entry.case)
         if not found:
-            click.echo(f"{entry.id} does not show on {executor.name} (any more)")
+            click.echo(f"{entry.id} no longer shows on {executor.name}")
             return EXIT_FOUND
         best = found[0]
         if best.case.id == entry.id:
             click.echo(
-                f"{entry.id} is minimal" if best.complete else f"{entry.id}: nothing smaller in {seconds:g} s (more time: --seconds)"
+                f"{entry.id} is minimal"
+                if best.complete
+                else f"{entry.id}: found nothing smaller in {seconds:g} s; --seconds gives it more time"
             )
             return EXIT_AGREEMENT
         seen = sum(each.seen for result in entry.results for each in result.processors if each.executor == executor.name) or 1
@@ -190,7 +193,7 @@ def _step_line(quiet: bool = False) -> Iterator[Callable[[Step], None] | None]:
         return
 
     def show(step: Step) -> None:
-        text = f"minimizing: {step.doing}; {len(step.case.mutation)} operands differ from {step.case.base}; {step.executed:,} candidates"
+        text = f"minimizing: {step.doing}; {counted(len(step.case.mutation), 'difference')} from {step.case.base}; {counted(step.executed, 'candidate')}"
         sys.stderr.write(f"\r\x1b[K{text[:79]}")
         sys.stderr.flush()
 
@@ -212,13 +215,13 @@ def print_minimized(triaged: Triage, directory: Path | None, data: Mapping[str, 
     if len(triaged.entries) > _SHOWN:
         console.print(f"... and {len(triaged.entries) - _SHOWN} more")
     if triaged.unstable:
-        console.print(f"\nunstable, so no findings (they do not do the same again): {', '.join(triaged.unstable)}")
+        console.print(f"\nunstable, so not findings (a second run gave another outcome): {', '.join(triaged.unstable)}")
     for id, fields in triaged.not_kept.items():
-        console.print(f"\nno finding: {id}: VMREAD gives {', '.join(fields)} otherwise than VMWRITE wrote it")
+        console.print(f"\nnot a finding: {id}: VMREAD gives {', '.join(fields)} with another value than VMWRITE wrote")
     if triaged.explained:
-        console.print(f"\nno mismatch any more (a known deviation, or allowed now): {', '.join(triaged.explained)}")
+        console.print(f"\nno longer a mismatch (now a known deviation, or allowed): {', '.join(triaged.explained)}")
     if triaged.left:
-        console.print(f"\nnot minimized: {len(triaged.left)} (more time: --minimize-seconds, or vmfuzz minimize --seconds)")
+        console.print(f"\nnot minimized: {len(triaged.left)}; more time: --minimize-seconds, or vmfuzz minimize --seconds")
     if triaged.entries and directory is not None:
         console.print(f"\nlook at one: vmfuzz show {next(iter(triaged.entries))} --corpus {escape(str(directory))}", soft_wrap=True)
 
@@ -229,7 +232,7 @@ def _print_entry(console: Output, entry: Entry) -> None:
     if entry.behind is not None:
         console.print(f"  {entry.behind.words}")
     for row in entry.behind.before if entry.behind is not None else ():
-        console.print(f"  before: {row_in_words(row, format_key)}")
+        console.print(f"  before: {row_in_words(row)}")
     for warning in entry.warnings:
         console.print(f"  the kernel warned: {escape(warning)}")
     console.print(f"  base {entry.case.base}; predicted {', '.join(result.predicted)}; got {result.actual}")
@@ -238,6 +241,6 @@ def _print_entry(console: Output, entry: Entry) -> None:
     for key, value in entry.case.mutation.items():
         agreeing = [format_key(key, near.value) for near in entry.neighbours if near.operand == key]
         console.print(
-            f"  {key} = {format_key(key, value)}"
+            f"  {key_in_words(key)} = {format_key(key, value)}"
             + (f"; {' and '.join(agreeing[:2])} agree{'' if len(agreeing) > 1 else 's'}" if agreeing else "")
         )

@@ -10,6 +10,7 @@ from vmfuzz.arch.fields import BY_ENCODING, FIELDS, Field, field_named
 from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.explain.names.labels import match_label
+from vmfuzz.hexadecimal import encoded
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import BY_ID, CHECKS, check_named
 from vmfuzz.model.operands import MEMORY_OPERANDS
@@ -67,4 +68,4 @@ def _encoded(text: str, digits: str) -> str:
     try:
         return BY_ENCODING[int(digits, 16)].name
     except (KeyError, ValueError):
-        raise UnknownNameError("VMCS field encoding", text, [f"{known:04X}H" for known in BY_ENCODING]) from None
+        raise UnknownNameError("VMCS field encoding", text, [encoded(known) for known in BY_ENCODING]) from None

@@ -42,13 +42,13 @@ def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
     cpu = click.option(
         "--cpu",
         help="CPU model of the emulated executor (`vmfuzz caps --list`). [default: corei7_skylake_x] For model: any stored profile or capabilities "
-        "file. For kvm: narrow what it has to that profile.",
+        "file. For kvm: offer only what that profile has.",
     )
     executor = click.option(
         "--executor",
         default="auto",
         show_default=True,
-        help=f"What executes VMLAUNCH: {', '.join(all_names())}. model is the model itself in a processor's place, for processors that you do not have; "
+        help=f"What executes VMLAUNCH: {', '.join(all_names())}. model puts the model in the place of a processor, for processors that you do not have; "
         "COMMAND starts the agent of another machine (docs/bare-metal.md, docs/kvm.md) or a program of yours (docs/program.md); WHERE is the serial "
         "line to a machine that runs the bootable image (docs/hypervisors.md); PYTHON is the interpreter of another environment.",
     )
@@ -71,7 +71,7 @@ def resolved(place: Path | None, to_read: bool = False) -> Path:
         if not place.exists() and to_read:
             return shipped("corpus")
         if not place.exists():
-            raise UsageError("there is no campaign and no corpus in this directory; name one: --corpus DIR")
+            raise UsageError("this directory has no campaign and no corpus; name one: --corpus DIR")
     return place
 
 
@@ -92,7 +92,7 @@ def readable_entries(place: Path) -> tuple[list[tuple[Path, Entry]], dict[Path, 
         click.get_current_context().meta[UNREADABLE] = len(unreadable)
         if entries:
             files = counted(len(unreadable) + len(entries), "file")
-            are = "is no entry" if len(unreadable) == 1 else "are no entries"
+            are = "is not an entry" if len(unreadable) == 1 else "are not entries"
             click.echo(f"vmfuzz: {len(unreadable):,} of {files} in {place} {are}; the others follow", err=True)
     return entries, unreadable
 
@@ -104,11 +104,11 @@ def find_entry(place: Path | None, id: str, to_read: bool = False) -> tuple[Path
     if id and Path(id).is_dir():
         files = entry_files(entries_place(Path(id)))
         if len(files) > 1:
-            raise UsageError(f"{id} is a directory of {counted(len(files), 'entry')}; name one of them: `vmfuzz findings {id}` lists them")
+            raise UsageError(f"{id} is a directory of {counted(len(files), 'entry')}; name one entry (`vmfuzz findings {id}` lists them)")
         return files[0], load(files[0])
     place = resolved(place, to_read)
     if has_campaign(place) and not (place / FINDINGS).is_dir():
-        raise UsageError(f"{place}: its findings are not minimized yet; `vmfuzz minimize --corpus {place}` does it")
+        raise UsageError(f"{place}: its findings are not minimized yet; first: vmfuzz minimize --corpus {place}")
     return find(entries_place(place), id)
 
 
@@ -126,12 +126,12 @@ def option_of(processor: Processor) -> tuple[str, str]:
     if processor.executor.startswith(f"{MODEL} ") and (processor.name in profile_names() or Path(processor.name).is_file()):
         return MODEL, processor.name
     if word_of(processor.executor) == PROGRAM.rstrip(":"):
-        raise UsageError(f"{processor.executor}: its command is not known; name what executes: --executor")
+        raise UsageError(f"{processor.executor}: the record does not have its command; name the executor: --executor")
     for name in emulated_names():
         if fingerprint(capabilities(name)) == processor.capabilities and name in CPU_MODELS:
             return "auto", name
     raise UsageError(
-        f"{processor.executor}: no emulated CPU here has its capabilities ({processor.capabilities}); name what executes: --executor"
+        f"{processor.executor}: no emulated CPU here has its capabilities ({processor.capabilities}); name the executor: --executor"
     )
 
 
@@ -144,7 +144,7 @@ def stand_in(path: Path, entry: Entry) -> Trial:
     known = capabilities_of(processor.capabilities, path)
     if known is None:
         raise UsageError(
-            f"{path}: nothing here has the capabilities {processor.capabilities} of {processor.executor}; expected them in "
+            f"{path}: no profile here has the capabilities {processor.capabilities} of {processor.executor}; expected them in "
             f"{CAPABILITIES}/{processor.capabilities}.json beside the entries (`vmfuzz run --directory` writes the file)"
         )
     return Trial(ModelExecutor(known, known_good(known)))

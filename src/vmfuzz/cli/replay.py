@@ -103,7 +103,7 @@ def _found(report: Report, unreadable: Mapping[Path, str]) -> Iterator[Found]:
         text = "\n".join(map(str, replayed.changes))
         yield Found(f"vmfuzz entry {entry.id}", entry.id, entry.checks, entry.kind, text, str(replayed.path))
     for path, reason in unreadable.items():
-        yield Found(f"no vmfuzz entry: {path.stem}", path.stem, (), "no entry", reason, str(path))
+        yield Found(f"not a vmfuzz entry: {path.stem}", path.stem, (), "not an entry", reason, str(path))
 
 
 def _print(report: Report) -> None:
@@ -124,7 +124,7 @@ def _print(report: Report) -> None:
     elif report.executed:
         console.print("all as recorded")
     elif report.predicted_only:
-        console.print("all predicted as recorded; nothing was executed here")
+        console.print("all predictions are as recorded; nothing was executed here")
     else:
         console.print("nothing was predicted or executed")
 

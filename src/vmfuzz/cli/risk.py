@@ -27,7 +27,7 @@ def telling(option: str, executor: Executor) -> Iterator[None]:
         click.echo(f"this machine offers nested VMX ({offered}): `--executor kvm` tests it; this run is on {executor.name}", err=True)
     lacking: list[str] = getattr(executor, "lacking", [])
     if lacking:
-        click.echo(f"{executor.name} lacks of the profile: {', '.join(lacking)}", err=True)
+        click.echo(f"{executor.name} does not have these parts of the profile: {', '.join(lacking)}", err=True)
     yield
     for warning in dict.fromkeys(getattr(executor, "warnings", [])):
         click.echo(f"the kernel warned while candidates ran: {warning} (its log has more)", err=True)
@@ -41,21 +41,25 @@ def risk_options(executor: str, risk: str, yes: bool, jobs: int, poison: bool = 
     asked = " ".join([f"--risk {risk}"] * (risk != "safe") + ["--poison"] * poison)
     if not asked:
         if yes and executor != "kvm" and not executor.startswith(REMOTE):
-            raise UsageError(f"--yes: {executor} without --risk bold or --poison asks nothing; leave it out")
+            raise UsageError(f"--yes: {executor} asks no question without --risk bold or --poison; leave it out")
         return _panic_options(executor, yes, jobs)
     if poison and executor == "kvm":
-        raise UsageError("--poison: KVM costs no machine, so that it poisons by itself; leave it out")
+        raise UsageError("--poison: KVM always runs poisoned candidates, because they cannot harm the machine; leave it out")
     if not ((kind := kind_named(executor)) and kind.at_risk):
         raise UsageError(
-            f"{asked}: {executor} puts no machine at risk; that is for --executor kmod, kvm, {REMOTE}COMMAND and {SERIAL}WHERE"
+            f"{asked}: {executor} does not put a machine at risk; this option is for --executor kmod, kvm, {REMOTE}COMMAND and {SERIAL}WHERE"
         )
     if jobs > 1:
-        raise UsageError(f"{asked} with --jobs {jobs}: a processor takes one job at a time; leave out --jobs")
+        raise UsageError(f"{asked} with --jobs {jobs}: a processor runs one job at a time; leave out --jobs")
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError(f"{asked}: the machine may hang or reset (docs/bare-metal.md); add --yes to confirm where nobody can be asked")
+            raise UsageError(
+                f"{asked}: the machine may hang or reset (docs/bare-metal.md); there is no terminal to ask on, so add --yes to confirm"
+            )
         click.confirm(
-            "The machine that executes may hang or reset and lose what is not on disk (docs/bare-metal.md). Go on?", abort=True, err=True
+            "The machine that executes the candidates may hang or reset, and lose what is not on disk (docs/bare-metal.md). Go on?",
+            abort=True,
+            err=True,
         )
     return {"risk": risk, **({"poison": True} if poison else {}), **_panic_options(executor, yes, jobs)}
 
@@ -68,15 +72,15 @@ def _panic_options(executor: str, yes: bool, jobs: int) -> dict[str, Any]:
         return {}
     if jobs > 1:
         raise UsageError(
-            f"--jobs {jobs} with kernel.panic_on_warn = 1: a warning of KVM ends the machine; `sudo sysctl kernel.panic_on_warn=0`"
+            f"--jobs {jobs} with kernel.panic_on_warn = 1: a warning from KVM takes the machine down; first: `sudo sysctl kernel.panic_on_warn=0`"
         )
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(
-                "kernel.panic_on_warn = 1: a warning that a candidate makes KVM print ends this machine; `sudo sysctl kernel.panic_on_warn=0`, "
-                "or add --yes to run all the same"
+                "kernel.panic_on_warn = 1: a candidate that makes KVM print a warning takes this machine down; "
+                "run `sudo sysctl kernel.panic_on_warn=0` first, or add --yes to run all the same"
             )
         click.confirm(
-            "kernel.panic_on_warn = 1: a warning that a candidate makes KVM print ends this machine. Go on?", abort=True, err=True
+            "kernel.panic_on_warn = 1: a candidate that makes KVM print a warning takes this machine down. Go on?", abort=True, err=True
         )
     return {"risk_panic": True}

@@ -99,7 +99,7 @@ class Count(click.ParamType[int]):
 @click.option(
     "--bisect-lost",
     is_flag=True,
-    help="With --resume: first narrow down batches after which the machine did not come back. It may go down again.",
+    help="With --resume: first narrow down the batches that took the machine down. It may go down again.",
 )
 @click.option(
     "--minimize-seconds",
@@ -190,8 +190,8 @@ def _begin_store(store: Store, campaign: Campaign, option: str, iterations: int,
     store.begin(campaign, iterations, jobs)
     done = stored_candidates(store.directory)
     if done >= iterations:
-        ran = f"the campaign has run {counted(done, 'candidate')}, and {iterations:,} are wanted"
-        click.echo(f"nothing is left to run: {ran}; more of them: --iterations", err=True)
+        ran = f"the campaign has already run {counted(done, 'candidate')}, and --iterations asks for {iterations:,}"
+        click.echo(f"nothing is left to run: {ran}; for more, raise --iterations", err=True)
     return done >= iterations
 
 
@@ -231,7 +231,7 @@ def _bisect(campaign: Campaign, store: Store | None, jobs: int) -> None:
     """Narrow lost batches down, saying so."""
     assert store is not None, "--bisect-lost is refused without --resume, and that without a directory"
     if jobs > 1:
-        raise UsageError(f"--bisect-lost with --jobs {jobs}: a processor takes one job at a time; leave out --jobs")
+        raise UsageError(f"--bisect-lost with --jobs {jobs}: a processor runs one job at a time; leave out --jobs")
 
     def say(batch: LostBatch) -> None:
         first, last = batch.trying or (batch.first, batch.last)

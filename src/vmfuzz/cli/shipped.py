@@ -15,7 +15,7 @@ def shipped(name: str) -> Path:
     for place in (_PACKAGE / "shipped" / name, _SOURCE_TREE / name):
         if place.is_dir():
             return place
-    raise EnvironmentUnusable(f"vmfuzz was installed without {name}/: install its wheel, or work in its source tree")
+    raise EnvironmentUnusable(f"vmfuzz was installed without {name}/; install the wheel, or run it in the source tree")
 
 
 def module_sources() -> dict[str, Path]:

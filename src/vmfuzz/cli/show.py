@@ -12,7 +12,7 @@ from rich.markup import escape
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import find_entry, place_option, stand_in
 from vmfuzz.comparison.behind import row_in_words, rows_in_words
-from vmfuzz.comparison.explanation import format_key, required, side_by_side
+from vmfuzz.comparison.explanation import required, side_by_side
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import Entry, to_json
 from vmfuzz.model.wording import without_formats
@@ -52,8 +52,8 @@ def _print_before(console: Output, entry: Entry) -> None:
     rows = (*entry.behind.before, entry.case.mutation)
     for number, row in enumerate(rows, 1):
         last = " [bold](this case)[/]" if number == len(rows) else ""
-        console.print(f"  {number}. {escape(row_in_words(row, format_key))}{last}", soft_wrap=True)
-    console.print(f"{rows_in_words(entry.behind.otherwise)} it does {entry.behind.actual}\n")
+        console.print(f"  {number}. {escape(row_in_words(row))}{last}", soft_wrap=True)
+    console.print(f"{rows_in_words(entry.behind.otherwise)} the outcome is {entry.behind.actual}\n")
 
 
 def _print_side_by_side(console: Output, entry: Entry, trial: Trial) -> None:

@@ -17,12 +17,12 @@ from vmfuzz.comparison.compare import Verdict
 from vmfuzz.counted import counted
 from vmfuzz.execute.kinds import MODEL
 from vmfuzz.findings.account import NO_FINDINGS, in_words, not_minimized
-from vmfuzz.model.operands import operand_width
-from vmfuzz.model.wording import without_formats
+from vmfuzz.hexadecimal import as_wide, hexadecimal
+from vmfuzz.model.wording import format_operand, without_formats
 
 _WORDS = {
     Verdict.AGREES: "processor and model agree",
-    Verdict.NOT_MODELLED: "allowed, but rests on something not modelled",
+    Verdict.NOT_MODELLED: "allowed, but depends on something that is not modelled",
     Verdict.MISMATCH: "mismatch",
     Verdict.DEVIATION: "known deviation of this executor",
     Verdict.REFUSED: "not run: containment refused the candidate",
@@ -45,16 +45,18 @@ def print_summary(summary: Summary, data: Mapping[str, Any]) -> None:
         f"({progress.rate:,.0f}/s; seed {summary.seed})"
     )
     if summary.executor.startswith(f"{MODEL} "):
-        console.print("this executor is the model itself: what agrees here says what candidates reach, and nothing about a processor")
+        console.print("this executor is the model itself: the result says which checks the candidates reach, and nothing about a processor")
     console.print(_verdicts(summary))
     console.print(_outcomes(summary))
     if summary.lacking:
-        console.print(f"fields that the capabilities promise and VMWRITE does not take, never varied: {', '.join(summary.lacking)}")
+        console.print(
+            f"fields that exist according to the capabilities but that VMWRITE refuses (not varied): {', '.join(summary.lacking)}"
+        )
     decided, existing = int((tally.decided > 0).sum()), len(tally.decided)
     console.print(f"checks seen deciding alone: {decided} of the {existing} that exist on this processor")
     if tally.named:
-        other = f"; one that is not: {tally.other_check.total():,}" if tally.other_check else ""
-        console.print(f"failures in which the executor names a check that is violated: {tally.named.total():,}{other}")
+        other = f"; one that is not violated: {tally.other_check.total():,}" if tally.other_check else ""
+        console.print(f"failed entries whose message names a check that is violated: {tally.named.total():,}{other}")
     for name, (strict, lenient) in _readings(summary).items():
         console.print(f"ambiguity {name}: strict reading {strict:,}, lenient reading {lenient:,}")
     for name, count in tally.by_deviation.most_common():
@@ -127,8 +129,7 @@ def _print_finding(console: Console, finding: Finding) -> None:
     if signature.message:
         console.print(f"  the executor says: {escape(without_formats(signature.message))}")
     for name, (before, after) in finding.differences.items():
-        digits = operand_width(name) // 4 or 1
-        old = "unwritten" if before is None else f"{before:0{digits}X}H"
-        console.print(f"  {name}: {old} -> {after or 0:0{digits}X}H")
+        old = "unwritten" if before is None else format_operand(name, before)
+        console.print(f"  {name}: {old} -> {format_operand(name, after or 0)}")
     for address, words in finding.memory_differences.items():
-        console.print(f"  memory at {address:X}H: {words[0]:016X}H -> {words[1]:016X}H")
+        console.print(f"  memory at {hexadecimal(address)}: {as_wide(words[0], 64)} -> {as_wide(words[1], 64)}")

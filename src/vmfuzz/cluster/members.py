@@ -72,7 +72,7 @@ class FarProcessor:
 
     def run(self, _batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
         """Nothing executes here."""
-        raise ExecutorError(f"{self.name} is a worker's processor; nothing is executed on it from here")
+        raise ExecutorError(f"{self.name} is the processor of a worker; only that worker can execute on it")
 
     def close(self) -> None:
         """Nothing to release."""
@@ -106,7 +106,7 @@ def connect(address: str) -> Client:
     except OSError:  # TimeoutError and what Dask raises where a connection ends are among them
         raise EnvironmentUnusable(f"no Dask scheduler answers at {address} within {CONNECT_SECONDS} s; {how}") from None
     except Exception as error:  # another service's answer, read as Dask's, fails in any way
-        raise EnvironmentUnusable(f"what answers at {address} is no Dask scheduler ({first_line(error)}); {how}") from None
+        raise EnvironmentUnusable(f"what answers at {address} is not a Dask scheduler ({first_line(error)}); {how}") from None
     if kind != "Scheduler":
         raise UsageError(f"--scheduler {address}: this is a {kind}; expected the address of the scheduler that it belongs to")
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it would say of a lost scheduler is said with the result

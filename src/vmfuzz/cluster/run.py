@@ -100,7 +100,9 @@ class Part:
         if is_harmless(self.processor.name):
             self.failed(job, f"worker {worker} {how}")
         else:
-            self.failed(job, f"worker {worker} {how}, which may have taken the machine with it and is not run on another one", again=False)
+            self.failed(
+                job, f"worker {worker} {how}, which may have taken the machine down, so it does not run on another one", again=False
+            )
 
     def give_up_without_workers(self) -> None:
         """Give up the pieces that wait where no worker has been left for a while."""
@@ -272,7 +274,10 @@ class ClusterRun:
         elif self.stopping:
             part.latest[job] = result
         else:
-            part.failed(job, f"worker {task.worker} ended the piece, since nobody asked about it for {cluster_worker.ORPHANED_AFTER:g} s")
+            part.failed(
+                job,
+                f"worker {task.worker} stopped the piece, because this campaign did not ask about it for {cluster_worker.ORPHANED_AFTER:g} s",
+            )
 
     def _look(self, newcomers: bool = True) -> tuple[set[str], dict[str, Any], dict[str, FarProcessor], dict[str, str]]:
         """(workers that are there, what pieces say by key, newcomers, newcomers that cannot take part); in a thread: a hung machine holds it up."""
@@ -317,7 +322,7 @@ class ClusterRun:
             self._unanswered = time.monotonic()
         if self.client.status == "closed" or time.monotonic() - self._unanswered > REPLACEMENT_SECONDS:
             for part in self.parts:
-                part.lost.update(dict.fromkeys(part.waiting, f"the scheduler does not answer any more ({first_line(error)})"))
+                part.lost.update(dict.fromkeys(part.waiting, f"the scheduler no longer answers ({first_line(error)})"))
 
     def _join(self, newcomers: dict[str, FarProcessor], strangers: dict[str, str]) -> None:
         self._known.update(newcomers, strangers)
@@ -326,8 +331,8 @@ class ClusterRun:
             if processor.key in by_key:
                 by_key[processor.key].workers.add(address)
             else:
-                strangers = {**strangers, address: f"executes on {processor.name}, which this campaign began without"}
-        self.notes += [f"worker {address} came and does not take part: it {text}" for address, text in sorted(strangers.items())]
+                strangers = {**strangers, address: f"has the processor {processor.name}, which the campaign did not have when it began"}
+        self.notes += [f"worker {address} joined but cannot take part: it {text}" for address, text in sorted(strangers.items())]
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

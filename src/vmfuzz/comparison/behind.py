@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from vmfuzz.comparison.case import Case, Mutation
+from vmfuzz.comparison.case import Case, Mutation, format_key, key_in_words
 
 #: The kind of these findings.
 DEPENDS: Final = "depends on what ran before"
@@ -40,7 +40,7 @@ class Behind:
     @property
     def words(self) -> str:
         """Where it shows and what happens elsewhere, in a few words."""
-        return f"{rows_in_words(self.before)}; {rows_in_words(self.otherwise)} it does {self.actual}"
+        return f"{rows_in_words(self.before)}; {rows_in_words(self.otherwise)}, the outcome is {self.actual}"
 
     @property
     def shape(self) -> tuple[frozenset[str], ...]:
@@ -53,14 +53,14 @@ def _as_text(row: Mutation) -> dict[str, str]:
 
 
 def rows_in_words(rows: Sequence[Mutation]) -> str:
-    """Rows for a sentence: "alone", "behind an entry of the base", "behind 3 candidates"."""
+    """Rows for a sentence: "alone", "after an entry of the base", "behind 3 candidates"."""
     if not rows:
         return "alone"
     if len(rows) == 1:
-        return "behind a candidate" if rows[0] else "behind an entry of the base"
-    return f"behind {len(rows)} candidates"
+        return "after a candidate" if rows[0] else "after an entry of the base"
+    return f"after {len(rows)} candidates"
 
 
-def row_in_words(row: Mutation, format_value: Callable[[str, int], str]) -> str:
+def row_in_words(row: Mutation) -> str:
     """One row: what it changes against the base."""
-    return ", ".join(f"{key} = {format_value(key, value)}" for key, value in row.items()) or "the base as it is"
+    return ", ".join(f"{key_in_words(key)} = {format_key(key, value)}" for key, value in row.items()) or "the base as it is"

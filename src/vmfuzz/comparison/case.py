@@ -18,6 +18,7 @@ import numpy.typing as npt
 from vmfuzz.arch.fields import FIELDS, Area, field_named
 from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import FieldValueError, UnknownNameError, UsageError
+from vmfuzz.hexadecimal import as_wide, hexadecimal
 from vmfuzz.model.operands import MEMORY_OPERANDS, operand_width
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
@@ -50,6 +51,16 @@ def width_of(key: str) -> int:
     return 64 if key.startswith("0x") else operand_width(key)
 
 
+def format_key(key: str, value: int) -> str:
+    """The value of a mutation's key as the SDM writes it."""
+    return as_wide(value, width_of(key))
+
+
+def key_in_words(key: str) -> str:
+    """A mutation's key for people: an operand's name, or the place of a word of memory as the SDM writes numbers."""
+    return f"memory at {hexadecimal(int(key, 16))}" if key.startswith("0x") else key
+
+
 def require_key(key: str, value: int) -> None:
     """Raise UnknownNameError, FieldValueError or UsageError for a mutation that no processor could have."""
     if key.startswith("0x"):
@@ -68,7 +79,7 @@ def require_key(key: str, value: int) -> None:
         if field_named(key).area is Area.READ_ONLY:
             raise UsageError(f"{key}: a VM-exit information field, not something that a case can set")
     if not 0 <= value < 1 << width_of(key):
-        raise FieldValueError(f"{key} = {value:#x}: does not fit; at most {(1 << width_of(key)) - 1:#x}")
+        raise FieldValueError(f"{key} = {hexadecimal(value)}: expected 0 to {hexadecimal((1 << width_of(key)) - 1)}")
 
 
 def word_address(base: Vmcs, key: str) -> int:

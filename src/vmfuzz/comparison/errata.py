@@ -69,7 +69,7 @@ def load_errata(path: Path | None) -> tuple[Erratum, ...]:
         raise UsageError(f"{path}: {error}") from None
     ids = [erratum.id for erratum in errata]
     if twice := [id for id in ids if ids.count(id) > 1]:
-        raise UsageError(f"{path}: erratum {twice[0]!r} is there twice; put its cases together")
+        raise UsageError(f"{path}: erratum {twice[0]!r} occurs twice; put its cases into one")
     return errata
 
 
@@ -106,7 +106,7 @@ def _case(data: Any) -> KnownCase:
             if key.startswith("0x"):
                 raise UsageError(f"memory {key}: a known case names what it changes in memory (memory_vtpr, ...), not an address")
     if not mutation:
-        raise UsageError("a case changes nothing: then every candidate would be known")
+        raise UsageError("a case changes nothing: then it would explain every candidate")
     return KnownCase(Case(data["base"], mutation), actual)
 
 
@@ -173,13 +173,15 @@ def _placed(erratum: Erratum, bases: Bases) -> Iterator[tuple[KnownCase, Vmcs, t
         try:
             base = bases.get(name)
         except (UnknownNameError, KeyError, TypeError):
-            raise UsageError(f"erratum {erratum.id}: there is no base {name!r}; corpus entries name theirs") from None
+            raise UsageError(
+                f"erratum {erratum.id}: there is no base {name!r}; expected MODE/FEATURES/EVENT, as in a corpus entry"
+            ) from None
         if base is None or not applies(base, mutation):
             continue
         changed = tuple((key, value ^ base_value(base, key), value) for key, value in mutation.items() if value != base_value(base, key))
         if not changed:
             raise UsageError(
-                f"erratum {erratum.id}: a case changes nothing, since {name!r} has these values anyway; then every candidate would be known"
+                f"erratum {erratum.id}: a case changes nothing, since {name!r} has these values anyway; then it would explain every candidate"
             )
         yield known, base, changed
 

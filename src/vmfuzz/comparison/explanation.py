@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from vmfuzz.comparison.case import Mutation, base_value, batch_of, width_of
+from vmfuzz.comparison.case import Mutation, base_value, batch_of, format_key, key_in_words, width_of
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.predict import Model
-from vmfuzz.model.wording import format_operand, sentence_with_values
+from vmfuzz.model.wording import sentence_with_values
 from vmfuzz.state.vmcs import Vmcs
-
-
-def format_key(key: str, value: int) -> str:
-    """The value of a mutation's key as the SDM writes it."""
-    return f"{value:016X}H" if key.startswith("0x") else format_operand(key, value)
 
 
 def near_values(base: Vmcs, key: str, now: int) -> list[int]:
@@ -40,7 +35,7 @@ def side_by_side(
     lines = ["  ".join([*(f"{title:>{width}}" for title, width in zip(titles[:3], widths, strict=False)), titles[3]])] if rows else []
     for key, *shown, does in rows:
         before, here, beside = (f"{value:>{width}}" for value, width in zip(shown, widths, strict=False))
-        lines += [key, f"{before}  {marked(here)}  {beside}  {does}".rstrip()]
+        lines += [key_in_words(key), f"{before}  {marked(here)}  {beside}  {does}".rstrip()]
     return lines
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NoReturn, TypeVar, overload
 
 from vmfuzz.errors import ModelError
+from vmfuzz.hexadecimal import hexadecimal
 
 MASK64: Final = (1 << 64) - 1
 
@@ -168,7 +169,7 @@ class Bits(Node):
         """`other` as Bits; a constant that this value can never have is a mistake in the model."""
         value = lift(other)
         if value.op == "const" and value.args[0] >> self.width:
-            raise ModelError(f"constant {value.args[0]:#x} is wider than the {self.width} bits it is compared with")
+            raise ModelError(f"constant {hexadecimal(value.args[0])} is wider than the {self.width} bits it is compared with")
         return value
 
     __hash__ = object.__hash__

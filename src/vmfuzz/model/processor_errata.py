@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from vmfuzz.arch.controls import Entry, Exit, Primary
+from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.check import Check, Fails
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.deviations import Deviation, skipping
@@ -36,7 +37,7 @@ class Signature(NamedTuple):
         return cls(family + (eax >> 20 & 0xFF if family == 15 else 0), model, eax & 0xF)
 
     def __str__(self) -> str:
-        return f"family {self.family}, model {self.model} ({self.model:X}H)" + (
+        return f"family {self.family}, model {self.model} ({hexadecimal(self.model)})" + (
             "" if self.stepping is None else f", stepping {self.stepping}"
         )
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.atoms import ATOMIC, nodes_of, replaced
 from vmfuzz.model.expr import FALSE, MASK64, TRUE, Bits, Cond, Node, all_of, any_of, make
 from vmfuzz.model.predict import CompiledCheck, Model
@@ -87,7 +88,7 @@ def _in_node(node: Node) -> Iterator[tuple[str, str, Node]]:
     if op == "const" and args[0]:
         for step in (1, -1):
             value = args[0] + step & MASK64
-            yield CONSTANT, f"{args[0]:#x} -> {value:#x}", make(Bits, "const", value)
+            yield CONSTANT, f"{hexadecimal(args[0])} -> {hexadecimal(value)}", make(Bits, "const", value)
     elif op == "bit":
         for kind, step in ((BIT, 1), (BIT, -1), (HELD_OUT[0], 2), (HELD_OUT[0], -2)):
             if 0 <= args[1] + step < args[0].width:
@@ -96,7 +97,11 @@ def _in_node(node: Node) -> Iterator[tuple[str, str, Node]]:
         yield HELD_OUT[1], "<= -> <", ~make(Cond, "le", args[1], args[0])
     elif op == "one_of" and len(args[1]) > 1:
         for member in args[1]:
-            yield HELD_OUT[2], f"without {member:#x}", make(Cond, "one_of", args[0], tuple(value for value in args[1] if value != member))
+            yield (
+                HELD_OUT[2],
+                f"without {hexadecimal(member)}",
+                make(Cond, "one_of", args[0], tuple(value for value in args[1] if value != member)),
+            )
     elif op in ("add", "shl") and node.reads:
         yield HELD_OUT[4], describe(node), make(Bits, "and", node, make(Bits, "const", (1 << 32) - 1))
     elif op in ("all", "any"):

@@ -10,6 +10,7 @@ from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.live import LIVE
 from vmfuzz.arch.registers import FIELD_BITS
+from vmfuzz.hexadecimal import as_wide, hexadecimal
 from vmfuzz.model.check import Check
 from vmfuzz.model.evaluate import Value, evaluate
 from vmfuzz.model.expr import Bits, Cond, Node
@@ -25,8 +26,7 @@ _CONTROL_FIELDS = {word.field: word for word in CONTROL_WORDS.values()}
 
 def format_operand(name: str, value: int) -> str:
     """The value as the SDM writes it: hexadecimal digits of the operand's width and an H."""
-    digits = max(1, (operand_width(name) + 3) // 4)
-    return f"{value:0{digits}X}H"
+    return as_wide(value, operand_width(name))
 
 
 def without_formats(message: str) -> str:
@@ -53,7 +53,7 @@ def describe(node: Node) -> str:
     if isinstance(node, Cond):
         return _describe_cond(node)
     if op == "const":
-        return f"{args[0]:X}H" if args[0] > 9 else str(args[0])
+        return hexadecimal(args[0])
     if op in ("operand", "cap"):
         return str(args[0]) if op == "operand" else f"<{args[0]}>"
     if op == "slice":
@@ -81,7 +81,7 @@ def _describe_cond(node: Cond) -> str:
     if op == "le":
         return f"{describe(args[0])} <= {describe(args[1])}"
     if op == "one_of":
-        values = ", ".join(f"{value:X}H" if value > 9 else str(value) for value in args[1])
+        values = ", ".join(map(hexadecimal, args[1]))
         return f"{describe(args[0])} in {{{values}}}"
     joiner = " and " if op == "all" else " or "
     return joiner.join(f"({describe(arg)})" if arg.op in ("all", "any") else describe(arg) for arg in args)
@@ -125,7 +125,7 @@ def _bits_seen(check: Check, fold: Fold, values: OperandValues, name: str, row: 
             high, low = node.args[1], node.args[2]
             number = _scalar(evaluate(node, values, {}), row)
             span = f"bits {high}:{low} are" if high != low else f"bit {high} is"
-            seen[f"{span} {number:X}H" if number > 9 else f"{span} {number}"] = None
+            seen[f"{span} {hexadecimal(number)}"] = None
     return f" ({', '.join(seen)})" if seen else ""
 
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vmfuzz.findings.account import not_minimized, seen
+from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.deviations import Deviation
 from vmfuzz.model.known_deviations import DEVIATIONS, deviations_of
 from vmfuzz.model.sections import NUMBERS
 from vmfuzz.report.source import Source
+from vmfuzz.state.vmcs import parse_number
 
 #: Section of checks that this version of vmfuzz does not have (a summary of another version).
 OTHER: Final = "Checks of another version of vmfuzz"
@@ -286,3 +288,9 @@ def _rows(processors: Sequence[Processor]) -> list[Row]:
         here = tuple(each.get(id, absent) for each in cells)
         rows.append(Row(id, check.section.title if check else OTHER, check.text if check else "", check.ambiguity if check else None, here))
     return rows
+
+
+def microcode(summary: Mapping[str, Any]) -> str:
+    """The microcode's revision in a summary, for people; "" where the processor has none."""
+    revision = summary.get("microcode")
+    return "" if revision is None else hexadecimal(parse_number("microcode", revision))

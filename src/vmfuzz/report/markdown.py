@@ -7,7 +7,7 @@ from typing import Final
 
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.sections import NUMBERS, SHORT_NAMES
-from vmfuzz.report.data import Report, State
+from vmfuzz.report.data import Report, State, microcode
 from vmfuzz.report.minimal import Shared, shared_findings
 
 #: States that the list of checks does not repeat: what is as expected.
@@ -56,7 +56,7 @@ def _ran(report: Report) -> list[str]:
         verdicts = processor.total("verdicts")
         seeds = ", ".join(str(source.data["seed"]) for source in processor.campaigns)
         counts = (verdicts[name] for name in ("agrees", "not_modelled", "deviation", "mismatch", "refused"))
-        revisions = dict.fromkeys(source.data.get("microcode") for source in processor.campaigns)
+        revisions = dict.fromkeys(microcode(source.data) for source in processor.campaigns)
         version = ", ".join([processor.version, *(f"microcode {revision}" for revision in revisions if revision)])
         rows.append([processor.name, version, seeds, f"{processor.candidates:,}", *(f"{count:,}" for count in counts)])
     return _table(heads, rows)
@@ -73,7 +73,7 @@ def _finding(shared: Shared) -> Iterable[str]:
     yield ""
     violated = [f"- `{id}`: {_cell(BY_ID[id].text)} ({BY_ID[id].section.title})" for id in case.checks if id in BY_ID]
     yield from [*violated, ""] if violated else []
-    changes = [[f"`{each.operand}`", each.here, each.agreeing or "as in the base"] for each in case.changes]
+    changes = [[f"`{each.name}`", *each.shown] for each in case.changes]
     outcomes = [["the model allows", " or ".join(case.predicted), case.near], ["the processor", f"**{case.actual}**", case.near]]
     yield from _table(["operand", "this case", "nearest case that agrees"], [*changes, *outcomes])
     yield ""

@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from vmfuzz.comparison.behind import row_in_words
+from vmfuzz.comparison.case import format_key, key_in_words
+from vmfuzz.counted import counted
 from vmfuzz.model.wording import bit_name, without_formats
 from vmfuzz.report.data import Processor
+from vmfuzz.state.vmcs import parse_number
 
 #: Of the bits in which two values differ, so many are named.
 _BITS_NAMED: Final = 4
@@ -15,12 +19,23 @@ _BITS_NAMED: Final = 4
 
 @dataclass(frozen=True)
 class Change:
-    """One operand in which the case differs from its base: the value there, in the nearest agreeing case, and here."""
+    """One operand in which the case differs from its base: the value there, in the nearest agreeing case, and here. None: as in the base."""
 
     operand: str
-    base: str | None
-    agreeing: str | None
-    here: str
+    base: int | None
+    agreeing: int | None
+    here: int | None
+
+    @property
+    def name(self) -> str:
+        """The operand for people."""
+        return key_in_words(self.operand)
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """The value here and in the nearest agreeing case, for people."""
+        here, agreeing = ("as in the base" if value is None else format_key(self.operand, value) for value in (self.here, self.agreeing))
+        return here, agreeing
 
     @property
     def decides(self) -> bool:
@@ -29,11 +44,10 @@ class Change:
 
     @property
     def bits(self) -> str:
-        """The bits in which the two differ, with their names where the SDM has some; "" where they are many or the values are no numbers."""
-        try:
-            apart = int(self.here, 0) ^ int(self.agreeing or "", 0)
-        except ValueError:
+        """The bits in which the two differ, with their names where the SDM has some; "" where they are many or a value is not known."""
+        if self.here is None or self.agreeing is None:
             return ""
+        apart = self.here ^ self.agreeing
         numbers = [number for number in range(64) if apart >> number & 1]
         if not 0 < len(numbers) <= _BITS_NAMED:
             return ""
@@ -100,8 +114,8 @@ def _seen(same: Sequence[tuple[Processor, Minimal]]) -> tuple[tuple[Processor, i
 def minimal_cases(processor: Processor) -> list[Minimal]:
     """The findings of a processor: minimized where they were, else the example with the fewest differences from its base."""
     findings = [found for source in processor.campaigns for found in source.data["findings"]]
-    bases: dict[tuple[str, str], str] = {
-        (str(item.get("base")), operand): str(pair[0])
+    bases: dict[tuple[str, str], int] = {
+        (str(item.get("base")), operand): parse_number(operand, pair[0])
         for item in findings
         for operand, pair in item.get("differences", {}).items()
         if pair[0]
@@ -116,17 +130,18 @@ def _spoken(result: Mapping[str, Any]) -> str | None:
     return None if message is None else without_formats(str(message))
 
 
-def _minimized(entry: Mapping[str, Any], count: int, bases: Mapping[tuple[str, str], str]) -> Minimal:
+def _minimized(entry: Mapping[str, Any], count: int, bases: Mapping[tuple[str, str], int]) -> Minimal:
     """A corpus entry; its first neighbour is the nearest case that agrees."""
     result = next((each for each in entry["results"] if each["comparison"] not in ("agrees", "not modelled")), entry["results"][0])
     near = next(iter(entry.get("neighbours", ())), None)
-    values = {**entry["mutation"], **entry.get("memory", {})}
+    values = _numbers({**entry["mutation"], **entry.get("memory", {})})
+    edge = parse_number(near["operand"], near["value"]) if near else None
     changes = []
     for operand, here in values.items():
-        agreeing = (near["value"] if operand == near["operand"] else here) if near else None
+        agreeing = (edge if operand == near["operand"] else here) if near else None
         changes.append(Change(operand, bases.get((entry["base"], operand)), agreeing, here))
     if near and near["operand"] not in values:
-        changes.append(Change(near["operand"], None, near["value"], "as in the base"))
+        changes.append(Change(near["operand"], None, edge, None))
     words = "one value apart" if near else "none is recorded"
     return Minimal(
         str(entry["id"]),
@@ -150,15 +165,19 @@ def _before(entry: Mapping[str, Any]) -> list[str]:
     """What runs before the case of a sequence, as sentences."""
     if "otherwise" not in entry:
         return []
-    rows = [" and ".join(f"{key} = {value}" for key, value in row.items()) or "the base as it is" for row in entry["before"]]
+    rows = [row_in_words(_numbers(row)) for row in entry["before"]]
     otherwise = entry["otherwise"]
-    other = f"behind {len(otherwise['before'])} other" if otherwise["before"] else "alone"
+    other = f"after {counted(len(otherwise['before']), 'other')}" if otherwise["before"] else "alone"
     first = (
         f"Before it, in the same new machine and in this order, run: {'; '.join(rows)}."
         if rows
         else "It is the first that runs in a new machine."
     )
     return [first, f"The same case {other}: {otherwise['actual']}."]
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, int]:
+    return {key: parse_number(key, value) for key, value in values.items()}
 
 
 def _warnings(finding: Mapping[str, Any]) -> list[str]:
@@ -180,6 +199,10 @@ def _as_found(finding: Mapping[str, Any], count: int) -> Minimal:
         False,
         "the base",
         "enters",
-        tuple(Change(name, base, base, str(here)) for name, (base, here) in pairs.items()),
+        tuple(
+            Change(name, before, before, parse_number(name, here))
+            for name, (base, here) in pairs.items()
+            for before in (None if base is None else parse_number(name, base),)
+        ),
         notes=tuple(_warnings(finding)),
     )

@@ -12,7 +12,7 @@ from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.sections import NUMBERS, SHORT_NAMES
 from vmfuzz.report import pictures
-from vmfuzz.report.data import Processor, Report, State
+from vmfuzz.report.data import Processor, Report, State, microcode
 from vmfuzz.report.minimal import shared_findings
 from vmfuzz.report.numbers import duration, short
 
@@ -71,7 +71,7 @@ def _runs(processor: Processor) -> list[dict[str, Any]]:
                 "date": data.get("date", ""),
                 "seed": data["seed"],
                 "candidates": data["candidates"],
-                "microcode": data.get("microcode"),
+                "microcode": microcode(data),
                 "seconds": data["seconds"],
                 "rate": round(data["candidates"] / data["seconds"]) if data["seconds"] else 0,
                 "stopped": bool(data.get("stopped")),

@@ -53,7 +53,7 @@ def load_all_of(place: Path) -> list[Source]:
     if place.is_dir():
         parts = part_directories(place) if is_cluster_directory(place) else [place]
         if not parts:
-            raise UsageError(f"{place}: no processor has run anything of its campaign yet")
+            raise UsageError(f"{place}: its campaign has not run on any processor yet")
         return [Source(part.name, _of_directory(part)) for part in parts]
     data = _data_in(place)
     if not isinstance(data, dict) or data.get("schema") != SEVERAL:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from vmfuzz.arch.fields import FIELDS, field_named
 from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import FieldValueError, UsageError
+from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.state.vmcs import Vmcs
 
 Column = npt.NDArray[np.uint64]
@@ -23,7 +24,7 @@ def _column(name: str, values: npt.ArrayLike, mask: int) -> Column:
     excess = column & np.uint64(~mask & (1 << 64) - 1)
     if mask != (1 << 64) - 1 and excess.any():
         index = int(np.flatnonzero(excess)[0])
-        raise FieldValueError(f"{name} = {int(column[index]):#x} (row {index}): does not fit; at most {mask:#x}")
+        raise FieldValueError(f"{name} = {hexadecimal(int(column[index]))} (row {index}): expected 0 to {hexadecimal(mask)}")
     column.flags.writeable = False
     return column
 
@@ -47,7 +48,10 @@ class VmcsBatch:
         checked = {
             name: _column(name, values, LIVE[name].mask if name in LIVE else field_named(name).mask) for name, values in columns.items()
         }
-        words = {address: _column(f"memory {address:#x}", values, (1 << 64) - 1) for address, values in (memory_columns or {}).items()}
+        words = {
+            address: _column(f"memory at {hexadecimal(address)}", values, (1 << 64) - 1)
+            for address, values in (memory_columns or {}).items()
+        }
         lengths = {len(column) for column in (*checked.values(), *words.values())}
         if count is not None:
             lengths.add(count)

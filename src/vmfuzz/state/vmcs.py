@@ -11,6 +11,7 @@ from vmfuzz.arch.fields import FIELDS, field_named
 from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import FieldValueError, UnknownNameError, UsageError
 from vmfuzz.files import read_json
+from vmfuzz.hexadecimal import hexadecimal
 
 SCHEMA: Final = "vmfuzz-vmcs-1"
 
@@ -22,7 +23,7 @@ def _require(name: str, value: int) -> int:
             raise UnknownNameError("VMCS field", name, [*FIELDS, *LIVE])
         return field_named(name).require(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= live.mask:
-        raise FieldValueError(f"{name} = {value!r}: expected an integer from 0 to {live.mask:#x} ({live.meaning})")
+        raise FieldValueError(f"{name} = {value!r}: expected an integer from 0 to {hexadecimal(live.mask)} ({live.meaning})")
     return value
 
 
@@ -33,9 +34,9 @@ def _checked(values: Mapping[str, int]) -> dict[str, int]:
 def _checked_memory(memory: Mapping[int, int]) -> dict[int, int]:
     for address, word in memory.items():
         if address % 8 or not 0 <= address < 1 << 64:
-            raise FieldValueError(f"memory address {address:#x}: expected a physical address divisible by 8")
+            raise FieldValueError(f"memory address {hexadecimal(address)}: expected a physical address divisible by 8")
         if not 0 <= word < 1 << 64:
-            raise FieldValueError(f"memory word at {address:#x} = {word:#x}: expected a 64-bit value")
+            raise FieldValueError(f"memory word at {hexadecimal(address)} = {hexadecimal(word)}: expected a 64-bit value")
     return dict(sorted(memory.items()))
 
 

@@ -112,7 +112,7 @@ def test_memory_operands(bochs: BochsExecutor) -> None:
 
 
 def test_memory_outside_the_arena(bochs: BochsExecutor) -> None:
-    with pytest.raises(UsageError, match=r"memory at 0x8: this executor can set memory only in its arena, 0x10000000 to"):
+    with pytest.raises(UsageError, match=r"memory at 8: this executor can set memory only in its arena, 10000000H to"):
         bochs.run([bochs.known_good().with_memory({8: 1})])
 
 

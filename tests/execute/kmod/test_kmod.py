@@ -313,9 +313,11 @@ def test_a_journal_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: p
 def test_agents_that_are_none() -> None:
     with pytest.raises(ExecutorError, match="ended with status 1 before it answered"):
         open_executor("remote:false")
-    with pytest.raises(ExecutorError, match=r"said 'x\\n' and ended with status 0, which is no answer of vmfuzz-agent; expected a command"):
+    with pytest.raises(
+        ExecutorError, match=r"said 'x\\n' and ended with status 0, which is not an answer of vmfuzz-agent; expected a command"
+    ):
         open_executor("remote:sh -c 'cat >/dev/null & echo x'")
-    with pytest.raises(ExecutorError, match=r"answered 'a greeting of mo', which is no answer of vmfuzz-agent"):
+    with pytest.raises(ExecutorError, match=r"answered 'a greeting of mo', which is not an answer of vmfuzz-agent"):
         open_executor("remote:sh -c 'echo a greeting of more than sixteen characters; cat'")
     with pytest.raises(EnvironmentUnusable, match="cannot start the agent"):
         open_executor("remote:/nonexistent/agent")
@@ -340,7 +342,7 @@ def test_each_status_of_the_engine_is_a_sentence() -> None:
         said = status_text(status, 0x25)
         assert f"({status}): " in said
         assert ";" in said, "what to do"
-    assert "IA32_FEATURE_CONTROL (0x25)" in status_text(constants()["STATUS_NO_VMX"], 0x25)
+    assert "IA32_FEATURE_CONTROL (25H)" in status_text(constants()["STATUS_NO_VMX"], 0x25)
 
 
 def test_the_agent_answers_without_a_device(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_what_came_back_wrong_is_repaired_before_anything_else_runs(
     assert log.count("row") == 1
     printed = [number for number, line in enumerate(log) if line.startswith("print")]
     assert printed == [len(log) - 1]
-    assert log[printed[0]].startswith(f"print vmfuzz: {name} came back as {value:x} instead of")
+    assert log[printed[0]].startswith(f"print vmfuzz: {name} came back as {value:X}H instead of")
     if register in (CR, MSR, SEGMENT):
         write = {CR: "cr", MSR: "msr ", SEGMENT: "segment "}[register] + f"{number:x} = "
         assert any(line.startswith(write) for line in processor.between("row", "vmxoff"))

@@ -223,7 +223,7 @@ def test_the_narrowed_are_a_subset_of_both() -> None:
         ({"open": str(errno.EBUSY)}, "/dev/kvm: Device or resource busy"),
         (
             {"kvm_intel": "0", "processor": "AuthenticAMD 25-17-1"},
-            "(AuthenticAMD 25-17-1) has SVM in place of VMX, so KVM has no nested VMX; use",
+            "(AuthenticAMD 25-17-1) has SVM instead of VMX, so KVM has no nested VMX; use",
         ),
         ({"kvm_intel": "0", "processor": "HygonGenuine 24-1-1"}, "(HygonGenuine 24-1-1) has SVM in place of VMX"),
         (

@@ -96,23 +96,23 @@ def test_both_reference_answerers_are_the_same_processor(in_c: list[str]) -> Non
 
 
 WAYS = {
-    "silent": ("hello", "no hello: no answer in 0.2 s, in which the program slept"),
+    "silent": ("hello", "no hello: no answer in 0.2 s, while the program slept"),
     "no-json": ("hello", "the hello is not a JSON object (what is for people belongs on standard error): 'Starting emulator ...'"),
     "other-version": ("hello", 'says "hello": "vmfuzz-program-0"; expected "vmfuzz-program-1"'),
     "no-such-profile": ("hello", "unknown CPU model 'corei7_skylark'; did you mean corei7_skylake_x"),
     "misspelt": ("hello", 'the hello has "capabilites", which the protocol does not have there'),
-    "refuses-all": ("known-good state", "the known-good VMCS must enter, and what it did is: VMfailValid(7)"),
+    "refuses-all": ("known-good state", "the known-good VMCS must enter, but the outcome was: VMfailValid(7)"),
     "last-missing": ("known-good state", "is the answer missing, or not flushed with the last row of a batch?"),
     "slow": ("speed", "a campaign wants thousands, and 100 at least"),
     "order": ("a small batch", 'expected the answer to row 3, with "row": 3'),
     "missing": ("a small batch", 'expected the answer to row 5, with "row": 5'),
-    "twice": ("a small batch", 'it wrote more than one answer a row; what is beyond begins \'{"row": 49'),
+    "twice": ("a small batch", 'it wrote more than one answer per row; the first extra one begins \'{"row": 49'),
     "garbage": ("a small batch", "the answer to row 4 is not a JSON object"),
     "unknown-outcome": ("a small batch", 'the answer to row 4 has "outcome": "failed"; expected one of entered, vmfail_invalid'),
-    "crash": ("a large batch", "the known-good VMCS with guest_cr4 = 0x2000: killed by SIGSEGV; it said: assertion failed: !pae"),
-    "late-crash": ("a large batch", "the known-good VMCS with guest_cr4 = 0x2000: killed by SIGSEGV; it said: assertion failed: !pae"),
-    "hang": ("a large batch", "the known-good VMCS with guest_cr4 = 0x2000: no answer in 0.2 s of processor time"),
-    "sleep": ("a large batch", "the known-good VMCS with guest_cr4 = 0x2000: no answer in 0.2 s, in which the program slept"),
+    "crash": ("a large batch", "the known-good VMCS with guest_cr4 = 2000H: killed by SIGSEGV; it said: assertion failed: !pae"),
+    "late-crash": ("a large batch", "the known-good VMCS with guest_cr4 = 2000H: killed by SIGSEGV; it said: assertion failed: !pae"),
+    "hang": ("a large batch", "the known-good VMCS with guest_cr4 = 2000H: no answer in 0.2 s of processor time"),
+    "sleep": ("a large batch", "the known-good VMCS with guest_cr4 = 2000H: no answer in 0.2 s, while the program slept"),
     "remembers": ("order", "order matters for kind"),
     "bad-end": ("end", 'after {"end": true}: exit status 3; expected exit status 0'),
 }
@@ -147,7 +147,7 @@ def test_a_crash_or_a_hang_is_the_outcome_of_the_candidates_that_cause_it(way: s
             "crash": "the program ended: killed by SIGSEGV; it said: assertion failed: !pae",
             "late-crash": "the program ended: killed by SIGSEGV; it said: assertion failed: !pae",
             "hang": "the program hangs: no answer in 0.2 s of processor time",
-            "sleep": "the program hangs: no answer in 0.2 s, in which the program slept",
+            "sleep": "the program hangs: no answer in 0.2 s, while the program slept",
         }[way]
     }
 

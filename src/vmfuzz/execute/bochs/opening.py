@@ -16,8 +16,8 @@ def open_by_name(python: str, cpu: str | None, options: dict[str, Any]) -> Bochs
         options = {**options, "python": python}
     if cpu in processor_names():
         raise UsageError(
-            f"--cpu {cpu}: this is a stored profile of a processor, not an emulated CPU model, and no emulator here can be it; "
-            f"the model can: --executor model --cpu {cpu}"
+            f"--cpu {cpu}: this is a stored profile of a processor, not an emulated CPU model. Only the model can take its place: "
+            f"--executor model --cpu {cpu}"
         )
     return BochsExecutor(cpu or DEFAULT_CPU, **options)
 

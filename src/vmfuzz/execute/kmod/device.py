@@ -85,19 +85,19 @@ def why_not_open(error: OSError) -> str:
     """What is wrong and what to do when /dev/vmfuzz cannot be opened."""
     if isinstance(error, FileNotFoundError):
         if (vendor := cpu_vendor()) in WITH_SVM:
-            return f"this processor ({vendor}) has SVM in place of VMX, so that the kernel module is of no use here; {ELSEWHERE}"
+            return f"this processor ({vendor}) has SVM instead of VMX, so the kernel module cannot be used here; {ELSEWHERE}"
         if not cpu_has_vmx():
             return (
                 'this processor has no VMX, or a hypervisor hides it, or the firmware disabled it (`dmesg` says "VMX (outside TXT) disabled by '
-                'BIOS" then: enable Intel VT-x in its setup); without VMX the kernel module is of no use: use --executor bochs'
+                'BIOS" then: enable Intel VT-x in its setup); without VMX the kernel module cannot be used; use --executor bochs'
             )
         if _MODULE.exists():
-            return f"the module vmfuzz is loaded, but {DEVICE} does not exist: is devtmpfs mounted on /dev?"
+            return f"the module vmfuzz is loaded, but {DEVICE} does not exist; is devtmpfs mounted on /dev?"
         return f"{DEVICE} does not exist: {_how_to_load()}"
     if isinstance(error, PermissionError):
         return f"{DEVICE}: permission denied; only root (CAP_SYS_ADMIN) may execute VM entries: use sudo"
     if error.errno == errno.EBUSY:
-        return f"{DEVICE} is in use: one program at a time; `fuser {DEVICE}` names it"
+        return f"{DEVICE} is in use by another program, and it serves one at a time; `fuser {DEVICE}` names that program"
     return f"{DEVICE}: {error.strerror}"
 
 
@@ -123,12 +123,12 @@ _ERRORS: Final = {
         "in its setup, or boot a kernel with KVM, which locks it"
     ),
     "EADDRINUSE": "another program is in VMX operation on this CPU, most likely KVM; stop virtual machines and `modprobe -r kvm_intel`",
-    "EPROTONOSUPPORT": "the kernel uses FRED, supervisor shadow stacks, Intel PT, PEBS or BTS, which the module cannot give back; see the kernel log",
+    "EPROTONOSUPPORT": "the kernel uses FRED, supervisor shadow stacks, Intel PT, PEBS or BTS, which the module cannot restore; see the kernel log",
     "EXDEV": "the process moved to another CPU (was its CPU taken offline?); open the executor again",
-    "EIO": "the module gave up because VMXON failed or host state did not come back; see the kernel log, restart the machine",
-    "EINVAL": "the module does not take this request; see the kernel log (module and vmfuzz of different versions?)",
-    "ENOTTY": "the module does not know this request: it is of another version; build and load it again, and the agent with it",
-    "EOPNOTSUPP": "poison, before this processor has refused guest RFLAGS bit 1 = 0",
+    "EIO": "the module gave up, because VMXON failed or the host's state was not restored; see the kernel log, then restart the machine",
+    "EINVAL": "the module refuses this request; see the kernel log (are module and vmfuzz of different versions?)",
+    "ENOTTY": "the module does not know this request, so it is of another version than vmfuzz; build module and agent again, and load the module",
+    "EOPNOTSUPP": "poison was used before this processor was seen to refuse guest RFLAGS bit 1 = 0",
     "EPERM": f"only root (CAP_SYS_ADMIN) may open {DEVICE}",
     "ENOENT": f"{DEVICE} does not exist there: load the module (docs/bare-metal.md)",
     "ENOMEM": "the kernel has no memory for the module's pages below 4 GiB; restart the machine, or free some",
@@ -247,11 +247,11 @@ class AgentDevice:
         magic, error, length = _FRAME.unpack(answer)
         if magic != _MAGIC:
             raise ExecutorError(
-                f"{self._name()} answered {_shown(answer)}, which is no answer of vmfuzz-agent; expected {_EXPECTED}; does the other machine's "
+                f"{self._name()} answered {_shown(answer)}, which is not an answer of vmfuzz-agent; expected {_EXPECTED}; does the other machine's "
                 "shell print a greeting?"
             )
         if error > _LAST_ERRNO:  # `cat` sends the request back
-            raise ExecutorError(f"{self._name()} sent back what it was asked, which is no answer of vmfuzz-agent; expected {_EXPECTED}")
+            raise ExecutorError(f"{self._name()} sent back what it was asked, which is not an answer of vmfuzz-agent; expected {_EXPECTED}")
         self._answered = True
         data = self._read(length)
         self._owes = False
@@ -282,7 +282,7 @@ class AgentDevice:
             status = "without a status"
         if said:
             raise ExecutorError(
-                f"{self._name()} said {_shown(said)} and ended {status}, which is no answer of vmfuzz-agent; expected {_EXPECTED}"
+                f"{self._name()} said {_shown(said)} and ended {status}, which is not an answer of vmfuzz-agent; expected {_EXPECTED}"
             )
         raise ExecutorError(
             f"{self._name()} ended {status} before it answered; is vmfuzz-agent there (`make -C kmod agent` builds it; "

@@ -14,6 +14,7 @@ import numpy as np
 from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UsageError
 from vmfuzz.execute.kmod.abi import kmod_dtype
+from vmfuzz.hexadecimal import hexadecimal
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _MARK: Final = b"vmfuzz-journal-1 "
@@ -59,7 +60,7 @@ class Journal:
             _sync_directory(self.path.parent)
         except OSError as error:
             raise EnvironmentUnusable(
-                f"the journal {self.path}, which names the culprit if the machine goes down, cannot be written: {error.strerror}; set "
+                f"the journal {self.path}, which names the candidate if the machine goes down, cannot be written: {error.strerror}; set "
                 "XDG_STATE_HOME to a directory that can"
             ) from None
         if left.startswith(_MARK) and not left.startswith(self._head):
@@ -98,7 +99,7 @@ class Journal:
 def _name(target: int) -> str:
     if target in BY_ENCODING:
         return BY_ENCODING[target].name
-    return f"arena+{target & ~(1 << 63):#x}" if target >> 63 else f"target {target:#x}"
+    return f"arena+{hexadecimal(target & ~(1 << 63))}" if target >> 63 else f"target {hexadecimal(target)}"
 
 
 def read_journal(path: Path) -> tuple[dict[str, int], list[dict[str, int]]]:

@@ -20,7 +20,7 @@ def open_by_name(argument: str, cpu: str | None, options: dict[str, Any]) -> Kmo
 def require_no_cpu(name: str, cpu: str | None) -> None:
     """Raise UsageError where a CPU model is named for an executor that cannot choose."""
     if cpu is not None:
-        raise UsageError(f"--cpu {cpu}: {name} executes on the processor that is there; leave out --cpu")
+        raise UsageError(f"--cpu {cpu}: {name} executes on the processor of its machine; leave out --cpu")
 
 
 def availability() -> Availability:

@@ -140,6 +140,6 @@ def _require_usable(process: KvmProcess, risk_panic: bool) -> None:
         raise EnvironmentUnusable(f"kvm: {why_not}")
     if process.facts.panic_on_warn and not risk_panic:
         raise SafetyStop(
-            "kvm: kernel.panic_on_warn = 1: a warning that a candidate makes KVM print would be the kernel's end; "
-            "`sudo sysctl kernel.panic_on_warn=0`, or --yes to run all the same"
+            "kvm: kernel.panic_on_warn = 1: a candidate that makes KVM print a warning takes this machine down; "
+            "run `sudo sysctl kernel.panic_on_warn=0` first, or add --yes to run all the same"
         )

@@ -71,7 +71,7 @@ class Facts:
         if self.opened:
             return f"/dev/kvm: {os.strerror(self.opened)}"
         if not self.kvm_intel and self.processor.startswith(WITH_SVM):
-            return f"/dev/kvm works, but this processor ({self.processor}) has SVM in place of VMX, so KVM has no nested VMX; {ELSEWHERE}"
+            return f"/dev/kvm works, but this processor ({self.processor}) has SVM instead of VMX, so KVM has no nested VMX; {ELSEWHERE}"
         if not self.kvm_intel:
             return f"/dev/kvm works, but this processor ({self.processor}) has no VMX, so KVM has no nested VMX; {ELSEWHERE}"
         if self.parameters.get("nested", "Y") in _OFF:
@@ -83,7 +83,7 @@ class Facts:
 
     def _no_device(self) -> str:
         if self.processor.startswith(WITH_SVM):
-            return f"and this processor ({self.processor}) has SVM in place of VMX, so that KVM would have no nested VMX; {ELSEWHERE}"
+            return f"and this processor ({self.processor}) has SVM instead of VMX, so KVM could not offer nested VMX; {ELSEWHERE}"
         if not self.vmx:
             return (
                 "this processor has no VMX, or a hypervisor or the firmware hides it (in a virtual machine: nested virtualization has to be "

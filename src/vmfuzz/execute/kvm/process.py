@@ -154,7 +154,7 @@ def _refusal(number: int) -> str:
     if number in (errno.EPROTO, errno.EMSGSIZE):
         return "agent and vmfuzz are of different versions; build it again (`make`, or `make -C kmod agent` for another machine)"
     if number == errno.ENOMEM:
-        return "there is no memory for it; free some"
+        return "there is not enough memory; free some"
     return f"/dev/kvm cannot be used: {os.strerror(number)}; `vmfuzz doctor` says what can execute here"
 
 

@@ -15,6 +15,7 @@ from vmfuzz.execute.conformance import deterministic, mixed_batch, order_does_no
 from vmfuzz.execute.program.executor import ProgramExecutor
 from vmfuzz.execute.program.process import ProgramDied
 from vmfuzz.execute.program.protocol import Answers, NotSpoken, request_of
+from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.state.batch import VmcsBatch
 
 #: Rows a second below which a campaign is not worth its time: 10,000 candidates take longer than a minute and a half.
@@ -82,7 +83,7 @@ def _known_good(executor: ProgramExecutor) -> str:
         raise _Wrong(f"a batch of one row, the known-good VMCS: {death.reason}{hint}") from None
     outcome = executor.run(good)[0]
     if outcome.kind is not Kind.EXIT:
-        raise _Wrong(f"the known-good VMCS must enter, and what it did is: {outcome}. Candidates are mutations of what enters")
+        raise _Wrong(f"the known-good VMCS must enter, but the outcome was: {outcome}. Candidates are mutations of a state that enters")
     return str(outcome)
 
 
@@ -105,7 +106,7 @@ def _answers(executor: ProgramExecutor, batch: VmcsBatch) -> str:
         raise _Wrong(_culprit(executor, batch, rows[len(lines) :], reason)) from None
     _read(lines, batch)
     if rest := executor.process.unasked():
-        raise _Wrong(f"it wrote more than one answer a row; what is beyond begins {rest[:80].decode('utf-8', 'backslashreplace')!r}")
+        raise _Wrong(f"it wrote more than one answer per row; the first extra one begins {rest[:80].decode('utf-8', 'backslashreplace')!r}")
     return f"{len(rows)} answers, in order"
 
 
@@ -130,11 +131,9 @@ def _culprit(executor: ProgramExecutor, batch: VmcsBatch, rows: npt.NDArray[np.i
         rows = rows[:half] if dies(rows[:half]) else rows[half:]
     alone = dies(rows)
     if alone is None:
-        return (
-            f"a batch of {len(batch)} rows: {reason}; no row of it does that alone: it depends on what ran before, or takes too long in all"
-        )
+        return f"a batch of {len(batch)} rows: {reason}; no row does this alone, so it depends on what ran before, or the rows together take too long"
     changed = batch.base.differences(batch.row(int(rows[0])))
-    named = ", ".join(f"{name} = {value or 0:#x}" for name, (_, value) in list(changed.items())[:_MOST_NAMED])
+    named = ", ".join(f"{name} = {hexadecimal(value or 0)}" for name, (_, value) in list(changed.items())[:_MOST_NAMED])
     return f"the known-good VMCS with {named or 'nothing changed'}: {alone}. In a campaign that is the outcome of the candidate"
 
 
@@ -152,11 +151,11 @@ def _speed(executor: ProgramExecutor) -> str:
     rate = _rate(executor, _FEW)
     if rate < SLOWEST:
         raise _Wrong(
-            f"{rate:.0f} rows a second of its time; a campaign wants thousands, and {SLOWEST} at least: answer a batch without starting anything anew"
+            f"{rate:.0f} rows per second of processor time; a campaign needs at least {SLOWEST}, better thousands; do not start anything new for each row"
         )
     if rate > _FEW / 0.1:  # the clock of processor time is too coarse for so few
         rate = _rate(executor, _MANY)
-    return f"about {rate:,.0f} rows a second of its time"
+    return f"about {rate:,.0f} rows per second of processor time"
 
 
 def _rate(executor: ProgramExecutor, rows: int) -> float:

@@ -116,7 +116,7 @@ class ProgramExecutor(Opened):
         """Start the program again; it has to be the same processor."""
         self.process.start()
         if self._greeted() != self._hello:
-            raise ExecutorError(f"{self.name}: started again, it said another hello; expected the same processor each time")
+            raise ExecutorError(f"{self.name}: started again, it sent another hello; expected the same processor each time")
 
     def ends(self) -> str | None:
         """Ask the program to end; what is wrong with the way in which it does, or None. The executor is closed then."""

@@ -13,7 +13,7 @@ def open_by_name(command: str, cpu: str | None, options: dict[str, Any]) -> Prog
     """The processor that the program is; it says itself which one."""
     if cpu is not None:
         raise UsageError(
-            f"CPU model {cpu!r}: a program says itself which processor it is; leave it out, or put it into the program's command"
+            f"CPU model {cpu!r}: the program itself says which processor it is; leave out --cpu, or put it into the program's command"
         )
     return ProgramExecutor(words_of(command), **options)
 

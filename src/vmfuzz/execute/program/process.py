@@ -162,7 +162,7 @@ class ProgramProcess:
         while process.poll() is None:
             select.select([], [], [], 0.01)
             if waiting.over():
-                return "it closed its standard output and goes on running"
+                return "it closed its standard output but still runs"
         self._stderr.seek(0)
         said = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
         status = process.returncode
@@ -216,7 +216,7 @@ class _Waiting:
         self._last = now
         if seconds - self._had > self._limit:
             return f"no answer in {self._limit:g} s of processor time"
-        return f"no answer in {self._limit:g} s, in which the program slept" if self._asleep > self._limit else None
+        return f"no answer in {self._limit:g} s, while the program slept" if self._asleep > self._limit else None
 
     def busy(self) -> float:
         """Seconds for which the program worked or slept since the request."""

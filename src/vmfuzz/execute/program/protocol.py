@@ -15,6 +15,7 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.live import LIVE
 from vmfuzz.arch.outcomes import ANY_EXIT, Kind, Outcomes
 from vmfuzz.errors import UsageError
+from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, known_good
 from vmfuzz.state.vmcs import Vmcs, parse_number
@@ -228,7 +229,7 @@ def _value(key: str, value: object, what: str) -> int:
         raise NotSpoken(f"{what}: {error}") from None
     if not 0 <= number < 1 << _BITS[key]:
         hint = " (the basic exit reason, without bit 31)" if key == "exit_reason" else ""
-        raise NotSpoken(f"{what}: {key} = {number:#x}: at most {_BITS[key]} bits{hint}")
+        raise NotSpoken(f"{what}: {key} = {hexadecimal(number)}: at most {_BITS[key]} bits{hint}")
     return number
 
 

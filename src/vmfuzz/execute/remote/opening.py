@@ -22,7 +22,9 @@ def open_by_name(command: str, cpu: str | None, options: dict[str, Any]) -> Exec
         raise UsageError(f"{name!r}: {error}; quote the command as for a shell") from None
     if is_kvm_agent(words):
         if "poison" in options:
-            raise UsageError(f"poison: {name} is KVM, which costs no machine, so that it poisons by itself; leave it out")
+            raise UsageError(
+                f"poison: {name} is KVM, which always runs poisoned candidates, because they cannot harm the machine; leave it out"
+            )
         return KvmExecutor.remote(words, cpu, **options)
     require_no_cpu(name, cpu)
     return KmodExecutor.remote(words, **{key: value for key, value in options.items() if key != "risk_panic"})

@@ -43,7 +43,7 @@ def decode(coded: bytes) -> tuple[int, bytes]:
     """(code, message) of a coded form; raises BadMessage for bytes that are none."""
     dtype = line_dtype("coded")
     if len(coded) < dtype.itemsize:
-        raise BadMessage(f"{len(coded)} bytes are no coded message")
+        raise BadMessage(f"{len(coded)} bytes are not a coded message")
     head = np.frombuffer(coded, dtype, 1)[0]
     count = int(head["length"]) // _WORD
     groups = (count + 7) // 8

@@ -78,7 +78,7 @@ class SerialDevice:
             error, answer = decode(self.link.request(encode(code, payload, rows, digest)))
         except BadMessage as bad:
             raise ExecutorError(
-                f"serial:{self.where}: the image's answer makes no sense: {bad}; is it of this version of vmfuzz?"
+                f"serial:{self.where}: the image answered something unexpected ({bad}); is it of this version of vmfuzz?"
             ) from None
         except Restarted as restarted:
             self._raise_reset(restarted.hello, digest, "")

@@ -82,7 +82,7 @@ class SerialExecutor(KmodExecutor):
         self._capture()
         if self._captured != captured or self._info["arena_pa"] != info["arena_pa"]:
             raise ExecutorError(
-                f"{self.name}: after its reset the machine is not as before (its captured VMCS differs); start the campaign anew"
+                f"{self.name}: after its reset the machine is not as before (its captured VMCS differs); start a new campaign"
             )
         if self.poison:
             self._send_canary()

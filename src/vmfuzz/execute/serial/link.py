@@ -71,7 +71,7 @@ class Hello:
         code = line_constants()
         return {
             code["DIED_IDLE"]: "the machine was reset while no candidate ran",
-            code["DIED_ROW"]: "the machine was reset while this candidate ran, without a word (a triple fault, or a hang)",
+            code["DIED_ROW"]: "the machine was reset while this candidate ran, and printed nothing (a triple fault, or a hang)",
             code["DIED_EXCEPTION"]: f"exception {self.vector} in the host while this candidate ran",
             code["DIED_HOST_STATE"]: "host state did not come back after this candidate",
         }.get(self.died, "the machine was reset, and its memory did not last")

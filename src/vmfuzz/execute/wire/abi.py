@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from vmfuzz.errors import EnvironmentUnusable
+from vmfuzz.hexadecimal import hexadecimal
 
 #: What a request holds in place of the row that is being run, before the engine has begun one.
 NO_ROW: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
@@ -27,8 +28,8 @@ def require_platform() -> None:
     here = f"{platform.system()} {platform.machine()}"
     if here != _HERE:
         raise EnvironmentUnusable(
-            f"executors need Linux on x86-64, and this is {here}; all that executes nothing works here: `vmfuzz check`, checks, fields, caps, "
-            "the Python interface"
+            f"executors need Linux on x86-64, and this is {here}; what executes nothing works here too: `vmfuzz check`, checks, "
+            "fields, caps, the Python interface"
         )
 
 
@@ -40,7 +41,7 @@ def native_file(name: str) -> Path:
         note = NATIVE / _WHY_NOT
         if note.is_file():
             why = note.read_text(encoding="utf-8").strip()
-            raise EnvironmentUnusable(f"the native part of vmfuzz is not built, since when it was installed {why}")
+            raise EnvironmentUnusable(f"the native part of vmfuzz is not built, because at installation {why}")
         raise EnvironmentUnusable(f"{path} does not exist: the native part of vmfuzz is not built; {_BUILD_HINT}")
     return path
 
@@ -121,9 +122,9 @@ def names_of(prefix: str) -> dict[int, str]:
 #: What a status of the engine means (kmod/engine.h) and what to do; {detail} is the request's.
 _STATUS: Final = {
     "STATUS_IDLE": "it did not begin the request; open the executor again",
-    "STATUS_BUSY": "it did not come to the end of the request; open the executor again",
+    "STATUS_BUSY": "it did not finish the request; open the executor again",
     "STATUS_BAD_REQUEST": "it does not understand the request: engine and vmfuzz are of different versions; build it again (`make`, `make -C kmod`)",
-    "STATUS_NO_VMX": "there is no VMX, or IA32_FEATURE_CONTROL (0x{detail:x}) does not allow it; `vmfuzz doctor` says what can execute here",
+    "STATUS_NO_VMX": "there is no VMX, or IA32_FEATURE_CONTROL ({detail}) does not allow it; `vmfuzz doctor` says what can execute here",
     "STATUS_VMXON_FAILED": "VMXON failed: the processor does not enter VMX operation with its CR0 and CR4; restart the machine",
     "STATUS_VMPTRLD_FAILED": "VMCLEAR or VMPTRLD of the VMCS failed; open the executor again",
 }
@@ -132,5 +133,7 @@ _STATUS: Final = {
 def status_text(status: int, detail: int) -> str:
     """What it means that the engine could not serve a request, as a sentence."""
     name = names_of("STATUS_").get(status, "a status that vmfuzz does not know")
-    meant = _STATUS.get(name, "engine and vmfuzz are of different versions; build it again (`make`, `make -C kmod`)").format(detail=detail)
+    meant = _STATUS.get(name, "engine and vmfuzz are of different versions; build it again (`make`, `make -C kmod`)").format(
+        detail=hexadecimal(detail)
+    )
     return f"the engine ended a request with {name} ({status}): {meant}"

@@ -13,6 +13,7 @@ from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.errors import ExecutorError, UsageError
 from vmfuzz.execute.wire.abi import constants, status_text
+from vmfuzz.hexadecimal import encoded
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -69,12 +70,16 @@ def captured_vmcs(found: Mapping[int, int], capabilities: Capabilities, facts: M
     return Vmcs({**values, **facts, "live_cr4": values["host_cr4"], **walls})
 
 
+def _field_name(encoding: int) -> str:
+    return BY_ENCODING[encoding].name if encoding in BY_ENCODING else f"field {encoded(encoding)}"
+
+
 def require_done(name: str, status: int, detail: int) -> None:
     """Raise what the status of a request to the executor `name` means: UsageError where the batch cannot run there, else ExecutorError."""
     if status == constants()["STATUS_DONE"]:
         return
     if status == constants()["STATUS_BASE_FAILED"]:
-        field = BY_ENCODING[detail].name if detail in BY_ENCODING else f"field {detail:#x}"
+        field = _field_name(detail)
         raise UsageError(f"{field}: the base of the batch writes it, but {name} lacks this field; leave it out")
     if status == constants()["STATUS_BASE_NOT_LAUNCHED"]:
         raise ExecutorError(
@@ -120,7 +125,8 @@ class Drift:
             restored |= new
             self.restored |= new
             self.reruns += 1
-        raise ExecutorError(f"{name}: fields keep drifting after {_MAX_RERUNS} runs: {sorted(map(hex, restored))}")
+        named = ", ".join(_field_name(encoding) for encoding in sorted(restored))
+        raise ExecutorError(f"{name}: fields keep drifting after {_MAX_RERUNS} runs: {named}")
 
     def of_one(self, run: Callable[[VmcsBatch], object], candidate: Vmcs) -> list[str]:
         """Run a candidate by itself; names of the fields that this left changed."""

@@ -14,6 +14,7 @@ from vmfuzz.arch.live import LIVE
 from vmfuzz.arch.registers import RFLAGS
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.wire.abi import constants, struct_dtype
+from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -31,9 +32,8 @@ class Arena:
     def target(self, address: int) -> int:
         """Target code of the word at a physical address; UsageError outside the arena."""
         if not self.base <= address < self.base + self.size:
-            raise UsageError(
-                f"memory at {address:#x}: this executor can set memory only in its arena, {self.base:#x} to {self.base + self.size - 1:#x}"
-            )
+            arena = f"{hexadecimal(self.base)} to {hexadecimal(self.base + self.size - 1)}"
+            raise UsageError(f"memory at {hexadecimal(address)}: this executor can set memory only in its arena, {arena}; leave it out")
         return 1 << constants()["TARGET_ARENA_BIT"] | address - self.base
 
 
