@@ -55,7 +55,7 @@ def test_a_failure_is_explained_with_base_difference_edge_and_the_manuals_requir
     assert str(error.value) == "\n".join(
         [
             "the manual allows entry failure 33 q0",
-            "the processor did entered, exit 52",
+            "the outcome was entered, exit 52",
             "",
             "base pae/plain/nothing of corei7_skylake_x",
             "             base          this VMCS    nearest allowed  and does",
@@ -74,14 +74,14 @@ def test_a_refusal_of_what_enters_says_the_processors_own_word_and_memory_by_nam
     state = start.with_memory({start["virtual_apic_address"] + 0x80: 0x30})
     with pytest.raises(NotAllowed) as error:
         assert_allowed({"outcome": "vmfail_valid", "error": 7, "message": "TPR"}, state, CAPS)
-    assert "the manual allows entered, exit 52\nthe processor did VMfailValid(7)\nit says: TPR\n" in str(error.value)
+    assert "the manual allows entered, exit 52\nthe outcome was VMfailValid(7)\nit says: TPR\n" in str(error.value)
     assert "memory_vtpr\n" in str(error.value)
     with pytest.raises(NotAllowed, match="nothing differs from the base"):
         assert_allowed({"outcome": "vmfail_valid", "error": 7}, GOOD, CAPS)
 
 
 def test_a_crash_is_not_allowed() -> None:
-    with pytest.raises(NotAllowed, match="the processor did executor crashed"):
+    with pytest.raises(NotAllowed, match="the outcome was executor crashed"):
         assert_allowed(Outcome(Kind.EXECUTOR_CRASHED), GOOD, CAPS)
 
 

@@ -1,4 +1,4 @@
-"""Print docs/api.md: the public names of the package `vmfuzz` with signatures and docstrings.
+"""Print docs/api.md: the public names of the package `vmfuzz` with signatures and docstrings, whose examples tests/test_api_page.py runs.
 
 python tools/api_page.py > docs/api.md
 """
@@ -7,10 +7,26 @@ from __future__ import annotations
 
 import inspect
 import re
+from types import ModuleType
+from typing import Final
 
 import vmfuzz
 from vmfuzz import strategies, testing
 from vmfuzz.execute.base import Executor
+from vmfuzz.model.predict import Violation
+
+#: What every example begins with.
+BEGINNING: Final = """\
+import numpy as np
+import vmfuzz
+from hypothesis import given
+from vmfuzz import strategies
+from vmfuzz.testing import NotAllowed, assert_allowed
+
+capabilities = vmfuzz.capabilities("corei7_skylake_x")
+good = vmfuzz.known_good(capabilities)
+bad = good.replace(guest_gs_access_rights=0)
+"""
 
 
 def signature(name: str, item: object) -> str:
@@ -25,8 +41,17 @@ def signature(name: str, item: object) -> str:
 
 
 def document(item: object) -> str:
-    """The docstring, unwrapped."""
-    return inspect.cleandoc(inspect.getdoc(item) or "")
+    """The docstring, with its examples as code."""
+    text = inspect.cleandoc(inspect.getdoc(item) or "")
+    return re.sub(r"^>>> .*?(?=\n\n|\Z)", lambda match: f"```python\n{match[0].strip()}\n```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def documented() -> dict[str, dict[str, object]]:
+    """Module -> public name -> what it is. Two classes are public too that nobody imports: functions return them."""
+    public = {name: getattr(vmfuzz, name) for name in sorted(vmfuzz.__all__) if name != "__version__"}
+    modules: list[ModuleType] = [strategies, testing]
+    named = {module.__name__: {name: getattr(module, name) for name in module.__all__} for module in modules}
+    return {"vmfuzz": {**public, "Executor": Executor, "Violation": Violation}, **named}
 
 
 def members(kind: type) -> list[str]:
@@ -57,19 +82,21 @@ def page() -> str:
     lines = [
         "# Python interface",
         "",
-        "For everybody who uses vmfuzz from Python. You will find every public name of `vmfuzz`, `vmfuzz.strategies` and `vmfuzz.testing`, with its",
-        "arguments and results. Everything else may change without notice. `python tools/api_page.py` writes this page from the docstrings; a test keeps",
-        "it current.",
+        "For everybody who uses vmfuzz from Python. You will find every public name of `vmfuzz`, `vmfuzz.strategies` and",
+        "`vmfuzz.testing`: what it is for, its members, the shapes of its arrays, what it raises, and an example. Everything else",
+        "may change without notice. `python tools/api_page.py` writes this page from the docstrings, and a test runs the examples.",
+        "They begin with:",
+        "",
+        "```python",
+        BEGINNING.rstrip(),
+        "```",
         "",
     ]
-    public = {name: getattr(vmfuzz, name) for name in sorted(vmfuzz.__all__) if name != "__version__"}
-    for name, item in {**public, "Executor": Executor}.items():
-        lines += section(name, item)
-    for module in (strategies, testing):
-        lines += [f"# {module.__name__}", "", document(module), ""]
-        for name in module.__all__:
-            item = getattr(module, name)
-            lines += section(name, item) if callable(item) else [f"## {name}", "", f"`{', '.join(item)}`", ""]
+    for module, items in documented().items():
+        if module != "vmfuzz":
+            lines += [f"# {module}", "", document(globals()[module.rpartition(".")[2]]), ""]
+        for name, item in items.items():
+            lines += section(name, item) if callable(item) else [f"## {name}", "", f"`{', '.join(item)}`", ""]  # type: ignore[attr-defined]
     return "\n".join(lines).rstrip() + "\n"
 
 

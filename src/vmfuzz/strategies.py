@@ -55,10 +55,15 @@ def vmcs(
     fields: Sequence[str] | None = None,
     known_good: Vmcs | None = None,
 ) -> SearchStrategy[Vmcs]:
-    """Known-good states with up to four edits: bits, boundaries, copies, and relations of operands that a check reads.
+    """Known-good states with up to four edits: bits, boundary values, copies, and relations of operands that a check reads.
 
-    `fields`: the operands (fields, live conditions, memory operands) that edits may change; left out, all. What the manual says of such a state is open:
-    `vmfuzz.predict` tells it, `vmfuzz.testing.assert_allowed` compares.
+    `fields`: the operands (fields, live conditions, memory operands) that edits may change; left out, all. Such a state may enter or fail:
+    `vmfuzz.predict` says which, `vmfuzz.testing.assert_allowed` compares.
+
+    >>> @given(strategies.vmcs(capabilities, mode="64-bit", features="plain", event="nothing", fields=["vpid"]))
+    ... def only_the_vpid_changes(vmcs):
+    ...     assert set(strategies.base("64-bit/plain/nothing", capabilities).differences(vmcs)) <= {"vpid"}
+    >>> only_the_vpid_changes()
     """
     ground = ground_of(capabilities, mode, features, event, known_good, fields)
     return mutated(ground)
@@ -73,9 +78,14 @@ def valid(
     fields: Sequence[str] | None = None,
     known_good: Vmcs | None = None,
 ) -> SearchStrategy[Vmcs]:
-    """States that enter, for certain: known-good ones with edits that violate no check. A processor that refuses one is wrong.
+    """States that certainly enter: known-good ones with edits that violate no check. A processor that refuses one is wrong.
 
     `fields`: as for `vmcs`.
+
+    >>> @given(strategies.valid(capabilities, mode="pae", event="nothing"))
+    ... def every_state_enters(vmcs):
+    ...     assert vmfuzz.predict(vmcs, capabilities).enters
+    >>> every_state_enters()
     """
     ground = ground_of(capabilities, mode, features, event, known_good, fields)
     return mutated(ground, ground.enters)
@@ -90,10 +100,17 @@ def violating(
     event: Names = None,
     known_good: Vmcs | None = None,
 ) -> SearchStrategy[Vmcs]:
-    """States in which the check is violated, and up to its stage no other where that can be: a processor that enters one lacks the check.
+    """States that violate one check and, where possible, no other check of its stage or an earlier one. A processor that enters lacks the check.
 
-    `check_id`: as `vmfuzz checks` lists them, such as "guest.gs.p". Raises UnknownNameError for one that does not exist, and UsageError where it does not
-    exist on the processor, or no state was found that violates it.
+    `check_id`: as `vmfuzz checks` lists them, such as "guest.gs.p". Raises UnknownNameError if there is no such check, and UsageError if the
+    processor does not have it, or if no state was found that violates it.
+
+    >>> @given(strategies.violating("guest.gs.p", capabilities))
+    ... def every_state_fails(vmcs):
+    ...     prediction = vmfuzz.predict(vmcs, capabilities)
+    ...     assert not prediction.enters
+    ...     assert "guest.gs.p" in [violation.check.id for violation in prediction.violations]
+    >>> every_state_fails()
     """
     ground = ground_of(capabilities, mode, features, event, known_good)
     number = ground.number_of(check_id)
@@ -114,9 +131,15 @@ def candidates(
     event: Names = None,
     known_good: Vmcs | None = None,
 ) -> SearchStrategy[Vmcs]:
-    """States directed at the checks, as a campaign's are: on a base where one of them applies, or nearly, its operands take its boundary values.
+    """States aimed at checks, as in a campaign: on a base where a check applies, or nearly applies, its operands take its boundary values.
 
-    `checks`: their ids, or how these begin ("host", "guest.gs"); left out, all. This finds errors soonest.
+    This strategy finds errors soonest. `checks`: ids, or the beginnings of ids ("host", "guest.gs"); left out, all.
+
+    >>> @given(strategies.candidates(capabilities, checks="host"))
+    ... def the_model_follows_the_manual(vmcs):
+    ...     with vmfuzz.open_executor("model", cpu="corei7_skylake_x") as executor:
+    ...         assert_allowed(executor.run([vmcs])[0], vmcs, capabilities)
+    >>> the_model_follows_the_manual()
     """
     ground = ground_of(capabilities, mode, features, event, known_good)
     chosen = ground.targets_named(checks)
@@ -124,19 +147,28 @@ def candidates(
 
 
 def memory(capabilities: Capabilities, vmcs: Vmcs) -> SearchStrategy[Mapping[int, int]]:
-    """What may lie in memory for `vmcs`: its words (physical address -> 64-bit word), with edits of what VM entry reads there.
+    """Memory for `vmcs`: its words (physical address -> 64-bit word), with edits of what VM entry reads there.
 
-    Those are the word at the VMCS link pointer, the virtual TPR, page-directory-pointer-table entries and the VM-entry MSR-load area, as far as
-    `vmcs.memory` describes them; other words of it may have bits flipped. `vmcs.with_memory(words)` gives the state with them.
+    VM entry reads the word at the VMCS link pointer, the virtual TPR, page-directory-pointer-table entries, and the VM-entry MSR-load area. What
+    `vmcs.memory` has of these is edited; its other words may have bits flipped. `vmcs.with_memory(words)` gives the state with the memory.
+
+    >>> with_list = strategies.base("64-bit/msr-load-1/nothing", capabilities)
+    >>> @given(strategies.memory(capabilities, with_list))
+    ... def it_has_the_words_of_the_state(words):
+    ...     assert words.keys() >= with_list.memory.keys()
+    >>> it_has_the_words_of_the_state()
     """
     ground = ground_of(capabilities)
     return words_of(ground, vmcs)
 
 
 def base(name: str, capabilities: Capabilities, known_good: Vmcs | None = None) -> Vmcs:
-    """The known-good state called MODE/FEATURES/EVENT, such as "pae/plain/nothing": what reports of drawn states refer to.
+    """The known-good state named MODE/FEATURES/EVENT, such as "pae/plain/nothing": reports of drawn states refer to it.
 
     Raises UnknownNameError for a name that does not exist, UsageError for a state that the processor cannot have.
+
+    >>> vmfuzz.predict(strategies.base("pae/plain/nothing", capabilities), capabilities).enters
+    True
     """
     ground = ground_of(capabilities, known_good=known_good)
     state = ground.generator.bases.get(name)

@@ -31,7 +31,14 @@ __all__ = ["NotAllowed", "assert_allowed"]
 
 
 class NotAllowed(AssertionError):
-    """A processor did what the manual does not allow; the text says what it demands, and of which values."""
+    """A processor did what the manual does not allow. The text says what the manual requires, of which values.
+
+    >>> try:
+    ...     assert_allowed({"outcome": "entered"}, bad, capabilities)
+    ... except NotAllowed as wrong:
+    ...     print(str(wrong).splitlines()[0])
+    the manual allows entry failure 33 q0
+    """
 
 
 def assert_allowed(
@@ -43,16 +50,18 @@ def assert_allowed(
     errata: Path | str | None = None,
     known_good: Vmcs | None = None,
 ) -> None:
-    """Raise NotAllowed where the manual does not allow `outcome` for `vmcs` on a processor with `capabilities`.
+    """Raise NotAllowed if the manual does not allow `outcome` for `vmcs` on a processor with `capabilities`.
 
-    `outcome`: an Outcome, or an answer as docs/program.md has it, `{"outcome": "entry_failure", "exit_reason": 33, "qualification": 0}`. What it leaves
-    open (the exit after an entry, a qualification, the VM-entry interruption information afterwards) is taken for right. Where it says that nothing was
-    tried ("refused"), a Hypothesis test draws another example, and elsewhere UsageError is raised.
+    - `outcome`: an Outcome, or an answer as in docs/program.md: `{"outcome": "entry_failure", "exit_reason": 33, "qualification": 0}`. What it
+      does not say (the exit after an entry, a qualification, the VM-entry interruption information afterwards) counts as right. If it says that
+      nothing was tried ("refused"), a Hypothesis test draws another example, and other code gets UsageError.
+    - `executor`: the name of the processor in reports ("bochs corei7_skylake_x"). Its known deviations are then allowed.
+    - `errata`: a file of deviations that you know (docs/errata.md). Those of this executor are then allowed.
+    - `known_good`: as for the strategies. The explanation shows the VMCS beside the nearest known-good state.
 
-    `executor`: the name by which reports call the processor ("bochs corei7_skylake_x"): deviations of it that vmfuzz knows are allowed.
-    `errata`: a file of deviations that you know (docs/errata.md), as far as they are those of executors whose name begins as it says.
-    `known_good`: as for the strategies; the explanation shows the VMCS beside the known-good state that is nearest to it.
-    Raises UsageError for an answer that is none, or a file that cannot be read.
+    Raises UsageError for an outcome that has neither form, or a file that cannot be read.
+
+    >>> assert_allowed({"outcome": "entry_failure", "exit_reason": 33, "qualification": 0}, bad, capabilities)
     """
     __tracebackhide__ = True  # pytest shows the test, not this function
     generator = generator_of(model_of(capabilities), known_good or made_known_good(capabilities))
@@ -105,7 +114,7 @@ def _altered(generator: Generator, executor: str, errata: Path | None) -> Altere
 def _explanation(comparison: Comparison, vmcs: Vmcs, generator: Generator) -> str:
     """What `vmfuzz show` says of a finding: allowed and actual outcome, the VMCS beside the nearest base, the edge, the checks."""
     prediction = comparison.prediction
-    lines = [f"the manual allows {_words(int(prediction.allowed[0]))}", f"the processor did {comparison.outcomes[0].short()}"]
+    lines = [f"the manual allows {_words(int(prediction.allowed[0]))}", f"the outcome was {comparison.outcomes[0].short()}"]
     if message := comparison.outcomes.message_of(0):
         lines.append(f"it says: {message}")
     mutations = {name: mutation_between(state, vmcs) for name, state in generator.bases.possible.items()}

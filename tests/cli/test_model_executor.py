@@ -86,7 +86,8 @@ def test_a_campaign_of_which_nothing_is_left_says_so(tmp_path: Path, jobs: str) 
     options = ("--executor", "model", "--directory", str(tmp_path), "--jobs", jobs)
     assert "nothing is left" not in vmfuzz("run", "--iterations", "300", *options).stderr
     again = vmfuzz("run", "--iterations", "200", *options, "--resume")
-    assert again.stderr == "nothing is left to run: the campaign has already run 300 candidates, and --iterations asks for 200; for more, raise --iterations\n"
+    ran = "the campaign has already run 300 candidates, and --iterations asks for 200"
+    assert again.stderr == f"nothing is left to run: {ran}; for more, raise --iterations\n"
     assert again.stdout.startswith("ran 300 candidates on model")
     assert "nothing is left" not in vmfuzz("run", "--iterations", "400", *options, "--resume").stderr
 

@@ -71,12 +71,17 @@ def _parse_hex(what: str, text: object) -> int:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """The capabilities of one processor or processor model.
+    """What one processor, or processor model, allows. Immutable.
 
-    `msrs` maps the number of each MSR of FACT_MSRS that exists to its value; `cpuid` maps (leaf, subleaf) to (EAX, EBX, ECX, EDX).
-    Where `cpuid` is empty (only the MSRs are known), the answers here that need it are the most permissive ones; a prediction whose outcome
-    rests on a leaf or an MSR that is not known is "not modelled". `microcode` is the revision of a processor that has one, as far as it is
-    known; it changes what a processor does, not what it reports, and is left out of comparisons.
+    - `name: str`
+    - `msrs`: number of an MSR -> its value, for the capability MSRs that exist.
+    - `cpuid`: (leaf, subleaf) -> (EAX, EBX, ECX, EDX). If it is empty, only the MSRs are known. The answers below that need CPUID are then
+      the most permissive ones, and a prediction that depends on what is not known is "not modelled".
+    - `microcode: int | None`: the revision, if the processor has one and it is known. It changes what a processor does, not what it reports,
+      so comparisons of capabilities leave it out.
+
+    >>> capabilities.physical_address_width, capabilities.may_be_1("enable_ept"), capabilities.has_field("guest_ia32_pkrs")
+    (40, True, False)
     """
 
     name: str

@@ -20,7 +20,19 @@ if TYPE_CHECKING:
 
 
 class Kind(enum.IntEnum):
-    """The ways in which the execution of one candidate ends."""
+    """How the execution of one candidate ended.
+
+    - `NOT_RUN`: it was not tried.
+    - `EXIT`: VM entry succeeded; then a VM exit came.
+    - `VMFAIL_INVALID`, `VMFAIL_VALID`: VMLAUNCH failed as an instruction, without or with an error number.
+    - `ENTRY_FAILURE`: VM entry failed after the guest state was looked at: an exit reason with bit 31 = 1.
+    - `VMWRITE_FAILED`: a field could not be written, so VM entry was not tried.
+    - `REFUSED`: containment did not let the candidate run.
+    - `EXECUTOR_CRASHED`: the executor died or hung on this candidate.
+
+    >>> [kind.name for kind in vmfuzz.Kind if kind.name.startswith("VMFAIL")]
+    ['VMFAIL_INVALID', 'VMFAIL_VALID']
+    """
 
     NOT_RUN = 0
     EXIT = 1  # the entry succeeded; then this VM exit
@@ -135,9 +147,15 @@ EXIT_REASONS: Final = MappingProxyType(
 
 @dataclass(frozen=True, order=True)
 class Outcome:
-    """One outcome: `number` is the error number (VMFAIL_VALID, VMWRITE_FAILED) or the basic exit reason (EXIT, ENTRY_FAILURE).
+    """The outcome of one candidate, as an executor reports it or the model predicts it. Outcomes can be compared and hashed.
 
-    `qualification` is the exit qualification where it is part of the prediction or was recorded, else None.
+    - `kind: Kind`
+    - `number: int`: the VM-instruction error (VMFAIL_VALID, VMWRITE_FAILED) or the basic exit reason without bit 31 (EXIT, ENTRY_FAILURE);
+      FFFFH in the prediction of an EXIT whose reason the model leaves open.
+    - `qualification: int | None`: the exit qualification; None where there is none, or where the prediction leaves it open.
+
+    >>> print(vmfuzz.Outcome(vmfuzz.Kind.VMFAIL_VALID, 7))
+    VMfailValid(7): VM entry with invalid control field(s)
     """
 
     kind: Kind
@@ -163,7 +181,7 @@ class Outcome:
         return self.kind.name.lower().replace("_", " ")
 
     def short(self) -> str:
-        """A label for tables."""
+        """A label for tables: "VMfailValid(7)", "entry failure 33 q0", "entered, exit 52"."""
         if self.kind is Kind.VMFAIL_VALID:
             return f"VMfailValid({self.number})"
         if self.kind is Kind.ENTRY_FAILURE:
@@ -189,7 +207,24 @@ ANY_ENTRY: Final = (1 << 64) - 1
 
 @dataclass
 class Outcomes:
-    """The outcomes of a batch; every array has one element a candidate, in the batch's order."""
+    """The outcomes of a batch of n candidates, in its order: arrays of shape (n,), or one `Outcome` at a time with `outcomes[row]` or a loop.
+
+    - `kind` (uint8): the values of `Kind`.
+    - `number` (uint32): the VM-instruction error or the basic exit reason, as in `Outcome`.
+    - `raw_reason` (uint32): the whole exit reason after an exit or an entry failure, else 0.
+    - `qualification` (uint64): the exit qualification after an exit or an entry failure, else 0.
+    - `entry_interruption_info` (uint32): the VM-entry interruption-information field (4016H) after the attempt.
+    - `encoding` (uint32): the encoding of the field that could not be written (VMWRITE_FAILED), else 0.
+    - `message` (int32): the place in `messages` of what the executor said about the failure, -1 if it said nothing.
+    - `messages`: a list of these texts.
+
+    >>> with vmfuzz.open_executor("model", cpu="corei7_skylake_x") as executor:
+    ...     outcomes = executor.run([good, bad])
+    >>> outcomes.kind == vmfuzz.Kind.ENTRY_FAILURE
+    array([False,  True])
+    >>> [outcome.short() for outcome in outcomes]
+    ['entered, exit 52', 'entry failure 33 q0']
+    """
 
     kind: npt.NDArray[np.uint8]
     number: npt.NDArray[np.uint32]  #: error number, or basic exit reason (low 16 bits)
@@ -228,6 +263,6 @@ class Outcomes:
         return (self[index] for index in range(len(self)))
 
     def message_of(self, index: int) -> str | None:
-        """The executor's own word on why candidate `index` failed, if it gave one."""
+        """What the executor said about why candidate `index` failed, or None."""
         number = int(self.message[index])
         return self.messages[number] if number >= 0 else None

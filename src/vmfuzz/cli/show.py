@@ -76,7 +76,7 @@ def _bold(text: str) -> str:
 def _print_results(console: Output, entry: Entry) -> None:
     for result in entry.results:
         console.print(f"\nthe model allows {', '.join(result.predicted)}")
-        console.print(f"processors did   {result.actual} ({result.comparison})")
+        console.print(f"the outcome was  {result.actual} ({result.comparison})")
         if result.message:
             console.print(f"the executor says: {escape(without_formats(result.message))}")
         console.print(f"on {', '.join(processor.name for processor in result.processors)}")

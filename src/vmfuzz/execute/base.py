@@ -16,7 +16,12 @@ from vmfuzz.state.vmcs import Vmcs
 
 @runtime_checkable
 class Executor(Protocol):
-    """Something that executes VM entries. A candidate that kills the executor is an outcome, not an error."""
+    """Something that executes VM entries, opened by `open_executor`. A candidate that kills the executor is an outcome, not an error.
+
+    >>> with vmfuzz.open_executor("model", cpu="corei7_skylake_x") as executor:
+    ...     print(executor.run([good.replace(cr3_target_count=5)])[0])
+    VMfailValid(7): VM entry with invalid control field(s)
+    """
 
     @property
     def name(self) -> str:
@@ -29,7 +34,10 @@ class Executor(Protocol):
         """A VMCS captured from the processor's own state that enters a 64-bit guest and exits at once."""
 
     def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
-        """The outcome of each candidate, in order. Candidates do not influence one another."""
+        """The outcome of each candidate, in order. Candidates do not influence one another.
+
+        Raises UsageError for a batch that the executor cannot express, and ExecutorError if the executor is closed or fails.
+        """
 
     def close(self) -> None:
         """Release the processor; further calls raise ExecutorError. Closing twice is allowed."""

@@ -89,12 +89,18 @@ def kind_named(name: str) -> Kind | None:
 
 
 def open_executor(name: str = "auto", cpu: str | None = None, **options: Any) -> Executor:
-    """Open an executor. `auto` is the emulated CPU: a real one has to be asked for.
+    """Open an executor; use it in a `with` statement, which closes it.
 
-    `cpu` is the CPU model of an emulated one; for kvm a profile to whose capabilities KVM's are narrowed; of `model`, which is the model itself
-    in a processor's place, any stored profile or a capabilities file.
-    Raises UnknownNameError (executor, CPU model or profile), UsageError (a profile that the executor cannot be) and EnvironmentUnusable
-    (something is not installed, no device).
+    - `name`: as for `vmfuzz run --executor`. "auto" is the emulated CPU; vmfuzz uses a real processor only if you name it.
+    - `cpu`: for bochs, an emulated CPU model. For model (the model in the place of a processor), a stored profile or a capabilities file.
+      For kvm, a profile: KVM then offers only what that profile has.
+
+    Raises UnknownNameError (executor, CPU model or profile), UsageError (a profile that the executor cannot have) and EnvironmentUnusable
+    (something is not installed, or there is no device).
+
+    >>> with vmfuzz.open_executor("model", cpu="icelake") as executor:
+    ...     executor.name
+    'model icelake'
     """
     kind = kind_named(name)
     if kind is None:

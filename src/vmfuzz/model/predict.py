@@ -313,20 +313,42 @@ def _where(truth: Truth, mask: int) -> Mask:
 
 @dataclass(frozen=True)
 class Violation:
-    """A check that a VMCS violates; `sentence` states the requirement with the actual values."""
+    """A check that a VMCS violates.
+
+    - `check`: the check. It has `id` ("guest.gs.p"), `text` (the requirement in a sentence), `section` (of the SDM: `title`, `number`)
+      and `fields` (what it reads).
+    - `sentence: str`: the requirement, followed by the values that violate it.
+
+    >>> violation = vmfuzz.predict(bad, capabilities).violations[0]
+    >>> violation.check.id, violation.check.section.title
+    ('guest.gs.type.accessed', 'Checks on Guest Segment Registers')
+    >>> "Here guest_gs_access_rights = 00000000H" in violation.sentence
+    True
+    """
 
     check: Check
     sentence: str
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Names of the operands that decide the check."""
+        """Names of what the check reads: fields, live conditions, words of memory."""
         return self.check.fields
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the SDM allows for one VMCS: `outcomes`, the checks it violates, and whether something about it is not modelled."""
+    """What the SDM allows VM entry to do with one VMCS.
+
+    - `outcomes: frozenset[Outcome]`: each outcome that is allowed. There are several where the SDM leaves the order of checks open.
+    - `violations: tuple[Violation, ...]`: each check that the VMCS violates, in the order of the SDM.
+    - `not_modelled: bool`: whether the outcome depends on something that the model does not have. It may then be wrong.
+
+    >>> prediction = vmfuzz.predict(bad, capabilities)
+    >>> prediction.outcomes == {vmfuzz.Outcome(vmfuzz.Kind.ENTRY_FAILURE, 33, 0)}
+    True
+    >>> [violation.check.id for violation in prediction.violations]
+    ['guest.gs.type.accessed', 'guest.gs.s', 'guest.gs.p', 'guest.gs.g.high']
+    """
 
     outcomes: frozenset[Outcome]
     violations: tuple[Violation, ...]
@@ -346,10 +368,13 @@ def model_of(capabilities: Capabilities) -> Model:
 
 
 def predict(vmcs: Vmcs, capabilities: Capabilities) -> Prediction:
-    """What VM entry does with `vmcs` on a processor with `capabilities`, as the SDM says.
+    """What the SDM allows VM entry to do with `vmcs` on a processor with `capabilities`.
 
-    Fields that were never written count as 0. Violations of all stages are listed, in the SDM's order; only those of the first stage
-    that has one decide the outcome.
+    Fields that were never written count as 0. A processor checks in stages (controls and host state, guest state, MSR loading). The prediction
+    lists the violations of all stages; those of the first stage that has one decide the outcome.
+
+    >>> vmfuzz.predict(good, capabilities).enters
+    True
     """
     model = model_of(capabilities)
     batch = VmcsBatch(vmcs, {}, count=1)

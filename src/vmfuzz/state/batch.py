@@ -30,10 +30,18 @@ def _column(name: str, values: npt.ArrayLike, mask: int) -> Column:
 
 
 class VmcsBatch:
-    """`len(batch)` candidates that share `base` and differ in `columns` (field or live condition -> values, uint64 of shape (n,))
-    and `memory_columns` (8-byte-aligned physical address -> words, uint64 of shape (n,)).
+    """n candidates that share a base and differ in columns; `len(batch)` is n, and a loop gives one `Vmcs` at a time.
+
+    - `base: Vmcs`: what every candidate has, except for the columns.
+    - `columns`: name of a field or live condition -> its value in each candidate, an array of uint64, shape (n,).
+    - `memory_columns`: physical address, divisible by 8 -> the 64-bit word there in each candidate, an array of uint64, shape (n,).
+    - `count: int`: n; needed only where there are no columns.
 
     Raises UnknownNameError, FieldValueError (a value wider than its field), UsageError (columns of different length).
+
+    >>> batch = vmfuzz.VmcsBatch(good, {"vpid": np.arange(3)})
+    >>> len(batch), batch.row(2)["vpid"]
+    (3, 2)
     """
 
     __slots__ = ("base", "columns", "count", "memory_columns")

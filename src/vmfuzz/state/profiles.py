@@ -66,7 +66,11 @@ def _profile(name: str) -> tuple[Capabilities, Vmcs]:
 
 
 def capabilities(model_name: str) -> Capabilities:
-    """The capabilities of a stored profile; raises UnknownNameError."""
+    """The capabilities of a stored profile; `vmfuzz caps --list` lists the names. Raises UnknownNameError.
+
+    >>> vmfuzz.capabilities("tigerlake").has("rdpid")
+    True
+    """
     return _profile(model_name)[0]
 
 
@@ -91,8 +95,11 @@ def capabilities_named(cpu: str) -> Capabilities:
 def known_good(capabilities: Capabilities) -> Vmcs:
     """A VMCS that enters a 64-bit guest on a processor with these capabilities.
 
-    That of the stored profile with equal capabilities, as captured there; for other processors the template's, with its control words
-    adjusted to what the processor allows and with exactly the fields that it has.
+    If a stored profile has equal capabilities, its captured VMCS. For other processors, the VMCS of corei7_skylake_x with control words
+    adjusted to what the processor allows, and with exactly the fields that it has.
+
+    >>> vmfuzz.known_good(capabilities)["guest_cs_selector"]
+    8
     """
     for name in profile_names():
         stored, vmcs = _profile(name)

@@ -41,12 +41,17 @@ def _checked_memory(memory: Mapping[int, int]) -> dict[int, int]:
 
 
 class Vmcs(Mapping[str, int]):
-    """An immutable VMCS: a mapping of field names to values for the fields that have been written.
+    """An immutable VMCS: a mapping of field names to values, for the fields that have been written.
 
-    A field that is not in the mapping has never been written; `get(name, 0)` treats it as 0, as VMCLEAR'd VMCSs of the emulated CPUs
-    have it. Live conditions (arch/live.py) may be among the keys; one that is absent has its ordinary value. `memory` maps
-    8-byte-aligned physical addresses to 64-bit words: what lies at the addresses that fields point to. Words of the executor's arena
-    that it does not name are 0.
+    - A field that is not in the mapping has never been written. `get(name)` gives 0 for it, which emulated CPUs have after VMCLEAR.
+    - Keys may also be live conditions, which are not fields: the state of the processor that executes VMLAUNCH (`live_cr4`, ...). Without a
+      key, a live condition has its ordinary value.
+    - `memory` maps physical addresses (divisible by 8) to 64-bit words: what lies where fields point to. Other words of the executor's
+      memory are 0.
+
+    >>> vmcs = vmfuzz.Vmcs({"guest_cr0": 0x31}, {0x1000: 5}).replace(vpid=1)
+    >>> vmcs["guest_cr0"], vmcs.get("guest_cr3"), dict(vmcs.memory), vmcs.differences(vmfuzz.Vmcs({"vpid": 2}))
+    (49, 0, {4096: 5}, {'guest_cr0': (49, None), 'vpid': (1, 2)})
     """
 
     __slots__ = ("_hash", "_values", "memory")
