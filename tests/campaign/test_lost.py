@@ -299,7 +299,7 @@ def test_on_the_command_line_it_is_found_shown_and_narrowed(tmp_path: Path, mach
     assert lost["kind"] == KIND
     assert lost["case"]["mutation"][field] == f"{value:#x}"
     assert json.loads(vmfuzz("findings", place, "--json").stdout)["lost"] == [lost]
-    assert "put it into no corpus" in vmfuzz("findings", place).stdout
+    assert "Do not put it into a corpus" in vmfuzz("findings", place).stdout
 
 
 def test_to_bisect_without_a_campaign_is_refused(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_entries_name_the_version_of_the_program() -> None:
 
 def test_doctor_examines_a_program_for_people_and_machines() -> None:
     code, said = invoke("doctor", "--executor", named(TOY))
-    assert (code, "it keeps to the protocol" in said) == (0, True)
+    assert (code, "the program follows the protocol" in said) == (0, True)
     code, said = invoke("doctor", "--json", "--executor", named([sys.executable, str(PROGRAMS / "wrong.py"), "garbage"]))
     assert code == 1
     assert [step["right"] for step in json.loads(said)["steps"]] == [True, True, False]

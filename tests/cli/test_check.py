@@ -130,5 +130,5 @@ def test_the_text_is_shown_with_what_was_read_of_it_before_the_answer():
 def test_json_has_the_columns_of_each_value_and_no_second_form_of_them():
     fields = json.loads(run("-", "--json", stdin="guest_rflags = 0x1\n").output)["fields"]
     assert fields["guest_rflags"]["columns"] == [16, 18]
-    with pytest.raises(UsageError, match="without --json"):
+    with pytest.raises(UsageError, match="leave them out with --json"):
         run("-", "--json", "--annotate", stdin="guest_rflags = 0x1\n")

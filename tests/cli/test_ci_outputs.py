@@ -195,7 +195,7 @@ def test_replay_tells_machines_of_files_that_are_no_entries(tmp_path: Path) -> N
     assert "0 entries: 0 records executed" in done.stdout
     assert "as recorded" not in done.stdout
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("::error "))
-    assert line.startswith(f"::error file={tmp_path}/broken.json,title=no vmfuzz entry%3A broken::")
+    assert line.startswith(f"::error file={tmp_path}/broken.json,title=not a vmfuzz entry%3A broken::")
     (result,) = json.loads((tmp_path / "replay.sarif").read_text(encoding="utf-8"))["runs"][0]["results"]
     assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == f"{tmp_path}/broken.json"
     assert ElementTree.parse(tmp_path / "replay.xml").getroot().attrib["errors"] == "1"

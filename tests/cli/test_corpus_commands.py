@@ -199,7 +199,7 @@ def test_coverage_of_a_campaign_that_executed_nothing_ends_with_5(tmp_path: Path
     for more in ((), ("--json",)):
         assert vmfuzz("coverage", str(tmp_path), *more).exit_code == EXIT_NOTHING_TESTED
     assert vmfuzz("coverage", str(tmp_path)).stdout == (
-        f"tigerlake: 0 candidates have run, so nothing was seen; `vmfuzz run --directory {tmp_path} --resume` goes on with it\n"
+        f"tigerlake: 0 candidates have run, so nothing was seen; to go on: vmfuzz run --directory {tmp_path} --resume\n"
     )
 
 
@@ -332,7 +332,7 @@ def test_a_bad_entry_does_not_stop_the_others(tmp_path: Path, form: list[str]) -
             "0-first.json is not JSON: it is nested too deeply; expected a corpus entry; dumps and logs are for `vmfuzz check FILE`"
         )
         assert "z-last.json: not a corpus entry" in errors[1]
-        assert errors[2].endswith(f"2 of 3 files in {tmp_path} are no entries; the others follow")
+        assert errors[2].endswith(f"2 of 3 files in {tmp_path} are not entries; the others follow")
         assert good.stem in result.stdout or "1 entry" in result.stdout or '"entries": 1' in result.stdout
     suite = ElementTree.parse(junit).getroot()
     assert (suite.get("tests"), suite.get("errors"), suite.get("failures")) == ("3", "2", "0")

@@ -181,7 +181,7 @@ def test_differences_are_kept_and_can_be_shown_exported_minimized_and_replayed(t
 def test_what_the_manual_allows_either_way_stands_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     models(monkeypatch, without=lambda check: check.ambiguity is not None or check.id == "guest.gs.base")
     said = diff("model", "model", "-n", "40k", "--minimize-seconds", "0").stdout
-    wrong, heading, open_questions = said.partition("Where the manual allows either, neither is wrong:\n")
+    wrong, heading, open_questions = said.partition("The manual allows both outcomes, so neither processor is wrong:\n")
     assert heading
     assert "departs from the manual" in wrong
     assert "the manual allows either" not in wrong

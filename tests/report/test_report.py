@@ -29,6 +29,7 @@ from vmfuzz.report.numbers import duration, short
 from vmfuzz.report.page import page
 from vmfuzz.report.pictures import grouped
 from vmfuzz.report.source import Source, load
+from vmfuzz.report.words import GLOSSARY, WORDS
 from vmfuzz.state.profiles import capabilities, known_good
 
 CPUS = ("corei7_skylake_x", "arrow_lake")
@@ -265,7 +266,7 @@ def test_what_cannot_be_read_or_written_is_named(campaigns: Campaigns, tmp_path:
     missing = vmfuzz(tmp_path / "missing.json")
     assert (missing.exit_code, "No such file" in missing.stderr) == (2, True)
     empty = vmfuzz(tmp_path)
-    assert (empty.exit_code, "no campaign's directory" in empty.stderr) == (2, True)
+    assert (empty.exit_code, "not the directory of a campaign" in empty.stderr) == (2, True)
     for target in (tmp_path, campaigns.files[0] / "page.html"):
         result = vmfuzz(campaigns.files[0], "--html", target)
         assert (result.exit_code, str(target) in result.stderr) == (3, True), result.output
@@ -350,3 +351,12 @@ def test_counts_are_short(value: int, said: str) -> None:
 @pytest.mark.parametrize(("seconds", "said"), [(8.23, "8.2 s"), (59.97, "1 min 00 s"), (333.4, "5 min 33 s"), (7500.0, "2 h 05 min")])
 def test_times_are_as_people_say_them(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+def test_a_report_explains_its_words_as_the_glossary_does(campaigns: Campaigns) -> None:
+    glossary = (Path(__file__).parents[2] / GLOSSARY).read_text(encoding="utf-8")
+    shown = page(campaigns.report)
+    for word, meaning in WORDS.items():
+        assert re.search(rf"^\| (?:.*, )?{word}(?:, .*)? \| .*{re.escape(meaning)}", glossary, re.MULTILINE), word
+        assert f"<dt>{word}</dt><dd>{meaning}.</dd>" in shown
+    assert all(GLOSSARY in text for text in (shown, markdown(campaigns.report)))

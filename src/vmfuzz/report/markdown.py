@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from vmfuzz.counted import counted
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.sections import NUMBERS, SHORT_NAMES
 from vmfuzz.report.data import Report, State, microcode
 from vmfuzz.report.minimal import Shared, shared_findings
+from vmfuzz.report.words import GLOSSARY, WORDS
 
 #: States that the list of checks does not repeat: what is as expected.
 _PLAIN: Final = (State.AGREES, State.ABSENT)
@@ -38,7 +40,7 @@ def markdown(report: Report) -> str:
     found = shared_findings(report.processors)
     met = sum(shared.count for shared in found)
     lines += ["", "## Findings", ""]
-    lines += [f"{_several(len(found), 'finding')}, met by {_several(met, 'candidate')}.", ""] if found else ["None."]
+    lines += [f"{counted(len(found), 'finding')}, met by {counted(met, 'candidate')}.", ""] if found else ["None."]
     lines += [line for shared in found for line in _finding(shared)]
     deviations = [[f"`{deviation.id}`", deviation.title, *map(_count, counts)] for deviation, counts in report.deviations()]
     lines += ["", "## Known deviations that were met (candidates)", ""]
@@ -46,6 +48,7 @@ def markdown(report: Report) -> str:
     readings = [[title, *(f"S {s:,} L {n:,}" if s or n else "" for s, n in counts)] for _, title, counts in report.readings()]
     lines += ["", "## Ambiguities that were met (S read strictly, L leniently)", ""]
     lines += _table(["ambiguity", *names], readings) if readings else ["None."]
+    lines += ["", f"What {', '.join(WORDS)} and other words mean: `{GLOSSARY}` of vmfuzz."]
     return "\n".join(lines) + "\n"
 
 
@@ -81,10 +84,6 @@ def _finding(shared: Shared) -> Iterable[str]:
 
 def _count(count: int) -> str:
     return f"{count:,}" if count else ""
-
-
-def _several(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
 def _number(section: str) -> str:

@@ -15,6 +15,7 @@ from vmfuzz.report import pictures
 from vmfuzz.report.data import Processor, Report, State, microcode
 from vmfuzz.report.minimal import shared_findings
 from vmfuzz.report.numbers import duration, short
+from vmfuzz.report.words import GLOSSARY, WORDS
 
 _TEMPLATE: Final = "page.html"
 _VERDICTS: Final = ("agrees", "not_modelled", "mismatch", "deviation", "refused")
@@ -54,6 +55,8 @@ def page(report: Report) -> str:
         outcome_table=_outcome_table(report),
         coverage=Markup(coverage) if coverage else None,
         emulated=report.emulated,
+        words=WORDS,
+        glossary=GLOSSARY,
     )
 
 

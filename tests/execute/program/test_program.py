@@ -103,7 +103,7 @@ WAYS = {
     "misspelt": ("hello", 'the hello has "capabilites", which the protocol does not have there'),
     "refuses-all": ("known-good state", "the known-good VMCS must enter, but the outcome was: VMfailValid(7)"),
     "last-missing": ("known-good state", "is the answer missing, or not flushed with the last row of a batch?"),
-    "slow": ("speed", "a campaign wants thousands, and 100 at least"),
+    "slow": ("speed", "a campaign needs at least 100, better thousands"),
     "order": ("a small batch", 'expected the answer to row 3, with "row": 3'),
     "missing": ("a small batch", 'expected the answer to row 5, with "row": 5'),
     "twice": ("a small batch", 'it wrote more than one answer per row; the first extra one begins \'{"row": 49'),
@@ -178,7 +178,7 @@ def test_a_program_that_is_not_there_or_dies_at_once_is_said_in_one_sentence() -
     [
         ("program:", None, "expected the command of a program that answers VM entries"),
         ("program:python3 'x", None, "No closing quotation; quote the command as for a shell"),
-        ("program:true", NAME, "a program says itself which processor it is"),
+        ("program:true", NAME, "the program itself says which processor it is"),
     ],
 )
 def test_names_that_mean_no_program_are_refused(name: str, cpu: str | None, said: str) -> None:
