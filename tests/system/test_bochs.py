@@ -111,7 +111,7 @@ def test_raw_rows(machine: Machine, risk: int) -> None:
 def test_poison_needs_its_canary_and_runs_what_is_refused(machine: Machine) -> None:
     with GuestExecutor(machine) as early:
         early.poison = True
-        with pytest.raises(ExecutorError, match="before this processor has refused guest RFLAGS bit 1 = 0"):
+        with pytest.raises(ExecutorError, match="before this processor was seen to refuse guest RFLAGS bit 1 = 0"):
             early.run([early.known_good()])
     with GuestExecutor(machine, poison=True) as guest:
         asleep = VmcsBatch.of([guest.known_good().replace(guest_activity_state=state) for state in (2, 3)], guest.known_good())

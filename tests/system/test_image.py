@@ -59,7 +59,7 @@ def test_a_machine_without_vmx_says_so(without_vmx: Path) -> None:
         EnvironmentUnusable, match=r"offers no VMX: turn on nested virtualization .* it says: .*No VMX: this processor"
     ) as told:
         open_executor(f"serial:unix:{without_vmx}", boot_seconds=600.0)
-    assert "this processor offers none (CPUID.1:ECX[5] = 0)" in str(told.value)
+    assert "this processor has none (CPUID.1:ECX[5] = 0)" in str(told.value)
 
 
 @pytest.mark.parametrize(("cpu", "seed"), [("corei7_skylake_x", 1), ("corei7_haswell_4770", 2)])

@@ -242,7 +242,7 @@ def test_why_the_device_does_not_open(tmp_path: Path, monkeypatch: pytest.Monkey
     for vendor in ("AuthenticAMD", "HygonGenuine"):
         monkeypatch.setattr(kmod_device, "cpu_vendor", lambda vendor=vendor: vendor)
         said = why_not_open(FileNotFoundError())
-        assert said.startswith(f"this processor ({vendor}) has SVM in place of VMX")
+        assert said.startswith(f"this processor ({vendor}) has SVM instead of VMX")
         assert "BIOS" not in said, "no setting of the firmware helps"
         assert "use --executor bochs" in said
         assert "remote:ssh" in said
@@ -361,8 +361,8 @@ def test_the_agent_answers_without_a_device(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--risk", "bold"], "puts no machine at risk"),
-        (["--poison"], "--poison: auto puts no machine at risk"),
+        (["--risk", "bold"], "does not put a machine at risk"),
+        (["--poison"], "--poison: auto does not put a machine at risk"),
         (["--executor", "kmod", "--poison"], "--poison: the machine may hang or reset"),
         (["--risk", "bold", "--executor", "kmod"], "add --yes"),
         (["--risk", "bold", "--executor", "kmod", "--yes", "--jobs", "2"], "leave out --jobs"),
