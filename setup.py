@@ -1,5 +1,5 @@
-"""The native build: the platform around the emulated CPU (a shared object), the engine as a flat image for it, and the agent that runs the
-engine in virtual machines of KVM.
+"""The native build: the platform around the emulated CPU (a shared object), the engine as a flat image for it, the agent that runs the
+engine in virtual machines of KVM, and the evaluation of the model's conditions over columns (a shared object).
 
 Everything else about the package is in pyproject.toml. Results go to vmfuzz/execute/_native: in the source
 tree for editable installs, in the wheel otherwise, together with copies of the headers from which Python reads
@@ -27,6 +27,7 @@ KMOD = ROOT / "kmod"
 IMAGE = ROOT / "image"
 EXECUTE = ROOT / "src" / "vmfuzz" / "execute"
 PLATFORM = EXECUTE / "bochs" / "platform.c"
+COLUMNS = ROOT / "src" / "vmfuzz" / "model" / "columns.c"
 KVM = EXECUTE / "kvm"
 AGENT = (KMOD / "agent.c", KMOD / "requests.c", KVM / "machine.c", KVM / "words.c")
 
@@ -90,13 +91,16 @@ class BuildNative(build_ext):
         return fullname.replace(".", "/") + ".so"
 
     def build_extension(self, ext: Extension) -> None:
-        """Compile platform, engine and agent next to one another."""
+        """Compile platform, engine, agent and conditions next to one another."""
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         # Replaced, not overwritten: a running worker may have the old one mapped.
         part = target.with_suffix(".part")
         compile_c(["-O2", "-shared", "-fPIC", f"-I{KMOD}", "-o", str(part), str(PLATFORM)])
         part.replace(target)
+        columns = target.with_name("columns.so.part")
+        compile_c(["-O2", "-shared", "-fPIC", "-o", str(columns), str(COLUMNS)])
+        columns.replace(target.with_name("columns.so"))
         compile_c([*ENGINE_FLAGS, "-o", str(target.with_name("engine.bin")), str(KMOD / "engine.c")])
         agent = target.with_name("vmfuzz-agent.part")
         compile_c(["-O2", f"-I{KMOD}", f"-I{KVM}", "-o", str(agent), *map(str, AGENT)])
@@ -110,7 +114,7 @@ class BuildNative(build_ext):
             built = Path(self.build_lib, self.get_ext_filename(ext.name)).resolve()
             into = ROOT / "src" / Path(self.get_ext_filename(ext.name)).parent
             into.mkdir(parents=True, exist_ok=True)
-            for name in (built.name, "engine.bin", "vmfuzz-agent", *(header.name for header in HEADERS)):
+            for name in (built.name, "columns.so", "engine.bin", "vmfuzz-agent", *(header.name for header in HEADERS)):
                 part = into / f"{name}.part"
                 shutil.copy(built.with_name(name), part)
                 part.replace(into / name)
@@ -162,7 +166,7 @@ class Wheel(bdist_wheel):
         if WHY_NOT_NATIVE is not None:
             return "py3", "none", "any"
         native = Path(self.get_finalized_command("build_ext").build_lib, "vmfuzz", "execute", "_native")
-        files = [path for path in (native / "bochs_platform.so", native / "vmfuzz-agent") if path.exists()]
+        files = [path for path in (native / "bochs_platform.so", native / "columns.so", native / "vmfuzz-agent") if path.exists()]
         return "py3", "none", manylinux(files) if files else super().get_tag()[2]
 
 
@@ -175,7 +179,7 @@ if __name__ == "__main__":
         else [
             Extension(
                 "vmfuzz.execute._native.bochs_platform",
-                sources=[str(path.relative_to(ROOT)) for path in (PLATFORM, KMOD / "engine.c", *AGENT)],
+                sources=[str(path.relative_to(ROOT)) for path in (PLATFORM, COLUMNS, KMOD / "engine.c", *AGENT)],
                 depends=[
                     *(
                         "kmod/engine.h",

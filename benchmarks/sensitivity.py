@@ -24,8 +24,7 @@ from vmfuzz.campaign.loop import Campaign
 from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.generate.visible import visibility_of
 from vmfuzz.model.checks import CHECKS
-from vmfuzz.model.evaluate import Memo, Truth, evaluate
-from vmfuzz.model.operand_values import OperandValues
+from vmfuzz.model.evaluate import Truth
 from vmfuzz.model.predict import BatchPrediction, Model, model_of
 from vmfuzz.model.small_errors import HELD_OUT, KINDS, SmallError, errors_of
 from vmfuzz.state.profiles import capabilities, emulated_names, known_good
@@ -53,18 +52,16 @@ def hunt(campaign: Campaign, mutants: list[Mutant], candidates: int) -> None:
             comparison = campaign.execute(plan)
             campaign.progress.tally.add(comparison, [block.target for block in plan.blocks])
             prediction = comparison.prediction
-            values, memo = OperandValues(prediction.batch), dict(prediction.memo)
-            for number in prediction.affected:
-                for mutant in by_check.get(number, ()):
-                    if mutant.found is None:
-                        try_mutant(model, mutant, prediction, values, memo, ran)
+            left = [mutant for number in prediction.affected for mutant in by_check.get(number, ()) if mutant.found is None]
+            truths = prediction.conditions.truths([mutant.error.erroneous for mutant in left])
+            for mutant, truth in zip(left, truths, strict=True):
+                try_mutant(model, mutant, prediction, truth, ran)
             ran += plan.rows
         chunk += 1
 
 
-def try_mutant(model: Model, mutant: Mutant, prediction: BatchPrediction, values: OperandValues, memo: Memo, ran: int) -> None:
-    """Whether the mutated processor leaves the true prediction on some row of the batch."""
-    truth: Truth = evaluate(mutant.error.erroneous, values, memo)
+def try_mutant(model: Model, mutant: Mutant, prediction: BatchPrediction, truth: Truth, ran: int) -> None:
+    """Whether the mutated processor, whose erroneous check has this truth, leaves the true prediction on some row of the batch."""
     original = prediction.violated.get(mutant.error.check, False)
     rows = np.broadcast_to(truth, len(prediction)) != np.broadcast_to(original, len(prediction))
     if not rows.any():

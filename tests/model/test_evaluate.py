@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from random_conditions import FACT, NAMES, conditions, rows, values
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import FIELDS
@@ -15,52 +16,13 @@ from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import ModelError
 from vmfuzz.generate.boundary import edits_of
 from vmfuzz.model.evaluate import evaluate, fold
-from vmfuzz.model.expr import FALSE, MASK64, TRUE, Bits, Cond, Node, all_of, any_of, capability, lift, operand
+from vmfuzz.model.expr import FALSE, MASK64, TRUE, Cond, Node, all_of, any_of, capability, operand
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.operands import FACTS, MEMORY_OPERANDS, capability_reader, operand_width
 from vmfuzz.model.predict import CompiledCheck, Model, model_of
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, known_good, profile_names
 from vmfuzz.state.vmcs import Vmcs
-
-NAMES = ("a", "b", "c")
-_EDGES = [0, 1, 2, 0xFF, 0xFFFF_FFFF, 1 << 47, 1 << 63, MASK64 - 1, MASK64]
-words = st.integers(0, MASK64) | st.sampled_from(_EDGES)
-
-leaves = st.sampled_from([operand(name, 64) for name in NAMES]) | words.map(lift) | st.sampled_from(["f", "g"]).map(capability)
-
-
-def deeper(bits: st.SearchStrategy[Bits]) -> st.SearchStrategy[Bits]:
-    spans = st.tuples(st.integers(0, 63), st.integers(0, 63)).map(lambda pair: (max(pair), min(pair)))
-    return st.one_of(
-        st.builds(lambda one, other: one & other, bits, bits),
-        st.builds(lambda one, other: one | other, bits, bits),
-        st.builds(lambda one, other: one + other, bits, bits),
-        st.builds(lambda one, count: one >> count, bits, st.integers(0, 63)),
-        st.builds(lambda one, count: one << count, bits, st.integers(0, 63)),
-        st.builds(lambda one, span: one[span[0] : span[1]] if span[0] < one.width else one, bits, spans),
-    )
-
-
-values = st.recursive(leaves, deeper, max_leaves=6)
-
-
-def atoms(bits: Bits, other: Bits, number: int) -> list[Cond]:
-    wide = bits | 1 << 63  # any constant may be compared with 64 bits
-    return [wide == other, wide <= other, wide >= lift(number), (wide)[number % 64], wide.one_of(number, number ^ 1)]
-
-
-conditions = st.recursive(
-    st.builds(atoms, values, values, words).flatmap(st.sampled_from),
-    lambda inner: st.one_of(
-        inner.map(lambda condition: ~condition),
-        st.lists(inner, max_size=3).map(lambda parts: all_of(*parts)),
-        st.lists(inner, max_size=3).map(lambda parts: any_of(*parts)),
-    ),
-    max_leaves=8,
-)
-FACT = {"f": 0x8000_0000_0000_00FF, "g": 3}
-rows = st.lists(st.fixed_dictionaries(dict.fromkeys(NAMES, words)), min_size=1, max_size=5)
 
 
 def one_by_one(node: Node, states: list[dict[str, int]]) -> list[Any]:

@@ -9,8 +9,6 @@ import pytest
 
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.execute.model.executor import ModelExecutor
-from vmfuzz.model.evaluate import evaluate
-from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.small_errors import HELD_OUT, SmallError, errors_of
 from vmfuzz.state.profiles import capabilities, known_good
 
@@ -40,9 +38,8 @@ def found() -> dict[str, bool]:
             comparison = campaign.execute(plan)
             campaign.progress.tally.add(comparison, [block.target for block in plan.blocks])
             prediction = comparison.prediction
-            values = OperandValues(prediction.batch)
             for name, error in planted.items():
-                truth = np.broadcast_to(np.asarray(evaluate(error.erroneous, values, dict(prediction.memo)), np.bool_), len(prediction))
+                truth = np.broadcast_to(np.asarray(prediction.conditions.truth(error.erroneous), np.bool_), len(prediction))
                 other = campaign.model.allowed_if(prediction, error.check, truth)
                 shown[name] |= bool((other & prediction.allowed == 0).any())
             ran += plan.rows

@@ -6,6 +6,7 @@ All of it is arrays of truth values, cheap to keep, to store and to merge. What 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Final
 
@@ -18,8 +19,8 @@ from vmfuzz.generate.boundary import Edit, edits_of
 from vmfuzz.generate.goals import Goal, goals_of
 from vmfuzz.model.atoms import Atom
 from vmfuzz.model.check import Stage
-from vmfuzz.model.evaluate import Memo, Truth, evaluate
-from vmfuzz.model.operand_values import OperandValues
+from vmfuzz.model.evaluate import Truth
+from vmfuzz.model.expr import Cond
 from vmfuzz.model.predict import BatchPrediction, Model
 
 Flags = npt.NDArray[np.bool_]
@@ -37,6 +38,20 @@ def _boundaries(model: Model) -> tuple[tuple[int, str, Edit], ...]:
         if name in FIELDS
         for edit in edits_of(compiled.violated, name)
     )
+
+
+@dataclass
+class _Decisions:
+    """What is to be looked at in one batch: numbers of atoms and of errors, and for each of these (`of_atom` says which) its condition, the truth of
+    its check, and the rows in which no other check decides.
+    """
+
+    atoms: list[int] = field(default_factory=list)
+    errors: list[int] = field(default_factory=list)
+    of_atom: list[bool] = field(default_factory=list)
+    conditions: list[Cond] = field(default_factory=list)
+    violated: list[Truth] = field(default_factory=list)
+    alone: list[Flags] = field(default_factory=list)
 
 
 class Coverage:
@@ -123,22 +138,22 @@ class Coverage:
         prediction = comparison.prediction
         ran = comparison.verdict <= Verdict.DEVIATION
         agrees = comparison.verdict == Verdict.AGREES
-        values, memo = OperandValues(prediction.batch), prediction.memo
+        decisions = _Decisions()
         for check in checks or prediction.affected:
-            self._add_decisions(check, prediction, per_stage, agrees, values, memo)
+            self._ask(check, prediction, per_stage, agrees, decisions)
             self._add_boundaries(check, prediction, ran)
+        self._add_decisions(prediction, decisions)
         self._add_pairs(prediction)
 
-    def _add_decisions(
+    def _ask(
         self,
         check: int,
         prediction: BatchPrediction,
         per_stage: dict[Stage, npt.NDArray[np.uint16]],
         agrees: Flags,
-        values: OperandValues,
-        memo: Memo,
+        decisions: _Decisions,
     ) -> None:
-        """An atom decides, and an error shows, where the check's truth hangs on it and the outcome on the check."""
+        """An atom decides, and an error shows, where the check's truth hangs on it and the outcome on the check: note what is to be looked at."""
         atoms = [row for row in self._atoms_by_check.get(check, ()) if not self.atoms[row].all()]
         errors = [row for row in self._errors_by_check.get(check, ()) if not self.errors[row]]
         if not atoms and not errors:
@@ -151,17 +166,26 @@ class Coverage:
         alone = agrees & (per_stage[step[0]] == np.asarray(violated, np.uint16)) & np.asarray(reached, np.bool_)
         if not alone.any():
             return
+        decisions.atoms += atoms
+        decisions.errors += errors
+        decisions.violated += [violated] * (len(atoms) + len(errors))
+        decisions.alone += [alone] * (len(atoms) + len(errors))
+        decisions.conditions += [*(self.atom_list[row].flipped for row in atoms), *(self.goals.errors[row].erroneous for row in errors)]
+        decisions.of_atom += [True] * len(atoms) + [False] * len(errors)
 
-        for row in atoms:
-            decides = alone & (np.asarray(evaluate(self.atom_list[row].flipped, values, memo), np.bool_) != violated)
-            self.atoms[row, 1] |= bool((decides & violated).any())
-            self.atoms[row, 0] |= bool((decides & ~np.asarray(violated, np.bool_)).any())
-        for row in errors:
-            error = self.goals.errors[row]
-            erroneous = np.asarray(evaluate(error.erroneous, values, memo), np.bool_)
-            # as in the error's goal
-            shows = erroneous != violated if error.certain else erroneous & ~np.asarray(violated, np.bool_)
-            self.errors[row] = bool((alone & shows).any())
+    def _add_decisions(self, prediction: BatchPrediction, decisions: _Decisions) -> None:
+        if not decisions.conditions:
+            return
+        more, less = prediction.conditions.differences(decisions.conditions, decisions.violated, decisions.alone)
+        of_atom = np.array(decisions.of_atom)
+        # an atom decides that the check is violated where the flipped condition does not hold, and the reverse
+        atoms = np.array(decisions.atoms, np.intp)
+        self.atoms[atoms, 1] |= less[of_atom]
+        self.atoms[atoms, 0] |= more[of_atom]
+        # as in the error's goal
+        errors = np.array(decisions.errors, np.intp)
+        certain = np.array([self.goals.errors[row].certain for row in decisions.errors], np.bool_)
+        self.errors[errors] = more[~of_atom] | less[~of_atom] & certain
 
     def _add_boundaries(self, check: int, prediction: BatchPrediction, ran: Flags) -> None:
         for row in self._boundaries_by_check.get(check, ()):

@@ -13,7 +13,6 @@ from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.deviations import MARK, Deviation, altered_checks
-from vmfuzz.model.evaluate import evaluate
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.outcome_codes import ENTERED, bits_of, exit_unknown, masks_of
 from vmfuzz.model.predict import BatchPrediction, CompiledCheck, Model
@@ -110,11 +109,12 @@ class AlteredModel:
 
     def _other_exits(self, altered: BatchPrediction) -> Iterator[tuple[int, npt.NDArray[np.bool_], np.uint64]]:
         """(number of a deviation, rows that enter and meet it, the exits that it gives) for each that is about exits."""
-        values, entered = OperandValues(altered.batch), altered.allowed & np.uint64(ENTERED) != 0
-        for number, known in enumerate(self.deviations):
-            for condition, exits in known.exits:
-                here = np.broadcast_to(np.asarray(evaluate(self._model.fold(condition), values, altered.memo), np.bool_), len(entered))
-                yield number, here & entered, np.uint64(exits)
+        entered = altered.allowed & np.uint64(ENTERED) != 0
+        about = [(number, condition, exits) for number, known in enumerate(self.deviations) for condition, exits in known.exits]
+        truths = altered.conditions.truths([self._model.fold(condition) for _, condition, _ in about])
+        for (number, _, exits), here in zip(about, truths, strict=True):
+            if here is not False:
+                yield number, np.asarray(here & entered, np.bool_), np.uint64(exits)
 
     def explain(
         self,

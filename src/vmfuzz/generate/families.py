@@ -26,7 +26,7 @@ from vmfuzz.generate.nearby import Nearby
 from vmfuzz.generate.reach import Patch, Reach, memory_word, patched
 from vmfuzz.generate.targets import MOST_OPERANDS, Target
 from vmfuzz.generate.vocabulary import Change, address_edges, changes_by_way
-from vmfuzz.model.evaluate import evaluate
+from vmfuzz.model.columns import Columns
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.operands import MEMORY_OPERANDS, operand_width
 from vmfuzz.model.predict import Model
@@ -182,14 +182,14 @@ class Generator:
         """How many parts of each check's condition do not hold in each base (two more where memory is not described), and the last of them."""
         names, states = self.bases.samples(), self.bases.possible
         possible = [number for number, name in enumerate(names) if name in states]
-        values, memo = self.bases.values, dict[int, object]()
         failing = np.full((len(self.targets), len(names)), 255, np.uint8)
         failing[:, possible] = 0
         last = np.zeros_like(failing)
         described = {name: np.array([memory_word(state, name) is not None for state in states.values()]) for name in MEMORY_OPERANDS}
+        truths = iter(Columns(self.bases.values, len(possible)).truths([gate for target in self.targets for gate in target.gates]))
         for row, target in enumerate(self.targets):
-            for number, gate in enumerate(target.gates):
-                fails = ~np.broadcast_to(np.asarray(evaluate(gate, values, memo), np.bool_), len(possible))
+            for number in range(len(target.gates)):
+                fails = ~np.broadcast_to(np.asarray(next(truths), np.bool_), len(possible))
                 failing[row, possible] += fails
                 last[row, np.array(possible)[fails]] = number
             for name in MEMORY_OPERANDS.keys() & set(target.operands):

@@ -16,7 +16,7 @@ from vmfuzz.generate.columns import Column
 from vmfuzz.generate.goals import Goal
 from vmfuzz.generate.reach import Patch
 from vmfuzz.generate.targets import Target
-from vmfuzz.model.evaluate import evaluate
+from vmfuzz.model.columns import Columns
 
 #: Rows with one boundary value that are tried for a goal, at most, and rows with two.
 _MOST_SINGLES: Final = 8192
@@ -46,7 +46,7 @@ class Nearby:
         for which, edits in (pairs,) if goal.number in self._not_single else (singles, pairs):
             current = {name: self._column(name)[representatives[which]] for name in names}
             changed = target.edited(current, edits)
-            holds = evaluate(goal.condition, {**current, **changed}.__getitem__, {})
+            holds = Columns({**current, **changed}.__getitem__, len(which)).truth(goal.condition)
             hits = np.flatnonzero(np.broadcast_to(np.asarray(holds, np.bool_), len(which)))
             if not len(hits):
                 if which is singles[0] and len(which) == len(representatives) * len(target.singles):  # it would be so again

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from vmfuzz.generate.boundary import Edit, edits_of
 from vmfuzz.generate.columns import Column, Mutator, choose_active
 from vmfuzz.model.atoms import ATOMIC, nodes_of
-from vmfuzz.model.evaluate import Value, evaluate
+from vmfuzz.model.columns import SOMEWHERE, Columns
+from vmfuzz.model.evaluate import Value
 from vmfuzz.model.expr import Cond
 from vmfuzz.model.operands import operand_width
 from vmfuzz.model.predict import CompiledCheck
@@ -116,7 +117,8 @@ class Target:
     def _breaking(self, current: Mapping[str, int]) -> npt.NDArray[np.intp]:
         """Numbers of the single edits that break the requirement, whether or not it applies; of all of them where none does."""
         alone = self.edited(current, np.arange(len(self.singles))[:, None])
-        kept = np.broadcast_to(np.asarray(evaluate(self.compiled.must, _reader(alone, current), {}), np.bool_), len(self.singles))
+        must = Columns(_reader(alone, current), len(self.singles)).truth(self.compiled.must)
+        kept = np.broadcast_to(np.asarray(must, np.bool_), len(self.singles))
         return np.flatnonzero(kept if kept.all() else ~kept)
 
     def _flipped(self, start: Values, broken: npt.NDArray[np.intp], first: int) -> Values:
@@ -153,10 +155,11 @@ class Target:
     ) -> npt.NDArray[np.intp]:
         """`count` rows of the pool, so that each pattern of truths (of the atoms and of what is sought) has about the same share."""
         size = pool.shape[1]
+        answers, truths = Columns(_reader(self._named(pool), current), size).answers([*self.atoms, *sought])
+        varying = [truths[at] for at in np.flatnonzero(answers == SOMEWHERE).tolist()]
         pattern = np.zeros(size, np.uint64)
-        values, memo = _reader(self._named(pool), current), dict[int, object]()
-        for condition in (*self.atoms, *sought):
-            pattern = pattern * _SPREAD + np.asarray(evaluate(condition, values, memo), np.uint64)
+        for eight in np.packbits(varying, axis=0) if varying else ():
+            pattern = pattern * _SPREAD + eight
         _, inverse, counts = np.unique(pattern, return_inverse=True, return_counts=True)
         weight = rng.random(size) * counts[inverse.ravel()]
         return np.argpartition(weight, count - 1)[:count]

@@ -20,9 +20,9 @@ from vmfuzz.arch.outcomes import Kind, Outcome
 from vmfuzz.arch.registers import ACTIVITY, CR0, EVENT, PENDING_DEBUG
 from vmfuzz.model.checks.event_injection import TYPE, VALID, VECTOR
 from vmfuzz.model.checks.guest_non_register import MOV_SS, PENDING, STATE
-from vmfuzz.model.evaluate import Memo, Truth, evaluate
+from vmfuzz.model.columns import Columns
+from vmfuzz.model.evaluate import Truth
 from vmfuzz.model.expr import TRUE, Cond, all_of, any_of
-from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.operands import enabled, live, memory, vmcs
 from vmfuzz.model.outcome_codes import ENTERED, mask_of
 
@@ -98,18 +98,14 @@ RULES: Final = (
 )
 
 
-def first_exits(fold: Callable[[Cond], Cond], values: OperandValues, memo: Memo) -> int | npt.NDArray[np.uint64]:
+def first_exits(fold: Callable[[Cond], Cond], conditions: Columns) -> int | npt.NDArray[np.uint64]:
     """The mask of first exits that a successful entry may have: an int where it is the same for all rows, else uint64 (n,)."""
     result: int | npt.NDArray[np.uint64] = 0
     undecided: Truth = True
-    for rule in RULES:
-        here: Truth = evaluate(fold(rule.when), values, memo)
-        if isinstance(here, bool):
-            if not here:
-                continue
-            here = undecided
-        else:
-            here = here & undecided
+    for rule, here in zip(RULES, conditions.truths([fold(rule.when) for rule in RULES]), strict=True):
+        if here is False:
+            continue
+        here = undecided if here is True else here & undecided
         if isinstance(here, bool):
             return rule.exits
         chosen: npt.NDArray[np.uint64] = here.astype(np.uint64) * np.uint64(rule.exits)

@@ -7,7 +7,7 @@ ambiguity of the SDM, memory that the case does not describe, or a fact of the p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Final
@@ -21,6 +21,7 @@ from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.outcomes import Outcome
 from vmfuzz.model.check import Check, Stage
 from vmfuzz.model.checks import CHECKS
+from vmfuzz.model.columns import ALWAYS_FALSE, ALWAYS_TRUE, SOMEWHERE, Columns
 from vmfuzz.model.evaluate import Memo, Truth, evaluate, fold
 from vmfuzz.model.expr import FALSE, Cond, Node, all_of, any_of
 from vmfuzz.model.first_exit import first_exits
@@ -53,6 +54,11 @@ class CompiledCheck:
     violated: Cond
     unknown: Cond
 
+    @cached_property
+    def definite(self) -> Cond:
+        """The check is violated: what is unknown does not count as violated."""
+        return all_of(self.violated, ~self.unknown)
+
     @property
     def certain(self) -> bool:
         """Whether every processor must make the check (no ambiguity)."""
@@ -65,8 +71,9 @@ class BatchPrediction:
 
     `allowed`: uint64 (n,), a mask of outcomes (model/outcome_codes.py). `not_modelled`: bool (n,), rows whose outcome depends on something
     that the model does not know. `violated`: for each check of `model.compiled` that some row violates for all that is known, its truth by row.
-    `reached`: for each step in which some row may fail, the rows that reach it. `affected`: indices of the checks that were evaluated by row;
-    `truths`: (violated, unknown) by index where not both False; `entered`: the first exits of rows that enter.
+    `reached`: for each step in which some check was evaluated by row or is violated, the rows that reach it. `affected`: indices of the checks that were
+    evaluated by row; `truths`: (violated, unknown) by index where not both False in all rows; `entered`: the first exits of rows that enter;
+    `conditions`: the truths of more conditions over the batch.
     """
 
     model: Model
@@ -75,7 +82,7 @@ class BatchPrediction:
     not_modelled: npt.NDArray[np.bool_]
     violated: dict[int, Truth]
     reached: dict[Step, Truth]
-    memo: Memo = field(repr=False)
+    conditions: Columns = field(repr=False)
     affected: tuple[int, ...]
     truths: Mapping[int, tuple[Truth, Truth]] = field(repr=False)
     entered: npt.NDArray[np.uint64] = field(repr=False)
@@ -219,63 +226,72 @@ class Model:
     def predict_as(self, prediction: BatchPrediction, rows: npt.NDArray[np.intp] | None = None) -> BatchPrediction:
         """Predict some rows (None: all) of a batch of which another model has a prediction: conditions that both models have are not evaluated again."""
         batch = prediction.batch if rows is None else prediction.batch.take(rows)
-        twins = self._twins(prediction.model)
-
-        def known(number: int) -> tuple[Truth, Truth] | None:
-            if number not in twins:
-                return None
-            violated, unknown = prediction.truths.get(twins[number], (False, False))
-            return _of_rows(violated, rows), _of_rows(unknown, rows)
-
-        return self._predict(batch, self._truths_of_base(batch.base, prediction.model), known)
+        affected = self._affected(batch)
+        twins, known = self._twins(prediction.model), dict[int, tuple[Truth, Truth]]()
+        for number in affected:
+            if number in twins:
+                violated, unknown = prediction.truths.get(twins[number], (False, False))
+                known[number] = _of_rows(violated, rows), _of_rows(unknown, rows)
+        return self._predict(batch, self._truths_of_base(batch.base, prediction.model), affected, known)
 
     def predict_batch(self, batch: VmcsBatch) -> BatchPrediction:
         """Predict every row of `batch`; only checks that read something that varies are evaluated over rows."""
-        return self._predict(batch, self._truths_of_base(batch.base, None), lambda _number: None)
+        return self._predict(batch, self._truths_of_base(batch.base, None), self._affected(batch), {})
+
+    def _affected(self, batch: VmcsBatch) -> tuple[int, ...]:
+        return self.checks_reading(*batch.columns, *(("memory",) if batch.memory_columns else ()))
 
     def _predict(
-        self, batch: VmcsBatch, truths: dict[int, tuple[Truth, Truth]], known: Callable[[int], tuple[Truth, Truth] | None]
-    ) -> BatchPrediction:
-        """`truths`: those of the base; `known`: (violated, unknown) of a check in all rows, if that is known."""
-        values = OperandValues(batch)
-        memo: Memo = {}
-        affected = self.checks_reading(*batch.columns, *(("memory",) if batch.memory_columns else ()))
-        for number in affected:
-            violated, unknown = known(number) or _truth_of(self.compiled[number], values, memo)
-            if violated is False and unknown is False:
-                truths.pop(number, None)
-            else:
-                truths[number] = (violated, unknown)
-        return self._combine(batch, truths, values, memo, affected)
-
-    def _combine(
         self,
         batch: VmcsBatch,
         truths: dict[int, tuple[Truth, Truth]],
-        values: OperandValues,
-        memo: Memo,
         affected: tuple[int, ...],
+        known: Mapping[int, tuple[Truth, Truth]],
     ) -> BatchPrediction:
-        walk = self._walk(len(batch), truths)
-        entered: Mask = first_exits(self.fold, values, memo)
+        """`truths`: those of the base; `known`: (violated, unknown) of the affected checks of which they are known."""
+        conditions = Columns(OperandValues(batch), len(batch), batch.base, tuple(batch.columns))
+        asked = [number for number in affected if number not in known]
+        doubtful = [number for number in asked if self.compiled[number].unknown is not FALSE]
+        answers, columns = conditions.answers(
+            [*(self.compiled[number].definite for number in asked), *(self.compiled[number].unknown for number in doubtful)]
+        )
+        for number in affected:
+            truths.pop(number, None)
+        truths.update((number, truth) for number, truth in known.items() if truth[0] is not False or truth[1] is not False)
+        for at in np.flatnonzero((answers == ALWAYS_TRUE) | (answers == SOMEWHERE)).tolist():
+            truth = True if answers[at] == ALWAYS_TRUE else columns[at]
+            if at < len(asked):
+                truths[asked[at]] = truth, False
+            else:
+                number = doubtful[at - len(asked)]
+                truths[number] = truths.get(number, (False, False))[0], truth
+        by_row = np.array([*asked, *doubtful], np.intp)[answers != ALWAYS_FALSE]
+        steps = {self.compiled[number].step for number in (*truths, *by_row.tolist())}
+        walk = self._walk(len(batch), truths, steps)
+        entered: Mask = first_exits(self.fold, conditions)
         allowed = walk.allowed | np.where(walk.going_on, np.asarray(entered, np.uint64), np.uint64(0)).astype(np.uint64)
-        violations: dict[int, Truth] = {number: violated for number, (violated, _) in truths.items() if violated is not False}
+        violations: dict[int, Truth] = {number: truths[number][0] for number in sorted(truths) if truths[number][0] is not False}
         return BatchPrediction(
-            self, batch, allowed, walk.not_modelled, violations, walk.reached, memo, affected, truths, np.asarray(entered, np.uint64)
+            self, batch, allowed, walk.not_modelled, violations, walk.reached, conditions, affected, truths, np.asarray(entered, np.uint64)
         )
 
-    def _walk(self, count: int, truths: Mapping[int, tuple[Truth, Truth]]) -> _Walk:
-        """Go through the steps of `count` VM entries whose checks have these truths: (violated, unknown) by index."""
+    def _walk(self, count: int, truths: Mapping[int, tuple[Truth, Truth]], steps: Collection[Step] = ()) -> _Walk:
+        """Go through the steps of `count` VM entries whose checks have these truths: (violated, unknown) by index; `steps` are gone through anyway."""
         walk = _Walk(np.zeros(count, np.uint64), np.zeros(count, np.bool_), {}, True)
-        for step in sorted({self.compiled[number].step for number in truths}):
+        by_step: dict[Step, list[int]] = {step: [] for step in steps}
+        for number in truths:
+            by_step.setdefault(self.compiled[number].step, []).append(number)
+        for step in sorted(by_step):
             walk.reached[step] = walk.going_on
             stops: Truth = False
-            for number, (violated, unknown) in truths.items():
+            for number in by_step[step]:
+                violated, unknown = truths[number]
                 compiled = self.compiled[number]
-                if compiled.step != step:
-                    continue
-                walk.not_modelled |= unknown & walk.going_on
-                walk.allowed |= _where((violated | unknown) & walk.going_on, compiled.outcomes)
+                if unknown is not False:
+                    walk.not_modelled |= unknown & walk.going_on
+                    walk.allowed |= _where((violated | unknown) & walk.going_on, compiled.outcomes)
+                else:
+                    walk.allowed |= _where(violated & walk.going_on, compiled.outcomes)
                 if compiled.certain:
                     stops = stops | violated
             walk.going_on = walk.going_on & _not(stops)
