@@ -64,10 +64,12 @@ def test_truths_are_those_of_evaluate(
 
     others = [data.draw(st.booleans()) if data.draw(st.booleans()) else np.resize([True, False, True], len(states)) for _ in asked]
     where = [np.resize(data.draw(st.lists(st.booleans(), min_size=1, max_size=7)), len(states)).astype(np.bool_) for _ in asked]
-    more, less = found.differences(asked, others, where)
+    more, less = found.differences(asked, others, where, [1] * len(asked))
     for at, (right, other, looked) in enumerate(zip(expected, others, where, strict=True)):
         assert more[at] == (looked & right & ~np.asarray(other)).any()
         assert less[at] == (looked & ~np.asarray(right) & other).any()
+    together = found.differences(asked, others[:1], where[:1], [len(asked)])
+    assert np.array_equal(together, found.differences(asked, others[:1] * len(asked), where[:1] * len(asked), [1] * len(asked)))
 
 
 @same_way

@@ -52,6 +52,7 @@ class _Decisions:
     conditions: list[Cond] = field(default_factory=list)
     violated: list[Truth] = field(default_factory=list)
     alone: list[Flags] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
 
 
 class Coverage:
@@ -168,15 +169,16 @@ class Coverage:
             return
         decisions.atoms += atoms
         decisions.errors += errors
-        decisions.violated += [violated] * (len(atoms) + len(errors))
-        decisions.alone += [alone] * (len(atoms) + len(errors))
+        decisions.violated.append(violated)
+        decisions.alone.append(alone)
+        decisions.sizes.append(len(atoms) + len(errors))
         decisions.conditions += [*(self.atom_list[row].flipped for row in atoms), *(self.goals.errors[row].erroneous for row in errors)]
         decisions.of_atom += [True] * len(atoms) + [False] * len(errors)
 
     def _add_decisions(self, prediction: BatchPrediction, decisions: _Decisions) -> None:
         if not decisions.conditions:
             return
-        more, less = prediction.conditions.differences(decisions.conditions, decisions.violated, decisions.alone)
+        more, less = prediction.conditions.differences(decisions.conditions, decisions.violated, decisions.alone, decisions.sizes)
         of_atom = np.array(decisions.of_atom)
         # an atom decides that the check is violated where the flipped condition does not hold, and the reverse
         atoms = np.array(decisions.atoms, np.intp)

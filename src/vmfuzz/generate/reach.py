@@ -12,11 +12,12 @@ from typing import Final
 import numpy as np
 
 from vmfuzz.model.check import Stage
+from vmfuzz.model.columns import ALWAYS_TRUE, Columns
 from vmfuzz.model.evaluate import Memo, evaluate
 from vmfuzz.model.expr import MASK64, Bits, Cond
 from vmfuzz.model.operand_values import OperandValues
 from vmfuzz.model.operands import KNOWN_SUFFIX, MEMORY_OPERANDS, operand_width
-from vmfuzz.model.predict import CompiledCheck, Model
+from vmfuzz.model.predict import Model
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -63,15 +64,13 @@ class Reach:
 
     def _broken(self, search: _Search, target: int, stage: Stage) -> list[int]:
         """The checks up to the stage that the state violates with the changes; without them it violates none."""
-
-        def violated(compiled: CompiledCheck) -> bool:
-            return not search.holds(compiled.unknown) and search.holds(compiled.violated)
-
         compiled = self._model.compiled
-        affected = (
+        affected = [
             number for number in self._model.checks_reading(*search.patch) if number != target and compiled[number].step[0] <= stage
-        )
-        return [number for number in affected if violated(compiled[number])]
+        ]
+        conditions = Columns(search.value, 1, search.state, tuple(search.patch))
+        answers, _ = conditions.answers([compiled[number].definite for number in affected])
+        return [affected[at] for at in np.flatnonzero(answers == ALWAYS_TRUE)]
 
 
 def memory_word(state: Vmcs, name: str) -> int | None:

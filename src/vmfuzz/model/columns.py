@@ -143,15 +143,20 @@ class Columns:
         self._call(self._library.truths, numbers, _address(answers), _address(columns))
         return answers, columns  # type: ignore[return-value]  # its rows
 
-    def differences(self, conditions: Sequence[Cond], others: Sequence[Truth], where: Sequence[Flags]) -> npt.NDArray[np.bool_]:
-        """Whether each condition differs from another truth in some of the rows `where`, bool (2, n): it holds and the other does not; the reverse."""
+    def differences(
+        self, conditions: Sequence[Cond], others: Sequence[Truth], where: Sequence[Flags], sizes: Sequence[int]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether each condition differs from another truth in some of the rows `where`, bool (2, n): it holds and the other does not; the reverse.
+
+        The first `sizes[0]` conditions are compared with `others[0]` in the rows `where[0]`, and so on.
+        """
         if self._library is None:
-            return self._interpreted_differences(conditions, others, where)
+            return self._interpreted_differences(conditions, others, where, sizes)
         numbers = np.array([self._library.number(condition) for condition in conditions], np.uint32)
         answers = np.empty(len(numbers), np.uint8)
-        there = np.array([0 if isinstance(other, bool) else _address(other) for other in others], np.uint64)
-        same = np.array([other is True for other in others], np.uint8)
-        rows = np.array([_address(each) for each in where], np.uint64)
+        there = np.repeat(np.array([0 if isinstance(other, bool) else _address(other) for other in others], np.uint64), sizes)
+        same = np.repeat(np.array([other is True for other in others], np.uint8), sizes)
+        rows = np.repeat(np.array([_address(each) for each in where], np.uint64), sizes)
         self._call(self._library.differences, numbers, _address(there), _address(same), _address(rows), _address(answers))
         return np.stack([answers & 1, answers >> 1]).astype(np.bool_)
 
@@ -197,12 +202,13 @@ class Columns:
         return np.array(answers, np.uint8), truths
 
     def _interpreted_differences(
-        self, conditions: Sequence[Cond], others: Sequence[Truth], where: Sequence[Flags]
+        self, conditions: Sequence[Cond], others: Sequence[Truth], where: Sequence[Flags], sizes: Sequence[int]
     ) -> npt.NDArray[np.bool_]:
         found = np.zeros((2, len(conditions)), np.bool_)
-        for at, (condition, other, rows) in enumerate(zip(conditions, others, where, strict=True)):
-            truth, there = np.asarray(evaluate(condition, self._operands, self._memo), np.bool_), np.asarray(other, np.bool_)
-            found[:, at] = (rows & truth & ~there).any(), (rows & ~truth & there).any()
+        group = np.repeat(np.arange(len(sizes)), sizes)
+        for at, condition in enumerate(conditions):
+            truth, there = (np.asarray(each, np.bool_) for each in (evaluate(condition, self._operands, self._memo), others[group[at]]))
+            found[:, at] = (where[group[at]] & truth & ~there).any(), (where[group[at]] & ~truth & there).any()
         return found
 
 
