@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,9 @@ from vmfuzz.generate.schedule import Schedule
 from vmfuzz.interrupts import CTRL_C, cause_of
 from vmfuzz.model.predict import Model, model_of
 from vmfuzz.state.batch import VmcsBatch
+
+#: So many new objects more than have gone make Python look for cycles in a campaign; 700 elsewhere.
+_OBJECTS_A_COLLECTION: Final = 50_000
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,19 @@ class Summary:
         }
 
 
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Have Python look for cycles of objects less often, and not at what is there already: a campaign makes millions of objects and hardly a cycle."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_A_COLLECTION, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
 def _require_bases(executor: Executor, bases: Bases) -> None:
     """Raise EnvironmentUnusable that names the checks where no known-good state can be made of what the executor captured."""
     if bases.modes:
@@ -180,9 +198,10 @@ class Campaign:
         start = time.perf_counter() - progress.seconds
         stopped_by = None
         try:
-            while progress.tally.candidates < iterations:
-                self._chunk(position, iterations, start, on_progress, store)
-                position = Position(position.chunk + 1)
+            with _few_collections():
+                while progress.tally.candidates < iterations:
+                    self._chunk(position, iterations, start, on_progress, store)
+                    position = Position(position.chunk + 1)
         except KeyboardInterrupt as interrupt:
             stopped_by = cause_of(interrupt)
             if store is not None and not self._executing:

@@ -285,8 +285,11 @@ class EngineExecutor(Opened):
     def _collect(self, results: npt.NDArray[Any], rows: _Selection, outcomes: Outcomes) -> None:
         take_over(results, rows, outcomes)
         # Bochs also logs harmless things; where the entry succeeded only a panic counts.
-        numbers = [-1, *(self._message_index(text) for text in self._process.texts())]
-        message = np.asarray(numbers, np.int32)[results["message"]]
+        texts = self._process.texts()
+        numbers = np.full(len(texts) + 1, -1, np.int32)
+        for number in np.flatnonzero(np.bincount(results["message"])[1:]).tolist():
+            numbers[number + 1] = self._message_index(texts[number])
+        message = numbers[results["message"]]
         outcomes.message[rows] = np.where((results["kind"] == Kind.EXIT) & (results["panicked"] == 0), -1, message)
 
     def _message_index(self, text: str) -> int:

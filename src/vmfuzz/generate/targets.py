@@ -101,12 +101,15 @@ class Target:
 
         `current`: what the operands start from, the same for all rows or uint64 (rows,).
         """
-        start = np.array([np.broadcast_to(np.asarray(current[name], np.uint64), len(chosen)) for name in self.operands], np.uint64)
-        return self._named(self._edited(start.reshape(len(self.operands), len(chosen)), chosen))
+        start: Values = np.empty((len(self.operands), len(chosen)), np.uint64)
+        for position, name in enumerate(self.operands):
+            start[position] = current[name]
+        return self._named(self._edited(start, chosen))
 
     def _edited(self, start: Values, chosen: npt.NDArray[np.intp]) -> Values:
         """As `edited`, of all operands at once: uint64 (operands, rows); `start` has as many rows, or one for all."""
-        values: Values = np.array(np.broadcast_to(start, (len(self.operands), len(chosen))))
+        values: Values = np.empty((len(self.operands), len(chosen)), np.uint64)
+        values[...] = start
         position, keep, to = self._edits
         rows = np.arange(len(chosen))
         for edits in chosen.T:

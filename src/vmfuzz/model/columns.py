@@ -60,6 +60,14 @@ class _Library:
         self.names: list[str] = []
         self.operands: dict[str, int] = {}
 
+    def numbers(self, conditions: Sequence[Cond]) -> Numbers:
+        """The numbers of conditions."""
+        known = self._numbers
+        try:
+            return np.array([known[condition.serial] for condition in conditions], np.uint32)
+        except KeyError:
+            return np.array([self.number(condition) for condition in conditions], np.uint32)
+
     def number(self, node: Node) -> int:
         """The number of a node, which is added with what is below it where it is new; capabilities must have been folded in."""
         number = self._numbers.get(node.serial)
@@ -138,7 +146,7 @@ class Columns:
         """Of each condition what its truth is (ALWAYS_FALSE and so on), and its column, if it has one."""
         if self._library is None:
             return self._interpreted(conditions)
-        numbers = np.array([self._library.number(condition) for condition in conditions], np.uint32)
+        numbers = self._library.numbers(conditions)
         answers, columns = np.empty(len(numbers), np.uint8), np.empty((len(numbers), self._count), np.bool_)
         self._call(self._library.truths, numbers, _address(answers), _address(columns))
         return answers, columns  # type: ignore[return-value]  # its rows
@@ -152,7 +160,7 @@ class Columns:
         """
         if self._library is None:
             return self._interpreted_differences(conditions, others, where, sizes)
-        numbers = np.array([self._library.number(condition) for condition in conditions], np.uint32)
+        numbers = self._library.numbers(conditions)
         answers = np.empty(len(numbers), np.uint8)
         there = np.repeat(np.array([0 if isinstance(other, bool) else _address(other) for other in others], np.uint64), sizes)
         same = np.repeat(np.array([other is True for other in others], np.uint8), sizes)
