@@ -82,7 +82,7 @@ def test_no_permission(without_vmx: Vmfuzz) -> None:
 
 def test_in_use(without_vmx: Vmfuzz) -> None:
     without_vmx.machine.shell("sleep 1000 3<>/dev/vmfuzz & echo $! > /tmp/pid; sleep 1")
-    both_say(without_vmx, "is in use by another program; `fuser /dev/vmfuzz` names it")
+    both_say(without_vmx, "is in use: it serves one program at a time; `fuser /dev/vmfuzz` names the other program")
     without_vmx.machine.shell("kill $(cat /tmp/pid)")
     assert "the device is open already" in without_vmx.machine.shell("dmesg")
 

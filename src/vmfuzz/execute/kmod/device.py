@@ -97,7 +97,7 @@ def why_not_open(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return f"{DEVICE}: permission denied; only root (CAP_SYS_ADMIN) may execute VM entries: use sudo"
     if error.errno == errno.EBUSY:
-        return f"{DEVICE} is in use by another program, and it serves one at a time; `fuser {DEVICE}` names that program"
+        return f"{DEVICE} is in use: it serves one program at a time; `fuser {DEVICE}` names the other program"
     return f"{DEVICE}: {error.strerror}"
 
 
