@@ -36,29 +36,22 @@ _PHRASES: Final = tuple(
     (deferred(pattern, re.IGNORECASE), meaning, words)
     for words, pattern, meaning in (
         (("vm", "error"), rf"(?:VMLAUNCH|VMRESUME)[ _]error *(?:code)? *[:=#]* *{_VALUE}", Meaning.ERROR),
-        (("entry failed",), rf"(?:KVM|AEHD|GVM|HAX|WHPX): entry failed,? *hardware error *{_VALUE}", Meaning.HARDWARE),
-        (("hardware_entry",), rf"hardware_entry_failure_reason\W+{_VALUE}", Meaning.HARDWARE),
+        # KVM's users: QEMU, kvmtool, Firecracker, HAXM, old qemu-kvm
+        (
+            ("fail",),
+            rf"(?:(?:\w+: )?entry failed,? *hardware error|failed entry,? *reason[ :=]*|hardware_entry_failure_reason[\"' :=(]+) *{_VALUE}",
+            Meaning.HARDWARE,
+        ),
         (
             ("fail",),
             rf"(?:fail[ _-]?entry|hw run failure|KVM_EXIT_FAIL_ENTRY)[ :=(,]+(?:(?:signal|reason)[ :=]+)?{_VALUE}",
             Meaning.HARDWARE,
         ),
-        (("entry failed",), rf"entry failed,? *hardware error *{_VALUE}", Meaning.HARDWARE),
-        (("failed entry",), rf"failed entry,? *reason[ :=]*{_VALUE}", Meaning.HARDWARE),
-        (("entry failure",), rf"vm-?entry failure \(reason {_VALUE}\)", Meaning.REASON),
-        (("failed vm",), rf"failed vm-? ?entry \(exit reason {_VALUE}\)", Meaning.REASON),
-        (("entry error",), rf"VM-?ENTRY error: *reason *= *{_VALUE}", Meaning.REASON),
         (
             (),
             r"(?:VMLAUNCH|VMRESUME|vm[ -]?entry|launch)\b[^\n]{0,40}\b(?:fail|error)[^\n=:]{0,30}\b(?:error|code|err|status)\b"
             rf"(?: is| was|[ =:#(<])*{_VALUE}",
             Meaning.ERROR,
-        ),
-        (
-            ("vm", "fail"),
-            rf"\b\w*(?:VMLAUNCH|VMRESUME|vm[ -]?entry)\b[^\n]{{0,40}}\bfail(?:ed|ure|s)?\b(?: with)?[ :,]+(?:ZF ?= ?1[ ,]+)?"
-            rf"(?:error|err|code)?[ :=#]*{_VALUE}",
-            Meaning.HARDWARE,
         ),
         (
             ("fail", " to "),
@@ -79,29 +72,25 @@ _PHRASES: Final = tuple(
         ),
         (("zf", "err"), rf"\bZF ?[=:] ?1\b[^\n]{{0,30}}\berr(?:or)?\b(?: code| number)?\W{{0,3}}{_VALUE}", Meaning.ERROR),
         (
-            ("error", "invalid", "control"),
-            r"\berror\W{0,3}(?P<value>(?:0x)?0*7)\b\W{1,4}(?:VM[- ]?entry with )?invalid (?:VM[- ]?)?control",
+            ("error", "invalid"),
+            r"\berror\W{0,3}(?P<value>(?:0x)?0*[78])\b\W{1,4}(?:VM[- ]?entry with )?invalid (?:(?:VM[- ]?)?control|host)",
             Meaning.ERROR,
         ),
-        (("error", "invalid host"), r"\berror\W{0,3}(?P<value>(?:0x)?0*8)\b\W{1,4}(?:VM[- ]?entry with )?invalid host", Meaning.ERROR),
         (("fail",), rf"\bVM_?Fail\w{{0,10}}\W{{1,6}}(?:code|error|number)\W{{1,3}}{_VALUE}", Meaning.ERROR),
         # Chinese and Russian for "failed" and "error"
         ((), rf"\b(?:VMLAUNCH|VMRESUME)\b[^\n]{{0,20}}(?:失败|错误|ошибк)[^\n\d]{{0,20}}{_VALUE}", Meaning.ERROR),
-        (("fail", "valid"), rf"\bVM_?fail_?Valid\W*(?:err(?:or)?(?: code)?\W*)?{_VALUE}", Meaning.ERROR),
         (
             ("vm", "fail"),
             rf"\bvm_?(?:write|read|ptrld|clear)\b[^\n]{{0,30}}\bfail[^\n]{{0,20}}\b(?:error|code)\b[ :=#]*{_VALUE}",
             Meaning.ERROR,
         ),
         (("instruction", "error"), _FIELD_OF_ERROR, Meaning.FIELD),
-        (("err",), rf"\b(?:vmx?_?)?(?:inst|insn|instr|instruction)[_ ]?err(?:or)?\b(?: number)?[ =:#(]*{_VALUE}", Meaning.FIELD),
-        (("vmx", "err"), rf"\bvmx_?err(?:or)?\b[ =:#(]*{_VALUE}", Meaning.FIELD),
+        (("err",), rf"\b(?:vmx_?|(?:vmx?_?)?(?:inst|insn|instr|instruction)[_ ]?)err(?:or)?\b(?: number)?[ =:#(]*{_VALUE}", Meaning.FIELD),
         (("failed vm entry",), rf"nested_vmx_exit_reflected failed vm entry {_VALUE}", Meaning.ERROR),
-        (("entry fail",), r"vm[ -]?entry failure\W{1,3}[a-z][a-z -]{3,30}\((?P<value>33|34|41|0x2[129])\)", Meaning.BASIC),
-        (("failed at vm",), rf"Failed at VM-?Entry,? *Code *= *{_VALUE}", Meaning.ERROR),
+        (("failed at vm",), rf"Failed at VM-?Entry,? *Code *= *{_VALUE}", Meaning.ERROR),  # NoirVisor
         (("exit_reason.raw",), r"exit_reason\.raw\W+(?P<value>[0-9a-fA-F]{1,8})\b", Meaning.RAW),
         (("basic exit reason",), rf"basic exit reason(?: is| was| of|[ \t=:(])+{_VALUE}", Meaning.BASIC),
-        (("vm", "reason"), rf"\bvm[ _-]?(?:entry|exit|enter)\b[^\n]{{0,30}}\breason\b[ :=(]+{_VALUE}", Meaning.REASON),
+        (("vm", "reason"), rf"\bvm[ _-]?(?:entry|exit|enter)\b[^\n]{{0,30}}\breason\b[ :=(]+{_VALUE}\)?", Meaning.REASON),
         (("exit", "reason"), rf"exit[ _-]*reason(?: field| is| was| of| as| the| VMCS|[ \t=:(])+{_VALUE}", Meaning.REASON),
         (("8000",), r"(?<![\w.])(?P<value>(?:0x)?(?:0{8}|f{8})?8000_?00(?:21|22|29)[hH]?)\b", Meaning.ALONE),
         (("2147483",), r"(?<![\w.])(?P<value>21474836(?:81|82|89)|-21474836(?:15|14|07))\b", Meaning.ALONE),

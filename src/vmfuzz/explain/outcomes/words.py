@@ -11,7 +11,10 @@ from vmfuzz.patterns import deferred
 
 _TRACED: Final = "the name that Linux's trace events have for it"
 _NO_BIT: Final = "bit 31 is not shown; this exit reason occurs only with it"
-_INVALID: Final = r"INVALID_?GUEST_?STATE"
+_INVALID: Final = r"(?:(?:reason|basic)\W{1,4}(?:\w+::)*(?:\w+_)?(?:INVALID_?GUEST_?STATE|33))"
+_FAILS_TRUE: Final = r"entry_?fail\w*\W{1,4}true"
+#: The compiler's function for VMLAUNCH or VMRESUME, before what it returns.
+_INTRINSIC: Final = r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)"
 _ENTRY_FAIL: Final = ("entry_fail", "entryfail")
 _CF: Final = tuple(f"cf{before}{sign}{behind}1" for before in ("", " ") for sign in "=:" for behind in ("", " "))
 #: (words of which all stand in the text, or one of several, pattern, exit reason, VM-instruction error, remark). Error 0: a failure without its number.
@@ -20,7 +23,7 @@ _WORDS: Final = tuple(
     for words, pattern, reason, error, remark in (
         (("entry with invalid",), r"VM[- ]?entry with invalid (?:VM[- ])?control", None, 7, ""),
         (("invalid host",), r"VM[- ]?entry with invalid host", None, 8, ""),
-        (("entry fail", "guest"), r"VM[- ]?entry fail\w*(?: due to|[:,]) *invalid guest[- ]state", FAILED_ENTRY | 33, None, ""),
+        # the manual's names of the three exit reasons, and those of Linux's trace events
         (("entry fail", "msr"), r"VM[- ]?entry fail\w*(?: due to|[:,]) *MSR[- ]load", FAILED_ENTRY | 34, None, ""),
         (("entry fail", "machine"), r"VM[- ]?entry fail\w*(?: due to|[:,]) *machine[- ]check", FAILED_ENTRY | 41, None, ""),
         (
@@ -35,34 +38,17 @@ _WORDS: Final = tuple(
         # a structure of Rust, on one line or spread over several
         (
             ("true", _ENTRY_FAIL),
-            rf"\bentry_?fail\w*\W{{1,4}}true\b[^{{}}]{{0,200}}?\breason\W{{1,4}}(?:\w+::)*(?:\w+_)?{_INVALID}|"
-            rf"\b(?:reason|basic)\W{{1,4}}(?:\w+::)*(?:\w+_)?(?:{_INVALID}|33)\b[^{{}}]{{0,200}}?\bentry_?fail\w*\W{{1,4}}true\b|"
-            rf"\bentry_?fail\w*\W{{1,4}}true\b[^{{}}]{{0,200}}?\b(?:reason|basic)\W{{1,4}}33\b",
+            rf"\b{_FAILS_TRUE}\b[^{{}}]{{0,200}}?\b{_INVALID}|\b{_INVALID}\b[^{{}}]{{0,200}}?\b{_FAILS_TRUE}\b",
             FAILED_ENTRY | 33,
-            None,
-            "",
-        ),
-        (
-            ("true", "msr", _ENTRY_FAIL),
-            r"\bentry_?fail\w*\W{1,4}true\b[^{}]{0,200}?\breason\W{1,4}(?:\w+::)*(?:\w+_)?MSR_?LOAD|"
-            r"\breason\W{1,4}(?:\w+::)*(?:\w+_)?MSR_?LOAD\w*[^{}]{0,200}?\bentry_?fail\w*\W{1,4}true\b",
-            FAILED_ENTRY | 34,
             None,
             "",
         ),
         (
             (("exit reason", "exit_reason", "exit-reason", "exitreason"), "invalid"),
-            rf"\bexit[ _-]?reason[\"']?[ :=(]{{1,4}}(?:\w+::)*(?:\w+_)?{_INVALID}\b",
+            r"\bexit[ _-]?reason[\"']?[ :=(]{1,4}(?:\w+::)*(?:\w+_)?INVALID_?GUEST_?STATE\b",
             FAILED_ENTRY | 33,
             None,
             _NO_BIT,
-        ),
-        (
-            ("exit_reason_",),
-            r"^\W*(?:\w+: *)?\w*EXIT_REASON_(?:ERROR_)?INVALID_(?:GUEST_)?STATE(?!\W*,[^\n]*$)\W*$",
-            FAILED_ENTRY | 33,
-            None,
-            "",
         ),
         (
             (("hardware error", "hardware_entry", "failentry(0"),),
@@ -73,7 +59,7 @@ _WORDS: Final = tuple(
         ),
         (
             ("__vmx_vm",),
-            r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*1\b",
+            rf"{_INTRINSIC}[ :=]*1\b",
             None,
             0,
             "1 from the compiler's intrinsic: there is a number",
@@ -88,13 +74,7 @@ _WORDS: Final = tuple(
         ((("vmfailvalid", "vm_fail_valid"), "host"), r"\bVM_?Fail_?Valid\W{1,3}(?:\w+::)*\w{0,20}Invalid_?Host", None, 8, ""),
         ((("vmfail", "vm_fail"), "invalid"), r"\bVM_?fail_?Invalid\b", None, None, ""),
         ((_CF,), r"\bVM(?:LAUNCH|RESUME)\b[^\n]{0,40}\bCF ?[=:] ?1\b", None, None, ""),
-        (
-            ("__vmx_vm",),
-            r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*2\b",
-            None,
-            None,
-            "2 from the compiler's intrinsic",
-        ),
+        (("__vmx_vm",), rf"{_INTRINSIC}[ :=]*2\b", None, None, "2 from the compiler's intrinsic"),
     )
 )
 
