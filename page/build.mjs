@@ -14,7 +14,7 @@ const FILES = ["index.html", "page.css", "page.js", "answer.js", "text.js", "wor
 const PYODIDE = ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json"];
 // of src/vmfuzz: what reading and judging need
 const PACKAGES = ["arch", "explain", "model", "state"];
-const MODULES = ["__init__.py", "counted.py", "errors.py", "files.py", "patterns.py"];
+const MODULES = ["__init__.py", "counted.py", "errors.py", "files.py", "hexadecimal.py", "patterns.py"];
 const EXAMPLES = ["kvm.txt", "xen.txt", "wrong-encoding.txt"];
 
 const folder = process.argv[2];
