@@ -121,7 +121,7 @@ class BuildNative(build_ext):
 
 
 class BuildPython(build_py):
-    """Adds what is not Python and lies elsewhere in the source tree: the corpus, the module's sources, and why there are no native files."""
+    """Adds what is not Python and lies elsewhere in the source tree: the corpus, the sources of module and image, and why there are no native files."""
 
     def run(self) -> None:
         """Copy the packages and, into a wheel, the rest; an editable install finds it in the source tree."""
@@ -134,13 +134,15 @@ class BuildPython(build_py):
             note.parent.mkdir(parents=True, exist_ok=True)
             note.write_text(why_not + "\n", encoding="utf-8")
         if not self.editable_mode:
-            for source, name in ((ROOT / "corpus", "corpus"), (KMOD, "kmod")):
+            for source, name in ((ROOT / "corpus", "corpus"), (KMOD, "kmod"), (IMAGE, "image")):
                 shutil.copytree(source, Path(self.build_lib, "vmfuzz", "shipped", name), ignore=_NOT_SHIPPED, dirs_exist_ok=True)
             shutil.copytree(KVM, Path(self.build_lib, "vmfuzz", "shipped", "kmod", "kvm"), ignore=_NOT_C, dirs_exist_ok=True)
 
 
 _NOT_C = shutil.ignore_patterns("*.py", "__pycache__")
-_NOT_SHIPPED = shutil.ignore_patterns("*.o", "*.ko", "*.mod", "*.mod.c", "*.cmd", ".*", "Module.symvers", "modules.order", "vmfuzz-agent")
+_NOT_SHIPPED = shutil.ignore_patterns(
+    "*.o", "*.ko", "*.mod", "*.mod.c", "*.cmd", ".*", "Module.symvers", "modules.order", "vmfuzz-agent", "build"
+)
 
 #: What a wheel that runs on any glibc system may need (PEP 600, as auditwheel's policies have it); ours needs no more than this.
 _LIBRARIES = {b"libc.so.6"}

@@ -65,6 +65,12 @@ def test_the_wheel_is_for_every_python_and_every_glibc_that_it_runs_on(built: Pa
     assert f"manylinux_2_{tag[1]}_x86_64" in said, said
 
 
+def test_a_wheel_user_builds_the_bootable_image(installed: Path, tmp_path: Path) -> None:
+    run(str(installed / "vmfuzz"), "image-source", "sources", cwd=tmp_path)
+    run("make", "-C", "sources/image", "build/vmfuzz.bin", cwd=tmp_path)
+    assert (tmp_path / "sources" / "image" / "line.h").read_bytes() == (ROOT / "image" / "line.h").read_bytes()
+
+
 def test_a_wheel_user_has_the_corpus_and_the_modules_sources(installed: Path, tmp_path: Path) -> None:
     vmfuzz = str(installed / "vmfuzz")
     for name in (

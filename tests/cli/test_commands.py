@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -577,11 +578,21 @@ def test_a_dump_is_no_entry_and_the_command_for_it_is_named(tmp_path: Path) -> N
     refused(vmfuzz("show", str(tmp_path / "dump.txt")), "expected a corpus entry; dumps and logs are for `vmfuzz check FILE`")
 
 
-def test_a_full_disk_is_told_by_the_file_that_was_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_images_sources_are_all_that_its_makefile_builds(tmp_path: Path) -> None:
+    place = tmp_path / "sources"
+    said = vmfuzz("image-source", str(place)).stdout
+    assert f"next: make -C {place}/image" in said
+    result = subprocess.run(["make", "-s", "-C", place / "image", "build/vmfuzz.bin"], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    refused(vmfuzz("image-source", str(place)), f"{place} is not empty")
+
+
+@pytest.mark.parametrize("what", ["kmod-source", "image-source"])
+def test_a_full_disk_is_told_by_the_file_that_was_to_be_written(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def copied(source: Path, _target: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(source))
 
-    monkeypatch.setattr("vmfuzz.cli.kmod_source.shutil.copyfile", copied)
-    result = vmfuzz("kmod-source", str(tmp_path / "module"))
+    monkeypatch.setattr("vmfuzz.cli.write_sources.shutil.copyfile", copied)
+    result = vmfuzz(what, str(tmp_path / "sources"))
     assert result.exit_code == 3
-    assert result.stderr.startswith(f"vmfuzz: cannot write {tmp_path}/module/")
+    assert result.stderr.startswith(f"vmfuzz: cannot write {tmp_path}/sources/")

@@ -28,6 +28,7 @@ LINES: Final = {
     "fields": "Show the VMCS fields.",
     "checks": "Show the VM-entry checks that the manual requires.",
     "kmod-source": "Write the kernel module's sources into a directory.",
+    "image-source": "Write the bootable image's sources into a directory.",
     "doctor": "Say what can execute VM entries on this machine.",
 }
 

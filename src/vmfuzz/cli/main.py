@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "fields": ("vmfuzz.cli.fields", "fields"),
     "checks": ("vmfuzz.cli.checks", "checks"),
     "kmod-source": ("vmfuzz.cli.kmod_source", "kmod_source"),
+    "image-source": ("vmfuzz.cli.image_source", "image_source"),
     "doctor": ("vmfuzz.cli.doctor", "doctor"),
 }
 

@@ -1,4 +1,4 @@
-"""What comes with vmfuzz and is not Python: the corpus and the kernel module's sources; in a wheel within the package, else in the source tree."""
+"""What comes with vmfuzz and is not Python: the corpus and the sources of module and image; in a wheel within the package, else in the source tree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SOURCE_TREE = Path(__file__).parents[3]
 
 
 def shipped(name: str) -> Path:
-    """The directory "corpus" or "kmod"; raises EnvironmentUnusable where vmfuzz was installed without it."""
+    """The directory "corpus", "kmod" or "image"; raises EnvironmentUnusable where vmfuzz was installed without it."""
     for place in (_PACKAGE / "shipped" / name, _SOURCE_TREE / name):
         if place.is_dir():
             return place
@@ -25,3 +25,10 @@ def module_sources() -> dict[str, Path]:
     own = [path for pattern in ("*.c", "*.h", "*.ld", "Kbuild", "Makefile", "dkms.conf", "LICENSE") for path in place.glob(pattern)]
     found = {path.name: path for path in own if not path.name.endswith(".mod.c")}
     return found | {f"kvm/{path.name}": path for pattern in ("*.c", "*.h") for path in virtual.glob(pattern)}
+
+
+def image_sources() -> dict[str, Path]:
+    """The files of which the bootable image is made, the module's among them, by their names in a directory of their own."""
+    place = shipped("image")
+    own = [path for pattern in ("*.c", "*.h", "*.S", "*.ld", "grub.cfg", "Makefile") for path in place.glob(pattern)]
+    return {f"image/{path.name}": path for path in own} | {f"kmod/{name}": path for name, path in module_sources().items()}
