@@ -11,11 +11,36 @@ static unsigned int ones(unsigned int byte)
 	return n;
 }
 
+/* The next word that is not 0: its mask says which of its bytes stand at *bytes. */
+static uint64_t take_word(unsigned int mask, const uint8_t **bytes)
+{
+	uint64_t value = 0;
+	unsigned int shift;
+
+	for (shift = 0; mask; mask >>= 1, shift += 8)
+		if (mask & 1)
+			value |= (uint64_t)*(*bytes)++ << shift;
+	return value;
+}
+
+/* Which words are differences from the word `back` words before: `rows` of them from `first` on. */
+struct differences {
+	size_t first, rows, back;
+};
+
+static struct differences differences_of(const struct vmfuzz_coded *head)
+{
+	size_t back = head->stride / 8, first = head->from / 8 + back, end = head->to / 8;
+
+	return (struct differences){ first, back && end > first ? end - first : 0, back };
+}
+
 int vmfuzz_decode(const uint8_t *in, size_t length, uint64_t *out, size_t most)
 {
 	const struct vmfuzz_coded *head = (const void *)in;
-	const uint8_t *end = in + length, *words, *masks, *bytes;
-	size_t count, groups, i, at, first, last, back;
+	const uint8_t *end = in + length, *words, *masks, *bytes, *mask;
+	size_t count, groups, given = 0, i, at, group_end;
+	struct differences d;
 
 	if (length < sizeof(*head) || head->length > most || (head->length | head->from | head->to | head->stride) % 8)
 		return 1;
@@ -29,65 +54,60 @@ int vmfuzz_decode(const uint8_t *in, size_t length, uint64_t *out, size_t most)
 		bytes += ones(words[i]);
 	if (bytes > end)
 		return 1;
-	back = head->stride / 8;
-	first = head->from / 8 + back;
-	last = back ? head->to / 8 : 0;
-	for (at = 0; at < count; at++) {
-		uint64_t value = 0;
+	for (mask = masks; mask < bytes; mask++)
+		given += ones(*mask);
+	if (given != (size_t)(end - bytes) || (count % 8 && words[groups - 1] >> count % 8))
+		return 1;
+	d = differences_of(head);
+	for (at = 0; at < count; words++) {
+		unsigned int present = *words;
 
-		if (words[at / 8] >> at % 8 & 1) {
-			unsigned int mask = *masks++, shift = 0;
+		group_end = count - at < 8 ? count : at + 8;
+		for (; at < group_end; at++, present >>= 1) {
+			uint64_t value = present & 1 ? take_word(*masks++, &bytes) : 0;
 
-			if (ones(mask) > (size_t)(end - bytes))
-				return 1;
-			for (; mask; mask >>= 1, shift += 8)
-				if (mask & 1)
-					value |= (uint64_t)*bytes++ << shift;
+			out[at] = at - d.first < d.rows ? value ^ out[at - d.back] : value;
 		}
-		if (at >= first && at < last)
-			value ^= out[at - back];
-		out[at] = value;
 	}
-	return bytes != end;
+	return 0;
 }
 
-/* The word at a place as it is coded. */
-static uint64_t difference(const struct vmfuzz_coded *head, const uint64_t *in, size_t at)
+/* The bytes of a word that are not 0, to *bytes; returns which of its bytes these are. */
+static unsigned int put_word(uint64_t value, uint8_t **bytes)
 {
-	size_t back = head->stride / 8;
+	unsigned int found = 0, bit = 1;
 
-	return back && at >= head->from / 8 + back && at < head->to / 8 ? in[at] ^ in[at - back] : in[at];
+	for (; value; value >>= 8, bit <<= 1)
+		if (value & 0xff) {
+			found |= bit;
+			*(*bytes)++ = (uint8_t)value;
+		}
+	return found;
 }
 
+/* In one pass: the bytes go where they would stand if no word were 0, and then down to the end of the masks. */
 size_t vmfuzz_encode(const struct vmfuzz_coded *head, const uint64_t *in, uint8_t *out)
 {
-	size_t count = head->length / 8, groups = (count + 7) / 8, at, i;
-	uint8_t *words = out + sizeof(*head), *mask = words + groups, *bytes;
+	size_t count = head->length / 8, groups = (count + 7) / 8, at, group_end;
+	uint8_t *words = out + sizeof(*head), *mask = words + groups, *begin = mask + count, *bytes = begin;
+	struct differences d = differences_of(head);
 
 	*(struct vmfuzz_coded *)out = *head;
-	for (i = 0; i < groups; i++)
-		words[i] = 0;
-	for (at = 0; at < count; at++) {
-		uint64_t value = difference(head, in, at);
-		unsigned int found = 0, bit = 1;
+	for (at = 0; at < count; words++) {
+		unsigned int bit = 1;
 
-		if (!value)
-			continue;
-		words[at / 8] |= 1u << at % 8;
-		for (; value; value >>= 8, bit <<= 1)
-			if (value & 0xff)
-				found |= bit;
-		*mask++ = (uint8_t)found;
-	}
-	bytes = mask;
-	for (at = 0; at < count; at++) {
-		uint64_t value;
+		*words = 0;
+		group_end = count - at < 8 ? count : at + 8;
+		for (; at < group_end; at++, bit <<= 1) {
+			uint64_t value = at - d.first < d.rows ? in[at] ^ in[at - d.back] : in[at];
 
-		if (!(words[at / 8] >> at % 8 & 1))
-			continue;
-		for (value = difference(head, in, at); value; value >>= 8)
-			if (value & 0xff)
-				*bytes++ = (uint8_t)value;
+			if (!value)
+				continue;
+			*words |= bit;
+			*mask++ = (uint8_t)put_word(value, &bytes);
+		}
 	}
-	return (size_t)(bytes - out);
+	for (; begin < bytes; begin++)
+		*mask++ = *begin;
+	return (size_t)(mask - out);
 }

@@ -7,6 +7,7 @@
 #define COLUMNS 80
 #define ROWS 25
 #define UART_FIFO 16
+#define PAUSES 8
 
 static bool has_line;
 
@@ -29,6 +30,15 @@ void console_init(void)
 	has_line = inb(COM1 + 7) == 0x5a;
 }
 
+/* Between two looks at the port, which are an exit each in a virtual machine. Far less than the time of a byte, of which the FIFO holds 16. */
+static void wait_a_little(void)
+{
+	unsigned int n;
+
+	for (n = 0; n < PAUSES; n++)
+		asm volatile("pause");
+}
+
 /* As many bytes as the FIFO takes at once, so that a hypervisor has one exit less for each. */
 void vmfuzz_line_put(u8 byte)
 {
@@ -38,7 +48,7 @@ void vmfuzz_line_put(u8 byte)
 		return;
 	if (!room) {
 		while (!(inb(COM1 + 5) & 0x20))
-			asm volatile("pause");
+			wait_a_little();
 		room = UART_FIFO;
 	}
 	outb(COM1, byte);
@@ -48,7 +58,7 @@ void vmfuzz_line_put(u8 byte)
 u8 vmfuzz_line_get(void)
 {
 	while (!(inb(COM1 + 5) & 1))
-		asm volatile("pause");
+		wait_a_little();
 	return inb(COM1);
 }
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import select
 import shutil
 import socket
 import subprocess
 import tempfile
 import threading
-import tty
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -19,6 +18,7 @@ from machine import TIED, drain_screen
 ROOT: Final = Path(__file__).parents[2]
 #: Bochs counts a machine's time in instructions: with so few of them a second, a byte of the line is 17 instructions and not 4,000.
 _INSTRUCTIONS_A_SECOND: Final = 1_000_000
+_AT_ONCE: Final = 1 << 16
 #: More often the machine is not reset: its debugger stops at each reset and goes on with a line of this file.
 _MOST_RESETS: Final = 1000
 _BOCHSRC: Final = """config_interface: textconfig
@@ -31,7 +31,7 @@ ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15
 ata1-master: type=cdrom, path={iso}, status=inserted
 boot: cdrom
-com1: enabled=1, mode=term, dev={terminal}
+com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}
 clock: sync=none
 log: {folder}/bochs.log
 panic: action=fatal
@@ -63,9 +63,9 @@ class ImageMachine:
         self._temporary = tempfile.TemporaryDirectory(prefix="vmfuzz-image-")
         self.folder = Path(self._temporary.name)
         self.line = self.folder / "line"
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)
-        settings = {"cpu": cpu, "ips": ips, "iso": iso, "terminal": os.ttyname(self._slave), "folder": self.folder}
+        # not a terminal, which Linux fills from a thread of its own, while the machine counts the time that it waits for a byte as its own
+        self._wire = socket.create_server(("127.0.0.1", 0))
+        settings = {"cpu": cpu, "ips": ips, "iso": iso, "port": self._wire.getsockname()[1], "folder": self.folder}
         (self.folder / "bochsrc").write_text(_BOCHSRC.format(**settings))
         (self.folder / "debugger.rc").write_text("c\n" * _MOST_RESETS)
         self._server = socket.socket(socket.AF_UNIX)
@@ -84,42 +84,42 @@ class ImageMachine:
         return self
 
     def _carry(self) -> None:
-        """Bytes between the machine's terminal and whoever is connected; what the machine says while nobody is goes nowhere."""
+        """Bytes between the machine and whoever is connected; what the machine says while nobody is goes nowhere."""
+        machine = self._wire.accept()[0]
+        machine.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         caller: socket.socket | None = None
         while True:
-            for ready in select.select([self._master, caller or self._server], [], [])[0]:
+            for ready in select.select([machine, caller or self._server], [], [])[0]:
                 if ready is self._server:
                     caller = self._server.accept()[0]
                 elif ready is caller:
-                    caller = self._to_machine(caller)
-                elif not self._to_caller(caller):
+                    caller = self._to_machine(caller, machine)
+                elif not self._to_caller(machine, caller):
                     self._server.close()
-                    if caller is not None:
-                        caller.close()
+                    for end in filter(None, (machine, caller)):
+                        end.close()
                     return
 
-    def _to_machine(self, caller: socket.socket) -> socket.socket | None:
-        try:
-            data = caller.recv(1 << 12)
-        except OSError:
-            data = b""
-        while data:
-            data = data[os.write(self._master, data) :]
-            return caller
+    def _to_machine(self, caller: socket.socket, machine: socket.socket) -> socket.socket | None:
+        with contextlib.suppress(OSError):
+            data = caller.recv(_AT_ONCE)
+            if data:
+                machine.sendall(data)
+                return caller
         caller.close()
         return None
 
-    def _to_caller(self, caller: socket.socket | None) -> bool:
+    def _to_caller(self, machine: socket.socket, caller: socket.socket | None) -> bool:
         try:
-            data = os.read(self._master, 1 << 16)
+            # acknowledged at once: Bochs sends byte by byte, and Linux holds back the next until then
+            machine.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            data = machine.recv(_AT_ONCE)
         except OSError:
             return False
         if caller is not None:
-            try:
+            with contextlib.suppress(OSError):
                 caller.sendall(data)
-            except OSError:
-                return True
-        return True
+        return bool(data)
 
     def close(self) -> None:
         """Switch it off."""
@@ -127,9 +127,8 @@ class ImageMachine:
             self._process.terminate()
             self._process.wait()
             self._process = None
-            os.close(self._slave)  # the carrier reads the end then
-            self._carrier.join()
-            os.close(self._master)
+            self._carrier.join()  # it reads the end
+            self._wire.close()
             self._temporary.cleanup()
 
     def __enter__(self) -> Self:
