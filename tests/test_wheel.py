@@ -97,7 +97,9 @@ def test_a_wheel_user_has_the_example_answerers_where_the_page_says(installed: P
     assert [(examples / path.name).read_bytes() for path in own] == [path.read_bytes() for path in own] != []
     run("cc", "-O2", "-o", "answerer", str(examples / "answerer.c"), cwd=tmp_path)
     for command in ("./answerer", f"{installed / 'python'} {examples / 'answerer.py'}"):
-        assert "the program follows the protocol" in run(str(installed / "vmfuzz"), "doctor", "--executor", f"program:{command}", cwd=tmp_path)
+        assert "the program follows the protocol" in run(
+            str(installed / "vmfuzz"), "doctor", "--executor", f"program:{command}", cwd=tmp_path
+        )
 
 
 def test_a_wheel_user_has_the_json_schemas(installed: Path, tmp_path: Path) -> None:

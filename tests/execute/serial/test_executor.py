@@ -217,12 +217,12 @@ def test_a_reset_of_another_request_has_no_row() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "--reset", "true"], "--reset: auto is no serial:WHERE"),
-        (["run", "--answer-seconds", "5"], "--answer-seconds: auto is no serial:WHERE"),
+        (["run", "--reset", "true"], "--reset works only with --executor serial:WHERE, and this run uses auto"),
+        (["run", "--answer-seconds", "5"], "--answer-seconds works only with --executor serial:WHERE, and this run uses auto"),
         (["run", "--executor", "serial:"], "expected the serial line to a machine"),
         (["run", "--executor", "serial:unix:/nonexistent"], "docs/hypervisors.md"),
         (["run", "--executor", "serial:unix:/nonexistent", "--cpu", "tigerlake"], "leave out --cpu"),
-        (["replay", "--executor", "kmod", "--reset", "true"], "kmod is no serial:WHERE"),
+        (["replay", "--executor", "kmod", "--reset", "true"], "--reset works only with --executor serial:WHERE, and this run uses kmod"),
     ],
 )
 def test_the_command_line_says_what_is_wrong(arguments: list[str], said: str) -> None:
