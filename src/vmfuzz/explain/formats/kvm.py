@@ -6,13 +6,14 @@ placed by its neighbours, and where they leave a choice it is not placed at all 
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from typing import Final
 
 from vmfuzz.explain.dump import Reading
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.kvm_order import gaps, in_print_order, pairs_match, shared_keys_agree, times_rise
-from vmfuzz.explain.formats.kvm_tables import CONTROL, GUEST, HOST, SECTIONS
+from vmfuzz.explain.formats.kvm_tables import CONTROL, GUEST, HOST, RANKS, SECTIONS
 from vmfuzz.explain.formats.kvm_tokens import Token, tokens_of
 from vmfuzz.explain.text.lines import Ends, Line
 from vmfuzz.patterns import deferred
@@ -69,6 +70,7 @@ def _place(tokens: list[Token], found: Found, in_time: bool) -> bool:
     """
     _place_pairs(tokens)
     marks = [(index, token.section) for index, token in enumerate(tokens) if token.section not in ("", "beside", "apart")]
+    copies = Counter((token.ending, token.value) for token in tokens)
     order = [SECTIONS.index(section.lstrip("*")) for _, section in marks]
     orderly = in_time and order == sorted(order)
     for index, token in enumerate(tokens):
@@ -76,7 +78,11 @@ def _place(tokens: list[Token], found: Found, in_time: bool) -> bool:
             continue
         before = next((section for at, section in reversed(marks) if at < index), "")
         after = next((section for at, section in marks if at > index), "")
-        choice = _choices(before.lstrip("*"), after, token, tokens[index - 1] if index else None) if orderly else ()
+        choice = (
+            _choices(before.lstrip("*"), after, token, tokens[index - 1] if index else None, copies[token.ending, token.value] > 1)
+            if orderly
+            else ()
+        )
         if len(choice) == 1:
             token.section = choice[0]
         else:
@@ -108,12 +114,17 @@ def _leave_shared(tokens: list[Token], found: Found) -> None:
             token.section, token.ending = "", ""
 
 
-#: The field before SYSENTER's registers -> whose they are.
-_BEFORE_SYSENTER: Final = {"guest_dr7": GUEST, "host_cr4": HOST}
+#: The fields of the line before SYSENTER's registers -> whose they are.
+_BEFORE_SYSENTER: Final = {
+    field: section for section in (GUEST, HOST) for field, rank in RANKS.items() if rank == RANKS[f"{section}_ia32_sysenter_esp"] - 1
+}
 
 
-def _choices(before: str, after: str, token: Token, previous: Token | None) -> tuple[str, ...]:
-    """The sections that a shared token may be in, between a token of section `before` and one of `after` ("" at the ends)."""
+def _choices(before: str, after: str, token: Token, previous: Token | None, copied: bool) -> tuple[str, ...]:
+    """The sections that a shared token may be in, between a token of section `before` and one of `after` ("" at the ends).
+
+    `copied`: the same key has the same value elsewhere.
+    """
     if before == CONTROL:
         # a variant prints the host's CET state after everything else
         return (HOST,) if token.ending in ("ia32_s_cet", "ssp", "ia32_interrupt_ssp_table_addr") else ()
@@ -122,8 +133,13 @@ def _choices(before: str, after: str, token: Token, previous: Token | None) -> t
             return (GUEST,)
         if previous.ending and previous.section in (GUEST, HOST):
             return (previous.section,)
-    if token.ending == "ia32_sysenter_esp" and previous is not None and previous.field in _BEFORE_SYSENTER:
-        return (_BEFORE_SYSENTER[previous.field],)
+    if token.ending.startswith("ia32_sysenter") and previous is not None:
+        of_line = previous.ending.startswith("ia32_sysenter")
+        section = previous.section if of_line else _BEFORE_SYSENTER.get(previous.field, "")
+        if section or of_line:
+            return (section,) if section else ()
+    if copied and token.ending.startswith("ia32_sysenter"):
+        return ()  # the same twice: the guest's and the host's, or a line that was copied
     if not before and not after:
         return ()
     first = SECTIONS.index(before) if before else 0

@@ -12,8 +12,6 @@ from typing import Final
 from vmfuzz.explain.text.decoration import undecorated, without_heads
 from vmfuzz.patterns import deferred
 
-_MONTH: Final = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
-
 #: Prefixes that loggers and posters put before a line; taken off again and again until none fits.
 _PREFIXES: Final = tuple(
     deferred(pattern)
@@ -24,23 +22,16 @@ _PREFIXES: Final = tuple(
         r"\s*\S[^\[\]]{0,24}-\d+ +(?:\( *[\d-]+\) +)?\[\d{3}\] +(?:\S{4,5} +)?\d+\.\d+: (?:(?:b?print|bputs): +[\w.]+: )?",  # ftrace
         r"\s*\[\s*[TC]\d+\] ?",  # dmesg caller
         r"\s*\[\s*(?:\.\.\.|…|\?+|x+|-+)?\s*\] ?",  # time blanked by the poster
-        r"\s*<\d{1,2}>",  # kernel log level
-        r"\s*(?:kern|user|daemon)\s*:(?:emerg|alert|crit|err|warn|notice|info|debug)\s*: ?",  # dmesg -x
         r"\s*[^\s\d=]\S{1,5}\s+\d{1,2} \d\d:\d\d:\d\d(?:\.\d+)? \S+ [^\s:]+(?:\[\d+\])?: ?",  # syslog, months in any language
         r"\s*(?:/(?:[\w.+-]+/)*[\w.+-]+|[\w-]+\.(?:log|txt|out)):(?:\d+:)?",  # grep's name of the file
         r"\s*\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*: \d+: \w+ :(?: \w+:\d+ :)? ?",  # libvirt
         r"\s*\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*(?: [\w.-]+ (?:kernel|[\w./@-]+\[\d+\]|[a-z][\w-]*-[\w-]+):)? ?",  # journal, ISO time
         r"\s*\d\d-\d\d \d\d:\d\d:\d\d\.\d+ +\d+ +\d+ [A-Z] \S+ *: ",  # Android
-        r"\s*\[\d{4}-\d\d-\d\d[^\]]*\] ?",
         r"\s*\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)? ",  # Go's log
-        rf"\s*\[(?:[A-Z][a-z]{{2}} )?{_MONTH} [^\]]*\] ?",  # dmesg -T
         r"\s*\d\d:\d\d:\d\d(?:[.,]\d+)? ",  # VBox.log
         r"\s*\[\d\d:\d\d:\d\d(?:[.,]\d+)?\] ?",  # serial consoles
-        r"\s*\d+\t\d+\.\d+\t",  # DebugView
         r"\s*\((?:XEN|d\d+)\) ?(?:d\d+v\d+ )?",
-        r"\s*\S+ kernel(?:\[\d+\])?: ?",
         r"\s*(?:(?:kernel|kvm_intel|kvm|kvm-intel):|\(intelhaxm\):?) ?",
-        r"\s*haxm_\w+: ?",
         r"\s*\[[*+\-!#i]+\]",  # [**], [+]
         # [VMX], [NoirVisor], but not [GUEST_CR0] 0x... and what names an area
         r"\s*\[(?!0x)(?![^\]]*\b(?:[Gg]uest|GUEST|[Hh]ost|HOST)\b)[A-Za-z][\w .:@/-]*\](?!\s*[=:]?\s*(?:0[xX])?[0-9a-fA-F]+[hH]?\s*$)",
