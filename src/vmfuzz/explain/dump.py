@@ -6,6 +6,7 @@ warning). Nothing here decides or judges: settle/ and judgement/ do.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -92,6 +93,21 @@ class NamedChecks:
     checks: tuple[Check, ...]
 
 
+class Format(enum.StrEnum):
+    """What a text is taken for, in the words of an answer."""
+
+    UNKNOWN = "unknown"
+    KVM = "Linux KVM VMCS dump"
+    XEN = "Xen VMCS dump"
+    QEMU = "QEMU register dump"
+    VIRTUALBOX = "VirtualBox log"
+    PAIRS = "name and value lines"
+    ENCODINGS = "list of encodings"
+    LOG = "log lines"
+    ARGUMENT = "error number or log line"
+    JSON = "vmfuzz JSON"
+
+
 @dataclass(frozen=True)
 class Origin:
     """Which part of which text a dump is."""
@@ -99,7 +115,7 @@ class Origin:
     name: str = "input"
     #: what the text calls this state, where it shows two: "vmcs02", "after", "+"
     state: str = ""
-    format: str = "unknown"
+    format: Format = Format.UNKNOWN
     #: the lines of the text as they were read; empty for vmfuzz's own JSON
     lines: tuple[str, ...] = ()
     #: which program's lines were read as what, and what was believed of them, a sentence each

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from vmfuzz.errors import UsageError
-from vmfuzz.explain.dump import Dump, Warned
+from vmfuzz.explain.dump import Dump, Format, Warned
 from vmfuzz.explain.outcomes.argument import from_words
 from vmfuzz.explain.outcomes.heard import AMD
 from vmfuzz.explain.reading import read_text
@@ -25,7 +25,7 @@ def dump_of_words(text: str, name: str) -> Dump:
     found = from_words(text)
     dump = read_text(f"{text}\n", name)[0]
     if found is not None:
-        dump = replace(dump, reported=found, origin=replace(dump.origin, format="error number or log line"))
+        dump = replace(dump, reported=found, origin=replace(dump.origin, format=Format.ARGUMENT))
     if dump.empty and AMD.search(text):
         raise UsageError(
             f"{text!r} is what AMD's VMRUN reports for a VMCB that it refuses; vmfuzz knows VM entries of Intel processors only"

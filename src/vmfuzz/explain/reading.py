@@ -10,7 +10,7 @@ from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.errors import VmfuzzError
-from vmfuzz.explain.dump import Dump, Machine, Origin, Warned
+from vmfuzz.explain.dump import Dump, Format, Machine, Origin, Warned
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats import amd, encoding_lists, kvm, kvm_lines, qemu, sregs, virtualbox
 from vmfuzz.explain.formats.control_words import completed
@@ -161,17 +161,17 @@ class _Reader:
         if _KVM_SILENT in self.text and not self.of.parts and not (dump.reported and dump.reported.entered):
             yield Warned(0, "KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
 
-    def _format(self, dump: Dump) -> str:
-        """What the text is, in a word or two."""
+    def _format(self, dump: Dump) -> Format:
+        """What the text is."""
         if self.of.parts:
-            return "Xen VMCS dump" if "(XEN)" in self.text or "VMCS Area" in self.text else "Linux KVM VMCS dump"
+            return Format.XEN if "(XEN)" in self.text or "VMCS Area" in self.text else Format.KVM
         if self.of.vbox:
-            return "VirtualBox log"
+            return Format.VIRTUALBOX
         if self.of.qemu:
-            return "QEMU register dump"
+            return Format.QEMU
         if not dump.readings:
-            return "list of encodings" if dump.program.definitions else "log lines" if dump.reported else "unknown"
-        return "name and value lines"
+            return Format.ENCODINGS if dump.program.definitions else Format.LOG if dump.reported else Format.UNKNOWN
+        return Format.PAIRS
 
 
 @lru_cache(maxsize=1 << 13)
@@ -233,7 +233,7 @@ def _read_json(data: object, name: str) -> Dump | None:
     for field in state:
         found.put(field, state[field], field, 1)
     dump = with_outcome(settled(found, name, Circumstances()), Speech())
-    return replace(dump, origin=replace(dump.origin, format="vmfuzz JSON"), memory=dict(state.memory), complete=True)
+    return replace(dump, origin=replace(dump.origin, format=Format.JSON), memory=dict(state.memory), complete=True)
 
 
 def _find_vmcs(data: object, depth: int = 0) -> dict[str, object] | None:

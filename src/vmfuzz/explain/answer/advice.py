@@ -10,6 +10,7 @@ from typing import Final
 from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import EXIT_REASONS, INSTRUCTION_ERRORS, Kind, Outcome
+from vmfuzz.explain.dump import Format
 from vmfuzz.explain.names.spoken import spoken
 from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Attempted, Doubtful, OtherFailure, Refused, Reported, Unnumbered
 
@@ -282,13 +283,13 @@ def _deciding(reported: Reported) -> _Groups:
     return _PDPTE_FIELDS if reported.exit_reason & 0xFFFF == 33 and reported.qualification == 2 else _GUEST_FIELDS
 
 
-def how_to_print(form: str, reported: Reported, cr3: int | None) -> list[tuple[str, str]]:
+def how_to_print(form: Format, reported: Reported, cr3: int | None) -> list[tuple[str, str]]:
     """How to have the fields printed, for a text of this form: (who or what, command). `cr3`: the guest's, where it is known."""
     own = {
-        "Linux KVM VMCS dump": ("Linux KVM: the dump as it was printed, with all its lines in their order", "sudo dmesg"),
-        "QEMU register dump": HOW_TO_DUMP[0],
-        "Xen VMCS dump": HOW_TO_DUMP[1],
-        "VirtualBox log": HOW_TO_DUMP[2],
+        Format.KVM: ("Linux KVM: the dump as it was printed, with all its lines in their order", "sudo dmesg"),
+        Format.QEMU: HOW_TO_DUMP[0],
+        Format.XEN: HOW_TO_DUMP[1],
+        Format.VIRTUALBOX: HOW_TO_DUMP[2],
     }.get(form)
     found = [own] if own is not None else list(HOW_TO_DUMP)
     if _deciding(reported) is _PDPTE_FIELDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -157,20 +158,29 @@ def answer(dump: Dump, capabilities: Capabilities | None = None, working: Dump |
         result.causes = [*encoding_mistakes(dump, frozenset(item.field for item in used_wrong_definitions(dump)))]
     _undecided(result)
     if not result.entered:
-        satisfied = frozenset(finding.check.id for finding in judged.findings if finding.verdict is Verdict.SATISFIED)
-        said = named.causes(dump, frozenset(finding.check.id for finding in result.violated), satisfied)
-        result.causes += [mistake for mistake in said if mistake.stops]
-        result.remarks += [mistake for mistake in said if not mistake.stops]
+        _named_causes(result)
     _mistakes(result)
     if dump.readings and not result.encodings_are_the_cause and not never_written(dump) and result.shift is None:
         if result.violated:
-            ignored = frozenset(finding.check.id for finding in result.contradicted)
-            result.repairs = decided(judged, knowledge, ignored) or find_repairs(judged, knowledge, ignored)
-            if result.repairs and not result.repairs[0].title and len(result.repairs[0].changes) > 1:
-                del result.repairs[1:]
+            result.repairs = _repairs(result)
         pairs = _exchanged(result) if not result.entered else []
         _without_second_words(result, frozenset().union(*pairs))
     return result
+
+
+def _named_causes(result: Answer) -> None:
+    """Add what programs name in the text."""
+    satisfied = frozenset(finding.check.id for finding in result.judged.findings if finding.verdict is Verdict.SATISFIED)
+    mistakes = named.causes(result.dump, frozenset(finding.check.id for finding in result.violated), satisfied)
+    result.causes += [mistake for mistake in mistakes if mistake.stops]
+    result.remarks += [mistake for mistake in mistakes if not mistake.stops]
+
+
+def _repairs(result: Answer) -> list[Repair]:
+    """The decisions, or else the changes, after which no check fails that may have failed; of changes in several fields only the cheapest set."""
+    ignored = frozenset(finding.check.id for finding in result.contradicted)
+    found = decided(result.judged, result.knowledge, ignored) or find_repairs(result.judged, result.knowledge, ignored)
+    return found[:1] if found and not found[0].title and len(found[0].changes) > 1 else found
 
 
 def _processor(dump: Dump, capabilities: Capabilities | None) -> Signature | None:
@@ -249,32 +259,46 @@ def _undecided(result: Answer) -> None:
 
 
 def _mistakes(result: Answer) -> None:
+    """Add the mistakes that the values show: as causes where they can stop this entry, else as remarks."""
     dump = result.dump
-    failing = [name for finding in result.violated for name in finding.check.fields]
-    # what looks wrong in a field of which no check can be decided for want of others is a suspect too
-    readers = [
-        name
-        for finding in result.undecided
-        for name in finding.check.must.reads
-        if name == "vmcs_link_pointer" or (name.startswith("guest_") and name.endswith(("_access_rights", "_limit")))
-    ]
     count = len([finding for finding in result.violated if finding.verdict is Verdict.VIOLATED])
     result.shift = shifted(dump, result.knowledge, count) if not result.encodings_are_the_cause else None
     if result.shift is not None:
         result.causes.insert(0, result.shift)
     stage = _failing_stage(result)
-    for mistake in value_mistakes(dump, [*failing, *readers]):
-        own = _stage_of(mistake)
-        if mistake.stops and result.shift is None and not result.entered and (stage is None or own is None or own is stage):
+    can_be_the_cause = result.shift is None and not result.entered
+    for mistake in value_mistakes(dump, _suspect_fields(result)):
+        when = _in_time(_stage_of(mistake), stage)
+        if mistake.stops and can_be_the_cause and when is _When.NOW:
             result.causes.append(mistake)
-        elif stage is not None and own is not None and own > stage and never_written(dump):
-            continue  # what was never written holds no mistake of its own
-        elif stage is not None and own is not None and own < stage:
+        elif when is _When.PASSED:
             result.remarks.append(replace(mistake, stops=False))  # what is reported proves that it was passed
-        else:
+        elif when is not _When.LATER or not never_written(dump):  # what was never written holds no mistake of its own
             result.remarks.append(mistake)
     if not result.entered and stage in (None, Stage.GUEST):
         result.remarks += long_mode_suspicions(dump)
+
+
+def _suspect_fields(result: Answer) -> list[str]:
+    """The fields that violated checks read; what looks wrong in a field of which no check can be decided for want of others is a suspect too."""
+    failing = [name for finding in result.violated for name in finding.check.fields]
+    readers = (name for finding in result.undecided for name in finding.check.must.reads)
+    parts = ("_access_rights", "_limit")
+    return [*failing, *(name for name in readers if name == "vmcs_link_pointer" or (name.startswith("guest_") and name.endswith(parts)))]
+
+
+class _When(enum.Enum):
+    """When a field is looked at: in the stage that fails (or that may be it), before it, or never because that failed."""
+
+    NOW = enum.auto()
+    PASSED = enum.auto()
+    LATER = enum.auto()
+
+
+def _in_time(own: Stage | None, failing: Stage | None) -> _When:
+    if failing is None or own is None or own is failing:
+        return _When.NOW
+    return _When.PASSED if own < failing else _When.LATER
 
 
 def _failing_stage(result: Answer) -> Stage | None:

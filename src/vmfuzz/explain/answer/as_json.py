@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -14,9 +15,10 @@ from vmfuzz.explain.answer.comparison import Comparison
 from vmfuzz.explain.answer.errata_words import fitting
 from vmfuzz.explain.answer.open_controls import faults
 from vmfuzz.explain.causes.mistakes import Mistake
-from vmfuzz.explain.dump import ALL
+from vmfuzz.explain.dump import ALL, Dump, Reading
 from vmfuzz.explain.judgement.judge import Finding, Verdict
 from vmfuzz.explain.repair.search import Repair
+from vmfuzz.explain.reported import Reported
 
 SCHEMA: Final = "vmfuzz-check-1"
 
@@ -24,41 +26,20 @@ SCHEMA: Final = "vmfuzz-check-1"
 def to_json(answer: Answer) -> dict[str, Any]:
     """Everything that the text answer says, and all of the lists it shortens."""
     dump = answer.dump
-    reported = None
-    if dump.reported is not None:
-        reported = {**asdict(dump.reported), "entered": dump.reported.entered, "means": advice.headline(dump.reported)}
     return {
         "schema": SCHEMA,
         "input": dump.origin.name,
         "format": dump.origin.format,
         "exit_code": answer.exit_code,
         "entered": answer.entered,
-        "reported": reported,
+        "reported": _reported(dump.reported) if dump.reported is not None else None,
         "causes": [_mistake(mistake) for mistake in answer.causes],
         "violated": [_finding(answer, finding) for finding in answer.violated],
         "contradicted": [_finding(answer, finding) for finding in answer.contradicted],
         "other_mistakes": [_mistake(mistake) for mistake in answer.remarks],
         "repairs": [_repair(repair) for repair in answer.repairs],
-        "undecided": [
-            {
-                "check": finding.check.id,
-                "fields": sorted(finding.missing),
-                "processor": sorted({fact_source(fact) for fact in finding.facts}),
-                "ambiguity": finding.check.ambiguity if finding.verdict is Verdict.DEPENDS else None,
-            }
-            for finding in answer.undecided
-        ],
-        "fields": {
-            name: {
-                "value": hex(dump.readings[name].value),
-                "known": None if dump.readings[name].known == ALL else hex(dump.readings[name].known),
-                "label": dump.readings[name].label,
-                "line": dump.readings[name].line,
-                "columns": columns(dump, dump.readings[name]),
-                "assumed": dump.readings[name].assumed or None,
-            }
-            for name in [*(name for name in FIELDS if name in dump.readings), *(name for name in dump.readings if name not in FIELDS)]
-        },
+        "undecided": [_undecided(finding) for finding in answer.undecided],
+        "fields": {name: _reading(dump, dump.readings[name]) for name in _in_the_order_of_fields(dump.readings)},
         "beside": {name: hex(reading.value) for name, reading in dump.beside.items()},
         "capability_msrs": {FACT_MSRS[number]: hex(value) for number, value in sorted(dump.msrs.items())},
         "notes": answer.knowledge.notes,
@@ -66,12 +47,45 @@ def to_json(answer: Answer) -> dict[str, Any]:
         "foreign": dump.machine.foreign or None,
         "warnings": dump.warnings,
         "labels_without_field": [{"label": label, "line": line} for label, line in dump.notes.unread],
-        "errata": [
-            *({"id": each.id, "title": each.title, "text": each.text, "change": each.remedy} for each in fitting(answer)),
-            *({"id": id, "title": id, "text": text, "change": ""} for id, text in answer.own_errata),
-        ],
+        "errata": _errata(answer),
         "comparison": _comparison(answer.comparison) if answer.comparison is not None else None,
     }
+
+
+def _reported(reported: Reported) -> dict[str, Any]:
+    return {**asdict(reported), "entered": reported.entered, "means": advice.headline(reported)}
+
+
+def _undecided(finding: Finding) -> dict[str, Any]:
+    return {
+        "check": finding.check.id,
+        "fields": sorted(finding.missing),
+        "processor": sorted({fact_source(fact) for fact in finding.facts}),
+        "ambiguity": finding.check.ambiguity if finding.verdict is Verdict.DEPENDS else None,
+    }
+
+
+def _in_the_order_of_fields(readings: Mapping[str, Reading]) -> list[str]:
+    """The names that are given, fields as the manual lists them and then all others."""
+    return [*(name for name in FIELDS if name in readings), *(name for name in readings if name not in FIELDS)]
+
+
+def _reading(dump: Dump, reading: Reading) -> dict[str, Any]:
+    return {
+        "value": hex(reading.value),
+        "known": None if reading.known == ALL else hex(reading.known),
+        "label": reading.label,
+        "line": reading.line,
+        "columns": columns(dump, reading),
+        "assumed": reading.assumed or None,
+    }
+
+
+def _errata(answer: Answer) -> list[dict[str, str]]:
+    return [
+        *({"id": each.id, "title": each.title, "text": each.text, "change": each.remedy} for each in fitting(answer)),
+        *({"id": id, "title": id, "text": text, "change": ""} for id, text in answer.own_errata),
+    ]
 
 
 def _comparison(found: Comparison) -> dict[str, Any]:

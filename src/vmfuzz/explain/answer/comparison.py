@@ -68,10 +68,8 @@ def compared(failing: tuple[Dump, Judged], working: tuple[Dump, Judged], levels:
     """Compare two states, each with its verdicts."""
     (dump, judged), (other, other_judged) = failing, working
     relevant = _relevant(judged.findings, dump.reported)
-    violates = frozenset(name for finding in relevant if finding.verdict in _BAD for name in _fields(finding))
-    open_ones = frozenset(
-        name for finding in relevant if finding.verdict in (Verdict.UNKNOWN, Verdict.DEPENDS) for name in _fields(finding)
-    )
+    violates = _fields_of(relevant, _BAD)
+    open_ones = _fields_of(relevant, (Verdict.UNKNOWN, Verdict.DEPENDS))
     mine, theirs = _comparable(dump), _comparable(other)
     both = [name for name in FIELDS if name in mine and name in theirs]
     differences = [
@@ -98,8 +96,10 @@ def _relevant(findings: Iterable[Finding], reported: Reported | None) -> list[Fi
     return [finding for finding in findings if not known or reported is None or may_explain(finding.check, reported)]
 
 
-def _fields(finding: Finding) -> frozenset[str]:
-    return frozenset(name for name in {*finding.check.must.reads, *finding.check.when.reads} if name in FIELDS)
+def _fields_of(findings: Iterable[Finding], verdicts: Iterable[Verdict]) -> frozenset[str]:
+    """The fields that the checks with one of these verdicts read."""
+    checks = [finding.check for finding in findings if finding.verdict in verdicts]
+    return frozenset(name for check in checks for name in {*check.must.reads, *check.when.reads} if name in FIELDS)
 
 
 def _comparable(dump: Dump) -> dict[str, Partial]:

@@ -196,6 +196,19 @@ def _fact(name: str) -> str:
     return name.replace("_", " ")
 
 
+def _equality(condition: Cond, holds: bool) -> str:
+    """That two values are equal, or that they are not, as a clause."""
+    one, other = condition.args
+    if one.op == "operand" and one.args[0] == "live_smm" and other.op == "const":
+        return f"the processor is {'not ' if holds is (other.args[0] == 0) else ''}in SMM"
+    if one.op == "and":
+        return _masked(condition, holds)
+    if one.op == "or":
+        return f"{value_words(one.args[0])} has {'no' if holds else 'some'} bits that this processor does not allow"
+    words = _named(one, other.args[0]) if other.op == "const" else value_words(other)
+    return f"{_span(one)} {'' if holds else 'not '}{words}"
+
+
 def condition_words(condition: Cond, holds: bool = True) -> str:
     """A condition, or that it does not hold, as a clause."""
     op, args = condition.op, condition.args
@@ -208,22 +221,14 @@ def condition_words(condition: Cond, holds: bool = True) -> str:
         return (" and " if (op == "all") is holds else " or ").join(condition_words(part, holds) for part in pieces)
     if op == "bit":
         return f"{_bit(args[0], args[1])} is {int(holds)}"
-    negation = "" if holds else "not "
     if op == "one_of":
-        return f"{_span(args[0])} {negation}{_choices(args[1], args[0])}"
-    if op == "eq" and args[0].op == "operand" and args[0].args[0] == "live_smm" and args[1].op == "const":
-        return f"the processor is {'not ' if holds is (args[1].args[0] == 0) else ''}in SMM"
-    if op == "eq" and args[0].op == "and":
-        return _masked(condition, holds)
-    if op == "eq" and args[0].op == "or":
-        return f"{value_words(args[0].args[0])} has {'no' if holds else 'some'} bits that this processor does not allow"
+        return f"{_span(args[0])} {'' if holds else 'not '}{_choices(args[1], args[0])}"
     if op == "eq":
-        words = _named(args[0], args[1].args[0]) if args[1].op == "const" else value_words(args[1])
-        return f"{_span(args[0])} {negation}{words}"
+        return _equality(condition, holds)
     if not args[0].reads:
         return f"{_span(args[1])} {'at least' if holds else 'less than'} {value_words(args[0])}"
     if args[0].op == "add":
-        return f"{_operand_name(args[0])} is {negation}canonical"
+        return f"{_operand_name(args[0])} is {'' if holds else 'not '}canonical"
     return f"{_span(args[0])} {'at most' if holds else 'more than'} {value_words(args[1])}"
 
 

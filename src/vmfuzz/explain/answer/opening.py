@@ -15,6 +15,7 @@ from vmfuzz.explain.answer.layout import Group, Paragraph, Role, evaluator, faul
 from vmfuzz.explain.answer.register_suspects import register_suspicions
 from vmfuzz.explain.answer.suspects import suspicions
 from vmfuzz.explain.answer.teach import premises
+from vmfuzz.explain.dump import Dump, Format
 from vmfuzz.explain.judgement.judge import Finding, Verdict
 from vmfuzz.explain.names.spoken import shown, spoken
 from vmfuzz.explain.outcomes.choose import KVM_EXIT
@@ -64,20 +65,26 @@ def _verdict(answer: Answer) -> str:
         return f"This VM entry will fail on most processors: {advice.spoken_outcome(answer.violated[0].check.fails.outcomes[0])}."
     if answer.causes:
         return "The text has a mistake that can make the VM entry fail."
-    if not answer.dump.readings:
-        definitions = answer.dump.program.definitions
-        if definitions and all(FIELDS[item.field].encoding == item.encoding for item in definitions):
-            all_of_them = f"All {len(definitions)} encodings in this list are" if len(definitions) > 1 else "The encoding in this text is"
-            return f"{all_of_them} right; the mistake is not there. Show the values that you write."
-        return "No VMCS field with a value was found, so there is nothing to judge." + (
-            " See the warnings." if answer.dump.warnings else ""
-        )
-    none = f"No check is violated by the {counted(len(answer.dump.readings), 'field')} in this text."
-    if answer.dump.origin.format.endswith("VMCS dump") and "exit_reason" not in answer.dump.readings:
+    return _nothing_violated(answer.dump) if answer.dump.readings else _without_values(answer.dump)
+
+
+def _without_values(dump: Dump) -> str:
+    """The verdict on a text without a field's value and without a mistake."""
+    definitions = dump.program.definitions
+    if definitions and all(item.right for item in definitions):
+        all_of_them = f"All {len(definitions)} encodings in this list are" if len(definitions) > 1 else "The encoding in this text is"
+        return f"{all_of_them} right; the mistake is not there. Show the values that you write."
+    return "No VMCS field with a value was found, so there is nothing to judge." + (" See the warnings." if dump.warnings else "")
+
+
+def _nothing_violated(dump: Dump) -> str:
+    """The verdict on values that violate no check, where no outcome is reported."""
+    none = f"No check is violated by the {counted(len(dump.readings), 'field')} in this text."
+    if dump.origin.format not in (Format.KVM, Format.XEN):
+        return f"{none} The text cannot show whether these values reached the VMCS; read them back with VMREAD."
+    if "exit_reason" not in dump.readings:
         return f"{none} The dump is not whole: its end, with the controls and the exit reason, is missing. Give all of it."
-    if answer.dump.origin.format.endswith("VMCS dump"):
-        return none
-    return f"{none} The text cannot show whether these values reached the VMCS; read them back with VMREAD."
+    return none
 
 
 def _first_stage(findings: list[Finding]) -> list[Finding]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from vmfuzz.explain.answer.english import activates, condition_words, in_words
 from vmfuzz.explain.repair.edits import obstacles
@@ -167,18 +168,17 @@ def fault_lines(condition: Cond, evaluator: Evaluator) -> list[str]:
     if condition.op == "all":
         # what is open beside a fault is no fault
         wrong = [part for part in condition.args if evaluator.judge(part).truth is False] or condition.args
-        return list(dict.fromkeys(line for part in wrong for line in fault_lines(part, evaluator)))
+        return _all_lines(wrong, evaluator)
     if condition.op == "not" and condition.args[0].op == "all":
         # a control and those that activate its word: that the control be 0 is what the check is about
         parts = [~part for part in condition.args[0].args]
-        own = [part for part in parts if not activates(part)] or parts
-        return [_either([line for part in own for line in fault_lines(part, evaluator)])]
+        return [_either(_all_lines([part for part in parts if not activates(part)] or parts, evaluator))]
     if condition.op != "any":
         return list(dict.fromkeys(in_words(obstacle, evaluator) for obstacle in obstacles(condition, True, evaluator)))
-    ways = list(dict.fromkeys(way for way in (_way(part, evaluator) for part in condition.args) if way))
-    if all(way.startswith(": ") for way in ways):
-        return [_either([way.removeprefix(": ") for way in ways])]
-    return ["; or".join(ways).removeprefix(": ")]
+    others = dict.fromkeys(_alternative(part, evaluator) for part in condition.args)
+    if not any(other.premise for other in others):
+        return [_either([other.faults for other in others])]
+    return ["; or".join(map(str, others)).removeprefix(": ")]
 
 
 def _either(faults: list[str]) -> str:
@@ -197,13 +197,25 @@ def _either(faults: list[str]) -> str:
     return f"either {' or '.join(said)}"
 
 
-def _way(part: Cond, evaluator: Evaluator) -> str:
-    """What keeps one of several ways from holding; an exemption that rests on what the text does not show is said with that condition."""
+def _all_lines(parts: Iterable[Cond], evaluator: Evaluator) -> list[str]:
+    return list(dict.fromkeys(line for part in parts for line in fault_lines(part, evaluator)))
+
+
+class _Alternative(NamedTuple):
+    """What keeps one of several things that would do from holding, and the premise that the text does not show, if it rests on one."""
+
+    faults: str
+    premise: str = ""
+
+    def __str__(self) -> str:
+        return f", if {self.premise}: {self.faults}" if self.premise else f": {self.faults}"
+
+
+def _alternative(part: Cond, evaluator: Evaluator) -> _Alternative:
     pieces = part.args if part.op == "all" else (part,)
     judged = [(piece, evaluator.judge(piece)) for piece in pieces]
     open_ones = [piece for piece, judgement in judged if judgement.truth is None and judgement.missing]
-    faults = " and ".join(line for piece, judgement in judged if judgement.truth is False for line in fault_lines(piece, evaluator))
+    faults = " and ".join(_all_lines([piece for piece, judgement in judged if judgement.truth is False], evaluator))
     if not open_ones or not faults:
-        return ": " + (faults or " and ".join(fault_lines(part, evaluator)))
-    premise = " and ".join(condition_words(piece) for piece in [piece for piece in open_ones if not activates(piece)] or open_ones)
-    return f", if {premise}: {faults}"
+        return _Alternative(faults or " and ".join(fault_lines(part, evaluator)))
+    return _Alternative(faults, " and ".join(map(condition_words, [piece for piece in open_ones if not activates(piece)] or open_ones)))

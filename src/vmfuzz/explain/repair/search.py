@@ -151,15 +151,15 @@ def _straight(
             undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in known)
             return [Repair(tuple(_change(name, value, start) for name, value in sorted(changes.items())), undecided)]
         values = {**start, **{key: Partial(new) for key, new in changes.items()}}
-        ways = []
+        edited = []
         for name, value, extra in _moves(known[min(failing)], values, knowledge):
             after = {**changes, name: value}
             still = _failing_after(after, name, failing, known, start, knowledge, ignore)
             if min(failing) not in still:
-                ways.append((len(still), _plain(after, start) + extra, name, value, still))
-        if not ways:
+                edited.append((len(still), _plain(after, start) + extra, name, value, still))
+        if not edited:
             return []
-        _, _, name, value, failing = min(ways)
+        _, _, name, value, failing = min(edited)
         changes[name] = value
     return []
 
@@ -275,11 +275,11 @@ def _failing_after(
     evaluator = Evaluator(values.get, knowledge.lookup(knowledge.widths[0], typical=True).get)
     affected = _readers().get(name, ())
     now = {index for index in affected if CHECKS[index].id not in ignore and judging.finding(index).verdict in _BAD}
-    either_way = {index for index in failing.intersection(affected) if _fails_either_way(known[index], evaluator)}
-    return (failing - frozenset(affected)) | now | either_way
+    open_control = {index for index in failing.intersection(affected) if _fails_whatever_is_open(known[index], evaluator)}
+    return (failing - frozenset(affected)) | now | open_control
 
 
-def _fails_either_way(finding: Finding, evaluator: Evaluator) -> bool:
+def _fails_whatever_is_open(finding: Finding, evaluator: Evaluator) -> bool:
     """Whether a check that failed whatever an open control is fails so still: judged for itself it cannot be told."""
     if finding.twin is None:
         return False
