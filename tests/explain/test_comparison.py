@@ -98,7 +98,7 @@ def test_a_working_file_without_values_is_refused(tmp_path: Path) -> None:
     empty.write_text("nothing\n")
     result = run(tmp_path, "vmlaunch failed with error 7\n", "--working", str(empty))
     assert result.exit_code == 2
-    assert "shows no VMCS field with a value" in result.output
+    assert "has no VMCS field with a value" in result.output
 
 
 def test_json_has_the_comparison_as_the_schema_says(tmp_path: Path) -> None:
