@@ -14,6 +14,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,7 +33,9 @@ KVM = EXECUTE / "kvm"
 AGENT = (KMOD / "agent.c", KMOD / "requests.c", KVM / "machine.c", KVM / "words.c")
 
 #: From these Python reads the wire formats.
-HEADERS = (KMOD / "engine.h", KMOD / "containment.h", KMOD / "vmfuzz_uapi.h", KVM / "machine.h", IMAGE / "line.h")
+HEADERS = (KMOD / "engine.h", KMOD / "containment.h", KMOD / "vmfuzz_uapi.h", KVM / "machine.h", IMAGE / "line.h", IMAGE / "case.h")
+#: Of the bootable image: what `vmfuzz export --image` makes a case of.
+FLAT = ("vmfuzz.bin", "bios.bin")
 
 ENGINE_FLAGS = [
     "-O2",
@@ -107,6 +110,22 @@ class BuildNative(build_ext):
         agent.replace(target.with_name("vmfuzz-agent"))
         for header in HEADERS:
             shutil.copyfile(header, target.with_name(header.name))
+        self._build_image(target.with_name("image"))
+
+    @staticmethod
+    def _build_image(into: Path) -> None:
+        """The bootable image, where `make` is there: only `vmfuzz export --image` needs it, and says so."""
+        shutil.rmtree(into, ignore_errors=True)
+        if not shutil.which("make") or not shutil.which("objcopy"):
+            print("vmfuzz: built without the bootable image: there is no make or no objcopy", flush=True)
+            return
+        with tempfile.TemporaryDirectory() as build:
+            command = ["make", "-s", "-C", str(IMAGE), f"BUILD={build}", f"CC={shlex.join(compiler() or ())}", "flat"]
+            if subprocess.call(command):
+                raise SystemExit(f"vmfuzz: the bootable image could not be built: {shlex.join(command)}")
+            into.mkdir()
+            for name in FLAT:
+                shutil.copyfile(Path(build, name), into / name)
 
     def copy_extensions_to_source(self) -> None:
         """Editable installs: all native files go to the source tree, not only the library that setuptools knows of."""
@@ -118,6 +137,9 @@ class BuildNative(build_ext):
                 part = into / f"{name}.part"
                 shutil.copy(built.with_name(name), part)
                 part.replace(into / name)
+            shutil.rmtree(into / "image", ignore_errors=True)
+            if built.with_name("image").is_dir():
+                shutil.copytree(built.with_name("image"), into / "image")
 
 
 class BuildPython(build_py):
@@ -190,7 +212,7 @@ if __name__ == "__main__":
                         "kmod/harness.h",
                         "kmod/requests.h",
                         "kmod/vmfuzz_uapi.h",
-                        "image/line.h",
+                        *(str(path.relative_to(ROOT)) for path in sorted(IMAGE.glob("*.[chS]"))),
                     ),
                     *(str((KVM / name).relative_to(ROOT)) for name in ("machine.h", "machine_calls.h")),
                 ],

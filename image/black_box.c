@@ -56,16 +56,21 @@ unsigned long copy_from_user(void *to, const void *from, unsigned long n)
 	return 0;
 }
 
+void black_box_begin(u64 digest, u64 rows, u64 row_bytes)
+{
+	black_box->digest = digest;
+	black_box->rows = rows;
+	black_box->row_bytes = row_bytes;
+}
+
 void vmfuzz_serving(const struct vmfuzz_coded *request, const struct buffer *in)
 {
 	const struct vmfuzz_run *run = (const void *)in->bytes;
 
-	black_box->digest = request->digest;
-	black_box->row_bytes = 0;
-	if (request->code == VMFUZZ_IOC_RUN && in->length >= sizeof(*run)) {
-		black_box->rows = (u64)in->bytes + in->length - run->row_bytes * run->row_count;
-		black_box->row_bytes = run->row_bytes;
-	}
+	if (request->code == VMFUZZ_IOC_RUN && in->length >= sizeof(*run))
+		black_box_begin(request->digest, (u64)in->bytes + in->length - run->row_bytes * run->row_count, run->row_bytes);
+	else
+		black_box_begin(request->digest, 0, 0);
 }
 
 void vmfuzz_served(int error)

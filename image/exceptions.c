@@ -31,7 +31,7 @@ struct fixup {
 };
 
 extern char stubs[];
-extern const struct fixup fixups[], fixups_end[];
+extern const struct fixup fixup_table[], fixup_table_end[];	/* not by the name of the section, which is that of one file */
 extern u64 gdt[], root[];
 void exception(struct frame_on_stack *f);
 
@@ -98,7 +98,7 @@ static bool fixed_up(struct frame_on_stack *f)
 {
 	const struct fixup *x;
 
-	for (x = fixups; x < fixups_end; x++)
+	for (x = fixup_table; x < fixup_table_end; x++)
 		if (x->from == f->rip) {
 			f->rip = x->to;
 			return true;

@@ -54,8 +54,17 @@ size_t memory_left(void);
 
 /* black_box.c */
 void black_box_init(void *place);
+/* What runs from here on: rows of so many bytes, under a digest. */
+void black_box_begin(u64 digest, u64 rows, u64 row_bytes);
 void black_box_tell(struct vmfuzz_line_hello *hello);
 /* "boot 3, row 63 of request ..." */
 void black_box_print(const char *when);
+
+/* start.c */
+int vmfuzz_call(unsigned long request, void *argument);
+
+/* case.c */
+bool case_is_there(void);
+void case_run(const struct vmfuzz_line_hello *before);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-// start.c: from boot.S to serving: says what this is, what is missing, and how to connect.
+// start.c: from boot.S to serving, or to the one case that an exported image carries: says what this is, what is missing, and how to connect.
 #include "coding.h"
 #include "image.h"
 #include "link.h"
@@ -68,8 +68,8 @@ void image_main(u32 multiboot)
 	vmfuzz_line_put(VMFUZZ_LINE_END);	/* ends whatever the machine was sending when it was reset */
 	exceptions_init();
 	memory_init((const u32 *)(HIGH + multiboot));
-	printk("\nvmfuzz: this image executes VM entries (Intel VMX) that vmfuzz on another\n"
-	       "machine sends over a serial line.\n");
+	printk("\nvmfuzz: %s", case_is_there() ? "this image executes one VM entry (Intel VMX) and says what was expected.\n"
+					   : "this image executes VM entries (Intel VMX) that vmfuzz on another\nmachine sends over a serial line.\n");
 	prepare_vmx();
 	if (memory_left() < LEAST_MEMORY || !take_buffers()) {
 		printk("Too little memory in one piece: %llu MiB. Give the machine 128 MiB or more.\n", (u64)memory_left() >> 20);
@@ -79,6 +79,10 @@ void image_main(u32 multiboot)
 	link.hello.uapi_version = VMFUZZ_UAPI_VERSION;
 	black_box_tell(&link.hello);
 	link.hello.boot = tsc() ^ link.hello.boots << 56;
+	if (case_is_there()) {
+		case_run(&link.hello);
+		return;
+	}
 	if (!console_has_line()) {
 		printk("No serial port at 3F8H: give the machine one, and boot again.\n");
 		return;

@@ -37,7 +37,12 @@ def write_text(path: Path, text: str) -> None:
     A link stays a link: the file that it leads to is replaced, and keeps its mode and owner. A device, a pipe and a descriptor of this process
     (`-o /dev/stdout`) are written to as they are. Raises EnvironmentUnusable where it cannot be written.
     """
-    data, kept = text.encode("utf-8", "backslashreplace"), ""  # half a pair of surrogates, as JSON writes it
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # half a pair of surrogates, as JSON writes it
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file as `write_text` does, of bytes as they are."""
+    kept = ""
     try:
         if (descriptor := _descriptor(path)) is not None:
             _write_through(descriptor, data)

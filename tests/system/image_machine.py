@@ -23,7 +23,7 @@ _AT_ONCE: Final = 1 << 16
 _MOST_RESETS: Final = 1000
 _BOCHSRC: Final = """config_interface: textconfig
 display_library: term
-cpu: model={cpu}, count=1, ips={ips}, reset_on_triple_fault=1
+cpu: model={cpu}, count=1, ips={ips}, reset_on_triple_fault=1{options}
 memory: guest=128, host=128
 romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
@@ -53,19 +53,37 @@ def build_image(folder: Path, *extra: str) -> Path:
     return folder / "vmfuzz.iso"
 
 
+def build_flat(folder: Path, *extra: str) -> tuple[Path, Path]:
+    """Build what exported cases are made of into a folder, which needs no GRUB: the flat image and the boot sector."""
+    subprocess.run(["make", "-s", "-C", ROOT / "image", f"BUILD={folder}", "flat", *extra], check=True)
+    return folder / "vmfuzz.bin", folder / "bios.bin"
+
+
+def last_words(connected: socket.socket, ends: tuple[str, ...], seconds: float) -> str:
+    """What a machine writes on its line until one of `ends` is in it, or the line is closed."""
+    connected.settimeout(seconds)
+    said = ""
+    while not any(end in said for end in ends):
+        data = connected.recv(1 << 12)
+        if not data:
+            break
+        said += data.decode("ascii", "replace").replace("\r", "")
+    return said
+
+
 class ImageMachine:
-    """The image of an ISO on a CPU model of Bochs; `line` is its serial line."""
+    """The image of an ISO on a CPU model of Bochs; `line` is its serial line. `options`: of Bochs's line `cpu`, besides."""
 
     emulator = "bochs"
 
-    def __init__(self, iso: Path, cpu: str = "corei7_skylake_x", ips: int = _INSTRUCTIONS_A_SECOND) -> None:
+    def __init__(self, iso: Path, cpu: str = "corei7_skylake_x", ips: int = _INSTRUCTIONS_A_SECOND, options: str = "") -> None:
         self.cpu = cpu
         self._temporary = tempfile.TemporaryDirectory(prefix="vmfuzz-image-")
         self.folder = Path(self._temporary.name)
         self.line = self.folder / "line"
         # not a terminal, which Linux fills from a thread of its own, while the machine counts the time that it waits for a byte as its own
         self._wire = socket.create_server(("127.0.0.1", 0))
-        settings = {"cpu": cpu, "ips": ips, "iso": iso, "port": self._wire.getsockname()[1], "folder": self.folder}
+        settings = {"cpu": cpu, "ips": ips, "options": options, "iso": iso, "port": self._wire.getsockname()[1], "folder": self.folder}
         (self.folder / "bochsrc").write_text(_BOCHSRC.format(**settings))
         (self.folder / "debugger.rc").write_text("c\n" * _MOST_RESETS)
         self._server = socket.socket(socket.AF_UNIX)

@@ -135,12 +135,19 @@ def option_of(processor: Processor) -> tuple[str, str]:
     )
 
 
-def stand_in(path: Path, entry: Entry) -> Trial:
-    """A trial that only predicts, on the first processor of the entry in `path`.
+def _processor_of(entry: Entry, cpu: str) -> Processor:
+    processors = {each.name: each for result in entry.results for each in result.processors}
+    if cpu not in processors:
+        raise UsageError(f"{entry.id}: it was not run on {cpu!r}; expected one of {', '.join(sorted(processors))}")
+    return processors[cpu]
 
-    Raises UsageError where neither a profile nor the corpus has its capabilities.
+
+def stand_in(path: Path, entry: Entry, cpu: str | None = None) -> Trial:
+    """A trial that only predicts, on the processor `cpu` of the entry in `path`: the first of its main result otherwise.
+
+    Raises UsageError where the entry has no such processor, or neither a profile nor the corpus has its capabilities.
     """
-    processor = entry.main_result.processors[0]
+    processor = entry.main_result.processors[0] if cpu is None else _processor_of(entry, cpu)
     known = capabilities_of(processor.capabilities, path)
     if known is None:
         raise UsageError(
