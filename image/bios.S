@@ -6,7 +6,10 @@
 #define SECTORS_AT_ONCE 16
 #define LOADED 0x10000
 #define TARGET 0x100000
-#define ENTRY (TARGET + 28)	/* of the multiboot header: where to begin */
+/* Of the multiboot header: the end of what is loaded, the end of what is zero behind it, where to begin. */
+#define LOAD_END (TARGET + 20)
+#define ZERO_END (TARGET + 24)
+#define ENTRY (TARGET + 28)
 #define INFORMATION 0x5000
 #define MAP 0x5100
 #define MAP_MOST 0x6000
@@ -118,6 +121,11 @@ protected:
 	mov sectors, %ecx
 	shl $9, %ecx			/* 512 words a sector */
 	rep movsl
+	mov LOAD_END, %edi
+	mov ZERO_END, %ecx
+	sub %edi, %ecx
+	xor %eax, %eax
+	rep stosb			/* after a reset the boot before has left its things there */
 	mov $BOOTED, %eax
 	mov $INFORMATION, %ebx
 	jmp *ENTRY

@@ -100,7 +100,12 @@ static bool can_have(const struct vmfuzz_case_value *v)
 	return false;
 }
 
-/* The machine's known-good VMCS with what the case's base changes in it. Returns its length, 0 where the processor lacks it. */
+#define IS_FIELD(target) ((target) <= 0xffff)
+
+/*
+ * The machine's known-good VMCS with what the case's base changes in it; what a field has that this processor lacks is nothing here. Returns its
+ * length, 0 where the processor lacks a control of it.
+ */
 static u64 make_base(const struct vmfuzz_case *c)
 {
 	const struct vmfuzz_case_value *v = at(c->base), *end = v + c->base_count;
@@ -113,6 +118,8 @@ static u64 make_base(const struct vmfuzz_case *c)
 		if (!can_have(v))
 			return 0;
 		for (i = 0; i < count && base[i].target != v->target; i++)
+			continue;
+		if (i == count && IS_FIELD(v->target))
 			continue;
 		base[i] = (struct vmfuzz_pair){ v->target, value_here(v) };
 		count = i == count ? count + 1 : count;
