@@ -102,6 +102,6 @@ def test_a_machine_without_vmx_says_so(name: str, tmp_path: Path) -> None:
         theirs.close()
         said = last_words(ours, ENDS, PATIENCE)
         qemu.kill()
-    assert "No VMX: this processor offers none (CPUID.1:ECX[5] = 0)" in said
+    assert "No VMX: this processor has none (CPUID.1:ECX[5] = 0)" in said
     assert "expected: VM-entry failure due to invalid guest state" in said
     assert "actual:" not in said
