@@ -749,22 +749,27 @@ static void record_vmwrite_failure(struct vmfuzz_result *out, u64 encoding)
 }
 
 /*
- * The values of one row to where they belong. Returns the encoding of a field that VMWRITE refused plus 1, else 0; such a row
- * is not entered, and the columns after it are written all the same so that nothing of the row before remains.
+ * The values of one row to where they belong; what the VMCS has already is not written again. Returns the encoding of a field that VMWRITE refused
+ * plus 1, else 0; such a row is not entered, and the columns after it are written all the same so that nothing of the row before remains.
  */
-static inline u64 write_row(const struct vmfuzz_request *r, const u64 *value, struct vmfuzz_result *out)
+static inline u64 write_row(const struct vmfuzz_request *r, struct vmfuzz_run_state *s, const u64 *value, struct vmfuzz_result *out)
 {
 	const struct vmfuzz_pair *column = r->columns;
-	const struct vmfuzz_pair *end = column + r->field_columns;
-	u64 refused = 0;
+	u64 n = r->field_columns, refused = 0, i;
 
-	for (; column != end; column++, value++)
-		if (__builtin_expect(vmwrite(column->target, *value), 0) && !refused) {
-			record_vmwrite_failure(out, column->target);
-			refused = column->target + 1;
+	for (i = 0; i < n; i++) {
+		if (s->held && s->value[i] == value[i] && !vmfuzz_may_change(column[i].target, s->entered))
+			continue;
+		s->value[i] = value[i];
+		if (__builtin_expect(vmwrite(column[i].target, value[i]), 0) && !refused) {
+			record_vmwrite_failure(out, column[i].target);
+			refused = column[i].target + 1;
 		}
-	for (end += r->arena_columns; column != end; column++, value++)
-		*arena_word(r, column->target) = *value;
+	}
+	for (n += r->arena_columns; i < n; i++)
+		*arena_word(r, column[i].target) = value[i];
+	s->held = !refused;
+	s->entered = 0;
 	return refused;
 }
 
@@ -776,6 +781,7 @@ static int launch_base(const struct vmfuzz_request *r, struct vmfuzz_run_state *
 	u64 i;
 
 	write_base_columns(r);
+	s->held = 0;
 	record(&scratch, vmfuzz_enter(0, 0));
 	note_events(s, &scratch);
 	for (i = 0; i < r->restore_count; i++)
@@ -804,7 +810,7 @@ static int enter_live(struct vmfuzz_request *r, struct vmfuzz_run_state *s, cons
 		make_clear(r);
 		s->launched = 0;
 	}
-	if (write_row(r, value, out))
+	if (write_row(r, s, value, out))
 		return 0;
 	if (live[VMFUZZ_LIVE_NO_CURRENT_VMCS])
 		vmclear(r->vmcs_pa);	/* of the current VMCS: leaves none current */
@@ -836,7 +842,8 @@ static u64 write_base(const struct vmfuzz_request *r)
 	const struct vmfuzz_pair *base = (const struct vmfuzz_pair *)r->base_va;
 	u64 i;
 
-	zero(r->arena_va, VMFUZZ_ARENA_PAGES * VMFUZZ_PAGE);
+	if (!(r->flags & VMFUZZ_FLAG_PLATFORM))	/* it has done so */
+		zero(r->arena_va, VMFUZZ_ARENA_PAGES * VMFUZZ_PAGE);
 	for (i = 0; i < r->base_count; i++)
 		if (write_pair(r, &base[i]))
 			return base[i].target + 1;
@@ -857,11 +864,12 @@ static inline __attribute__((always_inline)) int run_row(struct vmfuzz_request *
 		if (s->status != VMFUZZ_STATUS_DONE)
 			return 1;
 	} else {
-		if (write_row(r, value, out))
+		if (write_row(r, s, value, out))
 			return 0;
 		entered = record(out, vmfuzz_enter(0, 0));
 	}
 	note_events(s, out);
+	s->entered = out->kind == VMFUZZ_KIND_EXIT || out->kind == VMFUZZ_KIND_ENTRY_FAILURE;
 	if (entered) {
 		s->launched = 1;
 		if (!live) {
@@ -876,6 +884,7 @@ static inline __attribute__((always_inline)) int run_row(struct vmfuzz_request *
 		s->launched = 0;
 	if (__builtin_expect(r->flags & VMFUZZ_FLAG_PARANOID, 0)) {
 		write_base_columns(r);
+		s->held = 0;
 		if (find_drift(r)) {
 			r->drift_row = i;
 			return 1;
@@ -905,11 +914,21 @@ static inline void ask_platform(struct vmfuzz_request *r, u32 what)
 	asm volatile("pause" : : : "memory");
 }
 
+/* Larger than the page that the row loop touches has room for, so not on the stack. */
+static struct vmfuzz_run_state run_state;
+
+static struct vmfuzz_run_state *fresh_state(void)
+{
+	run_state.status = VMFUZZ_STATUS_DONE;
+	run_state.launched = run_state.held = run_state.entered = 0;
+	return &run_state;
+}
+
 /* The first row shows whether VMWRITE takes all columns; it, and one of VMFUZZ_EMU_OWN_ROWS after it, goes the engine's own way. */
 __attribute__((noinline, section(".text.loop"))) static int run_rows_by_platform(struct vmfuzz_request *r)
 {
 	u64 at = r->rows_va + r->first_row * r->row_bytes, i;
-	struct vmfuzz_run_state s = { .status = VMFUZZ_STATUS_DONE };
+	struct vmfuzz_run_state *s = fresh_state();
 	int refused = 0;
 	u32 before = 0;
 
@@ -920,7 +939,8 @@ __attribute__((noinline, section(".text.loop"))) static int run_rows_by_platform
 			if (before)
 				ask_platform(r, before);
 			before = 0;
-			run_row(r, &s, i, at);
+			s->held = 0;	/* the rows before were written by the platform */
+			run_row(r, s, i, at);
 			refused = out->kind == VMFUZZ_KIND_VMWRITE_FAILED;
 			continue;
 		}
@@ -931,18 +951,18 @@ __attribute__((noinline, section(".text.loop"))) static int run_rows_by_platform
 	}
 	if (before)
 		ask_platform(r, before);
-	return s.status;
+	return s->status;
 }
 
 __attribute__((noinline, section(".text.loop"))) static int run_rows(struct vmfuzz_request *r)
 {
 	u64 at = r->rows_va + r->first_row * r->row_bytes, i;
-	struct vmfuzz_run_state s = { .status = VMFUZZ_STATUS_DONE };
+	struct vmfuzz_run_state *s = fresh_state();
 
 	for (i = r->first_row; i < r->row_count; i++, at += r->row_bytes)
-		if (run_row(r, &s, i, at))
+		if (run_row(r, s, i, at))
 			break;
-	return s.status;
+	return s->status;
 }
 
 /* State that only some exits load: leave none of it behind from an earlier family. */
@@ -1053,7 +1073,7 @@ int vmfuzz_begin(struct vmfuzz_request *r)
 
 int vmfuzz_pick_up(struct vmfuzz_request *r, struct vmfuzz_run_state *s)
 {
-	s->launched = 0;	/* VMCLEAR made it so */
+	s->launched = 0;	/* VMCLEAR made it so; what is in the VMCS stays */
 	return vmptrld(r->vmcs_pa);
 }
 

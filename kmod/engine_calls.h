@@ -9,7 +9,26 @@ struct vmfuzz_run_state {
 	int launched;		/* launch state of the current VMCS */
 	int status;		/* enum vmfuzz_status; anything but DONE ends the run */
 	vmfuzz_u32 events;	/* enum vmfuzz_events of exits since the caller cleared it, also of exits that no row shows */
+	int held;		/* whether the VMCS has what VMWRITE last wrote to the columns: */
+	int entered;		/* but for what an entry since then may have changed */
+	vmfuzz_u64 value[VMFUZZ_MAX_COLUMNS];
 };
+
+/*
+ * Whether a column may no longer be what was last written to it. An exit saves guest state, the VM-entry control "IA-32e mode guest" and the valid
+ * bit of the VM-entry interruption information; some processors save in entry failures too. Memory may be written by any of them. The kernel module
+ * trusts no processor with what containment judged: it has the base's values written back after each entry, also to columns.
+ */
+static inline int vmfuzz_may_change(vmfuzz_u64 target, int entered)
+{
+	if (target >> VMFUZZ_TARGET_LIVE_BIT)
+		return 1;
+#ifdef __KERNEL__
+	return entered;
+#else
+	return entered && ((target >> 10 & 3) == 2 || target == 0x4012 || target == 0x4016);
+#endif
+}
 
 /* Events of the host that a VM exit consumed. Only the kernel module looks for them. */
 enum vmfuzz_events {

@@ -176,7 +176,7 @@ static int in_vmx(struct vmfuzz_machine *m, struct slice *s, enum task task, u64
 	}
 	if (task == BEGIN) {
 		m->run.status = vmfuzz_begin(r);
-		m->run.launched = 0;
+		m->run.launched = m->run.held = 0;
 		m->begun = m->run.status == VMFUZZ_STATUS_DONE;
 	} else if (vmfuzz_pick_up(r, &m->run)) {
 		m->run.status = VMFUZZ_STATUS_VMPTRLD_FAILED;

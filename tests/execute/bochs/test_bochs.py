@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from patience import until
 from vmfuzz.arch.outcomes import Kind, Outcome, Outcomes
@@ -153,6 +155,50 @@ def test_the_platforms_short_cuts_change_nothing_but_the_time(cpu: str, random_f
             entered += int((one.kind == Kind.EXIT).sum())
         assert fast.drift.reruns == plain.drift.reruns
     assert entered
+
+
+#: What an exit saves into or changes, in ways that show; and what makes entries fail.
+_LEFT_BEHIND = {
+    "guest_rflags": (0x2, 0x10002, 0x102, 0x202, 0x0),
+    "guest_interruptibility_state": (0, 1, 2, 3, 8),
+    "guest_activity_state": (0, 1, 2),
+    "guest_pending_debug_exceptions": (0, 0x1000, 0x4000),
+    "guest_dr7": (0x400, 0x500, 0x0),
+    "guest_cr0": (0x80010031, 0x80050033, 0x11, 0x0),
+    "guest_ss_access_rights": (0xC093, 0x10000, 0x93, 0x1C093),
+    "guest_es_access_rights": (0xC093, 0x10000, 0x1C093),
+    "guest_ia32_efer": (0x500, 0xD00, 0x0),
+    "guest_rip": (0x1000, 0x8000_0000_0000),
+    "vm_entry_interruption_info": (0, 0x8000_0202, 0x8000_0B0D, 0x8000_0020, 0x8000_0703),
+    "vm_entry_exception_error_code": (0, 0x10),
+    "vmx_preemption_timer_value": (0,),
+    "host_cr4": (0x2020, 0x20A0, 0x0),
+    "host_gs_base": (0, 0x1000, 0x8000_0000_0000),
+    "cr3_target_count": (0, 4, 5),
+}
+
+
+@pytest.fixture(scope="module", params=["platform", "engine"])
+def either(request: pytest.FixtureRequest) -> Iterator[BochsExecutor]:
+    """Rows that the platform writes and looks at, and rows that the engine's own instructions do."""
+    with BochsExecutor("corei7_skylake_x", plain_platform=request.param == "engine", contain=False) as executor:
+        yield executor
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_row_leaves_nothing_to_the_next(either: BochsExecutor, data: st.DataObject) -> None:
+    """Only what changes from row to row is written: each row ends as it does alone, whatever ran before it."""
+    base = either.known_good()
+    names = data.draw(st.sets(st.sampled_from([name for name in _LEFT_BEHIND if name in base]), max_size=4))
+    names.add("vm_entry_interruption_info")  # what every exit changes
+    values = {name: st.sampled_from((base[name], *_LEFT_BEHIND[name])) for name in sorted(names)}
+    kinds = data.draw(st.lists(st.fixed_dictionaries(values), min_size=1, max_size=4))
+    order = data.draw(st.lists(st.integers(0, len(kinds) - 1), min_size=2, max_size=90))
+    alone = [either.run([base.replace(**kind)])[0] for kind in kinds]
+    batch = VmcsBatch(base, {name: np.array([kinds[each][name] for each in order], np.uint64) for name in values})
+    outcomes = either.run(batch)
+    assert [outcomes[row] for row in range(len(order))] == [alone[each] for each in order]
 
 
 @pytest.mark.parametrize("cpu", ["core2_penryn_t9600", "corei7_skylake_x", "sapphire_rapids"])

@@ -18,6 +18,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "engine_calls.h"
 #include "harness.h"
 
 /* Access to memory, in Bochs' numbers. */
@@ -80,6 +81,9 @@ static struct {
 	void (*vmwrite)(unsigned int encoding, uint64_t value);
 	void (*vmwrite32)(unsigned int encoding, uint32_t value);
 	uint64_t (*vmread)(unsigned int encoding);
+	uint64_t (*real_vmread64)(unsigned int encoding);
+	uint32_t (*real_vmread32)(unsigned int encoding);
+	uint16_t (*real_vmread16)(unsigned int encoding);
 	uint8_t *bx_cpu, *bx_pc_system;
 } bochs;
 
@@ -359,15 +363,71 @@ static bool flush_is_known(void)
  * Bochs computes where a field lies in the VMCS at each of the 200 or so accesses of an entry and exit: a twelfth of the run
  * time. The answer depends on nothing but the encoding, so it is remembered (plus 1; 0: not asked yet).
  */
+#define FIELDS_END 0x8000
+
+static uint32_t known_offset[FIELDS_END];
+
 uint32_t _ZNK12VMCS_Mapping17vmcs_field_offsetEj(const void *map, uint32_t encoding)
 {
-	static uint32_t known[0x8000];
-
-	if (encoding >= 0x8000)
+	if (encoding >= FIELDS_END)
 		return bochs.real_field_offset(map, encoding);
-	if (!known[encoding])
-		known[encoding] = bochs.real_field_offset(map, encoding) + 1;
-	return known[encoding] - 1;
+	if (!known_offset[encoding])
+		known_offset[encoding] = bochs.real_field_offset(map, encoding) + 1;
+	return known_offset[encoding] - 1;
+}
+
+/* Where the current VMCS lies in this process, 0 where Bochs does not know. */
+#define OFFSET_VMCS_HOST 0x8db8
+
+static bool own_vmread;
+
+/* The place of a field in this process, or NULL where Bochs' own function shall read it. */
+static inline const void *field_at(uint32_t encoding)
+{
+	uint64_t vmcs = *(uint64_t *)(bochs.bx_cpu + OFFSET_VMCS_HOST);
+	uint32_t offset = encoding < FIELDS_END ? known_offset[encoding] : 0;
+
+	return own_vmread && vmcs && offset && offset <= VMFUZZ_PAGE ? (const void *)(uintptr_t)(vmcs | (offset - 1)) : NULL;
+}
+
+uint64_t _ZN8BX_CPU_C8VMread64Ej(uint32_t encoding)
+{
+	const uint64_t *field = field_at(encoding);
+
+	return field ? *field : bochs.real_vmread64(encoding);
+}
+
+uint32_t _ZN8BX_CPU_C8VMread32Ej(uint32_t encoding)
+{
+	const uint32_t *field = field_at(encoding);
+
+	return field ? *field : bochs.real_vmread32(encoding);
+}
+
+uint16_t _ZN8BX_CPU_C8VMread16Ej(uint32_t encoding)
+{
+	const uint16_t *field = field_at(encoding);
+
+	return field ? *field : bochs.real_vmread16(encoding);
+}
+
+/* What the three functions read: the field's offset, at most FFFH, in the page at OFFSET_VMCS_HOST; bochscpu's hook of it is empty here. */
+static bool vmread_is_known(void)
+{
+	static const struct { uint8_t at, length, code[12]; } part[] = {
+		{ 0x23, 6, { 0x81, 0xfb, 0xff, 0x0f, 0x00, 0x00 } },			/* cmp $0xfff, %ebx */
+		{ 0x32, 7, { 0x48, 0x8b, 0x85, 0xb8, 0x8d, 0x00, 0x00 } },		/* mov OFFSET_VMCS_HOST(%rbp), %rax */
+		{ 0x39, 6, { 0x48, 0x01, 0xdf, 0x48, 0x85, 0xc0 } },
+		{ 0x58, 11, { 0x48, 0x09, 0xc3, 0x48, 0x89, 0xfe, 0x45, 0x31, 0xc0, 0x31, 0xc9 } },	/* or %rax, %rbx ... */
+	};
+	const uintptr_t function[] = { (uintptr_t)bochs.real_vmread64, (uintptr_t)bochs.real_vmread32, (uintptr_t)bochs.real_vmread16 };
+	unsigned int i, j;
+
+	for (i = 0; i < sizeof(function) / sizeof(function[0]); i++)
+		for (j = 0; j < sizeof(part) / sizeof(part[0]); j++)
+			if (memcmp((const uint8_t *)function[i] + part[j].at, part[j].code, part[j].length))
+				return false;
+	return true;
 }
 
 /* ---- time ---- */
@@ -464,13 +524,17 @@ static void look_at_entry(struct vmfuzz_result *out)
 		put(request->restore[i].target, request->restore[i].value);
 }
 
+/* As the engine's write_row(): what the row before has left in the VMCS is not written again. There is one, which the engine wrote if not this. */
 static void write_row(struct vmfuzz_result *out)
 {
-	const uint64_t *value = (const uint64_t *)(out + 1);
+	const struct vmfuzz_result *before = (const struct vmfuzz_result *)((const uint8_t *)out - request->row_bytes);
+	const uint64_t *value = (const uint64_t *)(out + 1), *had = (const uint64_t *)(before + 1);
+	bool entered = before->kind == VMFUZZ_KIND_EXIT || before->kind == VMFUZZ_KIND_ENTRY_FAILURE;
 	uint64_t i, n = request->field_columns + request->arena_columns;
 
 	for (i = 0; i < n; i++)
-		put(request->columns[i].target, value[i]);
+		if (value[i] != had[i] || vmfuzz_may_change(request->columns[i].target, entered))
+			put(request->columns[i].target, value[i]);
 }
 
 /* The engine asks by PAUSE: see ask_platform() there. A guest executes nothing, and has no business with the request. */
@@ -571,6 +635,8 @@ static void run_request(void)
 	set_initial_state();
 	harness_request(request);
 	request->pad = 0;
+	if (request->command == VMFUZZ_COMMAND_RUN && request->flags & VMFUZZ_FLAG_PLATFORM)
+		memset(ram + VMFUZZ_EMU_ARENA, 0, ARENA_BYTES);	/* which takes the engine 16,384 steps */
 	bochs.cpu_run(cpu, list);
 }
 
@@ -606,10 +672,14 @@ static void bind(void *library, int model)
 	bochs.vmwrite = need(library, "_ZN8BX_CPU_C7vmwriteEjm");
 	bochs.vmwrite32 = need(library, "_ZN8BX_CPU_C9VMwrite32Ejj");
 	bochs.vmread = need(library, "_ZN8BX_CPU_C6vmreadEj");
+	bochs.real_vmread64 = need(library, "_ZN8BX_CPU_C8VMread64Ej");
+	bochs.real_vmread32 = need(library, "_ZN8BX_CPU_C8VMread32Ej");
+	bochs.real_vmread16 = need(library, "_ZN8BX_CPU_C8VMread16Ej");
 	bochs.bx_pc_system = need(library, "bx_pc_system");
 	own_flush = flush_is_known();
 	own_countdown = countdown_is_known();
 	own_icache_flush = icache_flush_is_known();
+	own_vmread = vmread_is_known();
 	set_param(get_param("cpu.model"), model);
 }
 
@@ -633,7 +703,7 @@ int vmfuzz_serve_bochs(void *library, int memory_fd, int command_fd, int reply_f
 	memset(messages, 0, sizeof(*messages));
 	bind(library, model);
 	if (plain)
-		own_flush = own_countdown = own_icache_flush = false;
+		own_flush = own_countdown = own_icache_flush = own_vmread = false;
 	build_tables(small_pages);
 	while (read(command_fd, &command, 1) == 1) {
 		run_request();
