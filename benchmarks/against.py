@@ -25,6 +25,8 @@ from typing import Any
 
 HERE = Path(__file__).parents[1]
 PROBE = Path(__file__).with_name("probe.py")
+#: Whoever installed vmfuzz has its modules compiled; where this is set, each start compiles all of them.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 #: A dump for `vmfuzz check`: what KVM prints where a VM entry fails.
 DUMP = HERE / "tests" / "texts" / "samples" / "kvm.txt"
 
@@ -78,14 +80,20 @@ class Bench:
     def probe(self, checkout: Path, *arguments: str) -> dict[str, Any]:
         """What probe.py says, run by the checkout's interpreter."""
         command = [str(checkout / ".venv" / "bin" / "python"), str(PROBE), *arguments]
-        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self.state).stdout
+        printed = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self.state, env=ENVIRONMENT
+        ).stdout
         found: dict[str, Any] = json.loads(printed) if printed else {}
         return found
 
     def command(self, checkout: Path, *arguments: str) -> float:
         """Seconds of processor time of a vmfuzz command."""
         with subprocess.Popen(
-            [checkout / ".venv" / "bin" / "vmfuzz", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.state
+            [checkout / ".venv" / "bin" / "vmfuzz", *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self.state,
+            env=ENVIRONMENT,
         ) as started:
             _, _, used = os.wait4(started.pid, 0)
             started.returncode = 0

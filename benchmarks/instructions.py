@@ -2,9 +2,9 @@
 
     python benchmarks/instructions.py [--rows 400000] [CPU]
 
-The engine (kmod/engine.c) is the same on a processor: `write_row`, `vmfuzz_enter`, `record`, and VMCLEAR with VMPTRLD after an entry. "if only changes
-were written" counts the VMWRITEs that would be left if a row wrote the fields whose value is not that of the row before, and after an entry all
-guest-state fields, since the exit saved into them; the engine does not do so.
+The engine (kmod/engine.c) is the same on a processor: `write_row`, `vmfuzz_enter`, `record`, and VMCLEAR with VMPTRLD after an entry. A row writes the
+fields whose value is not that of the row before, and after an entry also what an exit may have changed (`vmfuzz_may_change`): in KVM's agent guest state
+and two fields of the VM-entry controls, in the module all columns.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from vmfuzz.execute.kinds import open_executor
 
 #: Bits 11:10 of an encoding (SDM "Field Encoding in the VMCS"): guest-state fields.
 _GUEST_STATE = 2
+#: VM-entry controls and VM-entry interruption information: what else an exit changes.
+_CHANGED = (0x4012, 0x4016)
 #: VMREADs of `record`: exit reason, qualification, interruption information; after VMfail the error.
 _READS = {Kind.EXIT: 3, Kind.ENTRY_FAILURE: 3, Kind.VMFAIL_VALID: 1}
 
@@ -42,14 +44,17 @@ def main() -> None:
             counts["candidates"] += int(ran.sum())
             batch, kind = batch.take(ran), kind[ran]
             entered = kind == Kind.EXIT
+            left = entered | (kind == Kind.ENTRY_FAILURE)
             for name, column in batch.columns.items():
                 if name not in FIELDS:
                     continue
                 changed = np.concatenate([[True], column[1:] != column[:-1]])
-                if FIELDS[name].encoding >> 10 & 3 == _GUEST_STATE:
-                    changed[1:] |= entered[:-1]
-                counts["VMWRITE"] += len(column)
-                counts["VMWRITE, if only changes were written"] += int(changed.sum())
+                again = np.concatenate([[True], left[:-1]])
+                encoding = FIELDS[name].encoding
+                counts["VMWRITE of all columns"] += len(column)
+                counts["VMWRITE in the module"] += int((changed | again).sum())
+                saved = encoding >> 10 & 3 == _GUEST_STATE or encoding in _CHANGED
+                counts["VMWRITE in KVM's agent"] += int((changed | again).sum() if saved else changed.sum())
             counts["VMREAD"] += sum(reads * int((kind == which).sum()) for which, reads in _READS.items())
             counts["VMCLEAR"] += int(entered.sum())
             counts["VMPTRLD"] += int(entered.sum())
