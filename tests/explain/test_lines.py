@@ -97,7 +97,7 @@ def test_what_a_sentence_says_is_not_the_dumps(before: bool) -> None:
     sentence = "Moving from EDX to CR0, control_CR0_shadow = guest_CR0 = 0x80050033 = [PG ? NE]\n"
     dump = read(sentence + DUMP if before else DUMP + sentence)
     assert (dump.readings["guest_cr0"].value, dump.readings["guest_cr0"].known) == (0x11, (1 << 64) - 1)
-    assert [warning for warning in dump.warnings if "guest_CR0 = 0x80050033 stands in a sentence" in warning]
+    assert [warning for warning in dump.warnings if "guest_CR0 = 80050033H stands in a sentence" in warning]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from vmfuzz.explain.answer.sections import sections
 from vmfuzz.explain.dump import ALL, Dump
 from vmfuzz.explain.given import dump_of_words, dumps_of
 from vmfuzz.explain.names.spoken import shown, spoken
+from vmfuzz.hexadecimal import encoded, hexadecimal
 from vmfuzz.model.wording import bit_name
 from vmfuzz.state.profiles import capabilities, description, emulated_names, processor_names
 
@@ -122,8 +123,8 @@ def _mark(mark: Mark, found: Answer) -> dict[str, Any]:
         "kind": mark.kind.value,
         "name": mark.name,
         "title": spoken(mark.name) if field is not None else mark.name,
-        "encoding": f"{field.encoding:04X}H" if field is not None else "",
-        "value": shown(mark.name, mark.value) if is_field else f"{mark.value:X}H",
+        "encoding": encoded(field.encoding) if field is not None else "",
+        "value": shown(mark.name, mark.value) if is_field else hexadecimal(mark.value),
         "dump": mark.dump,
         "assumed": reading.assumed if reading is not None else "",
         "part": shown(mark.name, known) if is_field and known != ALL else "",

@@ -13,6 +13,7 @@ from vmfuzz.arch.outcomes import EXIT_REASONS, INSTRUCTION_ERRORS, Kind, Outcome
 from vmfuzz.explain.dump import Format
 from vmfuzz.explain.names.spoken import spoken
 from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Attempted, Doubtful, OtherFailure, Refused, Reported, Unnumbered
+from vmfuzz.hexadecimal import as_wide, encoded
 
 #: What decides an outcome: in words, and which fields (a pattern of their names; "" for what no field holds).
 _Groups = tuple[tuple[str, str], ...]
@@ -153,7 +154,7 @@ def numbers_of(outcome: Outcome) -> str:
         return f"VM-instruction error {outcome.number}"
     if outcome.kind is Kind.ENTRY_FAILURE:
         qualification = "" if outcome.qualification is None else f", qualification {outcome.qualification}"
-        return f"exit reason {FAILED_ENTRY | outcome.number:08X}H{qualification}"
+        return f"exit reason {as_wide(FAILED_ENTRY | outcome.number, 32)}{qualification}"
     return outcome.short()
 
 
@@ -185,7 +186,7 @@ def headline(reported: Reported) -> str:
     if reported.entered:
         return f"exit reason {number} ({name}) without bit 31: this VM entry succeeded, and the guest ran until that exit"
     qualification = "" if reported.qualification is None else f", qualification {reported.qualification}"
-    return f"{name} (exit reason {reason:08X}H{qualification})"
+    return f"{name} (exit reason {as_wide(reason, 32)}{qualification})"
 
 
 def proves(reported: Reported) -> str:
@@ -253,7 +254,7 @@ def collect_next(reported: Reported, given: Collection[str] = (), missing: Colle
             words for words, pattern in groups if not pattern or any(re.fullmatch(pattern, name) and name not in given for name in FIELDS)
         ]
     elif len(missing) <= _FEW:
-        wanted = [f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in missing]
+        wanted = [f"{spoken(name)} ({encoded(FIELDS[name].encoding)})" for name in missing]
     else:
         wanted = [text for words, pattern in groups for text in _of_group(words, pattern, given, missing)]
     return "; ".join(dict.fromkeys((*wanted, *more)))
@@ -265,7 +266,7 @@ def _of_group(words: str, pattern: str, given: Collection[str], missing: Collect
         return [words]
     wanted = [name for name in missing if name not in given and re.fullmatch(pattern, name)]
     if len(wanted) <= _FEW and any(re.fullmatch(pattern, name) for name in given):
-        return [f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in wanted]
+        return [f"{spoken(name)} ({encoded(FIELDS[name].encoding)})" for name in wanted]
     return [words] if wanted else []
 
 

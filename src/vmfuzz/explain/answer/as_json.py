@@ -19,6 +19,7 @@ from vmfuzz.explain.dump import ALL, Dump, Reading
 from vmfuzz.explain.judgement.judge import Finding, Verdict
 from vmfuzz.explain.repair.search import Repair
 from vmfuzz.explain.reported import Reported
+from vmfuzz.hexadecimal import encoded
 
 SCHEMA: Final = "vmfuzz-check-1"
 
@@ -96,7 +97,7 @@ def _comparison(found: Comparison) -> dict[str, Any]:
         "differences": [
             {
                 "field": each.field,
-                "encoding": f"{FIELDS[each.field].encoding:04X}H",
+                "encoding": encoded(FIELDS[each.field].encoding),
                 "failing": hex(each.failing.value),
                 "working": hex(each.working.value),
                 "violates": each.violates,
@@ -126,7 +127,7 @@ def _finding(answer: Answer, finding: Finding) -> dict[str, Any]:
         "section": {"title": check.section.title, "number": check.section.number},
         "wrong": faults(finding, values, answer.knowledge),
         "fields": {
-            name: {"encoding": f"{FIELDS[name].encoding:04X}H" if name in FIELDS else None, "value": hex(values[name].value)}
+            name: {"encoding": encoded(FIELDS[name].encoding) if name in FIELDS else None, "value": hex(values[name].value)}
             for name in sorted(check.must.reads)
             if name in values
         },
@@ -139,7 +140,7 @@ def _repair(repair: Repair) -> list[dict[str, Any]]:
     return [
         {
             "field": change.field,
-            "encoding": f"{FIELDS[change.field].encoding:04X}H",
+            "encoding": encoded(FIELDS[change.field].encoding),
             "old": None if change.old is None else hex(change.old),
             "new": hex(change.new) if not change.own else None,
             **({"to": change.own} if change.own else {}),

@@ -7,6 +7,7 @@ from typing import Final
 
 from vmfuzz.explain.names.spoken import spoken
 from vmfuzz.explain.repair.edits import Obstacle, wrong_bits
+from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.expr import Bits, Cond
 from vmfuzz.model.partial import Evaluator
 from vmfuzz.model.wording import bit_name
@@ -86,7 +87,7 @@ def _comparison(obstacle: Obstacle, evaluator: Evaluator) -> str:
 
 def digits(value: int) -> str:
     """A number as the SDM writes it: one digit as it is, more in hexadecimal."""
-    return str(value) if value < 10 else f"{value:X}H"
+    return hexadecimal(value)
 
 
 def _named(bits: Bits, value: int) -> str:
@@ -243,7 +244,8 @@ def _masked(condition: Cond, holds: bool) -> str:
     facts = sorted(mask.caps)
     if facts and facts[0] in _MASKS and mask.op == "cap":
         return f"{value_words(value)} {_MASKS[facts[0]][not holds]}"
-    return f"{value_words(value)} has {'none' if holds else 'some'} of {value_words(mask) if mask.op != 'const' else f'the bits {mask.args[0]:X}H'}"
+    bits = value_words(mask) if mask.op != "const" else f"the bits {hexadecimal(mask.args[0])}"
+    return f"{value_words(value)} has {'none' if holds else 'some'} of {bits}"
 
 
 def _supported(fact: Bits, mask: Bits, yes: bool) -> str:

@@ -6,6 +6,7 @@ from typing import Final
 
 from vmfuzz.explain.answer.answer import Answer
 from vmfuzz.explain.answer.layout import Group, Paragraph, Role, evaluator
+from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.expr import FALSE
 from vmfuzz.model.processor_errata import PROCESSOR_ERRATA, ProcessorErratum
 
@@ -46,7 +47,7 @@ def errata_group(answer: Answer) -> Group:
         return group
     for erratum in found[:_MOST]:
         ids = "/".join((erratum.id, *erratum.also[:2]))
-        models = ", ".join(f"{model:X}H" for model in erratum.models)
+        models = ", ".join(hexadecimal(model) for model in erratum.models)
         whose = (
             f"The text names a processor of {answer.processor}: one of the {erratum.processors}"
             if named

@@ -21,6 +21,7 @@ from vmfuzz.explain.names.spoken import shown, spoken
 from vmfuzz.explain.outcomes.choose import KVM_EXIT
 from vmfuzz.explain.outcomes.virtualbox import hm_error
 from vmfuzz.explain.repair.search import Repair
+from vmfuzz.hexadecimal import encoded
 from vmfuzz.model.partial import Evaluator
 from vmfuzz.model.wording import bit_name
 
@@ -190,7 +191,7 @@ def _without_repetition(faults: list[str]) -> list[str]:
 def _open_cause(answer: Answer) -> Group:
     """That the text does not show what the reported outcome comes from, and which fields would."""
     names = [name for name, _ in answer.missing_fields() if name in FIELDS][:4]
-    fields = ", ".join(f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in names)
+    fields = ", ".join(f"{spoken(name)} ({encoded(FIELDS[name].encoding)})" for name in names)
     missing = f"; these fields are needed first: {fields}" if fields else "; what decides is not in it"
     if not answer.undecided and not answer.violated:
         missing = (
@@ -202,7 +203,7 @@ def _open_cause(answer: Answer) -> Group:
         missing = " in every reading of the manual"
     differing = answer.comparison.suspects if answer.comparison is not None and not answer.violated else []
     if differing:
-        listed = " or ".join(f"{spoken(each.field)} ({FIELDS[each.field].encoding:04X}H)" for each in differing[:_FEW])
+        listed = " or ".join(f"{spoken(each.field)} ({encoded(FIELDS[each.field].encoding)})" for each in differing[:_FEW])
         cause = Paragraph(
             Role.CAUSE,
             f"most likely {listed}, which the working state has otherwise (below). No value shown is certain to be wrong.",
@@ -267,7 +268,7 @@ def _change_words(repair: Repair) -> list[str]:
     words = []
     for change in repair.changes:
         if change.own:
-            words.append(f"set {spoken(change.field)} ({FIELDS[change.field].encoding:04X}H) to {change.own}")
+            words.append(f"set {spoken(change.field)} ({encoded(FIELDS[change.field].encoding)}) to {change.own}")
             continue
         before = "" if change.old is None else f" in place of {shown(change.field, change.old)}"
         bits = ""
@@ -277,7 +278,7 @@ def _change_words(repair: Repair) -> list[str]:
                 named = [f"bit {bit}{_label(change.field, bit)} = {change.new >> bit & 1}" for bit in range(64) if differing >> bit & 1]
                 bits = f" ({', '.join(named)})"
         words.append(
-            f"set {spoken(change.field)} ({FIELDS[change.field].encoding:04X}H) to {shown(change.field, change.new)}{before}{bits}"
+            f"set {spoken(change.field)} ({encoded(FIELDS[change.field].encoding)}) to {shown(change.field, change.new)}{before}{bits}"
         )
     return words
 

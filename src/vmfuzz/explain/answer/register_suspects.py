@@ -6,6 +6,7 @@ from typing import Final
 
 from vmfuzz.arch.registers import CR0, EFER
 from vmfuzz.explain.dump import Dump
+from vmfuzz.hexadecimal import hexadecimal
 
 _QEMU: Final = "QEMU "
 _INTEL_EFER: Final = 1 << EFER.SCE | 1 << EFER.LME | 1 << EFER.LMA | 1 << EFER.NXE
@@ -25,7 +26,7 @@ def register_suspicions(dump: Dump) -> list[str]:
         names = ", ".join(f"{bit} ({_AMD_EFER[bit]}, which only AMD processors have)" if bit in _AMD_EFER else str(bit) for bit in bits)
         several = len(bits) > 1
         found.append(
-            f"EFER = {efer.value:X}H (line {efer.line}) has bit{'s' * several} {names} = 1. Intel processors reserve "
+            f"EFER = {hexadecimal(efer.value)} (line {efer.line}) has bit{'s' * several} {names} = 1. Intel processors reserve "
             f"{'them' if several else 'it'}, and VM entry refuses guest IA32_EFER with {'them' if several else 'it'}: a state that was saved on an "
             "AMD machine, or a CPU model of AMD's, fails like this"
         )
@@ -33,7 +34,7 @@ def register_suspicions(dump: Dump) -> list[str]:
         what = "protection (PE) nor paging (PG) is" if not cr0.value & 1 << CR0.PE else "paging (PG) is not"
         head = "neither " if what.startswith("protection") else ""
         found.append(
-            f"{head}{what} on in CR0 = {cr0.value:X}H (line {cr0.line}): only an unrestricted guest may enter so, which needs EPT "
+            f"{head}{what} on in CR0 = {hexadecimal(cr0.value)} (line {cr0.line}): only an unrestricted guest may enter so, which needs EPT "
             "(kvm_intel.unrestricted_guest=Y and kvm_intel.ept=Y on the host)"
         )
     return found

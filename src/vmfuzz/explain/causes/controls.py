@@ -10,6 +10,7 @@ from vmfuzz.arch.controls import CONTROL_WORDS, Entry
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.dump import Dump, Reading
 from vmfuzz.explain.judgement.judge import exact
+from vmfuzz.hexadecimal import as_wide
 
 #: Bits that are 1 in every such word, on every processor.
 _FIXED: Final[Mapping[str, int]] = {"pin": 0x16, "primary": 0x04006172, "exit": 0x00036DFB, "entry": 0x000011FB}
@@ -62,7 +63,7 @@ def _swapped_halves(dump: Dump) -> list[Mistake]:
             if not (swapped & 0xFFFFFFFF) & ~(swapped >> 32):
                 found.append(
                     Mistake(
-                        f"{FACT_MSRS[number]} = {value:016X}H has its halves swapped.",
+                        f"{FACT_MSRS[number]} = {as_wide(value, 64)} has its halves swapped.",
                         "Bits 31:0 are the bits that must be 1, bits 63:32 those that may be 1; what must be 1 may be 1, here it is the reverse.",
                         "put EDX into bits 63:32 and EAX into bits 31:0 when you read the MSR",
                         True,
@@ -82,9 +83,9 @@ def _high_halves(dump: Dump) -> list[Mistake]:
             if msr is not None and value == msr >> 32 and value != msr & 0xFFFFFFFF:
                 found.append(
                     Mistake(
-                        f"{word.title} = {value:08X}H is the high half of {FACT_MSRS[number]}, the bits that *may* be 1.",
+                        f"{word.title} = {as_wide(value, 32)} is the high half of {FACT_MSRS[number]}, the bits that *may* be 1.",
                         "So every control that the processor has is on, with all that each of them needs.",
-                        f"write (wanted | bits 31:0) & bits 63:32; with nothing wanted that is {msr & 0xFFFFFFFF:08X}H",
+                        f"write (wanted | bits 31:0) & bits 63:32; with nothing wanted that is {as_wide(msr & 0xFFFFFFFF, 32)}",
                         True,
                         word.field,
                         dump.readings[word.field].line,
@@ -104,9 +105,9 @@ def _words_as_wanted(readings: Mapping[str, Reading]) -> list[Mistake]:
     if not words:
         return []
     several = len(words) > 1
-    values = _listed([f"{word.title} = {value:08X}H" for word, value, _ in words])
-    needed = _listed([f"{fixed:08X}H" for _, _, fixed in words])
-    mended = _listed([f"{value | fixed:08X}H" for _, value, fixed in words])
+    values = _listed([f"{word.title} = {as_wide(value, 32)}" for word, value, _ in words])
+    needed = _listed([as_wide(fixed, 32) for _, _, fixed in words])
+    mended = _listed([as_wide(value | fixed, 32) for _, value, fixed in words])
     return [
         Mistake(
             f"{values} have none of the bits that must be 1 on every processor ({needed}).",
@@ -126,7 +127,7 @@ def _swapped_words(readings: Mapping[str, Reading]) -> list[Mistake]:
     if entry is not None and exits is not None and entry & 0x36DFB == 0x36DFB and exits & 0x36DFB != 0x36DFB:
         found.append(
             Mistake(
-                f"VM-entry controls ({entry:08X}H) look like VM-exit controls and VM-exit controls ({exits:08X}H) like VM-entry controls.",
+                f"VM-entry controls ({as_wide(entry, 32)}) look like VM-exit controls and VM-exit controls ({as_wide(exits, 32)}) like VM-entry controls.",
                 "36DFBH are the bits that must be 1 in the VM-exit controls, 11FBH those of the VM-entry controls.",
                 "exchange the two (VM-exit controls are 400CH, VM-entry controls 4012H)",
                 True,
@@ -183,10 +184,10 @@ def _exit_word_in_entry_controls(readings: Mapping[str, Reading]) -> list[Mistak
         return []  # it has all that a word of its own has: more likely the bits that may be 1
     return [
         Mistake(
-            f"VM-entry controls ({entry:08X}H) {'hold the value of' if entry == exits else 'look like a word of'} the VM-exit controls.",
+            f"VM-entry controls ({as_wide(entry, 32)}) {'hold the value of' if entry == exits else 'look like a word of'} the VM-exit controls.",
             "36DFBH are the bits that must be 1 in the VM-exit controls; in the VM-entry controls bits 10 and 11 are for SMM only.",
             "write to the VM-entry controls (4012H) a word of their own, (wanted | bits 31:0) & bits 63:32 of IA32_VMX_ENTRY_CTLS (484H); "
-            f"for a 64-bit guest {_FOR_64_BITS:08X}H, for instance, is allowed on every processor",
+            f"for a 64-bit guest {as_wide(_FOR_64_BITS, 32)}, for instance, is allowed on every processor",
             True,
             "vm_entry_controls",
             readings["vm_entry_controls"].line,

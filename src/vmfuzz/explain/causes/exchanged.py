@@ -15,6 +15,7 @@ from vmfuzz.explain.judgement.judge import Finding, Judged, Verdict, exact, judg
 from vmfuzz.explain.judgement.processor import Knowledge
 from vmfuzz.explain.names.spoken import shown, spoken
 from vmfuzz.explain.repair.search import Repair
+from vmfuzz.hexadecimal import encoded
 from vmfuzz.model.partial import Evaluator, Partial
 
 #: Fields that a program writes one after the other: only these are exchanged with each other. RSP is none: any value passes there.
@@ -122,8 +123,8 @@ def _mistake(pair: tuple[str, str], values: Mapping[str, _Value]) -> Mistake:
     return Mistake(
         f"{one} = {shown(pair[0], first.value)} and {other} = {shown(pair[1], second.value)} look exchanged.",
         "Exchanged, both pass their checks; as they are, they do not.",
-        f"write {shown(pair[0], second.value)} to {one} ({FIELDS[pair[0]].encoding:04X}H) and {shown(pair[1], first.value)} to {other} "
-        f"({FIELDS[pair[1]].encoding:04X}H)",
+        f"write {shown(pair[0], second.value)} to {one} ({encoded(FIELDS[pair[0]].encoding)}) and {shown(pair[1], first.value)} to {other} "
+        f"({encoded(FIELDS[pair[1]].encoding)})",
         True,
         pair[0],
         first.line,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import Definition, Dump, may_be_meant
 from vmfuzz.explain.names.spoken import shown, spoken
+from vmfuzz.hexadecimal import encoded
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def encoding_mistakes(dump: Dump, stopping: frozenset[str]) -> list[Mistake]:
             what = "no field has this encoding, so VMWRITE fails with error 12"
         else:
             what = f"that is the encoding of {spoken(target.name)}"
-        follows = f"The encoding of {spoken(meant.name)} is {meant.encoding:04X}H. "
+        follows = f"The encoding of {spoken(meant.name)} is {encoded(meant.encoding)}. "
         if item.field not in right:
             usable = " (bit 16 = 0: usable)" if meant.name.endswith("_access_rights") else ""
             kept = f"keeps 0{usable}" if dump.program.zeroed else "is never written (it holds 0 if the VMCS region was zeroed)"
@@ -69,7 +70,7 @@ def encoding_mistakes(dump: Dump, stopping: frozenset[str]) -> list[Mistake]:
             follows += f", and {value} goes to {spoken(target.name)}." if target is not None else "."
         found.append(
             Mistake(
-                f"{item.name} is defined as {item.encoding:04X}H; {what}.",
+                f"{item.name} is defined as {encoded(item.encoding)}; {what}.",
                 follows,
                 f"define {item.name} as 0x{meant.encoding:04x}",
                 meant.name in stopping or (target is not None and target.name in stopping),

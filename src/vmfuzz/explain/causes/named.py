@@ -8,6 +8,7 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.dump import Dump, NamedChecks
 from vmfuzz.explain.names.spoken import spoken
+from vmfuzz.hexadecimal import as_wide, encoded, hexadecimal
 from vmfuzz.model.check import Check
 
 _SHOWN_CHECKS: Final = 3
@@ -17,7 +18,7 @@ _SHOWN_FIELDS: Final = 4
 def _to_set(checks: tuple[Check, ...]) -> str:
     """What to change for these checks: which fields, and to what."""
     names = dict.fromkeys(name for check in checks for name in sorted(check.must.reads) if name in FIELDS)
-    fields = [f"{spoken(name)} ({FIELDS[name].encoding:04X}H)" for name in names]
+    fields = [f"{spoken(name)} ({encoded(FIELDS[name].encoding)})" for name in names]
     if not fields:
         return "make that so before the entry"
     shown = ", ".join(fields[:_SHOWN_FIELDS]) + (f" and {len(fields) - _SHOWN_FIELDS} more" if len(fields) > _SHOWN_FIELDS else "")
@@ -66,7 +67,11 @@ def causes(dump: Dump, violated: frozenset[str], satisfied: frozenset[str]) -> l
             else "The value is not canonical (bits 63:47 differ): as an address, which MSRs of branch records and the like hold, WRMSR refuses it."
         )
         change = "leave the entry out, or store a value there that WRMSR takes" + (
-            "" if canonical else f", such as {value & (1 << 48) - 1 | (~((1 << 48) - 1) & (1 << 64) - 1 if value >> 47 & 1 else 0):016X}H"
+            ""
+            if canonical
+            else f", such as {as_wide(value & (1 << 48) - 1 | (~((1 << 48) - 1) & (1 << 64) - 1 if value >> 47 & 1 else 0), 64)}"
         )
-        found.append(Mistake(f"MSR {number:X}H with the value {value:016X}H could not be loaded.", why, change, True, line=line))
+        found.append(
+            Mistake(f"MSR {hexadecimal(number)} with the value {as_wide(value, 64)} could not be loaded.", why, change, True, line=line)
+        )
     return found

@@ -9,6 +9,7 @@ from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.dump import Dump
 from vmfuzz.explain.judgement.judge import exact
 from vmfuzz.explain.names.spoken import shown, spoken
+from vmfuzz.hexadecimal import hexadecimal
 
 #: S = 0 with the types of an LDT and of task-state segments.
 _SYSTEM_TYPES: Final = (2, 1, 3, 9, 11)
@@ -42,7 +43,7 @@ def rights_form(dump: Dump) -> list[Mistake]:
         elif value & 0xF00 and not value & 0x10000 and value & 0x80:
             found.append(
                 Mistake(
-                    f"{spoken(name)} = {shown(name, value)} has reserved bits 11:8 set ({value >> 8 & 0xF:X}H).",
+                    f"{spoken(name)} = {shown(name, value)} has reserved bits 11:8 set ({hexadecimal(value >> 8 & 0xF)}).",
                     "In a descriptor (and in LAR's result) these bits are limit bits 19:16; in the VMCS they must be 0.",
                     f"clear bits 11:8: {shown(name, value & ~0xF00)}",
                     True,

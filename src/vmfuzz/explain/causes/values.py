@@ -18,6 +18,7 @@ from vmfuzz.explain.dump import ALL, Dump, Reading
 from vmfuzz.explain.judgement.judge import exact
 from vmfuzz.explain.names.spoken import shown, spoken
 from vmfuzz.explain.outcomes.virtualbox import hm_error
+from vmfuzz.hexadecimal import encoded, hexadecimal
 
 #: Words of which every bit may be meant: no longer suspected once the processor has accepted them.
 _FREE_TO_CHOOSE: Final = frozenset({"vm_entry_controls"})
@@ -157,7 +158,7 @@ def _virtualbox(dump: Dump) -> list[Mistake]:
         return []
     segment = next((name for name in SEGMENTS if f"guest {name.upper()}" in meaning), "")
     printed = [
-        f"{name.removeprefix('saved ')} = {reading.value:X}H"
+        f"{name.removeprefix('saved ')} = {hexadecimal(reading.value)}"
         for name, reading in dump.beside.items()
         if (segment and name.lower().startswith((f"saved {segment} ", f"saved {segment.upper()}".lower())))
         or (segment and name == f"Attr {segment.upper()}")
@@ -180,7 +181,7 @@ def _virtualbox(dump: Dump) -> list[Mistake]:
 def _virtualbox_change(meaning: str, field: str) -> str:
     if not field:
         return "compare the field that this check reads with what the log shows of the guest's state"
-    what = f"{spoken(field)} ({FIELDS[field].encoding:04X}H) is the field concerned"
+    what = f"{spoken(field)} ({encoded(FIELDS[field].encoding)}) is the field concerned"
     if not meaning.startswith("virtual-8086 mode"):
         return what
     return (

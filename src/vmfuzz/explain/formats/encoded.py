@@ -23,6 +23,7 @@ from vmfuzz.explain.formats.notes import Notes
 from vmfuzz.explain.formats.shapes import whole_line_forms
 from vmfuzz.explain.names.labels import Match, match_label, match_msr
 from vmfuzz.explain.text.numbers import NUMBER, read_number
+from vmfuzz.hexadecimal import encoded, hexadecimal
 from vmfuzz.patterns import deferred
 
 _LAST_NAME: Final = deferred(r"[@:.]+|->")
@@ -120,7 +121,7 @@ class EncodedLines:
                 self.disagreeing.append(Disagreement(name, named.fields[0], encoding, written, value, self.notes.line, name_first))
                 return True
         if field is not None:
-            self._put_encoded(encoding, value, name or f"{encoding:04X}H", written)
+            self._put_encoded(encoding, value, name or encoded(encoding), written)
         return True
 
     def _put_encoded(self, encoding: int, value: int, label: str, written: str, line: int = 0) -> None:
@@ -174,7 +175,7 @@ class EncodedLines:
         """Decide what only the whole text can tell: so many wrong encodings are no encodings."""
         for one in self.disagreeing:
             if len(self.disagreeing) > self.agreeing:
-                text = f"{one.name} stands with {one.encoding:#x} and {one.written}; which is the value cannot be told, so none is used"
+                text = f"{one.name} stands with {hexadecimal(one.encoding)} and {one.written}; which is the value cannot be told, so none is used"
                 self.notes.found.warn(text, one.line)
                 continue
             self.define(one.name, one.field, one.encoding, one.line)
@@ -182,7 +183,7 @@ class EncodedLines:
                 self.notes.put(one.field, one.value, one.name, Where(one.line), one.written)
                 continue
             target = BY_ENCODING[one.encoding & ~1].name
-            text = f"{one.encoding:04X}H is {target}, but the line says {one.name}; the encoding is believed"
+            text = f"{encoded(one.encoding)} is {target}, but the line says {one.name}; the encoding is believed"
             self.notes.found.warn(text, one.line)
             self._put_encoded(one.encoding, one.value, one.name, one.written, one.line)
 

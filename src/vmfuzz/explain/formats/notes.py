@@ -11,6 +11,7 @@ from vmfuzz.explain.formats.forms import RIGHTS_BITS
 from vmfuzz.explain.formats.meaning import NO_AREA, PART_WORDS, Above, Manner, Understanding, Where
 from vmfuzz.explain.names.labels import SEGMENTS, match_label, match_msr, normalise
 from vmfuzz.explain.text.numbers import read_number, to_unsigned
+from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.patterns import deferred
 
 #: An exit reason of a failed entry, in hexadecimal whatever other numbers carry.
@@ -95,7 +96,9 @@ class Notes:
         if name in self.manner.sure:
             return
         if where.sentence and assumed == NO_AREA and "guest" not in where.sentence.lower():
-            self.found.warn(f"{label} = {value:#x} stands in a sentence that does not say whose it is; it is not used", where.number)
+            self.found.warn(
+                f"{label} = {hexadecimal(value)} stands in a sentence that does not say whose it is; it is not used", where.number
+            )
             return
         if where.sentence:
             standing = Standing.SENTENCE

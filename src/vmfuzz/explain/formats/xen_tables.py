@@ -9,6 +9,7 @@ from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import ALL
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.hexadecimal import encoded
 from vmfuzz.patterns import deferred
 
 _TITLE: Final = deferred(r"(?:(?:16|32|64)-bit|Natural).{0,20}\b(?:Control|Read-Only|Guest-State|Host-State)\b.{0,20}Fields", re.IGNORECASE)
@@ -40,6 +41,6 @@ def _put(found: Found, encoding: int, value: int, line: int) -> None:
     name = BY_ENCODING[encoding & ~1].name
     if not encoding & 1:
         # a row of 32-bit programs shows the lower half only
-        found.put(name, value, f"{encoding:04X}H", line, known=ALL >> 32 if FIELDS[name].width == 64 and not value >> 32 else ALL)
+        found.put(name, value, encoded(encoding), line, known=ALL >> 32 if FIELDS[name].width == 64 and not value >> 32 else ALL)
         return
-    found.put(name, value << 32, f"{encoding:04X}H", line, known=ALL & ~(ALL >> 32))
+    found.put(name, value << 32, encoded(encoding), line, known=ALL & ~(ALL >> 32))

@@ -14,6 +14,7 @@ from vmfuzz.arch.controls import CONTROL_WORDS, CONTROLS
 from vmfuzz.arch.cpuid_features import FEATURES
 from vmfuzz.arch.registers import CR4
 from vmfuzz.explain.dump import Dump
+from vmfuzz.hexadecimal import as_wide, hexadecimal
 from vmfuzz.model.operands import FACTS, capability_reader
 from vmfuzz.model.partial import Partial
 
@@ -192,7 +193,7 @@ def _from_msrs(msrs: Mapping[int, int], facts: dict[str, Partial], notes: list[s
         ):
             _set(facts, name, value)
         notes.append(
-            f"IA32_VMX_BASIC = {basic:016X}H in the text: VMCS revision identifier {basic & 0x7FFFFFFF:X}H, "
+            f"IA32_VMX_BASIC = {as_wide(basic, 64)} in the text: VMCS revision identifier {hexadecimal(basic & 0x7FFFFFFF)}, "
             + ("TRUE capability MSRs exist (bit 55)" if true_controls else "no TRUE capability MSRs (bit 55 is 0)")
         )
     for key, word in CONTROL_WORDS.items():
@@ -217,7 +218,7 @@ def _from_msrs(msrs: Mapping[int, int], facts: dict[str, Partial], notes: list[s
         _fill(facts, "perf_global_reserved", 0 if msrs[IA32_PERF_CAPABILITIES] >> 15 & 1 else _PERF_METRICS, _PERF_METRICS)
     others = sorted(number for number in msrs if number != 0x480)
     if others:
-        notes.append("capability MSRs in the text are used: " + ", ".join(f"{number:X}H" for number in others))
+        notes.append("capability MSRs in the text are used: " + ", ".join(hexadecimal(number) for number in others))
 
 
 def _control_word(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from vmfuzz.hexadecimal import as_wide
 from vmfuzz.model.operands import operand_width
 
 _REGISTER_WORDS = frozenset(
@@ -50,4 +51,4 @@ def spoken(name: str) -> str:
 
 def shown(name: str, value: int) -> str:
     """A value as the SDM writes it, in the operand's width."""
-    return f"{value:0{max(1, (operand_width(name) + 3) // 4)}X}H"
+    return as_wide(value, operand_width(name))

@@ -23,6 +23,7 @@ from vmfuzz.explain.reported import (
     Unnumbered,
     possible,
 )
+from vmfuzz.hexadecimal import hexadecimal
 
 #: Under which name `Dump.beside` has the exit reason of KVM.
 KVM_EXIT: Final = "KVM exit reason"
@@ -101,12 +102,12 @@ def choose(heard: Heard, readings: Mapping[str, Reading]) -> Choice:
     fields = _Fields(readings)
     controls = tuple(heard.refused_controls())
     choice = Choice(
-        beside={f"VMX ctrl {one.msr:X}H": Reading(one.value, one.text, 0) for one in controls},
+        beside={f"VMX ctrl {hexadecimal(one.msr)}": Reading(one.value, one.text, 0) for one in controls},
         warned=tuple(Warned(0, one.means) for one in controls),
     )
     reason = fields.exact("exit_reason")
     if reason is not None and not possible(reason.value):
-        text = f"exit reason {reason.value:#x} is none that a processor reports; it is not used"
+        text = f"exit reason {hexadecimal(reason.value)} is none that a processor reports; it is not used"
         choice, reason = replace(choice, warned=(*choice.warned, Warned(reason.line, text))), None
     if reason is not None and reason.value == KVM_FAIL_ENTRY and heard.without_number:
         reason = None
@@ -149,7 +150,7 @@ def _by_reason(reason: Reading | None, heard: Heard) -> Reported | None:
 def _from_field(value: int, also: Reported | None, failed: Reported | None) -> Reported:
     """The outcome that the exit-reason field holds; many monitors print its low 16 bits only. `also`: what phrases say, `failed`: of a failure."""
     qualification, entry = (also.qualification, also.msr_entry) if also is not None else (None, None)
-    text = f"exit reason {value:#x} in the dump"
+    text = f"exit reason {hexadecimal(value)} in the dump"
     if value in FAILURE_REASONS:
         return Reported(text, FAILED_ENTRY | value, qualification=qualification, msr_entry=entry, remark=NO_BIT_31)
     if failed is not None and not value >> 31:

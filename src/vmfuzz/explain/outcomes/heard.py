@@ -16,6 +16,7 @@ from vmfuzz.explain.outcomes.languages import in_languages
 from vmfuzz.explain.outcomes.numbered import Numbered, numbered
 from vmfuzz.explain.outcomes.words import in_words
 from vmfuzz.explain.reported import OtherFailure, Refused, Reported, Unnumbered
+from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.wording import bit_name
 from vmfuzz.patterns import deferred
 
@@ -131,7 +132,7 @@ class Heard:
                 continue
             names = (f"bit {bit} {bit_name(word.field, bit) or ''}".rstrip() for bit in range(bits.bit_length()) if bits >> bit & 1)
             means = (
-                f"the program wanted {', '.join(names)} of the {word.title}, which {FACT_MSRS[number]} ({number:X}H) of this processor does not "
+                f"the program wanted {', '.join(names)} of the {word.title}, which {FACT_MSRS[number]} ({hexadecimal(number)}) of this processor does not "
                 "allow to be 1; it goes on without"
             )
             yield RefusedControls(number, got, match.group(0), means)

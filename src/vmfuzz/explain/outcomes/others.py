@@ -9,6 +9,7 @@ from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.explain.names.spoken import spoken
 from vmfuzz.explain.outcomes.context import is_listed, place_of
 from vmfuzz.explain.reported import ENTRY_ERRORS, OtherFailure, Refused, Reported
+from vmfuzz.hexadecimal import encoded
 from vmfuzz.patterns import deferred
 
 #: Linux's names of exit reasons in trace events.
@@ -123,8 +124,8 @@ def _what(name: str, encoding: int | None, error: int | None) -> str:
 def _named(encoding: int) -> str:
     field = BY_ENCODING.get(encoding) or BY_ENCODING.get(encoding & ~1)
     if field is None:
-        return f"field {encoding:04X}H, which vmfuzz does not know"
-    return f"{spoken(field.name)} ({encoding:04X}H)"
+        return f"field {encoded(encoding)}, which vmfuzz does not know"
+    return f"{spoken(field.name)} ({encoded(encoding)})"
 
 
 def _meaning(name: str, encoding: int | None, error: int | None) -> str:
@@ -135,8 +136,9 @@ def _meaning(name: str, encoding: int | None, error: int | None) -> str:
         then = f"The cause: {why}." if why else _LOOK_AT_THE_REGION
         return f"After that there is no current VMCS, or another one: VMREAD, VMWRITE and VMLAUNCH fail too, or reach a wrong one. {then}"
     if error == _NO_FIELD:
-        gated = encoding is not None and encoding in BY_ENCODING and BY_ENCODING[encoding].gates
-        how = f" `vmfuzz fields {encoding:04X}H` says which capability makes it exist." if gated else ""
+        how = ""
+        if encoding is not None and encoding in BY_ENCODING and BY_ENCODING[encoding].gates:
+            how = f" `vmfuzz fields {encoded(encoding)}` says which capability makes it exist."
         return f"Error 12: this processor, or the hypervisor below that plays it, does not have that field; the value was not written.{how}"
     return _MEANINGS.get(error) or (
         f"{error} is no VM-instruction error. One that is read without a current VMCS means nothing; then {_NO_CURRENT}."

@@ -10,6 +10,7 @@ from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import ALL, HIGH_HALF, Misfit, Reading, Warned
 from vmfuzz.explain.evidence import Evidence, MsrEvidence, Standing
+from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.operands import operand_width
 
 #: Encodings up to this are too small not to be values.
@@ -36,9 +37,12 @@ class Belief:
         for one in evidence:
             width = operand_width(one.name)
             if _is_encoding(one):
-                self.warn(f"{one.label} = {one.value:#x} is the field's encoding, not a value; it is not used", one.line)
+                self.warn(f"{one.label} = {hexadecimal(one.value)} is the field's encoding, not a value; it is not used", one.line)
             elif one.value >> width:
-                self.warn(f"{one.label} = {one.value:#x} does not fit {one.name}, which has {width} bits; the value is not used", one.line)
+                self.warn(
+                    f"{one.label} = {hexadecimal(one.value)} does not fit {one.name}, which has {width} bits; the value is not used",
+                    one.line,
+                )
                 self.misfits.append(Misfit(one.name, one.value, one.line))
             else:
                 new = Reading(one.value, one.label, one.line, one.known | ALL & ~((1 << width) - 1), one.assumed)
@@ -52,7 +56,7 @@ class Belief:
         differing = (earlier.value ^ new.value) & new.known & earlier.known
         if differing:
             self.warn(
-                f"{new.label} = {new.value:#x}, but line {earlier.line} says {earlier.value:#x} for {name}; "
+                f"{new.label} = {hexadecimal(new.value)}, but line {earlier.line} says {hexadecimal(earlier.value)} for {name}; "
                 "the bits in which the two differ count as unknown",
                 new.line,
             )
@@ -68,9 +72,12 @@ class Belief:
         for one in evidence:
             name = FACT_MSRS[one.number]
             if one.value >> 64:
-                self.warn(f"{name} = {one.value:#x} is wider than 64 bits; the value is not used", one.line)
+                self.warn(f"{name} = {hexadecimal(one.value)} is wider than 64 bits; the value is not used", one.line)
             elif self.msrs.setdefault(one.number, one.value) != one.value:
-                self.warn(f"{name} = {one.value:#x}, but {self.msrs[one.number]:#x} was given before; the first is used", one.line)
+                self.warn(
+                    f"{name} = {hexadecimal(one.value)}, but {hexadecimal(self.msrs[one.number])} was given before; the first is used",
+                    one.line,
+                )
             else:
                 self.msr_lines.setdefault(one.number, one.line)
 

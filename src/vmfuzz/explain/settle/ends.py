@@ -13,6 +13,7 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import Warned
 from vmfuzz.explain.evidence import Evidence, MsrEvidence, Standing
 from vmfuzz.explain.text.lines import Ends, Line
+from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.patterns import deferred
 
 #: So many lines (numbers) that look alike are no accident.
@@ -38,7 +39,7 @@ def without_garbled(evidence: Sequence[Evidence], msrs: Sequence[MsrEvidence], n
     if not numbers:
         return Whole(list(evidence), list(msrs), [])
     why = "there are characters in it that are no text, so that"
-    warnings = [Warned(one.line, f"{why} {one.label} = {one.value:#x} is not used") for one in evidence if one.line in numbers]
+    warnings = [Warned(one.line, f"{why} {one.label} = {hexadecimal(one.value)} is not used") for one in evidence if one.line in numbers]
     warnings += [Warned(one.line, f"{why} its capability MSR is not used") for one in msrs if one.line in numbers]
     return Whole([one for one in evidence if one.line not in numbers], [one for one in msrs if one.line not in numbers], warnings)
 
@@ -54,7 +55,9 @@ def without_torn_head(evidence: Sequence[Evidence], lines: Sequence[Line], ends:
     for one in evidence:
         of_first = one.line == first.number and one.name not in OUTCOME
         if of_first and (first is ends.torn or _lacks(one, named, nameless)):
-            warnings.append(Warned(first.number, f"the text may begin within this line, so that {one.label} = {one.value:#x} is not used"))
+            warnings.append(
+                Warned(first.number, f"the text may begin within this line, so that {one.label} = {hexadecimal(one.value)} is not used")
+            )
         else:
             kept.append(one)
     return kept, warnings

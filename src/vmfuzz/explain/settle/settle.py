@@ -14,6 +14,7 @@ from vmfuzz.explain.settle.ends import OUTCOME, without_cut_end, without_garbled
 from vmfuzz.explain.settle.order import of_lines_in_order
 from vmfuzz.explain.settle.states import of_one_state
 from vmfuzz.explain.text.lines import Ends, Line
+from vmfuzz.hexadecimal import hexadecimal
 
 #: So many fields given in two ways are those of two structures.
 _SAME: Final = 3
@@ -112,7 +113,7 @@ def _telling(told: Sequence[Evidence], readings: Mapping[str, Reading]) -> tuple
         if reading is None:
             counting.append(replace(one, assumed=one.assumed or ("" if one.name in OUTCOME else _IN_SENTENCE)))
         elif (reading.value ^ one.value) & reading.known & one.known:
-            text = f"{one.label} = {one.value:#x} stands in a sentence; line {reading.line} says {reading.value:#x}, and that is used"
+            text = f"{one.label} = {hexadecimal(one.value)} stands in a sentence; line {reading.line} says {hexadecimal(reading.value)}, and that is used"
             warnings.append(Warned(one.line, text))
     return counting, warnings
 
