@@ -19,7 +19,7 @@ from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import BY_ENCODING, Area
 from vmfuzz.arch.outcomes import ANY_ENTRY, ANY_EXIT, EXIT_REASONS, INSTRUCTION_ERRORS, Kind, Outcome
 from vmfuzz.arch.registers import BITWISE
-from vmfuzz.comparison.case import Mutation, base_value, batch_of
+from vmfuzz.comparison.case import Mutation, base_value, batch_of, key_in_words
 from vmfuzz.comparison.processor import fingerprint
 from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.disc import bootable_disc
@@ -28,6 +28,7 @@ from vmfuzz.errors import EnvironmentUnusable, UsageError
 from vmfuzz.execute.kmod.containment import RULES
 from vmfuzz.execute.wire.abi import Headers, constants, native_file
 from vmfuzz.execute.wire.family import Arena, Family
+from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.outcome_codes import outcomes_of
 from vmfuzz.state.vmcs import Vmcs
@@ -250,7 +251,7 @@ def _state(entry: Entry, base: Vmcs, rows: Sequence[Mutation]) -> Iterator[str]:
 
 def _changes(base: Vmcs, row: Mutation) -> Iterator[str]:
     for key, value in row.items():
-        yield f"{key} = {value:x}H (was {base_value(base, key):x}H)"
+        yield f"{key_in_words(key)} = {hexadecimal(value)} (was {hexadecimal(base_value(base, key))})"
 
 
 def _wrapped(label: str, text: str) -> list[str]:
