@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import api_page
+import bochs_reports
 import campaigns
 import figures
 import kvm_page
@@ -52,6 +53,7 @@ def generated() -> Iterator[Generated]:
     """All files that are made within seconds."""
     docs = ROOT / "docs"
     yield Generated(docs / "api.md", api_page.page(), "tools/api_page.py > docs/api.md")
+    yield Generated(bochs_reports.PAGE, bochs_reports.page(), "tools/bochs_reports.py")
     yield Generated(module_page.PAGE, module_page.written(), "tools/module_page.py")
     yield Generated(kvm_page.PAGE, kvm_page.page(), "tools/kvm_page.py")
     yield Generated(kvm_page.REPORT, kvm_page.written(), "tools/kvm_page.py")
