@@ -95,7 +95,7 @@ static bool can_have(const struct vmfuzz_case_value *v)
 	allowed_settings(v->target, &must, &may);
 	if (!(v->needs_1 & ~may) && !(v->needs_0 & must))
 		return true;
-	printk("not run:  this processor lacks a control of the case: in field %llxH, bits %llxH\n          to be 1, bits %llxH to be 0\n",
+	printk("not run:  this processor lacks a control of the case: in field %llXH, bits %llXH\n          to be 1, bits %llXH to be 0\n",
 	       v->target, v->needs_1 & ~may, v->needs_0 & must);
 	return false;
 }
@@ -166,16 +166,16 @@ static void print_outcome(const struct vmfuzz_case *c, const char *what, const s
 
 	switch (r->kind) {
 	case VMFUZZ_KIND_EXIT:
-		printk("%s VM entry succeeds, then exit reason %u (%s), qualification %llxH\n", what, number_of(r), word, r->qualification);
+		printk("%s VM entry succeeds, then exit reason %u (%s), qualification %llXH\n", what, number_of(r), word, r->qualification);
 		break;
 	case VMFUZZ_KIND_ENTRY_FAILURE:
-		printk("%s %s (exit reason %xH, qualification %llu)\n", what, word, r->exit_reason, r->qualification);
+		printk("%s %s (exit reason %XH, qualification %llu)\n", what, word, r->exit_reason, r->qualification);
 		break;
 	case VMFUZZ_KIND_VMFAIL_VALID:
 		printk("%s VMfailValid(%u): %s\n", what, r->number, word);
 		break;
 	case VMFUZZ_KIND_VMWRITE_FAILED:
-		printk("%s VMWRITE of field %xH failed with error %u (%s)\n", what, r->encoding, r->number, word);
+		printk("%s VMWRITE of field %XH failed with error %u (%s)\n", what, r->encoding, r->number, word);
 		break;
 	default:
 		printk("%s %s\n", what, word);
@@ -196,7 +196,7 @@ static bool interruption_info_is_right(const struct vmfuzz_run *run, const struc
 		return false;
 	}
 	if (r->kind == VMFUZZ_KIND_ENTRY_FAILURE && r->entry_interruption_info != (u32)written) {
-		printk("          and the VM-entry interruption-information field is %xH, no longer %llxH\n", r->entry_interruption_info, written);
+		printk("          and the VM-entry interruption-information field is %XH, no longer %llXH\n", r->entry_interruption_info, written);
 		return false;
 	}
 	return true;
@@ -254,7 +254,7 @@ static void run_here(const struct vmfuzz_case *c)
 	error = vmfuzz_call(VMFUZZ_IOC_RUN, &run);
 	vmfuzz_served(error);
 	if (error || run.status != VMFUZZ_STATUS_DONE)
-		printk("not run:  error %u, engine's status %llu (%llxH)\n", (u32)error, run.status, run.detail);
+		printk("not run:  error %u, engine's status %llu (%llXH)\n", (u32)error, run.status, run.detail);
 	else
 		print_results(c, &run);
 }
