@@ -11,7 +11,7 @@ VENV ?= .venv
 ITERATIONS ?= 1000000
 STAMP = $(VENV)/.installed
 TOOK = $(VENV)/.test-took
-SOURCES = pyproject.toml setup.py $(wildcard kmod/engine.* kmod/*.h) $(wildcard image/*.[chS] image/image.ld image/Makefile) src/vmfuzz/execute/bochs/platform.c src/vmfuzz/model/columns.c kmod/agent.c kmod/requests.c $(wildcard src/vmfuzz/execute/kvm/*.[ch])
+SOURCES = pyproject.toml setup.py $(wildcard kmod/engine.* kmod/*.h) $(wildcard image/*.[chS] image/image.ld image/Makefile) src/vmfuzz/execute/bochs/platform.c src/vmfuzz/model/columns.c src/vmfuzz/execute/wire/declared.py kmod/agent.c kmod/requests.c $(wildcard src/vmfuzz/execute/kvm/*.[ch])
 
 PAGE = build/page
 PAGE_PACKAGES = page/node_modules/.package-lock.json

@@ -8,9 +8,11 @@ the wire formats.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -32,7 +34,7 @@ COLUMNS = ROOT / "src" / "vmfuzz" / "model" / "columns.c"
 KVM = EXECUTE / "kvm"
 AGENT = (KMOD / "agent.c", KMOD / "requests.c", KVM / "machine.c", KVM / "words.c")
 
-#: From these Python reads the wire formats.
+#: From these Python takes the wire formats, in this order.
 HEADERS = (KMOD / "engine.h", KMOD / "containment.h", KMOD / "vmfuzz_uapi.h", KVM / "machine.h", IMAGE / "line.h", IMAGE / "case.h")
 #: Of the bootable image: what `vmfuzz export --image` makes a case of.
 FLAT = ("vmfuzz.bin", "bios.bin")
@@ -110,6 +112,8 @@ class BuildNative(build_ext):
         agent.replace(target.with_name("vmfuzz-agent"))
         for header in HEADERS:
             shutil.copyfile(header, target.with_name(header.name))
+        declared = runpy.run_path(str(EXECUTE / "wire" / "declared.py"))["declared"](HEADERS)
+        target.with_name("declared.json").write_text(json.dumps(declared), encoding="utf-8")
         self._build_image(target.with_name("image"))
 
     @staticmethod
@@ -133,7 +137,7 @@ class BuildNative(build_ext):
             built = Path(self.build_lib, self.get_ext_filename(ext.name)).resolve()
             into = ROOT / "src" / Path(self.get_ext_filename(ext.name)).parent
             into.mkdir(parents=True, exist_ok=True)
-            for name in (built.name, "columns.so", "engine.bin", "vmfuzz-agent", *(header.name for header in HEADERS)):
+            for name in (built.name, "columns.so", "declared.json", "engine.bin", "vmfuzz-agent", *(header.name for header in HEADERS)):
                 part = into / f"{name}.part"
                 shutil.copy(built.with_name(name), part)
                 part.replace(into / name)

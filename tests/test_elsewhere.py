@@ -1,4 +1,4 @@
-"""Where executors cannot run: no Linux on x86-64, no C compiler, no cffi. All that executes nothing works; doctor says why the rest does not.
+"""Where executors cannot run: no Linux on x86-64, no C compiler. All that executes nothing works; doctor says why the rest does not.
 
 .github/workflows/elsewhere.yml runs this on such machines; here they are made by hiding what those lack.
 """
@@ -35,7 +35,6 @@ place.joinpath("why-not.txt").write_text("no C compiler was found (gcc or cc)")
 import vmfuzz.execute.wire.abi
 vmfuzz.execute.wire.abi.NATIVE = place
 """,
-    "cffi, which is not installed: pip install cffi": 'hide("cffi")',
 }
 PROLOGUE = """
 import os, sys

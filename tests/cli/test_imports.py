@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SAMPLE = Path(__file__).parents[1] / "explain" / "samples" / "kvm.txt"
-#: What only those need that make or run candidates.
+#: What only those need that make or run candidates; cffi nobody does.
 HEAVY = ("numpy", "cffi", "hypothesis")
 
 RUN = """

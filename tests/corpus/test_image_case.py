@@ -17,9 +17,9 @@ from vmfuzz.cli.places import stand_in
 from vmfuzz.comparison.case import batch_of
 from vmfuzz.corpus.disc import bootable_disc
 from vmfuzz.corpus.entries import Entry, entry_files, load
-from vmfuzz.corpus.image_case import _case, _headers, export_image, packed_case, with_case
+from vmfuzz.corpus.image_case import _case, export_image, packed_case, with_case
 from vmfuzz.errors import EnvironmentUnusable, UsageError
-from vmfuzz.execute.wire.abi import native_file
+from vmfuzz.execute.wire.abi import native_file, struct_dtype
 from vmfuzz.execute.wire.family import Arena, Family
 
 ROOT = Path(__file__).parents[2]
@@ -34,11 +34,11 @@ class There:
 
     def __init__(self, data: bytes, captured: Mapping[int, int], arena: int, revision: int) -> None:
         self.data = data
-        self.head = np.frombuffer(data, _headers().dtype("case"), 1)[0]
+        self.head = np.frombuffer(data, struct_dtype("case"), 1)[0]
         self._captured, self._arena, self._revision = captured, arena, revision
 
     def array(self, name: str, count: int, dtype: str) -> Any:
-        return np.frombuffer(self.data, _headers().dtype(dtype), count, int(self.head[name]))
+        return np.frombuffer(self.data, struct_dtype(dtype), count, int(self.head[name]))
 
     def value(self, item: Any) -> int:
         code = _case()

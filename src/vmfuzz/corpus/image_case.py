@@ -26,7 +26,7 @@ from vmfuzz.corpus.disc import bootable_disc
 from vmfuzz.corpus.entries import Entry
 from vmfuzz.errors import EnvironmentUnusable, UsageError
 from vmfuzz.execute.kmod.containment import RULES
-from vmfuzz.execute.wire.abi import Headers, constants, native_file
+from vmfuzz.execute.wire.abi import constants, enumerators, native_file, struct_dtype
 from vmfuzz.execute.wire.family import Arena, Family
 from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.checks import BY_ID
@@ -84,13 +84,8 @@ def _image_file(name: str) -> Path:
 
 
 @cache
-def _headers() -> Headers:
-    return Headers("engine.h", "case.h")
-
-
-@cache
 def _case() -> dict[str, int]:
-    return _headers().enumerators("case_constants", "case_from")
+    return enumerators("case_constants", "case_from")
 
 
 def packed_case(entry: Entry, trial: Trial, uncontained: bool = False) -> bytes:
@@ -115,7 +110,7 @@ class _Packer:
         self._link = (base.get("vmcs_link_pointer") or 0) - self._arena.base
         self._members: dict[str, int] = {}
         self._parts: list[bytes] = []
-        self._length = _headers().dtype("case").itemsize
+        self._length = struct_dtype("case").itemsize
 
     def packed(self, uncontained: bool) -> bytes:
         self._members["uncontained"] = uncontained
@@ -143,7 +138,7 @@ class _Packer:
 
     def _head(self) -> bytes:
         family = self._family
-        head = np.zeros(1, _headers().dtype("case"))
+        head = np.zeros(1, struct_dtype("case"))
         head["magic"], head["version"] = _case()["CASE_MAGIC"], _case()["CASE_VERSION"]
         head["digest"] = int(self._entry.id, 16)
         head["field_columns"], head["arena_columns"], head["live_columns"] = family.field_columns, family.arena_columns, family.live_columns
@@ -154,7 +149,7 @@ class _Packer:
     def _append(self, name: str, items: Sequence[Any], dtype: np.dtype[Any] | None = None) -> None:
         """An array: its offset is the member `name` with an s, unless it has none, and its length `name`_count."""
         structures = {"base": "case_value", "row": "case_value", "outcome": "case_outcome", "word": "case_word"}
-        data = np.array(items, dtype or _headers().dtype(structures[name])).tobytes()
+        data = np.array(items, dtype or struct_dtype(structures[name])).tobytes()
         self._members[name if name in ("base", "restore") else f"{name}s"] = self._place(data.ljust(-(-len(data) // 8) * 8, b"\0"))
         self._members[f"{name}_count"] = len(items)
 

@@ -1,4 +1,4 @@
-"""The kernel module's wire format as Python sees it: read from its own headers by cffi."""
+"""The kernel module's wire format as Python sees it: what its own headers declare."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from vmfuzz.execute.wire.abi import Headers
-
-
-@cache
-def _module() -> Headers:
-    return Headers("engine.h", "containment.h", "vmfuzz_uapi.h")
+from vmfuzz.execute.wire.abi import enumerators, struct_dtype
 
 
 @cache
 def kmod_constants() -> dict[str, int]:
     """Enumerators of the module's headers without their prefix: `kmod_constants()["IOC_RUN"]`."""
-    return _module().enumerators("constants", "flags", "status", "rule", "risk", "features", "walls", "slot", "list", "uapi")
+    return enumerators("constants", "flags", "status", "rule", "risk", "features", "walls", "slot", "list", "uapi")
 
 
 @cache
 def kmod_dtype(name: str) -> np.dtype[Any]:
     """`struct vmfuzz_<name>` of the module's headers as a numpy dtype with the same layout."""
-    return _module().dtype(name)
+    return struct_dtype(name)
 
 
 def kmod_struct(name: str) -> Any:

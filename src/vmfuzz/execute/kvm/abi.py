@@ -1,4 +1,4 @@
-"""What the virtual machine's C (machine.h) and Python share, read from the header itself by cffi."""
+"""What the virtual machine's C (machine.h) and Python share: what the header declares."""
 
 from __future__ import annotations
 
@@ -7,21 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from vmfuzz.execute.wire.abi import Headers
-
-
-@cache
-def _machine() -> Headers:
-    return Headers("engine.h", "machine.h")
+from vmfuzz.execute.wire.abi import enumerators, struct_dtype
 
 
 @cache
 def kvm_constants() -> dict[str, int]:
     """Enumerators of machine.h without their prefix: `kvm_constants()["KVM_RUN"]`."""
-    return _machine().enumerators("kvm")
+    return enumerators("kvm")
 
 
 @cache
 def kvm_dtype(name: str) -> np.dtype[Any]:
     """`struct vmfuzz_kvm_<name>` as a numpy dtype with the same layout."""
-    return _machine().dtype(f"kvm_{name}")
+    return struct_dtype(f"kvm_{name}")

@@ -1,4 +1,4 @@
-"""What goes over the line as Python sees it: read from image/line.h by cffi."""
+"""What goes over the line as Python sees it: what image/line.h declares."""
 
 from __future__ import annotations
 
@@ -7,21 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from vmfuzz.execute.wire.abi import Headers
-
-
-@cache
-def _line() -> Headers:
-    return Headers("engine.h", "line.h")
+from vmfuzz.execute.wire.abi import enumerators, struct_dtype
 
 
 @cache
 def line_constants() -> dict[str, int]:
     """Enumerators of line.h without their prefix: `line_constants()["LINE_PIECE"]`."""
-    return _line().enumerators("line", "died")
+    return enumerators("line", "died")
 
 
 @cache
 def line_dtype(name: str) -> np.dtype[Any]:
     """`struct vmfuzz_<name>` of line.h as a numpy dtype with the same layout."""
-    return _line().dtype(name)
+    return struct_dtype(name)

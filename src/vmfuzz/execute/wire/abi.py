@@ -1,9 +1,9 @@
-"""The engine's wire format as Python sees it: read from kmod/engine.h itself by cffi."""
+"""The engine's wire format as Python sees it: what its headers declare, kmod/engine.h first."""
 
 from __future__ import annotations
 
+import json
 import platform
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -46,71 +46,43 @@ def native_file(name: str) -> Path:
     return path
 
 
-_KINDS: Final = {"vmfuzz_u8": "u1", "unsigned char": "u1", "unsigned short": "u2", "unsigned int": "u4",
-                 "unsigned long long": "u8", "char": "S1"}  # fmt: skip
-
-
-class Headers:
-    """C headers of ours, each of which may use what those before it declare."""
-
-    def __init__(self, *names: str) -> None:
-        require_platform()
-        try:
-            import cffi
-        except ImportError:
-            raise EnvironmentUnusable("executors need cffi, which is not installed: pip install cffi") from None
-        self._ffi = cffi.FFI()
-        for name in names:
-            text = native_file(name).read_text(encoding="utf-8")
-            self._ffi.cdef(re.sub(r"^#.*$", "", text, flags=re.MULTILINE))
-
-    def enumerators(self, *enums: str) -> dict[str, int]:
-        """The enumerators of each `enum vmfuzz_<name>`, without their prefix VMFUZZ_."""
-        found: dict[str, int] = {}
-        for enum in enums:
-            values: dict[str, int] = self._ffi.typeof(f"enum vmfuzz_{enum}").relements
-            found.update({name.removeprefix("VMFUZZ_"): value for name, value in values.items()})
-        return found
-
-    def dtype(self, name: str) -> np.dtype[Any]:
-        """`struct vmfuzz_<name>` as a numpy dtype with the same layout."""
-        dtype: np.dtype[Any] = self._numpy_type(self._ffi.typeof(f"struct vmfuzz_{name}"))
-        return dtype
-
-    def _numpy_type(self, ctype: Any) -> Any:
-        if ctype.kind == "primitive":
-            return np.dtype(_KINDS[ctype.cname])
-        if ctype.kind == "pointer":
-            return np.dtype("u8")
-        if ctype.kind == "array":
-            if ctype.item.cname == "char":
-                return np.dtype(f"S{ctype.length}")
-            return np.dtype((self._numpy_type(ctype.item), (ctype.length,)))
-        return np.dtype(
-            {
-                "names": [name for name, _ in ctype.fields],
-                "formats": [self._numpy_type(member.type) for _, member in ctype.fields],
-                "offsets": [member.offset for _, member in ctype.fields],
-                "itemsize": self._ffi.sizeof(ctype),
-            }
-        )
+#: What the headers declare (setup.py has it written by wire/declared.py).
+_DECLARED: Final = "declared.json"
 
 
 @cache
-def _engine() -> Headers:
-    return Headers("engine.h")
+def _declared() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(native_file(_DECLARED).read_text(encoding="utf-8"))
+    return found
+
+
+def enumerators(*enums: str) -> dict[str, int]:
+    """The enumerators of each `enum vmfuzz_<name>` of the headers, without their prefix VMFUZZ_."""
+    found = (_declared()["enums"][f"vmfuzz_{enum}"] for enum in enums)
+    return {name.removeprefix("VMFUZZ_"): value for values in found for name, value in values.items()}
+
+
+@cache
+def struct_dtype(name: str) -> np.dtype[Any]:
+    """`struct vmfuzz_<name>` of the headers as a numpy dtype with the same layout."""
+    dtype: np.dtype[Any] = np.dtype(_numpy_type(_declared()["structs"][f"vmfuzz_{name}"]))
+    return dtype
+
+
+def _numpy_type(layout: Any) -> Any:
+    if isinstance(layout, str):
+        return np.dtype(layout)
+    if isinstance(layout, list):
+        return np.dtype((_numpy_type(layout[0]), (layout[1],)))
+    names = list(layout["fields"])
+    offsets, layouts = zip(*layout["fields"].values(), strict=True)
+    return np.dtype({"names": names, "formats": [*map(_numpy_type, layouts)], "offsets": [*offsets], "itemsize": layout["size"]})
 
 
 @cache
 def constants() -> dict[str, int]:
     """Every enumerator of engine.h without its prefix VMFUZZ_: `constants()["COMMAND_RUN"]`."""
-    return _engine().enumerators("constants", "target", "live", "command", "status", "flags", "kind", "emulated")
-
-
-@cache
-def struct_dtype(name: str) -> np.dtype[Any]:
-    """`struct vmfuzz_<name>` as a numpy dtype with the same layout."""
-    return _engine().dtype(name)
+    return enumerators("constants", "target", "live", "command", "status", "flags", "kind", "emulated")
 
 
 @cache
