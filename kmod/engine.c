@@ -43,6 +43,7 @@ typedef vmfuzz_u16 u16;
 typedef vmfuzz_u32 u32;
 typedef vmfuzz_u64 u64;
 
+#define MSR_APIC_BASE 0x1b
 #define MSR_FEATURE_CONTROL 0x3a
 #define MSR_VMX_BASIC 0x480
 #define MSR_VMX_PINBASED 0x481
@@ -74,6 +75,9 @@ typedef vmfuzz_u64 u64;
 #define FIELD_EXIT_REASON 0x4402
 #define FIELD_EXIT_QUALIFICATION 0x6400
 #define FIELD_EXIT_INTERRUPTION_INFO 0x4404
+
+/* A power of 2, so that no number of a condition reaches beyond. */
+#define LIVE_ROOM 8
 
 #define EXIT_EXCEPTION_OR_NMI 0
 #define EXIT_EXTERNAL_INTERRUPT 1
@@ -278,6 +282,8 @@ static void probe(struct vmfuzz_request *r)
 	probe_cpuid(r);
 	add_msr(r, MSR_EFER);
 	add_msr(r, MSR_PAT);
+	if (cpuid(1, 0).edx >> 9 & 1)	/* APIC */
+		add_msr(r, MSR_APIC_BASE);
 	add_msr(r, MSR_FEATURE_CONTROL);
 	add_msr(r, MSR_DEBUGCTL);
 	if (has_leaf7_ebx(25))		/* Intel PT */
@@ -657,6 +663,19 @@ static inline void make_clear(const struct vmfuzz_request *r)
 	vmptrld(r->vmcs_pa);
 }
 
+/*
+ * Make the current VMCS a shadow VMCS, or an ordinary one again, and clear. Software may change the indicator, bit 31 of the region's first
+ * dword, only while the VMCS is not active. Nonzero when VMPTRLD refuses it: this processor has no shadow VMCSs.
+ */
+static int set_shadow_indicator(const struct vmfuzz_request *r, u32 shadow)
+{
+	volatile u32 *revision = (volatile u32 *)r->vmcs_va;
+
+	vmclear(r->vmcs_pa);
+	*revision = (*revision & 0x7fffffff) | shadow << 31;
+	return vmptrld(r->vmcs_pa);
+}
+
 /* List the base's fields that are not what they were; columns must hold the base's values. Returns their number. */
 static u64 find_drift(struct vmfuzz_request *r)
 {
@@ -789,15 +808,15 @@ static int launch_base(const struct vmfuzz_request *r, struct vmfuzz_run_state *
 	return scratch.kind;
 }
 
-/* One row whose columns include live conditions: instruction, launch state, current VMCS, MOV SS. */
+/* One row whose columns include live conditions: instruction, launch state, current VMCS, MOV SS, shadow VMCS. */
 static int enter_live(struct vmfuzz_request *r, struct vmfuzz_run_state *s, const u64 *value, struct vmfuzz_result *out)
 {
 	const struct vmfuzz_pair *column = r->columns;
-	u64 n = r->field_columns + r->arena_columns, live[VMFUZZ_LIVE_COUNT] = { 0 }, i;
+	u64 n = r->field_columns + r->arena_columns, live[LIVE_ROOM] = { 0 }, i;
 	int kind;
 
 	for (i = 0; i < r->live_columns; i++)
-		live[column[n + i].target & (VMFUZZ_LIVE_COUNT - 1)] = value[n + i];
+		live[column[n + i].target & (LIVE_ROOM - 1)] = value[n + i];
 	if (live[VMFUZZ_LIVE_LAUNCHED] && !s->launched) {
 		kind = launch_base(r, s);
 		if (kind != VMFUZZ_KIND_EXIT) {
@@ -812,11 +831,18 @@ static int enter_live(struct vmfuzz_request *r, struct vmfuzz_run_state *s, cons
 	}
 	if (write_row(r, s, value, out))
 		return 0;
+	if (live[VMFUZZ_LIVE_SHADOW_VMCS] && set_shadow_indicator(r, 1)) {
+		s->status = VMFUZZ_STATUS_VMPTRLD_FAILED;
+		set_shadow_indicator(r, 0);
+		return 0;
+	}
 	if (live[VMFUZZ_LIVE_NO_CURRENT_VMCS])
 		vmclear(r->vmcs_pa);	/* of the current VMCS: leaves none current */
 	kind = record(out, vmfuzz_enter(live[VMFUZZ_LIVE_INSTRUCTION], live[VMFUZZ_LIVE_MOV_SS]));
-	if (live[VMFUZZ_LIVE_NO_CURRENT_VMCS]) {
-		vmptrld(r->vmcs_pa);
+	if (kind)
+		s->launched = 1;
+	if (live[VMFUZZ_LIVE_NO_CURRENT_VMCS] || live[VMFUZZ_LIVE_SHADOW_VMCS]) {
+		set_shadow_indicator(r, 0);
 		s->launched = 0;
 	}
 	return kind;
@@ -870,13 +896,8 @@ static inline __attribute__((always_inline)) int run_row(struct vmfuzz_request *
 	}
 	note_events(s, out);
 	s->entered = out->kind == VMFUZZ_KIND_EXIT || out->kind == VMFUZZ_KIND_ENTRY_FAILURE;
-	if (entered) {
-		s->launched = 1;
-		if (!live) {
-			make_clear(r);
-			s->launched = 0;
-		}
-	}
+	if (entered && !live)
+		make_clear(r);
 	if (entered || saves_in_failures(out))
 		for (j = 0; j < r->restore_count; j++)
 			write_pair(r, &r->restore[j]);

@@ -33,7 +33,8 @@ enum vmfuzz_live {
 	VMFUZZ_LIVE_LAUNCHED = 1,	/* launch state of the VMCS: 0 clear, 1 launched */
 	VMFUZZ_LIVE_NO_CURRENT_VMCS = 2,
 	VMFUZZ_LIVE_MOV_SS = 3,		/* MOV SS executes right before the entry */
-	VMFUZZ_LIVE_COUNT = 4,
+	VMFUZZ_LIVE_SHADOW_VMCS = 4,	/* the current VMCS is a shadow VMCS; its launch state is then clear */
+	VMFUZZ_LIVE_COUNT = 5,
 };
 
 enum vmfuzz_command {
@@ -59,6 +60,7 @@ enum vmfuzz_flags {
 	VMFUZZ_FLAG_POISON = 4,		/* for the module: containment's limits.poison */
 	VMFUZZ_FLAG_LA57 = 2,		/* rows may turn the host's CR4.LA57 on or off: undo it after each */
 	VMFUZZ_FLAG_PLATFORM = 8,	/* emulated: the platform writes rows and looks at entries where the engine executes PAUSE */
+	VMFUZZ_FLAG_X2APIC = 16,	/* for whoever makes the engine's processor: its local APIC is in x2APIC mode */
 };
 
 /* How a row ended: the numbers of vmfuzz.arch.outcomes.Kind. */

@@ -17,6 +17,9 @@
 #define ARENA_BYTES (VMFUZZ_ARENA_PAGES * VMFUZZ_PAGE)
 #define PAGE_LARGE 0x200000ull
 
+/* IA32_APIC_BASE of a processor whose local APIC is in x2APIC mode (VMFUZZ_FLAG_X2APIC): enabled, and in that mode. */
+#define APIC_BASE_X2APIC 0xc00ull
+
 #define TABLE_ROOT (VMFUZZ_EMU_TABLES + 0x0)
 #define TABLE_DIRECTORY (VMFUZZ_EMU_TABLES + 0x1000)
 #define TABLE_GDT (VMFUZZ_EMU_TABLES + 0x2000)

@@ -224,7 +224,7 @@ def test_a_target_leads_to_states_that_violate_more() -> None:
     def most(aimed: bool) -> int:
         best = [0]
 
-        @settings(QUICK, max_examples=150, phases=[Phase.generate, Phase.target])
+        @settings(QUICK, max_examples=300, phases=[Phase.generate, Phase.target])
         @given(strategies.vmcs(CAPS, mode="64-bit", features="plain", event="nothing"))
         def test(state: Vmcs) -> None:
             violations = len(vmfuzz.predict(state, CAPS).violations)

@@ -52,6 +52,10 @@ _ASYNC: Final = "`handleAsyncEvent`, cpu/event.cc"
 
 #: Deviations that the newest source still has.
 MENDS: Final = {
+    "bochs-shadow-vmcs": Mend(
+        "`VMLAUNCH`, cpu/vmx.cc",
+        "behind the test of `BX_CPU_THIS_PTR vmcsptr`, `VMfailInvalid()` if `VMXReadRevisionID((bx_phy_address) BX_CPU_THIS_PTR vmcsptr) & BX_VMCS_SHADOW_BIT_MASK`",
+    ),
     "bochs-entry-to-smm": Mend(
         _CONTROLS,
         "fail with VMXERR_VMENTRY_INVALID_VM_CONTROL_FIELD if `(vm->vmentry_ctrls.SMM_ENTER() || vm->vmentry_ctrls.DEACTIVATE_DUAL_MONITOR_TREATMENT()) && ! "

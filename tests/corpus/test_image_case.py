@@ -23,7 +23,10 @@ from vmfuzz.execute.wire.abi import native_file, struct_dtype
 from vmfuzz.execute.wire.family import Arena, Family
 
 ROOT = Path(__file__).parents[2]
-PATHS = [*entry_files(ROOT / "corpus"), *entry_files(ROOT / "tests/system/kvm_corpus")]
+ALL = [*entry_files(ROOT / "corpus"), *entry_files(ROOT / "tests/system/kvm_corpus")]
+#: The image leaves the local APIC of its processor as it is.
+IN_X2APIC_MODE = [path for path in ALL if "/x2apic-mode/" in path.read_text(encoding="utf-8")]
+PATHS = [path for path in ALL if path not in IN_X2APIC_MODE]
 SAMPLE = PATHS[::7]
 VM86 = entry_files(ROOT / "corpus/deviation.bochs-vm86-real-mode")[0]
 ARENA_BIT = 1 << 63
@@ -97,6 +100,13 @@ def test_on_another_machine_it_is_the_same_guest_and_that_machines_host(path: Pa
         assert list(row) == list(wanted)
         guests = [t for t in row if t <= 0xFFFF and BY_ENCODING[t].area is Area.GUEST and not 0 <= wanted[t] - arena < 1 << 17]
         assert [row[target] for target in guests] == [wanted[target] for target in guests]
+
+
+def test_a_case_in_x2apic_mode_is_refused() -> None:
+    (path,) = IN_X2APIC_MODE
+    entry = load(path)
+    with pytest.raises(UsageError, match="live_x2apic_mode = 1"):
+        packed_case(entry, stand_in(path, entry))
 
 
 @pytest.mark.parametrize("path", PATHS[::20], ids=lambda path: path.stem)

@@ -269,6 +269,26 @@ def test_what_the_msr_load_area_refuses(on: tuple[str, ...], index: int, value: 
     assert verdict(predict(base.replace(vm_entry_msr_load_count=1).with_memory({address: index, address + 8: value}), caps)) == answer
 
 
+@pytest.mark.parametrize(
+    ("mode", "values", "answer"),
+    [
+        (1, (0xFEE0_0900,), FAILS),  # from x2APIC mode the APIC can only be disabled
+        (1, (0xFEE0_0D00,), OPEN),
+        (1, (0xFEE0_0100,), OPEN),
+        # the first entry may have disabled it
+        (1, (0xFEE0_0100, 0xFEE0_0900), "not modelled, entry failure 34 q1, entry failure 34 q2, enters"),
+        (1, (0xFEE0_0D00, 0xFEE0_0900), "not modelled, entry failure 34 q1, entry failure 34 q2"),
+        (0, (0xFEE0_0900,), OPEN),
+    ],
+)
+def test_what_x2apic_mode_changes(mode: int, values: tuple[int, ...], answer: str) -> None:
+    base, caps = known_good(SKYLAKE), with_features("x2apic")
+    address = base["vm_entry_msr_load_address"]
+    words = {address + 16 * place + at: word for place, value in enumerate(values) for at, word in ((0, 0x1B), (8, value))}
+    found = verdict(predict(base.replace(vm_entry_msr_load_count=len(values), live_x2apic_mode=mode).with_memory(words), caps))
+    assert found == answer
+
+
 def test_an_entry_whose_value_is_not_known_is_not_modelled() -> None:
     base = known_good(SKYLAKE)
     address = 0x7100_0000

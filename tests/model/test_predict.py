@@ -44,6 +44,8 @@ def entry(number: int, qualification: int) -> Outcome:
         ({"live_no_current_vmcs": 1}, {Outcome(Kind.VMFAIL_INVALID)}),
         ({"live_blocking_by_mov_ss": 1}, {valid(26)}),
         ({"live_launch_state": 1}, {valid(4)}),
+        ({"live_shadow_vmcs": 1}, {Outcome(Kind.VMFAIL_INVALID)}),
+        ({"live_shadow_vmcs": 1, "live_blocking_by_mov_ss": 1, "pin_based_controls": 0}, {Outcome(Kind.VMFAIL_INVALID)}),
         ({"live_launch_instruction": 1}, {valid(5)}),
         ({"cr3_target_count": 5}, {valid(7)}),
         ({"host_cs_selector": 0}, {valid(8)}),

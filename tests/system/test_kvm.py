@@ -26,6 +26,7 @@ from vmfuzz.corpus.export import export_entry
 from vmfuzz.execute import conformance
 from vmfuzz.execute.kmod.device import _FRAME, _MAGIC
 from vmfuzz.execute.kvm.abi import kvm_constants
+from vmfuzz.execute.kvm.words import text_of
 from vmfuzz.execute.wire.abi import constants
 from vmfuzz.model.kvm_deviations import KVM_DEVIATIONS
 from vmfuzz.state.batch import VmcsBatch
@@ -87,6 +88,27 @@ def test_outcomes_are_those_of_the_model(guest: KvmGuestExecutor) -> None:
     assert figures.executed >= EXECUTED
     assert figures.findings.by_id == {}
     assert figures.verdicts["AGREES"] + figures.verdicts["DEVIATION"] > figures.executed * 0.9
+
+
+def test_a_shadow_vmcs_is_refused_by_kvm_itself(guest: KvmGuestExecutor) -> None:
+    good = guest.known_good()
+    outcomes = guest.run([good, good.replace(live_shadow_vmcs=1), good])
+    assert [outcomes[row].short() for row in range(3)] == ["entered, exit 52", "VMfailInvalid", "entered, exit 52"]
+    assert [text_of(line) for line in guest.machine_process.trace] == ["vmcs12->hdr.shadow_vmcs"]
+
+
+def test_x2apic_mode_is_that_of_the_virtual_processor(guest: KvmGuestExecutor) -> None:
+    """An MSR of the x2APIC fails in either mode, by KVM's own check in x2APIC mode only; a change to xAPIC mode fails in x2APIC mode only."""
+    base = Trial(guest).base("64-bit/x2apic-mode/nothing")
+    assert base is not None
+    address = base["vm_entry_msr_load_address"]
+    found = []
+    for mode, index, data in ((0, 0x808, 0), (1, 0x808, 0), (0, 0x1B, 0xFEE0_0900), (1, 0x1B, 0xFEE0_0900)):
+        outcomes = guest.run([base.replace(live_x2apic_mode=mode).with_memory({address: index, address + 8: data})])
+        found.append((outcomes[0].short(), [text_of(line) for line in guest.machine_process.trace]))
+    own = ["vcpu->arch.apic_base & X2APIC_ENABLE && e->index >> 8 == 0x8"]
+    fails = "entry failure 34 q1"
+    assert found == [(fails, []), (fails, own), ("entered, exit 52", []), (fails, [])]
 
 
 def test_a_failed_entry_changes_the_guest_state_area(guest: KvmGuestExecutor) -> None:

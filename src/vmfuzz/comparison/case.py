@@ -112,8 +112,12 @@ def applies(base: Vmcs, mutation: Mutation) -> bool:
 
 
 def lacking(base: Vmcs, mutation: Iterable[str]) -> list[str]:
-    """The fields among the keys of a mutation that the processor whose base it is lacks: a base holds every field that VMWRITE takes there."""
-    return [key for key in mutation if key in FIELDS and key not in base]
+    """The keys of a mutation that the processor whose base it is lacks: a base holds every field that VMWRITE takes there.
+
+    They are fields, and conditions of the entry that need one.
+    """
+    needed = ((key, LIVE[key].needs if key in LIVE else key if key in FIELDS else None) for key in mutation)
+    return [key for key, field in needed if field is not None and field not in base]
 
 
 def without_idle_parts(base: Vmcs, mutation: Mutation) -> dict[str, int]:

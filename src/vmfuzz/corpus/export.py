@@ -108,7 +108,11 @@ def _by_hand(entry: Entry, base: Vmcs) -> list[str]:
             notes.append(f"memory: {key} = {value:#x} (was {base_value(base, key):#x})")
         elif key in LIVE:
             notes.append(f"{key} = {value:#x} ({LIVE[key].meaning})")
-    notes += [f"{key} = {base[key]:#x} ({LIVE[key].meaning})" for key in base if key in LIVE and LIVE[key].settable and base[key]]
+    notes += [
+        f"{key} = {base[key]:#x} ({LIVE[key].meaning})"
+        for key in base
+        if key in LIVE and (LIVE[key].settable or LIVE[key].of_batch) and base[key]
+    ]
     return notes
 
 

@@ -50,7 +50,8 @@ def _head(entry: Entry) -> list[str]:
 
 
 def _require_expressible(entry: Entry, base: Vmcs, before: list[Mapping[str, int]]) -> None:
-    live = [key for key in LIVE if LIVE[key].settable and (base.get(key) or any(row.get(key) for row in [*before, entry.case.mutation]))]
+    made = [key for key, condition in LIVE.items() if condition.settable or condition.of_batch]
+    live = [key for key in made if base.get(key) or any(row.get(key) for row in [*before, entry.case.mutation])]
     if live:
         raise UsageError(f"{entry.id}: the program executes VMLAUNCH with a clear VMCS and cannot bring about {', '.join(live)}; --c can")
     if any(is_memory(key) for row in before for key in row):

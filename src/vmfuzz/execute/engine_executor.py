@@ -35,6 +35,8 @@ from vmfuzz.execute.wire.family import Arena, Family, pairs
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
+#: Number of the MSR, and its bit of x2APIC mode.
+_APIC_BASE, _X2APIC = 0x1B, 10
 _HOST_CR4: Final = FIELDS["host_cr4"].encoding
 _Selection = npt.NDArray[np.intp]
 
@@ -169,7 +171,10 @@ class EngineExecutor(Opened):
     def _probe(self) -> tuple[Capabilities, dict[str, int]]:
         request = self._command("COMMAND_PROBE")
         msrs, cpuid = msrs_of(request), cpuid_of(request)
-        return Capabilities(self._processor(cpuid), fact_msrs(msrs), cpuid), live_facts(msrs, request)
+        capabilities = Capabilities(self._processor(cpuid), fact_msrs(msrs), cpuid)
+        # the machine is made for each request, in the mode that its candidates want
+        made = {"live_x2apic_mode": msrs[_APIC_BASE] >> _X2APIC & 1} if capabilities.has("x2apic") else {}
+        return capabilities, {**live_facts(msrs, request), **made}
 
     def _capture(self) -> Vmcs:
         found = captured_fields(self._command("COMMAND_CAPTURE"))
@@ -210,7 +215,8 @@ class EngineExecutor(Opened):
         request["live_columns"] = family.live_columns
         la57 = self._capabilities.has("la57") and _HOST_CR4 in family.targets
         platform = self.platform_rows and not (self.paranoid or la57 or family.live_columns)
-        request["flags"] = layout["FLAG_PARANOID"] * self.paranoid | layout["FLAG_LA57"] * la57 | layout["FLAG_PLATFORM"] * platform
+        wanted = {"FLAG_PARANOID": self.paranoid, "FLAG_LA57": la57, "FLAG_PLATFORM": platform, "FLAG_X2APIC": family.x2apic_mode}
+        request["flags"] = sum(layout[flag] for flag, on in wanted.items() if on)
 
     def _run_chunk(self, family: Family, rows: _Selection, outcomes: Outcomes) -> None:
         """Run rows that fit in shared memory.

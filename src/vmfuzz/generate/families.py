@@ -99,8 +99,10 @@ class Generator:
 
     def can_vary(self, name: str) -> bool:
         """Whether a candidate may have another value of the operand than its base."""
-        live = LIVE.get(name)
-        return name in self._existing or name in MEMORY_OPERANDS or (live is not None and live.settable)
+        if name in LIVE:
+            condition = LIVE[name]
+            return condition.settable and (condition.needs is None or condition.needs in self._existing)
+        return name in self._existing or name in MEMORY_OPERANDS
 
     # Plans
 

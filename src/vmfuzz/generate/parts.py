@@ -269,7 +269,7 @@ def _shadowing(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
 
 
 def _msr_list(*indices: int) -> Part:
-    """Four MSRs to load at VM entry, with valid values."""
+    """MSRs to load at VM entry, with valid values."""
 
     def part(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
         ia32e = vmcs["vm_entry_controls"] >> Entry.IA32E_MODE_GUEST & 1
@@ -283,6 +283,13 @@ def _msr_list(*indices: int) -> Part:
 
 def _resume(vmcs: Vmcs, _caps: Capabilities) -> Vmcs:
     return vmcs.replace(live_launch_instruction=1, live_launch_state=1)
+
+
+def _x2apic_mode(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
+    """MSRs to load while the local APIC is in x2APIC mode, where the executor brings that about (live_x2apic_mode)."""
+    if "live_x2apic_mode" not in vmcs or not caps.has("x2apic"):
+        return None
+    return _msr_list(IA32_PAT, IA32_KERNEL_GS_BASE)(vmcs.replace(live_x2apic_mode=1), caps)
 
 
 def _save_timer(vmcs: Vmcs, caps: Capabilities) -> Vmcs | None:
@@ -315,6 +322,7 @@ FEATURES: Final[Mapping[str, Part]] = MappingProxyType(
         "msr-load-1": _msr_list(IA32_KERNEL_GS_BASE, IA32_PAT, IA32_EFER, IA32_KERNEL_GS_BASE),
         "msr-load-2": _msr_list(IA32_PAT, IA32_EFER, IA32_KERNEL_GS_BASE, IA32_PAT),
         "msr-load-3": _msr_list(IA32_EFER, IA32_KERNEL_GS_BASE, IA32_PAT, IA32_EFER),
+        "x2apic-mode": _x2apic_mode,
         "vmresume": _resume,
         "save-timer": _save_timer,
         "pdptes": _no_ept_pdptes,

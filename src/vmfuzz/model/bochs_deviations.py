@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from vmfuzz.arch.controls import Entry, Pin, Primary
+from vmfuzz.arch.controls import Entry, Pin, Primary, Secondary
 from vmfuzz.arch.registers import ACTIVITY, AR, CR4, EVENT, PENDING_DEBUG
 from vmfuzz.model.bochs_msr_load_deviations import BOCHS_MSR_LOAD_DEVIATIONS, msr_load_rules
 from vmfuzz.model.check import Check, Fails
@@ -107,7 +107,29 @@ _AREA_END: Final[dict[str, Bits]] = {
 _LOAD_CET: Final = enabled(Entry.LOAD_CET_STATE)
 _POSTED: Final = ("needs-vid", "vector", "desc.align", "desc.width")
 
+_SHADOW_VMCS: Final = live.shadow_vmcs == 1
+
 BOCHS_DEVIATIONS: Final = (
+    Deviation(
+        "bochs-shadow-vmcs",
+        _BOCHS,
+        "VMLAUNCH and VMRESUME take a shadow VMCS",
+        "A VM entry whose current VMCS is a shadow VMCS must fail with VMfailInvalid. Bochs goes on with it as with an ordinary one: VMLAUNCH enters, "
+        "and VMRESUME ends with error 5, because software can make a VMCS a shadow VMCS only while its launch state is clear.",
+        "VMLAUNCH looks at the current-VMCS pointer, blocking by MOV SS and the launch state; only VMPTRLD and VMXON look at the indicator.",
+        skips={"basic.shadow": TRUE, "basic.launch.clear": _SHADOW_VMCS},
+        adds=(
+            _extra(
+                "basic.resume.launched",
+                "basic.resume.shadow",
+                "VMRESUME fails with a shadow VMCS, which is clear.",
+                live.launch_instruction == 0,
+                _SHADOW_VMCS,
+                may_be_1(Secondary.VMCS_SHADOWING),
+                Fails.NON_LAUNCHED,
+            ),
+        ),
+    ),
     Deviation(
         "bochs-entry-to-smm",
         _BOCHS,

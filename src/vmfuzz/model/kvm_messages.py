@@ -31,7 +31,7 @@ _TABLE: Final[dict[str, tuple[str, ...]]] = {
     "!evmptr_is_valid(vmx->nested.hv_evmcs_vmptr) && vmx->nested.current_vmptr == INVALID_GPA": ("basic.current",),
     "!nested_vmx_is_evmptr12_valid(vmx) && vmx->nested.current_vmptr == INVALID_GPA": ("basic.current",),
     "evmptrld_status == EVMPTRLD_VMFAIL": (),
-    "vmcs12->hdr.shadow_vmcs": (),
+    "vmcs12->hdr.shadow_vmcs": ("basic.shadow",),
     "interrupt_shadow & KVM_X86_SHADOW_INT_MOV_SS": ("basic.movss",),
     "vmcs12->launch_state == launch": ("basic.launch.clear", "basic.resume.launched"),
     # nested_check_vm_execution_controls

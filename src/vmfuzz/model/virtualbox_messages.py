@@ -148,7 +148,7 @@ _TABLE: Final[dict[str, tuple[str, ...]]] = {
     "ProcCtls2Allowed1": ("ctl.sec.allowed",),
     "ProcCtls2Disallowed0": ("ctl.sec.allowed",),
     "PtrInvalid": ("basic.current",),
-    "PtrShadowVmcs": (),
+    "PtrShadowVmcs": ("basic.shadow",),
     "RealOrV86Mode": (),
     "SavePreemptTimer": ("ctl.exit.savetimer",),
     "TprThresholdRsvd": ("ctl.tpr.threshold.reserved",),

@@ -307,3 +307,33 @@ def test_field_that_the_cpu_lacks(bochs: BochsExecutor) -> None:
 def test_empty_batches(bochs: BochsExecutor) -> None:
     assert len(bochs.run([])) == 0
     assert len(bochs.run(VmcsBatch(bochs.known_good(), {"guest_rip": np.zeros(0, np.uint64)}))) == 0
+
+
+def test_the_engine_makes_a_shadow_vmcs_current(bochs: BochsExecutor) -> None:
+    """Bochs takes one (deviation bochs-shadow-vmcs), as one whose launch state is clear; the VMCS is an ordinary one for the row behind it."""
+    good = bochs.known_good()
+    shadow = good.replace(live_shadow_vmcs=1)
+    resume = {"live_launch_instruction": 1, "live_launch_state": 1}
+    rows = [
+        (good, Kind.EXIT, 52),
+        (shadow, Kind.EXIT, 52),
+        (shadow.replace(live_launch_state=1), Kind.EXIT, 52),
+        (shadow.replace(**resume), Kind.VMFAIL_VALID, 5),
+        (shadow.replace(live_no_current_vmcs=1), Kind.VMFAIL_INVALID, 0),
+        (shadow.replace(live_blocking_by_mov_ss=1), Kind.VMFAIL_VALID, 26),
+        (good.replace(**resume), Kind.EXIT, 52),
+        (good, Kind.EXIT, 52),
+    ]
+    outcomes = bochs.run([state for state, _, _ in rows])
+    assert [(outcome.kind, outcome.number) for outcome in (outcomes[row] for row in range(len(rows)))] == [
+        (kind, number) for _, kind, number in rows
+    ]
+
+
+def test_the_local_apic_is_in_x2apic_mode_where_the_batch_says_so(bochs: BochsExecutor) -> None:
+    good = bochs.known_good()
+    address = good["vm_entry_msr_load_address"]
+    back = good.replace(vm_entry_msr_load_count=1).with_memory({address: 0x1B, address + 8: 0xFEE0_0900})
+    found = [bochs.run([back.replace(live_x2apic_mode=mode)])[0] for mode in (0, 1, 0)]
+    assert [outcome.kind for outcome in found] == [Kind.EXIT, Kind.ENTRY_FAILURE, Kind.EXIT]
+    assert found[1] == Outcome(Kind.ENTRY_FAILURE, 34, 1)

@@ -99,3 +99,21 @@ def test_what_is_left_loses_no_cpu(each_cpu: BochsExecutor, random_families: Fam
         for row in np.flatnonzero(outcomes.kind == Kind.EXECUTOR_CRASHED):
             differences = base.differences(batch.row(int(row)))
             raise AssertionError(f"{each_cpu.name}: {outcomes.message_of(int(row))}: {differences}")
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "count", "refused"),
+    [
+        (1, 0xFEE0_0100, 1, True),  # disables the APIC: candidates behind it would not be in x2APIC mode
+        (1, 0xFEE0_0900, 1, False),  # fails
+        (1, 0xFEE0_0500, 1, False),  # fails
+        (1, 0xFEE0_0D00, 1, False),  # changes nothing
+        (1, 0xFEE0_0100, 0, False),
+        (0, 0xFEE0_0100, 1, False),
+    ],
+)
+def test_a_batch_in_x2apic_mode_stays_there(bochs: BochsExecutor, mode: int, value: int, count: int, refused: bool) -> None:
+    good = bochs.known_good()
+    address = good["vm_entry_msr_load_address"]
+    candidate = good.replace(live_x2apic_mode=mode, vm_entry_msr_load_count=count).with_memory({address: 0x1B, address + 8: value})
+    assert ("x2APIC" in (rule_of(bochs, candidate) or "")) is refused

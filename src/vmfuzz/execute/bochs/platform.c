@@ -605,6 +605,8 @@ static void set_initial_state(void)
 	s.rflags = 2;
 	s.mxcsr = 0x1f80;
 	s.pat = 0x0007040600070406ull;
+	if (request->flags & VMFUZZ_FLAG_X2APIC)
+		s.apic_base |= APIC_BASE_X2APIC;
 	set_segment(&s.cs, 0x08, 0, 0xffffffff, 0xa09b);
 	set_segment(&s.ss, 0x10, 0, 0xffffffff, 0xc093);
 	set_segment(&s.ds, 0x10, 0, 0xffffffff, 0xc093);

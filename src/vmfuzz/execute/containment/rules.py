@@ -24,6 +24,7 @@ from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
 _PAGE: Final = 0xFFF
+_APIC_BASE: Final = 0x1B
 #: Fields through which the processor writes to memory, or finds more addresses to write to.
 _WRITES_THROUGH: Final = (
     "virtual_apic_address",
@@ -81,6 +82,7 @@ class Containment:
             ("refused: the MSR-load list is longer than IA32_VMX_MISC[27:25] recommends", self._msr_count, nothing),
             ("refused: the guest would run code (no timer, EPT or page table stops it)", self._guest_runs, nothing),
             ("refused: the guest would not leave its activity state", self._guest_sleeps, nothing),
+            ("refused: an MSR-load entry would take the local APIC out of the x2APIC mode of its batch", self._disables_apic, nothing),
             # what is written there nobody would notice
             ("refused: an address points into the harness", self._into_harness, self._into_harness),
         )
@@ -142,6 +144,17 @@ class Containment:
         fails = as_mask(address & np.uint64(15) != 0) | as_mask(address >= limit)
         ends_beyond = as_mask(address < limit) & as_mask(address + count * np.uint64(16) > limit)
         return as_mask(count != 0) & ~(fails | ends_beyond & as_mask(count < np.uint64(1 << 28)))
+
+    def _disables_apic(self, view: View) -> Mask:
+        """Where x2APIC mode counts, an entry that disables the APIC, the one way out of that mode: the candidates behind it would meet another."""
+        hit = view.none()
+        if not view.batch.base["live_x2apic_mode"]:
+            return hit
+        words = {*view.batch.base.memory, *view.batch.memory_columns}
+        for address in words:
+            names_it = view.word(address) & np.uint64(0xFFFF_FFFF) == np.uint64(_APIC_BASE)
+            hit |= as_mask(names_it) & as_mask(view.word(address + 8) & np.uint64(0xC00) == 0)
+        return hit & as_mask(view["vm_entry_msr_load_count"] != 0)
 
     def _guest_runs(self, view: View) -> Mask:
         timer = view.bit("pin_based_controls", 6) & (view["vmx_preemption_timer_value"] == 0)

@@ -136,6 +136,8 @@ static int set_registers(void)
 	s.cr3 = HARNESS_PA + TABLE_ROOT;
 	s.cr4 = 0x20;		/* PAE */
 	s.efer = 0x500;		/* LMA, LME */
+	if (request->flags & VMFUZZ_FLAG_X2APIC)
+		s.apic_base |= APIC_BASE_X2APIC;
 	s.cs = segment(0x08, 0, 0xffffffff, 0xa09b);
 	s.ss = s.ds = s.es = s.fs = s.gs = segment(0x10, 0, 0xffffffff, 0xc093);
 	s.tr = segment(0x18, WINDOW_VA + TABLE_TSS, 0x67, 0x8b);

@@ -73,13 +73,15 @@ class Family:
     field_columns: int
     arena_columns: int
     live_columns: int
+    #: whether the local APIC of the launching processor is in x2APIC mode, where the executor brings that about
+    x2apic_mode: bool = False
 
     @classmethod
     def of(cls, batch: VmcsBatch, arena: Arena, known_good: Vmcs) -> Family:
         """Translate a batch; raises UsageError for what no engine can set."""
         fields: dict[int, Values] = {FIELDS[name].encoding: column for name, column in batch.columns.items() if name in FIELDS}
         words: dict[int, Values] = {arena.target(address): column for address, column in batch.memory_columns.items()}
-        live = _live_columns(batch)
+        live = _live_columns(batch, known_good)
         base = _written(batch.base)
         base.update({encoding: 0 for encoding in fields if encoding not in base and encoding >> 10 & 3 != 1})
         base.update({arena.target(address): word for address, word in batch.base.memory.items()})
@@ -89,7 +91,7 @@ class Family:
         if len(targets) > constants()["MAX_COLUMNS"]:
             raise UsageError(f"a batch with {len(targets)} columns: the engine takes {constants()['MAX_COLUMNS']}")
         values = [*fields.values(), *words.values(), *live.values()]
-        return cls(len(batch), base, targets, values, len(fields), len(words), len(live))
+        return cls(len(batch), base, targets, values, len(fields), len(words), len(live), _x2apic_mode(batch, known_good))
 
     def column_pairs(self) -> Pairs:
         """The columns' targets with the base's values."""
@@ -125,6 +127,7 @@ class Family:
 
 #: Target code of live_launch_state.
 _LAUNCH_STATE: Final = 1 << 32 | LIVE["live_launch_state"].target
+_X2APIC_MODE: Final = "live_x2apic_mode"
 
 
 def _written(vmcs: Vmcs) -> dict[int, int]:
@@ -141,7 +144,17 @@ def _rebase(base: dict[int, int], known: dict[int, int], fields: dict[int, Value
     return {**dict.fromkeys(base, 0), **known}
 
 
-def _live_columns(batch: VmcsBatch) -> dict[int, Values]:
+def _x2apic_mode(batch: VmcsBatch, known_good: Vmcs) -> bool:
+    """Of the whole batch: executors that make their own processor report the condition, and no other can bring it about."""
+    wanted = bool(batch.base[_X2APIC_MODE])
+    if wanted and _X2APIC_MODE not in known_good:
+        raise UsageError(
+            f"{_X2APIC_MODE} = 1: this executor does not make its own processor and leaves its local APIC as it is; leave it out"
+        )
+    return wanted
+
+
+def _live_columns(batch: VmcsBatch, known_good: Vmcs) -> dict[int, Values]:
     found: dict[int, Values] = {}
     bit = 1 << constants()["TARGET_LIVE_BIT"]
     for name, condition in LIVE.items():
@@ -153,4 +166,6 @@ def _live_columns(batch: VmcsBatch) -> dict[int, Values]:
             found[bit | condition.target] = batch.columns[name]
         elif batch.base[name] != condition.default:
             found[bit | condition.target] = batch.base[name]
+        if bit | condition.target in found and condition.needs is not None and condition.needs not in known_good:
+            raise UsageError(f"{name}: this processor cannot bring it about, since it does not have {condition.needs} either; leave it out")
     return found

@@ -75,8 +75,10 @@ _ORDINARY: Final = {
     "live_launch_state": 0,
     "live_no_current_vmcs": 0,
     "live_blocking_by_mov_ss": 0,
+    "live_shadow_vmcs": 0,
     "live_rtit_ctl": 0,
     "live_smm": 0,
+    "live_x2apic_mode": 0,
 }
 #: How many fields a source must be seen to write before those that it does not write are taken for untouched.
 _WHOLE_SOURCE: Final = 30

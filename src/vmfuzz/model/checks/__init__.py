@@ -76,7 +76,6 @@ NOT_APPLICABLE: Final = MappingProxyType(
         "basic.mode": _OUTSIDE,
         "basic.nonroot": "the entry becomes a VM exit of an outer hypervisor, which then emulates it; nothing of it is seen here",
         "basic.cpl": _OUTSIDE,
-        "basic.shadow": "executors never make a shadow VMCS current",
         "ctl.seam.ept": "SEAM operation is out of the reach of software that is not the TDX module",
         "ctl.seam.sharedeptp": "SEAM operation is out of the reach of software that is not the TDX module",
         "guest.rsp": "listed in the catalogue only to say that RSP is not checked",

@@ -4,8 +4,9 @@ What ends in #UD, #GP or an exit to an outer hypervisor (the processor is not in
 not modelled; see NOT_APPLICABLE in checks/__init__.py.
 """
 
+from vmfuzz.arch.controls import Secondary
 from vmfuzz.model.check import Fails, Section
-from vmfuzz.model.operands import live
+from vmfuzz.model.operands import live, may_be_1
 
 basic = Section("Basic VM-Entry Checks", Fails.NO_CURRENT_VMCS)
 
@@ -16,6 +17,12 @@ basic.check(
     "basic.current",
     "There must be a current VMCS.",
     must=live.no_current_vmcs == 0,
+)
+basic.check(
+    "basic.shadow",
+    "The current VMCS must not be a shadow VMCS.",
+    must=live.shadow_vmcs == 0,
+    requires=may_be_1(Secondary.VMCS_SHADOWING),
 )
 basic.check(
     "basic.movss",

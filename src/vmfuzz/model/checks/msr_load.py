@@ -8,6 +8,7 @@ from vmfuzz.arch.registers import CR0, EFER
 from vmfuzz.model.check import Fails, Section
 from vmfuzz.model.checks.memory_types import valid_pat
 from vmfuzz.model.checks.wrmsr import (
+    IA32_APIC_BASE,
     IA32_EFER,
     IA32_FS_BASE,
     IA32_GS_BASE,
@@ -37,6 +38,8 @@ SPEC_CTRL_IS_VIRTUAL = enabled(Tertiary.VIRTUALIZE_IA32_SPEC_CTRL)
 
 FAILS = (Fails.MSR_1, Fails.MSR_2, Fails.MSR_3, Fails.MSR_4)
 ADDRESS = vmcs.vm_entry_msr_load_address
+#: Entries so far that disable the local APIC: what a later one may do to its mode, the mode before the VM entry does not say.
+disabled = FALSE
 READABLE = all_of(aligned(ADDRESS, 4), within_physical_width(ADDRESS))
 
 for number in range(1, MSR_LOAD_ENTRIES + 1):
@@ -104,8 +107,9 @@ for number in range(1, MSR_LOAD_ENTRIES + 1):
         when=all_of(loaded, index.one_of(*RULED), any_of(index != IA32_SPEC_CTRL, ~SPEC_CTRL_IS_VIRTUAL)),
         must=takes(index, data),
         fails=fails,
-        known=known_data,
+        known=all_of(known_data, ~all_of(live.x2apic_mode == 1, index == IA32_APIC_BASE, disabled)),
     )
+    disabled = any_of(disabled, all_of(index == IA32_APIC_BASE, data[11:10] == 0))
     msr_load.check(
         f"msrload.wrmsr.{number}.canonical",
         f"If entry {number} of the MSR-load area names an MSR that holds a linear address, its value must be canonical.",

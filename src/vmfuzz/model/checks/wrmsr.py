@@ -13,7 +13,7 @@ from typing import Final
 from vmfuzz.arch.capabilities import MASK64
 from vmfuzz.arch.registers import S_CET
 from vmfuzz.model.expr import FALSE, TRUE, Bits, Cond, all_of, any_of
-from vmfuzz.model.operands import cap, has
+from vmfuzz.model.operands import cap, has, live
 
 IA32_TIME_STAMP_COUNTER, IA32_APIC_BASE, IA32_TSC_ADJUST, IA32_SPEC_CTRL, IA32_PRED_CMD, IA32_SMM_MONITOR_CTL = (
     0x10,
@@ -109,8 +109,8 @@ def valid_memory_types(index: Bits, data: Bits) -> Cond:
 
 
 def _apic_mode(data: Bits) -> Cond:
-    """x2APIC mode only with the APIC enabled, and where it exists."""
-    return data[10].implies(all_of(data[11], has("x2apic")))
+    """x2APIC mode only with the APIC enabled, and where it exists; from that mode the APIC can only be disabled."""
+    return all_of(data[10].implies(all_of(data[11], has("x2apic"))), all_of(live.x2apic_mode == 1, data[11]).implies(data[10]))
 
 
 def _no_suppress_while_tracking(data: Bits) -> Cond:
