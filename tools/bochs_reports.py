@@ -54,7 +54,7 @@ _ASYNC: Final = "`handleAsyncEvent`, cpu/event.cc"
 MENDS: Final = {
     "bochs-shadow-vmcs": Mend(
         "`VMLAUNCH`, cpu/vmx.cc",
-        "behind the test of `BX_CPU_THIS_PTR vmcsptr`, `VMfailInvalid()` if `VMXReadRevisionID((bx_phy_address) BX_CPU_THIS_PTR vmcsptr) & BX_VMCS_SHADOW_BIT_MASK`",
+        "after the test of `BX_CPU_THIS_PTR vmcsptr`, `VMfailInvalid()` if `VMXReadRevisionID((bx_phy_address) BX_CPU_THIS_PTR vmcsptr) & BX_VMCS_SHADOW_BIT_MASK`",
     ),
     "bochs-entry-to-smm": Mend(
         _CONTROLS,
@@ -75,7 +75,7 @@ MENDS: Final = {
     ),
     "bochs-pending-debug-bs": Mend(
         _GUEST,
-        "behind the checks of the interruptibility state: if it has blocking by STI or MOV SS, or the activity state is HLT, fail unless bit 14 of the field equals "
+        "after the checks of the interruptibility state: if it has blocking by STI or MOV SS, or the activity state is HLT, fail unless bit 14 of the field equals "
         "`(guest.rflags & EFlagsTFMask) && ! (guest.ia32_debugctl_msr & 2)`",
     ),
     "bochs-rip-identical": Mend(
@@ -103,14 +103,14 @@ MENDS: Final = {
     ),
     "bochs-posted-interrupts-tpr-shadow": Mend(
         _CONTROLS,
-        "move the block that begins with `if (vm->pin_vmexec_ctrls.PROCESS_POSTED_INTERRUPTS())` behind the branch for `vm->vmexec_ctrls1.TPR_SHADOW()`",
+        "move the block that begins with `if (vm->pin_vmexec_ctrls.PROCESS_POSTED_INTERRUPTS())` after the branch for `vm->vmexec_ctrls1.TPR_SHADOW()`",
     ),
     "bochs-msr-load-smm-monitor-ctl": Mend(_WRMSR, "refuse 9BH: `return false` where `! BX_CPU_THIS_PTR in_smm`"),
     "bochs-msr-load-unknown": Mend(
         _WRMSR,
-        "an MSR that only exists for reading has a descriptor, and its case returns false; IA32_DEBUGCTL, IA32_PERF_GLOBAL_CTRL, IA32_DS_AREA and IA32_MCi_STATUS have descriptors with "
-        "their reserved bits",
-        mended_in_part="a52f78955 (January 2026) made MSRs fault that Bochs knows and the CPU model lacks. What it does not know is still ignored.",
+        "give each MSR that can only be read a descriptor, and let its case return false; give IA32_DEBUGCTL, IA32_PERF_GLOBAL_CTRL, IA32_DS_AREA and IA32_MCi_STATUS "
+        "descriptors with their reserved bits",
+        mended_in_part="a52f78955 (January 2026) made an MSR fault if Bochs knows it and the CPU model lacks it. An MSR that Bochs does not know is still ignored.",
     ),
     "bochs-msr-load-high": Mend(
         "`wrmsr` and `relocate_apic`, cpu/msr.cc",
@@ -124,7 +124,7 @@ MENDS: Final = {
     ),
     "bochs-pending-breakpoint": Mend(
         f"{_GUEST}, non-register state",
-        "where bit 12 of the field is set, there is a debug trap even if bits 14 and 3:0 are 0",
+        "if bit 12 of the field is set, make a debug trap even if bits 14 and 3:0 are 0",
         section="Delivery of Pending Debug Exceptions after VM Entry",
     ),
     "bochs-pending-debug-shutdown": Mend(
@@ -148,7 +148,7 @@ MENDS: Final = {
     "bochs-canonical-la57": Mend(
         f"`IsCanonical`, cpu/cpu.h, in {_HOST} and `VMenterLoadCheckGuestState`",
         "use `IsCpuidCanonical` in both functions",
-        mended_in_part="baad1bcf0 (July 2026) mended it in WRMSR, and so in the VM-entry MSR-load area.",
+        mended_in_part="baad1bcf0 (July 2026) corrected it in WRMSR, and so in the VM-entry MSR-load area.",
     ),
     "bochs-msr-area-end": Mend(
         _CONTROLS,
@@ -194,23 +194,32 @@ def page() -> str:
     lines = list(_head(len(parts), len(read)))
     for number, (deviation, (path, entry)) in enumerate(parts, 1):
         lines += ["", f"## {number}. {deviation.title}", "", *_report(deviation, path, entry, said[entry.id])]
-    lines += ["", "## Without an image", "", *_without_image(read), "", "## Mended in the newest source", "", *_mended()]
+    lines += ["", "## Without an image", "", *_without_image(read), "", "## Corrected in the newest source", "", *_mended()]
     return "\n".join(lines) + "\n"
 
 
 def _head(count: int, read: int) -> Iterator[str]:
     yield "# Where Bochs departs from the manual: reports"
     yield ""
-    yield f"For authors of Bochs, and for whoever wants to send them one of these. Each of the {count} sections is a report by itself: one rule, the place in the source, the manual's"
-    yield f"statement in other words, a bootable image that shows it, what is expected and what happens. {read} more have no image."
+    yield "For authors of Bochs, and for everybody who wants to send them one of these"
+    yield f"reports. You will find {count} deviations, each as a report by itself: the rule, its"
+    yield "place in the source, what the manual says (in other words), a bootable image"
+    yield f"that shows the deviation, what is expected and what happens. {read} more deviations"
+    yield "have no image."
     yield ""
-    yield f"All of them are in the source of {COMMIT_DATE} ({COMMIT}), the newest that was read. Outcomes come from two emulated processors: Bochs 3.0 in the process of a program"
-    yield "(bochscpu-python 0.4.0), and a whole machine in Debian 12's Bochs 2.7, which booted the image. Nobody has built and run the newest source for this page."
+    yield f"All of them are in the source of {COMMIT_DATE} ({COMMIT}), the newest that"
+    yield "was read. Outcomes come from two emulated processors: Bochs 3.0 as a library"
+    yield "(bochscpu-python 0.4.0), and a whole machine in Debian 12's Bochs 2.7, which"
+    yield "booted the image. Nobody has built and run the newest source for this page."
     yield ""
-    yield "The commands write the image with vmfuzz alone, no compiler. It boots in Bochs as a CD (`ata1-master: type=cdrom, path=case.iso, status=inserted` and `boot: cdrom`), and says on the screen and on"
-    yield "COM1 what is expected and what happens ([corpus.md](corpus.md#a-bootable-image)). Section numbers are those of the SDM of June 2026, Vol. 3C."
+    yield "The commands write the image; they need vmfuzz, but no compiler. The image boots"
+    yield "in Bochs as a CD (`ata1-master: type=cdrom, path=case.iso, status=inserted` and"
+    yield "`boot: cdrom`), and says on the screen and on COM1 what is expected and what"
+    yield "happens ([corpus.md](corpus.md#a-bootable-image)). Section numbers are those of"
+    yield "the SDM of June 2026, Vol. 3C."
     yield ""
-    yield "`python tools/bochs_reports.py` writes this page from the lists of deviations, the corpus and `docs/report/images.jsonl`."
+    yield "`python tools/bochs_reports.py` writes this page from the lists of deviations,"
+    yield "the corpus and `docs/report/images.jsonl`."
 
 
 def _report(deviation: Deviation, path: Path, entry: Entry, image: dict[str, Any]) -> Iterator[str]:
@@ -229,7 +238,7 @@ def _report(deviation: Deviation, path: Path, entry: Entry, image: dict[str, Any
     yield f"- **line of the image** in {image['emulator']}, corei7_skylake_x: {_line(image['said'])}"
     yield f"- **proposed condition**: {mend.condition}"
     if mend.mended_in_part:
-        yield f"- **mended in part**: {mend.mended_in_part}"
+        yield f"- **corrected in part**: {mend.mended_in_part}"
 
 
 def _manual(deviation: Deviation, entry: Entry, mend: Mend) -> Iterator[str]:
@@ -237,7 +246,7 @@ def _manual(deviation: Deviation, entry: Entry, mend: Mend) -> Iterator[str]:
     for check in (BY_ID[id] for id in own if id in BY_ID):
         yield f'{Citation(check.section.title).number}, "{check.section.title}": {check.text}'
     if mend.section:
-        yield f'"{mend.section}": what it says is in the text above'
+        yield f'"{mend.section}": what it demands is in the text above'
 
 
 def _changes(path: Path, entry: Entry, cpu: str) -> Iterator[str]:
@@ -256,19 +265,19 @@ def _line(said: str | None) -> str:
 
 
 def _without_image(read: list[Deviation]) -> Iterator[str]:
-    yield "The corpus has no case of these. No CPU model of bochscpu-python has CET, PKS or FRED; bochs-canonical-la57 shows in campaigns on sapphire_rapids ([agreement.md](agreement.md))."
+    yield "The corpus has no case of these deviations. No CPU model of bochscpu-python has CET, PKS or FRED; bochs-canonical-la57 shows in campaigns on sapphire_rapids ([agreement.md](agreement.md))."
     for deviation in read:
         yield ""
         yield f"- **{deviation.title}** (`{deviation.id}`): {deviation.text} Where: {deviation.source}"
         if deviation.id in MENDS:
             mend = MENDS[deviation.id]
-            yield f"  Proposed: {mend.condition}. Mended in part: {mend.mended_in_part}"
+            yield f"  Proposed: {mend.condition}. Corrected in part: {mend.mended_in_part}"
 
 
 def _mended() -> Iterator[str]:
-    yield "Bochs 3.0 has these, and the newest source does not."
+    yield "Bochs 3.0 has these deviations, and the newest source does not."
     yield ""
-    yield "| deviation | mended by |"
+    yield "| deviation | corrected by |"
     yield "|---|---|"
     for deviation in BOCHS_DEVIATIONS:
         if deviation.id in MENDED:

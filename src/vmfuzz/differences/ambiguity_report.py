@@ -95,8 +95,8 @@ def markdown(places: Iterable[Place], cpus: Iterable[str], version: str, entries
         "For those who write the manual, and for everybody who implements VM entry. Each place has its readings, the smallest VMCS that tells them "
         "apart, what processors and hypervisors do with it, and a sentence that would settle it.",
         "",
-        f"vmfuzz has the SDM's chapter as {len(BY_ID)} checks that a program evaluates, and a program has to decide what a sentence means; "
-        f"in {len(places)} places the text allows two decisions, or says nothing.",
+        f"vmfuzz has the SDM's chapter as {len(BY_ID)} checks that a program evaluates, and a program has to decide what each sentence means. "
+        f"But in {len(places)} places the text allows two decisions, or says nothing.",
         "",
         f"Every outcome in a table was measured by running the VM entry on an *emulated* processor ({len(cpus)} CPU models of {version}). An "
         "emulator shows how its authors read the manual, not what silicon does. This command writes the page, and a test keeps it current:",
@@ -136,8 +136,8 @@ def _asked() -> list[str]:
         "",
         "## Every question that was asked of the text",
         "",
-        "The text answers most of them clearly, but they are easy to get wrong, and there implementations differ. Those that stay open are the places "
-        "above. Names in code style are checks (or the beginning of their ids), ambiguities, and known deviations of Bochs.",
+        "The text answers most of them clearly, but they are easy to get wrong, and implementations differ there. Those that stay open are the places "
+        "above. Names in code style are checks (or the beginnings of their ids), ambiguities, and known deviations of Bochs.",
     ]
     for part, title in PARTS.items():
         rows = [f"| {each.number} | {each.question} | {each.decision} |" for each in QUESTIONS if each.number.startswith(part)]
