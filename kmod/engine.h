@@ -13,7 +13,7 @@ typedef unsigned int vmfuzz_u32;
 typedef unsigned long long vmfuzz_u64;
 
 enum vmfuzz_constants {
-	VMFUZZ_ABI = 1,		/* change it whenever a structure below changes */
+	VMFUZZ_ABI = 2,		/* change it whenever a structure below changes */
 	VMFUZZ_MAX_MSRS = 64,
 	VMFUZZ_MAX_CPUID = 32,
 	VMFUZZ_MAX_FIELDS = 512,

@@ -187,7 +187,7 @@ def test_a_violation_shrinks_to_the_smallest_that_there_is() -> None:
         ),
         (lambda: strategies.candidates(CAPS, checks="gust"), UnknownNameError, "check 'gust'"),
         (lambda: strategies.vmcs(capabilities("core2_penryn_t9600"), features="ept-features"), UsageError, "has no base with ept-features"),
-        (lambda: base("real/plain/nothing", capabilities("core2_penryn_t9600")), UsageError, "lacks what it needs"),
+        (lambda: base("real/plain/nothing", capabilities("core2_penryn_t9600")), UsageError, "lacks what the base needs"),
     ],
 )
 def test_what_does_not_exist_is_said(make: Any, error: type[Exception], said: str) -> None:

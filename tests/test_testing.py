@@ -36,7 +36,7 @@ def test_what_the_manual_allows_passes_as_an_outcome_and_as_an_answer(outcome: A
 @pytest.mark.parametrize("outcome", [ENTERED, {**ENTERED, "exit_reason": 52}, Outcome(Kind.EXIT, 52), Outcome(Kind.EXIT, ANY_EXIT)])
 def test_an_entry_passes_and_its_exit_only_if_it_is_the_right_one(outcome: Any) -> None:
     assert_allowed(outcome, GOOD, CAPS)
-    with pytest.raises(NotAllowed, match="did entered, exit 12"):
+    with pytest.raises(NotAllowed, match="the outcome was entered, exit 12"):
         assert_allowed({**ENTERED, "exit_reason": 12}, GOOD, CAPS)
 
 

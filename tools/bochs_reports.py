@@ -261,7 +261,7 @@ def _message(message: str | None) -> str:
 
 
 def _line(said: str | None) -> str:
-    return f"`{said}`" if said else "none: this Bochs stops with a panic"
+    return f"`{said}`" if said else "none: this Bochs stopped, or said nothing for 150 s"
 
 
 def _without_image(read: list[Deviation]) -> Iterator[str]:

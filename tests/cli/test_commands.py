@@ -507,7 +507,7 @@ def test_doctor_says_so_where_nothing_works(monkeypatch: pytest.MonkeyPatch, tmp
     from vmfuzz.execute.wire import abi
 
     monkeypatch.setattr(abi, "NATIVE", tmp_path)
-    for cached in (abi._engine, abi.constants, abi.struct_dtype):
+    for cached in (abi._declared, abi.constants, abi.struct_dtype):
         cached.cache_clear()
     try:
         result = vmfuzz("doctor")
@@ -517,7 +517,7 @@ def test_doctor_says_so_where_nothing_works(monkeypatch: pytest.MonkeyPatch, tmp
         assert refused_run.exit_code == 3
         assert "is not built" in refused_run.stderr
     finally:
-        for cached in (abi._engine, abi.constants, abi.struct_dtype):
+        for cached in (abi._declared, abi.constants, abi.struct_dtype):
             cached.cache_clear()
 
 

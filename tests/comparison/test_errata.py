@@ -68,7 +68,7 @@ def test_a_campaign_counts_what_errata_explain_and_gives_it_to_jobs_and_stores()
         ([], 'expected a JSON object with "schema": "vmfuzz-errata-1"'),
         ({"schema": "vmfuzz-errata-1", "errata": [{}]}, 'an erratum needs "id"'),
         ({"schema": "vmfuzz-errata-1", "errata": [erratum()]}, 'an erratum needs "id"'),
-        ({"schema": "vmfuzz-errata-1", "errata": [erratum(RFLAGS), erratum(RFLAGS)]}, "'known' is there twice"),
+        ({"schema": "vmfuzz-errata-1", "errata": [erratum(RFLAGS), erratum(RFLAGS)]}, "erratum 'known' occurs twice"),
         ({"schema": "vmfuzz-errata-1", "errata": [erratum({**RFLAGS, "actual": "crashes"})]}, '"actual": "crashes"; expected an outcome'),
         ({"schema": "vmfuzz-errata-1", "errata": [erratum({**RFLAGS, "mutation": {}})]}, "a case changes nothing"),
         ({"schema": "vmfuzz-errata-1", "errata": [erratum({**RFLAGS, "mutation": {"guest_rflag": "0x0"}})]}, "guest_rflag"),

@@ -108,7 +108,7 @@ def test_the_filter_and_the_choice_leave_the_rows_that_fit(browser: Any, address
 def test_links_go_where_they_say(browser: Any, address: str) -> None:
     tab, _ = opened(browser, address)
     links = tab.locator("nav a").all()
-    assert len(links) == 8
+    assert len(links) == 9
     for link in links:
         link.click()
         target = tab.evaluate("document.querySelector(location.hash).getBoundingClientRect().top")

@@ -167,7 +167,9 @@ def test_only_msrs_known_means_not_modelled_and_not_strict() -> None:
 def test_a_campaign_without_a_state_to_begin_from_says_which_checks_are_in_the_way() -> None:
     caps = capabilities("icelake")
     broken = known_good(caps).replace(host_ia32_perf_global_ctrl=1 << 47)
-    with pytest.raises(EnvironmentUnusable, match=r"model icelake: the state that it captured is predicted to fail .*\(host\.perfglobal\)"):
+    with pytest.raises(
+        EnvironmentUnusable, match=r"model icelake: the model predicts that the captured state fails VM entry \(host\.perfglobal\)"
+    ):
         Campaign(ModelExecutor(caps, broken), seed=1)
     unread = Capabilities("icelake", {number: value for number, value in caps.msrs.items() if number != IA32_PERF_CAPABILITIES}, caps.cpuid)
     with pytest.raises(EnvironmentUnusable, match=r"rests on something not modelled \(host\.perfglobal\)"):

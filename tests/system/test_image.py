@@ -18,6 +18,7 @@ from machine import TIED, needs
 from planted_campaign import build_planted, run
 
 from comparison import assert_agreement, compare
+from patience import until
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.kinds import open_executor
@@ -57,8 +58,7 @@ def without_vmx(request: pytest.FixtureRequest, iso: Path, tmp_path_factory: pyt
     serial = ["-serial", f"unix:{line},server=on,wait=off"]
     command = [*TIED, "qemu-system-x86_64", "-accel", "tcg", "-m", "128", "-display", "none", *serial, *medium[request.param]]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as qemu:
-        while not line.exists():
-            assert qemu.poll() is None
+        until(lambda: listens(line), qemu)
         yield line
         qemu.kill()
 
@@ -69,6 +69,12 @@ def test_a_machine_without_vmx_says_so(without_vmx: Path) -> None:
     ) as told:
         open_executor(f"serial:unix:{without_vmx}", boot_seconds=600.0)
     assert "this processor has none (CPUID.1:ECX[5] = 0)" in str(told.value)
+
+
+def listens(path: Path) -> bool:
+    """Whether somebody takes connections at a socket: between bind and listen it exists and refuses them."""
+    with socket.socket(socket.AF_UNIX) as tried:
+        return tried.connect_ex(str(path)) == 0
 
 
 @pytest.fixture
@@ -94,8 +100,7 @@ def qemu_with_monitor(iso: Path, tmp_path: Path) -> Iterator[tuple[Path, socket.
     ]
     with subprocess.Popen([*TIED, *command], stdin=subprocess.DEVNULL) as qemu, socket.socket(socket.AF_UNIX) as connected:
         try:
-            while not (line.exists() and monitor.exists()):
-                assert qemu.poll() is None
+            until(lambda: listens(line) and listens(monitor), qemu)
             connected.connect(str(monitor))
             connected.settimeout(60)
             wait_for_prompt(connected)
