@@ -172,7 +172,7 @@ def test_a_campaign_without_a_state_to_begin_from_says_which_checks_are_in_the_w
     ):
         Campaign(ModelExecutor(caps, broken), seed=1)
     unread = Capabilities("icelake", {number: value for number, value in caps.msrs.items() if number != IA32_PERF_CAPABILITIES}, caps.cpuid)
-    with pytest.raises(EnvironmentUnusable, match=r"rests on something not modelled \(host\.perfglobal\)"):
+    with pytest.raises(EnvironmentUnusable, match=r"depends on something that is not modelled \(host\.perfglobal\)"):
         Campaign(ModelExecutor(unread, known_good(caps)), seed=1)
 
 
