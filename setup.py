@@ -2,8 +2,8 @@
 engine in virtual machines of KVM, and the evaluation of the model's conditions over columns (a shared object).
 
 Everything else about the package is in pyproject.toml. Results go to vmfuzz/execute/_native: in the source
-tree for editable installs, in the wheel otherwise, together with copies of the headers from which Python reads
-the wire formats.
+tree for editable installs, in the wheel otherwise, together with what the headers of the wire formats declare, from
+which Python takes these.
 """
 
 from __future__ import annotations
@@ -110,8 +110,6 @@ class BuildNative(build_ext):
         agent = target.with_name("vmfuzz-agent.part")
         compile_c(["-O2", f"-I{KMOD}", f"-I{KVM}", "-o", str(agent), *map(str, AGENT)])
         agent.replace(target.with_name("vmfuzz-agent"))
-        for header in HEADERS:
-            shutil.copyfile(header, target.with_name(header.name))
         declared = runpy.run_path(str(EXECUTE / "wire" / "declared.py"))["declared"](HEADERS)
         target.with_name("declared.json").write_text(json.dumps(declared), encoding="utf-8")
         self._build_image(target.with_name("image"))
@@ -137,7 +135,7 @@ class BuildNative(build_ext):
             built = Path(self.build_lib, self.get_ext_filename(ext.name)).resolve()
             into = ROOT / "src" / Path(self.get_ext_filename(ext.name)).parent
             into.mkdir(parents=True, exist_ok=True)
-            for name in (built.name, "columns.so", "declared.json", "engine.bin", "vmfuzz-agent", *(header.name for header in HEADERS)):
+            for name in (built.name, "columns.so", "declared.json", "engine.bin", "vmfuzz-agent"):
                 part = into / f"{name}.part"
                 shutil.copy(built.with_name(name), part)
                 part.replace(into / name)

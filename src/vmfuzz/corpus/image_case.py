@@ -74,7 +74,7 @@ def with_case(image: bytes, case: bytes, id: str) -> bytes:
 
 
 def _image_file(name: str) -> Path:
-    native_file("case.h")  # says why nothing native is there, where that is so
+    native_file("declared.json")  # says why nothing native is there, where that is so
     try:
         return native_file(f"image/{name}")
     except EnvironmentUnusable:

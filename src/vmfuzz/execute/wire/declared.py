@@ -1,4 +1,4 @@
-"""What the C headers of the wire formats declare, as plain data: setup.py has it written beside the headers when the native part is built.
+"""What the C headers of the wire formats declare, as plain data: setup.py has it written when the native part is built.
 
 Parsing C takes cffi longer than reading a text and judging it takes `vmfuzz check`, so it is done once. This module needs cffi and nothing of vmfuzz.
 """
