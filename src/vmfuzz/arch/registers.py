@@ -13,6 +13,9 @@ from typing import Final
 
 from vmfuzz.arch.controls import CONTROL_WORDS
 
+#: Number of the MSR; its bits are APIC_BASE.
+IA32_APIC_BASE: Final = 0x1B
+
 
 class CR0(enum.IntEnum):
     """Control register CR0."""
@@ -61,6 +64,13 @@ class CR4(enum.IntEnum):
     LASS = 27
     LAM_SUP = 28
     FRED = 32
+
+
+class APIC_BASE(enum.IntEnum):
+    """IA32_APIC_BASE: x2APIC mode (EXTD), APIC global enable (EN)."""
+
+    EXTD = 10
+    EN = 11
 
 
 class EFER(enum.IntEnum):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.arch.outcomes import Kind, Outcomes
+from vmfuzz.arch.registers import APIC_BASE, IA32_APIC_BASE
 from vmfuzz.errors import ExecutorError
 from vmfuzz.execute.base import Opened
 from vmfuzz.execute.containment.poison import FAILS, canary, with_twins
@@ -35,8 +36,6 @@ from vmfuzz.execute.wire.family import Arena, Family, pairs
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
-#: Number of the MSR, and its bit of x2APIC mode.
-_APIC_BASE, _X2APIC = 0x1B, 10
 _HOST_CR4: Final = FIELDS["host_cr4"].encoding
 _Selection = npt.NDArray[np.intp]
 
@@ -173,7 +172,7 @@ class EngineExecutor(Opened):
         msrs, cpuid = msrs_of(request), cpuid_of(request)
         capabilities = Capabilities(self._processor(cpuid), fact_msrs(msrs), cpuid)
         # the machine is made for each request, in the mode that its candidates want
-        made = {"live_x2apic_mode": msrs[_APIC_BASE] >> _X2APIC & 1} if capabilities.has("x2apic") else {}
+        made = {"live_x2apic_mode": msrs[IA32_APIC_BASE] >> APIC_BASE.EXTD & 1} if capabilities.has("x2apic") else {}
         return capabilities, {**live_facts(msrs, request), **made}
 
     def _capture(self) -> Vmcs:

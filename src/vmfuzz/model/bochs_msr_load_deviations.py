@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from vmfuzz.arch.registers import IA32_APIC_BASE
 from vmfuzz.model.checks.wrmsr import (
     FRED_RSPS,
     FRED_SSPS,
-    IA32_APIC_BASE,
     IA32_BNDCFGS,
     IA32_DEBUGCTL,
     IA32_DS_AREA,

@@ -18,13 +18,13 @@ from typing import Final
 import numpy as np
 
 from vmfuzz.arch.capabilities import Capabilities
+from vmfuzz.arch.registers import APIC_BASE, IA32_APIC_BASE
 from vmfuzz.execute.containment.poison import is_poisoned
 from vmfuzz.execute.containment.view import Mask, Refusals, View, as_mask
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
 _PAGE: Final = 0xFFF
-_APIC_BASE: Final = 0x1B
 #: Fields through which the processor writes to memory, or finds more addresses to write to.
 _WRITES_THROUGH: Final = (
     "virtual_apic_address",
@@ -152,8 +152,8 @@ class Containment:
             return hit
         words = {*view.batch.base.memory, *view.batch.memory_columns}
         for address in words:
-            names_it = view.word(address) & np.uint64(0xFFFF_FFFF) == np.uint64(_APIC_BASE)
-            hit |= as_mask(names_it) & as_mask(view.word(address + 8) & np.uint64(0xC00) == 0)
+            names_it = view.word(address) & np.uint64(0xFFFF_FFFF) == np.uint64(IA32_APIC_BASE)
+            hit |= as_mask(names_it) & as_mask(view.word(address + 8) & np.uint64(1 << APIC_BASE.EN | 1 << APIC_BASE.EXTD) == 0)
         return hit & as_mask(view["vm_entry_msr_load_count"] != 0)
 
     def _guest_runs(self, view: View) -> Mask:

@@ -4,11 +4,10 @@ Entries are loaded in order, each as a WRMSR would. What that refuses is in wrms
 """
 
 from vmfuzz.arch.controls import Entry, Tertiary
-from vmfuzz.arch.registers import CR0, EFER
+from vmfuzz.arch.registers import CR0, EFER, IA32_APIC_BASE
 from vmfuzz.model.check import Fails, Section
 from vmfuzz.model.checks.memory_types import valid_pat
 from vmfuzz.model.checks.wrmsr import (
-    IA32_APIC_BASE,
     IA32_EFER,
     IA32_FS_BASE,
     IA32_GS_BASE,

@@ -11,18 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from vmfuzz.arch.capabilities import MASK64
-from vmfuzz.arch.registers import S_CET
+from vmfuzz.arch.registers import IA32_APIC_BASE, S_CET
 from vmfuzz.model.expr import FALSE, TRUE, Bits, Cond, all_of, any_of
 from vmfuzz.model.operands import cap, has, live
 
-IA32_TIME_STAMP_COUNTER, IA32_APIC_BASE, IA32_TSC_ADJUST, IA32_SPEC_CTRL, IA32_PRED_CMD, IA32_SMM_MONITOR_CTL = (
-    0x10,
-    0x1B,
-    0x3B,
-    0x48,
-    0x49,
-    0x9B,
-)
+IA32_TIME_STAMP_COUNTER, IA32_TSC_ADJUST, IA32_SPEC_CTRL, IA32_PRED_CMD, IA32_SMM_MONITOR_CTL = 0x10, 0x3B, 0x48, 0x49, 0x9B
 IA32_UMWAIT_CONTROL, IA32_FLUSH_CMD, IA32_TSX_CTRL = 0xE1, 0x10B, 0x122
 IA32_SYSENTER_CS, IA32_SYSENTER_ESP, IA32_SYSENTER_EIP = 0x174, 0x175, 0x176
 IA32_SMRR_PHYSBASE, IA32_SMRR_PHYSMASK = 0x1F2, 0x1F3
