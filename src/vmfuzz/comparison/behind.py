@@ -1,4 +1,4 @@
-"""Sequences: candidates that run before a case in the same machine, behind which it does what it does not do otherwise.
+"""Sequences: candidates that run before a case in the same machine, after which its outcome is another than otherwise.
 
 A hypervisor's nested state outlives a VM entry. Where an outcome depends on it, the finding is a sequence and not a case: rows of one base that
 run in order in one new machine, the case last.
@@ -20,7 +20,7 @@ DEPENDS: Final = "depends on what ran before"
 
 @dataclass(frozen=True)
 class Behind:
-    """What runs before a case, as mutations of the case's base (`before`), and what it does (`actual`) behind other rows (`otherwise`)."""
+    """What runs before a case, as mutations of the case's base (`before`), and its outcome (`actual`) after other rows (`otherwise`)."""
 
     before: tuple[Mutation, ...] = field(hash=False)
     otherwise: tuple[Mutation, ...] = field(hash=False)
@@ -53,7 +53,7 @@ def _as_text(row: Mutation) -> dict[str, str]:
 
 
 def rows_in_words(rows: Sequence[Mutation]) -> str:
-    """Rows for a sentence: "alone", "after an entry of the base", "behind 3 candidates"."""
+    """Rows for a sentence: "alone", "after an entry of the base", "after 3 candidates"."""
     if not rows:
         return "alone"
     if len(rows) == 1:
