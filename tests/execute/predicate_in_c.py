@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
-from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype
+from vmfuzz.execute.kmod.abi import kmod_constants
 from vmfuzz.execute.kmod.containment import features
-from vmfuzz.execute.wire.abi import constants
+from vmfuzz.execute.wire.abi import constants, struct_dtype
 from vmfuzz.execute.wire.family import Arena
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
@@ -68,7 +68,7 @@ class InC:
         count = kmod_constants()["SLOT_FIELDS"]
         encodings = (ctypes.c_uint16 * count).in_dll(library, "vmfuzz_slot_encoding")
         self.names = [BY_ENCODING[encoding].name for encoding in encodings]
-        limits: Any = np.zeros(1, kmod_dtype("limits"))
+        limits: Any = np.zeros(1, struct_dtype("limits"))
         limits["risk"], limits["physical_bits"] = risk, capabilities.physical_address_width
         limits["linear_bits"], limits["features"] = capabilities.linear_address_width, features(capabilities)
         limits["arena_pa"], limits["arena_bytes"] = arena.base, arena.size
@@ -89,7 +89,7 @@ class InC:
         values = np.stack([*batch.memory_columns.values()], axis=1) if len(targets) else np.zeros((len(batch), 0), np.uint64)
         for row in range(len(batch)):
             value = np.ascontiguousarray(values[row])
-            words = np.zeros(1, kmod_dtype("words"))
+            words = np.zeros(1, struct_dtype("words"))
             words["base"], words["targets"], words["values"] = base.ctypes.data, targets.ctypes.data, value.ctypes.data
             words["base_count"], words["count"] = len(base), len(targets)
             pointers = [ctypes.c_void_p(array.ctypes.data) for array in (self.limits, slots[row], words)]

@@ -22,11 +22,11 @@ from vmfuzz.execute.bochs.executor import BochsExecutor
 from vmfuzz.execute.kinds import open_executor
 from vmfuzz.execute.kmod import device as kmod_device
 from vmfuzz.execute.kmod import journal as kmod_journal
-from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype
+from vmfuzz.execute.kmod.abi import kmod_constants
 from vmfuzz.execute.kmod.device import AgentDevice, LocalDevice, cpu_vendor, error_text, why_not_open
 from vmfuzz.execute.kmod.executor import KmodExecutor
 from vmfuzz.execute.kmod.journal import Journal, read_journal
-from vmfuzz.execute.wire.abi import constants, status_text
+from vmfuzz.execute.wire.abi import constants, status_text, struct_dtype
 from vmfuzz.state.batch import VmcsBatch
 
 KMOD = Path(__file__).parents[3] / "kmod"
@@ -56,7 +56,7 @@ class FakeDevice:
         if code == known["IOC_RUN"]:
             return self._run(payload)
         name = "info" if code == known["IOC_INFO"] else "capture"
-        record: Any = np.frombuffer(payload, kmod_dtype(name)).copy()
+        record: Any = np.frombuffer(payload, struct_dtype(name)).copy()
         record["cpu"] = self.cpus[name == "capture"]
         if name == "info":
             self._fill_info(record)
@@ -79,11 +79,11 @@ class FakeDevice:
 
     def _run(self, payload: bytes) -> tuple[int, bytes]:
         self.runs.append(payload)
-        head: Any = np.frombuffer(payload, kmod_dtype("run"), 1).copy()
+        head: Any = np.frombuffer(payload, struct_dtype("run"), 1).copy()
         head["status"] = kmod_constants()["STATUS_DONE"]
         head["drift_count"] = len(self.drifts)
         head["drift"][0][: len(self.drifts)] = self.drifts
-        results = np.zeros(int(head["row_count"][0]), kmod_dtype("result"))
+        results = np.zeros(int(head["row_count"][0]), struct_dtype("result"))
         head["rows_done"] = self.signals.pop(0) if self.signals else len(results)
         ran = int(head["rows_done"][0])
         results["kind"][:ran], results["number"][:ran] = Kind.VMFAIL_VALID, 7
@@ -100,7 +100,7 @@ class FakeDevice:
 
 def _is_canary(payload: bytes) -> bool:
     """One row, whose one column is guest RFLAGS with bit 1 clear, at the end of the request."""
-    head = np.frombuffer(payload, kmod_dtype("run"), 1)[0]
+    head = np.frombuffer(payload, struct_dtype("run"), 1)[0]
     at = len(payload) - int(head["row_bytes"]) - 8
     return (int(head["row_count"]), int(head["field_columns"]), payload[at : at + 8], payload[-8:]) == (
         1,
@@ -133,9 +133,9 @@ def test_after_a_signal_the_rest_runs(device: FakeDevice) -> None:
         outcomes = executor.run([known.replace(guest_rip=number) for number in range(12)])
     assert outcomes.qualification.tolist() == list(range(12))
     assert set(outcomes.kind) == {Kind.VMFAIL_VALID}
-    counts = [int(np.frombuffer(run, kmod_dtype("run"), 1)["row_count"][0]) for run in device.runs]
+    counts = [int(np.frombuffer(run, struct_dtype("run"), 1)["row_count"][0]) for run in device.runs]
     assert counts == [12, 12, 9, 9, 4, 3]
-    assert device.runs[-1].endswith(device.runs[0][-3 * (kmod_dtype("result").itemsize + 8) :])
+    assert device.runs[-1].endswith(device.runs[0][-3 * (struct_dtype("result").itemsize + 8) :])
 
 
 def test_poison_needs_a_processor_that_refuses_the_canary(device: FakeDevice) -> None:
@@ -147,7 +147,7 @@ def test_poison_needs_a_processor_that_refuses_the_canary(device: FakeDevice) ->
         executor.run([executor.known_good()])
         asleep = VmcsBatch.of([executor.known_good().replace(guest_activity_state=2)])
         assert [state["guest_rflags"] for state in executor.with_twins(asleep)] == [0]
-    flags = [int(np.frombuffer(run, kmod_dtype("run"), 1)["flags"][0]) for run in device.runs]
+    flags = [int(np.frombuffer(run, struct_dtype("run"), 1)["flags"][0]) for run in device.runs]
     assert flags == [0, kmod_constants()["FLAG_POISON"]]
     with KmodExecutor(device) as plain:
         assert plain.with_twins(asleep) is asleep

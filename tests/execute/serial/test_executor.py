@@ -18,12 +18,13 @@ from vmfuzz.campaign.store import Store
 from vmfuzz.cli.main import main
 from vmfuzz.errors import ExecutorError
 from vmfuzz.execute.bochs.executor import BochsExecutor
-from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype
+from vmfuzz.execute.kmod.abi import kmod_constants
 from vmfuzz.execute.kmod.device import DeviceLost
 from vmfuzz.execute.serial.abi import line_constants
 from vmfuzz.execute.serial.device import MachineReset, SerialDevice, digest_of
 from vmfuzz.execute.serial.executor import SerialExecutor
 from vmfuzz.execute.serial.link import Hello, MachineHung, Restarted
+from vmfuzz.execute.wire.abi import struct_dtype
 from vmfuzz.state.batch import VmcsBatch
 
 #: A row with this value of guest RIP resets the machine.
@@ -50,7 +51,7 @@ class FakeLine:
         known = kmod_constants()
         if code == known["IOC_RUN"]:
             return self._run(payload)
-        record: Any = np.frombuffer(payload, kmod_dtype("info" if code == known["IOC_INFO"] else "capture")).copy()
+        record: Any = np.frombuffer(payload, struct_dtype("info" if code == known["IOC_INFO"] else "capture")).copy()
         request = self.bochs._process.request
         if code == known["IOC_INFO"]:
             record["engine_abi"], record["arena_bytes"], record["arena_pa"] = known["ABI"], 32 * 4096, 1 << 24
@@ -61,10 +62,10 @@ class FakeLine:
         return 0, record.tobytes()
 
     def _run(self, payload: bytes) -> tuple[int, bytes]:
-        run = np.frombuffer(payload, kmod_dtype("run"), 1)[0]
+        run = np.frombuffer(payload, struct_dtype("run"), 1)[0]
         stride, count = int(run["row_bytes"]), int(run["row_count"])
         rows = np.frombuffer(payload, np.uint8, -1, len(payload) - stride * count).reshape(count, stride)
-        rips = rows[:, kmod_dtype("result").itemsize :].copy().view(np.uint64)[:, 0] if stride > kmod_dtype("result").itemsize else []
+        rips = rows[:, struct_dtype("result").itemsize :].copy().view(np.uint64)[:, 0] if stride > struct_dtype("result").itemsize else []
         if self.idle:
             self.idle -= 1
             self._reset("DIED_IDLE", 0, 0)
@@ -72,12 +73,12 @@ class FakeLine:
             if int(rip) in DEADLY:
                 self._reset("DIED_ROW" if self.remembers else "DIED_UNKNOWN", digest_of(payload), row)
         self.rows += count
-        results = np.zeros(count, kmod_dtype("result"))
+        results = np.zeros(count, struct_dtype("result"))
         results["kind"], results["exit_reason"] = Kind.EXIT, 52
-        head: Any = np.frombuffer(payload, kmod_dtype("run"), 1).copy()
+        head: Any = np.frombuffer(payload, struct_dtype("run"), 1).copy()
         head["status"] = kmod_constants()["STATUS_DONE"]
-        base_at = kmod_dtype("run").itemsize
-        base = np.frombuffer(payload, kmod_dtype("pair"), int(run["base_count"]), base_at)
+        base_at = struct_dtype("run").itemsize
+        base = np.frombuffer(payload, struct_dtype("pair"), int(run["base_count"]), base_at)
         words = {int(pair["target"]) & ~(1 << 63): int(pair["value"]) for pair in base if int(pair["target"]) >> 63 and int(pair["value"])}
         pairs = np.array(list(words.items()), np.uint64).tobytes()
         return 0, head.tobytes() + results.tobytes() + len(words).to_bytes(8, "little") + pairs

@@ -16,14 +16,8 @@ def kmod_constants() -> dict[str, int]:
     return enumerators("constants", "flags", "status", "rule", "risk", "features", "walls", "slot", "list", "uapi")
 
 
-@cache
-def kmod_dtype(name: str) -> np.dtype[Any]:
-    """`struct vmfuzz_<name>` of the module's headers as a numpy dtype with the same layout."""
-    return struct_dtype(name)
-
-
 def kmod_struct(name: str) -> Any:
     """A zeroed request with its head filled in."""
-    record = np.zeros(1, kmod_dtype(name))
+    record = np.zeros(1, struct_dtype(name))
     record["size"], record["version"] = record.nbytes, kmod_constants()["UAPI_VERSION"]
     return record

@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError
-from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype
+from vmfuzz.execute.kmod.abi import kmod_constants
+from vmfuzz.execute.wire.abi import struct_dtype
 from vmfuzz.interrupts import held
 
 DEVICE: Final = Path("/dev/vmfuzz")
@@ -184,7 +185,7 @@ class LocalDevice:
         return 0
 
     def _run(self, buffer: bytearray) -> tuple[int, bytes]:
-        dtype, pair = kmod_dtype("run"), kmod_dtype("pair").itemsize
+        dtype, pair = struct_dtype("run"), struct_dtype("pair").itemsize
         whole: npt.NDArray[np.uint8] = np.frombuffer(buffer, np.uint8)
         head = whole[: dtype.itemsize].view(dtype)
         columns = sum(int(head[name][0]) for name in ("field_columns", "arena_columns", "live_columns"))
@@ -197,7 +198,7 @@ class LocalDevice:
         arena = np.zeros(kmod_constants()["ARENA_PAGES"] * kmod_constants()["PAGE"] // 8, np.uint64)
         head["arena"] = arena.ctypes.data
         error = self._ioctl(kmod_constants()["IOC_RUN"], memoryview(buffer)[: dtype.itemsize])
-        count, stride, result = int(head["row_count"][0]), int(head["row_bytes"][0]), kmod_dtype("result").itemsize
+        count, stride, result = int(head["row_count"][0]), int(head["row_bytes"][0]), struct_dtype("result").itemsize
         rows = np.ndarray((count, result), np.uint8, whole, at - whole.ctypes.data, (stride, 1)) if count else whole[:0]
         used = np.flatnonzero(arena)
         words = np.stack([used.astype(np.uint64) * np.uint64(8), arena[used]], axis=1)

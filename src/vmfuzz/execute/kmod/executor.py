@@ -16,10 +16,11 @@ from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UsageError
 from vmfuzz.execute.base import Opened
 from vmfuzz.execute.containment.poison import FAILS, FIELD, canary, with_twins
-from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype, kmod_struct
+from vmfuzz.execute.kmod.abi import kmod_constants, kmod_struct
 from vmfuzz.execute.kmod.containment import BOLD, RULES, SAFE, KmodContainment
 from vmfuzz.execute.kmod.device import AgentDevice, Device, LocalDevice, error_text, microcode_revision
 from vmfuzz.execute.kmod.journal import Journal
+from vmfuzz.execute.wire.abi import struct_dtype
 from vmfuzz.execute.wire.answers import (
     Drift,
     captured_fields,
@@ -158,7 +159,7 @@ class KmodExecutor(Opened):
         error, answer = self._device.request(kmod_constants()[code], request.tobytes())
         if error:
             raise ExecutorError(f"kmod: {error_text(error)}")
-        return np.frombuffer(answer, kmod_dtype(name))[0]
+        return np.frombuffer(answer, struct_dtype(name))[0]
 
     def _read_capabilities(self) -> Capabilities:
         info = self._info
@@ -183,7 +184,7 @@ class KmodExecutor(Opened):
     # Running
 
     def _row_bytes(self, family: Family) -> int:
-        return kmod_dtype("result").itemsize + 8 * len(family.targets)
+        return struct_dtype("result").itemsize + 8 * len(family.targets)
 
     def _chunks(self, family: Family, count: int) -> Iterator[npt.NDArray[np.intp]]:
         """The rows of each request, of `count` candidates."""
@@ -194,7 +195,7 @@ class KmodExecutor(Opened):
     def _pack(self, family: Family, rows: npt.NDArray[np.intp], restore: set[int]) -> bytes:
         """A run's request: the structure, base, targets, what to restore, rows."""
         head = kmod_struct("run")
-        columns, result, stride = len(family.targets), kmod_dtype("result").itemsize, self._row_bytes(family)
+        columns, result, stride = len(family.targets), struct_dtype("result").itemsize, self._row_bytes(family)
         head["flags"] = kmod_constants()["FLAG_PARANOID"] * self.paranoid | kmod_constants()["FLAG_POISON"] * self.poison
         head["risk"] = RISKS[self.risk]
         head["base_count"], head["restore_count"] = len(family.base), len(restore)
@@ -208,7 +209,7 @@ class KmodExecutor(Opened):
 
     def _run_chunk(self, family: Family, rows: npt.NDArray[np.intp], outcomes: Outcomes) -> None:
         """Run rows until no field drifts any more, then take over their outcomes."""
-        results = np.zeros(len(rows), kmod_dtype("result"))
+        results = np.zeros(len(rows), struct_dtype("result"))
 
         def run(restored: set[int]) -> set[int]:
             payload = self._pack(family, rows, restored & set(family.base) - set(family.targets))
@@ -224,18 +225,18 @@ class KmodExecutor(Opened):
 
     def _request_run(self, family: Family, payload: bytes, count: int) -> tuple[npt.NDArray[Any], set[int]]:
         """The results of `count` rows, and what drifted. After a signal, whose handler has run by then, the rest is another request."""
-        results = np.zeros(count, kmod_dtype("result"))
+        results = np.zeros(count, struct_dtype("result"))
         drifted: set[int] = set()
         done = 0
         while True:
             error, answer = self._device.request(kmod_constants()["IOC_RUN"], payload)
             if error not in (0, errno.EINTR):
                 raise ExecutorError(f"{self.name}: {error_text(error)}")
-            head = np.frombuffer(answer, kmod_dtype("run"), 1)[0]
+            head = np.frombuffer(answer, struct_dtype("run"), 1)[0]
             ran = count - done if not error else int(head["rows_done"])
             if ran or not error:
                 require_done(self.name, int(head["status"]), int(head["detail"]))
-                size = kmod_dtype("run").itemsize
+                size = struct_dtype("run").itemsize
                 results[done : done + ran] = np.frombuffer(answer, results.dtype, ran, size)
                 words_at = size + int(head["row_count"]) * results.dtype.itemsize + 8
                 drifted |= self._drifted(family, head, np.frombuffer(answer, np.uint64, -1, words_at).reshape(-1, 2))
@@ -265,7 +266,7 @@ class KmodExecutor(Opened):
 
 def _without_rows(payload: bytes, count: int) -> bytes:
     """A run's request without its first rows."""
-    head = np.frombuffer(payload, kmod_dtype("run"), 1).copy()
+    head = np.frombuffer(payload, struct_dtype("run"), 1).copy()
     rows_at = len(payload) - int(head["row_count"][0]) * int(head["row_bytes"][0])
     head["row_count"] -= np.uint64(count)
     return head.tobytes() + payload[head.nbytes : rows_at] + payload[rows_at + count * int(head["row_bytes"][0]) :]

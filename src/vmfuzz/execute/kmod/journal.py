@@ -13,7 +13,7 @@ import numpy as np
 
 from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UsageError
-from vmfuzz.execute.kmod.abi import kmod_dtype
+from vmfuzz.execute.wire.abi import struct_dtype
 from vmfuzz.hexadecimal import hexadecimal
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -106,16 +106,16 @@ def read_journal(path: Path) -> tuple[dict[str, int], list[dict[str, int]]]:
     """(base, rows): the batch in a journal, by the names of fields; each row holds the values of the columns only."""
     data = path.read_bytes()
     head, _, payload = data.partition(b"\n")
-    if not head.startswith(_MARK) or len(payload) < kmod_dtype("run").itemsize:
+    if not head.startswith(_MARK) or len(payload) < struct_dtype("run").itemsize:
         raise UsageError(f"{path} is not a journal of the kernel-module executor, or it is empty")
-    run: Any = np.frombuffer(payload, kmod_dtype("run"), 1)[0]
-    at = kmod_dtype("run").itemsize
-    base = np.frombuffer(payload, kmod_dtype("pair"), int(run["base_count"]), at)
+    run: Any = np.frombuffer(payload, struct_dtype("run"), 1)[0]
+    at = struct_dtype("run").itemsize
+    base = np.frombuffer(payload, struct_dtype("pair"), int(run["base_count"]), at)
     at += base.nbytes
     columns = sum(int(run[name]) for name in ("field_columns", "arena_columns", "live_columns"))
     targets = np.frombuffer(payload, np.uint64, columns, at)
     at += targets.nbytes + int(run["restore_count"]) * 8
-    stride, result = int(run["row_bytes"]), kmod_dtype("result").itemsize
+    stride, result = int(run["row_bytes"]), struct_dtype("result").itemsize
     names = [_name(int(target)) for target in targets]
     rows = []
     for index in range(int(run["row_count"])):

@@ -16,7 +16,6 @@ def kvm_constants() -> dict[str, int]:
     return enumerators("kvm")
 
 
-@cache
 def kvm_dtype(name: str) -> np.dtype[Any]:
     """`struct vmfuzz_kvm_<name>` as a numpy dtype with the same layout."""
     return struct_dtype(f"kvm_{name}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vmfuzz.execute.serial.abi import line_dtype
+from vmfuzz.execute.wire.abi import struct_dtype
 
 _WORD = 8
 
@@ -26,7 +26,7 @@ class Rows:
 
 def encode(code: int, message: bytes, rows: Rows, digest: int = 0) -> bytes:
     """The coded form of a message, whose length is a multiple of 8."""
-    head = np.zeros(1, line_dtype("coded"))
+    head = np.zeros(1, struct_dtype("coded"))
     head["code"], head["length"], head["digest"] = code, len(message), digest
     head["from"], head["to"], head["stride"] = rows.start, rows.end, rows.stride
     words = np.frombuffer(message, np.uint64).copy()
@@ -41,7 +41,7 @@ def encode(code: int, message: bytes, rows: Rows, digest: int = 0) -> bytes:
 
 def decode(coded: bytes) -> tuple[int, bytes]:
     """(code, message) of a coded form; raises BadMessage for bytes that are none."""
-    dtype = line_dtype("coded")
+    dtype = struct_dtype("coded")
     if len(coded) < dtype.itemsize:
         raise BadMessage(f"{len(coded)} bytes are not a coded message")
     head = np.frombuffer(coded, dtype, 1)[0]

@@ -10,11 +10,12 @@ from typing import Any, Final, NoReturn
 import numpy as np
 
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError
-from vmfuzz.execute.kmod.abi import kmod_constants, kmod_dtype
+from vmfuzz.execute.kmod.abi import kmod_constants
 from vmfuzz.execute.kmod.device import DeviceLost
 from vmfuzz.execute.serial.coding import BadMessage, Rows, decode, encode
 from vmfuzz.execute.serial.link import Hello, Link, MachineHung, Restarted
 from vmfuzz.execute.serial.port import Port
+from vmfuzz.execute.wire.abi import struct_dtype
 
 #: So long a request, or the machine's boot, may take unless said otherwise.
 ANSWER_SECONDS: Final = 60.0
@@ -37,16 +38,16 @@ class MachineReset(DeviceLost):
 
 def digest_of(payload: bytes) -> int:
     """What names a run's request in the image's black box: its base, columns and rows, whatever is restored in between."""
-    run = np.frombuffer(payload, kmod_dtype("run"), 1)[0]
+    run = np.frombuffer(payload, struct_dtype("run"), 1)[0]
     columns = sum(int(run[name]) for name in ("field_columns", "arena_columns", "live_columns"))
-    at = kmod_dtype("run").itemsize + int(run["base_count"]) * kmod_dtype("pair").itemsize + columns * 8
-    named = hashlib.blake2b(payload[kmod_dtype("run").itemsize : at], digest_size=8)
+    at = struct_dtype("run").itemsize + int(run["base_count"]) * struct_dtype("pair").itemsize + columns * 8
+    named = hashlib.blake2b(payload[struct_dtype("run").itemsize : at], digest_size=8)
     named.update(payload[at + int(run["restore_count"]) * 8 :])
     return int.from_bytes(named.digest(), "little")
 
 
 def _rows_of(payload: bytes) -> Rows:
-    run = np.frombuffer(payload, kmod_dtype("run"), 1)[0]
+    run = np.frombuffer(payload, struct_dtype("run"), 1)[0]
     stride = int(run["row_bytes"])
     return Rows(len(payload) - stride * int(run["row_count"]), len(payload), stride)
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.execute.kmod.device import DeviceLost
-from vmfuzz.execute.serial.abi import line_constants, line_dtype
+from vmfuzz.execute.serial.abi import line_constants
 from vmfuzz.execute.serial.port import Port
+from vmfuzz.execute.wire.abi import struct_dtype
 
 #: So long the other side may take to acknowledge a piece, then it is sent again.
 _PIECE_SECONDS: Final = 2.0
@@ -100,7 +101,7 @@ def unstuffed(between: bytes) -> bytes | None:
     code = line_constants()
     end, esc = bytes([code["LINE_END"]]), bytes([code["LINE_ESC"]])
     whole = between.replace(esc + bytes([code["LINE_ESC_END"]]), end).replace(esc + bytes([code["LINE_ESC_ESC"]]), esc)
-    if len(whole) < line_dtype("line_head").itemsize + 4 or zlib.crc32(whole[:-4]).to_bytes(4, "little") != whole[-4:]:
+    if len(whole) < struct_dtype("line_head").itemsize + 4 or zlib.crc32(whole[:-4]).to_bytes(4, "little") != whole[-4:]:
         return None
     return whole[:-4]
 
@@ -240,8 +241,8 @@ class Link:
                 del self._kept[: at + 1]
                 content = unstuffed(between)
                 if content is not None:
-                    head = np.frombuffer(content, line_dtype("line_head"), 1)[0]
-                    piece = content[line_dtype("line_head").itemsize :]
+                    head = np.frombuffer(content, struct_dtype("line_head"), 1)[0]
+                    piece = content[struct_dtype("line_head").itemsize :]
                     return _Frame(int(head["kind"]), int(head["number"]), int(head["offset"]), int(head["total"]), piece)
                 self._keep_text(between)
             if time.monotonic() >= until:
@@ -256,7 +257,7 @@ class Link:
         self._text += [line.strip() for line in lines if len(line.strip()) > 1]
 
     def _send(self, kind: str, offset: int = 0, total: int = 0, piece: bytes = b"") -> None:
-        head: Any = np.zeros(1, line_dtype("line_head"))
+        head: Any = np.zeros(1, struct_dtype("line_head"))
         head["kind"], head["number"], head["offset"], head["total"] = line_constants()[kind], self._number, offset, total
         data = stuffed(head.tobytes() + piece)
         self.sent += len(data)
@@ -268,5 +269,5 @@ class Link:
 
 
 def _hello(frame: _Frame) -> Hello:
-    said = np.frombuffer(frame.piece, line_dtype("line_hello"), 1)[0]
+    said = np.frombuffer(frame.piece, struct_dtype("line_hello"), 1)[0]
     return Hello(**{name: int(said[name]) for name in said.dtype.names})
