@@ -2,7 +2,7 @@
 
 import { element } from "./answer.js";
 
-const WORDS = { field: "", beside: "beside the VMCS", msr: "capability MSR", encoding: "encoding of" };
+const WORDS = { field: "", beside: "beside the VMCS", msr: "capability MSR", encoding: "encoding of", outcome: "" };
 
 export class Annotated {
   constructor(place, detail, next) {
@@ -141,7 +141,8 @@ function described(mark, several) {
   const title = [WORDS[mark.kind], mark.title].filter(Boolean).join(" ");
   const made = [element("p", { class: "head" }, element("strong", {}, title), " ", element("code", {}, mark.encoding))];
   const before = mark.kind === "encoding" ? "the text has " : "";
-  made.push(element("p", { class: "value" }, before, element("code", {}, mark.value), several ? ` in state ${mark.dump}` : ""));
+  const value = mark.kind === "outcome" ? mark.value : element("code", {}, mark.value);
+  made.push(element("p", { class: "value" }, before, value, several ? ` in state ${mark.dump}` : ""));
   if (mark.part) made.push(element("p", {}, `Only these bits of it are known: ${mark.part}`));
   if (mark.assumed) made.push(element("p", { class: "assumed" }, `Assumed: ${mark.assumed}.`));
   made.push(...mark.wrong.map((sentence) => element("p", { class: "wrong" }, sentence)));

@@ -14,6 +14,7 @@ from vmfuzz import __version__
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.registers import FIELD_SPANS
 from vmfuzz.errors import UsageError
+from vmfuzz.explain.answer.advice import headline
 from vmfuzz.explain.answer.annotate import AnnotatedLine, Kind, Mark, Skipped, annotation, visible
 from vmfuzz.explain.answer.answer import Answer, answer
 from vmfuzz.explain.answer.compare import answers
@@ -124,7 +125,7 @@ def _mark(mark: Mark, found: Answer) -> dict[str, Any]:
         "name": mark.name,
         "title": spoken(mark.name) if field is not None else mark.name,
         "encoding": encoded(field.encoding) if field is not None else "",
-        "value": shown(mark.name, mark.value) if is_field else hexadecimal(mark.value),
+        "value": _value(mark, found),
         "dump": mark.dump,
         "assumed": reading.assumed if reading is not None else "",
         "part": shown(mark.name, known) if is_field and known != ALL else "",
@@ -132,6 +133,12 @@ def _mark(mark: Mark, found: Answer) -> dict[str, Any]:
         "bad": bool(wrong),
         "wrong": wrong,
     }
+
+
+def _value(mark: Mark, found: Answer) -> str:
+    if mark.kind is Kind.OUTCOME and found.dump.reported is not None:
+        return headline(found.dump.reported)
+    return shown(mark.name, mark.value) if mark.kind is Kind.FIELD else hexadecimal(mark.value)
 
 
 def _wrong(mark: Mark, found: Answer) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -26,6 +26,7 @@ class Kind(enum.Enum):
     BESIDE = "beside"  # a value printed beside the VMCS that is no field of it
     MSR = "msr"  # a capability MSR
     ENCODING = "encoding"  # of a field, in a list of encodings
+    OUTCOME = "outcome"  # the outcome that is believed, where no field holds it
 
 
 class Mark(NamedTuple):
@@ -48,7 +49,7 @@ class Mark(NamedTuple):
         """The name, with a sign of what it is where it is no field, or not certain to be this one."""
         if self.kind is Kind.ENCODING:
             return f"encoding of {self.name}"
-        return f"({self.name})" if self.kind is Kind.BESIDE else self.name + "?" * self.assumed
+        return f"({self.name})" if self.kind in (Kind.BESIDE, Kind.OUTCOME) else self.name + "?" * self.assumed
 
 
 @dataclass(frozen=True)
@@ -70,28 +71,50 @@ class Skipped:
     count: int
 
 
-def columns(dump: Dump, reading: Reading) -> tuple[int, int] | None:
-    """First and last column (1-based) of the number that a reading is from; None where the line does not show it as such."""
-    if not 0 < reading.line <= len(dump.origin.lines):
-        return None
-    return columns_of(dump.origin.lines[reading.line - 1], reading.value, reading.label)
+class Columns:
+    """Where the values of a dump stand. Ask in the order of the text: of equal numbers on a line, each value gets one of its own."""
+
+    def __init__(self, dump: Dump) -> None:
+        self._lines = dump.origin.lines
+        self._taken: dict[int, set[tuple[int, int]]] = {}
+
+    def of(self, reading: Reading) -> tuple[int, int] | None:
+        """First and last column (1-based) of the number that a reading is from; None where the line does not show it as such."""
+        if not 0 < reading.line <= len(self._lines):
+            return None
+        taken = self._taken.setdefault(reading.line, set())
+        place = columns_of(self._lines[reading.line - 1], reading.value, reading.label, taken)
+        if place is not None:
+            taken.add(place)
+        return place
 
 
 def marks(dump: Dump, number: int = 1) -> list[Mark]:
     """Everything that was read of the dump with this number, in the order of the text."""
-    found = [_mark(dump, name, reading, Kind.FIELD, number) for name, reading in dump.readings.items()]
-    found += [_mark(dump, name, reading, Kind.BESIDE, number) for name, reading in dump.beside.items() if reading.line]
+    columns = Columns(dump)
+
+    def mark(name: str, reading: Reading, kind: Kind) -> Mark:
+        return Mark(reading.line, *(columns.of(reading) or (0, 0)), name, kind, reading.value, bool(reading.assumed), number)
+
+    found = [mark(name, reading, Kind.FIELD) for name, reading in dump.readings.items()]
+    found += [mark(name, reading, Kind.BESIDE) for name, reading in dump.beside.items() if reading.line]
     for msr, value in dump.msrs.items():
         name = FACT_MSRS[msr]
-        found.append(_mark(dump, name, Reading(value, name, dump.msr_lines[msr]), Kind.MSR, number))
+        found.append(mark(name, Reading(value, name, dump.msr_lines[msr]), Kind.MSR))
     for one in dump.program.definitions:
-        found.append(_mark(dump, one.field, Reading(one.encoding, one.name, one.line), Kind.ENCODING, number))
+        found.append(mark(one.field, Reading(one.encoding, one.name, one.line), Kind.ENCODING))
+    found += _outcome(dump, number, {one.line for one in found})
     return sorted(found, key=lambda mark: (mark.line, mark.first, mark.last, mark.what))
 
 
-def _mark(dump: Dump, name: str, reading: Reading, kind: Kind, number: int) -> Mark:
-    place = columns(dump, reading)
-    return Mark(reading.line, *(place or (0, 0)), name, kind, reading.value, bool(reading.assumed), number)
+def _outcome(dump: Dump, number: int, marked: Collection[int]) -> list[Mark]:
+    """The words that tell the outcome, on the first line that has them; none where a field on that line tells it."""
+    words = dump.reported.text if dump.reported is not None else ""
+    for line, text in enumerate(dump.origin.lines, 1):
+        at = text.find(words) if words else -1
+        if at >= 0:
+            return [Mark(line, at + 1, at + len(words), "reported outcome", Kind.OUTCOME, 0, dump=number)] if line not in marked else []
+    return []
 
 
 def annotation(dumps: Sequence[Dump]) -> Iterator[AnnotatedLine | Skipped]:
@@ -119,7 +142,8 @@ def annotation(dumps: Sequence[Dump]) -> Iterator[AnnotatedLine | Skipped]:
 
 
 def _text_of(dumps: Sequence[Dump]) -> tuple[str, ...]:
-    return max((dump.origin.lines for dump in dumps), key=lambda one: sum(map(len, one)), default=())
+    lines = max((dump.origin.lines for dump in dumps), key=lambda one: sum(map(len, one)), default=())
+    return lines[:-1] if lines and not lines[-1] else lines  # what stands behind the last line's end
 
 
 def annotated(dumps: Sequence[Dump]) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
 from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.answer import advice
-from vmfuzz.explain.answer.annotate import columns
+from vmfuzz.explain.answer.annotate import Columns
 from vmfuzz.explain.answer.answer import Answer, fact_source
 from vmfuzz.explain.answer.comparison import Comparison
 from vmfuzz.explain.answer.errata_words import fitting
@@ -40,7 +39,7 @@ def to_json(answer: Answer) -> dict[str, Any]:
         "other_mistakes": [_mistake(mistake) for mistake in answer.remarks],
         "repairs": [_repair(repair) for repair in answer.repairs],
         "undecided": [_undecided(finding) for finding in answer.undecided],
-        "fields": {name: _reading(dump, dump.readings[name]) for name in _in_the_order_of_fields(dump.readings)},
+        "fields": _fields(dump),
         "beside": {name: hex(reading.value) for name, reading in dump.beside.items()},
         "capability_msrs": {FACT_MSRS[number]: hex(value) for number, value in sorted(dump.msrs.items())},
         "notes": answer.knowledge.notes,
@@ -66,18 +65,20 @@ def _undecided(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _in_the_order_of_fields(readings: Mapping[str, Reading]) -> list[str]:
-    """The names that are given, fields as the manual lists them and then all others."""
-    return [*(name for name in FIELDS if name in readings), *(name for name in readings if name not in FIELDS)]
+def _fields(dump: Dump) -> dict[str, Any]:
+    """What is given by name, fields as the manual lists them and then all others."""
+    columns = Columns(dump)
+    given = {name: _reading(reading, columns) for name, reading in dump.readings.items()}
+    return {name: given[name] for name in (*(name for name in FIELDS if name in given), *(name for name in given if name not in FIELDS))}
 
 
-def _reading(dump: Dump, reading: Reading) -> dict[str, Any]:
+def _reading(reading: Reading, columns: Columns) -> dict[str, Any]:
     return {
         "value": hex(reading.value),
         "known": None if reading.known == ALL else hex(reading.known),
         "label": reading.label,
         "line": reading.line,
-        "columns": columns(dump, reading),
+        "columns": columns.of(reading),
         "assumed": reading.assumed or None,
     }
 

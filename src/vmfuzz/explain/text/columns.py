@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Final
 
 from vmfuzz.patterns import deferred
@@ -15,15 +16,17 @@ _SIGNS: Final = str.maketrans("", "", "_'`")
 _ALL: Final = (1 << 64) - 1
 
 
-def columns_of(line: str, value: int, label: str) -> tuple[int, int] | None:
+def columns_of(line: str, value: int, label: str, taken: Collection[tuple[int, int]] = ()) -> tuple[int, int] | None:
     """The first and the last column (1-based) of the number on a line that gives `value` under `label`; None where no number there is that value.
 
-    Of several, the one behind the label, and nearest to it, counts. A half of a field, and a span of its bits, is found where it stands shifted.
+    Of several, the one behind the label, and nearest to it, counts, but for those that are `taken`: the columns of other values on the line.
+    A half of a field, and a span of its bits, is found where it stands shifted.
     """
     wanted = {value, value >> 32} if value >> 32 and not value & 0xFFFFFFFF else {value}
     numbers = [match for match in _NUMBER.finditer(line) if not wanted.isdisjoint(_values(match[0]))]
     if not numbers:
         return None
+    numbers = [match for match in numbers if (match.start() + 1, match.end()) not in taken] or numbers
     words = _WORD.findall(label)
     end = line.lower().rfind(words[-1].lower(), 0, numbers[-1].start()) if words else -1
     label_ends = [match.end() for match in re.finditer(re.escape(words[-1]), line, re.IGNORECASE)] if words and end >= 0 else [0]
