@@ -1,4 +1,4 @@
-"""Where fields are one decision, the ways to decide are offered, the smallest first, and each of them works."""
+"""Where fields are one decision, its alternatives are offered, the smallest first, and each of them works."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_each_way_that_is_offered_mends_what_can_be_judged() -> None:
     found = answer(read(LONG_MODE.format(cr0=0x80000031, cr4=0x2000, efer=0x100, entry=0xD3FF)))
     assert found.repairs
     for repair in found.repairs:
-        values = {**found.judged.values, **{change.field: Partial(change.new) for change in repair.changes}}
+        values = {**found.checked.values, **{change.field: Partial(change.new) for change in repair.changes}}
         assert judge(None, found.knowledge, values).of(Verdict.VIOLATED) == []
 
 

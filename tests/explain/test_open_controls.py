@@ -98,7 +98,7 @@ def test_with_the_change_no_check_that_the_text_decides_is_violated(seed):
     reported = source.choice(["", "exit reason 0x80000021\n", "VM-instruction error: 7\n"])
     found = answered("".join(f"{name} = {value:#x}\n" for name, value in values.items()) + reported)
     for repair in found.repairs:
-        mended = {**found.judged.values, **{change.field: Partial(change.new) for change in repair.changes}}
+        mended = {**found.checked.values, **{change.field: Partial(change.new) for change in repair.changes}}
         after = judge(None, found.knowledge, mended).of(Verdict.VIOLATED, Verdict.LIKELY)
         assert [finding.check.id for finding in after if not proven_passed(finding.check, found.dump.reported)] == []
 

@@ -38,16 +38,16 @@ CONDITIONS = [
 @given(known=st.tuples(st.integers(0, 15), st.integers(0, 15)), value=st.tuples(st.integers(0, 15), st.integers(0, 15)))
 def test_decided_only_where_every_completion_agrees(condition, known, value):
     partial = dict(zip("ab", (Partial(v, k) for v, k in zip(value, known, strict=True)), strict=True))
-    judged = Evaluator(partial.get, {}.get).judge(condition)
+    checked = Evaluator(partial.get, {}.get).judge(condition)
     completions = []
     for a, b in itertools.product(range(16), repeat=2):
         if not (a ^ value[0]) & known[0] and not (b ^ value[1]) & known[1]:
             completions.append(bool(evaluate(condition, {"a": a, "b": b}.__getitem__, {})))
-    if judged.truth is not None:
-        assert set(completions) == {judged.truth}
+    if checked.truth is not None:
+        assert set(completions) == {checked.truth}
     else:
-        assert judged.missing
-        assert judged.missing <= condition.reads
+        assert checked.missing
+        assert checked.missing <= condition.reads
 
 
 def test_exact_values_are_always_decided():

@@ -48,7 +48,7 @@ def answered(value: int, known: Capabilities | None, report: str) -> Answer:
 @pytest.mark.parametrize("report", ["VM-instruction error: 8", "exit reason 0x80000021, qualification 0"])
 def test_nobody_is_accused_of_bit_48(known: Capabilities | None, report: str) -> None:
     found = answered(BY_LINUX, known, report)
-    accused = [finding.check.id for finding in found.judged.of(Verdict.VIOLATED, Verdict.LIKELY)]
+    accused = [finding.check.id for finding in found.checked.of(Verdict.VIOLATED, Verdict.LIKELY)]
     assert accused == []
     assert "Cause: cannot be told" in render(found)
 
@@ -56,7 +56,7 @@ def test_nobody_is_accused_of_bit_48(known: Capabilities | None, report: str) ->
 @WHAT_IS_KNOWN
 def test_a_bit_that_no_processor_has_is_named(known: Capabilities | None) -> None:
     found = answered(BY_LINUX | 1 << 60, known, "VM-instruction error: 8")
-    assert "host.perfglobal" in [finding.check.id for finding in found.judged.of(Verdict.VIOLATED)]
+    assert "host.perfglobal" in [finding.check.id for finding in found.checked.of(Verdict.VIOLATED)]
 
 
 def test_what_would_settle_it_is_named() -> None:
@@ -78,9 +78,9 @@ def answered_with(value: int, line: str) -> Answer:
 @LINES
 def test_the_msr_in_the_text_settles_it(line: str) -> None:
     without = answered_with(BY_LINUX, line.format(0x74FF))
-    assert "host.perfglobal" in [finding.check.id for finding in without.judged.of(Verdict.VIOLATED)]
+    assert "host.perfglobal" in [finding.check.id for finding in without.checked.of(Verdict.VIOLATED)]
     with_metrics = answered_with(BY_LINUX, line.format(0xF4FF))
-    undecided = [finding.check.id for finding in with_metrics.judged.of(Verdict.VIOLATED, Verdict.LIKELY)]
+    undecided = [finding.check.id for finding in with_metrics.checked.of(Verdict.VIOLATED, Verdict.LIKELY)]
     assert "host.perfglobal" not in undecided
     assert "345H" in render(with_metrics)
 

@@ -47,6 +47,12 @@ def bit_name(operand: str, index: int) -> str | None:
     return f'"{name.lower().replace("_", " ")}"' if word else name
 
 
+def numbered_bit(operand: str, index: int) -> str:
+    """A bit's number with its name, if it has one: 4 (S)."""
+    name = bit_name(operand, index)
+    return f"{index} ({name})" if name else str(index)
+
+
 def describe(node: Node) -> str:
     """A condition or value as an expression in words, for reference pages."""
     op, args = node.op, node.args

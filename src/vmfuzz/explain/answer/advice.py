@@ -11,9 +11,9 @@ from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.outcomes import EXIT_REASONS, INSTRUCTION_ERRORS, Kind, Outcome
 from vmfuzz.explain.dump import Format
-from vmfuzz.explain.names.spoken import spoken
+from vmfuzz.explain.names.spoken import with_encoding
 from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Attempted, Doubtful, OtherFailure, Refused, Reported, Unnumbered
-from vmfuzz.hexadecimal import as_wide, encoded
+from vmfuzz.hexadecimal import as_wide
 
 #: What decides an outcome: in words, and which fields (a pattern of their names; "" for what no field holds).
 _Groups = tuple[tuple[str, str], ...]
@@ -254,7 +254,7 @@ def collect_next(reported: Reported, given: Collection[str] = (), missing: Colle
             words for words, pattern in groups if not pattern or any(re.fullmatch(pattern, name) and name not in given for name in FIELDS)
         ]
     elif len(missing) <= _FEW:
-        wanted = [f"{spoken(name)} ({encoded(FIELDS[name].encoding)})" for name in missing]
+        wanted = [with_encoding(name) for name in missing]
     else:
         wanted = [text for words, pattern in groups for text in _of_group(words, pattern, given, missing)]
     return "; ".join(dict.fromkeys((*wanted, *more)))
@@ -266,7 +266,7 @@ def _of_group(words: str, pattern: str, given: Collection[str], missing: Collect
         return [words]
     wanted = [name for name in missing if name not in given and re.fullmatch(pattern, name)]
     if len(wanted) <= _FEW and any(re.fullmatch(pattern, name) for name in given):
-        return [f"{spoken(name)} ({encoded(FIELDS[name].encoding)})" for name in wanted]
+        return [with_encoding(name) for name in wanted]
     return [words] if wanted else []
 
 

@@ -17,7 +17,7 @@ from vmfuzz.explain.causes.mistakes import Mistake, encoding_mistakes, used_wron
 from vmfuzz.explain.causes.shifts import shifted
 from vmfuzz.explain.causes.values import long_mode_suspicions, value_mistakes
 from vmfuzz.explain.dump import Dump
-from vmfuzz.explain.judgement.judge import Finding, Judged, Verdict, as_encoded, judge, may_explain, proven_passed
+from vmfuzz.explain.judgement.judge import FAILING, CheckedState, Finding, Verdict, as_encoded, judge, may_explain, proven_passed
 from vmfuzz.explain.judgement.processor import Knowledge, from_capabilities, infer
 from vmfuzz.explain.outcomes.choose import KVM_EXIT
 from vmfuzz.explain.repair.decisions import decided
@@ -25,8 +25,6 @@ from vmfuzz.explain.repair.search import Repair, find_repairs
 from vmfuzz.explain.reported import Doubtful
 from vmfuzz.model.check import Stage
 from vmfuzz.model.processor_errata import Signature
-
-_BAD: Final = (Verdict.VIOLATED, Verdict.LIKELY)
 
 #: Which MSR or CPUID leaf settles a capability fact, by the beginning of the fact's name.
 FACT_SOURCES: Final = (
@@ -84,9 +82,9 @@ class Answer:
 
     dump: Dump
     knowledge: Knowledge
-    judged: Judged
-    #: the verdicts once the wrong encodings of the text are applied; None where there are none
-    as_encoded: Judged | None = None
+    checked: CheckedState
+    #: the checks once the wrong encodings of the text are applied; None where there are none
+    as_encoded: CheckedState | None = None
     causes: list[Mistake] = field(default_factory=list)
     remarks: list[Mistake] = field(default_factory=list)
     violated: list[Finding] = field(default_factory=list)
@@ -108,9 +106,9 @@ class Answer:
         return self.dump.reported is not None and self.dump.reported.entered
 
     @property
-    def state(self) -> Judged:
+    def state(self) -> CheckedState:
         """The verdicts that the list of violated checks shows."""
-        return self.as_encoded if self.encodings_are_the_cause and self.as_encoded is not None else self.judged
+        return self.as_encoded if self.encodings_are_the_cause and self.as_encoded is not None else self.checked
 
     @property
     def encodings_are_the_cause(self) -> bool:
@@ -149,10 +147,10 @@ class Answer:
 def answer(dump: Dump, capabilities: Capabilities | None = None, working: Dump | None = None) -> Answer:
     """Judge a dump; `capabilities` are those of the processor, where they are known, `working` is a state that entered on the same one."""
     knowledge = from_capabilities(capabilities) if capabilities is not None else infer(dump, working)
-    judged = judge(dump, knowledge) if dump.readings else Judged({})
-    result = Answer(dump, knowledge, judged, processor=_processor(dump, capabilities))
+    checked = judge(dump, knowledge) if dump.readings else CheckedState({})
+    result = Answer(dump, knowledge, checked, processor=_processor(dump, capabilities))
     if dump.readings:
-        _violations(result, judged)
+        _violations(result, checked)
         _encodings(result)
     else:
         result.causes = [*encoding_mistakes(dump, frozenset(item.field for item in used_wrong_definitions(dump)))]
@@ -170,7 +168,7 @@ def answer(dump: Dump, capabilities: Capabilities | None = None, working: Dump |
 
 def _named_causes(result: Answer) -> None:
     """Add what programs name in the text."""
-    satisfied = frozenset(finding.check.id for finding in result.judged.findings if finding.verdict is Verdict.SATISFIED)
+    satisfied = frozenset(finding.check.id for finding in result.checked.findings if finding.verdict is Verdict.SATISFIED)
     mistakes = named.causes(result.dump, frozenset(finding.check.id for finding in result.violated), satisfied)
     result.causes += [mistake for mistake in mistakes if mistake.stops]
     result.remarks += [mistake for mistake in mistakes if not mistake.stops]
@@ -179,7 +177,7 @@ def _named_causes(result: Answer) -> None:
 def _repairs(result: Answer) -> list[Repair]:
     """The decisions, or else the changes, after which no check fails that may have failed; of changes in several fields only the cheapest set."""
     ignored = frozenset(finding.check.id for finding in result.contradicted)
-    found = decided(result.judged, result.knowledge, ignored) or find_repairs(result.judged, result.knowledge, ignored)
+    found = decided(result.checked, result.knowledge, ignored) or find_repairs(result.checked, result.knowledge, ignored)
     return found[:1] if found and not found[0].title and len(found[0].changes) > 1 else found
 
 
@@ -193,7 +191,7 @@ def _exchanged(result: Answer) -> list[frozenset[str]]:
     """Values in each other's field are the cause, before whatever else shows in one of the two; returns the pairs of fields."""
     stage = _failing_stage(result)
     pairs = []
-    for mistake, pair in exchanged(result.dump, result.judged, result.knowledge, result.repairs):
+    for mistake, pair in exchanged(result.dump, result.checked, result.knowledge, result.repairs):
         if stage is not None and _stage_of(mistake) is not stage:
             result.remarks.append(replace(mistake, stops=False))
             continue
@@ -217,9 +215,9 @@ def _without_second_words(result: Answer, settled: frozenset[str]) -> None:
     result.repairs = kept
 
 
-def _violations(result: Answer, judged: Judged) -> None:
+def _violations(result: Answer, checked: CheckedState) -> None:
     reported = result.dump.reported
-    for finding in judged.of(*_BAD):
+    for finding in checked.of(*FAILING):
         if reported is not None and proven_passed(finding.check, reported):
             # one that hangs on a capability is contradicted by nothing: the processor has the capability
             if finding.verdict is Verdict.VIOLATED:
@@ -237,7 +235,7 @@ def _encodings(result: Answer) -> None:
         return
     values = as_encoded(dump, frozenset(item.name for item in wrong))
     result.as_encoded = judge(dump, result.knowledge, values)
-    new = [finding for finding in result.as_encoded.of(*_BAD) if not proven_passed(finding.check, dump.reported)]
+    new = [finding for finding in result.as_encoded.of(*FAILING) if not proven_passed(finding.check, dump.reported)]
     stopping = frozenset(name for finding in new for name in finding.check.fields)
     mistakes = encoding_mistakes(dump, stopping)
     explained = any(finding.explains for finding in result.violated)

@@ -27,5 +27,5 @@ def _together(failing: Dump, working: Dump, capabilities: Capabilities | None) -
     levels = (working.origin.state, failing.origin.state) == LEVELS
     result = answer(failing, capabilities, None if levels else working)
     other = answer(working, capabilities)
-    result.comparison = compared((failing, result.judged), (working, other.judged), levels)
+    result.comparison = compared((failing, result.checked), (working, other.checked), levels)
     return result

@@ -12,7 +12,7 @@ from typing import Final
 
 from vmfuzz.arch.fields import FIELDS, Area
 from vmfuzz.explain.dump import Dump
-from vmfuzz.explain.judgement.judge import Finding, Judged, Verdict, may_explain
+from vmfuzz.explain.judgement.judge import FAILING, CheckedState, Finding, Verdict, may_explain
 from vmfuzz.explain.reported import Reported
 from vmfuzz.model.partial import Partial
 
@@ -21,7 +21,6 @@ _PAIRS: Final = (("before", "after"), ("old", "new"), ("good", "bad"), ("working
 #: Names that say of themselves which of the two fails.
 _CERTAIN: Final = frozenset({"good", "bad", "working", "failing"})
 LEVELS: Final = ("vmcs12", "vmcs02")
-_BAD: Final = (Verdict.VIOLATED, Verdict.LIKELY)
 #: What differs from one moment to the next, and no check of the failing kind is about.
 _OF_THE_MOMENT: Final = frozenset({"guest_rip", "guest_rsp", "guest_cr3", "host_rsp", "guest_rflags"})
 
@@ -64,11 +63,11 @@ class Comparison:
         return certain or [each for each in self.differences if each.open]
 
 
-def compared(failing: tuple[Dump, Judged], working: tuple[Dump, Judged], levels: bool) -> Comparison:
+def compared(failing: tuple[Dump, CheckedState], working: tuple[Dump, CheckedState], levels: bool) -> Comparison:
     """Compare two states, each with its verdicts."""
-    (dump, judged), (other, other_judged) = failing, working
-    relevant = _relevant(judged.findings, dump.reported)
-    violates = _fields_of(relevant, _BAD)
+    (dump, checked), (other, other_checked) = failing, working
+    relevant = _relevant(checked.findings, dump.reported)
+    violates = _fields_of(relevant, FAILING)
     open_ones = _fields_of(relevant, (Verdict.UNKNOWN, Verdict.DEPENDS))
     mine, theirs = _comparable(dump), _comparable(other)
     both = [name for name in FIELDS if name in mine and name in theirs]
@@ -77,7 +76,7 @@ def compared(failing: tuple[Dump, Judged], working: tuple[Dump, Judged], levels:
         for name in both
         if _differ(mine[name], theirs[name])
     ]
-    own = {finding.check.id for finding in relevant if finding.verdict in _BAD}
+    own = {finding.check.id for finding in relevant if finding.verdict in FAILING}
     return Comparison(
         dump.origin.state or dump.origin.name,
         other.origin.state or other.origin.name,
@@ -86,7 +85,7 @@ def compared(failing: tuple[Dump, Judged], working: tuple[Dump, Judged], levels:
         len(both) - len(differences),
         tuple(name for name in FIELDS if name in mine and name not in theirs),
         tuple(name for name in FIELDS if name in theirs and name not in mine),
-        tuple(finding.check.id for finding in other_judged.of(*_BAD) if finding.check.id in own),
+        tuple(finding.check.id for finding in other_checked.of(*FAILING) if finding.check.id in own),
     )
 
 

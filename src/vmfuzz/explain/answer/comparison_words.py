@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from vmfuzz.arch.fields import FIELDS
 from vmfuzz.counted import counted
 from vmfuzz.explain.answer.answer import Answer
 from vmfuzz.explain.answer.comparison import Comparison, Difference
 from vmfuzz.explain.answer.layout import Group, Paragraph, Role
-from vmfuzz.explain.names.spoken import shown, spoken
-from vmfuzz.hexadecimal import encoded
+from vmfuzz.explain.names.spoken import shown, spoken, with_encoding
 from vmfuzz.model.wording import bit_name
 
 #: So many differences are shown one by one, so many fields named, so many bits.
@@ -73,7 +71,7 @@ def _line(each: Difference, found: Comparison) -> str:
     told = f" ({', '.join(named)})" if len(bits) <= _MANY_BITS else ""
     first, second = ("vmcs12", "vmcs02") if found.levels else ("works", "fails")
     values = f"{first} {shown(each.field, each.working.value)}, {second} {shown(each.field, each.failing.value)}"
-    return f"{spoken(each.field)} ({encoded(FIELDS[each.field].encoding)}): {values}{told}"
+    return f"{with_encoding(each.field)}: {values}{told}"
 
 
 def _label(field: str, bit: int) -> str:

@@ -10,7 +10,7 @@ from vmfuzz.explain.repair.edits import Obstacle, wrong_bits
 from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.expr import Bits, Cond
 from vmfuzz.model.partial import Evaluator
-from vmfuzz.model.wording import bit_name
+from vmfuzz.model.wording import bit_name, numbered_bit
 
 #: Masks of bits by which (value AND mask) = 0 says something of the value: (where it is so, where not).
 _MASKS: Final[Mapping[str, tuple[str, str]]] = {
@@ -118,8 +118,7 @@ def _operand_name(bits: Bits) -> str:
 
 def _bit(bits: Bits, index: int) -> str:
     if bits.op == "operand":
-        name = bit_name(bits.args[0], index)
-        return f"{spoken(bits.args[0])} bit {index}" + (f" ({name})" if name else "")
+        return f"{spoken(bits.args[0])} bit {numbered_bit(bits.args[0], index)}"
     return f"bit {index} of {value_words(bits)}"
 
 
@@ -141,7 +140,7 @@ def _names(pair: Bits, bits: int) -> str:
     if len(numbers) > 8:
         ranges = _ranges(numbers)
         return f"{spoken(name)} bits {', '.join(ranges[:-1])}{' and ' if ranges[:-1] else ''}{ranges[-1]}"
-    labels = [f"{index} ({label})" if (label := bit_name(name, index)) else str(index) for index in numbers]
+    labels = [numbered_bit(name, index) for index in numbers]
     return f"{spoken(name)} bit{'s' if len(labels) > 1 else ''} {', '.join(labels)}"
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from vmfuzz.explain.answer.answer import Answer
 from vmfuzz.explain.answer.open_controls import faults
-from vmfuzz.explain.judgement.judge import Finding
+from vmfuzz.explain.judgement.judge import Finding, usual
 from vmfuzz.model.partial import Evaluator
 
 #: Columns that a terminal has, less one.
@@ -125,8 +125,7 @@ def filled(sections: Iterable[Section], width: int | None) -> str:
 
 def evaluator(answer: Answer) -> Evaluator:
     """Evaluates conditions on the values that the list of violated checks shows, with the usual processor's capabilities."""
-    facts = answer.knowledge.lookup(answer.knowledge.widths[0], typical=True)
-    return Evaluator(answer.state.values.get, facts.get)
+    return usual(answer.state.values, answer.knowledge)
 
 
 def faults_of(answer: Answer, finding: Finding) -> list[str]:

@@ -8,17 +8,17 @@ from collections.abc import Mapping
 
 from vmfuzz.explain.answer.english import digits
 from vmfuzz.explain.answer.teach import fault_lines
-from vmfuzz.explain.judgement.judge import Finding
+from vmfuzz.explain.judgement.judge import Finding, usual
 from vmfuzz.explain.judgement.processor import Knowledge
 from vmfuzz.explain.repair.edits import edits, obstacles
 from vmfuzz.model.expr import Cond
-from vmfuzz.model.partial import Evaluator, Partial
+from vmfuzz.model.partial import Partial
 from vmfuzz.model.wording import bit_name
 
 
 def faults(finding: Finding, values: Mapping[str, Partial], knowledge: Knowledge) -> list[str]:
     """What keeps a violated check from holding, in words."""
-    evaluator = _usual(values, knowledge)
+    evaluator = usual(values, knowledge)
     own, twin = fault_lines(finding.check.must, evaluator), finding.twin
     # virtual-8086 mode asks for one value of each field; who has no such guest needs no word on it
     if twin is None or twin.field == "guest_rflags":
@@ -51,10 +51,6 @@ def _more_choices(wide: Cond, narrow: Cond) -> str:
 
 def _mends_too(stricter: Cond, other: Cond, values: Mapping[str, Partial], knowledge: Knowledge) -> bool:
     """Whether whatever makes the one condition hold makes the other hold as well."""
-    evaluator = _usual(values, knowledge)
+    evaluator = usual(values, knowledge)
     ways = [edit for obstacle in obstacles(stricter, True, evaluator) for edit in edits(obstacle, evaluator, knowledge.widths[0])]
-    return bool(ways) and all(_usual({**values, name: Partial(value)}, knowledge).judge(other).truth is True for name, value in ways)
-
-
-def _usual(values: Mapping[str, Partial], knowledge: Knowledge) -> Evaluator:
-    return Evaluator(values.get, knowledge.lookup(knowledge.widths[0], typical=True).get)
+    return bool(ways) and all(usual({**values, name: Partial(value)}, knowledge).judge(other).truth is True for name, value in ways)

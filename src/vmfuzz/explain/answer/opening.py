@@ -7,7 +7,7 @@ from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.registers import AR
-from vmfuzz.counted import counted
+from vmfuzz.counted import counted, listed
 from vmfuzz.explain.answer import advice
 from vmfuzz.explain.answer.answer import Answer, fact_source
 from vmfuzz.explain.answer.english import condition_words
@@ -16,14 +16,12 @@ from vmfuzz.explain.answer.register_suspects import register_suspicions
 from vmfuzz.explain.answer.suspects import suspicions
 from vmfuzz.explain.answer.teach import premises
 from vmfuzz.explain.dump import Dump, Format
-from vmfuzz.explain.judgement.judge import Finding, Verdict
-from vmfuzz.explain.names.spoken import shown, spoken
+from vmfuzz.explain.judgement.judge import Finding, Verdict, certain
+from vmfuzz.explain.names.spoken import shown, spoken, with_encoding
 from vmfuzz.explain.outcomes.choose import KVM_EXIT
 from vmfuzz.explain.outcomes.virtualbox import hm_error
 from vmfuzz.explain.repair.search import Repair
-from vmfuzz.hexadecimal import encoded
-from vmfuzz.model.partial import Evaluator
-from vmfuzz.model.wording import bit_name
+from vmfuzz.model.wording import bit_name, numbered_bit
 
 #: So many fields are named as what a failure may come from.
 _FEW: Final = 3
@@ -161,12 +159,11 @@ def _usable_segment(answer: Answer, group: list[Finding]) -> str:
     ):
         return ""
     bits = sorted({finding.check.must.args[1] for finding in group})
-    labels = [f"{bit} ({label})" if (label := bit_name(name, bit)) else str(bit) for bit in bits]
-    listed = " and ".join(filter(None, (", ".join(labels[:-1]), labels[-1])))
+    labels = listed([numbered_bit(name, bit) for bit in bits])
     several = len(bits) > 1
     return (
         f"{spoken(name.removesuffix(_RIGHTS))} is usable (bit 16 of its access rights, {shown(name, rights.value)}, is 0), so bit{'s' * several} "
-        f"{listed} must be 1; {'they are' if several else 'it is'} 0"
+        f"{labels} must be 1; {'they are' if several else 'it is'} 0"
     )
 
 
@@ -191,7 +188,7 @@ def _without_repetition(faults: list[str]) -> list[str]:
 def _open_cause(answer: Answer) -> Group:
     """That the text does not show what the reported outcome comes from, and which fields would."""
     names = [name for name, _ in answer.missing_fields() if name in FIELDS][:4]
-    fields = ", ".join(f"{spoken(name)} ({encoded(FIELDS[name].encoding)})" for name in names)
+    fields = ", ".join(with_encoding(name) for name in names)
     missing = f"; these fields are needed first: {fields}" if fields else "; what decides is not in it"
     if not answer.undecided and not answer.violated:
         missing = (
@@ -203,7 +200,7 @@ def _open_cause(answer: Answer) -> Group:
         missing = " in every reading of the manual"
     differing = answer.comparison.suspects if answer.comparison is not None and not answer.violated else []
     if differing:
-        listed = " or ".join(f"{spoken(each.field)} ({encoded(FIELDS[each.field].encoding)})" for each in differing[:_FEW])
+        listed = " or ".join(with_encoding(each.field) for each in differing[:_FEW])
         cause = Paragraph(
             Role.CAUSE,
             f"most likely {listed}, which the working state has otherwise (below). No value shown is certain to be wrong.",
@@ -211,9 +208,9 @@ def _open_cause(answer: Answer) -> Group:
         )
     else:
         cause = Paragraph(Role.CAUSE, f"cannot be told from this text. {shown_ones}{missing}.", "Cause")
-    certain = Evaluator(answer.state.values.get, answer.knowledge.lookup(answer.knowledge.widths[0], typical=False).get)
+    sure = certain(answer.state.values, answer.knowledge)
     sources = {fact: fact_source(fact) for finding in answer.undecided for fact in finding.facts}
-    suspects = [*register_suspicions(answer.dump), *suspicions(answer.undecided, evaluator(answer), certain, sources)]
+    suspects = [*register_suspicions(answer.dump), *suspicions(answer.undecided, evaluator(answer), sure, sources)]
     return [cause, *(Paragraph(Role.CAUSE, f"{text}.", "Suspect") for text in suspects)]
 
 
@@ -268,7 +265,7 @@ def _change_words(repair: Repair) -> list[str]:
     words = []
     for change in repair.changes:
         if change.own:
-            words.append(f"set {spoken(change.field)} ({encoded(FIELDS[change.field].encoding)}) to {change.own}")
+            words.append(f"set {with_encoding(change.field)} to {change.own}")
             continue
         before = "" if change.old is None else f" in place of {shown(change.field, change.old)}"
         bits = ""
@@ -277,9 +274,7 @@ def _change_words(repair: Repair) -> list[str]:
             if differing.bit_count() <= 3:
                 named = [f"bit {bit}{_label(change.field, bit)} = {change.new >> bit & 1}" for bit in range(64) if differing >> bit & 1]
                 bits = f" ({', '.join(named)})"
-        words.append(
-            f"set {spoken(change.field)} ({encoded(FIELDS[change.field].encoding)}) to {shown(change.field, change.new)}{before}{bits}"
-        )
+        words.append(f"set {with_encoding(change.field)} to {shown(change.field, change.new)}{before}{bits}")
     return words
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from vmfuzz.arch.registers import CR0, EFER
+from vmfuzz.counted import listed
 from vmfuzz.explain.dump import Dump
 from vmfuzz.hexadecimal import hexadecimal
 
@@ -45,5 +46,4 @@ def not_judged(dump: Dump) -> str:
     names = [name for name in _CHANGED if f"{_QEMU}{name}" in dump.beside and f"guest_{name.lower()}" not in dump.readings]
     if not names:
         return ""
-    listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-    return f"{listed} of QEMU's dump are what the guest sees; KVM puts more into the VMCS, so they are not judged"
+    return f"{listed(names)} of QEMU's dump are what the guest sees; KVM puts more into the VMCS, so they are not judged"

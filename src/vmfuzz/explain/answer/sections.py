@@ -16,7 +16,7 @@ from vmfuzz.explain.answer.register_suspects import not_judged
 from vmfuzz.explain.answer.teach import premises, why
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.judgement.judge import Finding, Verdict, assumed_readings
-from vmfuzz.explain.names.spoken import shown, spoken
+from vmfuzz.explain.names.spoken import shown, spoken, with_encoding
 from vmfuzz.hexadecimal import encoded
 from vmfuzz.model.ambiguities import AMBIGUITIES
 from vmfuzz.model.partial import UNKNOWN
@@ -99,8 +99,8 @@ def _value(answer: Answer, name: str) -> Paragraph:
     partial = answer.state.values.get(name, UNKNOWN)
     encoding = f" ({encoded(FIELDS[name].encoding)})" if name in FIELDS else ""
     reading = answer.dump.readings.get(name)
-    own = reading is not None and answer.state is answer.judged
-    corrected = answer.state is not answer.judged and name in FIELDS
+    own = reading is not None and answer.state is answer.checked
+    corrected = answer.state is not answer.checked and name in FIELDS
     origin = f", line {reading.line}" if own and reading is not None else " once the encodings of the text are used" if corrected else ""
     text = shown(name, partial.value) if partial.known else "not shown"
     line = reading.line if own and reading is not None else 0
@@ -152,7 +152,7 @@ def _undecided(answer: Answer) -> list[Group]:
     if answer.entered or not answer.undecided or not answer.dump.readings:
         return []
     fields = answer.missing_fields()
-    names = [f"{spoken(name)} ({encoded(FIELDS[name].encoding)})" for name, _ in fields if name in FIELDS]
+    names = [with_encoding(name) for name, _ in fields if name in FIELDS]
     memory = any(name.startswith("memory_") for name, _ in fields)
     open_ones: Group = []
     if names:

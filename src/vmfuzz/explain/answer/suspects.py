@@ -13,7 +13,7 @@ from vmfuzz.explain.judgement.judge import Finding, Verdict
 from vmfuzz.explain.names.spoken import spoken
 from vmfuzz.model.expr import Cond, operand
 from vmfuzz.model.partial import Evaluator
-from vmfuzz.model.wording import bit_name
+from vmfuzz.model.wording import bit_name, numbered_bit
 
 #: What may be missing from a text that makes a fault with these only a suspicion.
 _MAY_BE_MISSING: Final = frozenset({"vm_entry_controls", "guest_rflags", "guest_ia32_debugctl"})
@@ -156,7 +156,7 @@ def _open_bits(must: Cond, evaluator: Evaluator, source: dict[str, str]) -> list
     numbers = [index for index in range(64) if bits >> index & 1]
     if not numbers or len(numbers) > 8:
         return []
-    labels = [f"{index} ({label})" if (label := bit_name(names[0], index)) else str(index) for index in numbers]
+    labels = [numbered_bit(names[0], index) for index in numbers]
     several = len(numbers) > 1
     return [
         f"{spoken(names[0])} bit{'s' * several} {', '.join(labels)} {'are' if several else 'is'} 1; whether the processor allows that, "

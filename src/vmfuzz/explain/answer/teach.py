@@ -213,9 +213,9 @@ class _Alternative(NamedTuple):
 
 def _alternative(part: Cond, evaluator: Evaluator) -> _Alternative:
     pieces = part.args if part.op == "all" else (part,)
-    judged = [(piece, evaluator.judge(piece)) for piece in pieces]
-    open_ones = [piece for piece, judgement in judged if judgement.truth is None and judgement.missing]
-    faults = " and ".join(_all_lines([piece for piece, judgement in judged if judgement.truth is False], evaluator))
+    checked = [(piece, evaluator.judge(piece)) for piece in pieces]
+    open_ones = [piece for piece, judgement in checked if judgement.truth is None and judgement.missing]
+    faults = " and ".join(_all_lines([piece for piece, judgement in checked if judgement.truth is False], evaluator))
     if not open_ones or not faults:
         return _Alternative(faults or " and ".join(fault_lines(part, evaluator)))
     return _Alternative(faults, " and ".join(map(condition_words, [piece for piece in open_ones if not activates(piece)] or open_ones)))

@@ -92,7 +92,7 @@ def _carried(values: Mapping[str, Partial], names: Iterable[str]) -> dict[str, i
 def _changes(answer: Answer, concerned: set[str]) -> dict[str, int]:
     """What the answer changes, where all of it can be carried over; else nothing."""
     if answer.encodings_are_the_cause:
-        return _carried(answer.judged.values, concerned)
+        return _carried(answer.checked.values, concerned)
     if not answer.repairs or answer.repairs[0].partial:
         return {}
     changes = {change.field: change.new for change in answer.repairs[0].changes}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.controls import CONTROL_WORDS, Entry
+from vmfuzz.counted import listed
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.dump import Dump, Reading
 from vmfuzz.explain.judgement.judge import exact
@@ -40,7 +41,7 @@ def never_written(dump: Dump) -> list[Mistake]:
         return []
     return [
         Mistake(
-            f"{_listed([word.title for word in words])} are all 0, as in a VMCS that was never written.",
+            f"{listed([word.title for word in words])} are all 0, as in a VMCS that was never written.",
             "Each of them has bits that must be 1 on every processor. VMWRITE and VMREAD act on the VMCS that is current: it was another one when the "
             "fields were written, or VMCLEAR or a new VMPTRLD has taken this one away, or it lies in memory that was cleared.",
             "execute VMCLEAR and VMPTRLD of this VMCS before the first VMWRITE, see that each VMWRITE leaves CF and ZF 0, and clear the memory no more",
@@ -49,10 +50,6 @@ def never_written(dump: Dump) -> list[Mistake]:
             dump.readings[words[0].field].line,
         )
     ]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _swapped_halves(dump: Dump) -> list[Mistake]:
@@ -105,9 +102,9 @@ def _words_as_wanted(readings: Mapping[str, Reading]) -> list[Mistake]:
     if not words:
         return []
     several = len(words) > 1
-    values = _listed([f"{word.title} = {as_wide(value, 32)}" for word, value, _ in words])
-    needed = _listed([as_wide(fixed, 32) for _, _, fixed in words])
-    mended = _listed([as_wide(value | fixed, 32) for _, value, fixed in words])
+    values = listed([f"{word.title} = {as_wide(value, 32)}" for word, value, _ in words])
+    needed = listed([as_wide(fixed, 32) for _, _, fixed in words])
+    mended = listed([as_wide(value | fixed, 32) for _, value, fixed in words])
     return [
         Mistake(
             f"{values} have none of the bits that must be 1 on every processor ({needed}).",

@@ -11,11 +11,10 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.causes.segments import SEGMENTS
 from vmfuzz.explain.dump import Dump
-from vmfuzz.explain.judgement.judge import Finding, Judged, Verdict, exact, judge
+from vmfuzz.explain.judgement.judge import FAILING, CheckedState, Finding, Verdict, exact, judge, usual
 from vmfuzz.explain.judgement.processor import Knowledge
-from vmfuzz.explain.names.spoken import shown, spoken
+from vmfuzz.explain.names.spoken import shown, spoken, with_encoding
 from vmfuzz.explain.repair.search import Repair
-from vmfuzz.hexadecimal import encoded
 from vmfuzz.model.partial import Evaluator, Partial
 
 #: Fields that a program writes one after the other: only these are exchanged with each other. RSP is none: any value passes there.
@@ -34,7 +33,6 @@ _FAR: Final = 4
 _CONTROLS: Final = frozenset({"primary_processor_based_controls", "secondary_processor_based_controls"})
 #: So large are addresses; what only just does not fit is a number that was computed wrongly.
 _LONG: Final = 1 << 40
-_BAD: Final = (Verdict.VIOLATED, Verdict.LIKELY)
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class _Value:
     fits: bool = True
 
 
-def exchanged(dump: Dump, judged: Judged, knowledge: Knowledge, repairs: Iterable[Repair]) -> list[tuple[Mistake, frozenset[str]]]:
+def exchanged(dump: Dump, checked: CheckedState, knowledge: Knowledge, repairs: Iterable[Repair]) -> list[tuple[Mistake, frozenset[str]]]:
     """The mistakes, each with its two fields; `repairs` tell how far a value is from one that passes."""
     values = _values(dump)
     far = {
@@ -58,7 +56,7 @@ def exchanged(dump: Dump, judged: Judged, knowledge: Knowledge, repairs: Iterabl
     found, taken = [], set[str]()
     for unit in _UNITS:
         for pair in combinations([name for name in unit if name in values], 2):
-            if not taken.intersection(pair) and _are_exchanged(pair, values, far, judged, knowledge):
+            if not taken.intersection(pair) and _are_exchanged(pair, values, far, checked, knowledge):
                 taken.update(pair)
                 found.append((_mistake(pair, values), frozenset(pair)))
     return found
@@ -77,20 +75,22 @@ def _values(dump: Dump) -> dict[str, _Value]:
     return values
 
 
-def _are_exchanged(pair: tuple[str, str], values: Mapping[str, _Value], far: Iterable[str], judged: Judged, knowledge: Knowledge) -> bool:
+def _are_exchanged(
+    pair: tuple[str, str], values: Mapping[str, _Value], far: Iterable[str], checked: CheckedState, knowledge: Knowledge
+) -> bool:
     """Whether one value cannot be meant for its field, and both pass in each other's."""
     first, second = (values[name] for name in pair)
     if first.value == second.value or 0 in (first.value, second.value) or not (first.fits or second.fits):
         return False
     if not _may_hold(pair[0], second.value) or not _may_hold(pair[1], first.value):
         return False
-    before = _failing(pair, judged, knowledge)
+    before = _failing(pair, checked, knowledge)
     misplaced = not (first.fits and second.fits) or any(
-        any(name in far and name in finding.check.must.reads and finding.verdict in _BAD for finding in before) for name in pair
+        any(name in far and name in finding.check.must.reads and finding.verdict in FAILING for finding in before) for name in pair
     )
     if not misplaced and not all(any(name in finding.check.must.reads for finding in before) for name in pair):
         return False
-    after = {**judged.values, pair[0]: Partial(second.value), pair[1]: Partial(first.value)}
+    after = {**checked.values, pair[0]: Partial(second.value), pair[1]: Partial(first.value)}
     return not _failing(pair, judge(None, knowledge, after), knowledge)
 
 
@@ -100,21 +100,26 @@ def _may_hold(name: str, value: int) -> bool:
     return value <= full and (value != full or name.endswith("_limit"))
 
 
-def _failing(pair: tuple[str, str], judged: Judged, knowledge: Knowledge) -> list[Finding]:
+def _failing(pair: tuple[str, str], checked: CheckedState, knowledge: Knowledge) -> list[Finding]:
     """The checks of the two fields that fail, or would in a guest that is not unrestricted."""
-    usual = Evaluator(judged.values.get, knowledge.lookup(knowledge.widths[0], typical=True).get)
+    evaluator = usual(checked.values, knowledge)
     return [
         finding
-        for finding in judged.findings
+        for finding in checked.findings
         if not finding.check.must.reads.isdisjoint(pair)
-        and (finding.verdict in _BAD or (finding.verdict is Verdict.UNKNOWN and finding.missing <= _CONTROLS and _fails(finding, usual)))
+        and (
+            finding.verdict in FAILING
+            or (finding.verdict is Verdict.UNKNOWN and finding.missing <= _CONTROLS and _fails(finding, evaluator))
+        )
     ]
 
 
-def _fails(finding: Finding, usual: Evaluator) -> bool:
+def _fails(finding: Finding, evaluator: Evaluator) -> bool:
     """Whether a check fails where the controls are as in most programs: no unrestricted guest."""
     check = finding.check
-    return usual.judge(check.must).truth is False and all(usual.judge(part).truth is not False for part in (check.when, check.requires))
+    return evaluator.judge(check.must).truth is False and all(
+        evaluator.judge(part).truth is not False for part in (check.when, check.requires)
+    )
 
 
 def _mistake(pair: tuple[str, str], values: Mapping[str, _Value]) -> Mistake:
@@ -123,8 +128,7 @@ def _mistake(pair: tuple[str, str], values: Mapping[str, _Value]) -> Mistake:
     return Mistake(
         f"{one} = {shown(pair[0], first.value)} and {other} = {shown(pair[1], second.value)} look exchanged.",
         "Exchanged, both pass their checks; as they are, they do not.",
-        f"write {shown(pair[0], second.value)} to {one} ({encoded(FIELDS[pair[0]].encoding)}) and {shown(pair[1], first.value)} to {other} "
-        f"({encoded(FIELDS[pair[1]].encoding)})",
+        f"write {shown(pair[0], second.value)} to {with_encoding(pair[0])} and {shown(pair[1], first.value)} to {with_encoding(pair[1])}",
         True,
         pair[0],
         first.line,

@@ -7,8 +7,8 @@ from typing import Final
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.dump import Dump, NamedChecks
-from vmfuzz.explain.names.spoken import spoken
-from vmfuzz.hexadecimal import as_wide, encoded, hexadecimal
+from vmfuzz.explain.names.spoken import with_encoding
+from vmfuzz.hexadecimal import as_wide, hexadecimal
 from vmfuzz.model.check import Check
 
 _SHOWN_CHECKS: Final = 3
@@ -18,7 +18,7 @@ _SHOWN_FIELDS: Final = 4
 def _to_set(checks: tuple[Check, ...]) -> str:
     """What to change for these checks: which fields, and to what."""
     names = dict.fromkeys(name for check in checks for name in sorted(check.must.reads) if name in FIELDS)
-    fields = [f"{spoken(name)} ({encoded(FIELDS[name].encoding)})" for name in names]
+    fields = [with_encoding(name) for name in names]
     if not fields:
         return "make that so before the entry"
     shown = ", ".join(fields[:_SHOWN_FIELDS]) + (f" and {len(fields) - _SHOWN_FIELDS} more" if len(fields) > _SHOWN_FIELDS else "")

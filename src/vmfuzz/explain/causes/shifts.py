@@ -83,9 +83,9 @@ def _try(dump: Dump, knowledge: Knowledge, values: Mapping[str, Partial], steps:
             moved.pop(name, None)
             if source in dump.readings:
                 moved[name] = values[source].within(FIELDS[name].width)
-    judged = judge(dump, knowledge, moved)
+    checked = judge(dump, knowledge, moved)
     violated, satisfied = (
-        frozenset(finding.check.id for finding in judged.of(verdict)) for verdict in (Verdict.VIOLATED, Verdict.SATISFIED)
+        frozenset(finding.check.id for finding in checked.of(verdict)) for verdict in (Verdict.VIOLATED, Verdict.SATISFIED)
     )
     return _Trial(steps, violated, satisfied)
 

@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.registers import CR0, CR4, EFER
 from vmfuzz.explain.causes.controls import control_words
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.causes.segments import SEGMENTS, limit_form, rights_form
 from vmfuzz.explain.dump import ALL, Dump, Reading
 from vmfuzz.explain.judgement.judge import exact
-from vmfuzz.explain.names.spoken import shown, spoken
+from vmfuzz.explain.names.spoken import shown, spoken, with_encoding
 from vmfuzz.explain.outcomes.virtualbox import hm_error
-from vmfuzz.hexadecimal import encoded, hexadecimal
+from vmfuzz.hexadecimal import hexadecimal
 
 #: Words of which every bit may be meant: no longer suspected once the processor has accepted them.
 _FREE_TO_CHOOSE: Final = frozenset({"vm_entry_controls"})
@@ -181,7 +180,7 @@ def _virtualbox(dump: Dump) -> list[Mistake]:
 def _virtualbox_change(meaning: str, field: str) -> str:
     if not field:
         return "compare the field that this check reads with what the log shows of the guest's state"
-    what = f"{spoken(field)} ({encoded(FIELDS[field].encoding)}) is the field concerned"
+    what = f"{with_encoding(field)} is the field concerned"
     if not meaning.startswith("virtual-8086 mode"):
         return what
     return (

@@ -31,6 +31,10 @@ class Verdict(enum.Enum):
     UNKNOWN = "cannot tell"
 
 
+#: The verdicts on a check that fails, as far as can be known.
+FAILING: Final = (Verdict.VIOLATED, Verdict.LIKELY)
+
+
 @dataclass(frozen=True)
 class Twin:
     """The check that is made in place of another one where bit `bit` of `field`, which is not known, is not `value` but the other."""
@@ -57,8 +61,8 @@ class Finding:
 
 
 @dataclass
-class Judged:
-    """The verdicts on one state of knowledge, in the SDM's order."""
+class CheckedState:
+    """What is known of the operands, and what each check makes of it, in the SDM's order."""
 
     values: Mapping[str, Partial]
     findings: list[Finding] = field(default_factory=list)
@@ -178,53 +182,63 @@ def _explaining(reported: Reported) -> frozenset[int]:
     return frozenset(index for index, check in enumerate(CHECKS) if may_explain(check, reported))
 
 
-def judge(dump: Dump | None, knowledge: Knowledge, values: Mapping[str, Partial] | None = None) -> Judged:
+def judge(dump: Dump | None, knowledge: Knowledge, values: Mapping[str, Partial] | None = None) -> CheckedState:
     """Judge every check for the dump's values (or for `values` in their place, without a dump and what it reports)."""
     if values is None:
         values = operands_of(dump) if dump is not None else {}
     judging = Judging(values, knowledge)
     explaining = None if dump is None or dump.reported is None else _explaining(dump.reported)
-    judged = Judged(values, [judging.finding(index, explaining is None or index in explaining) for index in range(len(CHECKS))])
-    _by_cases(judged, knowledge)
-    return judged
+    checked = CheckedState(values, [judging.finding(index, explaining is None or index in explaining) for index in range(len(CHECKS))])
+    _by_cases(checked, knowledge)
+    return checked
 
 
-def _by_cases(judged: Judged, knowledge: Knowledge) -> None:
+def certain(values: Mapping[str, Partial], knowledge: Knowledge) -> Evaluator:
+    """Evaluates conditions on these values with what is certain of the processor."""
+    return Evaluator(values.get, knowledge.lookup(knowledge.widths[0], typical=False).get)
+
+
+def usual(values: Mapping[str, Partial], knowledge: Knowledge) -> Evaluator:
+    """Evaluates conditions on these values; what is not known of the processor is taken to be as on the usual one."""
+    return Evaluator(values.get, knowledge.lookup(knowledge.widths[0], typical=True).get)
+
+
+def _by_cases(checked: CheckedState, knowledge: Knowledge) -> None:
     """Where a control is not known by which some checks come in two forms, what fails in both forms is violated."""
-    values = judged.values
+    values = checked.values
     primary, secondary, entry = (values.get(name, UNKNOWN) for name in (_PRIMARY, _SECONDARY, _ENTRY))
     off = primary.known >> _ACTIVATE & 1 and not primary.value >> _ACTIVATE & 1
     if not off and not secondary.known >> _UNRESTRICTED & 1:
         active = {_PRIMARY: _with(primary, _ACTIVATE, 1), _SECONDARY: _with(secondary, _UNRESTRICTED, 1)}
-        _decide(judged, knowledge, (_SECONDARY, _UNRESTRICTED), {_SECONDARY: _with(secondary, _UNRESTRICTED, 0)}, active)
+        _decide(checked, knowledge, (_SECONDARY, _UNRESTRICTED), {_SECONDARY: _with(secondary, _UNRESTRICTED, 0)}, active)
     rflags = values.get(_RFLAGS, UNKNOWN)
     if not rflags.known >> _VM & 1:
-        _decide(judged, knowledge, (_RFLAGS, _VM), {_RFLAGS: _with(rflags, _VM, 0)}, {_RFLAGS: _with(rflags, _VM, 1)})
+        _decide(checked, knowledge, (_RFLAGS, _VM), {_RFLAGS: _with(rflags, _VM, 0)}, {_RFLAGS: _with(rflags, _VM, 1)})
     if not entry.known >> _IA32E & 1:
-        _decide(judged, knowledge, (_ENTRY, _IA32E), {_ENTRY: _with(entry, _IA32E, 0)}, {_ENTRY: _with(entry, _IA32E, 1)})
+        _decide(checked, knowledge, (_ENTRY, _IA32E), {_ENTRY: _with(entry, _IA32E, 0)}, {_ENTRY: _with(entry, _IA32E, 1)})
 
 
 def _with(partial: Partial, bit: int, value: int) -> Partial:
     return Partial(partial.value & ~(1 << bit) | value << bit, partial.known | 1 << bit)
 
 
-def _decide(judged: Judged, knowledge: Knowledge, control: tuple[str, int], *cases: Mapping[str, Partial]) -> None:
+def _decide(checked: CheckedState, knowledge: Knowledge, control: tuple[str, int], *cases: Mapping[str, Partial]) -> None:
     """Call violated what fails in both cases: the bit `control` is 0, it is 1."""
     reads, bit = control
     facts = knowledge.lookup(knowledge.widths[0], typical=False).get
-    evaluators = [Evaluator({**judged.values, **case}.get, facts) for case in cases]
+    evaluators = [Evaluator({**checked.values, **case}.get, facts) for case in cases]
     open_ones = [
         index
-        for index, finding in enumerate(judged.findings)
+        for index, finding in enumerate(checked.findings)
         if finding.verdict is Verdict.UNKNOWN and reads in finding.check.must.reads | finding.check.when.reads
     ]
-    fails = [{index for index in open_ones if _violated(judged.findings[index].check, one).truth is True} for one in evaluators]
+    fails = [{index for index in open_ones if _violated(checked.findings[index].check, one).truth is True} for one in evaluators]
     for index in sorted(fails[0]):
-        twins = [other for other in fails[1] if _own(judged.findings[other]) == _own(judged.findings[index])]
+        twins = [other for other in fails[1] if _own(checked.findings[other]) == _own(checked.findings[index])]
         if twins:
-            twin = Twin(judged.findings[twins[0]].check, reads, bit, 0) if twins[0] != index else None
-            judged.findings[index] = replace(
-                judged.findings[index], verdict=Verdict.VIOLATED, missing=frozenset(), facts=frozenset(), twin=twin
+            twin = Twin(checked.findings[twins[0]].check, reads, bit, 0) if twins[0] != index else None
+            checked.findings[index] = replace(
+                checked.findings[index], verdict=Verdict.VIOLATED, missing=frozenset(), facts=frozenset(), twin=twin
             )
 
 

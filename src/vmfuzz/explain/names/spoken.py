@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from vmfuzz.hexadecimal import as_wide
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.hexadecimal import as_wide, encoded
 from vmfuzz.model.operands import operand_width
 
 _REGISTER_WORDS = frozenset(
@@ -47,6 +48,11 @@ def spoken(name: str) -> str:
     return (
         text.replace("vm entry", "VM-entry").replace("vm exit", "VM-exit").replace("vmx preemption", "VMX-preemption").replace("vm ", "VM-")
     )
+
+
+def with_encoding(name: str) -> str:
+    """A field's name as one would say it, and its encoding: guest CS selector (802H)."""
+    return f"{spoken(name)} ({encoded(FIELDS[name].encoding)})"
 
 
 def shown(name: str, value: int) -> str:

@@ -1,7 +1,7 @@
 """Fields that are one decision of the program's author: the mode of the guest, its privilege level, paging, blocking by STI, an event.
 
 The search of search.py changes as few bits as it can, which may turn off what the author wants ("load IA32_EFER") and leave the contradiction.
-Where a violated check is about one of these decisions, its ways are offered instead: all the bits that go together, the smallest change first.
+Where a violated check is about one of these decisions, its alternatives are offered instead: all the bits that go together, the smallest change first.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Final
 from vmfuzz.arch.controls import Entry, Exit, Secondary
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.registers import AR, CR0, CR4, EFER, EVENT, INTERRUPTIBILITY, INTERRUPTION_INFO, RFLAGS
-from vmfuzz.explain.judgement.judge import Judged, Verdict, judge
+from vmfuzz.explain.judgement.judge import FAILING, CheckedState, Verdict, judge, usual
 from vmfuzz.explain.judgement.processor import Knowledge
 from vmfuzz.explain.repair.search import Change, Repair, find_repairs
 from vmfuzz.model.checks.event_injection import CONTROL_PROTECTION, ERROR_CODE_VECTORS, REAL_MODE, TYPE, VECTOR
 from vmfuzz.model.expr import TRUE, Cond, all_of, any_of
 from vmfuzz.model.operands import vmcs
-from vmfuzz.model.partial import Evaluator, Partial
+from vmfuzz.model.partial import Partial
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to decide: what for, and (field, bits, their value) of all that goes together; `given`: what the text has to show already."""
+class Alternative:
+    """One side of a decision: what for, and (field, bits, their value) of all that goes together; `given`: what the text has to show already."""
 
     title: str
     settings: tuple[tuple[str, int, int], ...]
@@ -33,10 +33,10 @@ class Way:
 
 @dataclass(frozen=True)
 class Decision:
-    """The beginnings of the ids of the checks that are about it, and the ways."""
+    """The beginnings of the ids of the checks that are about it, and its alternatives."""
 
     checks: tuple[str, ...]
-    ways: tuple[Way, ...]
+    alternatives: tuple[Alternative, ...]
 
 
 def _bit(number: int) -> int:
@@ -52,13 +52,13 @@ _PAGED: Final = _bit(CR0.PE) | _bit(CR0.PG)
 _DPL_AT: Final = 5
 
 
-def _privilege(level: int, title: str) -> Way:
+def _privilege(level: int, title: str) -> Alternative:
     """CPL: RPL and DPL of CS and SS."""
     rights = tuple((f"guest_{register}_access_rights", 3 << _DPL_AT, level << _DPL_AT) for register in ("cs", "ss"))
-    return Way(title, (*rights, *((f"guest_{register}_selector", 3, level) for register in ("cs", "ss"))))
+    return Alternative(title, (*rights, *((f"guest_{register}_selector", 3, level) for register in ("cs", "ss"))))
 
 
-_64_BIT_GUEST: Final = Way(
+_64_BIT_GUEST: Final = Alternative(
     "for a 64-bit guest",
     (
         ("guest_cr0", _PAGED, _PAGED),
@@ -67,13 +67,13 @@ _64_BIT_GUEST: Final = Way(
         ("vm_entry_controls", _IA32E, _IA32E),
     ),
 )
-_32_BIT_GUEST: Final = Way("for a 32-bit guest", (("guest_ia32_efer", _LONG, 0), ("vm_entry_controls", _IA32E, 0)))
-_BEFORE_PAGING: Final = Way(
+_32_BIT_GUEST: Final = Alternative("for a 32-bit guest", (("guest_ia32_efer", _LONG, 0), ("vm_entry_controls", _IA32E, 0)))
+_BEFORE_PAGING: Final = Alternative(
     "for a guest that turns on paging and IA-32e mode itself",
     (("guest_ia32_efer", _bit(EFER.LMA), 0), ("vm_entry_controls", _IA32E, 0)),
     given=~vmcs.guest_cr0[CR0.PG],
 )
-_REAL_MODE: Final = Way(
+_REAL_MODE: Final = Alternative(
     "for a guest in real mode or without paging",
     (
         ("guest_cr0", _bit(CR0.NE), _bit(CR0.NE)),
@@ -95,7 +95,7 @@ _RESERVED: Final = 0x7FFFD000
 _MOST_BYTES: Final = 15
 
 
-def _event(title: str, type: EVENT, given: Cond, *, vector: int | None = None, error_code: bool = False) -> Way:
+def _event(title: str, type: EVENT, given: Cond, *, vector: int | None = None, error_code: bool = False) -> Alternative:
     """An event of a type that does not come from an instruction; `vector` where there is only one."""
     bits, value = _TYPE | _DELIVERS | _RESERVED, type << _TYPE_AT | error_code * _DELIVERS
     if type is not EVENT.HARDWARE_EXCEPTION:
@@ -103,10 +103,10 @@ def _event(title: str, type: EVENT, given: Cond, *, vector: int | None = None, e
     if vector is not None:
         bits, value = bits | 0xFF, value | vector
     high = (("vm_entry_exception_error_code", 0xFFFF0000, 0),) if error_code else ()
-    return Way(title, ((_INFO, bits, value), *high), given)
+    return Alternative(title, ((_INFO, bits, value), *high), given)
 
 
-def _instruction(title: str, type: EVENT, length: int, given: Cond) -> tuple[Way, ...]:
+def _instruction(title: str, type: EVENT, length: int, given: Cond) -> tuple[Alternative, ...]:
     """An event that comes from an instruction of so many bytes; a length that an instruction can have stays."""
     event = _event(title, type, given)
     fits = all_of(vmcs.vm_entry_instruction_length >= 1, vmcs.vm_entry_instruction_length <= _MOST_BYTES)
@@ -147,8 +147,8 @@ DECISIONS: Final = (
     Decision(
         ("guest.cr0.pg-pe",),
         (
-            Way("for a guest with paging", (("guest_cr0", _PAGED, _PAGED),)),
-            Way(
+            Alternative("for a guest with paging", (("guest_cr0", _PAGED, _PAGED),)),
+            Alternative(
                 "for a guest without paging",
                 (("guest_cr0", _bit(CR0.PG), 0), ("guest_ia32_efer", _bit(EFER.LMA), 0), ("vm_entry_controls", _IA32E, 0)),
             ),
@@ -157,26 +157,26 @@ DECISIONS: Final = (
     Decision(
         ("guest.cr0.fixed.ones",),
         (
-            Way("for a guest with paging", (("guest_cr0", _PAGED | _bit(CR0.NE), _PAGED | _bit(CR0.NE)),)),
+            Alternative("for a guest with paging", (("guest_cr0", _PAGED | _bit(CR0.NE), _PAGED | _bit(CR0.NE)),)),
             _REAL_MODE,
         ),
     ),
     Decision(
         ("guest.cs.db-l",),
         (
-            Way("for 64-bit code", (("guest_cs_access_rights", _bit(AR.DB), 0),)),
-            Way("for 32-bit code", (("guest_cs_access_rights", _bit(AR.L), 0),)),
+            Alternative("for 64-bit code", (("guest_cs_access_rights", _bit(AR.DB), 0),)),
+            Alternative("for 32-bit code", (("guest_cs_access_rights", _bit(AR.L), 0),)),
         ),
     ),
     Decision(
         ("guest.cs.type",),
         (
-            Way(
+            Alternative(
                 "for code in protected or compatibility mode",
                 (("guest_cs_access_rights", _CODE, _CODE),),
                 given=all_of(vmcs.guest_cr0[CR0.PE], ~vmcs.guest_cs_access_rights[AR.L]),
             ),
-            Way(
+            Alternative(
                 "for 64-bit code",
                 (("guest_cs_access_rights", _CODE | _bit(AR.L) | _bit(AR.DB), _CODE | _bit(AR.L)),),
                 given=_HAS_IA32E,
@@ -187,7 +187,7 @@ DECISIONS: Final = (
     Decision(
         ("guest.rip.high",),
         (
-            Way(
+            Alternative(
                 "for 64-bit code",
                 (
                     ("guest_cs_access_rights", _bit(AR.L) | _bit(AR.DB), _bit(AR.L)),
@@ -201,16 +201,18 @@ DECISIONS: Final = (
     Decision(
         ("guest.tr.type.",),
         (
-            Way("for a guest in IA-32e mode", (_BUSY_TSS,), given=_HAS_IA32E),
-            Way("for a guest outside IA-32e mode", (_BUSY_TSS,), given=~_HAS_IA32E),
+            Alternative("for a guest in IA-32e mode", (_BUSY_TSS,), given=_HAS_IA32E),
+            Alternative("for a guest outside IA-32e mode", (_BUSY_TSS,), given=~_HAS_IA32E),
             replace(_32_BIT_GUEST, given=all_of(_HAS_IA32E, ~vmcs.guest_cs_access_rights[AR.L])),
         ),
     ),
     Decision(
         ("guest.intr.sti-if",),
         (
-            Way("for a guest that has interrupts off", (("guest_interruptibility_state", _bit(INTERRUPTIBILITY.BLOCKING_BY_STI), 0),)),
-            Way("for a guest that has just turned interrupts on", (("guest_rflags", _bit(RFLAGS.IF), _bit(RFLAGS.IF)),)),
+            Alternative(
+                "for a guest that has interrupts off", (("guest_interruptibility_state", _bit(INTERRUPTIBILITY.BLOCKING_BY_STI), 0),)
+            ),
+            Alternative("for a guest that has just turned interrupts on", (("guest_rflags", _bit(RFLAGS.IF), _bit(RFLAGS.IF)),)),
         ),
     ),
     Decision(("ctl.inject.",), _EVENTS),
@@ -221,7 +223,7 @@ DECISIONS: Final = (
     Decision(
         ("host.as.", "host.efer.lma", "host.efer.lme"),
         (
-            Way(
+            Alternative(
                 "for a 64-bit host",
                 (
                     ("vm_exit_controls", _64_BIT_HOST, _64_BIT_HOST),
@@ -232,28 +234,26 @@ DECISIONS: Final = (
         ),
     ),
 )
-_BAD: Final = (Verdict.VIOLATED, Verdict.LIKELY)
 _MOST: Final = 2
 
 
-def decided(judged: Judged, knowledge: Knowledge, ignore: frozenset[str]) -> list[Repair]:
-    """The ways out of the decisions that the violated checks are about, the smallest first; [] where none is concerned or none of them works.
+def decided(checked: CheckedState, knowledge: Knowledge, ignore: frozenset[str]) -> list[Repair]:
+    """The alternatives of the decisions that the violated checks are about, the smallest first; [] where none is concerned or none works.
 
     `ignore`: ids of checks that need not pass (the reported outcome proves that they did).
     """
-    failing = _failing(judged, ignore)
-    shown = Evaluator(judged.values.get, knowledge.lookup(knowledge.widths[0], typical=True).get)
+    failing = _failing(checked, ignore)
+    shown = usual(checked.values, knowledge)
     found: list[Repair] = []
     for decision in DECISIONS:
         own = {id for id in failing if id.startswith(decision.checks)}
         if own:
-            possible = (way for way in decision.ways if shown.judge(way.given).truth is True)
-            ways = (_repair(way, own, failing, judged, knowledge, ignore) for way in possible)
-            found += [repair for repair in ways if repair is not None]
+            possible = [each for each in decision.alternatives if shown.judge(each.given).truth is True]
+            found += filter(None, (_repair(each, own, checked, knowledge, ignore) for each in possible))
     alike: dict[tuple[Change, ...], list[Repair]] = {}
     for repair in found:
         alike.setdefault(repair.changes, []).append(repair)
-    # a change that lies on several ways decides nothing
+    # a change that several alternatives share decides nothing
     distinct = [replace(same[0], title=same[0].title if len({one.title for one in same}) == 1 else "") for same in alike.values()]
     return sorted(distinct, key=_size)[:_MOST]
 
@@ -262,26 +262,26 @@ def _size(repair: Repair) -> tuple[int, int]:
     return len(repair.changes), sum((change.new ^ (change.old or 0)).bit_count() for change in repair.changes)
 
 
-def _failing(judged: Judged, ignore: frozenset[str]) -> set[str]:
-    return {finding.check.id for finding in judged.of(*_BAD)} - ignore
+def _failing(checked: CheckedState, ignore: frozenset[str]) -> set[str]:
+    return {finding.check.id for finding in checked.of(*FAILING)} - ignore
 
 
-def _repair(way: Way, own: set[str], failing: set[str], judged: Judged, knowledge: Knowledge, ignore: frozenset[str]) -> Repair | None:
-    """What changes on this way, with what else is wrong mended too; None if the way does not lead out, or changes nothing that the text shows."""
-    changes = {change.field: change for change in _changes(way.settings, judged.values)}
+def _repair(alternative: Alternative, own: set[str], checked: CheckedState, knowledge: Knowledge, ignore: frozenset[str]) -> Repair | None:
+    """What an alternative changes, with what else is wrong corrected too; None if it does not help, or changes nothing that the text shows."""
+    changes = {change.field: change for change in _changes(alternative.settings, checked.values)}
     if not changes:
         return None
-    after = judge(None, knowledge, {**judged.values, **{name: Partial(change.new) for name, change in changes.items()}})
+    after = judge(None, knowledge, {**checked.values, **{name: Partial(change.new) for name, change in changes.items()}})
     left = _failing(after, ignore)
-    if left & own or left - failing:
+    if left & own or left - _failing(checked, ignore):
         return None
-    undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in judged.findings)
+    undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in checked.findings)
     if not left:
-        return Repair(tuple(changes.values()), undecided, title=way.title)
+        return Repair(tuple(changes.values()), undecided, title=alternative.title)
     rest = find_repairs(after, knowledge, ignore, most=1)
     if not rest or any(change.field in changes for change in rest[0].changes):
         return None
-    return replace(rest[0], changes=(*changes.values(), *rest[0].changes), title=way.title)
+    return replace(rest[0], changes=(*changes.values(), *rest[0].changes), title=alternative.title)
 
 
 def _changes(settings: Iterable[tuple[str, int, int]], values: Mapping[str, Partial]) -> list[Change]:

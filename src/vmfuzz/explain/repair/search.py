@@ -16,14 +16,13 @@ from typing import Final
 from vmfuzz.arch.controls import CONTROL_WORDS, Entry, Exit, Primary
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.registers import AR, CR0, CR4, EFER, PDPTE
-from vmfuzz.explain.judgement.judge import Finding, Judged, Judging, Verdict, judge
+from vmfuzz.explain.judgement.judge import FAILING, CheckedState, Finding, Judging, Verdict, judge, usual
 from vmfuzz.explain.judgement.processor import Knowledge
 from vmfuzz.explain.repair.edits import edits, obstacles
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.partial import Evaluator, Partial
 
-_BAD: Final = (Verdict.VIOLATED, Verdict.LIKELY)
 _MAX_STEPS: Final = 160
 _MAX_STATES: Final = 600
 _CONTROL_FIELDS: Final = frozenset(word.field for word in CONTROL_WORDS.values())
@@ -81,7 +80,7 @@ class Repair:
     undecided: int
     #: whether the causes name other fields that have to change as well
     partial: bool = False
-    #: what for, where the change is a way to decide something (decisions.py): "for a 64-bit guest"
+    #: what for, where the change is an alternative of a decision (decisions.py): "for a 64-bit guest"
     title: str = ""
 
 
@@ -94,17 +93,19 @@ def _readers() -> Mapping[str, tuple[int, ...]]:
     return {name: tuple(numbers) for name, numbers in readers.items()}
 
 
-def find_repairs(judged: Judged, knowledge: Knowledge, ignore: frozenset[str] = frozenset(), most: int = 2) -> list[Repair]:
+def find_repairs(checked: CheckedState, knowledge: Knowledge, ignore: frozenset[str] = frozenset(), most: int = 2) -> list[Repair]:
     """The cheapest sets of changes that the search finds, at most `most`, of as many fields as the first has.
 
     `ignore`: ids of checks that need not pass (the reported outcome proves that they did).
     """
-    bad = frozenset(index for index, finding in enumerate(judged.findings) if finding.verdict in _BAD and finding.check.id not in ignore)
+    bad = frozenset(
+        index for index, finding in enumerate(checked.findings) if finding.verdict in FAILING and finding.check.id not in ignore
+    )
     found: list[Repair] = []
     if not bad:
         return found
-    start = dict(judged.values)
-    known = list(judged.findings)
+    start = dict(checked.values)
+    known = list(checked.findings)
     counter = itertools.count()
     queue: list[tuple[float, int, dict[str, int], frozenset[int]]] = [(0.0, next(counter), {}, bad)]
     seen: set[frozenset[tuple[str, int]]] = set()
@@ -114,7 +115,7 @@ def find_repairs(judged: Judged, knowledge: Knowledge, ignore: frozenset[str] = 
         cost, _, changes, failing = heapq.heappop(queue)
         failing = failing or _left(changes, known, start, knowledge, ignore)
         if not failing:
-            undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in judged.findings)
+            undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in checked.findings)
             repair = Repair(tuple(_change(name, value, start) for name, value in sorted(changes.items())), undecided)
             if found and len(repair.changes) > len(found[0].changes):
                 break
@@ -122,7 +123,7 @@ def find_repairs(judged: Judged, knowledge: Knowledge, ignore: frozenset[str] = 
                 found.append(repair)
             continue
         for name, value, extra in _moves(
-            judged.findings[min(failing)], {**start, **{key: Partial(new) for key, new in changes.items()}}, knowledge
+            checked.findings[min(failing)], {**start, **{key: Partial(new) for key, new in changes.items()}}, knowledge
         ):
             after = {**changes, name: value}
             key = frozenset(after.items())
@@ -174,7 +175,7 @@ def _left(
     if not changes:
         return frozenset()
     after = judge(None, knowledge, {**start, **{name: Partial(value) for name, value in changes.items()}})
-    failing = [index for index, finding in enumerate(after.findings) if finding.verdict in _BAD and finding.check.id not in ignore]
+    failing = [index for index, finding in enumerate(after.findings) if finding.verdict in FAILING and finding.check.id not in ignore]
     for index in failing:
         known[index] = after.findings[index]
     return frozenset(failing)
@@ -213,8 +214,7 @@ def _price(name: str, value: int, start: Mapping[str, Partial]) -> float:
 def _moves(finding: Finding, values: Mapping[str, Partial], knowledge: Knowledge) -> list[tuple[str, int, float]]:
     """(field, new value, extra cost): edits that make the check pass, or make it not apply, or make it pass where an open control is the other way."""
     check, width = finding.check, knowledge.widths[0]
-    facts = knowledge.lookup(width, typical=True).get
-    evaluator = Evaluator(values.get, facts)
+    evaluator = usual(values, knowledge)
     rules = [check.must, *([] if finding.twin is None or finding.twin.field == "guest_rflags" else [finding.twin.check.must])]
     moves: dict[tuple[str, int], float] = {}
     for condition, wanted in (*((rule, True) for rule in rules), (check.when, False)):
@@ -228,7 +228,7 @@ def _moves(finding: Finding, values: Mapping[str, Partial], knowledge: Knowledge
                     continue
                 extra = _PREMISE
                 if wanted:
-                    after = Evaluator({**values, name: Partial(value)}.get, facts)
+                    after = usual({**values, name: Partial(value)}, knowledge)
                     extra = _HALF_WAY * sum(after.judge(rule).truth is not True for rule in rules)
                 moves[name, value] = min(extra, moves.get((name, value), extra))
     return [(name, value, extra) for (name, value), extra in moves.items()]
@@ -272,9 +272,9 @@ def _failing_after(
 ) -> frozenset[int]:
     values = {**start, **{key: Partial(new) for key, new in changes.items()}}
     judging = Judging(values, knowledge)
-    evaluator = Evaluator(values.get, knowledge.lookup(knowledge.widths[0], typical=True).get)
+    evaluator = usual(values, knowledge)
     affected = _readers().get(name, ())
-    now = {index for index in affected if CHECKS[index].id not in ignore and judging.finding(index).verdict in _BAD}
+    now = {index for index in affected if CHECKS[index].id not in ignore and judging.finding(index).verdict in FAILING}
     open_control = {index for index in failing.intersection(affected) if _fails_whatever_is_open(known[index], evaluator)}
     return (failing - frozenset(affected)) | now | open_control
 
