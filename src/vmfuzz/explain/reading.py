@@ -13,17 +13,14 @@ from vmfuzz.errors import VmfuzzError
 from vmfuzz.explain.dump import Dump, Format, Machine, Origin, Warned
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats import amd, encoding_lists, kvm, kvm_lines, qemu, sregs, virtualbox
-from vmfuzz.explain.formats.control_words import completed
 from vmfuzz.explain.formats.cpuinfo import processor_of
-from vmfuzz.explain.formats.debugger import printed
 from vmfuzz.explain.formats.declared import read_declared
 from vmfuzz.explain.formats.json_text import as_lines, parsed, spread
 from vmfuzz.explain.formats.meaning import Manner
 from vmfuzz.explain.formats.pairs import PairReader
 from vmfuzz.explain.formats.programs import formats
-from vmfuzz.explain.formats.sentences import stated
+from vmfuzz.explain.formats.rewritten import in_pairs
 from vmfuzz.explain.formats.shapes import is_code, may_be_a_value
-from vmfuzz.explain.formats.tuples import paired
 from vmfuzz.explain.formats.xen_tables import read_tables
 from vmfuzz.explain.outcomes import nested
 from vmfuzz.explain.outcomes.outcome import Speech, with_outcome
@@ -116,8 +113,8 @@ class _Reader:
         kvm.parse(part, found, self.of.ends)
         qemu.parse_qemu(registers, found, beside_only=vmcs)
         virtualbox.parse_vbox(self.of.vbox, found)
-        vmcb = not vmcs and amd.is_vmcb(self.text)
-        lines, viewed = ([], False) if vmcb else _read_plain(self.of.rest, found, vmcs)
+        foreign = "" if vmcs else amd.of_vmrun(self.text)
+        lines, viewed = ([], False) if foreign else _read_plain(self.of.rest, found, vmcs)
         dump = settled(found, name, Circumstances(lines, self.of.ends, garbled(self.of.lines), viewed))
         prose = "\n".join(line.text for line in self.of.rest) + "\n" + "\n".join(line.text for line in [*self.of.qemu, *self.of.vbox])
         told = prose if failed or not of_text else None  # (the failure stands above another register dump)
@@ -128,8 +125,10 @@ class _Reader:
             origin=Origin(name, self.origin.state, self._format(dump), self.origin.lines, trace),
             machine=Machine(processor_of(self.text), nested=nested.note(self.text, dump)),
         )
-        if not vmcs:
-            dump = self._of_intel(dump, vmcb)
+        if foreign:
+            dump = replace(dump, notes=replace(dump.notes, warned=()))
+        if foreign := foreign or ("" if vmcs else amd.of_svme(dump, self.text)):
+            dump = replace(dump, machine=replace(dump.machine, foreign=foreign), readings={})
         return dump.warning(*self._warnings(dump, part))
 
     def _claims(self, part: list[Line], registers: list[Line]) -> Iterator[str]:
@@ -142,15 +141,6 @@ class _Reader:
         ):
             if lines:
                 yield f"{ranges([line.number for line in lines])}: {what}"
-
-    def _of_intel(self, dump: Dump, vmcb: bool) -> Dump:
-        """The dump, or nothing but that it is of an AMD processor."""
-        foreign = amd.why_foreign(dump, vmcb, self.text)
-        if foreign:
-            notes = replace(dump.notes, warned=()) if vmcb else dump.notes
-            return replace(dump, machine=replace(dump.machine, foreign=foreign), readings={}, notes=notes)
-        warning = amd.warning_of(self.text)
-        return dump.warning(Warned(0, warning)) if warning else dump
 
     def _warnings(self, dump: Dump, part: list[Line]) -> Iterator[Warned]:
         """What was lost, and what KVM could have printed."""
@@ -182,8 +172,7 @@ def _is_of_a_crash(text: str) -> bool:
 def _read_plain(lines: list[Line], found: Found, named_only: bool) -> tuple[list[Line], bool]:
     """Read lines of no known program; returns them as they are read, and whether a program of KVM's shows its view of the registers in them."""
     if not named_only:
-        lines = read_tables(read_declared(lines, found, formats()), found)
-        lines = paired(stated(printed(completed(lines))))
+        lines = in_pairs(read_tables(read_declared(lines, found, formats()), found))
     skip, viewed = _read_structures(lines, found, named_only)
     code = [is_code(line.text) for line in lines]
     source = any(code[index] and not may_be_a_value(line.text) for index, line in enumerate(lines))

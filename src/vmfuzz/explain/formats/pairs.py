@@ -17,7 +17,16 @@ from vmfuzz.explain.formats.meaning import Manner, Where
 from vmfuzz.explain.formats.notes import Notes
 from vmfuzz.explain.formats.program import ProgramReader
 from vmfuzz.explain.formats.rows import Rows
-from vmfuzz.explain.formats.shapes import Outline, in_sentence, is_of_guest, outline_of, pairs_in, says_failure
+from vmfuzz.explain.formats.shapes import (
+    CONTROL_WORDS,
+    Outline,
+    in_sentence,
+    is_of_guest,
+    lists_controls,
+    outline_of,
+    pairs_in,
+    says_failure,
+)
 from vmfuzz.explain.names.labels import SEGMENTS, best_label, ending_name, match_label, named_member, normalise
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
@@ -111,6 +120,8 @@ class PairReader:
             label = self._label(written)
             if label is None:
                 continue
+            if lists_controls(text) and normalise(label) in CONTROL_WORDS:
+                label = f"{label} controls"
             own = _OWN_AREA.match(label)
             whose = own[1].lower() if own else whose
             sentence = text if _is_cut_off(label, written) or in_sentence(text, start) else ""

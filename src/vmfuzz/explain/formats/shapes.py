@@ -37,6 +37,8 @@ _OF_SPEECH: Final = frozenset(
     "a am an and are because but did does has have i if in is it its my not of on our should that the then these this was we when with would".split()
 )
 _SPEECH: Final = 2
+#: Names of control words in lines that have those of all.
+CONTROL_WORDS: Final = (("proc",), ("exit",), ("entry",))
 #: What begins a remark behind a value: a mark, or blanks that set it apart.
 _REMARK: Final = deferred(r"\s*(?:[(\[{#;<>/|!]|--?>?(?!\w)|-->)|\s{2}|\t")
 #: What begins a comment; pairs in it are the author's words.
@@ -135,6 +137,13 @@ def pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
         (match.start(), match.end(), match["label"] or "", match["value"] or match["badvalue"], match["bad"] or "")
         for match in PAIR.finditer(text)
     )
+
+
+@lru_cache(maxsize=1 << 13)
+def lists_controls(text: str) -> bool:
+    """Whether a line has the control words under a word each, the pin-based ones among them: `Pin: 16 Proc: 401e172 Exit: 36fff Entry: 11ff`."""
+    words = [normalise(label)[-1:] for _, _, label, _, _ in pairs_in(text)] if "pin" in text.lower() else []
+    return ("pin",) in words and sum(one in CONTROL_WORDS for one in words) > 1
 
 
 @lru_cache(maxsize=1 << 13)

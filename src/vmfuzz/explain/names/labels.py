@@ -25,6 +25,8 @@ _WEAK: Final = frozenset(
 _HIGH: Final = {"high", "hi", "h"}
 #: What stands for an area before a name: G_CR0, H_CR0.
 _INITIALS: Final = {"g": "guest", "h": "host"}
+#: The same without a sign between: GCR0, hrip.
+_INITIAL: Final = deferred(r"\b([gh])(?=(?:cr[034]|rip|rsp|rflags|efer)\b)", re.IGNORECASE)
 _CAMEL: Final = deferred(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _MSR_BY_NAME: Final = {name.removeprefix("IA32_VMX_").replace("_", ""): number for number, name in CAPABILITY_MSRS.items()}
 _MSR_NAME: Final = deferred(r"(?:MSR[_ ])?(?:IA32[_ ])?VMX[_ ]([A-Z0-9_ ]+)", re.IGNORECASE)
@@ -65,6 +67,7 @@ def split_words(label: str) -> list[str]:
     label = re.sub(r"\((?:16|32|64|natural)[^)]*\)?", "", label)
     label = re.sub(r"exec(?:ution)?_?vmcs", "executive", label, flags=re.IGNORECASE)  # "exec" and "vmcs" alone say nothing
     spaced = re.sub(r"\bVM(?=[a-z])", "VM ", re.sub(r"[^0-9A-Za-z]+", " ", label))
+    spaced = _INITIAL.sub(r"\1 ", spaced)
     words = []
     for word in spaced.split():
         mixed = not word.isupper() and not word.islower()
