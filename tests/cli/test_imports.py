@@ -59,6 +59,12 @@ def test_what_makes_no_candidates_loads_nothing_for_them(arguments: tuple[str, .
     assert not modules & {*HEAVY, "vmfuzz.campaign"}
 
 
+def test_an_answer_is_tried_on_the_emulated_cpu_without_them() -> None:
+    _, modules, said = ran("check", str(SAMPLE), refused=HEAVY)
+    assert "Tried on an emulated CPU" in said
+    assert "vmfuzz.execute.bochs.single" in modules
+
+
 def test_a_state_is_read_and_judged_where_none_of_them_is_installed() -> None:
     without = ran("check", "--no-verify", str(SAMPLE), refused=HEAVY)
     assert "guest.gs.p" in without[2]

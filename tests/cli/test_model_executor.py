@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from vmfuzz.cli.main import main
 from vmfuzz.errors import UnknownNameError
-from vmfuzz.execute import open_executor, plain_names
+from vmfuzz.execute.kinds import open_executor, plain_names
 from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.state.profiles import capabilities, known_good
 

@@ -14,7 +14,7 @@ from vmfuzz.arch.controls import CONTROL_WORDS, Control, Entry, Exit, Tertiary
 from vmfuzz.arch.registers import CR4
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.errors import EnvironmentUnusable, UsageError
-from vmfuzz.execute import open_executor
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.execute.model.executor import ModelExecutor
 from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.events import EVENTS

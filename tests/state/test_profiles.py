@@ -9,8 +9,8 @@ import pytest
 
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.errors import UnknownNameError
-from vmfuzz.execute import open_executor
 from vmfuzz.execute.bochs.executor import CPU_MODELS
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.model.predict import predict
 from vmfuzz.state.profiles import capabilities, emulated_names, known_good, write_profile
 from vmfuzz.state.vmcs import Vmcs

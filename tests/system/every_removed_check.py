@@ -32,7 +32,7 @@ from nested_checks import KVM, NESTED, PARAMETER, NestedCheck, build_without, ch
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.comparison.compare import Comparison, Verdict, compare
-from vmfuzz.execute.engine_executor import WorkerDied
+from vmfuzz.execute.engine_process import WorkerDied
 from vmfuzz.execute.wire.family import Family
 from vmfuzz.state.batch import VmcsBatch
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from vmfuzz.errors import ExecutorError
 from vmfuzz.execute.base import Opened
 from vmfuzz.execute.containment.poison import FAILS, canary, with_twins
 from vmfuzz.execute.containment.rules import Containment
+from vmfuzz.execute.engine_process import EngineProcess, WorkerDied
 from vmfuzz.execute.wire.abi import constants, struct_dtype
 from vmfuzz.execute.wire.answers import (
     Drift,
@@ -38,40 +39,6 @@ from vmfuzz.state.vmcs import Vmcs
 
 _HOST_CR4: Final = FIELDS["host_cr4"].encoding
 _Selection = npt.NDArray[np.intp]
-
-
-class WorkerDied(Exception):
-    """The machine ended or was ended during a request; `reason` says how, for people.
-
-    `row_known`: whether the request's current_row is the row that was being run then.
-    """
-
-    def __init__(self, reason: str, *, row_known: bool = True) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.row_known = row_known
-
-
-class EngineProcess(Protocol):
-    """A machine with the engine in it: the memory of enum vmfuzz_emulated, and requests in it."""
-
-    #: struct vmfuzz_request in that memory
-    request: Any
-
-    def view(self, place: str, dtype: Any, count: int, offset: int = 0) -> npt.NDArray[Any]:
-        """`count` elements of the memory at a place named in engine.h, plus `offset` bytes."""
-
-    def call(self) -> None:
-        """Have the request served; raises WorkerDied."""
-
-    def restart(self) -> None:
-        """Make the machine usable again after a WorkerDied."""
-
-    def texts(self) -> list[str]:
-        """The machine's messages so far, by number - 1."""
-
-    def close(self) -> None:
-        """End the machine."""
 
 
 class EngineExecutor(Opened):

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from patience import until
 from vmfuzz.arch.outcomes import Kind, Outcome, Outcomes
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, UnknownNameError, UsageError
-from vmfuzz.execute import conformance, open_executor
+from vmfuzz.execute import conformance
 from vmfuzz.execute.bochs import library as bochs_library
 from vmfuzz.execute.bochs import process as bochs_process
 from vmfuzz.execute.bochs.executor import BochsExecutor
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.execute.wire import abi
 from vmfuzz.generate.families import generator_of
 from vmfuzz.generate.reach import memory_word

@@ -22,7 +22,9 @@ NO_TIMER = ~(1 << 6)
 def rule_of(executor: BochsExecutor, vmcs: Vmcs) -> str | None:
     refusals = executor.containment.refused(VmcsBatch.of([vmcs]))
     number = int(refusals.rule[0])
-    return refusals.rules[number] if number >= 0 else None
+    said = refusals.rules[number] if number >= 0 else None
+    assert executor.containment.refusal(vmcs) == said
+    return said
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,13 @@ def test_what_vmwrite_makes_of_a_value_is_judged(bochs: BochsExecutor) -> None:
     refusals = bochs.containment.refused(RawBatch(bochs.known_good(), {"guest_activity_state": states}))
     said = [refusals.rules[number] if number >= 0 else None for number in refusals.rule.tolist()]
     assert said == ["refused: the guest would not leave its activity state"] * 3 + [None]
+
+
+def test_a_single_vmcs_is_judged_as_in_a_batch(each_cpu: BochsExecutor, random_families: Families) -> None:
+    refused = 0
+    for batch in random_families(each_cpu.known_good(), seed=8, families=60, rows=5):
+        refused += sum(rule_of(each_cpu, vmcs) is not None for vmcs in batch)
+    assert 10 < refused < 270
 
 
 def test_guest_without_any_wall_is_refused(bochs: BochsExecutor) -> None:

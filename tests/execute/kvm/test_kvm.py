@@ -16,10 +16,10 @@ import pytest
 
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, SafetyStop, UnknownNameError, UsageError
-from vmfuzz.execute import availability, open_executor
+from vmfuzz.execute import availability
 from vmfuzz.execute.bochs.executor import BochsExecutor
-from vmfuzz.execute.engine_executor import WorkerDied
-from vmfuzz.execute.kinds import cpu_option
+from vmfuzz.execute.engine_process import WorkerDied
+from vmfuzz.execute.kinds import cpu_option, open_executor
 from vmfuzz.execute.kmod.device import AgentDevice, DeviceLost
 from vmfuzz.execute.kvm.abi import kvm_constants, kvm_dtype
 from vmfuzz.execute.kvm.containment import LONG_LIST, NO_MEMORY
@@ -29,7 +29,7 @@ from vmfuzz.execute.kvm.narrowing import narrowed
 from vmfuzz.execute.kvm.opening import nested_kvm
 from vmfuzz.execute.kvm.process import KvmProcess
 from vmfuzz.execute.kvm.words import warning_of
-from vmfuzz.execute.wire.abi import constants, native_file
+from vmfuzz.execute.wire.abi import constants, native_file, struct_dtype
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities
 from vmfuzz.state.vmcs import Vmcs
@@ -83,7 +83,7 @@ class FakeAgent:
         parts = [(int(part["offset"]), int(part["bytes"])) for part in head["part"][: int(head["in"]) + int(head["out"])]]
         process, at = self.bochs._process, head.nbytes
         for offset, length in parts[: int(head["in"])]:
-            process.memory[offset : offset + length] = np.frombuffer(payload, np.uint8, length, at)
+            process.memory[offset : offset + length] = payload[at : at + length]
             at += length
         process.call()
         answer = np.zeros(1, kvm_dtype("ran"))
@@ -97,9 +97,9 @@ class FakeAgent:
                 break
         answer["log"] = self.log
         answer["trace"], answer["exits"] = b"a 1.0: kvm_nested_vmenter_failed: x\n", 7
-        process._messages["fatal"] = fatal
+        process.view("EMU_MESSAGES", struct_dtype("messages"), 1)["fatal"] = fatal
         return answer.tobytes() + b"".join(
-            process.memory[offset : offset + length].tobytes() for offset, length in parts[int(head["in"]) :]
+            process.memory[offset : offset + length] for offset, length in parts[int(head["in"]) :]
         )
 
     def _column(self) -> list[int]:

@@ -16,8 +16,8 @@ import pytest
 
 from vmfuzz.arch.outcomes import ANY_EXIT, Kind, Outcome, Outcomes
 from vmfuzz.errors import EnvironmentUnusable, ExecutorError, UsageError
-from vmfuzz.execute import open_executor
 from vmfuzz.execute.conformance import mixed_batch
+from vmfuzz.execute.kinds import open_executor
 from vmfuzz.execute.program import process, protocol
 from vmfuzz.execute.program.conformance import examine
 from vmfuzz.execute.program.executor import ROWS, ProgramExecutor

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -92,7 +91,7 @@ def bochs_library(python: str | None = None) -> BochsLibrary:
         python, where = sys.executable, "this environment"
         spec = importlib.util.find_spec("bochscpu")
         folders = list(spec.submodule_search_locations or []) if spec else []
-        version = metadata.version(PACKAGE) if spec else None
+        version = _installed(folders) if spec else None
     else:
         where = f"the environment of {python}"
         folders, version = _asked(python)
@@ -109,6 +108,19 @@ def bochs_library(python: str | None = None) -> BochsLibrary:
         f"install it with `{'' if python == sys.executable else f'{python} -m '}pip install {PACKAGE}=={PINNED}` "
         "(wheels exist for Linux x86-64 and CPython 3.9 to 3.14)"
     )
+
+
+def _installed(folders: list[str]) -> str | None:
+    """The package's version, by the folder that an installer leaves beside the package; importlib.metadata reads mail headers, which takes longer."""
+    for folder in folders:
+        for found in Path(folder).parent.glob(f"{PACKAGE.replace('-', '_')}-*.dist-info"):
+            return found.name.removesuffix(".dist-info").rpartition("-")[2]
+    from importlib import metadata
+
+    try:
+        return metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _asked(python: str) -> tuple[list[str], str | None]:

@@ -8,58 +8,73 @@ import select
 import signal
 import subprocess
 import time
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Final
 
 from vmfuzz.errors import ExecutorError
 from vmfuzz.execute.bochs.library import BochsLibrary
-from vmfuzz.execute.engine_executor import WorkerDied
+from vmfuzz.execute.engine_process import WorkerDied
 from vmfuzz.execute.wire.abi import NO_ROW, constants, native_file, struct_dtype
+from vmfuzz.execute.wire.record import Record
 from vmfuzz.interrupts import held
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 _POLL_SECONDS: Final = 0.05
+#: So much of why a worker gave up is read.
+_FATAL_BYTES: Final = 512
 #: A worker that makes no progress and uses no processor time either waits for something; it is given up after so many seconds by the clock.
 _ASLEEP_SECONDS: Final = 600.0
 
 
 class BochsProcess:
-    """A worker and the memory that it shares with this process; the memory outlives the worker."""
+    """A worker and the memory that it shares with this process; the memory outlives the worker.
 
-    def __init__(self, library: BochsLibrary, model: int, *, hang_seconds: float, plain_platform: bool = False) -> None:
+    `small_pages`: the page size of the harness; see build_tables in platform.c.
+    """
+
+    def __init__(
+        self, library: BochsLibrary, model: int, *, hang_seconds: float, plain_platform: bool = False, small_pages: bool = False
+    ) -> None:
         self._library = library
         self._platform = native_file("bochs_platform.so")
         self._model = model
         self._plain = plain_platform
-        #: page size of the harness, for the next start of the worker; see build_tables in platform.c
-        self.small_pages = False
+        #: for the next start of the worker
+        self.small_pages = small_pages
         self.hang_seconds = hang_seconds
         layout = constants()
         self._fd = os.memfd_create("vmfuzz-bochs")
         os.ftruncate(self._fd, layout["EMU_BYTES"])
-        self._mapping = mmap.mmap(self._fd, layout["EMU_BYTES"])
-        self.memory: npt.NDArray[np.uint8] = np.frombuffer(self._mapping, np.uint8)
-        image = np.frombuffer(native_file("engine.bin").read_bytes(), np.uint8)
+        self.memory = mmap.mmap(self._fd, layout["EMU_BYTES"])
+        image = native_file("engine.bin").read_bytes()
         if len(image) > layout["EMU_TABLES"]:
             raise ExecutorError(f"engine.bin has {len(image)} bytes, more than the {layout['EMU_TABLES']} of its place")
         self._image = image
-        self.request: Any = self.view("EMU_REQUEST", struct_dtype("request"), 1)[0]
-        self._messages: Any = self.view("EMU_MESSAGES", struct_dtype("messages"), 1)[0]
+        #: the numbers of the request; `request` has its lists too
+        self.numbers = Record(self.memory, layout["EMU_REQUEST"], "request")
+        self._messages = Record(self.memory, layout["EMU_MESSAGES"], "messages")
         # in memory: whoever runs this need not have a directory to write to
         self._stderr = os.fdopen(os.memfd_create("vmfuzz-bochs-stderr"), "w+b")
         self._process: subprocess.Popen[bytes] | None = None
         self._start()
 
+    @cached_property
+    def request(self) -> Any:
+        """Struct vmfuzz_request in the memory."""
+        return self.view("EMU_REQUEST", struct_dtype("request"), 1)[0]
+
     def view(self, place: str, dtype: Any, count: int, offset: int = 0) -> npt.NDArray[Any]:
         """`count` elements of shared memory at a place named in engine.h, plus `offset` bytes."""
-        start = constants()[place] + offset
-        return self.memory[start : start + np.dtype(dtype).itemsize * count].view(dtype)
+        import numpy as np  # not before there are columns: a single VMCS is executed without (single.py)
+
+        return np.frombuffer(self.memory, dtype, count, constants()[place] + offset)
 
     def _start(self) -> None:
         # A worker that died may have damaged its own code or tables, which lie in shared memory.
-        self.memory[: constants()["EMU_HOT"]] = 0
+        self.memory[: constants()["EMU_HOT"]] = bytes(constants()["EMU_HOT"])
         self.memory[: len(self._image)] = self._image
         command_read, self._command = os.pipe()
         self._reply, reply_write = os.pipe()
@@ -111,7 +126,7 @@ class BochsProcess:
 
     def call(self, start_seconds: float = 20.0) -> None:
         """Have the worker serve the request; raises WorkerDied when it dies or makes no progress."""
-        self.request["current_row"] = NO_ROW
+        self.numbers["current_row"] = NO_ROW
         try:
             os.write(self._command, b"r")
         except BrokenPipeError:
@@ -125,10 +140,10 @@ class BochsProcess:
 
     def _await_reply(self, start_seconds: float) -> None:
         """Wait for the answer. The worker's own processor time says whether it hangs: by the clock a busy machine makes any worker slow."""
-        row, allowed = int(NO_ROW), start_seconds
+        row, allowed = NO_ROW, start_seconds
         had, asked = self._processor_seconds(), time.monotonic()
         while not select.select([self._reply], [], [], _POLL_SECONDS)[0]:
-            now = int(self.request["current_row"])
+            now = self.numbers["current_row"]
             if now != row:
                 row, allowed = now, self.hang_seconds
                 had, asked = self._processor_seconds(), time.monotonic()
@@ -149,7 +164,7 @@ class BochsProcess:
     def _obituary(self) -> str:
         assert self._process is not None
         status = self._process.wait()
-        fatal = bytes(self._messages["fatal"]).decode("utf-8", "replace")
+        fatal = self._messages.text("fatal", _FATAL_BYTES).partition("\0")[0]
         if fatal:
             return fatal
         self._stderr.seek(0)
@@ -159,14 +174,7 @@ class BochsProcess:
 
     def texts(self) -> list[str]:
         """The emulator's messages so far, by number - 1."""
-        used = int(self._messages["used"])
-        return bytes(self.view("EMU_MESSAGES", np.uint8, used, self._text_offset)).decode("utf-8", "replace").split("\0")[:-1]
-
-    @property
-    def _text_offset(self) -> int:
-        fields = struct_dtype("messages").fields
-        assert fields is not None
-        return int(fields["text"][1])
+        return self._messages.text("text", self._messages["used"]).split("\0")[:-1]
 
     def _stop(self) -> None:
         if self._process is None:

@@ -12,19 +12,25 @@ loads host state and processes the VM-exit MSR-load list as an exit does: each r
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
-from typing import Final
-
-import numpy as np
+from functools import cached_property, reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any, Final
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.registers import APIC_BASE, IA32_APIC_BASE
+from vmfuzz.execute.containment.candidates import ALL_ONES, Candidates, Single, does_not_hold
 from vmfuzz.execute.containment.poison import is_poisoned
-from vmfuzz.execute.containment.view import Mask, Refusals, View, as_mask
-from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
+if TYPE_CHECKING:
+    from vmfuzz.execute.containment.view import Refusals
+    from vmfuzz.state.batch import VmcsBatch
+
 _PAGE: Final = 0xFFF
+#: The bits of an address that say which page.
+_PAGE_NUMBER: Final = ALL_ONES ^ _PAGE
+#: Bits 61 and 62 of CR3 (LAM).
+_LAM: Final = 3 << 61
 #: Fields through which the processor writes to memory, or finds more addresses to write to.
 _WRITES_THROUGH: Final = (
     "virtual_apic_address",
@@ -40,7 +46,8 @@ _WRITES_THROUGH: Final = (
 )
 
 
-Rule = Callable[[View], Mask]
+#: Which candidates a rule refuses.
+Rule = Callable[[Any], Any]
 
 
 class Containment:
@@ -55,6 +62,10 @@ class Containment:
 
     def refused(self, batch: VmcsBatch) -> Refusals:
         """Apply every rule to every candidate."""
+        import numpy as np  # not before there are columns: see `refusal`
+
+        from vmfuzz.execute.containment.view import Refusals, View
+
         rule = np.full(len(batch), -1, np.int32)
         view = View(batch)
         fails = is_poisoned(view)
@@ -65,11 +76,17 @@ class Containment:
             rule[hit & (rule < 0)] = number
         return Refusals(rule, tuple(words for words, _, _ in self._rules))
 
+    def refusal(self, candidate: Vmcs) -> str | None:
+        """What the first rule says that refuses a single candidate; None where it may run. Needs no numpy, nor may a subclass's rules."""
+        one = Single(candidate)
+        fails = is_poisoned(one)
+        return next((words for words, applies, remains in self._rules if (remains if fails else applies)(one)), None)
+
     @cached_property
     def _rules(self) -> tuple[tuple[str, Rule, Rule], ...]:
         """(what it says, what it refuses, what of that where the candidate is poisoned): a failed entry reaches no guest, but leads to the host."""
 
-        def nothing(view: View) -> Mask:
+        def nothing(view: Candidates) -> Any:
             return view.none()
 
         return (
@@ -87,107 +104,102 @@ class Containment:
             ("refused: an address points into the harness", self._into_harness, self._into_harness),
         )
 
-    def _host_rip(self, view: View) -> Mask:
+    def _host_rip(self, view: Candidates) -> Any:
         if view.is_known("host_rip", self._known):
             return view.none()
         value = view["host_rip"]
-        signed = value.astype(np.int64) >> (self._linear_bits - 1)
-        canonical = (signed == 0) | (signed == -1)
-        return as_mask(canonical & (value != np.uint64(self._known.get("host_rip") or 0)))
+        upper = value >> (self._linear_bits - 1)
+        canonical = (upper == 0) | (upper == ALL_ONES >> (self._linear_bits - 1))
+        return canonical & (value != (self._known.get("host_rip") or 0))
 
-    def _host_cr3(self, view: View) -> Mask:
+    def _host_cr3(self, view: Candidates) -> Any:
         """LAM bits (61, 62) may be loaded and do not matter; other bits beyond the physical width cannot be."""
         if view.is_known("host_cr3", self._known) and view.is_known("host_cr4", self._known):
             return view.none()
         value, known = view["host_cr3"], self._known.get("host_cr3") or 0
-        below = np.uint64((1 << self._physical_bits) - 1)
-        too_wide = (value & ~np.uint64(3 << 61)) > below
-        moved = (value & below & ~np.uint64(_PAGE)) != np.uint64(known & ((1 << self._physical_bits) - 1) & ~_PAGE)
-        return as_mask(moved & ~too_wide)
+        below = (1 << self._physical_bits) - 1
+        fits = (value & (ALL_ONES ^ _LAM)) <= below
+        return fits & (value & below & _PAGE_NUMBER != known & below & _PAGE_NUMBER)
 
-    def _host_cet(self, view: View) -> Mask:
+    def _host_cet(self, view: Candidates) -> Any:
         """CET on in the host: by the field, or by guest state of any row that no exit takes back."""
         cet = view.bit("host_cr4", 23)
-        if not cet.any():
+        if not view.any(cet):
             return view.none()
         loads = view.bit("vm_exit_controls", 28)
         from_field = loads & (view["host_ia32_s_cet"] != 0)
-        left = view.bit("vm_entry_controls", 20) & ~loads & (view["guest_ia32_s_cet"] != 0) & ~is_poisoned(view)
-        return as_mask(cet & (from_field | ~loads & left.any()))
+        stays = does_not_hold(loads)
+        left = view.bit("vm_entry_controls", 20) & stays & (view["guest_ia32_s_cet"] != 0) & does_not_hold(is_poisoned(view))
+        return cet & (from_field | stays & view.any(left))
 
-    def _host_pkrs(self, view: View) -> Mask:
+    def _host_pkrs(self, view: Candidates) -> Any:
         pks = view.bit("host_cr4", 24)
-        if not pks.any():
+        if not view.any(pks):
             return view.none()
         loads = view.bit("vm_exit_controls", 29)
-        from_field = loads & (view["host_ia32_pkrs"] & np.uint64(3) != 0)
-        left = view.bit("vm_entry_controls", 22) & ~loads & (view["guest_ia32_pkrs"] & np.uint64(3) != 0) & ~is_poisoned(view)
-        return as_mask(pks & (from_field | ~loads & left.any()))
+        stays = does_not_hold(loads)
+        from_field = loads & (view["host_ia32_pkrs"] & 3 != 0)
+        left = view.bit("vm_entry_controls", 22) & stays & (view["guest_ia32_pkrs"] & 3 != 0) & does_not_hold(is_poisoned(view))
+        return pks & (from_field | stays & view.any(left))
 
-    def _msr_store(self, view: View) -> Mask:
+    def _msr_store(self, view: Candidates) -> Any:
         return self._list_would_be_processed(view, "vm_exit_msr_store")
 
-    def _msr_load(self, view: View) -> Mask:
+    def _msr_load(self, view: Candidates) -> Any:
         return self._list_would_be_processed(view, "vm_exit_msr_load")
 
-    def _msr_count(self, view: View) -> Mask:
-        too_many = as_mask(view["vm_entry_msr_load_count"] > np.uint64(self._msr_list_maximum))
+    def _msr_count(self, view: Candidates) -> Any:
+        too_many = view["vm_entry_msr_load_count"] > self._msr_list_maximum
         return too_many & self._list_would_be_processed(view, "vm_entry_msr_load")
 
-    def _list_would_be_processed(self, view: View, area: str) -> Mask:
+    def _list_would_be_processed(self, view: Candidates, area: str) -> Any:
         """The list is not empty and nothing about its address fails the entry for certain.
 
         Counts from 2^28 on are taken as processed: 16 times the count does not fit 32 bits, and a processor may get its end wrong.
         """
         count, address = view[f"{area}_count"], view[f"{area}_address"]
-        limit = np.uint64(1 << self._physical_bits)
-        fails = as_mask(address & np.uint64(15) != 0) | as_mask(address >= limit)
-        ends_beyond = as_mask(address < limit) & as_mask(address + count * np.uint64(16) > limit)
-        return as_mask(count != 0) & ~(fails | ends_beyond & as_mask(count < np.uint64(1 << 28)))
+        limit = 1 << self._physical_bits
+        fails = (address & 15 != 0) | (address >= limit)
+        ends_beyond = (address < limit) & (address + count * 16 > limit)
+        return (count != 0) & does_not_hold(fails | ends_beyond & (count < 1 << 28))
 
-    def _disables_apic(self, view: View) -> Mask:
+    def _disables_apic(self, view: Candidates) -> Any:
         """Where x2APIC mode counts, an entry that disables the APIC, the one way out of that mode: the candidates behind it would meet another."""
         hit = view.none()
-        if not view.batch.base["live_x2apic_mode"]:
+        if not view.condition("live_x2apic_mode"):
             return hit
-        words = {*view.batch.base.memory, *view.batch.memory_columns}
-        for address in words:
-            names_it = view.word(address) & np.uint64(0xFFFF_FFFF) == np.uint64(IA32_APIC_BASE)
-            hit |= as_mask(names_it) & as_mask(view.word(address + 8) & np.uint64(1 << APIC_BASE.EN | 1 << APIC_BASE.EXTD) == 0)
-        return hit & as_mask(view["vm_entry_msr_load_count"] != 0)
+        for address in view.addresses():
+            names_it = view.word(address) & 0xFFFF_FFFF == IA32_APIC_BASE
+            hit = hit | names_it & (view.word(address + 8) & (1 << APIC_BASE.EN | 1 << APIC_BASE.EXTD) == 0)
+        return hit & (view["vm_entry_msr_load_count"] != 0)
 
-    def _guest_runs(self, view: View) -> Mask:
+    def _guest_runs(self, view: Candidates) -> Any:
         timer = view.bit("pin_based_controls", 6) & (view["vmx_preemption_timer_value"] == 0)
-        ept = view.secondary(1) & (view["eptp"] & ~np.uint64(_PAGE) == np.uint64((self._known.get("eptp") or 0) & ~_PAGE))
-        cr3 = (self._known.get("guest_cr3") or 0) & ~_PAGE
-        paging = view.bit("guest_cr0", 31) & (view["guest_cr3"] & ~np.uint64(_PAGE) == np.uint64(cr3))
+        eptp, cr3 = ((self._known.get(name) or 0) & _PAGE_NUMBER for name in ("eptp", "guest_cr3"))
+        ept = view.secondary(1) & (view["eptp"] & _PAGE_NUMBER == eptp)
+        paging = view.bit("guest_cr0", 31) & (view["guest_cr3"] & _PAGE_NUMBER == cr3)
         # Words that a candidate puts in these pages could map something.
         walls = [timer]
-        if not _describes(view.batch, self._known.get("eptp") or 0):
-            walls.append(as_mask(ept))
-        if not _describes(view.batch, cr3):
-            walls.append(as_mask(paging))
-        return as_mask(~np.logical_or.reduce(walls))
+        described = {address & _PAGE_NUMBER for address in view.addresses()}
+        if eptp not in described:
+            walls.append(ept)
+        if cr3 not in described:
+            walls.append(paging)
+        return does_not_hold(reduce(or_, walls))
 
-    def _guest_sleeps(self, view: View) -> Mask:
+    def _guest_sleeps(self, view: Candidates) -> Any:
         activity = view["guest_activity_state"]
         timer = view.bit("pin_based_controls", 6) & (view["vmx_preemption_timer_value"] == 0)
         waits = (activity == 1) | (activity == 2)
         # Also with an injected event, which fails the entry: such rows have hung the emulated CPU now and then.
         sipi = activity == 3
-        return as_mask(waits & ~timer | (sipi if self._wait_for_sipi else view.none()))
+        return waits & does_not_hold(timer) | (sipi if self._wait_for_sipi else view.none())
 
-    def _into_harness(self, view: View) -> Mask:
+    def _into_harness(self, view: Candidates) -> Any:
         """All memory of the harness lies in the 128 MiB around the known-good host_cr3."""
         start = (self._known.get("host_cr3") or 0) & ~0x3FF_FFFF
         hit = view.none()
         for name in _WRITES_THROUGH:
             if not view.is_known(name, self._known):
-                hit |= as_mask(view[name] - np.uint64(start) < np.uint64(0x800_0000))
+                hit = hit | (view[name] - start & ALL_ONES < 0x800_0000)
         return hit
-
-
-def _describes(batch: VmcsBatch, address: int) -> bool:
-    """Whether a candidate puts anything into the page at `address`."""
-    page = address & ~_PAGE
-    return any(word & ~_PAGE == page for word in (*batch.base.memory, *batch.memory_columns))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ _ALL_ONES: Final = (1 << 64) - 1
 
 
 class View:
-    """A batch's fields as columns of one length; a field that was never written is 0."""
+    """A batch's fields as columns of one length, for rules (`Candidates`); a field that was never written is 0."""
 
     def __init__(self, batch: VmcsBatch) -> None:
         self.batch = batch
@@ -27,6 +28,10 @@ class View:
         """No row."""
         return np.zeros(self._count, np.bool_)
 
+    def any(self, answer: Mask) -> bool:
+        """Whether there is such a row."""
+        return bool(answer.any())
+
     def __getitem__(self, name: str) -> Column:
         """uint64 of shape (candidates,): the field in every row, as VMWRITE takes it: without bits that the field does not have."""
         mask = np.uint64(FIELDS[name].mask if name in FIELDS else _ALL_ONES)
@@ -35,6 +40,14 @@ class View:
             return column if mask == _ALL_ONES else np.asarray(column & mask, np.uint64)
         value = self.batch.base.get(name) if name in FIELDS else 0
         return np.broadcast_to(np.uint64(value or 0) & mask, (self._count,))
+
+    def condition(self, name: str) -> int:
+        """A live condition of the whole batch."""
+        return self.batch.base[name]
+
+    def addresses(self) -> Iterable[int]:
+        """The physical addresses at which some row describes memory."""
+        return {*self.batch.base.memory, *self.batch.memory_columns}
 
     def word(self, address: int) -> Column:
         """uint64 of shape (candidates,): the word of memory at an address; 0 where nothing describes it."""

@@ -93,9 +93,8 @@ class KvmContainment(Containment):
 
     def _long_store_list(self, view: View) -> Mask:
         """Before KVM enters, it goes through the VM-exit MSR-store list, and no check bounds how long that is."""
-        return self._list_would_be_processed(view, "vm_exit_msr_store") & as_mask(
-            view["vm_exit_msr_store_count"] > np.uint64(self._msr_list_maximum)
-        )
+        too_many = view["vm_exit_msr_store_count"] > self._msr_list_maximum
+        return as_mask(too_many & self._list_would_be_processed(view, "vm_exit_msr_store"))
 
     def _in_memory(self, value: np.typing.NDArray[np.uint64]) -> Mask:
         harness = (self._known.get("host_cr3") or 0) & ~0x3FF_FFFF

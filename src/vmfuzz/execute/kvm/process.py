@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.errors import ExecutorError
-from vmfuzz.execute.engine_executor import WorkerDied
+from vmfuzz.execute.engine_process import WorkerDied
 from vmfuzz.execute.kmod.device import AgentDevice, Device, DeviceLost
 from vmfuzz.execute.kvm.abi import kvm_constants, kvm_dtype
 from vmfuzz.execute.kvm.facts import Facts

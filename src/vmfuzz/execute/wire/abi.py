@@ -6,15 +6,16 @@ import json
 import platform
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Final
 
 from vmfuzz.errors import EnvironmentUnusable
 from vmfuzz.hexadecimal import hexadecimal
 
+if TYPE_CHECKING:
+    import numpy as np
+
 #: What a request holds in place of the row that is being run, before the engine has begun one.
-NO_ROW: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+NO_ROW: Final = 0xFFFF_FFFF_FFFF_FFFF
 NATIVE: Final = Path(__file__).parents[1] / "_native"
 _BUILD_HINT: Final = "build it with `pip install -e .` (or `make`), which needs gcc and binutils"
 #: Where executors run.
@@ -65,11 +66,21 @@ def enumerators(*enums: str) -> dict[str, int]:
 @cache
 def struct_dtype(name: str) -> np.dtype[Any]:
     """`struct vmfuzz_<name>` of the headers as a numpy dtype with the same layout."""
-    dtype: np.dtype[Any] = np.dtype(_numpy_type(_declared()["structs"][f"vmfuzz_{name}"]))
+    import numpy as np  # not before there are columns: a single VMCS is executed without (bochs/single.py)
+
+    dtype: np.dtype[Any] = np.dtype(_numpy_type(structure(name)))
     return dtype
 
 
+def structure(name: str) -> dict[str, Any]:
+    """`struct vmfuzz_<name>` of the headers: its size and its fields, as declared.py describes them."""
+    found: dict[str, Any] = _declared()["structs"][f"vmfuzz_{name}"]
+    return found
+
+
 def _numpy_type(layout: Any) -> Any:
+    import numpy as np
+
     if isinstance(layout, str):
         return np.dtype(layout)
     if isinstance(layout, list):

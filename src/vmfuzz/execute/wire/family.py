@@ -14,6 +14,7 @@ from vmfuzz.arch.live import LIVE
 from vmfuzz.arch.registers import RFLAGS
 from vmfuzz.errors import UsageError
 from vmfuzz.execute.wire.abi import constants, struct_dtype
+from vmfuzz.execute.wire.written import written
 from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
@@ -82,11 +83,11 @@ class Family:
         fields: dict[int, Values] = {FIELDS[name].encoding: column for name, column in batch.columns.items() if name in FIELDS}
         words: dict[int, Values] = {arena.target(address): column for address, column in batch.memory_columns.items()}
         live = _live_columns(batch, known_good)
-        base = _written(batch.base)
+        base = written(batch.base)
         base.update({encoding: 0 for encoding in fields if encoding not in base and encoding >> 10 & 3 != 1})
         base.update({arena.target(address): word for address, word in batch.base.memory.items()})
         if _LAUNCH_STATE in live:
-            base = _rebase(base, _written(known_good), fields, words)
+            base = _rebase(base, written(known_good), fields, words)
         targets = [*fields, *words, *live]
         if len(targets) > constants()["MAX_COLUMNS"]:
             raise UsageError(f"a batch with {len(targets)} columns: the engine takes {constants()['MAX_COLUMNS']}")
@@ -128,11 +129,6 @@ class Family:
 #: Target code of live_launch_state.
 _LAUNCH_STATE: Final = 1 << 32 | LIVE["live_launch_state"].target
 _X2APIC_MODE: Final = "live_x2apic_mode"
-
-
-def _written(vmcs: Vmcs) -> dict[int, int]:
-    """Encodings and values, without exit-information fields: they say what happened, not what to do."""
-    return {FIELDS[name].encoding: value for name, value in vmcs.items() if name in FIELDS and FIELDS[name].writable}
 
 
 def _rebase(base: dict[int, int], known: dict[int, int], fields: dict[int, Values], words: dict[int, Values]) -> dict[int, int]:

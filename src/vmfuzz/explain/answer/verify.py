@@ -54,18 +54,14 @@ def verified(answer: Answer, cpu: str | None = None) -> str:
         return ""
     best, misfits = fitting_cpu(values) if cpu is None else (cpu, 0)
     try:
-        from vmfuzz.execute.kinds import open_executor
+        from vmfuzz.execute.bochs.single import SingleEntries
 
-        with open_executor("bochs", best) as executor:
-            base = executor.known_good()
-            ways = [names for names in (_all_guest(values), concerned) if names]
-            rows = [row for names in ways for row in _pair(answer, base, names, concerned)]
-            outcomes = list(executor.run(rows))
-            for index in range(0, len(rows), 2):
-                failing, mended = outcomes[index : index + 2]
+        with SingleEntries(best) as emulated:
+            for names in filter(None, (_all_guest(values), concerned)):
+                failing, mended = map(emulated.run, _pair(answer, emulated.known_good, names, concerned))
                 if failing.kind is not Kind.EXIT and mended.kind is Kind.EXIT:
-                    carried = _carried(values, ways[index // 2] | concerned)
-                    cpu_words = _cpu(executor.name, misfits, _given_controls(values))
+                    carried = _carried(values, names | concerned)
+                    cpu_words = _cpu(emulated.name, misfits, _given_controls(values))
                     return _sentence(cpu_words, failing, len(carried), "guest_cr3" in _changes(answer, concerned))
     except (VmfuzzError, ImportError, OSError):
         return ""
