@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "vmfuzz"
 MODULES = sorted(path for path in SOURCE.rglob("*.py"))
 
 #: Package (or top module) -> what it may import besides itself. Imports go up this table only.
-_BASE = {"errors", "files", "counted", "hexadecimal", "interrupts"}
+_BASE = {"errors", "files", "counted", "hexadecimal", "interrupts", "prose"}
 _CANDIDATES = {*_BASE, "arch", "state", "model", "generate", "execute", "comparison"}
 _CAMPAIGN = {*_CANDIDATES, "campaign", "corpus"}
 _ALL = {*_CAMPAIGN, "findings", "cluster", "differences", "explain", "report"}
@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "counted": set(),
     "hexadecimal": set(),
+    "prose": set(),
     "patterns": set(),
     "arch": {"errors", "files", "hexadecimal"},
     "state": {"errors", "files", "hexadecimal", "arch"},

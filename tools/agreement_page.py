@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from vmfuzz.model.wording import without_formats
+from vmfuzz.prose import wrapped
 
 #: The verdicts of the table, in its order.
 VERDICTS: Final = ("agrees", "not_modelled", "deviation", "refused", "mismatch", "executor_crashed")
@@ -60,8 +61,10 @@ def agreement_page(summaries: Sequence[dict[str, Any]]) -> str:
         "",
         EXPLAINED,
         f"When Bochs fails an entry, it also says which of its own tests failed. In {named:,} failures on which both agree, that is a check that the",
-        f"model finds violated too. In {others:,} failures it is another check{_messages(summaries)}.",
+        f"model finds violated too. In {others:,} failures it is another check"
+        + (": a test in which Bochs departs from the manual (below) fails as well." if others else "."),
         "",
+        *_messages(summaries),
         "| known deviation | candidates | CPU models |",
         "|---|---:|---:|",
         *_deviations(summaries),
@@ -69,19 +72,19 @@ def agreement_page(summaries: Sequence[dict[str, Any]]) -> str:
         "[checks.md](checks.md) lists the checks that were never seen deciding alone, with the reason. It also says which readings of the SDM's",
         "ambiguities the emulated CPUs take.",
     ]
-    return "\n".join(lines) + "\n"
+    return wrapped("\n".join(lines) + "\n")
 
 
-def _messages(summaries: list[dict[str, Any]]) -> str:
-    """The messages that name another check, with the number of models that gave them: there a test in which Bochs departs fails beside another."""
-    models = Counter(message for summary in summaries for message in summary["other_check_named"])
-    if not models:
-        return ""
-    texts = [f'"{without_formats(message.split(": VMCS ")[-1])}" ({count})' for message, count in sorted(models.items())]
-    return (
-        ": a test in which Bochs departs from the manual (below) fails as well. These tests are (in brackets, on how many models) "
-        + ", ".join(texts)
-    )
+def _messages(summaries: Sequence[dict[str, Any]]) -> list[str]:
+    """The messages that name another check, as a table: there a test in which Bochs departs fails beside another."""
+    counts, models = Counter[str](), Counter[str]()
+    for summary in summaries:
+        counts.update(summary["other_check_named"])
+        models.update(summary["other_check_named"].keys())
+    if not counts:
+        return []
+    rows = [f'| "{without_formats(text.split(": VMCS ")[-1])}" | {count:,} | {models[text]} |' for text, count in sorted(counts.items())]
+    return ["| test that Bochs names | candidates | CPU models |", "|---|---:|---:|", *rows, ""]
 
 
 def _model(summary: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import vmfuzz
 from vmfuzz import strategies, testing
 from vmfuzz.execute.base import Executor
 from vmfuzz.model.predict import Violation
+from vmfuzz.prose import wrapped
 
 #: What every example begins with.
 BEGINNING: Final = """\
@@ -97,7 +98,7 @@ def page() -> str:
             lines += [f"# {module}", "", document(globals()[module.rpartition(".")[2]]), ""]
         for name, item in items.items():
             lines += section(name, item) if callable(item) else [f"## {name}", "", f"`{', '.join(item)}`", ""]  # type: ignore[attr-defined]
-    return "\n".join(lines).rstrip() + "\n"
+    return wrapped("\n".join(lines).rstrip() + "\n")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from vmfuzz.execute.kinds import open_executor
 from vmfuzz.files import write_text
 from vmfuzz.findings.suite import Suite
 from vmfuzz.model.atoms import Atom
+from vmfuzz.prose import wrapped
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "atoms.md"
 IMPOSSIBLE: Final = "impossible"
@@ -156,7 +157,7 @@ def page_of(results: Sequence[dict[str, Any]]) -> str:
         "",
         *_left(results),
     ]
-    return "\n".join(lines) + "\n"
+    return wrapped("\n".join(lines) + "\n")
 
 
 def _left(results: Sequence[dict[str, Any]]) -> list[str]:

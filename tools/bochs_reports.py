@@ -24,6 +24,7 @@ from vmfuzz.model.bochs_deviations import BOCHS_DEVIATIONS
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.deviations import Deviation
 from vmfuzz.model.sections import Citation
+from vmfuzz.prose import wrapped
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "bochs-reports.md"
@@ -195,7 +196,7 @@ def page() -> str:
     for number, (deviation, (path, entry)) in enumerate(parts, 1):
         lines += ["", f"## {number}. {deviation.title}", "", *_report(deviation, path, entry, said[entry.id])]
     lines += ["", "## Without an image", "", *_without_image(read), "", "## Corrected in the newest source", "", *_mended()]
-    return "\n".join(lines) + "\n"
+    return wrapped("\n".join(lines) + "\n")
 
 
 def _head(count: int, read: int) -> Iterator[str]:

@@ -16,6 +16,7 @@ from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS, NOT_APPLICABLE
 from vmfuzz.model.known_deviations import DEVIATIONS
 from vmfuzz.model.predict import model_of
+from vmfuzz.prose import wrapped
 from vmfuzz.state.profiles import capabilities
 
 #: Why no emulated CPU model has a check: beginning of its id -> reason; the longest beginning counts.
@@ -153,14 +154,12 @@ def checks_page(summaries: Iterable[dict[str, Any]]) -> str:
         "([bare-metal.md](bare-metal.md)). They never ran those on host CET state, because containment refuses every host value that is not the host's.",
         "On the profiles of processors that have these checks, the model itself ran all of them ([processors.md](processors.md)).",
         "",
-        "| reason | checks |",
-        "|---|---|",
     ]
     absent: dict[str, list[str]] = {}
     for check in CHECKS:
         if check.id not in seen.exists:
             absent.setdefault(longest(check.id, ABSENT) or "not known", []).append(f"`{check.id}`")
-    lines += [f"| {reason} | {', '.join(ids)} |" for reason, ids in absent.items()]
+    lines += [f"- {reason}: {', '.join(ids)}" for reason, ids in absent.items()]
     lines += [
         "",
         "## Checks that exist on some model and were never seen deciding alone",
@@ -201,4 +200,4 @@ def checks_page(summaries: Iterable[dict[str, Any]]) -> str:
         "checks exist on some model but have no message, because Bochs does not make them or the model only counts them as not modelled:",
         ", ".join(f"`{id}`" for id in MESSAGES.checks_without() if id in seen.exists) + ".",
     ]
-    return "\n".join(lines) + "\n"
+    return wrapped("\n".join(lines) + "\n")

@@ -20,6 +20,7 @@ from typing import Any, Final
 from vmfuzz.files import write_text
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.kvm_messages import BELOW
+from vmfuzz.prose import wrapped
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "kvm-checks.md"
@@ -105,7 +106,7 @@ def page() -> str:
         "",
         ", ".join(missing) + ".",
     ]
-    return "\n".join(lines) + "\n"
+    return wrapped("\n".join(lines) + "\n")
 
 
 def summary(items: Sequence[dict[str, Any]]) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vmfuzz.files import write_text
+from vmfuzz.prose import wrapped
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "bare-metal.md"
@@ -67,7 +68,7 @@ def tables(items: Sequence[dict[str, Any]]) -> str:
         *_table("other end in Bochs 3.0: what explains that of 2.7 / of 3.0", "candidates", _differences(items)),
         *_poisoned(poisoned, items),
     ]
-    return "\n".join(lines) + "\n"
+    return wrapped("\n".join(lines) + "\n")
 
 
 def _poisoned(poisoned: Sequence[dict[str, Any]], items: Sequence[dict[str, Any]]) -> list[str]:

@@ -16,6 +16,7 @@ from vmfuzz.generate.parts import FEATURES as BASES
 from vmfuzz.generate.parts import MODES
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.predict import model_of
+from vmfuzz.prose import wrapped
 
 if TYPE_CHECKING:
     from write_processors import Processor, Register
@@ -80,7 +81,7 @@ def page(
             "",
             *_facts(processor),
         ]
-    return "\n".join(lines) + "\n"
+    return wrapped("\n".join(lines) + "\n")
 
 
 def _overview(processors: Sequence[Processor], states: Mapping[str, Any]) -> list[str]:

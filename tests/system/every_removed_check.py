@@ -214,15 +214,19 @@ def read(state: Path, of_kernel: list[NestedCheck]) -> tuple[dict[int, Result], 
 
 
 def table(results: dict[int, Result], done: int) -> str:
-    """Markdown: a row for each check that failed a candidate, then the others in a list."""
-    lines = ["| check (emulated) | line | found after | without it |", "| --- | ---: | ---: | --- |"]
+    """Markdown: for each function of KVM a table of its checks that failed a candidate, then the others in a list."""
+    lines: list[str] = []
+    function = ""
     for result in results.values():
         if not result.failed:
             continue
+        if result.function != function:
+            function = result.function
+            lines += ["", f"### {function}", "", "| condition | line | found after | without it |", "| --- | ---: | ---: | --- |"]
         after = f"{result.candidates:,}" if result.found else "no"
         others = "; ".join(f"`{text}`" for text in result.others)
         why = f"{result.with_check} → {result.outcome}" if result.found else f"{result.outcome}; then {others or 'no other'}"
-        cells = (f"{result.function}: `{result.condition}`", str(result.line), after, why)
+        cells = (f"`{result.condition}`", str(result.line), after, why)
         lines.append(f"| {' | '.join(cell.replace('|', MARK) for cell in cells)} |")
     never = [result for result in results.values() if not result.failed]
     if never:

@@ -28,7 +28,8 @@ def test_a_check_without_which_the_machine_dies_is_found(tmp_path: Path) -> None
         keep(state, line)
     results, _ = read(state, CHECKS)
     assert (results[12].found, results[12].candidates, results[12].outcome) == (True, 400, "the machine died")
-    assert "| second: `d` | 12 | 400 |" in table(results, 400)
+    assert "### second\n\n" in table(results, 400)
+    assert "| `d` | 12 | 400 |" in table(results, 400)
     assert not results[7].found
 
 
@@ -46,9 +47,10 @@ def test_the_table_says_when_and_why_not() -> None:
         12: Result(12, "second", "d"),
     }
     lines = table(results, 20_000).splitlines()
-    assert lines[2:8] == [
-        "| first: `a \\|\\| b` | 7 | no | VMfailValid(7); then no other |",
-        "| first: `c` | 9 | 300 | VMfailValid(8) → entered, exit 52 |",
+    assert lines[1] == "### first"
+    assert lines[5:11] == [
+        "| `a \\|\\| b` | 7 | no | VMfailValid(7); then no other |",
+        "| `c` | 9 | 300 | VMfailValid(8) → entered, exit 52 |",
         "",
         "These failed none of 20,000 candidates:",
         "",

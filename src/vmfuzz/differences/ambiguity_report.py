@@ -19,6 +19,7 @@ from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.public_readings import PUBLIC_READINGS, SOURCES
 from vmfuzz.model.questions import PARTS, QUESTIONS
 from vmfuzz.model.wording import format_operand
+from vmfuzz.prose import wrapped
 
 #: The command that writes docs/ambiguities.md.
 COMMAND: Final = "vmfuzz ambiguities --markdown > docs/ambiguities.md"
@@ -127,7 +128,7 @@ def markdown(places: Iterable[Place], cpus: Iterable[str], version: str, entries
     lines += _asked()
     lines += ["", "## Sources", "", "Read for the tables above, as public snapshots of these versions:", ""]
     lines += [f"- {name}: {source}" for name, source in SOURCES.items()]
-    return "\n".join(lines) + "\n"
+    return wrapped("\n".join(lines) + "\n")
 
 
 def _asked() -> list[str]:
