@@ -27,7 +27,7 @@ def main(names: list[str]) -> int:
     import corpus_of_texts
 
     from vmfuzz.explain.answer.as_json import to_json
-    from vmfuzz.explain.answer.compare import answers
+    from vmfuzz.explain.answer.states import answers
     from vmfuzz.explain.page_data import answered
 
     different = read = 0

@@ -33,7 +33,7 @@ def test_a_link_pointer_is_the_cause_where_guest_state_failed():
 
 def test_controls_are_no_cause_where_guest_state_failed():
     found = answered("exit reason 0x80000021\nPIN_BASED_VM_EXEC_CONTROL = 0x1\nGUEST_CR0 = 0x11\n")
-    assert found.causes == []
+    assert found.causes == ()
     assert [(mistake.field, mistake.stops) for mistake in found.remarks] == [("pin_based_controls", False)]
 
 
@@ -41,7 +41,7 @@ def test_control_words_that_are_all_0_are_a_vmcs_that_was_never_written():
     found = answered("pin=0x0 primary=0x0 secondary=0x0\nexit=0x0 entry=0x0 link=0x0\n")
     assert "never written" in found.causes[0].what
     assert "VMCLEAR" in found.causes[0].follows
-    assert found.repairs == []  # bits set in the words would not mend it
+    assert found.repairs == ()  # bits set in the words would not mend it
     assert "never written" not in render(answered("PIN_BASED_VM_EXEC_CONTROL = 0x0\nCPU_BASED_VM_EXEC_CONTROL = 0x04006172\n"))
 
 
@@ -51,12 +51,12 @@ def test_control_words_as_wanted_are_one_mistake():
     (mistake,) = found.causes
     assert "00000016H, 04006172H, 00036DFBH and 000011FBH" in mistake.what
     assert "00000017H, 040061F2H, 00036FFBH and 000013FBH" in mistake.change
-    assert found.remarks == []
+    assert found.remarks == ()
 
 
 def test_the_limit_of_a_task_state_segment_is_no_limit_in_pages():
     found = answered("GUEST_TR_LIMIT = 0x67\nGUEST_TR_AR = 0x808b\nexit reason 0x80000021\n")
-    assert found.causes == []
+    assert found.causes == ()
     assert [(change.field, change.new) for change in found.repairs[0].changes] == [("guest_tr_access_rights", 0x8B)]
     text = " ".join(render(found, explain=True).split())
     assert "therefore has G = 0" in text
@@ -70,9 +70,9 @@ def test_lma_without_pae_is_suspect_whatever_the_control_says_that_the_text_does
     assert mistake.stops
     text = " ".join(render(answered(values)).split())
     assert "Also suspect" in text
-    assert answered(values.replace("0x2000", "0x2020")).remarks == []
-    assert answered(values + "VM_ENTRY_CONTROLS = 0x93ff\nexit reason 0x80000021\n").remarks == []  # judged by the checks
-    assert answered(values + "VM-instruction error: 7\n").remarks == []
+    assert answered(values.replace("0x2000", "0x2020")).remarks == ()
+    assert answered(values + "VM_ENTRY_CONTROLS = 0x93ff\nexit reason 0x80000021\n").remarks == ()  # judged by the checks
+    assert answered(values + "VM-instruction error: 7\n").remarks == ()
 
 
 def test_a_check_that_hangs_on_a_capability_is_contradicted_by_no_success():

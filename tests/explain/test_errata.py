@@ -11,7 +11,7 @@ from one_dump import read
 
 from vmfuzz.cli.main import main
 from vmfuzz.explain.answer.answer import answer
-from vmfuzz.explain.answer.errata_words import fitting
+from vmfuzz.explain.answer.errata import fitting
 from vmfuzz.explain.answer.render import render
 
 FREEZE = "exit reason 0x80000021, qualification 0\nVM-entry controls = 0x11ff\nguest IA32_DEBUGCTL = {value}\nguest RFLAGS = 0x2\n"

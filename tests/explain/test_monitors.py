@@ -81,7 +81,7 @@ def test_bits_of_kvms_segments_are_access_rights_and_decimal_in_rust() -> None:
     assert value(found, "guest_cs_limit") == 0xFFFFFFFF
     assert value(found, "guest_gdtr_base") == 0x500
     assert value(found, "guest_idtr_limit") == 0x10
-    assert (violated(found), found.causes, found.dump.warnings) == ([], [], [])
+    assert (violated(found), found.causes, found.dump.warnings) == ([], (), [])
 
 
 @pytest.mark.parametrize("text", [rust_sregs(), GDB_SREGS, "== KVM_GET_SREGS ==\nCR0: 0x80050031 CR3: 0x1000 CR4: 0x20\n"])

@@ -9,7 +9,6 @@ import pytest
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.answer.answer import answer
-from vmfuzz.explain.answer.layout import faults_of
 from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.judgement.judge import Verdict, judge, proven_passed
 from vmfuzz.explain.reading import read_text
@@ -33,15 +32,15 @@ def test_of_cr0_only_ne_is_certain_where_unrestricted_guest_is_not_known(value, 
     """The smallest change first; a guest with paging is offered too, since without "unrestricted guest" nothing less enters."""
     found = answered(f"GUEST_CR0 = {value:#x}\nexit reason 0x80000021\n")
     (finding,) = found.violated
-    assert faults_of(found, finding)[0] == "guest CR0 bit 5 (NE) is 0, but must be 1"
-    assert all(line.startswith('if "unrestricted guest" is 0, ') for line in faults_of(found, finding)[1:])
+    assert found.faults(finding)[0] == "guest CR0 bit 5 (NE) is 0, but must be 1"
+    assert all(line.startswith('if "unrestricted guest" is 0, ') for line in found.faults(finding)[1:])
     assert changes(found) == [[("guest_cr0", new)] for new in mended]
 
 
 def test_of_cr0_all_bits_are_certain_where_there_are_no_secondary_controls():
     found = answered("GUEST_CR0 = 0x11\nCPU_BASED_VM_EXEC_CONTROL = 0x04006172\nexit reason 0x80000021\n")
     (finding,) = found.violated
-    assert faults_of(found, finding) == ["guest CR0 bits 5 (NE), 31 (PG) are 0, but must be 1"]
+    assert found.faults(finding) == ["guest CR0 bits 5 (NE), 31 (PG) are 0, but must be 1"]
     assert changes(found)[0] == [("guest_cr0", 0x80000031)]
 
 

@@ -83,7 +83,7 @@ def test_no_field_is_lost_and_none_is_wrong(shape, spelling):
     )
     (dump,) = read_text(text)
     assert {name: reading.value for name, reading in dump.readings.items() if name in FIELDS} == VALUES, dump.warnings[:3]
-    assert answer(dump).causes == []
+    assert answer(dump).causes == ()
 
 
 NESTED = {"cr0": 0x80050033, "rip": 0x1000, "cs": {"selector": 16, "access_rights": 0xA09B, "limit": 0xFFFFFFFF, "base": 0}}

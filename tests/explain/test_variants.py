@@ -85,7 +85,7 @@ def test_a_legal_kvm_dump_is_accused_of_nothing(form):
     found = answered(KVM_FORMS[form](planted(KVM, "reason=80000021", "reason=0000001e")))
     assert len(found.dump.readings) == 104, found.dump.warnings
     assert found.dump.warnings == []
-    assert (ids(found), found.causes, found.remarks, found.contradicted) == ([], [], [], [])
+    assert (ids(found), found.causes, found.remarks, found.contradicted) == ([], (), (), [])
     assert render(found).startswith("This VM entry did not fail")
 
 
@@ -96,7 +96,7 @@ def test_a_planted_mistake_in_a_kvm_dump_is_the_cause(number, form):
     assert check in " ".join(ids(found)), ids(found)
     assert len(ids(found)) == 1
     assert found.repairs
-    assert found.causes == []
+    assert found.causes == ()
     assert "Smallest change: " in "\n".join(render(found).splitlines()[:12])
 
 
@@ -136,7 +136,7 @@ def test_a_legal_xen_dump_is_accused_of_nothing(form):
     )
     assert len(found.dump.readings) == 106, found.dump.warnings
     assert found.dump.warnings == []
-    assert (ids(found), found.causes, found.remarks, found.contradicted) == ([], [], [], [])
+    assert (ids(found), found.causes, found.remarks, found.contradicted) == ([], (), (), [])
 
 
 @pytest.mark.parametrize(("number", "form"), list(enumerate(XEN_FORMS)))

@@ -16,10 +16,10 @@ from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_USAGE, UsageError
 from vmfuzz.explain.answer.annotate import annotated
 from vmfuzz.explain.answer.answer import Answer
 from vmfuzz.explain.answer.as_json import to_json
-from vmfuzz.explain.answer.compare import answers
+from vmfuzz.explain.answer.errata import fits
 from vmfuzz.explain.answer.layout import WIDTH
-from vmfuzz.explain.answer.own_errata import fits
 from vmfuzz.explain.answer.render import render
+from vmfuzz.explain.answer.states import answers
 from vmfuzz.explain.answer.verify import fitting_cpu, verified
 from vmfuzz.explain.dump import Dump, Program, display_path
 from vmfuzz.explain.evidence import Found
@@ -101,7 +101,7 @@ def check(
         dumps = _with_encodings(dumps, encodings)
     found = answers(dumps, processor, _working(working) if working is not None else None)
     if errata is not None:
-        _add_errata(found, errata, processor)
+        found = _with_errata(found, errata, processor)
     if as_json:
         data = [to_json(one) for one in found]
         click.echo(json.dumps(data[0] if len(data) == 1 else data, indent=1))
@@ -194,18 +194,21 @@ def _read(path: Path) -> str:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _add_errata(found: list[Answer], path: Path, processor: Capabilities | None) -> None:
-    """Find the errata of the file that fit; their bases are those of the processor, or of the CPU model that fits the text best."""
+def _with_errata(found: list[Answer], path: Path, processor: Capabilities | None) -> list[Answer]:
+    """The answers with the errata of the file that fit; their bases are those of the processor, or of the CPU model that fits the text best."""
     from vmfuzz.comparison.errata import load_errata, places_of
     from vmfuzz.generate.bases import Bases
     from vmfuzz.model.predict import Model
     from vmfuzz.state.profiles import capabilities, known_good
 
     errata = load_errata(path)
+    answers = []
     for one in found:
         known = processor or capabilities(fitting_cpu(one.state.values)[0])
         bases = Bases(Model(known), known_good(known))
-        one.own_errata = [(each.id, each.text) for each in errata if fits(places_of(each, bases), one.state.values, one.dump.reported)]
+        own = [(each.id, each.text) for each in errata if fits(places_of(each, bases), one.state.values, one.dump.reported)]
+        answers.append(replace(one, own_errata=tuple(own)))
+    return answers
 
 
 def _working(path: Path) -> Dump:

@@ -17,10 +17,10 @@ from vmfuzz.errors import UsageError
 from vmfuzz.explain.answer.advice import headline
 from vmfuzz.explain.answer.annotate import AnnotatedLine, Kind, Mark, Skipped, annotation, visible
 from vmfuzz.explain.answer.answer import Answer, answer
-from vmfuzz.explain.answer.compare import answers
-from vmfuzz.explain.answer.layout import Paragraph, Section, faults_of
+from vmfuzz.explain.answer.layout import Paragraph, Section
 from vmfuzz.explain.answer.markdown import markdown
 from vmfuzz.explain.answer.sections import sections
+from vmfuzz.explain.answer.states import answers
 from vmfuzz.explain.dump import ALL, Dump
 from vmfuzz.explain.given import dump_of_words, dumps_of
 from vmfuzz.explain.names.spoken import shown, spoken
@@ -153,7 +153,7 @@ def _wrong(mark: Mark, found: Answer) -> list[str]:
         return sentences
     for finding in found.violated:
         if mark.name in finding.check.must.reads:
-            sentences.append(f"{'; '.join(faults_of(found, finding))}. ({finding.check.id})")
+            sentences.append(f"{'; '.join(found.faults(finding))}. ({finding.check.id})")
     return sentences
 
 

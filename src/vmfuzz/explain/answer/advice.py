@@ -244,28 +244,29 @@ def proves(reported: Reported) -> str:
     return "Controls and host state passed; a machine check came up while the guest state was loaded. That is no mistake in the VMCS."
 
 
-def collect_next(reported: Reported, given: Collection[str] = (), missing: Collection[str] = (), more: Iterable[str] = ()) -> str:
-    """What decides this outcome; where a text has given fields, only what its undecided checks miss. `more`: what else is wanted."""
+def collect_next(reported: Reported, given: Collection[str] = (), missing: Collection[str] = ()) -> list[str]:
+    """What decides this outcome; where a text has given fields, only what its undecided checks miss."""
     groups = _deciding(reported)
     if not given or groups is _ALL_FIELDS:
-        wanted = [words for words, _ in groups]
-    elif groups is _PDPTE_FIELDS or groups is _MSR_FIELDS:
-        wanted = [
-            words for words, pattern in groups if not pattern or any(re.fullmatch(pattern, name) and name not in given for name in FIELDS)
-        ]
-    elif len(missing) <= _FEW:
-        wanted = [with_encoding(name) for name in missing]
-    else:
-        wanted = [text for words, pattern in groups for text in _of_group(words, pattern, given, missing)]
-    return "; ".join(dict.fromkeys((*wanted, *more)))
+        return [words for words, _ in groups]
+    if groups is _PDPTE_FIELDS or groups is _MSR_FIELDS:
+        absent = [name for name in FIELDS if name not in given]
+        return [words for words, pattern in groups if not pattern or _matching(pattern, absent)]
+    if len(missing) <= _FEW:
+        return [with_encoding(name) for name in missing]
+    return list(dict.fromkeys(text for words, pattern in groups for text in _of_group(words, pattern, given, missing)))
+
+
+def _matching(pattern: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if re.fullmatch(pattern, name)]
 
 
 def _of_group(words: str, pattern: str, given: Collection[str], missing: Collection[str]) -> list[str]:
     """What is wanted of one group: its words, but only its missing fields where the text gives some of the group."""
     if not pattern:
         return [words]
-    wanted = [name for name in missing if name not in given and re.fullmatch(pattern, name)]
-    if len(wanted) <= _FEW and any(re.fullmatch(pattern, name) for name in given):
+    wanted = _matching(pattern, [name for name in missing if name not in given])
+    if len(wanted) <= _FEW and _matching(pattern, given):
         return [with_encoding(name) for name in wanted]
     return [words] if wanted else []
 
@@ -298,10 +299,8 @@ def how_to_print(form: Format, reported: Reported, cr3: int | None) -> list[tupl
     return found
 
 
-def how_to_read(sources: Iterable[str]) -> list[tuple[str, str]]:
-    """How to read the capability MSRs that these sources of facts name, as lines that `vmfuzz check` reads."""
-    numbers = dict.fromkeys(int(number, 16) for source in sources for number in re.findall(r"\b(4[89][0-9A-F]|345)H", source))
-    names = [(FACT_MSRS[number], number) for number in numbers if number in FACT_MSRS]
+def how_to_read(msrs: Iterable[int]) -> list[tuple[str, str]]:
+    """How to read these capability MSRs, as lines that `vmfuzz check` reads: (who or what, commands)."""
     who = "Linux, with msr-tools, after `sudo modprobe msr`"
-    commands = "\n".join(f'echo "{name} 0x$(sudo rdmsr {number:#x})"' for name, number in names)
-    return [(who, commands)] if names else []
+    commands = "\n".join(f'echo "{FACT_MSRS[number]} 0x$(sudo rdmsr {number:#x})"' for number in dict.fromkeys(msrs))
+    return [(who, commands)] if commands else []

@@ -9,10 +9,10 @@ from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.answer import advice
 from vmfuzz.explain.answer.annotate import Columns
-from vmfuzz.explain.answer.answer import Answer, fact_source
+from vmfuzz.explain.answer.answer import Answer
 from vmfuzz.explain.answer.comparison import Comparison
-from vmfuzz.explain.answer.errata_words import fitting
-from vmfuzz.explain.answer.open_controls import faults
+from vmfuzz.explain.answer.errata import fitting
+from vmfuzz.explain.answer.facts import source_of
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.dump import ALL, Dump, Reading
 from vmfuzz.explain.judgement.judge import Finding, Verdict
@@ -60,7 +60,7 @@ def _undecided(finding: Finding) -> dict[str, Any]:
     return {
         "check": finding.check.id,
         "fields": sorted(finding.missing),
-        "processor": sorted({fact_source(fact) for fact in finding.facts}),
+        "processor": sorted({source_of(fact).words for fact in finding.facts}),
         "ambiguity": finding.check.ambiguity if finding.verdict is Verdict.DEPENDS else None,
     }
 
@@ -126,7 +126,7 @@ def _finding(answer: Answer, finding: Finding) -> dict[str, Any]:
         "explains_report": finding.explains,
         "text": check.text,
         "section": {"title": check.section.title, "number": check.section.number},
-        "wrong": faults(finding, values, answer.knowledge),
+        "wrong": answer.faults(finding),
         "fields": {
             name: {"encoding": encoded(FIELDS[name].encoding) if name in FIELDS else None, "value": hex(values[name].value)}
             for name in sorted(check.must.reads)

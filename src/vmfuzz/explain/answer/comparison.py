@@ -6,7 +6,7 @@ the hypervisor below (L0) makes of it and the processor enters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,11 +16,6 @@ from vmfuzz.explain.judgement.judge import FAILING, CheckedState, Finding, Verdi
 from vmfuzz.explain.reported import Reported
 from vmfuzz.model.partial import Partial
 
-#: Names of states in one text: (the one that works, or was there before; the one that fails).
-_PAIRS: Final = (("before", "after"), ("old", "new"), ("good", "bad"), ("working", "failing"), ("-", "+"))
-#: Names that say of themselves which of the two fails.
-_CERTAIN: Final = frozenset({"good", "bad", "working", "failing"})
-LEVELS: Final = ("vmcs12", "vmcs02")
 #: What differs from one moment to the next, and no check of the failing kind is about.
 _OF_THE_MOMENT: Final = frozenset({"guest_rip", "guest_rsp", "guest_cr3", "host_rsp", "guest_rflags"})
 
@@ -67,26 +62,32 @@ def compared(failing: tuple[Dump, CheckedState], working: tuple[Dump, CheckedSta
     """Compare two states, each with its verdicts."""
     (dump, checked), (other, other_checked) = failing, working
     relevant = _relevant(checked.findings, dump.reported)
-    violates = _fields_of(relevant, FAILING)
-    open_ones = _fields_of(relevant, (Verdict.UNKNOWN, Verdict.DEPENDS))
     mine, theirs = _comparable(dump), _comparable(other)
-    both = [name for name in FIELDS if name in mine and name in theirs]
-    differences = [
-        Difference(name, mine[name], theirs[name], name in violates, name in open_ones)
-        for name in both
-        if _differ(mine[name], theirs[name])
-    ]
+    only = [tuple(name for name in FIELDS if name in one and name not in another) for one, another in ((mine, theirs), (theirs, mine))]
+    differences = _differences(mine, theirs, relevant)
     own = {finding.check.id for finding in relevant if finding.verdict in FAILING}
     return Comparison(
         dump.origin.state or dump.origin.name,
         other.origin.state or other.origin.name,
         levels,
-        tuple(sorted(differences, key=lambda each: (not each.violates, not each.open, each.field in _OF_THE_MOMENT))),
-        len(both) - len(differences),
-        tuple(name for name in FIELDS if name in mine and name not in theirs),
-        tuple(name for name in FIELDS if name in theirs and name not in mine),
+        tuple(differences),
+        len(mine.keys() & theirs.keys()) - len(differences),
+        only[0],
+        only[1],
         tuple(finding.check.id for finding in other_checked.of(*FAILING) if finding.check.id in own),
     )
+
+
+def _differences(failing: Mapping[str, Partial], working: Mapping[str, Partial], relevant: list[Finding]) -> list[Difference]:
+    """The fields that differ; those that violate a check come first, those of the moment last."""
+    violates = _fields_of(relevant, FAILING)
+    open_ones = _fields_of(relevant, (Verdict.UNKNOWN, Verdict.DEPENDS))
+    differences = [
+        Difference(name, failing[name], working[name], name in violates, name in open_ones)
+        for name in FIELDS
+        if name in failing and name in working and _differ(failing[name], working[name])
+    ]
+    return sorted(differences, key=lambda each: (not each.violates, not each.open, each.field in _OF_THE_MOMENT))
 
 
 def _relevant(findings: Iterable[Finding], reported: Reported | None) -> list[Finding]:
@@ -112,26 +113,3 @@ def _comparable(dump: Dump) -> dict[str, Partial]:
 
 def _differ(one: Partial, other: Partial) -> bool:
     return bool((one.value ^ other.value) & one.known & other.known)
-
-
-def paired(dumps: list[Dump]) -> list[tuple[Dump, Dump | None]]:
-    """Each state that is to be answered for, with the one that it is to be compared with, where a text shows two; vmcs02, and what fails.
-
-    Which of two fails, their names say, or what is violated (`failing_of`).
-    """
-    found: list[tuple[Dump, Dump | None]] = []
-    index = 0
-    while index < len(dumps):
-        one, other = dumps[index], dumps[index + 1] if index + 1 < len(dumps) else None
-        if other is not None and one.origin.lines is other.origin.lines and (one.origin.state, other.origin.state) in (*_PAIRS, LEVELS):
-            found.append((other, one))
-            index += 2
-        else:
-            found.append((one, None))
-            index += 1
-    return found
-
-
-def is_certain(failing: Dump) -> bool:
-    """Whether the name of a state says that it is the one that fails, or the one that the processor entered."""
-    return failing.origin.state in _CERTAIN or failing.origin.state in LEVELS

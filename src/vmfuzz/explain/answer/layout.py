@@ -12,11 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from vmfuzz.explain.answer.answer import Answer
-from vmfuzz.explain.answer.open_controls import faults
-from vmfuzz.explain.judgement.judge import Finding, usual
-from vmfuzz.model.partial import Evaluator
-
 #: Columns that a terminal has, less one.
 WIDTH: Final = 79
 
@@ -45,7 +40,7 @@ class Role(enum.Enum):
     MISSING = "missing"  # what is not shown
     MISSING_FACTS = "missing facts"
     STATEMENT = "statement"
-    WAY = "way"  # in which to have something printed
+    PROGRAM = "program"  # that prints or reads what is wanted
     COMMAND = "command"
     NOTE = "note"
 
@@ -73,7 +68,7 @@ _INDENTS: Final = {
     Role.MISSING: (2, 10),
     Role.MISSING_FACTS: (2, 13),
     Role.STATEMENT: (0, 2),
-    Role.WAY: (2, 4),
+    Role.PROGRAM: (2, 4),
     Role.COMMAND: (4, 4),
     Role.NOTE: (2, 4),
 }
@@ -121,13 +116,3 @@ class Section:
 def filled(sections: Iterable[Section], width: int | None) -> str:
     """Sections as text, without those that are empty."""
     return "\n\n".join(text for text in (section.filled(width) for section in sections) if text) + "\n"
-
-
-def evaluator(answer: Answer) -> Evaluator:
-    """Evaluates conditions on the values that the list of violated checks shows, with the usual processor's capabilities."""
-    return usual(answer.state.values, answer.knowledge)
-
-
-def faults_of(answer: Answer, finding: Finding) -> list[str]:
-    """What keeps a violated check from holding, in words."""
-    return faults(finding, answer.state.values, answer.knowledge)

@@ -32,7 +32,7 @@ _BEGINS: Final = {
     Role.MISTAKE_CHANGE: "  ",
     Role.MISSING: "- ",
     Role.MISSING_FACTS: "- ",
-    Role.WAY: "- ",
+    Role.PROGRAM: "- ",
     Role.NOTE: "- ",
 }
 #: What Markdown would take for its own, within a line and at its beginning.

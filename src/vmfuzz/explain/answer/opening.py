@@ -9,9 +9,10 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.registers import AR
 from vmfuzz.counted import counted, listed
 from vmfuzz.explain.answer import advice
-from vmfuzz.explain.answer.answer import Answer, fact_source
+from vmfuzz.explain.answer.answer import Answer
 from vmfuzz.explain.answer.english import condition_words
-from vmfuzz.explain.answer.layout import Group, Paragraph, Role, evaluator, faults_of
+from vmfuzz.explain.answer.facts import source_of
+from vmfuzz.explain.answer.layout import Group, Paragraph, Role
 from vmfuzz.explain.answer.register_suspects import register_suspicions
 from vmfuzz.explain.answer.suspects import suspicions
 from vmfuzz.explain.answer.teach import premises
@@ -99,7 +100,7 @@ def _cause(answer: Answer) -> Group:
         group.append(Paragraph(Role.CAUSE, f"{mistake.what}{where}", "Cause" if not index else "Also", line=mistake.line))
         group += [Paragraph(Role.FOLLOWS, mistake.follows), Paragraph(Role.CHANGE, f"{mistake.change}.", "Change")]
     if not answer.causes and answer.violated:
-        explaining = explaining_of(answer)
+        explaining = answer.explaining
         group += [] if explaining else open_cause
         groups = _grouped(explaining or answer.violated)
         other = "A later check fails too" if advice.of_checks(answer.dump.reported) else "A check fails too"
@@ -112,12 +113,6 @@ def _cause(answer: Answer) -> Group:
     elif not answer.causes and not answer.violated and answer.dump.readings and open_cause:
         group += open_cause
     return group
-
-
-def explaining_of(answer: Answer) -> list[Finding]:
-    """The violated checks that explain what is reported; any does where the text has a failure without its number."""
-    reported = answer.dump.reported
-    return [finding for finding in answer.violated if finding.explains or (reported is not None and reported.error == 0)]
 
 
 def _grouped(findings: list[Finding]) -> list[list[Finding]]:
@@ -134,7 +129,7 @@ def _group_faults(answer: Answer, group: list[Finding]) -> list[str]:
         return [together]
     faults = []
     for finding in group:
-        own, reason = "; ".join(faults_of(answer, finding)), _because(answer, finding)
+        own, reason = "; ".join(answer.faults(finding)), _because(answer, finding)
         faults.append(f"{reason.removeprefix(', ')}, {own}" if reason and own.startswith("either ") else own + reason)
     lines = _without_repetition(list(dict.fromkeys(faults)))
     return [f"B{lines[0][1:]}" if lines[0].startswith("because ") else lines[0], *lines[1:]]
@@ -209,8 +204,8 @@ def _open_cause(answer: Answer) -> Group:
     else:
         cause = Paragraph(Role.CAUSE, f"cannot be told from this text. {shown_ones}{missing}.", "Cause")
     sure = certain(answer.state.values, answer.knowledge)
-    sources = {fact: fact_source(fact) for finding in answer.undecided for fact in finding.facts}
-    suspects = [*register_suspicions(answer.dump), *suspicions(answer.undecided, evaluator(answer), sure, sources)]
+    sources = {fact: source_of(fact).words for finding in answer.undecided for fact in finding.facts}
+    suspects = [*register_suspicions(answer.dump), *suspicions(answer.undecided, answer.evaluator, sure, sources)]
     return [cause, *(Paragraph(Role.CAUSE, f"{text}.", "Suspect") for text in suspects)]
 
 
@@ -218,7 +213,7 @@ def _because(answer: Answer, finding: Finding) -> str:
     """The part of the premise that lies in other fields than the fault, where that is what a person would look at."""
     own = finding.check.must.reads
     when = finding.check.when
-    known = evaluator(answer)
+    known = answer.evaluator
     parts = [
         part
         for part in (when.args if when.op == "all" else (when,))
@@ -243,7 +238,7 @@ def _because(answer: Answer, finding: Finding) -> str:
 
 def _change(answer: Answer, verified: str) -> Group:
     group: Group = []
-    mends = "Smallest change" if explaining_of(answer) else "To mend that"
+    mends = "Smallest change" if answer.explaining else "To mend that"
     for index, repair in enumerate(answer.repairs):
         if index and answer.causes:
             break

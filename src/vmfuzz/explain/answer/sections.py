@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.counted import counted
 from vmfuzz.explain.answer import advice
-from vmfuzz.explain.answer.answer import Answer, fact_words
+from vmfuzz.explain.answer.answer import Answer
 from vmfuzz.explain.answer.comparison_words import comparison_groups
-from vmfuzz.explain.answer.errata_words import errata_group
-from vmfuzz.explain.answer.layout import Group, Paragraph, Role, Section, evaluator, faults_of
-from vmfuzz.explain.answer.opening import explaining_of, opening
+from vmfuzz.explain.answer.errata import errata_group
+from vmfuzz.explain.answer.facts import excuse
+from vmfuzz.explain.answer.layout import Group, Paragraph, Role, Section
+from vmfuzz.explain.answer.opening import opening
 from vmfuzz.explain.answer.register_suspects import not_judged
 from vmfuzz.explain.answer.teach import premises, why
 from vmfuzz.explain.causes.mistakes import Mistake
@@ -24,6 +26,8 @@ from vmfuzz.model.partial import UNKNOWN
 _MANY_CHECKS: Final = 12
 _MANY_FIELDS: Final = 8
 _MANY_WARNINGS: Final = 20
+#: So many violated checks have one mistake in common.
+_SUSPICIOUSLY_MANY: Final = 20
 
 
 def sections(answer: Answer, explain: bool = False, verified: str = "") -> list[Section]:
@@ -54,18 +58,10 @@ def _violated(answer: Answer, explain: bool) -> list[Group]:
     groups: list[Group] = [[Paragraph(Role.HEADING, f"Violated checks ({count}):")]]
     taught: set[str] = set()
     for finding in answer.violated if explain else answer.violated[:_MANY_CHECKS]:
-        groups.append(_one_check(answer, finding))
-        if explain:
-            reason = why(finding.check)
-            if reason not in taught:
-                groups[-1].append(Paragraph(Role.WHY, reason, "Why"))
-                taught.add(reason)
-            applies = _applies(answer, finding)
-            if applies:
-                groups[-1].append(Paragraph(Role.FAULT, "It applies because " + "; ".join(applies) + "."))
+        groups.append([*_one_check(answer, finding), *(_explained(answer, finding, taught) if explain else ())])
     if count > _MANY_CHECKS and not explain:
         groups.append([Paragraph(Role.FOLLOWS, f"{count - _MANY_CHECKS} more;", hint="--json lists all of them.")])
-    if any(finding.verdict is Verdict.VIOLATED for finding in answer.violated) and count >= 20:
+    if any(finding.verdict is Verdict.VIOLATED for finding in answer.violated) and count >= _SUSPICIOUSLY_MANY:
         groups[-1].append(
             Paragraph(
                 Role.FOLLOWS,
@@ -75,22 +71,32 @@ def _violated(answer: Answer, explain: bool) -> list[Group]:
     return groups
 
 
+def _explained(answer: Answer, finding: Finding, taught: set[str]) -> Iterator[Paragraph]:
+    """Why the processor makes a check, unless that has been `taught`, and why it does here."""
+    reason, applies = why(finding.check), _applies(answer, finding)
+    if reason not in taught:
+        yield Paragraph(Role.WHY, reason, "Why")
+        taught.add(reason)
+    if applies:
+        yield Paragraph(Role.FAULT, "It applies because " + "; ".join(applies) + ".")
+
+
 def _applies(answer: Answer, finding: Finding) -> list[str]:
     """The parts of the premise that the text shows to hold; where a check fails in either case, one of them is open."""
-    when, known = finding.check.when, evaluator(answer)
+    when, known = finding.check.when, answer.evaluator
     parts = when.args if when.op == "all" else (when,)
     return [text for part in parts if known.judge(part).truth is True for text in premises(part)]
 
 
 def _one_check(answer: Answer, finding: Finding) -> Group:
     check = finding.check
-    group = [Paragraph(Role.CHECK, check.id), Paragraph(Role.FAULT, "; ".join(faults_of(answer, finding)) + ".")]
+    group = [Paragraph(Role.CHECK, check.id), Paragraph(Role.FAULT, "; ".join(answer.faults(finding)) + ".")]
     group += [_value(answer, name) for name in sorted(check.must.reads)]
     group += [Paragraph(Role.RULE, check.text, "Rule"), Paragraph(Role.SECTION, str(check.section))]
     if finding.verdict is Verdict.LIKELY:
-        doubts = sorted({fact_words(fact) for fact in finding.facts})
+        doubts = sorted({excuse(fact) for fact in finding.facts})
         group.append(Paragraph(Role.FAULT, f"Certain unless {' or '.join(doubts)}."))
-    if answer.dump.reported is not None and finding not in explaining_of(answer):
+    if answer.dump.reported is not None and finding not in answer.explaining:
         group.append(Paragraph(Role.FAULT, "It does not explain the reported outcome."))
     return group
 
@@ -116,7 +122,7 @@ def _contradicted(answer: Answer) -> list[Group]:
         [
             Paragraph(Role.HEADING, heading),
             *(
-                Paragraph(Role.PASSED, "; ".join(faults_of(answer, finding)), finding.check.id)
+                Paragraph(Role.PASSED, "; ".join(answer.faults(finding)), finding.check.id)
                 for finding in answer.contradicted[:_MANY_CHECKS]
             ),
         ]
@@ -151,50 +157,58 @@ def _mistake(mistake: Mistake) -> Group:
 def _undecided(answer: Answer) -> list[Group]:
     if answer.entered or not answer.undecided or not answer.dump.readings:
         return []
-    fields = answer.missing_fields()
-    names = [with_encoding(name) for name, _ in fields if name in FIELDS]
-    memory = any(name.startswith("memory_") for name, _ in fields)
-    open_ones: Group = []
-    if names:
-        rest = f" and {len(names) - _MANY_FIELDS} more" if len(names) > _MANY_FIELDS else ""
-        open_ones.append(Paragraph(Role.MISSING, ", ".join(names[:_MANY_FIELDS]) + rest + ".", "Fields"))
-    if memory:
-        where = "what lies at the addresses that fields point to (MSR areas, link pointer, PDPTEs)."
-        open_ones.append(Paragraph(Role.MISSING, where, "Memory"))
-    facts = answer.missing_facts()
-    if facts:
-        hint = "Give it with --cpu or --capabilities."
-        open_ones.append(Paragraph(Role.MISSING_FACTS, ", ".join(facts[:6]) + ".", "Processor", hint))
-    readings = {AMBIGUITIES[finding.check.ambiguity].title: finding for finding in answer.two_readings() if finding.check.ambiguity}
-    if readings:
-        words = "it can be read in two ways: " + "; ".join(readings) + "."
-        open_ones.append(Paragraph(Role.MISSING, words, "Manual", "`vmfuzz ambiguities` shows them."))
+    open_ones = [*_missing(answer), *_missing_facts(answer), *_two_readings(answer)]
     needs = "needs" if len(answer.undecided) == 1 else "need"
     heading = f"Not judged ({counted(len(answer.undecided), 'check')} {needs} what the text does not show):"
     return [[Paragraph(Role.HEADING, heading), *open_ones]] if open_ones else []
 
 
+def _missing(answer: Answer) -> Iterator[Paragraph]:
+    """The fields and the memory that undecided checks read and the text does not show."""
+    missing = [name for name, _ in answer.missing_fields()]
+    names = [with_encoding(name) for name in missing if name in FIELDS]
+    if names:
+        rest = f" and {len(names) - _MANY_FIELDS} more" if len(names) > _MANY_FIELDS else ""
+        yield Paragraph(Role.MISSING, ", ".join(names[:_MANY_FIELDS]) + rest + ".", "Fields")
+    if any(name.startswith("memory_") for name in missing):
+        where = "what lies at the addresses that fields point to (MSR areas, link pointer, PDPTEs)."
+        yield Paragraph(Role.MISSING, where, "Memory")
+
+
+def _missing_facts(answer: Answer) -> Iterator[Paragraph]:
+    facts = [source.words for source in answer.missing_facts()]
+    if facts:
+        yield Paragraph(Role.MISSING_FACTS, ", ".join(facts[:6]) + ".", "Processor", "Give it with --cpu or --capabilities.")
+
+
+def _two_readings(answer: Answer) -> Iterator[Paragraph]:
+    titles = dict.fromkeys(AMBIGUITIES[finding.check.ambiguity].title for finding in answer.two_readings() if finding.check.ambiguity)
+    if titles:
+        words = "it can be read in two ways: " + "; ".join(titles) + "."
+        yield Paragraph(Role.MISSING, words, "Manual", "`vmfuzz ambiguities` shows them.")
+
+
 def _next(answer: Answer) -> list[Group]:
+    """What to collect where the text does not show the cause of a failure."""
     reported = answer.dump.reported
-    if reported is None or answer.entered or answer.causes or explaining_of(answer):
+    if reported is None or answer.entered or answer.causes or answer.explaining:
         return []
     if answer.dump.readings and not answer.undecided and reported.error != 0:
         return []  # everything that decides has been given
     names = [name for name, _ in answer.missing_fields() if name in FIELDS]
-    sources = answer.missing_facts()[:_MANY_FIELDS] if len(names) <= _MANY_FIELDS else []
-    facts = [source for source in sources if advice.how_to_read([source])]
-    wanted = advice.collect_next(reported, answer.dump.readings, names, facts)
+    sources = [source for source in answer.missing_facts()[:_MANY_FIELDS] if source.msrs] if len(names) <= _MANY_FIELDS else []
+    fields = advice.collect_next(reported, answer.dump.readings, names)
+    wanted = dict.fromkeys((*fields, *(source.words for source in sources)))
     if not wanted:
         return []
     cr3 = answer.state.values.get("guest_cr3", UNKNOWN)
-    how = advice.how_to_print(answer.dump.origin.format, reported, cr3.value if cr3.known else None)
-    ways = how if wanted != "; ".join(facts) else []
-    group = [Paragraph(Role.STATEMENT, f"{wanted}.", "Collect next")]
-    for heading, commands in (("How to have them printed:", ways), ("How to read the MSRs:", advice.how_to_read(facts))):
-        if commands:
-            group.append(Paragraph(Role.HEADING, heading))
+    to_print = advice.how_to_print(answer.dump.origin.format, reported, cr3.value if cr3.known else None) if fields else []
+    to_read = advice.how_to_read(number for source in sources for number in source.msrs)
+    group = [Paragraph(Role.STATEMENT, f"{'; '.join(wanted)}.", "Collect next")]
+    for heading, commands in (("How to have them printed:", to_print), ("How to read the MSRs:", to_read)):
+        group += [Paragraph(Role.HEADING, heading)] if commands else []
         for who, command in commands:
-            group += [Paragraph(Role.WAY, f"{who}:"), Paragraph(Role.COMMAND, command)]
+            group += [Paragraph(Role.PROGRAM, f"{who}:"), Paragraph(Role.COMMAND, command)]
     together = ", together with this text." if answer.dump.readings else "."
     return [[*group, Paragraph(Role.STATEMENT, "", hint=f"Then give what was printed to `vmfuzz check FILE`{together}")]]
 

@@ -1,19 +1,27 @@
-"""Processor errata that fit what a text shows: the processor, the state, the outcome."""
+"""Errata that fit what a text shows: public ones of processors, by the processor, the state and the outcome; and deviations of a person's own file
+(docs/errata.md), where the text has the bits that a case changes as the case has them, and its outcome.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from vmfuzz.arch.outcomes import Kind, Outcome
 from vmfuzz.explain.answer.answer import Answer
-from vmfuzz.explain.answer.layout import Group, Paragraph, Role, evaluator
+from vmfuzz.explain.answer.layout import Group, Paragraph, Role
+from vmfuzz.explain.reported import Reported
 from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.expr import FALSE
+from vmfuzz.model.partial import Partial
 from vmfuzz.model.processor_errata import PROCESSOR_ERRATA, ProcessorErratum
 
 _MOST: Final = 3
 #: Where the sign of a linear address of 48 bits begins.
 _SIGN: Final = 47
 _UPPER: Final = 7
+#: A case of an erratum: (operand, mask, value), of which the bits in the mask must be so, and the outcome as entries of a corpus name it.
+OwnCase = tuple[Sequence[tuple[str, int, int]], str]
 
 
 def fitting(answer: Answer) -> list[ProcessorErratum]:
@@ -35,7 +43,7 @@ def _shows(erratum: ProcessorErratum, answer: Answer) -> bool:
         _, msr, value = answer.dump.named.msr
         uneven = value >> 61 & _UPPER not in (0, _UPPER) or (value >> 61 & _UPPER != 0) != bool(value >> _SIGN & 1)
         return uneven and any(first <= msr <= last for first, last in erratum.msrs)
-    return erratum.when is not FALSE and evaluator(answer).judge(erratum.when).truth is True
+    return erratum.when is not FALSE and answer.evaluator.judge(erratum.when).truth is True
 
 
 def errata_group(answer: Answer) -> Group:
@@ -60,3 +68,27 @@ def errata_group(answer: Answer) -> Group:
             Paragraph(Role.CHANGE, f"{erratum.remedy}.", "Change"),
         ]
     return group
+
+
+def fits(cases: Sequence[OwnCase], values: Mapping[str, Partial], reported: Reported | None) -> bool:
+    """Whether the text shows all bits of one of the cases as they must be, and reports its outcome; `values`: what the text says of fields."""
+    return reported is not None and any(
+        outcome in _short(reported) and all(_has(values.get(name), mask, value) for name, mask, value in bits) for bits, outcome in cases
+    )
+
+
+def _has(have: Partial | None, mask: int, value: int) -> bool:
+    """Whether all bits in the mask are known, and as `value` has them."""
+    return have is not None and not mask & ~have.known and not (have.value ^ value) & mask
+
+
+def _short(reported: Reported) -> tuple[str, ...]:
+    """The outcome as entries of a corpus name it; of a failed entry without its qualification, all that it may be."""
+    if reported.entered:
+        return ("entered", Outcome(Kind.EXIT, (reported.exit_reason or 0) & 0xFFFF).short())
+    if reported.exit_reason is not None:
+        qualifications = range(5) if reported.qualification is None else (reported.qualification,)
+        return tuple(Outcome(Kind.ENTRY_FAILURE, reported.exit_reason & 0xFFFF, number).short() for number in qualifications)
+    if reported.error is None:
+        return (Outcome(Kind.VMFAIL_INVALID).short(),)
+    return (Outcome(Kind.VMFAIL_VALID, reported.error).short(),)
