@@ -12,6 +12,9 @@
  *		and the first piece of the answer follows by itself. A piece that comes again is acknowledged again and not served again
  * GET		from an offset of the answer on, `total` bytes at most: answered by PART
  * AGAIN	from the image: a frame came that is damaged
+ *
+ * vmfuzz sends one END more after each frame. The image reads it when it waits for the next frame; until then it lies in the UART. An emulator that
+ * asks the host for the next byte whenever the UART has none (Bochs: every 87 instructions, a system call each) asks nobody while the image works.
  */
 #ifndef VMFUZZ_LINE_H
 #define VMFUZZ_LINE_H

@@ -134,6 +134,22 @@ def test_a_frame_has_no_end_inside_and_gives_back_what_was_put_in(content: bytes
     assert unstuffed(framed[1:-1]) == (content if len(content) >= 16 else None)
 
 
+def test_an_end_lies_unread_while_the_image_works(opened: Opening) -> None:
+    """Behind each frame stands one END more, and it is no frame that the image would answer."""
+    link, code = opened(), line_constants()
+    sent: list[bytes] = []
+    deliver = link._port.send
+    link._port.send = lambda data: (sent.append(data), deliver(data))[1]  # type: ignore[method-assign]
+    assert ask(link, ECHO, bytes(8)) == (8, echoed(bytes(8)))
+    assert sent
+    for frame in sent:
+        end = bytes([code["LINE_END"]])
+        assert frame.startswith(end)
+        assert frame.endswith(end * 2)
+        assert frame.count(end) == 3
+    assert not link._damaged
+
+
 def test_text_is_no_frame() -> None:
     assert unstuffed(b"\r\nvmfuzz: fuzzes this machine's VM entries\r\n") is None
 

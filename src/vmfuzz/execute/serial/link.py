@@ -259,7 +259,7 @@ class Link:
     def _send(self, kind: str, offset: int = 0, total: int = 0, piece: bytes = b"") -> None:
         head: Any = np.zeros(1, struct_dtype("line_head"))
         head["kind"], head["number"], head["offset"], head["total"] = line_constants()[kind], self._number, offset, total
-        data = stuffed(head.tobytes() + piece)
+        data = stuffed(head.tobytes() + piece) + bytes([line_constants()["LINE_END"]])
         self.sent += len(data)
         self._port.send(data)
 
