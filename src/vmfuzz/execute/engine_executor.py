@@ -33,6 +33,7 @@ from vmfuzz.execute.wire.answers import (
     require_done,
     take_over,
 )
+from vmfuzz.execute.wire.culprits import Death, run_around
 from vmfuzz.execute.wire.family import Arena, Family, pairs
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
@@ -185,31 +186,24 @@ class EngineExecutor(Opened):
         request["flags"] = sum(layout[flag] for flag, on in wanted.items() if on)
 
     def _run_chunk(self, family: Family, rows: _Selection, outcomes: Outcomes) -> None:
-        """Run rows that fit in shared memory.
+        """Run rows that fit in shared memory; a row that kills the worker is set apart."""
 
-        A row that kills the worker is set apart; what remains on both sides of it is run again. Where nobody knows the row, halves are.
-        """
-        pending = [rows]
-        while pending:
-            part = pending.pop()
-            if not len(part):
-                continue
+        def attempt(part: _Selection) -> Death | None:
             try:
                 self._run_part(family, part, outcomes)
             except WorkerDied as death:
-                culprit = int(self._process.request["current_row"])
+                culprit = int(self._process.request["current_row"]) if death.row_known else None
                 self._process.restart()
-                if not death.row_known and len(part) > 1:
-                    half = len(part) // 2
-                    pending += [part[half:], part[:half]]
-                    continue
-                if not death.row_known:
-                    culprit = 0
-                if culprit >= len(part):
+                if culprit is not None and culprit >= len(part):
                     raise ExecutorError(f"{self.name}: the worker died before its first row: {death.reason}") from None
-                outcomes.kind[part[culprit]] = Kind.EXECUTOR_CRASHED
-                outcomes.message[part[culprit]] = self._message_index(death.reason)
-                pending += [part[culprit + 1 :], part[:culprit]]
+                return Death(death.reason, culprit)
+            return None
+
+        def blame(row: int, reason: str) -> None:
+            outcomes.kind[row] = Kind.EXECUTOR_CRASHED
+            outcomes.message[row] = self._message_index(reason)
+
+        run_around(rows, attempt, blame)
 
     def _run_part(self, family: Family, rows: _Selection, outcomes: Outcomes) -> None:
         """Run rows until no field drifts any more, then take over their outcomes."""

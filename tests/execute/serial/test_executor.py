@@ -21,7 +21,7 @@ from vmfuzz.execute.bochs.executor import BochsExecutor
 from vmfuzz.execute.kmod.abi import kmod_constants
 from vmfuzz.execute.kmod.device import DeviceLost
 from vmfuzz.execute.serial.abi import line_constants
-from vmfuzz.execute.serial.device import MachineReset, SerialDevice, digest_of
+from vmfuzz.execute.serial.device import MachineReset, SerialDevice, chunk_digest
 from vmfuzz.execute.serial.executor import SerialExecutor
 from vmfuzz.execute.serial.link import Hello, MachineHung, Restarted
 from vmfuzz.execute.wire.abi import struct_dtype
@@ -33,12 +33,15 @@ HELLO = Hello(1, 1, boot=1, boots=1, died=0, vector=0, digest=0, row=0)
 
 
 class FakeLine:
-    """Answers like an image on which every row enters, and which a deadly one resets. `remembers`: memory lasts over a reset."""
+    """Answers like an image on which every row enters, and which a deadly one resets.
+
+    `remembers`: memory lasts over a reset. `hangs_at`: with this value of guest RIP it hangs, and somebody resets it after vmfuzz has ended.
+    """
 
     local = False
 
-    def __init__(self, bochs: BochsExecutor, *, remembers: bool = True, hangs: bool = False) -> None:
-        self.bochs, self.remembers, self.hangs = bochs, remembers, hangs
+    def __init__(self, bochs: BochsExecutor, *, remembers: bool = True, hangs_at: int | None = None) -> None:
+        self.bochs, self.remembers, self.hangs_at = bochs, remembers, hangs_at
         self.link = self
         self.hello = HELLO
         self.resets = 0
@@ -46,6 +49,8 @@ class FakeLine:
         #: so many resets of somebody's while no row runs
         self.idle = 0
         self.captured = {0x6800: 0x80050033}
+        self.chunk: int | None = None
+        self.first_row = 0
 
     def request(self, code: int, payload: bytes) -> tuple[int, bytes]:
         known = kmod_constants()
@@ -66,12 +71,16 @@ class FakeLine:
         stride, count = int(run["row_bytes"]), int(run["row_count"])
         rows = np.frombuffer(payload, np.uint8, -1, len(payload) - stride * count).reshape(count, stride)
         rips = rows[:, struct_dtype("result").itemsize :].copy().view(np.uint64)[:, 0] if stride > struct_dtype("result").itemsize else []
+        if self.chunk is None:
+            self.chunk = chunk_digest(payload)
         if self.idle:
             self.idle -= 1
             self._reset("DIED_IDLE", 0, 0)
         for row, rip in enumerate(rips):
             if int(rip) in DEADLY:
-                self._reset("DIED_ROW" if self.remembers else "DIED_UNKNOWN", digest_of(payload), row)
+                self._reset(
+                    "DIED_ROW" if self.remembers else "DIED_UNKNOWN", self.chunk + self.first_row, row, hangs=int(rip) == self.hangs_at
+                )
         self.rows += count
         results = np.zeros(count, struct_dtype("result"))
         results["kind"], results["exit_reason"] = Kind.EXIT, 52
@@ -83,12 +92,12 @@ class FakeLine:
         pairs = np.array(list(words.items()), np.uint64).tobytes()
         return 0, head.tobytes() + results.tobytes() + len(words).to_bytes(8, "little") + pairs
 
-    def _reset(self, died: str, digest: int, row: int) -> None:
+    def _reset(self, died: str, digest: int, row: int, *, hangs: bool = False) -> None:
         self.resets += 1
         self.hello = replace(
             self.hello, boot=self.hello.boot + 1, boots=1 + self.resets, died=line_constants()[died], digest=digest, row=row
         )
-        if self.hangs:
+        if hangs:
             raise MachineHung("it hangs; reset it")
         known = self.hello.died_of_a_row and self.hello.digest == digest
         raise MachineReset("the machine was reset", self.hello, row if known else None)
@@ -147,11 +156,23 @@ def test_a_lost_batch_gets_its_culprit_from_the_machine(line: Callable[..., Fake
         store.begins(plan, plan.rows)
         batch = campaign.candidates(plan, plan.rows)
         payload = executor._pack(*_first(executor, batch), set())
-        device.hello = replace(HELLO, died=line_constants()["DIED_EXCEPTION"], vector=13, digest=digest_of(payload), row=3)
+        device.hello = replace(HELLO, died=line_constants()["DIED_EXCEPTION"], vector=13, digest=chunk_digest(payload), row=3)
         store.attach(campaign, 1000)
         (lost,) = store.lost
     assert (lost.first, lost.last, lost.alone) == (3, 4, "did not come back")
     assert lost.mutation is not None
+
+
+def test_the_culprit_of_a_second_reset_is_found_in_its_batch(line: Callable[..., FakeLine]) -> None:
+    """What was left after the first reset was a request of its own."""
+    device = line(hangs_at=250)
+    with SerialExecutor(device) as executor:  # type: ignore[arg-type]
+        batch = rips(executor, 1000)
+        with pytest.raises(MachineHung):
+            executor.run(batch)
+        assert device.resets > 1
+        assert executor.culprit(batch) == 250
+        assert executor.culprit(batch.take(np.arange(999))) is None
 
 
 def _first(executor: SerialExecutor, batch: VmcsBatch) -> tuple[Any, Any]:

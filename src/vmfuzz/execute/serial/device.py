@@ -27,6 +27,10 @@ _MISSING: Final = {
 }
 
 
+#: The low bits of a digest: the row of its chunk that a request begins with.
+_FIRST_ROW: Final = 0xFFFF
+
+
 class MachineReset(DeviceLost):
     """The machine was reset while it worked on a request, and is there again. `row` of the request ran then; None where nobody knows."""
 
@@ -36,14 +40,19 @@ class MachineReset(DeviceLost):
         self.row = row
 
 
-def digest_of(payload: bytes) -> int:
-    """What names a run's request in the image's black box: its base, columns and rows, whatever is restored in between."""
+def chunk_digest(payload: bytes) -> int:
+    """What names a run's request in the image's black box: its base, columns and rows, whatever is restored in between. Its low bits are 0."""
     run = np.frombuffer(payload, struct_dtype("run"), 1)[0]
     columns = sum(int(run[name]) for name in ("field_columns", "arena_columns", "live_columns"))
     at = struct_dtype("run").itemsize + int(run["base_count"]) * struct_dtype("pair").itemsize + columns * 8
     named = hashlib.blake2b(payload[struct_dtype("run").itemsize : at], digest_size=8)
     named.update(payload[at + int(run["restore_count"]) * 8 :])
-    return int.from_bytes(named.digest(), "little")
+    return int.from_bytes(named.digest(), "little") & ~_FIRST_ROW
+
+
+def row_of(hello: Hello, chunk: int) -> int | None:
+    """The row of the chunk with this digest that ran when the machine was reset; None where another chunk did."""
+    return (hello.digest & _FIRST_ROW) + hello.row if hello.died_of_a_row and hello.digest & ~_FIRST_ROW == chunk else None
 
 
 def _rows_of(payload: bytes) -> Rows:
@@ -64,6 +73,9 @@ class SerialDevice:
         self, where: str, *, reset: str | None = None, answer_seconds: float = ANSWER_SECONDS, boot_seconds: float = BOOT_SECONDS
     ) -> None:
         self.where, self._reset = where, reset
+        #: digest of the chunk of rows of which a run's request is a part, None for a whole one; and the row of the chunk that the request begins with
+        self.chunk: int | None = None
+        self.first_row = 0
         port = Port(where)
         try:
             self.link = Link(port, answer_seconds=answer_seconds, boot_seconds=boot_seconds)
@@ -74,7 +86,7 @@ class SerialDevice:
     def request(self, code: int, payload: bytes) -> tuple[int, bytes]:
         """Serve one request. Raises MachineReset where the machine was reset, also by `reset` after it hung; MachineHung and LineClosed."""
         is_run = code == kmod_constants()["IOC_RUN"]
-        digest, rows = (digest_of(payload), _rows_of(payload)) if is_run else (0, Rows())
+        digest, rows = (self._digest(payload), _rows_of(payload)) if is_run else (0, Rows())
         try:
             error, answer = decode(self.link.request(encode(code, payload, rows, digest)))
         except BadMessage as bad:
@@ -88,6 +100,11 @@ class SerialDevice:
         if error in _MISSING:
             raise EnvironmentUnusable(f"serial:{self.where}: {_MISSING[error]}; it says: {self.link.last_words}")
         return error, answer
+
+    def _digest(self, payload: bytes) -> int:
+        if self.chunk is None:
+            self.chunk = chunk_digest(payload)
+        return self.chunk + self.first_row
 
     def _bring_back(self, hung: MachineHung) -> Hello:
         if self._reset is None:

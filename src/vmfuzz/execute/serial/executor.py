@@ -10,7 +10,8 @@ import numpy.typing as npt
 from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.errors import ExecutorError
 from vmfuzz.execute.kmod.executor import KmodExecutor
-from vmfuzz.execute.serial.device import MachineReset, SerialDevice, digest_of
+from vmfuzz.execute.serial.device import MachineReset, SerialDevice, chunk_digest, row_of
+from vmfuzz.execute.wire.culprits import Death, run_around
 from vmfuzz.execute.wire.family import Family
 from vmfuzz.state.batch import VmcsBatch
 
@@ -40,38 +41,39 @@ class SerialExecutor(KmodExecutor):
             return None
         family = Family.of(batch, self.arena, self._known_good)
         for rows in self._chunks(family, len(batch)):
-            if digest_of(self._pack(family, rows, set())) == hello.digest and hello.row < len(rows):
-                return int(rows[hello.row])
+            row = row_of(hello, chunk_digest(self._pack(family, rows, set())))
+            if row is not None and row < len(rows):
+                return int(rows[row])
         return None
 
     def _run_chunk(self, family: Family, rows: npt.NDArray[np.intp], outcomes: Outcomes) -> None:
-        pending = [rows]
-        while pending:
-            part = pending.pop()
-            if not len(part):
-                continue
-            try:
-                super()._run_chunk(family, part, outcomes)
-            except MachineReset as reset:
-                self._begin_again(reset)
-                pending += self._without_culprit(reset, part, outcomes)
+        chunk: int | None = None
 
-    def _without_culprit(self, reset: MachineReset, part: npt.NDArray[np.intp], outcomes: Outcomes) -> list[npt.NDArray[np.intp]]:
-        """What is to be run after a reset, the first of it last."""
-        culprit = reset.row
-        if culprit is None and (reset.hello.died_of_nothing or len(part) > 1):
-            self._idle_resets += reset.hello.died_of_nothing
-            half = 0 if reset.hello.died_of_nothing else len(part) // 2
-            return [part[half:], part[:half]]
-        culprit = culprit or 0
-        if culprit >= len(part):
-            raise ExecutorError(
-                f"{self.name}: the image names row {culprit} of a request with {len(part)}; is it of this version of vmfuzz?"
-            )
-        outcomes.kind[part[culprit]] = Kind.EXECUTOR_CRASHED
-        outcomes.message[part[culprit]] = self._messages.setdefault(reset.hello.how, len(self._messages))
-        self._idle_resets = 0
-        return [part[culprit + 1 :], part[:culprit]]
+        def attempt(part: npt.NDArray[np.intp]) -> Death | None:
+            nonlocal chunk
+            # what is left after a reset is named as a part of the whole, which is what --resume knows
+            self._line.chunk, self._line.first_row = chunk, int(part[0] - rows[0])
+            try:
+                super(SerialExecutor, self)._run_chunk(family, part, outcomes)
+            except MachineReset as reset:
+                chunk = self._line.chunk
+                self._begin_again(reset)
+                return self._death(reset, len(part))
+            return None
+
+        def blame(row: int, how: str) -> None:
+            outcomes.kind[row] = Kind.EXECUTOR_CRASHED
+            outcomes.message[row] = self._messages.setdefault(how, len(self._messages))
+
+        run_around(rows, attempt, blame)
+
+    def _death(self, reset: MachineReset, count: int) -> Death:
+        """How the machine died of a request of so many rows."""
+        idle = reset.hello.died_of_nothing
+        self._idle_resets = self._idle_resets + 1 if idle else 0
+        if reset.row is not None and reset.row >= count:
+            raise ExecutorError(f"{self.name}: the image names row {reset.row} of a request with {count}; is it of this version of vmfuzz?")
+        return Death(reset.hello.how, reset.row, idle)
 
     def _begin_again(self, reset: MachineReset) -> None:
         """Make the machine what it was before; raises ExecutorError where it is another one now."""
