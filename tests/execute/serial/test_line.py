@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import random
 import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -179,6 +182,36 @@ def test_a_line_that_loses_and_damages_bytes_never_gives_a_wrong_answer(opened: 
         message = chance.integers(0, 256, 4000, np.uint8).tobytes()
         assert ask(link, ECHO, message) == (4000, echoed(message))
     assert link._piece < line_constants()["LINE_PIECE"], "nothing was lost: the test shows nothing"
+
+
+class SlowPort(ThisPort):
+    """Bytes take their time to the other side, as on a slow line, however long the sender waits."""
+
+    def __init__(self, where: str, bytes_a_second: int) -> None:
+        super().__init__(where)
+        self._seconds = 1 / bytes_a_second
+        self._waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=self._deliver, daemon=True).start()
+
+    def _deliver(self) -> None:
+        while True:
+            data = self._waiting.get()
+            time.sleep(len(data) * self._seconds)
+            with contextlib.suppress(OSError, LineClosed):
+                super().send(data)
+
+    def send(self, data: bytes) -> None:
+        self._waiting.put(data)
+
+
+def test_a_slow_line_is_not_flooded(opened: Opening) -> None:
+    """A piece takes far longer than an acknowledgement may take at first: after some have been sent twice, none is."""
+    link = opened(SlowPort, 8000)
+    message = np.random.default_rng(1).integers(0, 256, 8000, np.uint8).tobytes()
+    assert ask(link, ECHO, message) == (8000, echoed(message))
+    before = link.sent
+    assert ask(link, ECHO, message) == (8000, echoed(message))
+    assert link.sent - before < 1.3 * len(message)
 
 
 def test_who_comes_second_finds_a_clean_line(opened: Opening) -> None:

@@ -18,8 +18,10 @@ from vmfuzz.execute.serial.abi import line_constants
 from vmfuzz.execute.serial.port import Port
 from vmfuzz.execute.wire.abi import struct_dtype
 
-#: So long the other side may take to acknowledge a piece, then it is sent again.
+#: So long the other side may take to acknowledge a piece, then it is sent again; longer on a line that was seen to be slow.
 _PIECE_SECONDS: Final = 2.0
+#: On a slow line an acknowledgement may take so many times as long as the last one did.
+_PATIENCE: Final = 4
 #: After its first word the image answers what was sent while it booted, until it is quiet for so long.
 _QUIET_SECONDS: Final = 0.2
 #: After a request's time is over, its answer is asked for so much longer: it may be there and its beginning lost.
@@ -119,6 +121,8 @@ class Link:
         self._text: deque[str] = deque(maxlen=_LINES)
         self._number = secrets.randbits(31)
         self._piece = line_constants()["LINE_PIECE"]
+        #: so long an acknowledgement may take on this line
+        self._patience = _PIECE_SECONDS
         #: whether something came since the present request that is no frame
         self._damaged = False
         #: bytes sent and received so far
@@ -135,7 +139,7 @@ class Link:
         until = time.monotonic() + self._boot_seconds
         while time.monotonic() < until:
             self._send("LINE_HELLO")
-            while (frame := self._frame(_PIECE_SECONDS)) is not None:
+            while (frame := self._frame(self._patience)) is not None:
                 if frame.kind == line_constants()["LINE_HELLO"] and (hello := _hello(frame)).boot != other_than:
                     while self._frame(_QUIET_SECONDS) is not None:
                         continue
@@ -169,26 +173,34 @@ class Link:
 
     def _put(self, coded: bytes) -> _Frame | None:
         """Send a request piece by piece; the first part of the answer, if that came in place of the last acknowledgement."""
-        code, offset, lossless, until = line_constants(), 0, True, time.monotonic() + self._answer_seconds
+        code, offset, lossless, again, until = line_constants(), 0, True, False, time.monotonic() + self._answer_seconds
         while offset < len(coded):
+            began, whole = time.monotonic(), len(coded) - offset >= self._piece
             self._send("LINE_PUT", offset, len(coded), coded[offset : offset + self._piece])
             frame = self._acknowledgement(offset)
             if frame is None:
-                lossless = False
-                self._piece = max(self._piece // 2, _LEAST_PIECE)
+                lossless, again = False, True
+                self._lost()
                 if time.monotonic() > until:
                     raise self._hung("acknowledges no request")
             elif frame.kind == code["LINE_PART"]:
                 return frame
             else:
-                offset, until = frame.offset, time.monotonic() + self._answer_seconds
+                if whole and not again:  # of one that was sent twice nobody knows which is acknowledged
+                    self._patience = max(_PIECE_SECONDS, _PATIENCE * (time.monotonic() - began))
+                offset, again, until = frame.offset, False, time.monotonic() + self._answer_seconds
         if lossless:
             self._piece = min(self._piece * 2, code["LINE_PIECE"])
         return None
 
+    def _lost(self) -> None:
+        """Nothing came in time: it was lost, for which smaller pieces help, or the line is slow, for which patience does."""
+        self._piece = max(self._piece // 2, _LEAST_PIECE)
+        self._patience = min(2 * self._patience, max(self._answer_seconds, _PIECE_SECONDS))
+
     def _acknowledgement(self, offset: int) -> _Frame | None:
         """What says that the piece at `offset` arrived; None where it has to be sent again. One that came twice is acknowledged twice."""
-        code, until = line_constants(), time.monotonic() + _PIECE_SECONDS
+        code, until = line_constants(), time.monotonic() + self._patience
         while (frame := self._reply(until - time.monotonic())) is not None and frame.kind != code["LINE_AGAIN"]:
             if frame.kind == code["LINE_PART"] or (frame.kind == code["LINE_GOT"] and frame.offset > offset):
                 return frame
@@ -198,7 +210,7 @@ class Link:
         """The answer's beginning, which comes by itself; asked for after silence, and where something came that is no frame."""
         until = time.monotonic() + self._answer_seconds
         while (left := until - time.monotonic()) > 0:
-            frame = self._reply(min(left, _PIECE_SECONDS))
+            frame = self._reply(min(left, self._patience))
             if frame is not None and frame.kind == line_constants()["LINE_PART"] and frame.offset == 0:
                 return frame
             if frame is None and (self._damaged or self._kept):
@@ -209,10 +221,10 @@ class Link:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self._send("LINE_GET", offset, self._piece)
-            while (frame := self._reply(_PIECE_SECONDS)) is not None:
+            while (frame := self._reply(self._patience)) is not None:
                 if frame.kind == line_constants()["LINE_PART"] and frame.offset == offset:
                     return frame
-            self._piece = max(self._piece // 2, _LEAST_PIECE)
+            self._lost()
         raise self._hung(f"did not answer for {self._answer_seconds:g} s")
 
     def _hung(self, what: str) -> MachineHung:
