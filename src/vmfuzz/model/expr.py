@@ -216,6 +216,11 @@ def any_of(*conditions: Cond) -> Cond:
     return FALSE if not flat else flat[0] if len(flat) == 1 else make(Cond, "any", *flat)
 
 
+def parts_of(condition: Cond) -> tuple[Cond, ...]:
+    """The conditions that all must hold for this one to hold."""
+    return condition.args if condition.op == "all" else (condition,)
+
+
 def operand(name: str, width: int) -> Bits:
     """An operand of `width` bits: a VMCS field, a live condition or a memory operand."""
     return make(Bits, "operand", name, width)

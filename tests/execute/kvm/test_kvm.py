@@ -98,9 +98,7 @@ class FakeAgent:
         answer["log"] = self.log
         answer["trace"], answer["exits"] = b"a 1.0: kvm_nested_vmenter_failed: x\n", 7
         process.view("EMU_MESSAGES", struct_dtype("messages"), 1)["fatal"] = fatal
-        return answer.tobytes() + b"".join(
-            process.memory[offset : offset + length] for offset, length in parts[int(head["in"]) :]
-        )
+        return answer.tobytes() + b"".join(process.memory[offset : offset + length] for offset, length in parts[int(head["in"]) :])
 
     def _column(self) -> list[int]:
         """The values of guest_rflags in the rows of the present request."""

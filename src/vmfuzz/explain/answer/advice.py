@@ -189,6 +189,30 @@ def headline(reported: Reported) -> str:
     return f"{name} (exit reason {as_wide(reason, 32)}{qualification})"
 
 
+#: What an error proves, or what to do about it.
+_OF_ERROR: Final = MappingProxyType(
+    {
+        0: "That proves nothing yet. Either VMLAUNCH or VMRESUME failed without a number (VMfailInvalid: no current VMCS), or the guest ran and came "
+        "back with an exit that the hypervisor does not handle: the exit reason (4402H) and the VM-instruction error (4400H) tell.",
+        4: "VMLAUNCH needs a VMCS in the clear state: execute VMCLEAR first, or VMRESUME if it has been launched.",
+        5: "VMRESUME needs a VMCS that VMLAUNCH has launched on this processor: use VMLAUNCH after VMCLEAR.",
+        7: "A check of the VM-execution, VM-exit or VM-entry controls failed. Guest state has not been looked at; host state may be wrong too.",
+        8: "A check of the host state failed. The controls may be wrong too: the processor may check controls and host state in either order.",
+        12: "A VMREAD or VMWRITE named a field that this processor does not have: check its encoding and its capability MSR.",
+        13: "A VMWRITE named a field of the read-only area.",
+        26: "The instruction before was MOV SS or POP SS: put another instruction between it and VMLAUNCH.",
+    }
+)
+#: What a qualification of exit reason 33 says.
+_OF_QUALIFICATION: Final = MappingProxyType(
+    {
+        2: " Qualification 2: a PDPTE.",
+        3: " Qualification 3: an NMI injected while blocking by STI is 1.",
+        4: " Qualification 4: the VMCS link pointer.",
+    }
+)
+
+
 def proves(reported: Reported) -> str:
     """What the outcome proves; "" if nothing."""
     if isinstance(reported, Doubtful | OtherFailure | Attempted):
@@ -203,44 +227,23 @@ def proves(reported: Reported) -> str:
             "Either VMLAUNCH or VMRESUME failed (the VM-instruction error, 4400H, tells why), or the processor refused the guest state (the exit "
             "reason, 4402H, is then 80000021H, 80000022H or 80000029H). KVM gives one of the two as hardware_entry_failure_reason."
         )
-    if reported.error == 7:
-        return "A check of the VM-execution, VM-exit or VM-entry controls failed. Guest state has not been looked at; host state may be wrong too."
-    if reported.error == 8:
-        return "A check of the host state failed. The controls may be wrong too: the processor may check controls and host state in either order."
-    if reported.error == 0:
-        return (
-            "That proves nothing yet. Either VMLAUNCH or VMRESUME failed without a number (VMfailInvalid: no current VMCS), or the guest ran and came "
-            "back with an exit that the hypervisor does not handle: the exit reason (4402H) and the VM-instruction error (4400H) tell."
-        )
     if reported.error is not None:
-        return {
-            4: "VMLAUNCH needs a VMCS in the clear state: execute VMCLEAR first, or VMRESUME if it has been launched.",
-            5: "VMRESUME needs a VMCS that VMLAUNCH has launched on this processor: use VMLAUNCH after VMCLEAR.",
-            12: "A VMREAD or VMWRITE named a field that this processor does not have: check its encoding and its capability MSR.",
-            13: "A VMWRITE named a field of the read-only area.",
-            26: "The instruction before was MOV SS or POP SS: put another instruction between it and VMLAUNCH.",
-        }.get(reported.error, "It is the error of no check of VMCS fields.")
+        return _OF_ERROR.get(reported.error, "It is the error of no check of VMCS fields.")
     if reported.exit_reason is None:
         return "VMPTRLD has not been executed on this processor, or VMCLEAR took the VMCS away again."
-    if reported.entered:
-        return "All checks of controls, host state and guest state passed."
-    number = reported.exit_reason & 0xFFFF
+    return "All checks of controls, host state and guest state passed." if reported.entered else _of_reason(reported)
+
+
+def _of_reason(reported: Reported) -> str:
+    """What the exit reason of a failed entry proves."""
+    number = (reported.exit_reason or 0) & 0xFFFF
     if number == 33:
-        details = {
-            2: " Qualification 2: a PDPTE.",
-            3: " Qualification 3: an NMI injected while blocking by STI is 1.",
-            4: " Qualification 4: the VMCS link pointer.",
-        }
-        return "The controls and the host state passed all their checks; the mistake is in the guest state." + details.get(
-            reported.qualification or 0, ""
-        )
+        details = _OF_QUALIFICATION.get(reported.qualification or 0, "")
+        return f"The controls and the host state passed all their checks; the mistake is in the guest state.{details}"
     if number == 34:
-        which = (
-            f" Entry {reported.qualification or reported.msr_entry} (counting from 1) is the one."
-            if reported.qualification or reported.msr_entry
-            else ""
-        )
-        return "Controls, host state and guest state passed; an entry of the VM-entry MSR-load area could not be loaded." + which
+        entry = reported.qualification or reported.msr_entry
+        which = f" Entry {entry} (counting from 1) is the one." if entry else ""
+        return f"Controls, host state and guest state passed; an entry of the VM-entry MSR-load area could not be loaded.{which}"
     return "Controls and host state passed; a machine check came up while the guest state was loaded. That is no mistake in the VMCS."
 
 

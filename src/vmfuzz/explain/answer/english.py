@@ -63,21 +63,25 @@ def _comparison(obstacle: Obstacle, evaluator: Evaluator) -> str:
     """What is wrong with a comparison, other than single bits."""
     atom, wanted = obstacle.atom, obstacle.wanted
     first = atom.args[0]
-    if not atom.reads:
-        return condition_words(atom, not wanted)
-    if first.op == "add" and atom.op == "le":
+    if atom.reads and first.op == "add" and atom.op == "le":
         return f"{_operand_name(first)} is not canonical"
+    if not atom.reads or (atom.op != "one_of" and first.op in ("and", "or", "add")):
+        return condition_words(atom, not wanted)
     now = _named(first, evaluator.value(first).value)
     if atom.op == "one_of":
         return f"{_span(first)} {now}, but must {'' if wanted else 'not '}be {_choices(atom.args[1], first)}"
     other = atom.args[1]
-    then = _named(first, evaluator.value(other).value) if other.op == "const" else digits(evaluator.value(other).value)
-    if first.op in ("and", "or", "add"):
-        return condition_words(atom, not wanted)
+    value = evaluator.value(other).value
+    then = _named(first, value) if other.op == "const" else digits(value)
     if atom.op == "eq" and other.op == "const":
         return f"{_span(first)} {now}, but must {'' if wanted else 'not '}be {then}"
     if atom.op == "eq":
         return f"{_span(first)} {now} and {_span(other)} {then}; they must {'be equal' if wanted else 'differ'}"
+    return _wrong_order(first, now, other, then, wanted)
+
+
+def _wrong_order(first: Bits, now: str, other: Bits, then: str, wanted: bool) -> str:
+    """What is wrong with `first` at most `other`; `wanted`: whether it must be."""
     if not other.reads:
         return f"{_span(first)} {now}, but must be {'at most' if wanted else 'more than'} {then}"
     if not first.reads:
@@ -217,19 +221,28 @@ def condition_words(condition: Cond, holds: bool = True) -> str:
     if op == "not":
         return condition_words(args[0], not holds)
     if op in ("all", "any"):
-        pieces = [part for part in args if not (op == "all" and not holds and activates(part))] or args
-        return (" and " if (op == "all") is holds else " or ").join(condition_words(part, holds) for part in pieces)
+        return _combination(condition, holds)
     if op == "bit":
         return f"{_bit(args[0], args[1])} is {int(holds)}"
     if op == "one_of":
         return f"{_span(args[0])} {'' if holds else 'not '}{_choices(args[1], args[0])}"
-    if op == "eq":
-        return _equality(condition, holds)
-    if not args[0].reads:
-        return f"{_span(args[1])} {'at least' if holds else 'less than'} {value_words(args[0])}"
-    if args[0].op == "add":
-        return f"{_operand_name(args[0])} is {'' if holds else 'not '}canonical"
-    return f"{_span(args[0])} {'at most' if holds else 'more than'} {value_words(args[1])}"
+    return _equality(condition, holds) if op == "eq" else _order(args[0], args[1], holds)
+
+
+def _combination(condition: Cond, holds: bool) -> str:
+    """That all, or any, of several conditions hold, or that they do not; a control that activates a control word goes without saying."""
+    every = condition.op == "all"
+    pieces = [part for part in condition.args if holds or not every or not activates(part)] or condition.args
+    return (" and " if every is holds else " or ").join(condition_words(part, holds) for part in pieces)
+
+
+def _order(first: Bits, other: Bits, holds: bool) -> str:
+    """That one value is at most another, or that it is more, as a clause."""
+    if not first.reads:
+        return f"{_span(other)} {'at least' if holds else 'less than'} {value_words(first)}"
+    if first.op == "add":
+        return f"{_operand_name(first)} is {'' if holds else 'not '}canonical"
+    return f"{_span(first)} {'at most' if holds else 'more than'} {value_words(other)}"
 
 
 def _masked(condition: Cond, holds: bool) -> str:

@@ -16,16 +16,20 @@ from vmfuzz.explain.answer.layout import Group, Paragraph, Role
 from vmfuzz.explain.answer.register_suspects import register_suspicions
 from vmfuzz.explain.answer.suspects import suspicions
 from vmfuzz.explain.answer.teach import premises
+from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.dump import Dump, Format
 from vmfuzz.explain.judgement.judge import Finding, Verdict, certain
 from vmfuzz.explain.names.spoken import shown, spoken, with_encoding
 from vmfuzz.explain.outcomes.choose import KVM_EXIT
 from vmfuzz.explain.outcomes.virtualbox import hm_error
 from vmfuzz.explain.repair.search import Repair
+from vmfuzz.model.expr import Cond, parts_of
+from vmfuzz.model.partial import UNKNOWN, Partial
 from vmfuzz.model.wording import bit_name, numbered_bit
 
 #: So many fields are named as what a failure may come from.
 _FEW: Final = 3
+_MOST_MISSING: Final = 4
 _RIGHTS: Final = "_access_rights"
 _RFLAGS: Final = "guest_rflags"
 
@@ -93,26 +97,32 @@ def _first_stage(findings: list[Finding]) -> list[Finding]:
 
 
 def _cause(answer: Answer) -> Group:
-    group: Group = []
+    if answer.causes:
+        return [paragraph for index, mistake in enumerate(answer.causes[:_FEW]) for paragraph in _named_cause(mistake, first=not index)]
     open_cause = _open_cause(answer) if advice.of_checks(answer.dump.reported) else []
-    for index, mistake in enumerate(answer.causes[:3]):
-        where = f" (line {mistake.line})" if mistake.line else ""
-        group.append(Paragraph(Role.CAUSE, f"{mistake.what}{where}", "Cause" if not index else "Also", line=mistake.line))
-        group += [Paragraph(Role.FOLLOWS, mistake.follows), Paragraph(Role.CHANGE, f"{mistake.change}.", "Change")]
-    if not answer.causes and answer.violated:
-        explaining = answer.explaining
-        group += [] if explaining else open_cause
-        groups = _grouped(explaining or answer.violated)
-        other = "A later check fails too" if advice.of_checks(answer.dump.reported) else "A check fails too"
-        for findings in groups[:3]:
-            faults = "; ".join(_group_faults(answer, findings))
-            group.append(Paragraph(Role.CAUSE, f"{faults}.", "Cause" if explaining else other))
-        more = len(explaining or answer.violated) - sum(map(len, groups[:3]))
-        if more > 0:
-            group.append(Paragraph(Role.FOLLOWS, f"and {more} more, below."))
-    elif not answer.causes and not answer.violated and answer.dump.readings and open_cause:
-        group += open_cause
-    return group
+    if not answer.violated:
+        return open_cause if answer.dump.readings else []
+    return [*([] if answer.explaining else open_cause), *_violated(answer)]
+
+
+def _named_cause(mistake: Mistake, first: bool) -> Group:
+    where = f" (line {mistake.line})" if mistake.line else ""
+    return [
+        Paragraph(Role.CAUSE, f"{mistake.what}{where}", "Cause" if first else "Also", line=mistake.line),
+        Paragraph(Role.FOLLOWS, mistake.follows),
+        Paragraph(Role.CHANGE, f"{mistake.change}.", "Change"),
+    ]
+
+
+def _violated(answer: Answer) -> Group:
+    """The faults that explain what is reported, or where none does, those of other checks."""
+    told = answer.explaining or answer.violated
+    groups = _grouped(told)
+    other = "A later check fails too" if advice.of_checks(answer.dump.reported) else "A check fails too"
+    label = "Cause" if answer.explaining else other
+    group = [Paragraph(Role.CAUSE, f"{'; '.join(_group_faults(answer, findings))}.", label) for findings in groups[:_FEW]]
+    more = len(told) - sum(map(len, groups[:_FEW]))
+    return [*group, *([Paragraph(Role.FOLLOWS, f"and {more} more, below.")] if more > 0 else [])]
 
 
 def _grouped(findings: list[Finding]) -> list[list[Finding]]:
@@ -139,19 +149,8 @@ def _usable_segment(answer: Answer, group: list[Finding]) -> str:
     """The faults of a segment register that only a usable one has: what decides is that bit 16 is 0; "" where that is not what it is about."""
     fields = {name for finding in group for name in finding.check.must.reads}
     name = next(iter(fields))
-    rights = answer.state.values.get(name)
-    if (
-        len(fields) != 1
-        or not name.endswith(_RIGHTS)
-        or rights is None
-        or not rights.known >> AR.UNUSABLE & 1
-        or rights.value >> AR.UNUSABLE & 1
-    ):
-        return ""
-    if any(
-        finding.check.must.op != "bit" or (finding.twin is not None and finding.twin.field != _RFLAGS) or not _needs_usable(finding, name)
-        for finding in group
-    ):
+    rights = answer.state.values.get(name, UNKNOWN)
+    if len(fields) != 1 or not name.endswith(_RIGHTS) or not _is_usable(rights) or not all(_needs_usable(each, name) for each in group):
         return ""
     bits = sorted({finding.check.must.args[1] for finding in group})
     labels = listed([numbered_bit(name, bit) for bit in bits])
@@ -162,12 +161,17 @@ def _usable_segment(answer: Answer, group: list[Finding]) -> str:
     )
 
 
+def _is_usable(rights: Partial) -> bool:
+    return bool(rights.known & ~rights.value & 1 << AR.UNUSABLE)
+
+
 def _needs_usable(finding: Finding, name: str) -> bool:
-    """Whether the check is made only for a usable segment."""
-    when = finding.check.when
+    """Whether the check is about a bit, and is made only for a usable segment, whatever the controls are."""
+    if finding.check.must.op != "bit" or (finding.twin is not None and finding.twin.field != _RFLAGS):
+        return False
     return any(
         part.op == "not" and part.args[0].op == "bit" and part.reads == {name} and part.args[0].args[1] == AR.UNUSABLE
-        for part in (when.args if when.op == "all" else (when,))
+        for part in parts_of(finding.check.when)
     )
 
 
@@ -182,58 +186,51 @@ def _without_repetition(faults: list[str]) -> list[str]:
 
 def _open_cause(answer: Answer) -> Group:
     """That the text does not show what the reported outcome comes from, and which fields would."""
-    names = [name for name, _ in answer.missing_fields() if name in FIELDS][:4]
-    fields = ", ".join(with_encoding(name) for name in names)
-    missing = f"; these fields are needed first: {fields}" if fields else "; what decides is not in it"
-    if not answer.undecided and not answer.violated:
-        missing = (
-            ", and no check that could give this result is left open. So the VMCS held other values at the entry (the dump is later, or of another "
-            "VMCS), or what refused it was not the processor but a hypervisor below (nested virtualization)"
-        )
-    shown_ones = "No value shown violates a check that ends in the reported outcome" if answer.violated else "No value shown is wrong"
-    if missing.startswith("; what decides") and answer.two_readings():
-        missing = " in every reading of the manual"
     differing = answer.comparison.suspects if answer.comparison is not None and not answer.violated else []
     if differing:
-        listed = " or ".join(with_encoding(each.field) for each in differing[:_FEW])
-        cause = Paragraph(
-            Role.CAUSE,
-            f"most likely {listed}, which the working state has otherwise (below). No value shown is certain to be wrong.",
-            "Cause",
-        )
+        names = " or ".join(with_encoding(each.field) for each in differing[:_FEW])
+        text = f"most likely {names}, which the working state has otherwise (below). No value shown is certain to be wrong."
     else:
-        cause = Paragraph(Role.CAUSE, f"cannot be told from this text. {shown_ones}{missing}.", "Cause")
+        shown_ones = "No value shown violates a check that ends in the reported outcome" if answer.violated else "No value shown is wrong"
+        text = f"cannot be told from this text. {shown_ones}{_what_is_open(answer)}."
     sure = certain(answer.state.values, answer.knowledge)
     sources = {fact: source_of(fact).words for finding in answer.undecided for fact in finding.facts}
     suspects = [*register_suspicions(answer.dump), *suspicions(answer.undecided, answer.evaluator, sure, sources)]
-    return [cause, *(Paragraph(Role.CAUSE, f"{text}.", "Suspect") for text in suspects)]
+    return [Paragraph(Role.CAUSE, text, "Cause"), *(Paragraph(Role.CAUSE, f"{suspect}.", "Suspect") for suspect in suspects)]
+
+
+def _what_is_open(answer: Answer) -> str:
+    """What would tell the cause, as the end of a sentence."""
+    if not answer.undecided and not answer.violated:
+        return (
+            ", and no check that could give this result is left open. So the VMCS held other values at the entry (the dump is later, or of another "
+            "VMCS), or what refused it was not the processor but a hypervisor below (nested virtualization)"
+        )
+    names = [name for name, _ in answer.missing_fields() if name in FIELDS]
+    if names:
+        return f"; these fields are needed first: {', '.join(map(with_encoding, names[:_MOST_MISSING]))}"
+    return " in every reading of the manual" if answer.two_readings() else "; what decides is not in it"
 
 
 def _because(answer: Answer, finding: Finding) -> str:
     """The part of the premise that lies in other fields than the fault, where that is what a person would look at."""
-    own = finding.check.must.reads
-    when = finding.check.when
-    known = answer.evaluator
-    parts = [
-        part
-        for part in (when.args if when.op == "all" else (when,))
-        if known.judge(part).truth is True
-        and (
-            (part.op in ("bit", "one_of", "eq") and not part.reads & own)
-            or (part.op == "bit" and part is not finding.check.must)
-            or ((part.args[0].op if part.op == "not" else part.op) == "bit" and all(name.endswith("_controls") for name in part.reads))
-        )
-    ]
-    words = [text for part in parts for text in premises(part) if "activate" not in text]
+    must, known = finding.check.must, answer.evaluator
+    parts = parts_of(finding.check.when)
+    reasons = [part for part in parts if known.judge(part).truth is True and _is_reason(part, must)]
+    words = [text for part in reasons for text in premises(part) if "activate" not in text]
     # of several things of which one is enough, those that hold are the reason
-    words += [
-        condition_words(way)
-        for part in (when.args if when.op == "all" else (when,))
-        if part.op == "any" and not part.reads & own
-        for way in part.args
-        if known.judge(way).truth is True
-    ]
+    open_to_choice = [each for part in parts if part.op == "any" and not part.reads & must.reads for each in part.args]
+    words += [condition_words(each) for each in open_to_choice if known.judge(each).truth is True]
     return f", because {' and '.join(words)}" if words else ""
+
+
+def _is_reason(part: Cond, must: Cond) -> bool:
+    """Whether a part of a premise is about other fields than the fault, about another bit, or about a control."""
+    if part.op in ("bit", "one_of", "eq") and not part.reads & must.reads:
+        return True
+    if part.op == "bit" and part is not must:
+        return True
+    return (part.args[0] if part.op == "not" else part).op == "bit" and all(name.endswith("_controls") for name in part.reads)
 
 
 def _change(answer: Answer, verified: str) -> Group:

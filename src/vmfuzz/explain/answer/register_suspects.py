@@ -6,7 +6,7 @@ from typing import Final
 
 from vmfuzz.arch.registers import CR0, EFER
 from vmfuzz.counted import listed
-from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.dump import Dump, Reading
 from vmfuzz.hexadecimal import hexadecimal
 
 _QEMU: Final = "QEMU "
@@ -19,26 +19,32 @@ _CHANGED: Final = ("CR0", "CR3", "CR4")
 
 def register_suspicions(dump: Dump) -> list[str]:
     """Sentences without their end on what no field of the text shows; those that real failures had come first."""
-    efer, cr0 = dump.beside.get(f"{_QEMU}EFER"), dump.beside.get(f"{_QEMU}CR0")
-    found = []
-    reserved = efer.value & ~_INTEL_EFER if efer is not None and "guest_ia32_efer" not in dump.readings else 0
-    if efer is not None and reserved:
-        bits = [bit for bit in range(64) if reserved >> bit & 1]
-        names = ", ".join(f"{bit} ({_AMD_EFER[bit]}, which only AMD processors have)" if bit in _AMD_EFER else str(bit) for bit in bits)
-        several = len(bits) > 1
-        found.append(
-            f"EFER = {hexadecimal(efer.value)} (line {efer.line}) has bit{'s' * several} {names} = 1. Intel processors reserve "
-            f"{'them' if several else 'it'}, and VM entry refuses guest IA32_EFER with {'them' if several else 'it'}: a state that was saved on an "
-            "AMD machine, or a CPU model of AMD's, fails like this"
-        )
-    if cr0 is not None and "guest_cr0" not in dump.readings and not cr0.value & 1 << CR0.PG:
-        what = "protection (PE) nor paging (PG) is" if not cr0.value & 1 << CR0.PE else "paging (PG) is not"
-        head = "neither " if what.startswith("protection") else ""
-        found.append(
-            f"{head}{what} on in CR0 = {hexadecimal(cr0.value)} (line {cr0.line}): only an unrestricted guest may enter so, which needs EPT "
-            "(kvm_intel.unrestricted_guest=Y and kvm_intel.ept=Y on the host)"
-        )
-    return found
+    efer, cr0 = (dump.beside.get(f"{_QEMU}{name}") for name in ("EFER", "CR0"))
+    found = [] if efer is None or "guest_ia32_efer" in dump.readings else _reserved_in_efer(efer)
+    return [*found, *([] if cr0 is None or "guest_cr0" in dump.readings else _without_paging(cr0))]
+
+
+def _reserved_in_efer(efer: Reading) -> list[str]:
+    bits = [bit for bit in range(64) if efer.value & ~_INTEL_EFER & 1 << bit]
+    if not bits:
+        return []
+    names = ", ".join(f"{bit} ({_AMD_EFER[bit]}, which only AMD processors have)" if bit in _AMD_EFER else str(bit) for bit in bits)
+    several = len(bits) > 1
+    return [
+        f"EFER = {hexadecimal(efer.value)} (line {efer.line}) has bit{'s' * several} {names} = 1. Intel processors reserve "
+        f"{'them' if several else 'it'}, and VM entry refuses guest IA32_EFER with {'them' if several else 'it'}: a state that was saved on an "
+        "AMD machine, or a CPU model of AMD's, fails like this"
+    ]
+
+
+def _without_paging(cr0: Reading) -> list[str]:
+    if cr0.value & 1 << CR0.PG:
+        return []
+    what = "paging (PG) is not" if cr0.value & 1 << CR0.PE else "neither protection (PE) nor paging (PG) is"
+    return [
+        f"{what} on in CR0 = {hexadecimal(cr0.value)} (line {cr0.line}): only an unrestricted guest may enter so, which needs EPT "
+        "(kvm_intel.unrestricted_guest=Y and kvm_intel.ept=Y on the host)"
+    ]
 
 
 def not_judged(dump: Dump) -> str:

@@ -19,8 +19,10 @@ from vmfuzz.explain.answer.teach import premises, why
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.judgement.judge import Finding, Verdict, assumed_readings
 from vmfuzz.explain.names.spoken import shown, spoken, with_encoding
+from vmfuzz.explain.reported import Reported
 from vmfuzz.hexadecimal import encoded
 from vmfuzz.model.ambiguities import AMBIGUITIES
+from vmfuzz.model.expr import parts_of
 from vmfuzz.model.partial import UNKNOWN
 
 _MANY_CHECKS: Final = 12
@@ -84,7 +86,7 @@ def _explained(answer: Answer, finding: Finding, taught: set[str]) -> Iterator[P
 def _applies(answer: Answer, finding: Finding) -> list[str]:
     """The parts of the premise that the text shows to hold; where a check fails in either case, one of them is open."""
     when, known = finding.check.when, answer.evaluator
-    parts = when.args if when.op == "all" else (when,)
+    parts = parts_of(when)
     return [text for part in parts if known.judge(part).truth is True for text in premises(part)]
 
 
@@ -195,6 +197,11 @@ def _next(answer: Answer) -> list[Group]:
         return []
     if answer.dump.readings and not answer.undecided and reported.error != 0:
         return []  # everything that decides has been given
+    return _collect(answer, reported)
+
+
+def _collect(answer: Answer, reported: Reported) -> list[Group]:
+    """The fields and MSRs that would tell, and how to have each printed."""
     names = [name for name, _ in answer.missing_fields() if name in FIELDS]
     sources = [source for source in answer.missing_facts()[:_MANY_FIELDS] if source.msrs] if len(names) <= _MANY_FIELDS else []
     fields = advice.collect_next(reported, answer.dump.readings, names)
@@ -203,14 +210,23 @@ def _next(answer: Answer) -> list[Group]:
         return []
     cr3 = answer.state.values.get("guest_cr3", UNKNOWN)
     to_print = advice.how_to_print(answer.dump.origin.format, reported, cr3.value if cr3.known else None) if fields else []
-    to_read = advice.how_to_read(number for source in sources for number in source.msrs)
-    group = [Paragraph(Role.STATEMENT, f"{'; '.join(wanted)}.", "Collect next")]
-    for heading, commands in (("How to have them printed:", to_print), ("How to read the MSRs:", to_read)):
-        group += [Paragraph(Role.HEADING, heading)] if commands else []
-        for who, command in commands:
-            group += [Paragraph(Role.PROGRAM, f"{who}:"), Paragraph(Role.COMMAND, command)]
     together = ", together with this text." if answer.dump.readings else "."
-    return [[*group, Paragraph(Role.STATEMENT, "", hint=f"Then give what was printed to `vmfuzz check FILE`{together}")]]
+    return [
+        [
+            Paragraph(Role.STATEMENT, f"{'; '.join(wanted)}.", "Collect next"),
+            *_commands("How to have them printed:", to_print),
+            *_commands("How to read the MSRs:", advice.how_to_read(number for source in sources for number in source.msrs)),
+            Paragraph(Role.STATEMENT, "", hint=f"Then give what was printed to `vmfuzz check FILE`{together}"),
+        ]
+    ]
+
+
+def _commands(heading: str, commands: list[tuple[str, str]]) -> Iterator[Paragraph]:
+    if commands:
+        yield Paragraph(Role.HEADING, heading)
+    for who, command in commands:
+        yield Paragraph(Role.PROGRAM, f"{who}:")
+        yield Paragraph(Role.COMMAND, command)
 
 
 def _warnings(answer: Answer) -> list[Group]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+import enum
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
 from vmfuzz.arch.controls import Secondary
 from vmfuzz.arch.registers import AR, EFER
@@ -11,7 +12,7 @@ from vmfuzz.explain.answer.english import activates, condition_words
 from vmfuzz.explain.answer.teach import fault_lines, premises
 from vmfuzz.explain.judgement.judge import Finding, Verdict
 from vmfuzz.explain.names.spoken import spoken
-from vmfuzz.model.expr import Cond, operand
+from vmfuzz.model.expr import Cond, operand, parts_of
 from vmfuzz.model.partial import Evaluator
 from vmfuzz.model.wording import bit_name, numbered_bit
 
@@ -37,34 +38,51 @@ _SEEN: Final = (
 )  # fmt: skip
 
 
-def suspicions(undecided: Iterable[Finding], usual: Evaluator, certain: Evaluator, source: dict[str, str]) -> list[str]:
+class _Weight(enum.Enum):
+    """When a suspicion is told."""
+
+    ALWAYS = enum.auto()
+    ALONE = enum.auto()  # only where nothing else is suspect
+    BESIDE = enum.auto()  # what every unrestricted guest has: only beside another suspicion
+
+
+class _Suspicion(NamedTuple):
+    """The faults of a check that may fail, and what they rest on, as the end of a sentence."""
+
+    faults: list[str]
+    unless: str = ""
+    weight: _Weight = _Weight.ALWAYS
+
+
+def suspicions(undecided: Iterable[Finding], usual: Evaluator, certain: Evaluator, source: Mapping[str, str]) -> list[str]:
     """Sentences, at most three: faults whose premise the text or the manual leaves open, and bits that the processor may or may not allow.
 
     `usual` knows the usual processor's capabilities, `certain` only those that are certain; `source`: capability fact -> the MSR that holds it.
     """
-    found: dict[str, list[str]] = {}  # what a fault rests on -> the faults
-    weak: dict[str, list[str]] = {}  # what is said only where nothing else is suspect
-    unrestricted: dict[str, list[str]] = {}  # what every unrestricted guest has: said only beside another suspicion
+    found: dict[_Weight, dict[str, list[str]]] = {weight: {} for weight in _Weight}  # what a fault rests on -> the faults
     for finding in sorted(undecided, key=_seldom):
-        check = finding.check
-        into = found
-        if finding.verdict is Verdict.DEPENDS and not finding.missing and check.ambiguity:
-            faults, unless = (
-                fault_lines(check.must, usual),
-                f"; whether that is checked, the SDM leaves open (vmfuzz ambiguities: {check.ambiguity})",
-            )
-        elif not finding.missing and finding.facts:
-            faults, unless = _open_bits(check.must, certain, source), ""
-            into = weak
-        elif allowed := _only_unrestricted(finding, usual):
-            faults, unless, into = allowed, "", found if _is_64_bit_code(usual) else unrestricted
-        else:
-            faults, unless = _without_premise(finding, usual)
+        faults, unless, weight = _suspicion(finding, usual, certain, source)
+        known = {fault for others in found[weight].values() for fault in others}
         for fault in faults:
-            if not any(fault in others for others in into.values()):
-                into.setdefault(unless or fault, []).append(fault)
-    told = {**found, **unrestricted} if found else weak
+            if fault not in known:
+                found[weight].setdefault(unless or fault, []).append(fault)
+    told = {**found[_Weight.ALWAYS], **found[_Weight.BESIDE]} if found[_Weight.ALWAYS] else found[_Weight.ALONE]
     return [f"{'; '.join(faults)}{unless if unless not in faults else ''}" for unless, faults in told.items()][:_MOST]
+
+
+def _suspicion(finding: Finding, usual: Evaluator, certain: Evaluator, source: Mapping[str, str]) -> _Suspicion:
+    check = finding.check
+    if finding.verdict is Verdict.DEPENDS and not finding.missing and check.ambiguity:
+        unless = f"; whether that is checked, the SDM leaves open (vmfuzz ambiguities: {check.ambiguity})"
+        return _Suspicion(fault_lines(check.must, usual), unless)
+    if not finding.missing and finding.facts:
+        return _Suspicion(_open_bits(check.must, certain, source), weight=_Weight.ALONE)
+    if allowed := _only_unrestricted(finding, usual):
+        return _Suspicion(allowed, weight=_Weight.ALWAYS if _is_64_bit_code(usual) else _Weight.BESIDE)
+    premise = _open_premise(finding, usual)
+    if not premise or usual.judge(check.must).truth is not False:
+        return _Suspicion([])
+    return _Suspicion(fault_lines(check.must, usual), f", if {' and '.join(premise)}, which the text does not show")
 
 
 def _seldom(finding: Finding) -> int:
@@ -83,14 +101,17 @@ def _only_unrestricted(finding: Finding, usual: Evaluator) -> list[str]:
     fields = finding.missing - _MAY_BE_MISSING
     if check.must.op != "any" or not any(name.endswith("_controls") for name in fields) or not fields <= frozenset(check.must.reads):
         return []
-    if usual.judge(check.when).truth is False:
+    open_ones = [part for part in check.must.args if usual.judge(part).truth is None]
+    if usual.judge(check.when).truth is False or len(open_ones) != 1 or open_ones[0].op != "all":
         return []
-    open_ways = [part for part in check.must.args if usual.judge(part).truth is None]
-    if len(open_ways) != 1 or open_ways[0].op != "all":
-        return []
-    pieces = open_ways[0].args
-    held = [piece for piece in pieces if usual.judge(piece).truth is True and not piece.reads <= _CONTROLS]
-    wanted = [piece for piece in pieces if usual.judge(piece).truth is not True and not activates(piece)]
+    return _allowed_only(open_ones[0].args, usual)
+
+
+def _allowed_only(pieces: Iterable[Cond], usual: Evaluator) -> list[str]:
+    """That what holds of these conditions is allowed only if the guest is unrestricted, where this is all that is open."""
+    truths = [(piece, usual.judge(piece).truth) for piece in pieces]
+    held = [piece for piece, truth in truths if truth is True and not piece.reads <= _CONTROLS]
+    wanted = [piece for piece, truth in truths if truth is not True and not activates(piece)]
     if not held or len(wanted) != 1 or not _is_unrestricted(wanted[0]):
         return []
     return [f"{' and '.join(map(condition_words, held))}, which is allowed only if {condition_words(wanted[0])}; the text does not show it"]
@@ -100,21 +121,17 @@ def _is_unrestricted(part: Cond) -> bool:
     return part.op == "bit" and part.reads == {_SECONDARY} and part.args[1] == Secondary.UNRESTRICTED_GUEST
 
 
-def _without_premise(finding: Finding, usual: Evaluator) -> tuple[list[str], str]:
-    """The faults of a check of which the text leaves only the premise open, and that premise."""
+def _open_premise(finding: Finding, usual: Evaluator) -> list[str]:
+    """The premise of a check in words, where the text leaves nothing else open."""
     check = finding.check
-    parts = check.when.args if check.when.op == "all" else (check.when,)
-    unknown = [part for part in parts if usual.judge(part).truth is None]
-    fields = frozenset(name for name in finding.missing if name not in _MAY_BE_MISSING)
+    unknown = [part for part in parts_of(check.when) if usual.judge(part).truth is None]
+    fields = finding.missing - _MAY_BE_MISSING
     if fields:
-        if not all(_is_usable(part) for part in unknown) or not fields <= frozenset(name for part in unknown for name in part.reads):
-            return [], ""
+        if not all(map(_is_usable, unknown)) or not fields <= frozenset(name for part in unknown for name in part.reads):
+            return []
     elif not check.id.startswith("guest.pdbg.") and not _loads(check.when):
-        return [], ""
-    premise = [text for part in unknown for text in ([_usable(part)] if _is_usable(part) else premises(part))]
-    if not premise or usual.judge(check.must).truth is not False:
-        return [], ""
-    return fault_lines(check.must, usual), f", if {' and '.join(premise)}, which the text does not show"
+        return []
+    return [text for part in unknown for text in ([_usable(part)] if _is_usable(part) else premises(part))]
 
 
 def _is_usable(part: Cond) -> bool:
@@ -134,7 +151,7 @@ def _loads(when: Cond) -> bool:
     """Whether the premise has a VM-entry control in it by which a register is loaded: only then the register's field counts."""
     return any(
         part.op == "bit" and part.args[0].op == "operand" and part.args[0].args[0] == _ENTRY and _is_load(part.args[1])
-        for part in (when.args if when.op == "all" else (when,))
+        for part in parts_of(when)
     )
 
 
@@ -142,7 +159,7 @@ def _is_load(bit: int) -> bool:
     return (bit_name(_ENTRY, bit) or "").startswith('"load')
 
 
-def _open_bits(must: Cond, evaluator: Evaluator, source: dict[str, str]) -> list[str]:
+def _open_bits(must: Cond, evaluator: Evaluator, source: Mapping[str, str]) -> list[str]:
     """For (field AND fact) = 0 with a fact of which some bits are not known: the field's bits that hang on those."""
     if must.op != "eq" or must.args[0].op != "and" or not must.args[0].caps:
         return []

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from vmfuzz.explain.answer.english import activates, condition_words, in_words
 from vmfuzz.explain.repair.edits import obstacles
 from vmfuzz.model.check import Check
-from vmfuzz.model.expr import Cond
+from vmfuzz.model.expr import Cond, parts_of
 from vmfuzz.model.partial import Evaluator
 
 _CANONICAL: Final = (
@@ -157,7 +157,7 @@ def why(check: Check) -> str:
 
 def premises(condition: Cond) -> list[str]:
     """The parts of a premise in words."""
-    parts = condition.args if condition.op == "all" else (condition,)
+    parts = parts_of(condition)
     return [condition_words(part) for part in parts if part.op not in ("true", "false")]
 
 
@@ -171,14 +171,23 @@ def fault_lines(condition: Cond, evaluator: Evaluator) -> list[str]:
         return _all_lines(wrong, evaluator)
     if condition.op == "not" and condition.args[0].op == "all":
         # a control and those that activate its word: that the control be 0 is what the check is about
-        parts = [~part for part in condition.args[0].args]
-        return [_either(_all_lines([part for part in parts if not activates(part)] or parts, evaluator))]
-    if condition.op != "any":
-        return list(dict.fromkeys(in_words(obstacle, evaluator) for obstacle in obstacles(condition, True, evaluator)))
+        return [_either(_all_lines(_but_activating([~part for part in condition.args[0].args]), evaluator))]
+    if condition.op == "any":
+        return [_any_line(condition, evaluator)]
+    return list(dict.fromkeys(in_words(obstacle, evaluator) for obstacle in obstacles(condition, True, evaluator)))
+
+
+def _any_line(condition: Cond, evaluator: Evaluator) -> str:
+    """What keeps all of several things, of which one would do, from holding."""
     others = dict.fromkeys(_alternative(part, evaluator) for part in condition.args)
     if not any(other.premise for other in others):
-        return [_either([other.faults for other in others])]
-    return ["; or".join(map(str, others)).removeprefix(": ")]
+        return _either([other.faults for other in others])
+    return "; or".join(map(str, others)).removeprefix(": ")
+
+
+def _but_activating(parts: list[Cond]) -> list[Cond]:
+    """The conditions but for those on controls that activate a control word, unless there are no others."""
+    return [part for part in parts if not activates(part)] or parts
 
 
 def _either(faults: list[str]) -> str:
@@ -212,10 +221,10 @@ class _Alternative(NamedTuple):
 
 
 def _alternative(part: Cond, evaluator: Evaluator) -> _Alternative:
-    pieces = part.args if part.op == "all" else (part,)
+    pieces = parts_of(part)
     checked = [(piece, evaluator.judge(piece)) for piece in pieces]
     open_ones = [piece for piece, judgement in checked if judgement.truth is None and judgement.missing]
     faults = " and ".join(_all_lines([piece for piece, judgement in checked if judgement.truth is False], evaluator))
     if not open_ones or not faults:
         return _Alternative(faults or " and ".join(fault_lines(part, evaluator)))
-    return _Alternative(faults, " and ".join(map(condition_words, [piece for piece in open_ones if not activates(piece)] or open_ones)))
+    return _Alternative(faults, " and ".join(map(condition_words, _but_activating(open_ones))))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from vmfuzz.arch.capabilities import FACT_MSRS
-from vmfuzz.arch.controls import CONTROL_WORDS, Entry
+from vmfuzz.arch.controls import CONTROL_WORDS, Entry, Exit
 from vmfuzz.counted import listed
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.dump import Dump, Reading
@@ -120,54 +120,64 @@ def _words_as_wanted(readings: Mapping[str, Reading]) -> list[Mistake]:
 
 def _swapped_words(readings: Mapping[str, Reading]) -> list[Mistake]:
     entry, exits = exact(readings, "vm_entry_controls"), exact(readings, "vm_exit_controls")
-    found = []
-    if entry is not None and exits is not None and entry & 0x36DFB == 0x36DFB and exits & 0x36DFB != 0x36DFB:
-        found.append(
-            Mistake(
-                f"VM-entry controls ({as_wide(entry, 32)}) look like VM-exit controls and VM-exit controls ({as_wide(exits, 32)}) like VM-entry controls.",
-                "36DFBH are the bits that must be 1 in the VM-exit controls, 11FBH those of the VM-entry controls.",
-                "exchange the two (VM-exit controls are 400CH, VM-entry controls 4012H)",
-                True,
-                "vm_entry_controls",
-                readings["vm_entry_controls"].line,
-            )
+    both = [] if entry is None or exits is None else _exchanged_words(readings, entry, exits)
+    return [
+        *(both or ([] if entry is None else _exit_bits_in_entry_controls(readings, entry))),
+        *([] if exits is None else _entry_bit_in_exit_controls(readings, exits)),
+    ]
+
+
+def _exchanged_words(readings: Mapping[str, Reading], entry: int, exits: int) -> list[Mistake]:
+    fixed = _FIXED["exit"]
+    if entry & fixed != fixed or exits & fixed == fixed:
+        return []
+    return [
+        Mistake(
+            f"VM-entry controls ({as_wide(entry, 32)}) look like VM-exit controls and VM-exit controls ({as_wide(exits, 32)}) like VM-entry controls.",
+            "36DFBH are the bits that must be 1 in the VM-exit controls, 11FBH those of the VM-entry controls.",
+            "exchange the two (VM-exit controls are 400CH, VM-entry controls 4012H)",
+            True,
+            "vm_entry_controls",
+            readings["vm_entry_controls"].line,
         )
-    names = {18: "save IA32_PAT", 19: "load IA32_PAT", 20: "save IA32_EFER", 21: "load IA32_EFER"}
-    alike = {"load IA32_PAT": 14, "load IA32_EFER": 15}
-    if not found and entry is not None:
-        for bit, name in names.items():
-            if entry >> bit & 1 and name in alike and not entry >> alike[name] & 1:
-                found.append(
-                    Mistake(
-                        f'bit {bit} of the VM-entry controls is 1; "{name}" is bit {bit} of the VM-exit controls, '
-                        f"but bit {alike[name]} of the VM-entry controls.",
-                        "The same control has another place in each of the two words.",
-                        f"set bit {alike[name]} in place of bit {bit} in the VM-entry controls, unless bit {bit} is what you mean",
-                        True,
-                        "vm_entry_controls",
-                        readings["vm_entry_controls"].line,
-                    )
-                )
-    if (
-        exits is not None
-        and exits >> 15 & 1
-        and not exits >> 21 & 1
-        and exact(readings, "host_ia32_efer")
-        and "pin_based_controls" in readings
-    ):
-        pin = exact(readings, "pin_based_controls") or 0
-        if not pin & 1:
-            found.append(
-                Mistake(
-                    'bit 15 of the VM-exit controls is 1 ("acknowledge interrupt on exit") while external-interrupt exiting is 0.',
-                    'Bit 15 is "load IA32_EFER" in the VM-entry controls; in the VM-exit controls that is bit 21.',
-                    "set bit 21 in place of bit 15 in the VM-exit controls, if loading IA32_EFER is what you mean",
-                    False,
-                    "vm_exit_controls",
-                    readings["vm_exit_controls"].line,
-                )
-            )
-    return found
+    ]
+
+
+def _exit_bits_in_entry_controls(readings: Mapping[str, Reading], entry: int) -> list[Mistake]:
+    """Bits that load a register where they stand in the VM-exit controls, and not where they stand in the VM-entry controls."""
+    return [
+        Mistake(
+            f'bit {int(theirs)} of the VM-entry controls is 1; "{name}" is bit {int(theirs)} of the VM-exit controls, '
+            f"but bit {int(own)} of the VM-entry controls.",
+            "The same control has another place in each of the two words.",
+            f"set bit {int(own)} in place of bit {int(theirs)} in the VM-entry controls, unless bit {int(theirs)} is what you mean",
+            True,
+            "vm_entry_controls",
+            readings["vm_entry_controls"].line,
+        )
+        for name, own, theirs in (
+            ("load IA32_PAT", Entry.LOAD_IA32_PAT, Exit.LOAD_IA32_PAT),
+            ("load IA32_EFER", Entry.LOAD_IA32_EFER, Exit.LOAD_IA32_EFER),
+        )
+        if entry >> theirs & 1 and not entry >> own & 1
+    ]
+
+
+def _entry_bit_in_exit_controls(readings: Mapping[str, Reading], exits: int) -> list[Mistake]:
+    """The bit that loads IA32_EFER where it stands in the VM-entry controls, where what it means in the VM-exit controls makes no sense."""
+    meant = exits & 1 << Exit.ACKNOWLEDGE_INTERRUPT_ON_EXIT and not exits & 1 << Exit.LOAD_IA32_EFER and exact(readings, "host_ia32_efer")
+    if not meant or "pin_based_controls" not in readings or (exact(readings, "pin_based_controls") or 0) & 1:
+        return []
+    return [
+        Mistake(
+            'bit 15 of the VM-exit controls is 1 ("acknowledge interrupt on exit") while external-interrupt exiting is 0.',
+            'Bit 15 is "load IA32_EFER" in the VM-entry controls; in the VM-exit controls that is bit 21.',
+            "set bit 21 in place of bit 15 in the VM-exit controls, if loading IA32_EFER is what you mean",
+            False,
+            "vm_exit_controls",
+            readings["vm_exit_controls"].line,
+        )
+    ]
 
 
 def _exit_word_in_entry_controls(readings: Mapping[str, Reading]) -> list[Mistake]:

@@ -85,13 +85,16 @@ def _are_exchanged(
     if not _may_hold(pair[0], second.value) or not _may_hold(pair[1], first.value):
         return False
     before = _failing(pair, checked, knowledge)
-    misplaced = not (first.fits and second.fits) or any(
-        any(name in far and name in finding.check.must.reads and finding.verdict in FAILING for finding in before) for name in pair
-    )
+    misplaced = not (first.fits and second.fits) or any(_is_far(name, far, before) for name in pair)
     if not misplaced and not all(any(name in finding.check.must.reads for finding in before) for name in pair):
         return False
     after = {**checked.values, pair[0]: Partial(second.value), pair[1]: Partial(first.value)}
     return not _failing(pair, judge(None, knowledge, after), knowledge)
+
+
+def _is_far(name: str, far: Iterable[str], findings: Iterable[Finding]) -> bool:
+    """Whether the value of a field violates a check, and is far from one that passes."""
+    return name in far and any(name in finding.check.must.reads and finding.verdict in FAILING for finding in findings)
 
 
 def _may_hold(name: str, value: int) -> bool:

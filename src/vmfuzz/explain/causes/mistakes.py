@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vmfuzz.arch.fields import BY_ENCODING, FIELDS
+from vmfuzz.arch.fields import BY_ENCODING, FIELDS, Field
 from vmfuzz.explain.dump import Definition, Dump, may_be_meant
 from vmfuzz.explain.names.spoken import shown, spoken
 from vmfuzz.hexadecimal import encoded
@@ -47,30 +47,19 @@ def encoding_mistakes(dump: Dump, stopping: frozenset[str]) -> list[Mistake]:
     """One mistake for each wrong definition; `stopping` names the fields that violated checks read once the encodings are applied."""
     found = []
     right = {item.field for item in dump.program.definitions if item.right}
-    landing = {item.encoding: item for item in used_wrong_definitions(dump)}
-    for item in used_wrong_definitions(dump):
-        meant = FIELDS[item.field]
-        target = BY_ENCODING.get(item.encoding)
-        reading = dump.readings.get(item.field)
-        value = shown(item.field, reading.value) if reading else "the value"
-        if target is None and item.encoding & 1 and item.encoding & ~1 in BY_ENCODING:
-            other = BY_ENCODING[item.encoding & ~1]
-            what = f"that is the high half (bits 63:32) of {spoken(other.name)}"
-        elif target is None:
-            what = "no field has this encoding, so VMWRITE fails with error 12"
-        else:
-            what = f"that is the encoding of {spoken(target.name)}"
+    wrong = used_wrong_definitions(dump)
+    landing = {item.encoding: item for item in wrong}
+    for item in wrong:
+        meant, target = FIELDS[item.field], BY_ENCODING.get(item.encoding)
         follows = f"The encoding of {spoken(meant.name)} is {encoded(meant.encoding)}. "
         if item.field not in right:
-            usable = " (bit 16 = 0: usable)" if meant.name.endswith("_access_rights") else ""
-            kept = f"keeps 0{usable}" if dump.program.zeroed else "is never written (it holds 0 if the VMCS region was zeroed)"
-            if meant.encoding in landing:
-                kept = f"gets what is meant for {landing[meant.encoding].name}"
-            follows += f"That field {kept}"
-            follows += f", and {value} goes to {spoken(target.name)}." if target is not None else "."
+            reading = dump.readings.get(item.field)
+            value = shown(item.field, reading.value) if reading else "the value"
+            goes = f", and {value} goes to {spoken(target.name)}" if target is not None else ""
+            follows += f"That field {_kept(dump, meant, landing.get(meant.encoding))}{goes}."
         found.append(
             Mistake(
-                f"{item.name} is defined as {encoded(item.encoding)}; {what}.",
+                f"{item.name} is defined as {encoded(item.encoding)}; {_what_has(item.encoding)}.",
                 follows,
                 f"define {item.name} as 0x{meant.encoding:04x}",
                 meant.name in stopping or (target is not None and target.name in stopping),
@@ -80,3 +69,20 @@ def encoding_mistakes(dump: Dump, stopping: frozenset[str]) -> list[Mistake]:
             )
         )
     return found
+
+
+def _what_has(encoding: int) -> str:
+    """What a wrong encoding is the encoding of."""
+    if encoding in BY_ENCODING:
+        return f"that is the encoding of {spoken(BY_ENCODING[encoding].name)}"
+    if encoding & 1 and encoding & ~1 in BY_ENCODING:
+        return f"that is the high half (bits 63:32) of {spoken(BY_ENCODING[encoding & ~1].name)}"
+    return "no field has this encoding, so VMWRITE fails with error 12"
+
+
+def _kept(dump: Dump, meant: Field, other: Definition | None) -> str:
+    """What a field holds that no right definition writes to; `other`: the wrong one that does."""
+    if other is not None:
+        return f"gets what is meant for {other.name}"
+    usable = " (bit 16 = 0: usable)" if meant.name.endswith("_access_rights") else ""
+    return f"keeps 0{usable}" if dump.program.zeroed else "is never written (it holds 0 if the VMCS region was zeroed)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -18,13 +18,16 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.registers import AR, CR0, CR4, EFER, PDPTE
 from vmfuzz.explain.judgement.judge import FAILING, CheckedState, Finding, Judging, Verdict, judge, usual
 from vmfuzz.explain.judgement.processor import Knowledge
-from vmfuzz.explain.repair.edits import edits, obstacles
+from vmfuzz.explain.repair.edits import Edit, edits, obstacles
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS
+from vmfuzz.model.expr import Cond
 from vmfuzz.model.partial import Evaluator, Partial
 
 _MAX_STEPS: Final = 160
 _MAX_STATES: Final = 600
+#: So many edits the search without turning back takes at most.
+_MOST_EDITS: Final = 40
 _CONTROL_FIELDS: Final = frozenset(word.field for word in CONTROL_WORDS.values())
 #: Bits that say in which mode the guest or the host runs, or that make other control words count: who changes one of them changes all that hangs
 #: on it, so that another change is looked for first. Clearing one of them costs more than setting it.
@@ -98,105 +101,139 @@ def find_repairs(checked: CheckedState, knowledge: Knowledge, ignore: frozenset[
 
     `ignore`: ids of checks that need not pass (the reported outcome proves that they did).
     """
-    bad = frozenset(
-        index for index, finding in enumerate(checked.findings) if finding.verdict in FAILING and finding.check.id not in ignore
-    )
-    found: list[Repair] = []
-    if not bad:
-        return found
-    start = dict(checked.values)
-    known = list(checked.findings)
-    counter = itertools.count()
-    queue: list[tuple[float, int, dict[str, int], frozenset[int]]] = [(0.0, next(counter), {}, bad)]
-    seen: set[frozenset[tuple[str, int]]] = set()
-    for _ in range(_MAX_STEPS):
-        if not queue or len(found) == most or len(seen) > _MAX_STATES:
-            break
-        cost, _, changes, failing = heapq.heappop(queue)
-        failing = failing or _left(changes, known, start, knowledge, ignore)
-        if not failing:
-            undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in checked.findings)
-            repair = Repair(tuple(_change(name, value, start) for name, value in sorted(changes.items())), undecided)
-            if found and len(repair.changes) > len(found[0].changes):
+    search = _Search(checked, knowledge, ignore)
+    return (search.cheapest(most) or search.straight()) if search.failing else []
+
+
+class _Search:
+    """Looks for changes of a state (field -> new value) after which no check fails; checks are numbered as in CHECKS."""
+
+    def __init__(self, checked: CheckedState, knowledge: Knowledge, ignore: frozenset[str]) -> None:
+        self._start = checked.values
+        self._findings = checked.findings
+        self._known = list(checked.findings)  # with those of checks that failed only once something else was changed
+        self._knowledge = knowledge
+        self._ignore = ignore
+        self.failing = self._bad(checked.findings)
+
+    def cheapest(self, most: int) -> list[Repair]:
+        """At most `most` repairs, the cheapest first."""
+        found: list[Repair] = []
+        counter = itertools.count()
+        queue: list[tuple[float, int, dict[str, int], frozenset[int]]] = [(0.0, next(counter), {}, self.failing)]
+        seen: set[frozenset[tuple[str, int]]] = set()
+        for _ in range(_MAX_STEPS):
+            if not queue or len(found) == most or len(seen) > _MAX_STATES:
                 break
-            if repair not in found and (not found or _modes_changed(repair, start) <= _modes_changed(found[0], start)):
-                found.append(repair)
-            continue
-        for name, value, extra in _moves(
-            checked.findings[min(failing)], {**start, **{key: Partial(new) for key, new in changes.items()}}, knowledge
-        ):
-            after = {**changes, name: value}
-            key = frozenset(after.items())
-            if key in seen or (name in changes and changes[name] == value):
+            cost, _, changes, failing = heapq.heappop(queue)
+            failing = failing or self._left(changes)
+            if not failing:
+                repair = self._repair(changes, self._findings)
+                if found and len(repair.changes) > len(found[0].changes):
+                    break
+                found += [repair] * self._adds(repair, found)
                 continue
-            seen.add(key)
-            still = _failing_after(after, name, failing, known, start, knowledge, ignore)
-            price = sum(_price(field, new, start) for field, new in after.items()) + extra + (cost - _plain(changes, start))
-            heapq.heappush(queue, (price, next(counter), after, still))
-    return found or _straight(bad, start, known, knowledge, ignore)
+            for name, value, extra in self._moves(self._findings[min(failing)], changes):
+                after = {**changes, name: value}
+                key = frozenset(after.items())
+                if key not in seen:
+                    seen.add(key)
+                    price = self._price(after) + extra + (cost - self._price(changes))
+                    heapq.heappush(queue, (price, next(counter), after, self._failing_after(after, name, failing)))
+        return found
 
+    def straight(self) -> list[Repair]:
+        """Where so much is wrong that the search ends without a result: the edit that leaves least wrong, again and again."""
+        changes: dict[str, int] = {}
+        failing = self.failing
+        for _ in range(_MOST_EDITS):
+            failing = failing or self._left(changes)
+            if not failing:
+                return [self._repair(changes, self._known)]
+            edited = []
+            for name, value, extra in self._moves(self._known[min(failing)], changes):
+                after = {**changes, name: value}
+                still = self._failing_after(after, name, failing)
+                if min(failing) not in still:
+                    edited.append((len(still), self._price(after) + extra, name, value, still))
+            if not edited:
+                return []
+            _, _, name, value, failing = min(edited)
+            changes[name] = value
+        return []
 
-#: So many edits a way without turning back takes at most.
-_MOST_EDITS: Final = 40
+    def _bad(self, findings: Sequence[Finding]) -> frozenset[int]:
+        """The numbers of the checks that fail and may not."""
+        return frozenset(
+            index for index, finding in enumerate(findings) if finding.verdict in FAILING and finding.check.id not in self._ignore
+        )
 
+    def _left(self, changes: Mapping[str, int]) -> frozenset[int]:
+        """The checks that fail still, or now, when all are judged again: some fail only by cases, which no single verdict shows."""
+        if not changes:
+            return frozenset()
+        after = judge(None, self._knowledge, self._values(changes)).findings
+        failing = self._bad(after)
+        for index in failing:
+            self._known[index] = after[index]
+        return failing
 
-def _straight(
-    bad: frozenset[int], start: Mapping[str, Partial], known: list[Finding], knowledge: Knowledge, ignore: frozenset[str]
-) -> list[Repair]:
-    """Where so much is wrong that the search ends without a result: the edit that leaves least wrong, again and again."""
-    changes: dict[str, int] = {}
-    failing = bad
-    for _ in range(_MOST_EDITS):
-        failing = failing or _left(changes, known, start, knowledge, ignore)
-        if not failing:
-            undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in known)
-            return [Repair(tuple(_change(name, value, start) for name, value in sorted(changes.items())), undecided)]
-        values = {**start, **{key: Partial(new) for key, new in changes.items()}}
-        edited = []
-        for name, value, extra in _moves(known[min(failing)], values, knowledge):
-            after = {**changes, name: value}
-            still = _failing_after(after, name, failing, known, start, knowledge, ignore)
-            if min(failing) not in still:
-                edited.append((len(still), _plain(after, start) + extra, name, value, still))
-        if not edited:
-            return []
-        _, _, name, value, failing = min(edited)
-        changes[name] = value
-    return []
+    def _values(self, changes: Mapping[str, int]) -> dict[str, Partial]:
+        return {**self._start, **{name: Partial(value) for name, value in changes.items()}}
 
+    def _repair(self, changes: Mapping[str, int], findings: Sequence[Finding]) -> Repair:
+        undecided = sum(finding.verdict is Verdict.UNKNOWN for finding in findings)
+        return Repair(tuple(_change(name, value, self._start) for name, value in sorted(changes.items())), undecided)
 
-def _left(
-    changes: Mapping[str, int], known: list[Finding], start: Mapping[str, Partial], knowledge: Knowledge, ignore: frozenset[str]
-) -> frozenset[int]:
-    """The checks that fail still, or now, when all are judged again: some fail only by cases, which no single verdict shows.
+    def _adds(self, repair: Repair, found: Sequence[Repair]) -> bool:
+        """Whether a repair is of use beside those found: a second one only where it is no greater step than the first."""
+        return not found or (repair not in found and self._modes_changed(repair) <= self._modes_changed(found[0]))
 
-    Their findings go to `known`.
-    """
-    if not changes:
-        return frozenset()
-    after = judge(None, knowledge, {**start, **{name: Partial(value) for name, value in changes.items()}})
-    failing = [index for index, finding in enumerate(after.findings) if finding.verdict in FAILING and finding.check.id not in ignore]
-    for index in failing:
-        known[index] = after.findings[index]
-    return frozenset(failing)
+    def _modes_changed(self, repair: Repair) -> int:
+        """How many bits change that other fields hang on."""
+        have = {change.field: self._start.get(change.field, Partial(0, 0)) for change in repair.changes}
+        return sum(
+            ((have[change.field].value ^ change.new) & have[change.field].known & _MODE_BITS.get(change.field, 0)).bit_count()
+            for change in repair.changes
+        )
+
+    def _price(self, changes: Mapping[str, int]) -> float:
+        return sum(_price(field, new, self._start) for field, new in changes.items())
+
+    def _moves(self, finding: Finding, changes: Mapping[str, int]) -> list[tuple[str, int, float]]:
+        """(field, new value, extra cost): edits after these changes that make the check pass, or make it not apply, or make it pass where an open
+        control is the other way.
+        """
+        values, check, width = self._values(changes), finding.check, self._knowledge.widths[0]
+        evaluator = usual(values, self._knowledge)
+        rules = [check.must, *([] if finding.twin is None or finding.twin.field == "guest_rflags" else [finding.twin.check.must])]
+        moves: dict[Edit, float] = {}
+        for condition, wanted in (*((rule, True) for rule in rules), (check.when, False)):
+            for name, value in (edit for obstacle in obstacles(condition, wanted, evaluator) for edit in edits(obstacle, evaluator, width)):
+                if not (wanted or _may_end_premise(name, check)) or not _given(name, values) or _is_16_bit_tss(name, value, values):
+                    continue
+                extra = self._unsure(rules, {**values, name: Partial(value)}) if wanted else _PREMISE
+                moves[name, value] = min(extra, moves.get((name, value), extra))
+        return [(name, value, extra) for (name, value), extra in moves.items() if changes.get(name) != value]
+
+    def _unsure(self, rules: Iterable[Cond], values: Mapping[str, Partial]) -> float:
+        """The extra cost of values with which not all of the rules hold."""
+        evaluator = usual(values, self._knowledge)
+        return _HALF_WAY * sum(evaluator.judge(rule).truth is not True for rule in rules)
+
+    def _failing_after(self, changes: Mapping[str, int], name: str, failing: frozenset[int]) -> frozenset[int]:
+        """The checks that fail after these changes, the last of which is of the field `name`; before it `failing` did."""
+        values = self._values(changes)
+        judging, evaluator = Judging(values, self._knowledge), usual(values, self._knowledge)
+        affected = _readers().get(name, ())
+        now = {index for index in affected if CHECKS[index].id not in self._ignore and judging.finding(index).verdict in FAILING}
+        open_control = {index for index in failing.intersection(affected) if _fails_whatever_is_open(self._known[index], evaluator)}
+        return (failing - frozenset(affected)) | now | open_control
 
 
 def _change(name: str, value: int, start: Mapping[str, Partial]) -> Change:
     have = start.get(name)
     return Change(name, have.value if have is not None and have.within(FIELDS[name].width).exact else None, value)
-
-
-def _modes_changed(repair: Repair, start: Mapping[str, Partial]) -> int:
-    """How many bits change that other fields hang on: a second way is of use only where it is no greater step than the first."""
-    have = {change.field: start.get(change.field, Partial(0, 0)) for change in repair.changes}
-    return sum(
-        ((have[change.field].value ^ change.new) & have[change.field].known & _MODE_BITS.get(change.field, 0)).bit_count()
-        for change in repair.changes
-    )
-
-
-def _plain(changes: Mapping[str, int], start: Mapping[str, Partial]) -> float:
-    return sum(_price(field, new, start) for field, new in changes.items())
 
 
 def _price(name: str, value: int, start: Mapping[str, Partial]) -> float:
@@ -209,29 +246,6 @@ def _price(name: str, value: int, start: Mapping[str, Partial]) -> float:
     mode = _MODE_BITS.get(name, 0) & have.known
     modes = _CLEARS_MODE * (have.value & ~value & mode).bit_count() + _SETS_MODE * (value & ~have.value & mode).bit_count()
     return 1.0 + 0.01 * bits + modes + _RELUCTANT.get(name, 0.0) + (0.5 if name in _CONTROL_FIELDS else 0.0)
-
-
-def _moves(finding: Finding, values: Mapping[str, Partial], knowledge: Knowledge) -> list[tuple[str, int, float]]:
-    """(field, new value, extra cost): edits that make the check pass, or make it not apply, or make it pass where an open control is the other way."""
-    check, width = finding.check, knowledge.widths[0]
-    evaluator = usual(values, knowledge)
-    rules = [check.must, *([] if finding.twin is None or finding.twin.field == "guest_rflags" else [finding.twin.check.must])]
-    moves: dict[tuple[str, int], float] = {}
-    for condition, wanted in (*((rule, True) for rule in rules), (check.when, False)):
-        for obstacle in obstacles(condition, wanted, evaluator):
-            for name, value in edits(obstacle, evaluator, width):
-                if (
-                    (wanted is False and not _may_end_premise(name, check))
-                    or not _given(name, values)
-                    or _is_16_bit_tss(name, value, values)
-                ):
-                    continue
-                extra = _PREMISE
-                if wanted:
-                    after = usual({**values, name: Partial(value)}, knowledge)
-                    extra = _HALF_WAY * sum(after.judge(rule).truth is not True for rule in rules)
-                moves[name, value] = min(extra, moves.get((name, value), extra))
-    return [(name, value, extra) for (name, value), extra in moves.items()]
 
 
 def _is_16_bit_tss(name: str, value: int, values: Mapping[str, Partial]) -> bool:
@@ -259,24 +273,6 @@ def _given(name: str, values: Mapping[str, Partial]) -> bool:
     """Whether the dump gives the field: to change one that it does not show would be a guess about everything else in it."""
     have = values.get(name)
     return have is not None and bool(have.known & ((1 << FIELDS[name].width) - 1))
-
-
-def _failing_after(
-    changes: Mapping[str, int],
-    name: str,
-    failing: frozenset[int],
-    known: list[Finding],
-    start: Mapping[str, Partial],
-    knowledge: Knowledge,
-    ignore: frozenset[str],
-) -> frozenset[int]:
-    values = {**start, **{key: Partial(new) for key, new in changes.items()}}
-    judging = Judging(values, knowledge)
-    evaluator = usual(values, knowledge)
-    affected = _readers().get(name, ())
-    now = {index for index in affected if CHECKS[index].id not in ignore and judging.finding(index).verdict in FAILING}
-    open_control = {index for index in failing.intersection(affected) if _fails_whatever_is_open(known[index], evaluator)}
-    return (failing - frozenset(affected)) | now | open_control
 
 
 def _fails_whatever_is_open(finding: Finding, evaluator: Evaluator) -> bool:
