@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,16 @@ class _Result:
     def _lost(self) -> list[tuple[int, str]]:
         return sorted(self.part.lost.items())
 
+    def keep(self) -> None:
+        """Write the minimized findings into the part's directory, if it has one."""
+        if self.place is None:
+            return
+        keep = keeper(self.place / FINDINGS, self.part.campaign.model.capabilities)
+        for entry in self.triaged.entries.values():
+            keep(entry, None)
+        with Store(self.place) as kept:
+            kept.keep_triage(self.triaged)
+
     def missing(self) -> list[str]:
         """A sentence for each piece that is missing."""
         pieces, name = self.part.shares, self.part.processor.name
@@ -74,15 +84,7 @@ def run_on_cluster(context: click.Context) -> int:
     with connect(options["scheduler"]) as client, ExitStack() as stack:
         cluster = ClusterRun(client, options["executor"], options["cpu"])
         store = ClusterStore(directory, cluster, stack) if directory is not None else None
-        for key in cluster.processors:
-            pieces = options["jobs"] or (store.pieces(key) if store is not None else None)
-            part = cluster.add(key, options["seed"], options["iterations"], pieces, options["errata"])
-            if store is not None:
-                store.attach(part)
-        _note_absent(cluster, store)
-        if directory is not None:
-            facts = {name: options[name] for name in ("iterations", "seed", "jobs", "executor", "cpu")}
-            write_facts(directory, {**facts, "errata": errata_data(options["errata"])})
+        _divide(cluster, store, options)
         with _display(cluster, quiet=options["as_json"] or is_quiet()) as on_progress:
             cluster.run(on_progress)
         summaries = [part.merged(stopped=cluster.stopping and bool(part.waiting)) for part in cluster.parts]
@@ -91,27 +93,41 @@ def run_on_cluster(context: click.Context) -> int:
         if store is not None:
             for part in cluster.parts:
                 store.ends(part)
-        found = sum(len(part.campaign.progress.findings.by_id) for part in cluster.parts)
-        if found and options["minimize_seconds"] and not options["as_json"] and not is_quiet():
-            click.echo(f"minimizing {counted(found, 'finding')} on the workers, for {options['minimize_seconds']:g} s at most", err=True)
-        triages = cluster.minimize(0.0 if cluster.stopped_by == SIGTERM else options["minimize_seconds"])
+        triages = _minimized(cluster, options)
         places = [None if store is None else store.places[part.processor.key] for part in cluster.parts]
-    for part, place, triaged in zip(cluster.parts, places, triages, strict=True):
-        if place is not None:
-            keep = keeper(place / FINDINGS, part.campaign.model.capabilities)
-            for entry in triaged.entries.values():
-                keep(entry, None)
-            with Store(place) as kept:
-                kept.keep_triage(triaged)
     results = [_Result(*each) for each in zip(cluster.parts, summaries, triages, places, strict=True)]
+    for result in results:
+        result.keep()
     _put_out(results, cluster.notes, options["as_json"], options["summary_file"])
     return _exit_code(results)
 
 
-def _options(context: click.Context) -> dict[str, Any]:
-    """The options, those of a resumed campaign as they were unless given now; raises UsageError where they mean nothing on a cluster."""
-    options = dict(context.params)
-    given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+def _divide(cluster: ClusterRun, store: ClusterStore | None, options: Mapping[str, Any]) -> None:
+    """Give each processor its pieces, and keep in the directory what a resumed campaign has to know."""
+    for key in cluster.processors:
+        pieces = options["jobs"] or (store.pieces(key) if store is not None else None)
+        part = cluster.add(key, options["seed"], options["iterations"], pieces, options["errata"])
+        if store is not None:
+            store.attach(part)
+    if store is None:
+        return
+    for place in part_directories(store.directory):
+        if place not in store.places.values():
+            cluster.notes.append(f"{place}: no worker has this processor now, so its campaign stays as it was")
+    facts = {name: options[name] for name in ("iterations", "seed", "jobs", "executor", "cpu")}
+    write_facts(store.directory, {**facts, "errata": errata_data(options["errata"])})
+
+
+def _minimized(cluster: ClusterRun, options: Mapping[str, Any]) -> list[Triage]:
+    """What became of the findings of each part, minimized on the workers for as long as the options say."""
+    found = sum(len(part.campaign.progress.findings.by_id) for part in cluster.parts)
+    if found and options["minimize_seconds"] and not options["as_json"] and not is_quiet():
+        click.echo(f"minimizing {counted(found, 'finding')} on the workers, for {options['minimize_seconds']:g} s at most", err=True)
+    return cluster.minimize(0.0 if cluster.stopped_by == SIGTERM else options["minimize_seconds"])
+
+
+def _refuse_meaningless(options: Mapping[str, Any]) -> None:
+    """Raise UsageError where options were given that mean nothing on a cluster."""
     if options["risk"] != "safe" or options["poison"]:
         asked = "--poison" if options["poison"] else f"--risk {options['risk']}"
         raise UsageError(f"{asked} with --scheduler: the risk to a machine is decided on that machine; run vmfuzz there")
@@ -121,12 +137,19 @@ def _options(context: click.Context) -> dict[str, Any]:
         raise UsageError(
             "--bisect-lost with --scheduler: a batch that took a machine down is narrowed down on that machine; run vmfuzz there"
         )
+    if options["resume"] and options["directory"] is None:
+        raise UsageError("--resume needs --directory DIR, the directory of the campaign to go on with")
+
+
+def _options(context: click.Context) -> dict[str, Any]:
+    """The options, those of a resumed campaign as they were unless given now; raises UsageError where they mean nothing on a cluster."""
+    options = dict(context.params)
+    given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    _refuse_meaningless(options)
     if "jobs" not in given:
         options["jobs"] = None
     options["errata"] = load_errata(options["errata"])
     directory = options["directory"]
-    if options["resume"] and directory is None:
-        raise UsageError("--resume needs --directory DIR, the directory of the campaign to go on with")
     if options["resume"]:
         facts = cluster_facts(directory)
         facts["errata"] = errata_from(facts["errata"])
@@ -136,12 +159,6 @@ def _options(context: click.Context) -> dict[str, Any]:
     if directory is not None and has_campaign(directory):
         raise UsageError(f"{directory}: there is a campaign without --scheduler; use another directory")
     return options
-
-
-def _note_absent(cluster: ClusterRun, store: ClusterStore | None) -> None:
-    for place in part_directories(store.directory) if store is not None else ():
-        if store is not None and place not in store.places.values():
-            cluster.notes.append(f"{place}: no worker has this processor now, so its campaign stays as it was")
 
 
 def _put_out(results: list[_Result], notes: list[str], as_json: bool, summary_file: Path | None) -> None:

@@ -23,6 +23,16 @@ def markdown(report: Report) -> str:
     if report.emulated:
         lines += [f"{report.emulated} (CPU models of the Bochs emulator): agreement there says nothing about silicon.", ""]
     lines += ["## What ran", "", *_ran(report)]
+    lines += ["", "## Checks seen, of those that the processor has, by section", "", *_sections(report, names)]
+    lines += ["", "## Checks that do not simply agree", "", *_others(report, names)]
+    lines += ["", "## Findings", "", *_findings(report)]
+    lines += ["", "## Known deviations that were met (candidates)", "", *_deviations(report, names)]
+    lines += ["", "## Ambiguities that were met (S read strictly, L leniently)", "", *_readings(report, names)]
+    lines += ["", f"What {', '.join(WORDS)} and other words mean: `{GLOSSARY}` of vmfuzz."]
+    return "\n".join(lines) + "\n"
+
+
+def _sections(report: Report, names: Sequence[str]) -> list[str]:
     sections = [
         [
             SHORT_NAMES.get(title, title),
@@ -30,26 +40,33 @@ def markdown(report: Report) -> str:
         ]
         for title, counts in report.by_section().items()
     ]
-    lines += ["", "## Checks seen, of those that the processor has, by section", "", *_table(["section", *names], sections)]
+    return _table(["section", *names], sections)
+
+
+def _others(report: Report, names: Sequence[str]) -> list[str]:
     others = [row for row in report.rows if any(cell.state not in _PLAIN for cell in row.cells)]
-    lines += ["", "## Checks that do not simply agree", ""]
-    lines += [", ".join(f"{state.symbol} {state.words}" for state in State if state is not State.ABSENT) + "; empty: not applicable.", ""]
-    lines += _table(
-        ["check", "section", *names], [[f"`{row.id}`", _number(row.section), *(c.state.symbol for c in row.cells)] for row in others]
-    )
+    rows = [[f"`{row.id}`", _number(row.section), *(cell.state.symbol for cell in row.cells)] for row in others]
+    legend = ", ".join(f"{state.symbol} {state.words}" for state in State if state is not State.ABSENT)
+    return [f"{legend}; empty: not applicable.", "", *_table(["check", "section", *names], rows)]
+
+
+def _findings(report: Report) -> list[str]:
     found = shared_findings(report.processors)
     met = sum(shared.count for shared in found)
-    lines += ["", "## Findings", ""]
-    lines += [f"{counted(len(found), 'finding')}, met by {counted(met, 'candidate')}.", ""] if found else ["None."]
-    lines += [line for shared in found for line in _finding(shared)]
+    if not found:
+        return ["None."]
+    head = f"{counted(len(found), 'finding')}, met by {counted(met, 'candidate')}."
+    return [head, "", *(line for shared in found for line in _finding(shared))]
+
+
+def _deviations(report: Report, names: Sequence[str]) -> list[str]:
     deviations = [[f"`{deviation.id}`", deviation.title, *map(_count, counts)] for deviation, counts in report.deviations()]
-    lines += ["", "## Known deviations that were met (candidates)", ""]
-    lines += _table(["deviation", "what", *names], deviations) if deviations else ["None."]
+    return _table(["deviation", "what", *names], deviations) if deviations else ["None."]
+
+
+def _readings(report: Report, names: Sequence[str]) -> list[str]:
     readings = [[title, *(f"S {s:,} L {n:,}" if s or n else "" for s, n in counts)] for _, title, counts in report.readings()]
-    lines += ["", "## Ambiguities that were met (S read strictly, L leniently)", ""]
-    lines += _table(["ambiguity", *names], readings) if readings else ["None."]
-    lines += ["", f"What {', '.join(WORDS)} and other words mean: `{GLOSSARY}` of vmfuzz."]
-    return "\n".join(lines) + "\n"
+    return _table(["ambiguity", *names], readings) if readings else ["None."]
 
 
 def _ran(report: Report) -> list[str]:

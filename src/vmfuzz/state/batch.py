@@ -29,6 +29,14 @@ def _column(name: str, values: npt.ArrayLike, mask: int) -> Column:
     return column
 
 
+def _words(candidates: Sequence[Vmcs], base: Vmcs) -> dict[int, list[int]]:
+    """The words of memory that some candidate or the base describes, by address; none where all have the base's memory."""
+    if all(candidate.memory == base.memory for candidate in candidates):
+        return {}
+    addresses = dict.fromkeys(address for each in (*candidates, base) for address in each.memory)
+    return {address: [candidate.memory.get(address, 0) for candidate in candidates] for address in addresses}
+
+
 class VmcsBatch:
     """n candidates that share a base and differ in columns; `len(batch)` is n, and a loop gives one `Vmcs` at a time.
 
@@ -82,12 +90,8 @@ class VmcsBatch:
         for row, change in enumerate(changes):
             for name, (_, value) in change.items():
                 columns[name][row] = value or 0
-        others = [candidate.memory for candidate in candidates if candidate.memory != base.memory]
-        addresses = dict.fromkeys(address for memory in (*others, *([base.memory] if others else [])) for address in memory)
-        words = {address: [candidate.memory.get(address, 0) for candidate in candidates] for address in addresses}
-        return cls(
-            base.replace(**{name: 0 for name in names if name not in base and name in FIELDS}), columns, words, count=len(candidates)
-        )
+        lacking = base.replace(**{name: 0 for name in names if name not in base and name in FIELDS})
+        return cls(lacking, columns, _words(candidates, base), count=len(candidates))
 
     def __len__(self) -> int:
         return self.count
