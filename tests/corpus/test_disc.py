@@ -14,6 +14,7 @@ from vmfuzz.corpus.disc import bootable_disc
 SECTOR = 2048
 BOOT_SECTOR = bytes(range(200)) + bytes(182)
 IMAGE = b"an image" * 5000
+EFI = b"a file system" * 3000
 
 
 def sector(disc: bytes, number: int) -> bytes:
@@ -44,10 +45,22 @@ def test_the_volume_is_as_long_as_the_file_and_has_the_image_in_its_root() -> No
     assert disc[place * SECTOR : place * SECTOR + length] == IMAGE
 
 
+def test_the_catalog_leads_uefi_firmware_to_its_file_system() -> None:
+    plain, disc = bootable_disc(BOOT_SECTOR, IMAGE), bootable_disc(BOOT_SECTOR, IMAGE, EFI)
+    catalog = sector(disc, struct.unpack_from("<I", sector(disc, 17), 71)[0])
+    assert struct.unpack_from("<BBH", catalog, 64) == (0x91, 0xEF, 1)
+    assert catalog[96] == 0x88
+    count, place = struct.unpack_from("<HI", catalog, 102)
+    assert disc[place * SECTOR :] == EFI.ljust(count * 512, b"\0")
+    assert struct.unpack_from("<I", sector(disc, 16), 80)[0] * SECTOR == len(disc)
+    assert sector(plain, struct.unpack_from("<I", sector(plain, 17), 71)[0])[64:] == bytes(SECTOR - 64)
+
+
 @pytest.mark.skipif(shutil.which("xorriso") is None, reason="no xorriso")
 def test_another_program_reads_it(tmp_path: Path) -> None:
-    (tmp_path / "case.iso").write_bytes(bootable_disc(BOOT_SECTOR, IMAGE))
+    (tmp_path / "case.iso").write_bytes(bootable_disc(BOOT_SECTOR, IMAGE, EFI))
     extract = ["-osirrox", "on", "-indev", "case.iso", "-report_el_torito", "plain", "-extract", "/VMFUZZ.BIN", "out"]
     done = subprocess.run(["xorriso", *extract], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert (tmp_path / "out").read_bytes() == IMAGE
     assert "El Torito boot img :   1  BIOS  y   none" in done.stdout
+    assert "El Torito boot img :   2  UEFI  y   none" in done.stdout

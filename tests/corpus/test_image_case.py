@@ -166,7 +166,7 @@ def test_a_case_that_is_too_long_and_an_image_without_room_are_refused() -> None
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--image", "case.img"], "--image case.img: expected a name that ends in .iso (a CD for a BIOS) or .bin"),
+        (["--image", "case.img"], "--image case.img: expected a name that ends in .iso (a CD) or .bin"),
         (["--image", "case.iso", "--c"], "leave out --c"),
         (["--image", "case.iso", "-o", "case.c"], "leave out -o"),
         (["--uncontained", "--c"], "--uncontained is for --image FILE"),
@@ -186,7 +186,8 @@ def test_the_command_writes_the_image(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("case.iso", "case.bin")]
     for file in files:
         done = CliRunner().invoke(main, ["export", str(VM86), "--cpu", "corei7_skylake_x", "--image", str(file)])
-        assert (done.exit_code, done.output) == (0, "")
+        assert done.exit_code == 0
+        assert done.output == "" or (file.suffix == ".iso" and "for one that boots on UEFI firmware too, install" in done.output)
     disc, flat = (file.read_bytes() for file in files)
-    assert disc.endswith(flat.ljust(-(-len(flat) // 2048) * 2048, b"\0"))
+    assert flat.ljust(-(-len(flat) // 2048) * 2048, b"\0") in disc
     assert b"recorded: entered, exit 52 on bochs corei7_skylake_x" in flat

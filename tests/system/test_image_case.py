@@ -13,6 +13,7 @@ from machine import TIED, needs
 
 from vmfuzz.cli.places import stand_in
 from vmfuzz.corpus.disc import bootable_disc
+from vmfuzz.corpus.efi import efi_partition
 from vmfuzz.corpus.entries import Entry, entry_files, load
 from vmfuzz.corpus.image_case import export_image, packed_case, with_case
 
@@ -21,6 +22,7 @@ CORPUS = Path(__file__).parents[2] / "corpus"
 PATIENCE = 600.0
 ENDS = ("manual demands.\n", "not run:", "did not run here.\n")
 CPU = "corei7_skylake_x"
+OVMF = Path("/usr/share/ovmf/OVMF.fd")
 #: Deviations that Debian's Bochs 2.7 has too, and what it does in their first entry: it enters, has another qualification, another first exit.
 DEVIATING = {
     "bochs-vm86-real-mode": "VM entry succeeds, then exit reason 52 (VMX-preemption timer expired)",
@@ -42,8 +44,8 @@ def said_in_bochs(iso: Path, options: str = "") -> str:
         return last_words(line, ENDS, PATIENCE)
 
 
-def on_disc(entry: Entry, path: Path, iso: Path) -> Path:
-    iso.write_bytes(export_image(entry, stand_in(path, entry, CPU), iso))
+def on_disc(entry: Entry, path: Path, iso: Path, efi: bytes = b"") -> Path:
+    iso.write_bytes(export_image(entry, stand_in(path, entry, CPU), iso, efi=efi))
     return iso
 
 
@@ -85,18 +87,26 @@ def test_a_case_that_takes_the_machine_down_is_told_after_the_reset_and_not_run_
     assert said.endswith("This is NOT what the manual demands.\n")
 
 
-def qemu_with(file: Path) -> list[str]:
-    return ["-cdrom", str(file)] if file.suffix == ".iso" else ["-kernel", str(file)]
+#: Names of the files, and what QEMU is told to boot them.
+BOOTED = {
+    "BIOS": ("case.iso", ["-cdrom"]),
+    "UEFI": ("case.iso", ["-bios", str(OVMF), "-cdrom"]),
+    "multiboot": ("case.bin", ["-kernel"]),
+}
 
 
 @pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="no qemu-system-x86; tests/system/README.md says what to install")
-@pytest.mark.parametrize("name", ["case.iso", "case.bin"])
-def test_a_machine_without_vmx_says_so(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("firmware", BOOTED)
+def test_a_machine_without_vmx_says_so(firmware: str, tmp_path: Path) -> None:
+    efi = efi_partition()
+    if firmware == "UEFI" and (efi is None or not OVMF.exists()):
+        pytest.skip("no grub-efi-amd64-bin or no ovmf; tests/system/README.md says what to install")
     path = first_of("bochs-vm86-real-mode")
     entry = load(path)
-    file = on_disc(entry, path, tmp_path / name)
+    name, options = BOOTED[firmware]
+    file = on_disc(entry, path, tmp_path / name, efi or b"")
     ours, theirs = socket.socketpair()
-    command = [*TIED, "qemu-system-x86_64", "-accel", "tcg", "-m", "128", "-display", "none", *qemu_with(file)]
+    command = [*TIED, "qemu-system-x86_64", "-accel", "tcg", "-m", "128", "-display", "none", *options, str(file)]
     command += ["-chardev", f"socket,id=line,fd={theirs.fileno()}", "-serial", "chardev:line"]
     with ours, subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]) as qemu:
         theirs.close()

@@ -25,8 +25,8 @@ from vmfuzz.files import require_writable, write_bytes, write_text
     "--image",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write a bootable image that runs the case on whatever machine boots it, with no operating system, and shows the expected and the actual "
-    "outcome on the screen and on the serial line. A name that ends in .iso makes a CD, for Bochs, VirtualBox and all other machines with a BIOS; "
-    "one that ends in .bin a multiboot image, for `qemu-system-x86_64 -kernel`.",
+    "outcome on the screen and on the serial line. A name that ends in .iso makes a CD, for Bochs, VirtualBox and all other machines with a BIOS, and "
+    "where GRUB's packages are installed for UEFI firmware too; one that ends in .bin makes a multiboot image, for `qemu-system-x86_64 -kernel`.",
 )
 @click.option(
     "--uncontained",
@@ -63,9 +63,13 @@ def export(
 
 
 def _write_image(id: str, image: Path, uncontained: bool, cpu: str | None, place: Path | None) -> None:
-    from vmfuzz.corpus.image_case import export_image, require_image_name  # reads C headers, which the other forms do without
+    from vmfuzz.corpus.efi import PACKAGES, efi_partition
+    from vmfuzz.corpus.image_case import export_image, is_disc, require_image_name  # reads C headers, which the other forms do without
 
     require_image_name(image)
     require_writable(image)
     path, entry = find_entry(place, id, to_read=True)
-    write_bytes(image, export_image(entry, stand_in(path, entry, cpu), image, uncontained))
+    efi = efi_partition() if is_disc(image) else b""
+    write_bytes(image, export_image(entry, stand_in(path, entry, cpu), image, uncontained, efi or b""))
+    if efi is None:
+        click.echo(f"{image} boots on a BIOS; for one that boots on UEFI firmware too, install {PACKAGES} and export it again", err=True)

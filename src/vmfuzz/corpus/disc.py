@@ -1,6 +1,6 @@
-"""A bootable CD around the flat image, written without a loader's tools: ISO 9660 with El Torito's boot record, for a BIOS (not for UEFI).
+"""A bootable CD around the flat image, written without a loader's tools: ISO 9660 with El Torito's boot record.
 
-The boot sector (image/bios.S) reads the image and starts it as a multiboot loader would.
+For a BIOS, whose boot sector (image/bios.S) reads the image and starts it as a multiboot loader would; with `efi` for UEFI firmware too.
 """
 
 from __future__ import annotations
@@ -19,12 +19,18 @@ _PLACE_AT: Final = 8
 #: El Torito counts what the BIOS loads in sectors of a disk; the BIOS loads it at 7C00H.
 _BOOT_SECTORS: Final = _SECTOR // 512
 _NAME: Final = b"VMFUZZ.BIN;1"
+#: El Torito's platforms, and the last section of its catalog.
+_BIOS, _UEFI = 0, 0xEF
+_LAST_SECTION: Final = 0x91
 
 
-def bootable_disc(boot_sector: bytes, image: bytes) -> bytes:
-    """The disc whose BIOS starts `image` through `boot_sector`; the image is in its root directory as VMFUZZ.BIN too."""
-    length = -(-len(image) // _SECTOR)
-    total = _IMAGE + length
+def bootable_disc(boot_sector: bytes, image: bytes, efi: bytes = b"") -> bytes:
+    """The disc whose BIOS starts `image` through `boot_sector`; the image is in its root directory as VMFUZZ.BIN too.
+
+    `efi`: the file system that UEFI firmware boots, which finds the image there (efi.py).
+    """
+    length, efi_length = (-(-len(part) // _SECTOR) for part in (image, efi))
+    total = _IMAGE + length + efi_length
     boot = bytearray(boot_sector.ljust(_SECTOR, b"\0"))
     struct.pack_into("<II", boot, _PLACE_AT, _IMAGE, length)
     root = _record(b"\0", _ROOT, _SECTOR, True) + _record(b"\1", _ROOT, _SECTOR, True) + _record(_NAME, _IMAGE, len(image), False)
@@ -32,14 +38,14 @@ def bootable_disc(boot_sector: bytes, image: bytes) -> bytes:
         _VOLUME: _volume(total),
         _BOOT_RECORD: b"\0CD001\1" + b"EL TORITO SPECIFICATION".ljust(64, b"\0") + struct.pack("<I", _CATALOG),
         _END: b"\xffCD001\1",
-        _CATALOG: _catalog(),
+        _CATALOG: _catalog() + (_efi_section(_IMAGE + length, efi_length) if efi else b""),
         _PATHS: struct.pack("<BBIH", 1, 0, _ROOT, 1),
         _PATHS_BIG: struct.pack(">BBIH", 1, 0, _ROOT, 1),
         _ROOT: root,
         _BOOT: bytes(boot),
     }
     head = b"".join(sectors.get(sector, b"").ljust(_SECTOR, b"\0") for sector in range(_IMAGE))
-    return head + image.ljust(length * _SECTOR, b"\0")
+    return head + image.ljust(length * _SECTOR, b"\0") + efi.ljust(efi_length * _SECTOR, b"\0")
 
 
 def _both(value: int, code: str = "I") -> bytes:
@@ -67,7 +73,17 @@ def _volume(total: int) -> bytes:
 
 
 def _catalog() -> bytes:
-    """El Torito's catalog: who validates it, and one entry without emulation of a disk."""
-    validation = bytearray(struct.pack("<BBH24sHBB", 1, 0, 0, b"vmfuzz", 0, 0x55, 0xAA))
+    """El Torito's catalog: who validates it, and one entry for a BIOS."""
+    validation = bytearray(struct.pack("<BBH24sHBB", 1, _BIOS, 0, b"vmfuzz", 0, 0x55, 0xAA))
     struct.pack_into("<H", validation, 28, -sum(struct.unpack("<16H", validation)) & 0xFFFF)
-    return bytes(validation) + struct.pack("<BBHBBHI", 0x88, 0, 0, 0, 0, _BOOT_SECTORS, _BOOT)
+    return bytes(validation) + _bootable(_BOOT_SECTORS, _BOOT)
+
+
+def _efi_section(place: int, length: int) -> bytes:
+    """A section of one entry for UEFI, of so many sectors of the disc."""
+    return struct.pack("<BBH28s", _LAST_SECTION, _UEFI, 1, b"") + _bootable(length * _SECTOR // 512, place)
+
+
+def _bootable(count: int, place: int) -> bytes:
+    """An entry without emulation of a disk: what is loaded or shown, in a disk's sectors, and its place in the disc's."""
+    return struct.pack("<BBHBBHI20x", 0x88, 0, 0, 0, 0, count, place)

@@ -35,7 +35,7 @@ from vmfuzz.state.vmcs import Vmcs
 
 #: Endings of the file -> whether it is a CD.
 _IS_DISC: Final[Mapping[str, bool]] = MappingProxyType({".iso": True, ".bin": False})
-EXPECTED: Final = "a name that ends in .iso (a CD for a BIOS) or .bin (multiboot: qemu-system-x86_64 -kernel)"
+EXPECTED: Final = "a name that ends in .iso (a CD) or .bin (multiboot: qemu-system-x86_64 -kernel)"
 #: Columns of the text screen, and rows of the text before the outcome that still leave that in sight.
 _COLUMNS: Final = 79
 _CHANGES_SHOWN: Final = 8
@@ -51,14 +51,20 @@ def require_image_name(path: Path) -> None:
         raise UsageError(f"--image {path}: expected {EXPECTED}")
 
 
-def export_image(entry: Entry, trial: Trial, path: Path, uncontained: bool = False) -> bytes:
+def is_disc(path: Path) -> bool:
+    """Whether the image at `path` is to be a CD."""
+    return _IS_DISC[path.suffix]
+
+
+def export_image(entry: Entry, trial: Trial, path: Path, uncontained: bool = False, efi: bytes = b"") -> bytes:
     """The content of the image at `path` that runs the entry, for the processor of `trial`; `uncontained`: even where containment would refuse it.
 
-    Raises UsageError where that lacks the case or the case is too long, and EnvironmentUnusable where the image was not built.
+    `efi`: with this (efi.py) a CD is for UEFI firmware, too. Raises UsageError where the processor lacks the case or the case is too long, and
+    EnvironmentUnusable where the image was not built.
     """
     require_image_name(path)
     flat = with_case(_image_file("vmfuzz.bin").read_bytes(), packed_case(entry, trial, uncontained), entry.id)
-    return bootable_disc(_image_file("bios.bin").read_bytes(), flat) if _IS_DISC[path.suffix] else flat
+    return bootable_disc(_image_file("bios.bin").read_bytes(), flat, efi) if is_disc(path) else flat
 
 
 def with_case(image: bytes, case: bytes, id: str) -> bytes:
