@@ -1,4 +1,4 @@
-"""Dumps that are printed more than once: the order of their lines is judged in each copy apart."""
+"""Dumps that are printed more than once: where a copy is out of order, what only its place names counts in none."""
 
 from __future__ import annotations
 
@@ -25,13 +25,11 @@ def test_a_dump_printed_twice_keeps_the_parts_of_its_registers(rflags: str, righ
     assert len(values(once)) == 10
 
 
-def test_of_a_dump_printed_twice_no_part_is_taken_from_the_copy_out_of_order() -> None:
+def test_of_a_dump_printed_twice_no_part_is_taken_if_a_copy_is_out_of_order() -> None:
     once = _TRY.format(rflags="0x2", rights="0xc093")
     torn = once.replace("SS:\n", "").replace("0x18", "0x20")
     read = values(once + torn)
-    assert read.items() <= values(once).items()
-    assert read["guest_ss_access_rights"] == 0xC093
-    assert "guest_cs_limit" not in values(torn)
+    assert read == {"guest_cr0": 0x80050033, "guest_rflags": 2} == values(torn)
 
 
 def test_a_copy_that_lost_its_head_takes_nothing_from_the_next() -> None:

@@ -63,25 +63,6 @@ class Computed:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A field that only its place names, and the line."""
-
-    field: str
-    line: int
-
-
-@dataclass
-class Places:
-    """What a text, or one of the states in it, has by place, and the lines at which a place cannot be right."""
-
-    by_place: list[Place] = field(default_factory=list)  # fields whose label alone would not have named them
-    below: list[Place] = field(default_factory=list)  # those of them that stand on another line than their register
-    again: list[Place] = field(default_factory=list)  # parts that stood there before; in a state printed again they may
-    odd: list[int] = field(default_factory=list)  # lines with a part where none could be
-    headless: list[int] = field(default_factory=list)  # lines with a part before any register: the text may have lost its head
-
-
 @dataclass
 class Found:
     """All that the readers find in one text, in the order in which they find it; they add to it and look at nothing but what they added."""
@@ -89,7 +70,11 @@ class Found:
     evidence: list[Evidence] = field(default_factory=list)
     msrs: list[MsrEvidence] = field(default_factory=list)
     computed: list[Computed] = field(default_factory=list)
-    places: Places = field(default_factory=Places)
+    #: fields that only their places name, and whether they stand on another line than their register
+    placed: dict[str, bool] = field(default_factory=dict)
+    #: a part stands where none can be; one before any register, where the text may have lost its head
+    astray: bool = False
+    headless: bool = False
     warnings: list[Warned] = field(default_factory=list)
     #: values that stand beside the VMCS and are no fields
     beside: dict[str, Reading] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats import amd, encoding_lists, kvm, kvm_lines, qemu, sregs, virtualbox
 from vmfuzz.explain.formats.cpuinfo import processor_of
 from vmfuzz.explain.formats.declared import read_declared
-from vmfuzz.explain.formats.json_text import as_lines, parsed, spread
+from vmfuzz.explain.formats.json_text import spread
 from vmfuzz.explain.formats.meaning import Manner
 from vmfuzz.explain.formats.pairs import PairReader
 from vmfuzz.explain.formats.programs import formats
@@ -53,11 +54,10 @@ _DEEPEST: Final = 6
 def read_text(text: str, name: str = "input") -> list[Dump]:
     """All dumps that a text holds, at least one; a text without anything that can be judged gives one empty dump."""
     text = text.lstrip("\ufeff")
-    data = parsed(text)
-    own = _read_json(data, name) if data is not None else None
+    own = _read_json(text, name) if SCHEMA in text else None
     if own is not None:
         return [own]
-    mended = kvm_lines.unjoined(mend(spread(text) if data is None else as_lines(data)))
+    mended = kvm_lines.unjoined(mend(spread(text)))
     whole = Origin(name, lines=tuple(mended.split("\n")))
     states = states_apart(mended)
     if len(states) == 1 and not states[0].name:
@@ -209,12 +209,12 @@ def _manner(lines: list[Line], found: Found, named_only: bool, source: bool) -> 
     )
 
 
-def _read_json(data: object, name: str) -> Dump | None:
+def _read_json(text: str, name: str) -> Dump | None:
     """Vmfuzz's own JSON: a VMCS, or any object that has one in it; None if it is another, or has faults: then its fields are names and values."""
-    held = _find_vmcs(data)
     try:
+        held = _find_vmcs(json.loads(text))
         state = Vmcs.from_json(held) if held is not None else None
-    except VmfuzzError:
+    except (ValueError, RecursionError, VmfuzzError):
         return None
     if state is None:
         return None

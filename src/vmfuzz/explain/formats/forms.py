@@ -77,6 +77,6 @@ OF_PROCESS: Final = deferred(
 )
 #: Single bits and spans of the access rights, as some programs print them: word -> (lowest bit, width).
 RIGHTS_BITS: Final = {
-    "type": (0, 4), "s": (4, 1), "dpl": (5, 2), "p": (7, 1), "present": (7, 1), "avl": (12, 1), "l": (13, 1), "db": (14, 1), "g": (15, 1),
+    "type": (0, 4), "type_": (0, 4), "s": (4, 1), "dpl": (5, 2), "p": (7, 1), "present": (7, 1), "avl": (12, 1), "l": (13, 1), "db": (14, 1), "g": (15, 1),
     "granularity": (15, 1), "unusable": (16, 1), "desc": (4, 1),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""JSON as lines of names and values, so that one reader understands both: a text that is JSON as a whole, and objects within a text.
+"""JSON as lines of names and values, so that one reader understands both: a text that is JSON as a whole, JSON lines, and objects within a text.
 
 A journal in JSON gives its messages; anything else its leaves, named by the path that leads to them. Numbers of JSON are decimal, always.
 """
@@ -26,24 +26,6 @@ _BEFORE: Final = 40
 _TRIES: Final = 50
 
 
-def parsed(text: str) -> Any | None:
-    """The data that a text is as a whole: JSON, or JSON lines (a list of them); None if it is neither."""
-    stripped = text.strip()
-    if not stripped.startswith(("{", "[")) or not stripped.endswith(("}", "]")):
-        return None
-    for read in (json.loads, lambda whole: [json.loads(line) for line in whole.splitlines() if line.strip()]):
-        try:
-            return read(stripped)
-        except (ValueError, RecursionError):
-            continue
-    return None
-
-
-def as_lines(data: Any) -> str:
-    """The data as lines of `name = 0x...`; text in it stands for itself."""
-    return "\n".join(line for _, line in _leaves(data)) + "\n"
-
-
 def spread(text: str) -> str:
     """The text, with lines of names and values in the place of each object in it that gives a field."""
     result, done, failed, decoder = list[str](), 0, 0, json.JSONDecoder()
@@ -58,7 +40,9 @@ def spread(text: str) -> str:
             continue
         found = list(_leaves(data))
         if any(not key or _names_field(line.partition(" = ")[0]) for key, line in found):
-            result += [text[done:begin], _placed(found, text[begin:end])]
+            placed = _placed(found, text[begin:end])
+            before = "\n" * (not placed.startswith("\n") and text[begin - 1 : begin] not in ("", "\n"))
+            result += [text[done:begin], before, placed, "\n" * (not placed.endswith("\n") and text[end : end + 1] != "\n")]
             done = end
     return "".join([*result, text[done:]])
 
@@ -73,7 +57,7 @@ def _placed(found: list[tuple[str, str]], source: str) -> str:
             row += source.count("\n", at, place)
             at = place + len(key)
         rows[row].append(line)
-    return "\n" * bool(rows[0]) + "\n".join("\n".join(lines) for lines in rows) + "\n" * bool(rows[-1])
+    return "\n".join("\n".join(lines) for lines in rows)
 
 
 def _leaves(data: Any, path: tuple[str, ...] = (), depth: int = 0) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from vmfuzz.explain.evidence import Found, Place
+from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.names.labels import NOTHING, PARTS, SEGMENTS, match_label
 from vmfuzz.explain.text.lines import Line
 
@@ -87,16 +87,13 @@ class Understanding:
         self.found = found
         self.manner = manner
         self.above = above
-        self.placed: set[str] = set()  # fields that only their places named
-        self.given: set[str] = set()  # fields that have been given
-        self.begun = False  # a value has been given
 
     def of(self, label: str, words: tuple[str, ...], where: Where) -> Meaning | None:
         """What a label means, None if nothing; `words` are those of the label, normalised."""
         if self._is_of_sysenter(words, where):
             label = _SYSENTER[words[-1]]
             for name in match_label(label, where.context, where.area).fields:
-                self._note_place(name, where)
+                self.found.placed.setdefault(name, False)
         elif len(words) == 1 and words[0] in PARTS:
             if any(word in SEGMENTS for word in where.context):
                 return self._part_of_named(label, words[0], where)
@@ -113,30 +110,19 @@ class Understanding:
     def _is_of_sysenter(self, words: Sequence[str], where: Where) -> bool:
         return ("sysenter" in where.context or self._in_sysenter_group(where)) and bool(words) and words[-1] in _SYSENTER
 
-    def _note_place(self, name: str, where: Where, below: bool = False) -> None:
-        place = Place(name, where.number)
-        self.found.places.by_place.append(place)
-        self.placed.add(name)
-        if below:
-            self.found.places.below.append(place)
-
     def _part_of_register_above(self, label: str, part: str, where: Where) -> Meaning | None:
         area, register = self.above.register
         if not register or (register in _TABLES and part in ("ar", "sel")):
-            places = self.found.places
-            (places.odd if self.begun else places.headless).append(where.number)  # (the text may just have lost its head)
+            begun = bool(self.found.evidence or self.found.msrs)
+            self.found.astray |= begun
+            self.found.headless |= not begun
             self.found.warn(f"{label} without the name of a register above it; it is not used", where.number)
             return _UNSURE
         matched = match_label(f"{area} {register} {part}")
         if not matched.fields:
             return None
         name = matched.fields[0]
-        if where.line is not None and name in self.given:
-            if name in self.placed:
-                self.found.places.again.append(Place(name, where.number))
-            elif register in _TABLES and part == "base":
-                self.found.places.odd.append(where.number)  # its base stands beside its name
-        self._note_place(name, where, below=self.above.register_line != where.number)
+        self.found.placed[name] = self.found.placed.get(name, False) or self.above.register_line != where.number
         return Meaning(name)
 
     def _part_of_named(self, label: str, part: str, where: Where) -> Meaning | None:
@@ -164,7 +150,7 @@ class Understanding:
             if self._is_under_nothing(where):
                 self.found.warn(f"{label} stands indented under nothing that says what it belongs to; it is not used", where.number)
                 return _UNSURE
-            self._note_place(match.fields[0], where)
+            self.found.placed.setdefault(match.fields[0], False)
         return Meaning(match.fields[0], NO_AREA if match.assumed_guest else "")
 
     def _is_under_nothing(self, where: Where) -> bool:

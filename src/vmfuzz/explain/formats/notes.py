@@ -92,7 +92,6 @@ class Notes:
     ) -> None:
         """Note a value of a field; `text` is the number as written."""
         where = where or Where(self.line)
-        self.understanding.begun = True
         if name in self.manner.sure:
             return
         if where.sentence and assumed == NO_AREA and "guest" not in where.sentence.lower():
@@ -104,8 +103,6 @@ class Notes:
             standing = Standing.SENTENCE
         elif where.member:
             standing = Standing.MEMBER
-        else:
-            self.understanding.given.add(name)
         self.found.put(name, value, label, where.number, assumed=assumed, known=known, standing=standing, written=text)
 
     def msr(self, label: str, text: str, second: str | None) -> None:
@@ -119,7 +116,6 @@ class Notes:
         if second is not None:
             value = value & 0xFFFFFFFF | (int(second, 16) & 0xFFFFFFFF) << 32
         self.found.msrs.append(MsrEvidence(number, value, self.line, text))
-        self.understanding.begun = True
 
     def _rights_bits(self, words: tuple[str, ...], text: str, where: Where) -> bool:
         area, register = self.above.register

@@ -7,12 +7,13 @@ stand beside the fields. Of the access rights every bit is there, under a name o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from vmfuzz.explain.dump import ALL, Reading
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.declared import Shown
+from vmfuzz.explain.formats.forms import RIGHTS_BITS
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
 
@@ -23,11 +24,6 @@ _TABLE: Final = deferred(r"\b(?P<name>gdt|idt)\s*[:=]\s*(?:\w+\s*)?\{(?P<body>[^
 _REGS: Final = deferred(r"\{(?P<body>[^{}]*\br12\b[^{}]*\brflags\s*[:=][^{}]*)\}")
 _PAIR: Final = deferred(rf"\b(?P<name>[a-z]\w*)\s*[:=]\s*(?P<value>{_NUMBER})")
 _CONTROL: Final = deferred(rf"\b(?P<name>cr[0348]|efer|apic_base)\s*[:=]\s*(?P<value>{_NUMBER})")
-#: member of struct kvm_segment -> lowest bit of the access rights, width
-_RIGHTS: Final = {
-    "type": (0, 4), "type_": (0, 4), "s": (4, 1), "dpl": (5, 2), "present": (7, 1), "avl": (12, 1), "l": (13, 1), "db": (14, 1), "g": (15, 1),
-    "unusable": (16, 1),
-}  # fmt: skip
 _SEEN: Final = "KVM's structures show the guest's registers, not the VMCS"
 #: Bits that KVM may set before they reach the VMCS: "accessed" of a code or data segment (with unrestricted guest), "busy" of a TSS.
 _ACCESSED, _BUSY = 1 << 0, 1 << 1
@@ -45,44 +41,36 @@ def is_marked(lines: Sequence[Line]) -> bool:
     return any(word in small for word in ("kvm_", "apic_base", "sregs")) and _MARK.search(text) is not None
 
 
-def parse_sregs(lines: Sequence[Line], found: Found) -> frozenset[int]:
+def parse_sregs(lines: Sequence[Line], found: Found) -> set[int]:
     """Read the structures in these lines; returns the numbers of the lines that they take up."""
-    text, starts = "", []
-    for line in lines:
-        starts.append((len(text), line.number))
-        text += line.text + "\n"
-    if "{" not in text:
-        return frozenset()
+    text = "".join(f"{line.text}\n" for line in lines)
+    taken: set[int] = set()
+
+    def line_of(match: re.Match[str]) -> int:
+        first, last = (text.count("\n", 0, at) for at in match.span())
+        taken.update(line.number for line in lines[first : last + 1])
+        return lines[first].number
+
     segments = list(_SEGMENT.finditer(text))
-    taken: list[tuple[int, int]] = []
     for match in segments:
-        _segment(match["name"], _members(match["body"]), _line_at(starts, match.start()), found)
-        taken.append(match.span())
+        _segment(match["name"], _members(match["body"]), line_of(match), found)
     for match in _TABLE.finditer(text) if segments else ():
-        members, register = _members(match["body"]), match["name"] + "r"
-        for part in ("base", "limit"):
-            if part in members:
-                found.put(
-                    f"guest_{register}_{part}",
-                    members[part],
-                    f"{match['name']} {part}",
-                    _line_at(starts, match.start()),
-                    assumed=_SEEN,
-                )
-        taken.append(match.span())
+        line = line_of(match)
+        for part, value in _members(match["body"]).items():
+            if part in ("base", "limit"):
+                found.put(f"guest_{match['name']}r_{part}", value, f"{match['name']} {part}", line, assumed=_SEEN)
     for match in _REGS.finditer(text):
+        line = line_of(match)
         for name, value in _members(match["body"]).items():
             if name in ("rip", "rsp", "rflags"):
-                found.put(f"guest_{name}", value, name, _line_at(starts, match.start()), assumed=_SEEN)
-        taken.append(match.span())
+                found.put(f"guest_{name}", value, name, line, assumed=_SEEN)
     for match in _CONTROL.finditer(text, segments[0].start()) if segments else ():
-        number, value = _line_at(starts, match.start()), int(match["value"], 0)
-        found.beside.setdefault(f"KVM {match['name']}", Reading(value, match["name"], number))
+        line, value = line_of(match), int(match["value"], 0)
+        found.beside.setdefault(f"KVM {match['name']}", Reading(value, match["name"], line))
         if match["name"] == "efer":
             mode = mode_of(value)
-            found.put("vm_entry_controls", mode.value, "efer", number, assumed=mode.why, known=mode.known)
-        taken.append(match.span())
-    return frozenset(number for start, end in taken for number in _lines_between(starts, start, end))
+            found.put("vm_entry_controls", mode.value, "efer", line, assumed=mode.why, known=mode.known)
+    return taken
 
 
 def mode_of(efer: int) -> Shown:
@@ -95,14 +83,15 @@ def _members(body: str) -> dict[str, int]:
 
 
 def _segment(name: str, members: dict[str, int], line: int, found: Found) -> None:
-    register = {"ldt": "ldtr"}.get(name, name)
-    for member, part in (("selector", "selector"), ("base", "base"), ("limit", "limit")):
-        if member in members:
-            found.put(f"guest_{register}_{part}", members[member], f"{name} {member}", line, assumed=_SEEN)
+    register = "ldtr" if name == "ldt" else name
     rights = known = 0
-    for member, (low, width) in _RIGHTS.items():
-        if member in members and not members[member] >> width:
-            rights |= members[member] << low
+    for part in ("selector", "base", "limit"):
+        if part in members:
+            found.put(f"guest_{register}_{part}", members[part], f"{name} {part}", line, assumed=_SEEN)
+    for member, (low, width) in RIGHTS_BITS.items():
+        value = members.get(member)
+        if value is not None and not value >> width:
+            rights |= value << low
             known |= ((1 << width) - 1) << low
     if rights & _UNUSABLE:
         known = ALL & ~0x1F0FF | _UNUSABLE  # the other bits then mean nothing, and KVM may clear them
@@ -119,12 +108,3 @@ def _segment(name: str, members: dict[str, int], line: int, found: Found) -> Non
                 line,
             )
     found.put(f"guest_{register}_access_rights", rights & known, f"{name}'s bits", line, assumed=_SEEN, known=known)
-
-
-def _line_at(starts: Sequence[tuple[int, int]], offset: int) -> int:
-    return next(number for start, number in reversed(starts) if start <= offset)
-
-
-def _lines_between(starts: Sequence[tuple[int, int]], start: int, end: int) -> Iterator[int]:
-    first = _line_at(starts, start)
-    return (number for at, number in starts if number == first or start <= at < end)

@@ -7,7 +7,6 @@ that fits several fields gives them all: the caller must say so rather than choo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Final
@@ -262,59 +261,3 @@ def ending_name(label: str) -> str:
         return ""
     match = match_label(last)
     return last if len(match.fields) == 1 and not match.assumed_guest else ""
-
-
-def uneven(names: Iterable[str]) -> bool:
-    """Whether the segment registers among these fields have different parts, the last register apart (a text may end within it)."""
-    parts: dict[tuple[str, str], set[str]] = {}
-    for name in names:
-        area, register, part = [*name.split("_", 2), "", ""][:3]
-        if register in SEGMENTS[:8]:
-            parts.setdefault((area, register), set()).add(part)
-    found = list(parts.values())
-    whole = {"access_rights", "limit", "base"}
-    return len({frozenset(part) for part in (found[:-1] if len(found) > 2 else found)}) > 1 or (len(found) == 1 and found[0] != whole)
-
-
-#: The orders in which the manual and programs list the segment registers.
-_ORDERS: Final = tuple(
-    tuple(order.split())
-    for order in (
-        "es cs ss ds fs gs",
-        "cs ds ss es fs gs",
-        "cs ss ds es fs gs",
-        "cs ds es fs gs ss",
-        "cs ds es ss fs gs",
-        "cs es ss ds fs gs",
-    )
-)
-
-
-def usual_order(names: Iterable[str]) -> bool:
-    """Whether the segment registers among these fields, of guest and host each, stand together and in an order in which they are often listed."""
-    found: dict[str, list[str]] = {}
-    for name in names:
-        area, register, _ = [*name.split("_", 2), "", ""][:3]
-        if register in SEGMENTS:
-            found.setdefault(area, []).append(register)
-    return all(_in_usual_order(list(dict.fromkeys(registers))) for registers in found.values())
-
-
-def _in_usual_order(registers: list[str]) -> bool:
-    segments = [register for register in registers if register in _ORDERS[0]]
-    if not segments:
-        return True
-    first = registers.index(segments[0])
-    together = registers[first : first + len(segments)] == segments
-    return together and any([register for register in order if register in segments] == segments for order in _ORDERS)
-
-
-def complete(names: Iterable[str]) -> bool:
-    """Whether these are the same parts of all segment registers, of both or none of LDTR and TR, and of both or none of GDTR and IDTR."""
-    parts: dict[str, set[str]] = {}
-    for name in names:
-        area, register, part = [*name.split("_", 2), "", ""][:3]
-        if area == "guest" and register in SEGMENTS and part != "selector":
-            parts.setdefault(register, set()).add(part)
-    groups = [SEGMENTS[:6], SEGMENTS[6:8], SEGMENTS[8:]]
-    return not parts or all(len({frozenset(parts.get(register, ())) for register in group}) == 1 for group in groups)

@@ -1,81 +1,78 @@
-"""Whether the places of lines mean anything: what is understood by its place is not believed where lines are not in their order."""
+"""Whether the places of lines mean anything: what only its place names is not believed where lines are not in the order in which they were printed."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from vmfuzz.explain.dump import Reading, Warned
-from vmfuzz.explain.evidence import OF_STATES, Evidence, Place, Places
-from vmfuzz.explain.names.labels import complete, uneven, usual_order
-from vmfuzz.explain.settle.states import begins_of_states
+from vmfuzz.explain.evidence import Evidence, Found
+from vmfuzz.explain.names.labels import SEGMENTS
+from vmfuzz.explain.settle.states import states_of
 
 _BY_PLACE: Final = "no register named on the line: read as part of the one above"
 #: So many names a warning lists.
 _SHOWN: Final = 6
+#: The orders in which the manual and programs list the segment registers.
+_ORDERS: Final = tuple(
+    tuple(order.split())
+    for order in (
+        "es cs ss ds fs gs",
+        "cs ds ss es fs gs",
+        "cs ss ds es fs gs",
+        "cs ds es fs gs ss",
+        "cs ds es ss fs gs",
+        "cs es ss ds fs gs",
+    )
+)
 
 
 def of_lines_in_order(
-    places: Places, readings: Mapping[str, Reading], evidence: Sequence[Evidence]
+    found: Found, readings: Mapping[str, Reading], evidence: Sequence[Evidence]
 ) -> tuple[Mapping[str, Reading], list[Warned]]:
-    """The readings without what is understood by its place in a state whose lines are not in their order; doubted where the order is unusual."""
-    if not (places.by_place or places.below):
-        return readings, []
-    begins = begins_of_states(evidence, {(place.field, place.line) for place in places.by_place})
-    states = _of_states(places, begins)
-    bad = {index for index, state in enumerate(states) if state.by_place and _is_disordered(state)}
-    of_states = (one for one in evidence if one.standing in OF_STATES)
-    sound = {(one.name, one.value): one.line for one in of_states if _state_of(one.line, begins) not in bad}
-    kept, warnings = _without(readings, _fields([place for index in sorted(bad) for place in states[index].by_place]), sound)
-    below = [_fields(state.below) for index, state in enumerate(states) if index not in bad]
-    doubtful = {name for names in below if not (usual_order(names) and complete(names)) for name in names}
-    return {name: replace(one, assumed=_BY_PLACE) if name in doubtful and not one.assumed else one for name, one in kept.items()}, warnings
+    """The readings without those that only their places name, if parts of registers stand astray; doubted if the order of registers is unusual."""
+    if found.astray or any(found.placed.get(state[0].name) for state in states_of(evidence)[1:]):  # (no state begins within a register)
+        out = [name for name in found.placed if name in readings]
+        text = (
+            f"parts of registers stand where they cannot belong, so the lines are not in their order; {len(out)} values that only their "
+            f"place names are not used ({', '.join(out[:_SHOWN])}{' ...' if len(out) > _SHOWN else ''})"
+        )
+        return {name: one for name, one in readings.items() if name not in out}, [Warned(0, text)] if out else []
+    below = [name for name, is_below in found.placed.items() if is_below]
+    usual = not found.headless and _usual_order(below) and _complete(below)
+    return {
+        name: one if usual or name not in below or one.assumed else replace(one, assumed=_BY_PLACE) for name, one in readings.items()
+    }, []
 
 
-def _of_states(places: Places, begins: Sequence[int]) -> list[Places]:
-    states = [Places() for _ in begins]
-    for kind in ("by_place", "below", "again"):
-        for place in getattr(places, kind):
-            getattr(states[_state_of(place.line, begins)], kind).append(place)
-    for kind in ("odd", "headless"):
-        for line in getattr(places, kind):
-            getattr(states[_state_of(line, begins)], kind).append(line)
-    return states
+def _of_segment(name: str) -> tuple[str, str, str]:
+    """Area, segment register and part of a field; the register "" for others."""
+    area, register, part = [*name.split("_", 2), "", ""][:3]
+    return area, register if register in SEGMENTS else "", part
 
 
-def _is_disordered(state: Places) -> bool:
-    counts = Counter(place.field for place in state.by_place)
-    return (
-        bool(state.odd)
-        or any(counts[place.field] > 1 for place in state.again)
-        or (bool(state.headless) and uneven(_fields(state.by_place)))
-    )
+def _usual_order(names: Iterable[str]) -> bool:
+    """Whether the segment registers among these fields, of guest and host each, stand together and in an order in which they are often listed."""
+    found: dict[str, list[str]] = {"guest": [], "host": []}
+    for area, register, _ in map(_of_segment, names):
+        if register and register not in found[area]:
+            found[area].append(register)
+    return all(map(_in_usual_order, found.values()))
 
 
-def _state_of(line: int, begins: Sequence[int]) -> int:
-    return max(0, bisect_right(begins, line) - 1)
+def _in_usual_order(registers: Sequence[str]) -> bool:
+    segments = [register for register in registers if register in _ORDERS[0]]
+    first = registers.index(segments[0]) if segments else 0
+    orders = ([register for register in order if register in segments] for order in _ORDERS)
+    return registers[first : first + len(segments)] == segments and segments in orders
 
 
-def _without(
-    readings: Mapping[str, Reading], doubtful: Sequence[str], sound: Mapping[tuple[str, int], int]
-) -> tuple[Mapping[str, Reading], list[Warned]]:
-    """The readings without the doubtful fields, but for those of which a state in order (`sound`: field and value -> line) says the same."""
-    moved = {name: sound.get((name, readings[name].value)) for name in doubtful if name in readings}
-    out = [name for name, line in moved.items() if line is None]
-    kept = {
-        name: one if (line := moved.get(name)) is None else replace(one, line=line) for name, one in readings.items() if name not in out
-    }
-    if not out:
-        return kept, []
-    text = (
-        f"parts of registers stand where they cannot belong, so the lines are not in their order; {len(out)} values that only their "
-        f"place names are not used ({', '.join(out[:_SHOWN])}{' ...' if len(out) > _SHOWN else ''})"
-    )
-    return kept, [Warned(0, text)]
-
-
-def _fields(places: Sequence[Place]) -> list[str]:
-    return list(dict.fromkeys(place.field for place in places))
+def _complete(names: Iterable[str]) -> bool:
+    """Whether these are the same parts of all segment registers, of both or none of LDTR and TR, and of both or none of GDTR and IDTR."""
+    parts: dict[str, set[str]] = {register: set() for register in SEGMENTS}
+    for area, register, part in map(_of_segment, names):
+        if area == "guest" and register and part != "selector":
+            parts[register].add(part)
+    groups = [SEGMENTS[:6], SEGMENTS[6:8], SEGMENTS[8:]]
+    return not any(parts.values()) or all(len({frozenset(parts[register]) for register in group}) == 1 for group in groups)

@@ -53,7 +53,7 @@ def settled(found: Found, name: str, around: Circumstances) -> Dump:
     telling, contradicted = _telling(told, belief.readings)
     belief.warned += contradicted
     belief.add(telling)
-    in_order, astray = of_lines_in_order(found.places, belief.readings, constant)
+    in_order, astray = of_lines_in_order(found, belief.readings, constant)
     readings, views = _without_views(in_order) if around.viewed else (in_order, {})
     trace = [
         *_gone("lines that are not whole", found.evidence, cut.evidence),

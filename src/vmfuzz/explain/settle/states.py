@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -58,23 +58,6 @@ def states_of(evidence: Sequence[Evidence]) -> list[_State]:
         if any(_repeats(state, block) for state in states[-2:]):
             states.append(block)
     return states
-
-
-def begins_of_states(evidence: Sequence[Evidence], by_place: Set[tuple[str, int]]) -> list[int]:
-    """The first line of each state that a text prints, one after the other; `by_place`: fields and lines that only their places name.
-
-    What begins within a register is no state, and if a part of one is repeated and then goes on, lines may have been moved: the text is one
-    state then.
-    """
-    states = list[tuple[int, set[str]]]()
-    for state in states_of(evidence):
-        placed = {one.name for one in state if (one.name, one.line) in by_place}
-        if not states or (state[0].name, state[0].line) not in by_place:
-            states.append((state[0].line if states else 0, placed))
-        else:
-            states[-1][1].update(placed)
-    nested = all(one <= other or other <= one for (_, one), (_, other) in pairwise(states))
-    return [line for line, _ in states] if nested else [0]
 
 
 def _repeats(state: _State, block: _State) -> bool:
