@@ -36,6 +36,11 @@ _ABSENT: Final = deferred(
     r"[=:<(|\[]\s*(?:un(?:available|supported|known|defined|readable)|not\s[\w ]{1,20}|n/?a|none|null|fail\w*|err\w*|invalid|missing|-+)[\s>)|\]]*$",
     re.IGNORECASE,
 )
+#: A line that can only define a constant: of an enumeration (`GUEST_CR0 = 0x6800,`), for C's preprocessor, of a type.
+_CONSTANT: Final = deferred(
+    r"(?:#\s*define\s+(?P<defined>\w+)\s+|(?:[\w()]+\s+)*?const(?:expr)?\s+(?:[\w:]+\s+)*?(?P<typed>\w+)\s*(?::\s*[\w:]+)?\s*=\s*|"
+    r"(?P<listed>[A-Za-z_]\w*)\s*=\s*(?=\w+\s*,))0[xX]0*(?P<number>[0-9a-fA-F]{1,4})[uUlL]*\s*[,;]?\s*(?:/[/*].*)?$"
+)
 _ZEROED: Final = deferred(
     r"zero(?:ed)? (?:it )?out|zeroed|get_zeroed_page|__GFP_ZERO|kzalloc|calloc|alloc_zeroed|implicitly (?:initiali[sz]ed|set) to zero|"
     r"memset\([^;]*,\s*0\s*,|RtlZeroMemory|bzero",
@@ -47,8 +52,8 @@ _LONGEST: Final = 400
 _HEX: Final = deferred(r"[0-9a-fA-F]{1,16}[hH]?")
 #: A label has no more words than this.
 _WORDS: Final = 6
-#: At least so many of a block's names, and half of them, have the encoding that is their own. (One alone may be an accident.)
-_FEWEST = 2
+#: At least so many of a block's names, and so great a part of them, have the encoding that is their own. (One alone may be an accident.)
+_FEWEST, _PART = 2, (2, 3)
 
 
 @dataclass(frozen=True)
@@ -76,12 +81,29 @@ def collect(lines: Sequence[Line], found: Found) -> set[int]:
     """Note the definitions, which of their names are handed to something that writes fields, and whether the region was zeroed; returns their lines."""
     found.zeroed = found.zeroed or any(_says_zeroed(line.raw) for line in lines)
     definitions, taken = _find(lines)
+    listed = {(one.name, one.line) for one in definitions}
+    definitions += [one for one in _constants(lines) if (one.name, one.line) not in listed]
     found.definitions += definitions
     names = {definition.name for definition in definitions}
     for line in lines if names else ():
         for word in sorted(names & handed_over(line.text)):
             found.written.setdefault(word, line.number)
-    return taken
+    return taken | {one.line for one in definitions}
+
+
+def _constants(lines: Sequence[Line]) -> list[Definition]:
+    """The lines that can only define constants, wherever they stand, if at least half of them give a field its encoding."""
+    found = [Definition(name, field, number, line.number) for line in lines for name, field, number in _constant(line.text)]
+    return found if sum(one.right for one in found) * 2 >= len(found) else []
+
+
+@lru_cache(maxsize=1 << 13)
+def _constant(text: str) -> tuple[tuple[str, str, int], ...]:
+    """(name, field and number) of a constant that is named as one field."""
+    match = _CONSTANT.match(text)
+    name = (match["defined"] or match["typed"] or match["listed"]) if match else ""
+    meant = match_label(name)
+    return ((name, meant.fields[0], int(match["number"], 16) - meant.high),) if match and len(meant.fields) == 1 else ()
 
 
 @lru_cache(maxsize=1 << 13)
@@ -97,8 +119,11 @@ def _find(lines: Sequence[Line]) -> tuple[list[Definition], set[int]]:
     for pairs in _blocks(lines):
         block = _trimmed(pairs)
         right = sum(pair.right for pair in block)
-        enough = right >= _FEWEST and right * 2 >= sum(pair.may_be_meant for pair in block)
-        if not enough or not any(pair.right and pair.number >= SMALLEST_ENCODING for pair in block):
+        if (
+            right < _FEWEST
+            or right * _PART[1] < len(block) * _PART[0]
+            or not any(pair.right and pair.number >= SMALLEST_ENCODING for pair in block)
+        ):
             continue
         definitions += [Definition(pair.name, pair.field, pair.number, pair.line) for pair in block if pair.number <= 0xFFFF]
         first, last = block[0].line, block[-1].line
@@ -125,12 +150,11 @@ def _blocks(lines: Sequence[Line]) -> Iterator[list[_Pair]]:
                 block, numbers = [], {}
             continue
         pairs = [_Pair(name, field, number, line.number, form) for name, field, number in found]
-        meant = {pair.field: pair.number for pair in pairs if pair.may_be_meant}
-        if any(numbers.get(field, number) != number for field, number in meant.items()):
+        if any(numbers.get(pair.field, pair.number) != pair.number for pair in pairs):
             yield block
             block, numbers = [], {}
         block += pairs
-        numbers |= meant
+        numbers.update((pair.field, pair.number) for pair in pairs)
     yield block
 
 
