@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmfuzz.generate.columns import Mutator
 from vmfuzz.generate.families import Generator
 from vmfuzz.generate.vocabulary import (
     EDGE,
@@ -71,7 +70,7 @@ def test_ways_that_can_be_listed_are_complete_and_weights_are_shares_of_a_hundre
 @pytest.mark.parametrize("name", ["guest_cr4", "cr3_target_count", "guest_gs_selector", "memory_vtpr"])
 def test_a_column_has_every_listed_change_of_its_operand(name: str) -> None:
     full, here = (1 << operand_width(name)) - 1, 0x12
-    mutator, ways = generator().mutator(name), generator().ways(name)
-    assert isinstance(mutator, Mutator)
-    drawn = {int(value) for number in range(60) for value in mutator.mutate(np.random.default_rng(number), here, (), 4000)}
+    changes, ways = generator().changes, generator().ways(name)
+    number, values, copies = np.full(60_000, changes.number[name]), np.full(60_000, here, np.uint64), np.zeros(60_000, np.uint64)
+    drawn = set(changes.mutate(np.random.default_rng(1), number, values, copies).tolist())
     assert {changed(here, change, full) for changes in ways.values() for change in changes} <= drawn

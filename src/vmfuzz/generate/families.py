@@ -20,10 +20,11 @@ from vmfuzz.arch.live import LIVE
 from vmfuzz.errors import UsageError
 from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.boundary import Edit, edits_of
-from vmfuzz.generate.columns import Column, Mutator, choose_active
+from vmfuzz.generate.columns import Changes, Column, chosen_operands
 from vmfuzz.generate.goals import Goals, goals_of
 from vmfuzz.generate.nearby import Nearby
 from vmfuzz.generate.reach import Patch, Reach, memory_word, patched
+from vmfuzz.generate.rows import Aim, directed_rows
 from vmfuzz.generate.targets import MOST_OPERANDS, Target
 from vmfuzz.generate.vocabulary import Change, address_edges, changes_by_way
 from vmfuzz.model.columns import Columns
@@ -93,7 +94,6 @@ class Generator:
         self._existing = frozenset(self._fields)
         self._edges = address_edges(model.capabilities.physical_address_width)
         self._edits: dict[str, tuple[Edit, ...]] = {}
-        self._mutators = _Mutators(self)
         self.reach = Reach(model, self.can_vary)
         self.nearby = Nearby(self.bases)
 
@@ -222,47 +222,51 @@ class Generator:
     def _copies(self, base: Vmcs, operands: Sequence[str], rng: np.random.Generator) -> list[int]:
         """Values of other fields to copy."""
         copies = [base.get(name) or 0 for name in operands if name in FIELDS]
-        copies += [base.get(str(name)) or 0 for name in rng.choice(np.array(self._fields), 4)]
+        copies += [base.get(self._fields[number]) or 0 for number in rng.integers(0, len(self._fields), 4).tolist()]
         if "vmcs_link_pointer" in operands:
             copies += [base["live_current_vmcs_pointer"]] * 4
         return copies
 
     def _varied(self, plan: FamilyPlan, base: Vmcs, rng: np.random.Generator) -> tuple[dict[str, Column], dict[str, Rows]]:
         """A column for each operand, and in which rows it varies."""
-        copies = self._copies(base, plan.operands, rng)
-        active = choose_active(rng, plan.rows, len(plan.operands))
-        values = OperandValues(VmcsBatch(base, {}, count=1))
-        columns: dict[str, Column] = {}
-        for position, name in enumerate(plan.operands):
-            current = int(values(name))
-            mutated = self._mutators[name].mutate(rng, current, copies, plan.rows)
-            columns[name] = np.where(active[:, position], mutated, np.uint64(current))
-        return columns, {name: active[:, position] for position, name in enumerate(plan.operands)}
+        of_base = OperandValues(VmcsBatch(base, {}, count=1))
+        copies = np.array(self._copies(base, plan.operands, rng), np.uint64)
+        number = np.array([self.changes.number[name] for name in plan.operands])
+        values = np.repeat(np.array([[of_base(name)] for name in plan.operands], np.uint64), plan.rows, axis=1)
+        varied = np.zeros(values.shape, np.bool_)
+        row, operand = chosen_operands(rng, np.full(plan.rows, len(plan.operands)))
+        values[operand, row] = self.changes.mutate(rng, number[operand], values[operand, row], rng.choice(copies, len(row)))
+        varied[operand, row] = True
+        return dict(zip(plan.operands, values, strict=True)), dict(zip(plan.operands, varied, strict=True))
 
     def _directed(self, plan: FamilyPlan, base: Vmcs, rng: np.random.Generator) -> tuple[dict[str, Column], dict[str, Rows]]:
         """A column for each operand of the blocks' checks, and which rows are those of blocks that vary it."""
         of_base = OperandValues(VmcsBatch(base, {}, count=1))
+        aims = [self._aim(block, base, of_base, rng) for block in plan.blocks]
         columns: dict[str, Column] = {}
         rows_of: dict[str, Rows] = {}
         start = 0
-        for block in plan.blocks:
-            values = OperandValues(VmcsBatch(patched(base, block.patch), {}, count=1)) if block.patch else of_base
-            target = self.targets[block.target]
-            varied = dict.fromkeys((*block.patch, *target.operands))
-            current = {name: block.patch.get(name, values(name)) for name in (*varied, *target.compiled.violated.reads)}
-            copies = self._copies(base, target.operands, rng)
-            sought = [self.goals.all[number].condition for number in block.sought]
-            rows = target.rows(rng, current, self._mutators, copies, block.first, block.rows, sought)  # type: ignore[arg-type]
-            for name in varied:
+        for block, aim, rows in zip(plan.blocks, aims, directed_rows(rng, aims, self.changes), strict=True):
+            end = start + block.rows
+            for name in dict.fromkeys((*block.patch, *aim.target.operands)):
                 if name not in columns:
                     columns[name] = np.full(plan.rows, of_base(name), np.uint64)
                     rows_of[name] = np.zeros(plan.rows, np.bool_)
-                rows_of[name][start : start + block.rows] = True
-                columns[name][start : start + block.rows] = rows.get(name, current[name])
-                if block.patch:
-                    columns[name][start] = current[name]
-            start += block.rows
+                rows_of[name][start:end] = True
+                columns[name][start:end] = aim.current[name]
+            for name, values in zip(aim.target.operands, rows, strict=True):
+                at = start + 1 if block.patch else start
+                columns[name][at:end] = values[at - start :]
+            start = end
         return columns, rows_of
+
+    def _aim(self, block: Block, base: Vmcs, of_base: OperandValues, rng: np.random.Generator) -> Aim:
+        target = self.targets[block.target]
+        values = OperandValues(VmcsBatch(patched(base, block.patch), {}, count=1)) if block.patch else of_base
+        names = {*block.patch, *target.operands, *target.compiled.violated.reads, *target.compiled.must.reads}
+        current = {name: block.patch[name] if name in block.patch else int(values(name)) for name in names}
+        sought = [self.goals.all[number].condition for number in block.sought]
+        return Aim(target, block.rows, block.first, current, self._copies(base, target.operands, rng), sought)
 
     def edits(self, name: str) -> tuple[Edit, ...]:
         """All boundary edits of an operand, from every check that reads it."""
@@ -279,21 +283,11 @@ class Generator:
         """The changes of an operand that can be listed, by way."""
         return changes_by_way(operand_width(name), self.edits(name), self._edges)
 
-    def mutator(self, name: str) -> Mutator:
-        """The ways to change an operand."""
-        return Mutator(operand_width(name), self.ways(name))
-
-
-class _Mutators(dict[str, Mutator]):
-    """Mutators by operand, made when they are first asked for."""
-
-    def __init__(self, generator: Generator) -> None:
-        super().__init__()
-        self._generator = generator
-
-    def __missing__(self, name: str) -> Mutator:
-        self[name] = self._generator.mutator(name)
-        return self[name]
+    @cached_property
+    def changes(self) -> Changes:
+        """The ways to change whatever a plan may vary."""
+        names = dict.fromkeys([*self._fields, *(name for target in self.targets for name in target.operands)])
+        return Changes({name: operand_width(name) for name in names}, {name: self.ways(name) for name in names})
 
 
 @lru_cache(maxsize=16)

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from vmfuzz.generate.draws import draw
-from vmfuzz.generate.families import FAMILY_SIZE, Block, Choice, FamilyPlan, Generator
+from vmfuzz.generate.families import FAMILY_SIZE, Block, FamilyPlan, Generator
 from vmfuzz.generate.goals import Goal
 from vmfuzz.generate.reach import Patch
 from vmfuzz.generate.search import Search, Undisputed, Way
@@ -68,20 +68,19 @@ class Schedule:
             attempts = min(candidates // _CANDIDATES_A_GOAL, _MOST_GOALS if early else _MOST_ATOMS)
             # first of all: what was never seen should not wait for the end of a pass
             groups = [*self._goal_groups(number, rng, goals, attempts, far=early), *groups]
-        undirected = -(-len(groups) // _DIRECTED_PER_UNDIRECTED)
-        choices = draw(self.generator.choices(), self.seed * 1_000_003 + number, len(groups) + undirected)
-        self.generator.bases.prepare(choice.parts for choice in choices[_DIRECTED_PER_UNDIRECTED :: _DIRECTED_PER_UNDIRECTED + 1])
-        rows = min(FAMILY_SIZE, _SHARE * _rows(number, False))
-        plans: list[FamilyPlan] = []
-        for ordinal, choice in enumerate(choices):
-            if ordinal % (_DIRECTED_PER_UNDIRECTED + 1) == _DIRECTED_PER_UNDIRECTED or not groups:
-                plans.append(self.generator.undirected(choice, ordinal + (number << 16), rows))
-            else:
-                plans.append(self._directed(choice, *groups.pop(0)))
+        plans = [
+            FamilyPlan(base, int(rng.integers(1 << 63)), sum(block.rows for block in blocks), blocks=blocks) for base, blocks in groups
+        ]
+        # each after its share of the directed ones
+        for ordinal, plan in enumerate(self._undirected(number, -(-len(groups) // _DIRECTED_PER_UNDIRECTED))):
+            plans.insert((ordinal + 1) * (_DIRECTED_PER_UNDIRECTED + 1) - 1, plan)
         return plans
 
-    def _directed(self, choice: Choice, base: str, blocks: tuple[Block, ...]) -> FamilyPlan:
-        return FamilyPlan(base, choice.seed, sum(block.rows for block in blocks), blocks=blocks)
+    def _undirected(self, number: int, count: int) -> list[FamilyPlan]:
+        choices = draw(self.generator.choices(), self.seed * 1_000_003 + number, count)
+        self.generator.bases.prepare(choice.parts for choice in choices)
+        rows = min(FAMILY_SIZE, _SHARE * _rows(number, False))
+        return [self.generator.undirected(choice, ordinal + (number << 16), rows) for ordinal, choice in enumerate(choices)]
 
     def _groups(self, number: int, rng: np.random.Generator, rare: Mapping[int, list[int]]) -> list[tuple[str, tuple[Block, ...]]]:
         """Every check once, those that share a base together."""

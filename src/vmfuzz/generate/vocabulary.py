@@ -1,6 +1,6 @@
 """The vocabulary of edits: every way in which generation changes an operand, written once.
 
-Campaigns take it in columns (generate/columns.py, generate/targets.py), `vmfuzz.strategies` one draw at a time (generate/drawn.py). What is in it:
+Campaigns take it in columns (generate/columns.py, generate/rows.py), `vmfuzz.strategies` one draw at a time (generate/drawn.py). What is in it:
 
 - bits: one flipped, two flipped;
 - boundaries: those that the checks give an operand (generate/boundary.py), and those of addresses;
