@@ -1,7 +1,7 @@
-"""Families of candidates: Hypothesis draws which base, which operands and which seed; numpy makes thousands of candidates of it.
+"""Families of candidates: from a plan, thousands of candidates made by numpy.
 
 A family shares one known-good state. A directed one has a block of rows for each of a few checks that apply there and are neighbours in the
-SDM, so that they share operands; an undirected one varies any operands, against the model's blind spots.
+SDM, so that they share operands; an undirected one varies any operands, against the model's blind spots: Hypothesis draws its base and operands.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Block:
 
 @dataclass(frozen=True)
 class FamilyPlan:
-    """What one draw decides: the base's name, the blocks or (undirected) the operands that vary in all rows, the number of rows, the seed."""
+    """What makes a family: the base's name, the blocks or (undirected) the operands that vary in all rows, the number of rows, the seed."""
 
     base: str
     seed: int
@@ -71,7 +71,7 @@ class FamilyPlan:
 
 @dataclass(frozen=True)
 class Choice:
-    """What Hypothesis draws for one family: mode, features and event of an undirected one's base, and what it varies.
+    """What Hypothesis draws for one undirected family: mode, features and event of its base, and what it varies.
 
     `numbers` name checks (`of_checks`) or fields, counted from a place that changes from plan to plan: Hypothesis likes small numbers, and
     no check should be preferred.
@@ -107,7 +107,7 @@ class Generator:
     # Plans
 
     def choices(self) -> st.SearchStrategy[Choice]:
-        """What Hypothesis decides about one family: bytes, from which everything follows.
+        """What Hypothesis decides about one undirected family: bytes, from which everything follows.
 
         Integers will not do: Hypothesis mixes constants of whatever modules are loaded into them, and the same seed must give the same
         candidates in every program.
