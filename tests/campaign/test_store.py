@@ -32,7 +32,7 @@ from vmfuzz.state.profiles import capabilities, known_good
 
 ROOT = Path(__file__).parents[2]
 CAPS = capabilities("corei7_skylake_x")
-LEFT_OUT = ("guest.ss.s", "ctl.cr3target.count", "guest.gs.base")
+LEFT_OUT = ("guest.ss.s", "ctl.cr3target.count", "guest.gs.base", "guest.cs.p", "ctl.entry.msrload.align")
 TIMES = {"seconds", "executor_seconds", "candidates_per_second", "history"}
 FAMILIES = 80
 PLAIN = "64-bit/plain/nothing"

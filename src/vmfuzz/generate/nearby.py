@@ -21,7 +21,7 @@ from vmfuzz.model.columns import Columns
 #: Rows with one boundary value that are tried for a goal, at most, and rows with two.
 _MOST_SINGLES: Final = 8192
 _PAIRS: Final = 4096
-#: Ways to a goal that are handed on, by one boundary value and by two.
+#: Rows that reach a goal of which ways are handed on, two of each.
 _PICKS: Final = 3
 
 _Indices = npt.NDArray[np.intp]
@@ -38,7 +38,7 @@ class Nearby:
         self._kinds: dict[tuple[str, ...], tuple[_Indices, _Indices]] = {}
 
     def patches(self, goal: Goal, target: Target, rng: np.random.Generator) -> list[tuple[str, Patch]]:
-        """Some (name of a base, values) after which the goal's condition should hold, whatever other checks say."""
+        """Some (name of a base, values) after which the goal's condition should hold, whatever other checks say; by two values where one will not do."""
         names = tuple(dict.fromkeys((*target.operands, *sorted(goal.condition.reads))))
         representatives, kind = self._distinct(names)
         bases, found = tuple(self._bases.possible), list[tuple[str, Patch]]()
@@ -58,6 +58,7 @@ class Nearby:
                 # and the same values in any base: what else is there may keep an executor from agreeing
                 for base in (int(rng.choice(alike)), int(rng.integers(len(kind)))):
                     found.append((bases[base], {name: value for name, value in values.items() if value != self._column(name)[base]}))
+            break
         return found
 
     def _singles(self, rng: np.random.Generator, bases: int, target: Target) -> tuple[_Indices, _Indices]:
