@@ -55,6 +55,7 @@ enum {
 	GFP_KERNEL = 0, GFP_DMA32 = 0, __GFP_ZERO = 0, __GFP_NOWARN = 0,
 };
 
+#define VMFUZZ_MAY_BE_LOST true	/* for kmod/main.c: a machine that runs the image does nothing else */
 #define HIGH 0xffffffff80000000ull	/* where the first 2 GiB of memory are mapped (boot.S) */
 #define __user
 #define static_assert(...) _Static_assert(__VA_ARGS__, "")

@@ -9,6 +9,9 @@
  * limits.poison, which the caller has to ask for: then it excuses what docs/bare-metal.md lists. Its failure still loads host state and
  * processes the VM-exit MSR-load list, also where a processor forgot an earlier check: nothing that these do harm with is excused.
  *
+ * limits.virtual is for a machine whose reset costs nobody anything (docs/hypervisors.md): host state that the exit handler survives, and MSR lists.
+ * What a processor makes of them may reset the machine, and host.c and msr_lists.c give back the rest.
+ *
  * For the same reason a control word counts here also where another control does not activate it, but for the walls themselves.
  *
  * Freestanding: the module and a shared object for the test that compares it with execute/kmod/containment.py link it.
@@ -22,6 +25,7 @@ typedef vmfuzz_u64 u64;
 
 #undef BIT
 #define BIT(n) (1ull << (n))
+#define CR4_SURVIVED 0x1fffefffull	/* bits 28:0 without LA57 */
 #define S(name) (v[VMFUZZ_SLOT_##name])
 #define KNOWN(name) (l->captured[VMFUZZ_SLOT_##name])
 
@@ -34,7 +38,7 @@ const u16 vmfuzz_slot_encoding[VMFUZZ_SLOT_COUNT] = {
 	0x0c00, 0x0c02, 0x0c04, 0x0c06, 0x0c08, 0x0c0a, 0x0c0c,
 	0x2c00, 0x2c02, 0x2c04, 0x2c06, 0x4c00,
 	0x6c00, 0x6c02, 0x6c04, 0x6c06, 0x6c08, 0x6c0a, 0x6c0c, 0x6c0e, 0x6c10, 0x6c12, 0x6c14, 0x6c16, 0x6c18, 0x6c1a, 0x6c1c,
-	0x0002, 0xffff,
+	0x0002, 0xffff, 0xffff, 0xffff,
 };
 
 /*
@@ -132,17 +136,49 @@ static u32 refuse_controls(const struct vmfuzz_limits *l, const u64 *v)
 	return VMFUZZ_RULE_NONE;
 }
 
+/* Bits 62:61 are linear-address masking and loaded where it exists; any other bit beyond the width fails. */
+static int host_cr3_is_loaded(const struct vmfuzz_limits *l, const u64 *v)
+{
+	return S(HOST_CR3) != KNOWN(HOST_CR3) && !((S(HOST_CR3) & ~(3ull << 61)) >> l->physical_bits);
+}
+
+static int host_cr4_passes(const struct vmfuzz_limits *l, const u64 *v)
+{
+	return !(l->cr4_fixed0 & ~S(HOST_CR4)) && !(S(HOST_CR4) & ~l->cr4_fixed1);
+}
+
+static int host_rip_is_loaded(const struct vmfuzz_limits *l, const u64 *v)
+{
+	return S(HOST_RIP) != KNOWN(HOST_RIP) && canonical(l, S(HOST_RIP));
+}
+
+/*
+ * The same where the machine may be lost: all but what takes away the exit handler's code or page tables. In 64-bit mode no MOV to CR4 turns LA57
+ * off again, and FRED is another way to deliver events.
+ */
+static u32 refuse_host_registers_virtual(const struct vmfuzz_limits *l, const u64 *v)
+{
+	if (host_cr3_is_loaded(l, v))
+		return VMFUZZ_RULE_HOST_CR3;
+	if ((S(HOST_CR4) ^ KNOWN(HOST_CR4)) & ~CR4_SURVIVED && host_cr4_passes(l, v))
+		return VMFUZZ_RULE_HOST_CR4;
+	if (host_rip_is_loaded(l, v))
+		return VMFUZZ_RULE_HOST_RIP;
+	return VMFUZZ_RULE_NONE;
+}
+
 /* Loaded by every exit, and by every entry failure. */
 static u32 refuse_host_registers(const struct vmfuzz_limits *l, const u64 *v)
 {
 	unsigned int i;
 
+	if (l->virtual)
+		return refuse_host_registers_virtual(l, v);
 	if (S(HOST_CR0) != KNOWN(HOST_CR0) && !(l->cr0_fixed0 & ~S(HOST_CR0)) && !(S(HOST_CR0) & ~l->cr0_fixed1))
 		return VMFUZZ_RULE_HOST_CR0;
-	/* Bits 62:61 are linear-address masking and loaded where it exists; any other bit beyond the width fails. */
-	if (S(HOST_CR3) != KNOWN(HOST_CR3) && !((S(HOST_CR3) & ~(3ull << 61)) >> l->physical_bits))
+	if (host_cr3_is_loaded(l, v))
 		return VMFUZZ_RULE_HOST_CR3;
-	if (S(HOST_CR4) != KNOWN(HOST_CR4) && !(l->cr4_fixed0 & ~S(HOST_CR4)) && !(S(HOST_CR4) & ~l->cr4_fixed1))
+	if (S(HOST_CR4) != KNOWN(HOST_CR4) && host_cr4_passes(l, v))
 		return VMFUZZ_RULE_HOST_CR4;
 	for (i = VMFUZZ_SLOT_HOST_ES; i <= VMFUZZ_SLOT_HOST_TR; i++) {
 		int fails = v[i] & 7 || (!v[i] && (i == VMFUZZ_SLOT_HOST_CS || i == VMFUZZ_SLOT_HOST_TR));
@@ -161,7 +197,7 @@ static u32 refuse_host_registers(const struct vmfuzz_limits *l, const u64 *v)
 	/* No check looks at host_rsp, and an NMI right after the exit would see it. */
 	if (S(HOST_RSP) != KNOWN(HOST_RSP))
 		return VMFUZZ_RULE_HOST_RSP;
-	if (S(HOST_RIP) != KNOWN(HOST_RIP) && canonical(l, S(HOST_RIP)))
+	if (host_rip_is_loaded(l, v))
 		return VMFUZZ_RULE_HOST_RIP;
 	return VMFUZZ_RULE_NONE;
 }
@@ -191,8 +227,8 @@ static int idle_cet(const struct vmfuzz_limits *l, const u64 *v)
 	       (S(HOST_SSP_TABLE) == KNOWN(HOST_SSP_TABLE) || !canonical(l, S(HOST_SSP_TABLE)));
 }
 
-/* Loaded by exits if a control says so. */
-static u32 refuse_host_msrs(const struct vmfuzz_limits *l, const u64 *v)
+/* Those that the exit handler survives, and the driver gives back. */
+static u32 refuse_plain_host_msrs(const struct vmfuzz_limits *l, const u64 *v)
 {
 	u64 exit = S(EXIT);
 
@@ -203,6 +239,17 @@ static u32 refuse_host_msrs(const struct vmfuzz_limits *l, const u64 *v)
 	/* Bits 63:49 are reserved on every processor, and the driver gives the MSR back. */
 	if (bit(exit, 12) && S(HOST_PERF) != KNOWN(HOST_PERF) && !(poisoned(l, v) && S(HOST_PERF) >> 49))
 		return VMFUZZ_RULE_HOST_PERF;
+	return VMFUZZ_RULE_NONE;
+}
+
+/* Loaded by exits if a control says so. */
+static u32 refuse_host_msrs(const struct vmfuzz_limits *l, const u64 *v)
+{
+	u64 exit = S(EXIT);
+	u32 rule = l->virtual ? VMFUZZ_RULE_NONE : refuse_plain_host_msrs(l, v);
+
+	if (rule)
+		return rule;
 	if (bit(exit, 28) && (S(HOST_S_CET) != KNOWN(HOST_S_CET) || S(HOST_SSP) != KNOWN(HOST_SSP) ||
 			      S(HOST_SSP_TABLE) != KNOWN(HOST_SSP_TABLE)) && !(poisoned(l, v) && idle_cet(l, v)))
 		return VMFUZZ_RULE_HOST_CET;
@@ -285,17 +332,47 @@ static u64 arena_word(const struct vmfuzz_words *w, u64 target)
 	return 0;
 }
 
-/* Whether a VM-entry MSR-load list is short, lies in the arena and not in its walls, and loads only what is given back. */
-int vmfuzz_harmless_list(const struct vmfuzz_limits *l, const u64 *v, const struct vmfuzz_words *w)
+/* An MSR that every processor reads, and loads with this value: what an exit cannot store or load shuts the processor down (VMX abort). */
+static int exit_takes(const struct vmfuzz_limits *l, u32 msr, u64 value)
 {
-	u64 count = S(ENTRY_COUNT), address = S(ENTRY_ADDRESS), i;
+	switch (msr) {
+	case 0x174:	/* IA32_SYSENTER_CS, ESP, EIP */
+		return !(value >> 16);
+	case 0x175:
+	case 0x176:
+	case 0xc0000102:	/* IA32_KERNEL_GS_BASE */
+		return canonical(l, value);
+	case 0x277:	/* IA32_PAT */
+		return !bad_memory_type(value);
+	}
+	return 0;
+}
+
+/* One entry of a list, by its two words. The entry to a guest may load any MSR where the machine may be lost: the driver gives it back, or gives up. */
+static int entry_is_harmless(const struct vmfuzz_limits *l, const u64 *v, u32 list, u64 word, u64 value)
+{
+	if (list == VMFUZZ_SLOT_ENTRY_COUNT)
+		return l->virtual || given_back(l, v, (u32)word);
+	return !(word >> 32) && exit_takes(l, (u32)word, list == VMFUZZ_SLOT_LOAD_COUNT ? value : 0);
+}
+
+/*
+ * Whether an MSR list is short, lies in the arena and not in its walls, and does only what comes back. `list`: VMFUZZ_SLOT_ENTRY_COUNT, STORE_COUNT
+ * or LOAD_COUNT, behind which the slot of its address follows.
+ */
+int vmfuzz_harmless_list(const struct vmfuzz_limits *l, const u64 *v, const struct vmfuzz_words *w, u32 list)
+{
+	u64 count = v[list], address = v[list + 1], target, i;
 
 	if (count > VMFUZZ_LIST_MOST || address & 15)
 		return 0;
-	for (i = 0; i < count; i++, address += 16)
-		if (address >> l->physical_bits || !harmless(l, address) ||
-		    !given_back(l, v, (u32)arena_word(w, 1ull << VMFUZZ_TARGET_ARENA_BIT | (address - l->arena_pa))))
+	for (i = 0; i < count; i++, address += 16) {
+		if (address >> l->physical_bits || !harmless(l, address))
 			return 0;
+		target = 1ull << VMFUZZ_TARGET_ARENA_BIT | (address - l->arena_pa);
+		if (!entry_is_harmless(l, v, list, arena_word(w, target), arena_word(w, target + 8)))
+			return 0;
+	}
 	return 1;
 }
 
@@ -309,11 +386,11 @@ static u32 refuse_memory(const struct vmfuzz_limits *l, const u64 *v)
 	int apic = bit(S(PRIMARY), 21) || secondary & (BIT(0) | BIT(4) | BIT(8) | BIT(9)) || bit(tertiary, 4) || bit(pin, 7);
 	int ok = 1;
 
-	if (list_processed(l, S(STORE_COUNT), S(STORE_ADDRESS)))
+	if (list_processed(l, S(STORE_COUNT), S(STORE_ADDRESS)) && !(l->virtual && S(STORE_LIST)))
 		return VMFUZZ_RULE_MSR_STORE;
-	if (list_processed(l, S(LOAD_COUNT), S(LOAD_ADDRESS)))
+	if (list_processed(l, S(LOAD_COUNT), S(LOAD_ADDRESS)) && !(l->virtual && S(LOAD_LIST)))
 		return VMFUZZ_RULE_MSR_LOAD;
-	if (list_processed(l, S(ENTRY_COUNT), S(ENTRY_ADDRESS)) && !(poisoned(l, v) && S(ENTRY_LIST)))
+	if (list_processed(l, S(ENTRY_COUNT), S(ENTRY_ADDRESS)) && !((l->virtual || poisoned(l, v)) && S(ENTRY_LIST)))
 		return VMFUZZ_RULE_ENTRY_MSR_LOAD;
 	/* Translations of another hypervisor's EPT or VPID would still be used: the driver has nothing to invalidate them with. */
 	if ((bit(secondary, 1) && !(l->features & VMFUZZ_HAS_INVEPT)) || (bit(secondary, 5) && !(l->features & VMFUZZ_HAS_INVVPID)))

@@ -119,8 +119,10 @@ enum vmfuzz_slot {
 	VMFUZZ_SLOT_HOST_SSP_TABLE = 61,
 	VMFUZZ_SLOT_NOTIFICATION = 62,
 	VMFUZZ_SLOT_FIELDS = 63,	/* so many slots are fields */
-	VMFUZZ_SLOT_ENTRY_LIST = 63,	/* no field: what vmfuzz_harmless_list says of the row */
-	VMFUZZ_SLOT_COUNT = 64,
+	VMFUZZ_SLOT_ENTRY_LIST = 63,	/* no field, as the next two: what vmfuzz_harmless_list says of the row */
+	VMFUZZ_SLOT_STORE_LIST = 64,
+	VMFUZZ_SLOT_LOAD_LIST = 65,
+	VMFUZZ_SLOT_COUNT = 66,
 	VMFUZZ_SLOT_CONTROLS = 7,	/* so many control words, from slot 0 on */
 };
 
@@ -132,7 +134,7 @@ struct vmfuzz_words {
 };
 
 enum vmfuzz_list {
-	VMFUZZ_LIST_MOST = 8,	/* entries of a VM-entry MSR-load list that poison excuses, at most */
+	VMFUZZ_LIST_MOST = 8,	/* entries of an MSR list that may be processed, at most */
 };
 
 /* What the rules know about the processor and the request. */
@@ -143,6 +145,11 @@ struct vmfuzz_limits {
 	vmfuzz_u32 linear_bits;
 	vmfuzz_u32 features;		/* enum vmfuzz_features */
 	vmfuzz_u32 poison;		/* 1: what RFLAGS bit 1 = 0 excuses besides; only on a processor that was seen to refuse it */
+	/*
+	 * 1: the machine is a virtual one that nobody else uses, and may be reset: MSR lists and host state run besides, and the driver gives back
+	 * what they change. Only for the bootable image, and only at risk BOLD.
+	 */
+	vmfuzz_u32 virtual;
 	vmfuzz_u64 arena_pa;
 	vmfuzz_u64 arena_bytes;
 	vmfuzz_u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;

@@ -61,6 +61,7 @@ enum vmfuzz_flags {
 	VMFUZZ_FLAG_LA57 = 2,		/* rows may turn the host's CR4.LA57 on or off: undo it after each */
 	VMFUZZ_FLAG_PLATFORM = 8,	/* emulated: the platform writes rows and looks at entries where the engine executes PAUSE */
 	VMFUZZ_FLAG_X2APIC = 16,	/* for whoever makes the engine's processor: its local APIC is in x2APIC mode */
+	VMFUZZ_FLAG_VIRTUAL = 32,	/* for the image: containment's limits.virtual */
 };
 
 /* How a row ended: the numbers of vmfuzz.arch.outcomes.Kind. */

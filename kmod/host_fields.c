@@ -119,6 +119,25 @@ void vmfuzz_host_columns(const struct vmfuzz_machine *m, u64 *value)
 			value[f->column] = f->actual;
 }
 
+/*
+ * Whether the present row, or with live conditions the base before it, has another value in this host-state field than the host, and may have it:
+ * where limits.virtual allows that.
+ */
+bool vmfuzz_row_sets(const struct slice *s, u32 encoding)
+{
+	const struct vmfuzz_machine *m = s->machine;
+	const struct vmfuzz_host_field *f;
+
+	for (f = m ? m->host : NULL; m && f < m->host + m->host_count; f++) {
+		if (f->encoding != encoding)
+			continue;
+		if (f->column < 0)
+			return !f->substitute;
+		return s->value[f->column] != f->actual || (m->request->live_columns && m->request->columns[f->column].value != f->actual);
+	}
+	return false;
+}
+
 static void set_captured(struct vmfuzz_machine *m, u32 encoding, u64 value)
 {
 	u32 i;

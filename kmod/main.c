@@ -15,6 +15,11 @@
 
 #include "vmfuzz.h"
 
+/* The bootable image says so (image/linux.h): nobody works on that machine. */
+#ifndef VMFUZZ_MAY_BE_LOST
+#define VMFUZZ_MAY_BE_LOST false
+#endif
+
 #define CHUNK_BYTES (256 * 1024)
 #define FIELD_BITS 0x6c7eu	/* of an encoding: width, area, index below 64; never the high half of a 64-bit field */
 #define ENCODINGS 0x8000
@@ -100,8 +105,10 @@ static int check_counts(const struct vmfuzz_run *run)
 {
 	u64 columns = (u64)run->field_columns + run->arena_columns + run->live_columns;
 
-	if (run->flags & ~(u32)(VMFUZZ_FLAG_PARANOID | VMFUZZ_FLAG_POISON))
+	if (run->flags & ~(u32)(VMFUZZ_FLAG_PARANOID | VMFUZZ_FLAG_POISON | VMFUZZ_FLAG_VIRTUAL))
 		return invalid("flags");
+	if (run->flags & VMFUZZ_FLAG_VIRTUAL && !VMFUZZ_MAY_BE_LOST)
+		return invalid("flag VMFUZZ_FLAG_VIRTUAL: only the bootable image may lose its machine");
 	if (run->risk != VMFUZZ_RISK_SAFE && run->risk != VMFUZZ_RISK_BOLD)
 		return invalid("risk");
 	if (run->pad)
@@ -269,6 +276,23 @@ static int prepare_restore(struct session *s)
 	return error;
 }
 
+/* Where the fields of MSR lists come from, in the order of their slots. */
+static void prepare_lists(struct session *s)
+{
+	struct vmfuzz_machine *m = &s->machine;
+	unsigned int i, slot;
+	u32 c;
+
+	for (i = 0; i < VMFUZZ_LIST_FIELDS; i++) {
+		slot = VMFUZZ_SLOT_STORE_COUNT + i;
+		m->list_field[i].base = base_value(s, vmfuzz_slot_encoding[slot]);
+		m->list_field[i].column = -1;
+		for (c = 0; c < s->job.run.field_columns; c++)
+			if (s->job.slot_of_column[c] == (int)slot)
+				m->list_field[i].column = c;
+	}
+}
+
 static void prepare_host(struct session *s)
 {
 	struct vmfuzz_machine *m = &s->machine;
@@ -276,6 +300,26 @@ static void prepare_host(struct session *s)
 
 	for (f = m->host; f < m->host + m->host_count; f++)
 		f->substitute = base_value(s, f->encoding) == f->captured;
+}
+
+/* Of a row, or of the base (`value` NULL): whether its MSR lists may be processed, where something excuses that. */
+static void judge_lists(const struct session *s, u64 *v, const u64 *value)
+{
+	const struct vmfuzz_limits *l = &s->machine.limits;
+	const struct vmfuzz_request *r = s->machine.request;
+	const struct job *j = &s->job;
+	u32 fields = j->run.field_columns, known = s->machine.field_count;
+	const struct vmfuzz_words words = {
+		.base = j->base + known, .base_count = r->base_count - known,
+		.targets = j->targets + fields, .values = value ? value + fields : NULL, .count = value ? j->run.arena_columns : 0,
+	};
+
+	if (l->poison || l->virtual)
+		v[VMFUZZ_SLOT_ENTRY_LIST] = vmfuzz_harmless_list(l, v, &words, VMFUZZ_SLOT_ENTRY_COUNT);
+	if (!l->virtual)
+		return;
+	v[VMFUZZ_SLOT_STORE_LIST] = vmfuzz_harmless_list(l, v, &words, VMFUZZ_SLOT_STORE_COUNT);
+	v[VMFUZZ_SLOT_LOAD_LIST] = vmfuzz_harmless_list(l, v, &words, VMFUZZ_SLOT_LOAD_COUNT);
 }
 
 static int prepare(struct session *s)
@@ -288,6 +332,7 @@ static int prepare(struct session *s)
 
 	m->limits.risk = j->run.risk;
 	m->limits.poison = !!(j->run.flags & VMFUZZ_FLAG_POISON);
+	m->limits.virtual = j->run.flags & VMFUZZ_FLAG_VIRTUAL && j->run.risk == VMFUZZ_RISK_BOLD;
 	m->limits.walls = VMFUZZ_WALL_PAGING | VMFUZZ_WALL_EPT;
 	error = prepare_base(s);
 	if (error)
@@ -299,8 +344,10 @@ static int prepare(struct session *s)
 	if (error)
 		return error;
 	prepare_host(s);
+	prepare_lists(s);
 	for (i = 0; i < VMFUZZ_SLOT_COUNT; i++)
 		j->base_slots[i] = base_value(s, vmfuzz_slot_encoding[i]);
+	judge_lists(s, j->base_slots, NULL);
 	j->base_rule = r->live_columns ? vmfuzz_refuse(&m->limits, j->base_slots) : VMFUZZ_RULE_NONE;
 	r->flags = j->run.flags & VMFUZZ_FLAG_PARANOID;
 	r->rows_va = (u64)j->rows;
@@ -314,20 +361,6 @@ static int prepare(struct session *s)
 }
 
 /* ---- running ---- */
-
-/* Of a row: whether poison excuses its VM-entry MSR-load list. */
-static u64 entry_list(const struct session *s, const u64 *v, const u64 *value)
-{
-	const struct vmfuzz_request *r = s->machine.request;
-	const struct job *j = &s->job;
-	u32 fields = j->run.field_columns, known = s->machine.field_count;
-	const struct vmfuzz_words words = {
-		.base = j->base + known, .base_count = r->base_count - known,
-		.targets = j->targets + fields, .values = value + fields, .count = j->run.arena_columns,
-	};
-
-	return vmfuzz_harmless_list(&s->machine.limits, v, &words);
-}
 
 /* Judge the rows of a chunk, cut to the width of their fields; what is refused never reaches the engine. */
 static void contain(struct session *s, u64 count)
@@ -348,8 +381,7 @@ static void contain(struct session *s, u64 count)
 			if (j->slot_of_column[c] >= 0)
 				v[j->slot_of_column[c]] = value[c];
 		}
-		if (s->machine.limits.poison)
-			v[VMFUZZ_SLOT_ENTRY_LIST] = entry_list(s, v, value);
+		judge_lists(s, v, value);
 		if (!rule)
 			rule = vmfuzz_refuse(&s->machine.limits, v);
 		if (rule) {

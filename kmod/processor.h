@@ -25,6 +25,16 @@ static inline u64 msr_read(u32 msr)
 	return (u64)high << 32 | low;
 }
 
+/* Whether it can be read. */
+static inline bool msr_try_read(u32 msr, u64 *value)
+{
+	u32 low = 0, high = 0, there = 0;
+
+	asm volatile("1: rdmsr\n	movl $1, %2\n2:\n" _ASM_EXTABLE(1b, 2b) : "+a"(low), "+d"(high), "+r"(there) : "c"(msr));
+	*value = (u64)high << 32 | low;
+	return there;
+}
+
 static inline void msr_write(u32 msr, u64 value)
 {
 	asm volatile("1: wrmsr\n2:\n" _ASM_EXTABLE(1b, 2b) : : "c"(msr), "a"((u32)value), "d"((u32)(value >> 32)) : "memory");
@@ -241,6 +251,15 @@ static inline int invvpid_all(void)
 	return 0;
 failed:
 	return 1;
+}
+
+/* The kernel's CS again, whose selector an exit may have loaded with anything; IRET is the only far jump that the kernel's tools know in a function. */
+static inline void cs_reload(void)
+{
+	u64 scratch;
+
+	asm volatile("mov %%ss, %k0\n	push %0\n	push %%rsp\n	addq $8, (%%rsp)\n	pushfq\n	push %1\n	push $1f\n	iretq\n1:\n"
+		     : "=&r"(scratch) : "i"(__KERNEL_CS) : "cc", "memory");
 }
 
 /* Through the same gates as the events themselves; the IRET of the handler opens NMIs. */

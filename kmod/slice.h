@@ -56,8 +56,18 @@ struct registers {
 /* Something that came back with another value. */
 struct difference {
 	const char *what;
+	u32 msr;		/* its number, where `what` is no more than that it is one */
 	u64 came, instead;
 };
+
+/* An MSR that the lists of the present row name. */
+struct listed {
+	u32 msr, number;	/* of the entry, from 1 on */
+	bool there;		/* it can be read */
+	u64 before;
+};
+
+#define MOST_LISTED (4 * VMFUZZ_LIST_MOST + 1)	/* the entry's and the exit's list, of the row and of the base, and one more */
 
 /* The state of one slice. Nothing is printed before its end, when the host is repaired. */
 struct slice {
@@ -68,6 +78,12 @@ struct slice {
 	struct registers registers;	/* of the present row */
 	bool refreshed;		/* the VMCS holds the processor's values */
 	bool exited;		/* the present row */
+	/* of the present row, where limits.virtual allows it more than other rows: */
+	const struct vmfuzz_machine *machine;	/* NULL: it does not */
+	const u64 *value;	/* its columns */
+	bool excused;		/* it changed something that it may */
+	unsigned int listed;
+	struct listed list[MOST_LISTED];
 	u32 events;		/* enum vmfuzz_events of all rows */
 	unsigned int wrong;	/* differences found in what came back */
 	struct difference difference[4];	/* the first of them */
@@ -87,9 +103,10 @@ static inline bool has_cet(void)
 /* host.c */
 void vmfuzz_host_places(struct slice *s);
 void vmfuzz_note_difference(struct slice *s, const char *what, u64 came, u64 instead);
+void vmfuzz_note_msr(struct slice *s, u32 msr, u64 came, u64 instead);
 void vmfuzz_host_save(struct slice *s);
 void vmfuzz_registers_save(struct slice *s);
-void vmfuzz_host_repair(struct slice *s);
+void vmfuzz_host_repair(struct slice *s, const struct vmfuzz_result *out);
 void vmfuzz_registers_restore(const struct slice *s);
 
 /* ready.c: errnos */
@@ -100,7 +117,12 @@ int vmfuzz_check_row(const struct slice *s);
 /* host_fields.c */
 void vmfuzz_host_refresh(struct vmfuzz_machine *m, struct slice *s);
 void vmfuzz_host_columns(const struct vmfuzz_machine *m, u64 *value);
+bool vmfuzz_row_sets(const struct slice *s, u32 encoding);
 void vmfuzz_take_capture(struct vmfuzz_machine *m, const struct slice *s);
+
+/* msr_lists.c */
+void vmfuzz_msr_lists_save(const struct vmfuzz_machine *m, struct slice *s, const u64 *value);
+void vmfuzz_msr_lists_restore(struct slice *s, const struct vmfuzz_result *out);
 
 /* machine.c */
 int vmfuzz_probe_here(struct vmfuzz_machine *m);

@@ -25,6 +25,15 @@ struct vmfuzz_host_field {
 	u64 captured, actual;
 };
 
+/* A field that an MSR list is in: of the present run, its column (-1: none) and the base's value. */
+struct vmfuzz_list_field {
+	int column;
+	u64 base;
+};
+
+/* Count, then address, of each list: in the order of the slots from VMFUZZ_SLOT_STORE_COUNT on. */
+enum vmfuzz_list_fields { VMFUZZ_LIST_STORE = 0, VMFUZZ_LIST_LOAD = 2, VMFUZZ_LIST_ENTRY = 4, VMFUZZ_LIST_FIELDS = 6 };
+
 struct vmfuzz_machine {
 	struct vmfuzz_request *request;
 	struct vmfuzz_run_state run;
@@ -39,6 +48,7 @@ struct vmfuzz_machine {
 	struct vmfuzz_pair fields[VMFUZZ_MAX_FIELDS];
 	unsigned int host_count;
 	struct vmfuzz_host_field host[VMFUZZ_HOST_FIELDS];
+	struct vmfuzz_list_field list_field[VMFUZZ_LIST_FIELDS];
 	struct vmfuzz_limits limits;
 };
 

@@ -93,9 +93,15 @@ static void report(const struct slice *s)
 {
 	unsigned int i;
 
-	for (i = 0; i < min_t(unsigned int, s->wrong, ARRAY_SIZE(s->difference)); i++)
-		pr_err_ratelimited("vmfuzz: %s came back as %llXH instead of %llXH\n", s->difference[i].what, s->difference[i].came,
-				   s->difference[i].instead);
+	for (i = 0; i < min_t(unsigned int, s->wrong, ARRAY_SIZE(s->difference)); i++) {
+		const struct difference *d = &s->difference[i];
+
+		if (d->msr)
+			pr_err_ratelimited("vmfuzz: %s %XH was loaded and cannot be given back: %llXH instead of %llXH\n", d->what, d->msr, d->came,
+					   d->instead);
+		else
+			pr_err_ratelimited("vmfuzz: %s came back as %llXH instead of %llXH\n", d->what, d->came, d->instead);
+	}
 	if (s->events & VMFUZZ_EVENT_MACHINE_CHECK)
 		pr_emerg("vmfuzz: a machine check ended a VM entry or a guest\n");
 	if (s->events & VMFUZZ_EVENT_INTERRUPT)
@@ -152,12 +158,15 @@ static void run_row(struct vmfuzz_machine *m, struct slice *s, u64 i)
 	struct vmfuzz_request *r = m->request;
 	struct vmfuzz_result *out = (struct vmfuzz_result *)(r->rows_va + i * r->row_bytes);
 
+	s->value = (const u64 *)(out + 1);
+	s->machine = m->limits.virtual ? m : NULL;
 	vmfuzz_host_columns(m, (u64 *)(out + 1));
+	vmfuzz_msr_lists_save(m, s, s->value);
 	vmfuzz_row(r, &m->run, i);
 	/* With live conditions the base may have been entered before the row. */
 	s->exited = out->kind == VMFUZZ_KIND_EXIT || out->kind == VMFUZZ_KIND_ENTRY_FAILURE || r->live_columns;
 	if (s->exited)
-		vmfuzz_host_repair(s);
+		vmfuzz_host_repair(s, out);
 }
 
 /* What is done in VMX operation; the state of the VMCS is in memory before and after. */

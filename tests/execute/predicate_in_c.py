@@ -15,7 +15,7 @@ import numpy.typing as npt
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.execute.kmod.abi import kmod_constants
-from vmfuzz.execute.kmod.containment import features
+from vmfuzz.execute.kmod.containment import BOLD, features
 from vmfuzz.execute.wire.abi import constants, struct_dtype
 from vmfuzz.execute.wire.family import Arena
 from vmfuzz.state.batch import VmcsBatch
@@ -61,7 +61,14 @@ class InC:
     """The predicate of containment.c on batches."""
 
     def __init__(
-        self, library: ctypes.CDLL, capabilities: Capabilities, known: Vmcs, arena: Arena, risk: int, poison: bool = False
+        self,
+        library: ctypes.CDLL,
+        capabilities: Capabilities,
+        known: Vmcs,
+        arena: Arena,
+        risk: int,
+        poison: bool = False,
+        virtual: bool = False,
     ) -> None:
         self.library = library
         self.arena = arena
@@ -76,13 +83,12 @@ class InC:
             limits[f"{register}_fixed0"], limits[f"{register}_fixed1"] = fixed
         for slot, key in enumerate(_WORDS):
             limits["must"][0, slot], limits["may"][0, slot] = capabilities.allowed_settings(key)
-        limits["poison"] = poison
+        limits["poison"], limits["virtual"] = poison, virtual and risk == BOLD
         limits["captured"][0, : len(self.names)] = [known.get(name) or 0 for name in self.names]
         self.limits = limits
 
-    def _lists(self, batch: VmcsBatch, slots: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-        """What vmfuzz_harmless_list says of each row, with the words that main.c gives it."""
-        harmless = np.zeros(len(batch), np.uint64)
+    def _judge_lists(self, batch: VmcsBatch, slots: npt.NDArray[np.uint64]) -> None:
+        """What vmfuzz_harmless_list says of each row and list into its slot, with the words that main.c gives it."""
         bit = 1 << constants()["TARGET_ARENA_BIT"]
         base = np.array([(bit | at - self.arena.base, word) for at, word in batch.base.memory.items()], np.uint64).reshape(-1, 2)
         targets = np.array([bit | at - self.arena.base for at in batch.memory_columns], np.uint64)
@@ -93,8 +99,9 @@ class InC:
             words["base"], words["targets"], words["values"] = base.ctypes.data, targets.ctypes.data, value.ctypes.data
             words["base_count"], words["count"] = len(base), len(targets)
             pointers = [ctypes.c_void_p(array.ctypes.data) for array in (self.limits, slots[row], words)]
-            harmless[row] = self.library.vmfuzz_harmless_list(*pointers)
-        return harmless
+            for name in ("ENTRY", "STORE", "LOAD"):
+                number = ctypes.c_uint32(kmod_constants()[f"SLOT_{name}_COUNT"])
+                slots[row, kmod_constants()[f"SLOT_{name}_LIST"]] = self.library.vmfuzz_harmless_list(*pointers, number)
 
     def rules(self, batch: VmcsBatch) -> npt.NDArray[np.int32]:
         """The rule that refuses each row, 0 for none; of a batch or of a RawBatch."""
@@ -103,8 +110,10 @@ class InC:
         slots = np.zeros((len(batch), kmod_constants()["SLOT_COUNT"]), np.uint64)
         for number, name in enumerate(self.names):
             slots[:, number] = batch.columns.get(name, np.uint64(batch.base.get(name) or 0))
-        if self.limits["poison"][0]:
-            slots[:, kmod_constants()["SLOT_ENTRY_LIST"]] = self._lists(batch, slots)
+        if self.limits["poison"][0] or self.limits["virtual"][0]:
+            masks = np.array([FIELDS[name].mask for name in self.names], np.uint64)
+            slots[:, : len(self.names)] &= masks  # as main.c cuts them
+            self._judge_lists(batch, slots)
         rule = np.zeros(len(batch), np.int32)
         pointers = [ctypes.c_void_p(array.ctypes.data) for array in (self.limits, slots, rule)]
         self.library.refuse_rows(*pointers[:2], ctypes.c_uint64(len(batch)), pointers[2])

@@ -37,6 +37,8 @@ sys.path.insert(0, str(HERE.parent / "execute"))
 from predicate_in_c import InC, RawBatch, build
 
 RISKS: Final = {"safe": SAFE, "bold": BOLD}
+#: For the predicates: the risk, and whether the machine may be lost (the bootable image at bold).
+PREDICATES: Final = {"safe": (SAFE, False), "bold": (BOLD, False), "virtual": (BOLD, True)}
 REQUESTS: Final = 200
 CHUNK: Final = 20_000
 COUNTS: Final = ("requests", "errors", "rows", "entered", "failed", "refused", "wide", "compared", "differ")
@@ -125,12 +127,12 @@ def through_the_predicates(state: State, rows: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         library = build(Path(folder))
         executors = [BochsExecutor(cpu) for cpu in CPU_MODELS]
-        for name, risk in RISKS.items():
+        for name, (risk, virtual) in PREDICATES.items():
             while state.total("predicate", name, "rows") < rows:
                 seed = state.next_seed("predicate", name)
                 executor = executors[seed % len(executors)]
                 facts = (executor.capabilities(), executor.known_good(), executor.arena, risk)
-                c, python = InC(library, *facts), KmodContainment(*facts)
+                c, python = InC(library, *facts, virtual=virtual), KmodContainment(*facts, virtual=virtual)
                 refused = differ = 0
                 for batch in raw_batches(seed, facts[1], [n for n in c.names if executor.capabilities().has_field(n)], executor.arena):
                     in_c, in_python = c.rules(batch), python.refused(batch).rule
@@ -147,7 +149,12 @@ def through_the_predicates(state: State, rows: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows in the machine at each risk")
-    parser.add_argument("--predicate", type=int, default=10_000_000, help="rows through the predicates at each risk")
+    parser.add_argument(
+        "--predicate",
+        type=int,
+        default=10_000_000,
+        help="rows through the predicates at each risk, and in a virtual machine",
+    )
     parser.add_argument("--cpu", default="corei7_skylake_x", help="a CPU model of Debian's Bochs")
     parser.add_argument("--arguments", default="nopti mitigations=off", help="for the kernel")
     parser.add_argument("--state", type=Path, default=Path("every-row.jsonl"), help="what is done; another run goes on from there")
@@ -163,8 +170,9 @@ def main() -> None:
     risks = (wanted.risk,) if wanted.risk else tuple(RISKS)
     if wanted.rows:
         wrong.append(in_the_machine(state, wanted.rows, risks, wanted.cpu, wanted.arguments))
-    for risk in RISKS:
+    for risk in PREDICATES:
         print(f"predicate, {risk}:", *(f"{state.total('predicate', risk, name):,} {name}" for name in ("rows", "refused", "differ")))
+    for risk in RISKS:
         print(f"machine, {risk}:", *(f"{state.total('machine', risk, name):,} {name}" for name in COUNTS))
     sys.exit("\n".join(filter(None, wrong)) or 0)
 

@@ -188,6 +188,7 @@ static void counts(void)
 #define BAD(change) do { run = good_run(); change; expect(#change, try_run(run), EINVAL); } while (0)
 	BAD(run.flags = 2);
 	BAD(run.flags = ~0u);
+	BAD(run.flags = VMFUZZ_FLAG_VIRTUAL);	/* the image's alone */
 	BAD(run.risk = 2);
 	BAD(run.pad = 1);
 	BAD(run.base_count = VMFUZZ_MAX_BASE + 1);

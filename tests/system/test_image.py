@@ -16,6 +16,8 @@ from guest_executor import ImageExecutor
 from image_machine import ImageMachine, build_image, needs_image
 from machine import TIED, needs
 from planted_campaign import build_planted, run
+from virtual_campaign import DIFFERS, WatchedExecutor, build_watching
+from virtual_campaign import run as run_virtual
 
 from comparison import assert_agreement, compare
 from patience import until
@@ -34,6 +36,8 @@ PLANTED = 100
 MACHINE_CHECK, RESTARTABLE = 1 << 63 | 1 << 61 | 1 << 60 | 0x136, 5
 #: A campaign of so many candidates, of which one in so many is deadly.
 DEADLY_CANDIDATES, DEADLY_ONE_IN = 2000, 300
+#: A campaign of so many candidates, in families of so many, where the machine may be lost.
+VIRTUAL_CANDIDATES, VIRTUAL_FAMILY = 2500, 60
 
 missing = needs("bochs") or needs_image()
 pytestmark = [pytest.mark.skipif(missing is not None, reason=str(missing)), pytest.mark.timeout(3600)]
@@ -171,3 +175,22 @@ def test_a_campaign_with_deadly_candidates_names_each_and_ends_by_itself(tmp_pat
     assert result.wrong() == []
     assert result.found.named >= 2
     assert result.candidates >= DEADLY_CANDIDATES
+
+
+def test_a_campaign_that_may_lose_the_machine_leaves_nothing_behind(tmp_path: Path) -> None:
+    """As virtual_campaign.py does it with 100,000 candidates."""
+    result = run_virtual(build_watching(tmp_path / "build"), "corei7_skylake_x", VIRTUAL_CANDIDATES, family=VIRTUAL_FAMILY)
+    print(result)
+    assert result.wrong() == []
+    assert result.besides > VIRTUAL_CANDIDATES / 20
+    assert result.verdicts["REFUSED"] < VIRTUAL_CANDIDATES / 3
+
+
+def test_an_msr_that_a_row_leaves_changed_is_seen(tmp_path: Path) -> None:
+    """The comparison of the test above can fail: the image leaves one behind after its second slice."""
+    with ImageMachine(build_watching(tmp_path / "build", 2)).start() as machine, WatchedExecutor(machine, risk="bold") as image:
+        assert not image.virtual
+        outcomes = image.run([image.known_good()] * 150)
+        assert np.flatnonzero(outcomes.kind == Kind.EXECUTOR_CRASHED).tolist() == [127]
+        assert "host state did not come back" in str(outcomes.message_of(127))
+        assert (image.differences, image.link.hello.vector, image.link.hello.boots) == (1, DIFFERS, 2)

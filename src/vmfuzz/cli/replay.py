@@ -56,6 +56,7 @@ def replay(
     yes: bool,
     reset: str | None,
     answer_seconds: float | None,
+    virtual: bool | None,
     errata: Path | None,
     as_json: bool,
 ) -> None:
@@ -71,7 +72,7 @@ def replay(
     if place is not None and not place.exists() and len(place.parts) == 1:
         place = find_entry(corpus, str(place), to_read=True)[0]
     place = entries_place(resolved(place or corpus, to_read=True))
-    options = risk_options(executor, risk, yes, 1) | options_of_line(executor, reset, answer_seconds)
+    options = risk_options(executor, risk, yes, 1) | options_of_line(executor, risk, reset, answer_seconds, virtual)
     entries, unreadable = readable_entries(place)
     with _progress(quiet=as_json or is_quiet()) as on_processor:
         report = replay_entries(entries, executor, place, on_processor, options, load_errata(errata))

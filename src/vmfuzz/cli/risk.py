@@ -25,6 +25,11 @@ def telling(option: str, executor: Executor) -> Iterator[None]:
     offered = nested_kvm() if option == "auto" else None
     if offered is not None:
         click.echo(f"this machine offers nested VMX ({offered}): `--executor kvm` tests it; this run is on {executor.name}", err=True)
+    if getattr(executor, "virtual", False):
+        click.echo(
+            f"{executor.name}: a virtual machine that nobody else uses, so MSR lists and host state run too; this may reset it (docs/hypervisors.md)",
+            err=True,
+        )
     lacking: list[str] = getattr(executor, "lacking", [])
     if lacking:
         click.echo(f"{executor.name} does not have these parts of the profile: {', '.join(lacking)}", err=True)

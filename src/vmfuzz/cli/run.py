@@ -147,7 +147,7 @@ def run(
         if resume and store is not None:
             iterations, executor, cpu, seed, jobs = _as_stored(click.get_current_context(), store.facts)
             options = risk_options(executor, risk, yes, jobs, poison)
-        with open_executor(executor, cpu=cpu, **options, **options_of_line(executor, **line)) as opened, telling(executor, opened):
+        with open_executor(executor, cpu=cpu, **options, **options_of_line(executor, risk, **line)) as opened, telling(executor, opened):
             campaign = _begun(opened, iterations, seed, _known(errata, store), quiet=resume or quiet)
             if store is not None:
                 quiet = _begin_store(store, campaign, executor, iterations, jobs) or quiet

@@ -32,8 +32,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     return build(tmp_path_factory.mktemp("kmod"))
 
 
-def both(library: ctypes.CDLL, executor: BochsExecutor, risk: int, poison: bool = False) -> tuple[InC, KmodContainment]:
-    facts = (executor.capabilities(), executor.known_good(), executor.arena, risk, poison)
+def both(
+    library: ctypes.CDLL, executor: BochsExecutor, risk: int, poison: bool = False, virtual: bool = False
+) -> tuple[InC, KmodContainment]:
+    facts = (executor.capabilities(), executor.known_good(), executor.arena, risk, poison, virtual)
     return InC(library, *facts), KmodContainment(*facts)
 
 
@@ -67,9 +69,9 @@ def test_every_rule_has_its_text() -> None:
     assert len(RULES) == kmod_constants()["RULE_COUNT"]
 
 
-@pytest.mark.parametrize("risk", [0, 1])
-def test_c_and_python_agree(library: ctypes.CDLL, each_cpu: BochsExecutor, random_families: Families, risk: int) -> None:
-    c, python = both(library, each_cpu, risk)
+@pytest.mark.parametrize(("risk", "virtual"), [(0, False), (1, False), (1, True)])
+def test_c_and_python_agree(library: ctypes.CDLL, each_cpu: BochsExecutor, random_families: Families, risk: int, virtual: bool) -> None:
+    c, python = both(library, each_cpu, risk, virtual=virtual)
     base = each_cpu.known_good()
     names = [name for name in c.names if base.get(name) is not None]
     rng = np.random.default_rng(risk)
@@ -77,12 +79,12 @@ def test_c_and_python_agree(library: ctypes.CDLL, each_cpu: BochsExecutor, rando
         assert_equal(c, python, with_rule_fields(batch, names, rng))
 
 
-@pytest.mark.parametrize("risk", [0, 1])
+@pytest.mark.parametrize(("risk", "virtual"), [(0, False), (1, False), (1, True)])
 def test_a_value_and_what_vmwrite_makes_of_it_are_judged_alike(
-    library: ctypes.CDLL, each_cpu: BochsExecutor, random_families: Families, risk: int
+    library: ctypes.CDLL, each_cpu: BochsExecutor, random_families: Families, risk: int, virtual: bool
 ) -> None:
     """Values wider than their fields: the processor gets the low bits, so these are what both sides judge."""
-    c, python = both(library, each_cpu, risk)
+    c, python = both(library, each_cpu, risk, virtual=virtual)
     base = each_cpu.known_good()
     names = [name for name in c.names if base.get(name) is not None]
     rng = np.random.default_rng(77 + risk)

@@ -22,10 +22,11 @@ from vmfuzz.arch.outcomes import Kind
 KMOD: Final = Path(__file__).parents[3] / "kmod"
 FAKE: Final = Path(__file__).parent / "fake_kernel"
 #: The module without device and engine.
-FILES: Final = ("machine.c", "vmx.c", "ready.c", "host.c", "host_fields.c", "containment.c")
+FILES: Final = ("machine.c", "vmx.c", "ready.c", "host.c", "host_fields.c", "msr_lists.c", "containment.c")
 #: enum fake_register of processor.h
-MSR, CR, DR, SEGMENT, TR, LDTR, LIMIT, LEAF, GDT, IDT = range(10)
+MSR, CR, DR, SEGMENT, TR, LDTR, LIMIT, LEAF, GDT, IDT, CS = range(11)
 PERF_GLOBAL_CTRL, PEBS_ENABLE, DEBUGCTL, MCG_STATUS, EFER, GS_BASE, PAT = 0x38F, 0x3F1, 0x1D9, 0x17A, 0xC0000080, 0xC0000101, 0x277
+TSC, APIC_BASE, TSC_ADJUST, PRED_CMD, LSTAR, NOWHERE = 0x10, 0x1B, 0x3B, 0x49, 0xC0000082, 0x1234
 EVERY_TYPE: Final = 1 << 20 | 1 << 26 | 1 << 32 | 1 << 42
 
 #: (register, number, value) as a kernel leaves a processor with performance monitoring, PEBS and machine checks.
@@ -65,6 +66,26 @@ class Processor:
 
     def outcome(self, kind: Kind, events: int = 0) -> None:
         self._library.fake_outcome(int(kind), ctypes.c_uint32(events))
+
+    def fails_loading(self, number: int) -> None:
+        """Each row fails to load this entry of its VM-entry MSR-load list."""
+        self._library.fake_fails_loading(ctypes.c_uint64(number))
+
+    def sticks(self, msr: int) -> None:
+        """From the row on an MSR keeps the value that the exit gives it."""
+        self._library.fake_sticks(ctypes.c_uint64(msr))
+
+    def rows_list(self, *msrs: int) -> None:
+        """The rows' VM-entry MSR-load list gets these entries more."""
+        for msr in msrs:
+            self._library.fake_rows_list(ctypes.c_uint32(msr))
+
+    def rows_set(self, encoding: int) -> None:
+        """The rows have another value in a host-state field than the host."""
+        self._library.fake_rows_set(ctypes.c_uint32(encoding))
+
+    def may_be_lost(self) -> None:
+        self._library.fake_virtual()
 
     def invept_fails(self) -> None:
         self._library.fake_failing_invept()
@@ -272,6 +293,120 @@ def test_the_local_descriptor_table_is_that_of_the_row(processor: Processor) -> 
     processor.set(LDTR, 0, 0x48)
     assert processor.rows(2) == 0
     assert processor.log.count("ldtr 0 = 48") == 2
+
+
+#: The host-state field of each register of LEFT.
+FIELDS: Final = {
+    "CR0": 0x6C00, "CR4": 0x6C04, "ES": 0x0C00, "GS": 0x0C0A, "TR": 0x0C0C, "GDTR": 0x6C0C, "IDTR": 0x6C0E, "IA32_EFER": 0x2C02,
+    "IA32_GS_BASE": 0x6C08, "IA32_PAT": 0x2C00,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("register", "number", "value", "name"), [left for left in LEFT if left[-1] in FIELDS], ids=list(FIELDS))
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_a_row_set_comes_back_without_a_word_where_the_machine_may_be_lost(
+    processor: Processor, register: int, number: int, value: int, name: str, lost: bool
+) -> None:
+    """Elsewhere the same row would have failed for certain: what was loaded all the same is told."""
+    before = processor.get(register, number)
+    processor.exit_sets(register, number, value)
+    processor.rows_set(FIELDS[name])
+    if lost:
+        processor.may_be_lost()
+    assert processor.rows(3) == (0 if lost else errno.EIO)
+    assert processor.get(register, number) == before
+    assert any("came back" in line for line in processor.log) != lost
+
+
+def test_another_register_than_the_row_set_is_still_told(processor: Processor) -> None:
+    processor.may_be_lost()
+    processor.rows_set(FIELDS["CR4"])
+    processor.exit_sets(CR, 0, 0x8000_0011)
+    assert processor.rows() == errno.EIO
+    assert any("CR0 came back" in line for line in processor.log)
+
+
+def test_cs_and_the_task_register_are_loaded_again_where_a_row_set_them(processor: Processor) -> None:
+    """No instruction reads TR's base."""
+    table = ctypes.create_string_buffer(0x80)  # its base is read from there
+    processor.set(GDT, 0, ctypes.addressof(table))
+    processor.may_be_lost()
+    processor.exit_sets(CS, 0, 0x1000)
+    processor.exit_sets(LIMIT, 0, 0x67)
+    assert processor.rows() == 0
+    assert (processor.get(CS, 0), [line for line in processor.log if line.startswith("cs")]) == (0x1000, [])
+    processor.rows_set(0x0C02)
+    processor.rows_set(0x6C0A)
+    assert processor.rows() == 0
+    assert processor.get(CS, 0) == 0x10
+
+
+def test_what_the_list_named_comes_back(processor: Processor) -> None:
+    """Whether the entry succeeds or fails at a later entry of the list; also where an exit loads the MSR, and where it is one of the kept."""
+    processor.may_be_lost()
+    processor.set(MSR, LSTAR, 5)
+    processor.rows_list(LSTAR, PAT)
+    processor.exit_sets(MSR, LSTAR, 6)
+    processor.exit_sets(MSR, PAT, 0)
+    assert processor.rows() == 0
+    assert (processor.get(MSR, LSTAR), processor.get(MSR, PAT)) == (5, 0x0007_0406_0007_0406)
+    processor.fails_loading(3)
+    assert processor.rows() == 0
+    assert processor.get(MSR, LSTAR) == 5
+
+
+def test_elsewhere_no_list_is_looked_at(processor: Processor) -> None:
+    processor.set(MSR, LSTAR, 5)
+    processor.rows_list(LSTAR)
+    processor.exit_sets(MSR, LSTAR, 6)
+    assert processor.rows() == 0
+    assert processor.get(MSR, LSTAR) == 6
+
+
+def test_what_cannot_be_given_back_ends_it(processor: Processor) -> None:
+    processor.may_be_lost()
+    processor.set(MSR, LSTAR, 5)
+    processor.rows_list(LSTAR)
+    processor.exit_sets(MSR, LSTAR, 6)
+    processor.sticks(LSTAR)
+    assert processor.rows() == errno.EIO
+    assert "print vmfuzz: MSR C0000082H was loaded and cannot be given back: 6H instead of 5H" in processor.log
+
+
+@pytest.mark.parametrize(
+    ("msr", "failing", "expected"),
+    [(NOWHERE, 0, errno.EIO), (NOWHERE, 3, errno.EIO), (NOWHERE, 2, 0), (NOWHERE, 1, 0), (PRED_CMD, 0, 0)],
+)
+def test_an_msr_that_cannot_be_read_and_was_loaded_ends_it(processor: Processor, msr: int, failing: int, expected: int) -> None:
+    """It is entry 2; `failing`: the entry that the processor refused, 0: none. A command leaves nothing behind."""
+    processor.may_be_lost()
+    processor.rows_list(PAT, msr)
+    if failing:
+        processor.fails_loading(failing)
+    assert processor.rows() == expected
+
+
+def test_the_local_apic_leaves_x2apic_mode_by_way_of_off(processor: Processor) -> None:
+    processor.may_be_lost()
+    processor.set(MSR, APIC_BASE, 0xFEE0_0900)
+    processor.rows_list(APIC_BASE)
+    processor.exit_sets(MSR, APIC_BASE, 0xFEE0_0D00)
+    assert processor.rows() == 0
+    assert [line for line in processor.log if line.startswith("msr 1b")] == ["msr 1b = fee00100", "msr 1b = fee00900"]
+
+
+@pytest.mark.parametrize("adjusts", [False, True])
+def test_the_time_stamp_counter_comes_back_by_its_adjustment(processor: Processor, adjusts: bool) -> None:
+    """Writing it changes IA32_TSC_ADJUST, and the other way round; it never reads as it did."""
+    processor.may_be_lost()
+    processor.set(MSR, TSC, 1000)
+    processor.rows_list(TSC)
+    processor.exit_sets(MSR, TSC, 5)
+    if adjusts:
+        processor.set(MSR, TSC_ADJUST, 7)
+        processor.exit_sets(MSR, TSC_ADJUST, -988 & (1 << 64) - 1)
+    assert processor.rows() == 0
+    assert [line for line in processor.log if line.startswith("msr")] == ["msr 3b = 7" if adjusts else "msr 10 = 3e8"]
 
 
 @pytest.mark.parametrize(

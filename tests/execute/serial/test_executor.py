@@ -36,12 +36,17 @@ class FakeLine:
     """Answers like an image on which every row enters, and which a deadly one resets.
 
     `remembers`: memory lasts over a reset. `hangs_at`: with this value of guest RIP it hangs, and somebody resets it after vmfuzz has ended.
+    `hypervisor`: CPUID names one.
     """
 
     local = False
 
-    def __init__(self, bochs: BochsExecutor, *, remembers: bool = True, hangs_at: int | None = None) -> None:
-        self.bochs, self.remembers, self.hangs_at = bochs, remembers, hangs_at
+    def __init__(
+        self, bochs: BochsExecutor, *, remembers: bool = True, hangs_at: int | None = None, hypervisor: bool = False
+    ) -> None:
+        self.bochs, self.remembers, self.hangs_at, self.hypervisor = bochs, remembers, hangs_at, hypervisor
+        #: flags of the last run
+        self.flags = 0
         self.link = self
         self.hello = HELLO
         self.resets = 0
@@ -62,6 +67,7 @@ class FakeLine:
             record["engine_abi"], record["arena_bytes"], record["arena_pa"] = known["ABI"], 32 * 4096, 1 << 24
             for name in ("msrs", "cpuid", "msr_count", "cpuid_count", "cr0", "cr4"):
                 record[name] = request[name]
+            record["cpuid"]["ecx"] |= np.where((record["cpuid"]["leaf"] == 1) & self.hypervisor, np.uint32(1 << 31), np.uint32(0))
         else:
             record["field_count"], record["fields"] = request["field_count"], request["fields"]
         return 0, record.tobytes()
@@ -69,6 +75,7 @@ class FakeLine:
     def _run(self, payload: bytes) -> tuple[int, bytes]:
         run = np.frombuffer(payload, struct_dtype("run"), 1)[0]
         stride, count = int(run["row_bytes"]), int(run["row_count"])
+        self.flags = int(run["flags"])
         rows = np.frombuffer(payload, np.uint8, -1, len(payload) - stride * count).reshape(count, stride)
         rips = rows[:, struct_dtype("result").itemsize :].copy().view(np.uint64)[:, 0] if stride > struct_dtype("result").itemsize else []
         if self.chunk is None:
@@ -126,6 +133,30 @@ def test_deadly_rows_are_named_and_all_others_run(line: Callable[..., FakeLine],
     said = str(outcomes.message_of(100))
     assert ("reset while this candidate ran" in said) if remembers else ("memory did not last" in said)
     assert device.resets == len(DEADLY) if remembers else device.resets > len(DEADLY)
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "options", "expected"),
+    [
+        (True, {"risk": "bold"}, True),
+        (False, {"risk": "bold"}, False),
+        (False, {"risk": "bold", "virtual": True}, True),
+        (True, {"risk": "bold", "virtual": False}, False),
+        (True, {}, False),
+        (True, {"virtual": True}, False),
+    ],
+)
+def test_only_a_virtual_machine_may_be_lost_and_only_at_bold(
+    line: Callable[..., FakeLine], hypervisor: bool, options: dict[str, Any], expected: bool
+) -> None:
+    """What the person says comes before what CPUID says."""
+    device = line(hypervisor=hypervisor)
+    with SerialExecutor(device, **options) as executor:  # type: ignore[arg-type]
+        assert executor.virtual == expected
+        executor.run(rips(executor, 5))
+        assert bool(device.flags & kmod_constants()["FLAG_VIRTUAL"]) == expected
+        batch = VmcsBatch.of([executor.known_good().replace(host_rsp=8)])
+        assert (executor.containment.refused(batch).rule >= 0).tolist() == [not expected]
 
 
 def test_a_reset_while_nothing_ran_blames_nobody(line: Callable[..., FakeLine]) -> None:
@@ -244,6 +275,12 @@ def test_a_reset_of_another_request_has_no_row() -> None:
         (["run", "--executor", "serial:"], "expected the serial line to a machine"),
         (["run", "--executor", "serial:unix:/nonexistent"], "docs/hypervisors.md"),
         (["run", "--executor", "serial:unix:/nonexistent", "--cpu", "tigerlake"], "leave out --cpu"),
+        (["run", "--virtual"], "--virtual works only with --executor serial:WHERE, and this run uses auto"),
+        (["run", "--executor", "serial:unix:/nonexistent", "--virtual"], "--virtual works only with --risk bold"),
+        (
+            ["replay", "--executor", "kmod", "--risk", "bold", "--yes", "--not-virtual"],
+            "--not-virtual works only with --executor serial:WHERE",
+        ),
         (["replay", "--executor", "kmod", "--reset", "true"], "--reset works only with --executor serial:WHERE, and this run uses kmod"),
     ],
 )

@@ -93,6 +93,12 @@ _LEAKS: Final = (
 )
 #: (entry control, exit control) of those for which only the exit control helps
 _LEAKS_ALWAYS: Final = ((16, 23), (18, 25), (19, 27), (20, 28), (21, 26))
+#: MSRs that every processor stores at an exit; those of them that hold an address.
+_STORED: Final = np.array([0x174, 0x175, 0x176, 0x277, 0xC000_0102], np.uint64)
+_ADDRESSES: Final = np.array([0x175, 0x176, 0xC000_0102], np.uint64)
+_SYSENTER_CS: Final = np.uint64(0x174)
+#: Bits of CR4 that the image's exit handler survives: 28:0 without LA57.
+_CR4_SURVIVED: Final = np.uint64(0x1FFF_EFFF)
 #: Bits of IA32_S_CET that are reserved.
 _S_CET_RESERVED: Final = np.uint64(0x3C0)
 #: MSRs that exits load or the module gives back whatever the controls say; PAT and EFER only where the exit loads the host's.
@@ -100,6 +106,10 @@ _GIVEN_BACK: Final = np.array([0x174, 0x175, 0x176, 0xC000_0102], np.uint64)
 _PAT: Final = np.uint64(0x277)
 _EFER: Final = np.uint64(0xC000_0080)
 _EPT_VPID_CAP: Final = 0x48C
+#: The MSR lists, by what the names of their fields begin with.
+_STORE_LIST: Final = "vm_exit_msr_store"
+_LOAD_LIST: Final = "vm_exit_msr_load"
+_ENTRY_LIST: Final = "vm_entry_msr_load"
 
 
 def features(capabilities: Capabilities) -> int:
@@ -112,11 +122,26 @@ def features(capabilities: Capabilities) -> int:
     return found | constants["HAS_INVVPID"] * (types >> 32 & types >> 42 & 1)
 
 
-class KmodContainment:
-    """The module's rules for one processor, relative to the VMCS that it captured."""
+def _bad_memory_type(pat: Column) -> Mask:
+    """Values of IA32_PAT with a type that there is not."""
+    hit = np.zeros(len(pat), np.bool_)
+    for shift in range(0, 64, 8):
+        kind = pat >> np.uint64(shift) & np.uint64(0xFF)
+        hit |= as_mask(kind > 7) | as_mask(kind == 2) | as_mask(kind == 3)
+    return hit
 
-    def __init__(self, capabilities: Capabilities, known_good: Vmcs, arena: Arena, risk: int = SAFE, poison: bool = False) -> None:
+
+class KmodContainment:
+    """The module's rules for one processor, relative to the VMCS that it captured.
+
+    `virtual`: the machine is a virtual one that nobody else uses, and may be reset (limits.virtual; at BOLD only).
+    """
+
+    def __init__(
+        self, capabilities: Capabilities, known_good: Vmcs, arena: Arena, risk: int = SAFE, poison: bool = False, virtual: bool = False
+    ) -> None:
         self._poison = poison
+        self._virtual = virtual and risk == BOLD
         self._capabilities = capabilities
         self._known = known_good
         self._arena = arena
@@ -172,13 +197,31 @@ class KmodContainment:
             return view.none()
         return view.bit("vm_exit_controls", 31) & as_mask(view["secondary_vm_exit_controls"])
 
+    def _host_cr3(self, view: View) -> Mask:
+        lam = np.uint64(3 << 61)
+        return self._changed(view, "host_cr3") & ~self._too_wide(view["host_cr3"] & ~lam)
+
+    def _host_rip(self, view: View) -> Mask:
+        return self._changed(view, "host_rip") & self._canonical(view["host_rip"])
+
+    def _host_registers_virtual(self, view: View) -> Iterator[tuple[int, Mask]]:
+        """All but what takes away the exit handler's code or page tables."""
+        must, may = (np.uint64(bits) for bits in self._capabilities.cr4_fixed)
+        cr4 = view["host_cr4"]
+        yield 4, self._host_cr3(view)
+        lost = as_mask((cr4 ^ np.uint64(self._known.get("host_cr4") or 0)) & ~_CR4_SURVIVED)
+        yield 5, lost & ~as_mask(must & ~cr4) & ~as_mask(cr4 & ~may)
+        yield 10, self._host_rip(view)
+
     def _host_registers(self, view: View) -> Iterator[tuple[int, Mask]]:
+        if self._virtual:
+            yield from self._host_registers_virtual(view)
+            return
         for number, name, fixed in ((3, "host_cr0", self._capabilities.cr0_fixed), (5, "host_cr4", self._capabilities.cr4_fixed)):
             value = view[name]
             fails = as_mask(np.uint64(fixed[0]) & ~value) | as_mask(value & ~np.uint64(fixed[1]))
             if number == 5:  # in the order of numbers
-                lam = np.uint64(3 << 61)
-                yield 4, self._changed(view, "host_cr3") & ~self._too_wide(view["host_cr3"] & ~lam)
+                yield 4, self._host_cr3(view)
             yield number, self._changed(view, name) & ~fails
         for register in _SELECTORS:
             name = f"host_{register}_selector"
@@ -192,21 +235,22 @@ class KmodContainment:
         for name in ("host_ia32_sysenter_esp", "host_ia32_sysenter_eip"):
             yield 8, self._changed(view, name) & self._canonical(view[name])
         yield 9, self._changed(view, "host_rsp")
-        yield 10, self._changed(view, "host_rip") & self._canonical(view["host_rip"])
+        yield 10, self._host_rip(view)
 
-    def _host_msrs(self, view: View) -> Iterator[tuple[int, Mask]]:
-        pat, efer, pkrs = view["host_ia32_pat"], view["host_ia32_efer"], view["host_ia32_pkrs"]
-        bad_pat = view.none()
-        for shift in range(0, 64, 8):
-            kind = pat >> np.uint64(shift) & np.uint64(0xFF)
-            bad_pat |= as_mask(kind > 7) | as_mask(kind == 2) | as_mask(kind == 3)
+    def _plain_host_msrs(self, view: View) -> Iterator[tuple[int, Mask]]:
+        """Those that the exit handler survives, and the driver gives back."""
+        efer = view["host_ia32_efer"]
         bad_efer = as_mask(efer & ~np.uint64(0xD01)) | as_mask(efer & np.uint64(0x500) != 0x500)
-        cet = [self._changed(view, name) for name in ("host_ia32_s_cet", "host_ssp", "host_ia32_interrupt_ssp_table_addr")]
-        poisoned = self._poisoned(view)
-        yield 11, view.bit("vm_exit_controls", 19) & self._changed(view, "host_ia32_pat") & ~bad_pat
+        yield 11, view.bit("vm_exit_controls", 19) & self._changed(view, "host_ia32_pat") & ~_bad_memory_type(view["host_ia32_pat"])
         yield 12, view.bit("vm_exit_controls", 21) & self._changed(view, "host_ia32_efer") & ~bad_efer
         reserved = as_mask(view["host_ia32_perf_global_ctrl"] >> np.uint64(49))
-        yield 13, view.bit("vm_exit_controls", 12) & self._changed(view, "host_ia32_perf_global_ctrl") & ~(poisoned & reserved)
+        yield 13, view.bit("vm_exit_controls", 12) & self._changed(view, "host_ia32_perf_global_ctrl") & ~(self._poisoned(view) & reserved)
+
+    def _host_msrs(self, view: View) -> Iterator[tuple[int, Mask]]:
+        if not self._virtual:
+            yield from self._plain_host_msrs(view)
+        cet = [self._changed(view, name) for name in ("host_ia32_s_cet", "host_ssp", "host_ia32_interrupt_ssp_table_addr")]
+        pkrs, poisoned = view["host_ia32_pkrs"], self._poisoned(view)
         yield 14, view.bit("vm_exit_controls", 28) & (cet[0] | cet[1] | cet[2]) & ~(poisoned & self._idle_cet(view))
         yield 15, view.bit("vm_exit_controls", 29) & self._changed(view, "host_ia32_pkrs") & ~as_mask(pkrs >> np.uint64(32))
 
@@ -231,18 +275,33 @@ class KmodContainment:
         efer = view.bit("vm_exit_controls", 21) & ~self._changed(view, "host_ia32_efer")
         return np.isin(msr, _GIVEN_BACK) | as_mask(msr == _PAT) & pat | as_mask(msr == _EFER) & efer
 
-    def _harmless_list(self, view: View) -> Mask:
-        """Whether the VM-entry MSR-load list is short, lies in the arena and not in its walls, and loads only what is given back."""
-        count, address = view["vm_entry_msr_load_count"], view["vm_entry_msr_load_address"]
+    def _exit_takes(self, msr: Column, value: Column) -> Mask:
+        """MSRs that every processor reads, and loads with this value: what an exit cannot store or load shuts the processor down."""
+        return np.isin(msr, _STORED) & ~(
+            as_mask(msr == _SYSENTER_CS) & as_mask(value >> np.uint64(16))
+            | np.isin(msr, _ADDRESSES) & ~self._canonical(value)
+            | as_mask(msr == _PAT) & _bad_memory_type(value)
+        )
+
+    def _entry_is_harmless(self, view: View, area: str, word: Column, value: Column) -> Mask:
+        """One entry of a list, by its two words."""
+        if area == _ENTRY_LIST:
+            return ~view.none() if self._virtual else self._given_back(view, word & np.uint64(0xFFFF_FFFF))
+        return self._exit_takes(word, value if area == _LOAD_LIST else np.zeros_like(value))
+
+    def _harmless_list(self, view: View, area: str) -> Mask:
+        """Whether an MSR list is short, lies in the arena and not in its walls, and does only what comes back."""
+        count, address = view[f"{area}_count"], view[f"{area}_address"]
         harmless = as_mask(count <= np.uint64(self._list_most)) & ~as_mask(address & np.uint64(15))
         words: dict[int, Column | np.uint64] = {at: np.uint64(word) for at, word in view.batch.base.memory.items()}
         words |= view.batch.memory_columns
         for number in range(self._list_most):
             entry = address + np.uint64(16 * number)
-            msr = np.zeros(len(entry), np.uint64)
+            msr, value = np.zeros(len(entry), np.uint64), np.zeros(len(entry), np.uint64)
             for at, word in words.items():
                 msr = np.where(entry == np.uint64(at), word, msr)
-            good = self._harmless(entry) & ~self._too_wide(entry) & self._given_back(view, msr & np.uint64(0xFFFF_FFFF))
+                value = np.where(entry + np.uint64(8) == np.uint64(at), word, value)
+            good = self._harmless(entry) & ~self._too_wide(entry) & self._entry_is_harmless(view, area, msr, value)
             harmless &= good | as_mask(count <= np.uint64(number))
         return harmless
 
@@ -260,12 +319,12 @@ class KmodContainment:
         return self._too_wide(address) | as_mask(address - start <= np.uint64(self._arena.size - _WALL_BYTES - 4096))
 
     def _memory(self, view: View) -> Iterator[tuple[int, Mask]]:
-        for number, area in ((19, "vm_exit_msr_store"), (20, "vm_exit_msr_load"), (21, "vm_entry_msr_load")):
+        for number, area in ((19, _STORE_LIST), (20, _LOAD_LIST), (21, _ENTRY_LIST)):
             address = view[f"{area}_address"]
             fails = as_mask(address & np.uint64(15)) | self._too_wide(address)
             hit = as_mask(view[f"{area}_count"]) & ~fails
-            excused = self._poisoned(view) if number == 21 else view.none()
-            yield number, hit & ~(excused & self._harmless_list(view)) if (hit & excused).any() else hit
+            excused = ~view.none() if self._virtual else self._poisoned(view) if area == _ENTRY_LIST else view.none()
+            yield number, hit & ~(excused & self._harmless_list(view, area)) if (hit & excused).any() else hit
         ept, vpid = view.bit("secondary_processor_based_controls", 1), view.bit("secondary_processor_based_controls", 5)
         if not self._has_invept:
             yield 29, ept

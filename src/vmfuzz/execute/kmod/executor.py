@@ -52,6 +52,8 @@ class KmodExecutor(Opened):
 
     #: bytes of rows in one request
     chunk_bytes = 8 << 20
+    #: whether the machine is a virtual one that nobody else uses, and may be reset (VMFUZZ_FLAG_VIRTUAL): only the bootable image's
+    virtual = False
 
     def __init__(
         self,
@@ -79,10 +81,11 @@ class KmodExecutor(Opened):
             self._info = self._facts("IOC_INFO", "info")
             self._capabilities = self._read_capabilities()
             self._known_good = self._capture()
+            self.virtual = self._may_be_lost()
         except BaseException:
             self.close()
             raise
-        self.containment = KmodContainment(self._capabilities, self._known_good, self.arena, RISKS[risk], poison)
+        self.containment = KmodContainment(self._capabilities, self._known_good, self.arena, RISKS[risk], poison, self.virtual)
         rule = int(self.containment.refused(VmcsBatch(self._known_good, {}, count=1)).rule[0])
         if rule >= 0:
             self.close()
@@ -149,6 +152,10 @@ class KmodExecutor(Opened):
 
     # Facts of the processor
 
+    def _may_be_lost(self) -> bool:
+        """Whether candidates may cost a reset of the machine; what it reports of itself is known."""
+        return False
+
     @property
     def arena(self) -> Arena:
         """The memory that candidates may describe."""
@@ -197,6 +204,7 @@ class KmodExecutor(Opened):
         head = kmod_struct("run")
         columns, result, stride = len(family.targets), struct_dtype("result").itemsize, self._row_bytes(family)
         head["flags"] = kmod_constants()["FLAG_PARANOID"] * self.paranoid | kmod_constants()["FLAG_POISON"] * self.poison
+        head["flags"] |= np.uint32(kmod_constants()["FLAG_VIRTUAL"] * self.virtual)
         head["risk"] = RISKS[self.risk]
         head["base_count"], head["restore_count"] = len(family.base), len(restore)
         head["field_columns"], head["arena_columns"], head["live_columns"] = family.field_columns, family.arena_columns, family.live_columns

@@ -266,6 +266,8 @@ static int run_request(void)
 	int result;
 
 	messages->fatal[0] = 0;
+	if (request->flags & VMFUZZ_FLAG_VIRTUAL)
+		return fatal("VMFUZZ_FLAG_VIRTUAL: only the bootable image may lose its machine");
 	build_harness();
 	harness_request(request);
 	request->current_row = ~0ull;

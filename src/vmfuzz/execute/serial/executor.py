@@ -22,6 +22,9 @@ _MOST_IDLE_RESETS: Final = 5
 class SerialExecutor(KmodExecutor):
     """The processor behind a serial line; `options` as for KmodExecutor.
 
+    `virtual`: whether the machine is a virtual one that nobody else uses, so that at risk "bold" candidates may cost it a reset
+    (docs/hypervisors.md); None: what CPUID says, by which hypervisors make themselves known.
+
     A candidate that resets the machine is EXECUTOR_CRASHED: the image's black box names it, and what remains on both sides of it runs again. Where
     memory did not last, halves of the request do.
     """
@@ -29,10 +32,17 @@ class SerialExecutor(KmodExecutor):
     #: bytes of rows in a request: image/line.h has room for these, a base and 256 columns
     chunk_bytes = 1 << 20
 
-    def __init__(self, device: SerialDevice, **options: Any) -> None:
+    def __init__(self, device: SerialDevice, *, virtual: bool | None = None, **options: Any) -> None:
         self._line = device
+        self._said_virtual = virtual
         self._idle_resets = 0
         super().__init__(device, **options)
+
+    def _may_be_lost(self) -> bool:
+        if self.risk != "bold":
+            return False
+        says = bool(self._capabilities.registers(1, 0)[2] >> 31 & 1)  # CPUID.1:ECX[31], which no processor has
+        return says if self._said_virtual is None else self._said_virtual
 
     def culprit(self, batch: VmcsBatch) -> int | None:
         """Which candidate of a batch ran when the machine was reset before it was opened; None where the image's black box knows of none."""

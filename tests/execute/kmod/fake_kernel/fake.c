@@ -18,7 +18,8 @@ static char text[1 << 16];
 static size_t length;
 static struct vmfuzz_machine machine;
 static int kind;
-static u32 events;
+static u32 events, reason;
+static u64 qualification, stuck;
 static unsigned int leaves;
 char vmfuzz_exit_handler[1];
 
@@ -46,6 +47,16 @@ static struct place *place(int what, u64 number)
 	return &registers[used++];
 }
 
+bool fake_has(int what, u64 number)
+{
+	unsigned int i;
+
+	for (i = 0; i < used; i++)
+		if (registers[i].what == what && registers[i].number == number)
+			return true;
+	return false;
+}
+
 u64 fake_get(int what, u64 number)
 {
 	return place(what, number)->value;
@@ -53,6 +64,8 @@ u64 fake_get(int what, u64 number)
 
 void fake_set(int what, u64 number, u64 value)
 {
+	if (what == FAKE_MSR && number == stuck && stuck)
+		return;
 	place(what, number)->value = value;
 }
 
@@ -97,6 +110,45 @@ void fake_outcome(int row_kind, u32 row_events)
 {
 	kind = row_kind;
 	events = row_events;
+	reason = 0;
+}
+
+/* Each row fails to load an entry of its VM-entry MSR-load list. */
+void fake_fails_loading(u64 number)
+{
+	kind = VMFUZZ_KIND_ENTRY_FAILURE;
+	reason = 0x80000022;
+	qualification = number;
+}
+
+/* From the row on an MSR keeps the value that the exit gives it. */
+void fake_sticks(u64 msr)
+{
+	stuck = msr;
+}
+
+/* After the capture: the machine may be lost. */
+void fake_virtual(void)
+{
+	machine.limits.virtual = 1;
+}
+
+/* The rows have another value in a host-state field than the host. */
+void fake_rows_set(u32 encoding)
+{
+	machine.host[machine.host_count++] = (struct vmfuzz_host_field){ .encoding = encoding, .column = -1 };
+}
+
+/* The rows' VM-entry MSR-load list gets one more entry. */
+void fake_rows_list(u32 msr)
+{
+	struct vmfuzz_list_field *count = &machine.list_field[VMFUZZ_LIST_ENTRY];
+	u64 *word = (u64 *)machine.arena + VMFUZZ_WALL_PAGES * VMFUZZ_PAGE / 8 + 2 * count->base;
+
+	word[0] = msr;
+	count->base++;
+	count->column = count[1].column = -1;
+	count[1].base = machine.request->arena_pa + VMFUZZ_WALL_PAGES * VMFUZZ_PAGE;
 }
 
 /* How many times CPUID was executed since the rows began. */
@@ -115,6 +167,7 @@ void fake_reset(void)
 	vmfuzz_machine_free(&machine);
 	memset(&machine, 0, sizeof(machine));
 	used = changed = failing = 0;
+	stuck = 0;
 	length = 0;
 	text[0] = 0;
 	fake_outcome(VMFUZZ_KIND_EXIT, 0);
@@ -188,6 +241,8 @@ int vmfuzz_row(struct vmfuzz_request *r, struct vmfuzz_run_state *s, u64 i)
 
 	fake_log("row\n");
 	out->kind = (u8)kind;
+	out->exit_reason = reason;
+	out->qualification = qualification;
 	s->events |= events;
 	if (kind != VMFUZZ_KIND_EXIT && kind != VMFUZZ_KIND_ENTRY_FAILURE)
 		return 0;
@@ -197,7 +252,7 @@ int vmfuzz_row(struct vmfuzz_request *r, struct vmfuzz_run_state *s, u64 i)
 	fake_set(FAKE_DR, 7, 0x400);
 	fake_set(FAKE_LIMIT, 0, 0x67);
 	for (k = 0; k < changed; k++)
-		fake_set(changes[k].what, changes[k].number, changes[k].value);
+		place(changes[k].what, changes[k].number)->value = changes[k].value;
 	return 0;
 }
 

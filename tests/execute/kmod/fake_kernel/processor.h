@@ -12,7 +12,7 @@ struct table_register {
 enum data_segment { ES, SS, DS, FS, GS, DATA_SEGMENTS };
 
 /* Places of registers: what fake_get and its kin call them. FAKE_LIMIT: that of TR, which no instruction reads. */
-enum fake_register { FAKE_MSR, FAKE_CR, FAKE_DR, FAKE_SEGMENT, FAKE_TR, FAKE_LDTR, FAKE_LIMIT, FAKE_LEAF, FAKE_GDT, FAKE_IDT };
+enum fake_register { FAKE_MSR, FAKE_CR, FAKE_DR, FAKE_SEGMENT, FAKE_TR, FAKE_LDTR, FAKE_LIMIT, FAKE_LEAF, FAKE_GDT, FAKE_IDT, FAKE_CS };
 
 u64 fake_get(int what, u64 number);
 void fake_set(int what, u64 number, u64 value);
@@ -21,6 +21,15 @@ int fake_vmx(const char *instruction);
 void fake_table(int what, struct table_register *to);
 void fake_set_table(int what, const struct table_register *from);
 
+/* Whether a test gave it a value. */
+bool fake_has(int what, u64 number);
+
+static inline bool fake_try_read(u64 msr, u64 *value)
+{
+	*value = fake_has(FAKE_MSR, msr) ? fake_get(FAKE_MSR, msr) : 0;
+	return fake_has(FAKE_MSR, msr);
+}
+
 static inline void fake_write(int what, u64 number, u64 value, const char *name)
 {
 	fake_log("%s%llx = %llx\n", name, number, value);
@@ -28,6 +37,7 @@ static inline void fake_write(int what, u64 number, u64 value, const char *name)
 }
 
 #define msr_read(msr) fake_get(FAKE_MSR, msr)
+#define msr_try_read(msr, value) fake_try_read(msr, value)
 #define msr_write(msr, value) fake_write(FAKE_MSR, msr, value, "msr ")
 #define leaf(number, reg) fake_leaf((u64)(number) << 8 | (reg))
 #define cr0_read() fake_get(FAKE_CR, 0)
@@ -50,6 +60,7 @@ static inline void fake_write(int what, u64 number, u64 value, const char *name)
 #define ldtr_write(selector) fake_write(FAKE_LDTR, 0, selector, "ldtr ")
 #define segment_read(number) ((u16)fake_get(FAKE_SEGMENT, number))
 #define segment_write(number, value) fake_write(FAKE_SEGMENT, number, value, "segment ")
+#define cs_reload() fake_write(FAKE_CS, 0, __KERNEL_CS, "cs ")
 #define vmxon(pa) ((void)(pa), fake_vmx("vmxon"))
 #define vmxoff() ((void)fake_vmx("vmxoff"))
 #define invept_all() fake_vmx("invept")
