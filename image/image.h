@@ -48,6 +48,10 @@ void exceptions_init(void);
 /* Through the keyboard controller, the chipset, or a triple fault, whichever there is. */
 void reset_machine(void) __attribute__((noreturn));
 
+/* feature_control.c */
+void vmx_tell(void);
+void vmx_lock(void);
+
 /* memory.c */
 void memory_init(const u32 *multiboot);
 size_t memory_left(void);

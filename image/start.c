@@ -3,12 +3,8 @@
 #include "coding.h"
 #include "image.h"
 #include "link.h"
-#include "processor.h"
 #include "vmfuzz.h"
 
-#define IA32_FEATURE_CONTROL 0x3a
-#define FEATURE_CONTROL_LOCKED 1
-#define FEATURE_CONTROL_VMX 4
 #define ANSWER_BYTES (VMFUZZ_LINE_REQUEST + (1u << 20))
 #define LEAST_MEMORY (32ull << 20)
 
@@ -22,29 +18,6 @@ static struct link link;
 int vmfuzz_call(unsigned long request, void *argument)
 {
 	return (int)-vmfuzz_misc_device->fops->unlocked_ioctl(&file, (unsigned int)request, (unsigned long)argument);
-}
-
-/* What the processor lacks is said, and what it needs is done: without the lock of IA32_FEATURE_CONTROL there is no VMX operation. */
-static void prepare_vmx(void)
-{
-	u64 control;
-
-	if (!(leaf(1, 2) >> 5 & 1)) {
-		printk("No VMX: this processor has none (CPUID.1:ECX[5] = 0), or a hypervisor hides it.\n"
-		       "Turn on nested virtualization for this machine (docs/hypervisors.md).\n");
-		return;
-	}
-	control = msr_read(IA32_FEATURE_CONTROL);
-	if (control & FEATURE_CONTROL_LOCKED && !(control & FEATURE_CONTROL_VMX)) {
-		printk("No VMX: the firmware locked it (IA32_FEATURE_CONTROL = %llXH). Turn it on in its setup.\n", control);
-		return;
-	}
-	if (!(control & FEATURE_CONTROL_LOCKED)) {
-		printk("The firmware left IA32_FEATURE_CONTROL unlocked (%llXH): it is now locked with\nVMX allowed, until the next reset.\n", control);
-		control |= FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX;
-		msr_write(IA32_FEATURE_CONTROL, control);
-	}
-	printk("VMX is there (IA32_FEATURE_CONTROL = %llXH, IA32_VMX_BASIC = %llXH).\n", msr_read(IA32_FEATURE_CONTROL), msr_read(0x480));
 }
 
 static struct buffer buffer(size_t bytes)
@@ -70,7 +43,7 @@ void image_main(u32 multiboot)
 	memory_init((const u32 *)(HIGH + multiboot));
 	printk("\nvmfuzz: %s", case_is_there() ? "this image executes one VM entry (Intel VMX) and says what was expected.\n"
 					   : "this image executes VM entries (Intel VMX) that vmfuzz on another\nmachine sends over a serial line.\n");
-	prepare_vmx();
+	vmx_tell();
 	if (memory_left() < LEAST_MEMORY || !take_buffers()) {
 		printk("Too little memory in one piece: %llu MiB. Give the machine 128 MiB or more.\n", (u64)memory_left() >> 20);
 		return;
@@ -80,6 +53,7 @@ void image_main(u32 multiboot)
 	black_box_tell(&link.hello);
 	link.hello.boot = tsc() ^ link.hello.boots << 56;
 	if (case_is_there()) {
+		vmx_lock();
 		case_run(&link.hello);
 		return;
 	}
@@ -88,6 +62,7 @@ void image_main(u32 multiboot)
 		return;
 	}
 	printk("Connect to the first serial port (3F8H, %u baud, 8N1):\n  vmfuzz run --executor serial:WHERE\n", VMFUZZ_LINE_BAUD);
+	vmx_lock();
 	vmfuzz_link_hello(&link);
 	vmfuzz_link_serve(&link);
 }
