@@ -138,6 +138,10 @@ def test_the_command_that_runs_the_candidates_again_names_all_that_they_depend_o
     assert command_of(9, 1, 2, "remote:ssh a agent", None, "bold", poison=True) == (
         "vmfuzz run --iterations 9 --seed 1 --executor 'remote:ssh a agent' --jobs 2 --risk bold --poison"
     )
+    for virtual, said in ((True, "--virtual"), (False, "--not-virtual")):
+        assert command_of(9, 1, 1, "serial:unix:line", None, "bold", virtual=virtual) == (
+            f"vmfuzz run --iterations 9 --seed 1 --executor serial:unix:line --risk bold {said}"
+        )
 
 
 def test_a_resumed_campaign_counts_what_was_minimized_before(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,14 +94,25 @@ def put_out_found(tests: ElementTree.Element, found: Sequence[Found], facts: Map
             click.echo(line)
 
 
-def command_of(iterations: int, seed: int, jobs: int, executor: str, cpu: str | None, risk: str = "safe", poison: bool = False) -> str:
+def command_of(
+    iterations: int,
+    seed: int,
+    jobs: int,
+    executor: str,
+    cpu: str | None,
+    risk: str = "safe",
+    poison: bool = False,
+    virtual: bool | None = None,
+) -> str:
     """The command that runs a campaign's candidates again."""
     words = ["vmfuzz", "run", "--iterations", str(iterations), "--seed", str(seed)]
     words += ["--executor", executor] if executor != "auto" else []
     words += ["--cpu", cpu] if cpu is not None else []
     words += ["--jobs", str(jobs)] if jobs != 1 else []
     words += ["--risk", risk] if risk != "safe" else []
-    return shlex.join([*words, *(["--poison"] if poison else [])])
+    words += ["--poison"] if poison else []
+    words += [] if virtual is None else ["--virtual" if virtual else "--not-virtual"]
+    return shlex.join(words)
 
 
 def again(data: Mapping[str, Any], id: str, directory: Path | None, executor: str = "auto") -> str:

@@ -160,7 +160,7 @@ def run(
             if failure is None:
                 failure = failure_of(lambda: settle(campaign, _time_left(summary, minimize_seconds), triaged, store, quiet))
     lost = stored_lost(directory) if directory is not None else []
-    data = as_data(summary, triaged, lost, command_of(iterations, seed, jobs, executor, cpu, risk, poison))
+    data = as_data(summary, triaged, lost, command_of(iterations, seed, jobs, executor, cpu, risk, poison, line["virtual"]))
     failure = failure_of(lambda: put_out(data, as_json, summary_file, directory)) or failure
     if not as_json:
         print_summary(summary, data)

@@ -35,7 +35,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 @pytest.fixture(scope="module")
 def sides(library: ctypes.CDLL) -> tuple[dict[str, Pair], Vmcs]:
-    """Both predicates, for a processor that has every field: at bold, where the machine may be lost, and where that is said at safe."""
+    """Both predicates, for a processor that has every field: at bold, where the machine may be lost, where that is said at safe, and with poison."""
     with BochsExecutor("arrow_lake") as executor:
         msrs = executor.capabilities().msrs
         more = {**msrs, CR4_FIXED1: msrs[CR4_FIXED1] | 1 << 12 | 1 << 32}  # LA57, FRED
@@ -44,6 +44,7 @@ def sides(library: ctypes.CDLL) -> tuple[dict[str, Pair], Vmcs]:
             "bold": {"risk": BOLD},
             "virtual": {"risk": BOLD, "virtual": True},
             "safe": {"risk": SAFE, "virtual": True},
+            "poison": {"risk": BOLD, "virtual": True, "poison": True},
         }
         return {name: (InC(library, *facts, **mode), KmodContainment(*facts, **mode)) for name, mode in modes.items()}, facts[1]
 
@@ -99,7 +100,7 @@ def test_host_state_that_the_exit_handler_survives_runs(
     values = {name: (known.get(name) or 0) | value if name.endswith("controls") and value else value for name, value in changes.items()}
     batch = VmcsBatch.of([known.replace(**values)])
     assert rules(made["bold"], batch) == rules(made["safe"], batch) == [rule]
-    assert rules(made["virtual"], batch) == [0 if runs else rule]
+    assert rules(made["virtual"], batch) == rules(made["poison"], batch) == [0 if runs else rule]
 
 
 def listing(known: Vmcs, area: str, *entries: tuple[int, int], address: int = LISTED) -> Vmcs:
@@ -148,12 +149,15 @@ _ADDRESSES: Final = st.sampled_from(
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from(["entry_msr_load", "exit_msr_load", "exit_msr_store"]), _LISTS, _ADDRESSES), min_size=1, max_size=3)
+    st.lists(st.tuples(st.sampled_from(["entry_msr_load", "exit_msr_load", "exit_msr_store"]), _LISTS, _ADDRESSES), min_size=1, max_size=3),
+    st.sampled_from([0, 2]),
 )
-def test_both_sides_judge_lists_alike(sides: tuple[dict[str, Pair], Vmcs], lists: list[tuple[str, list[tuple[int, int]], int]]) -> None:
-    """Also where several lie in the same place."""
+def test_both_sides_judge_lists_alike(
+    sides: tuple[dict[str, Pair], Vmcs], lists: list[tuple[str, list[tuple[int, int]], int]], rflags: int
+) -> None:
+    """Also where several lie in the same place, and with poison."""
     made, known = sides
-    state = known
+    state = known.replace(guest_rflags=rflags)
     for area, entries, address in lists:
         state = listing(state, area, *entries, address=address)
     for pair in made.values():

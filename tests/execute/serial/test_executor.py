@@ -41,9 +41,7 @@ class FakeLine:
 
     local = False
 
-    def __init__(
-        self, bochs: BochsExecutor, *, remembers: bool = True, hangs_at: int | None = None, hypervisor: bool = False
-    ) -> None:
+    def __init__(self, bochs: BochsExecutor, *, remembers: bool = True, hangs_at: int | None = None, hypervisor: bool = False) -> None:
         self.bochs, self.remembers, self.hangs_at, self.hypervisor = bochs, remembers, hangs_at, hypervisor
         #: flags of the last run
         self.flags = 0
