@@ -22,7 +22,7 @@
 #include "engine.h"
 
 enum vmfuzz_line {
-	VMFUZZ_LINE_VERSION = 1,	/* change it whenever something below changes */
+	VMFUZZ_LINE_VERSION = 2,	/* change it whenever something below changes */
 	VMFUZZ_LINE_END = 0xc0,
 	VMFUZZ_LINE_ESC = 0xdb,
 	VMFUZZ_LINE_ESC_END = 0xdc,
@@ -35,6 +35,9 @@ enum vmfuzz_line {
 	VMFUZZ_LINE_AGAIN = 6,
 	VMFUZZ_LINE_PIECE = 4096,	/* bytes of a message in a frame, at most */
 	VMFUZZ_LINE_REQUEST = 2097152,	/* bytes of a request, before it is coded, at most */
+	VMFUZZ_LINE_ROW_WORDS = VMFUZZ_MAX_COLUMNS + 4,	/* of a run's row, at most: struct vmfuzz_result and the columns */
+	VMFUZZ_LINE_KEPT = 0xf0,	/* results in an answer that differ from each other, at most; an index from here on: ... */
+	VMFUZZ_LINE_REPEATS = 0x10,	/* ... the row before, so many times at most */
 	VMFUZZ_LINE_BAUD = 115200,	/* 8 data bits, no parity, one stop bit, no flow control */
 };
 
@@ -64,14 +67,21 @@ enum vmfuzz_died {
 };
 
 /*
- * A message before it is cut into pieces: this, then `length` bytes, coded. They are words of 8 bytes; those from byte `from` + `stride` to `to`
- * hold the difference (XOR) from the word `stride` bytes before, which is nothing where a row is like the one before. Three planes follow: a bit for
- * each word that is not 0; for each of those a byte with a bit for each of its bytes that is not 0; those bytes.
+ * A message before it is cut into pieces: this, then words of 8 bytes in three planes: a bit for each word that is not 0; for each of those a byte
+ * with a bit for each of its bytes that is not 0; those bytes. The words are those of the message, but for its rows.
+ *
+ * The rows of a request, from byte `from` to its end, are compared with one that has in each column what most of them have. Its words follow those
+ * before the rows, then a bit for each of them that varies. Behind the planes stands for each row a bit for each varying word that differs, in whole
+ * bytes, and for each of these words a byte with a bit for each of its bytes that differs, and these bytes of the difference (XOR).
+ *
+ * The rows of an answer, from byte `from` to `to`, are results, of which most are like one before. In their place are `kept` rows that differ from
+ * each other and `index` bytes: a byte is the number of a row, or repeats the row before (enum vmfuzz_line). Where `kept` is 0, the rows are there.
  */
 struct vmfuzz_coded {
 	vmfuzz_u32 code;	/* enum vmfuzz_uapi; of an answer the errno */
-	vmfuzz_u32 length;	/* a multiple of 8, as the others */
-	vmfuzz_u32 from, to, stride;
+	vmfuzz_u32 length;	/* of the message; a multiple of 8, as the others */
+	vmfuzz_u32 from, to, stride;	/* stride: bytes of a row, 0 where there is none */
+	vmfuzz_u32 kept, index;
 	vmfuzz_u32 pad;
 	vmfuzz_u64 digest;	/* chosen by vmfuzz, which finds the request by it; of an answer 0 */
 };

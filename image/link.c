@@ -117,19 +117,37 @@ static int serve_decoded(struct link *l)
 	return error;
 }
 
-/* The answer of a run has results one after the other, of which most are like the one before. */
+/* The answer of a run: its structure, results, and the arena. */
+static size_t encode_run(struct link *l, struct vmfuzz_coded *head)
+{
+	const uint64_t *answer = (const uint64_t *)l->answer.bytes;
+	const struct vmfuzz_run *run = (const void *)answer;
+	struct vmfuzz_part parts[4];
+
+	head->from = sizeof(*run);
+	head->to = (uint32_t)(sizeof(*run) + run->row_count * sizeof(struct vmfuzz_result));
+	head->stride = sizeof(struct vmfuzz_result);
+	head->kept = (uint32_t)vmfuzz_keep(&l->kept, (const void *)(run + 1), run->row_count);
+	head->index = head->kept ? (uint32_t)l->kept.length : 0;
+	parts[0] = (struct vmfuzz_part){ answer, head->from / 8 };
+	parts[1] = (struct vmfuzz_part){ (const uint64_t *)l->kept.rows, head->kept * head->stride / 8 };
+	parts[2] = (struct vmfuzz_part){ (const uint64_t *)l->kept.index, head->index / 8 };
+	parts[3] = (struct vmfuzz_part){ answer + head->to / 8, (head->length - head->to) / 8 };
+	if (!head->kept)
+		parts[1] = (struct vmfuzz_part){ answer + head->from / 8, (head->to - head->from) / 8 };
+	return vmfuzz_encode(head, parts, 4, l->coded_answer.bytes);
+}
+
 static void serve(struct link *l)
 {
 	const struct vmfuzz_coded *request = (const void *)l->coded_request.bytes;
-	const struct vmfuzz_run *run = (const void *)l->answer.bytes;
 	struct vmfuzz_coded head = { .code = (uint32_t)serve_decoded(l), .length = (uint32_t)l->answer.length };
+	struct vmfuzz_part whole = { (const uint64_t *)l->answer.bytes, head.length / 8 };
 
-	if (request->code == VMFUZZ_IOC_RUN && l->answer.length > sizeof(*run)) {
-		head.from = sizeof(*run);
-		head.to = (uint32_t)(sizeof(*run) + run->row_count * sizeof(struct vmfuzz_result));
-		head.stride = sizeof(struct vmfuzz_result);
-	}
-	l->coded_answer.length = vmfuzz_encode(&head, (const uint64_t *)l->answer.bytes, l->coded_answer.bytes);
+	if (request->code == VMFUZZ_IOC_RUN && l->answer.length > sizeof(struct vmfuzz_run))
+		l->coded_answer.length = encode_run(l, &head);
+	else
+		l->coded_answer.length = vmfuzz_encode(&head, &whole, 1, l->coded_answer.bytes);
 	l->served = 1;
 }
 

@@ -6,13 +6,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "line.h"
+#include "coding.h"
 #include "requests.h"
 
 struct link {
 	struct vmfuzz_line_hello hello;
 	struct buffer request, answer;		/* as requests.h has them; 8-byte aligned */
 	struct buffer coded_request, coded_answer;
+	struct vmfuzz_kept kept __attribute__((aligned(8)));
 	uint32_t number, served;	/* of the request that comes in, and whether it was served */
 	/* as it comes, each of its bytes perhaps as two */
 	uint8_t frame[2 * (VMFUZZ_LINE_PIECE + 64)] __attribute__((aligned(8)));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import random
@@ -13,22 +14,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vmfuzz.errors import EnvironmentUnusable, UsageError
+from vmfuzz.execute.kmod.abi import kmod_constants
 from vmfuzz.execute.serial import link as link_module
 from vmfuzz.execute.serial.abi import line_constants
 from vmfuzz.execute.serial.coding import BadMessage, Rows, decode, encode
 from vmfuzz.execute.serial.link import Link, MachineHung, Restarted, stuffed, unstuffed
 from vmfuzz.execute.serial.port import LineClosed, Port
+from vmfuzz.execute.wire.abi import struct_dtype
 
 ROOT = Path(__file__).parents[3]
 ECHO, DIE, HANG, TALK = 1, 2, 3, 4
 DIGEST = 0x1234_5678_9ABC_DEF0
+#: What follows the results in an answer of host_image.c.
+TAIL = bytes(range(1, 17))
 
 pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="gcc builds the image's side of the line")
 
@@ -108,24 +115,77 @@ def echoed(message: bytes) -> bytes:
     return bytes((byte + 1) & 0xFF for byte in message)
 
 
-ROWS = st.tuples(st.integers(0, 3), st.integers(0, 6), st.integers(1, 4)).map(
-    lambda sizes: (8 * (sizes[0] + sizes[1] * sizes[2]), Rows(8 * sizes[0], 8 * (sizes[0] + sizes[1] * sizes[2]), 8 * sizes[2]))
+def results(count: int, different: int, chance: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Rows of an answer, with so many that differ from each other; each of these is there, and most are like the one before."""
+    kinds = chance.integers(0, 256, (different, struct_dtype("result").itemsize), np.uint8) * (chance.random((different, 32)) < 0.3)
+    which = np.concatenate((np.arange(different), chance.integers(0, different, count - different) if different else []))[:count]
+    return np.asarray(kinds.astype(np.uint8)[np.repeat(which.astype(np.intp), chance.integers(1, 40, len(which)))[:count]])
+
+
+@pytest.mark.parametrize(
+    ("count", "different"), [(0, 0), (1, 1), (8, 1), (300, 1), (300, 3), (3000, 100), (20_000, 240), (20_000, 2000)], ids=str
 )
+def test_the_answer_of_a_run_comes_back(opened: Opening, count: int, different: int) -> None:
+    """Results that are like one before take a byte at most; where too many differ they take more, and are as they were."""
+    link, chance = opened(), np.random.default_rng(count + different)
+    rows = results(count, different, chance)
+    head: Any = np.zeros(1, struct_dtype("run"))
+    stride = struct_dtype("result").itemsize + 16
+    head["row_count"], head["row_bytes"] = len(rows), stride
+    area = chance.integers(0, 256, (len(rows), stride), np.uint8)
+    area[:, : rows.shape[1]] = rows
+    payload = head.tobytes() + area.tobytes()
+    before = link.received
+    code, answer = ask(link, kmod_constants()["IOC_RUN"], payload, Rows(head.nbytes, stride))
+    assert code == 0
+    assert answer == head.tobytes() + rows.tobytes() + TAIL
+    if 0 < different < 4:
+        assert link.received - before < 250 + len(rows) / 8
 
 
-@given(ROWS, st.randoms(use_true_random=False), st.integers(0, 2**64 - 1))
-def test_what_is_decoded_is_what_was_encoded(shape: tuple[int, Rows], chance: random.Random, digest: int) -> None:
-    length, rows = shape
-    message = bytes(chance.choice((0, 0, 0, 1, 255)) for _ in range(length))
-    coded = encode(7, message, rows, digest)
-    assert decode(coded) == (7, message)
-    with pytest.raises(BadMessage):
-        decode(coded + b"\1")
+@pytest.mark.parametrize("columns", [0, 1, 7, 8, 9, 70, 260])
+@pytest.mark.parametrize("count", [0, 1, 40])
+def test_rows_of_all_shapes_come_back(opened: Opening, columns: int, count: int) -> None:
+    """The image takes apart what is put together here, and this is not longer than the rows."""
+    link, chance = opened(), np.random.default_rng(columns)
+    table = np.tile(chance.integers(0, 2**64, columns, np.uint64), (count, 1))
+    changed = chance.random(table.shape) < 0.2
+    table[changed] = chance.integers(0, 2**16, int(changed.sum()), np.uint64)
+    message = b"12345678" * 3 + table.tobytes()
+    assert ask(link, ECHO, message, Rows(24, 8 * columns)) == (len(message), echoed(message))
 
 
-def test_rows_that_are_alike_take_no_bytes() -> None:
-    message = bytes(96) + bytes(range(120)) * 1000
-    assert len(encode(0, message, Rows(96, len(message), 120))) < 32 + 120 + 1000 * 15 / 8 + 50
+def test_a_coded_message_that_does_not_fit_together_is_refused(opened: Opening) -> None:
+    """The image's decoder never reads or writes outside of what it has: it runs under the address sanitizer here."""
+    link, chance = opened(), random.Random(1)
+    table = np.random.default_rng(1).integers(0, 3, (30, 12), np.uint64)
+    good = encode(ECHO, b"12345678" + table.tobytes(), Rows(8, 96))
+    refused = 0
+    for _ in range(400):
+        bad = bytearray(good)
+        for _ in range(chance.randrange(1, 4)):
+            bad[chance.choice((chance.randrange(4, 40), chance.randrange(40, len(bad))))] = chance.randrange(256)
+        cut = chance.choice((len(bad), chance.randrange(len(bad))))
+        refused += decode(link.request(bytes(bad[:cut])))[0] == errno.EMSGSIZE
+    assert 100 < refused
+    assert decode(link.request(good))[0] == 8 + table.nbytes
+
+
+@given(st.binary(max_size=80), st.integers(0, 3))
+def test_what_is_no_answer_is_told(content: bytes, kept: int) -> None:
+    head: Any = np.zeros(1, struct_dtype("coded"))
+    head["length"], head["from"], head["to"], head["stride"], head["kept"], head["index"] = 200, 8, 168, 32, kept, 8
+    with contextlib.suppress(BadMessage):
+        code, message = decode(head.tobytes() + content)
+        assert (code, len(message)) == (0, 200)
+
+
+def test_rows_that_are_alike_take_a_byte() -> None:
+    """In which only some columns change, and of these a few in each row."""
+    table = np.tile(np.arange(15, dtype=np.uint64) << np.uint64(40), (1000, 1))
+    table[::10, 3] = 0
+    table[5::10, 14] ^= np.uint64(0x1001)
+    assert len(encode(0, bytes(96) + table.tobytes(), Rows(96, 120))) < 40 + 200 + 1000 + 100 * 2 + 100 * 3
 
 
 @given(st.binary(max_size=300))
@@ -164,7 +224,7 @@ def test_requests_of_all_sizes_come_back(opened: Opening) -> None:
     chance = np.random.default_rng(1)
     for length in (0, 8, 800, 8 * 2048, 8 * 70_000):
         message = chance.integers(0, 3, length, np.uint8).tobytes()
-        code, answer = ask(link, ECHO, message, Rows(0, length // 16 * 16, 16))
+        code, answer = ask(link, ECHO, message, Rows(length % 16, 16))
         assert (code, answer) == (length, echoed(message))
 
 

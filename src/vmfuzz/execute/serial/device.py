@@ -58,7 +58,7 @@ def row_of(hello: Hello, chunk: int) -> int | None:
 def _rows_of(payload: bytes) -> Rows:
     run = np.frombuffer(payload, struct_dtype("run"), 1)[0]
     stride = int(run["row_bytes"])
-    return Rows(len(payload) - stride * int(run["row_count"]), len(payload), stride)
+    return Rows(len(payload) - stride * int(run["row_count"]), stride)
 
 
 class SerialDevice:
