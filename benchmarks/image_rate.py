@@ -1,6 +1,6 @@
 """The bootable image against the kernel module: the same campaign through both, in turns, each in Debian's Bochs on one core (emulated).
 
-    python benchmarks/image_rate.py [--round 10000] [--rounds 5] [--cpu corei7_skylake_x] [--seed 1]
+    python benchmarks/image_rate.py [--candidates 10000] [--rounds 5] [--cpu corei7_skylake_x] [--seed 1]
 
 Counted is what the executor takes, with its line or mailbox, and nothing of the campaign: processor time of the machine and of this process, so that other
 work on the host does not count, and candidates a second by the clock. A machine that is not asked is stopped meanwhile. The image polls its port and
@@ -9,7 +9,6 @@ the module's program its mailbox, so what either waits for the other side counts
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import statistics
@@ -25,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 
 from guest_executor import GuestExecutor, ImageExecutor  # noqa: E402
-from image_machine import ImageMachine, build_image, needs_image  # noqa: E402
+from image_machine import ImageMachine, build_image, image_options, needs_image  # noqa: E402
 from machine import Machine, needs  # noqa: E402
 
 from vmfuzz.arch.outcomes import Outcomes  # noqa: E402
@@ -135,11 +134,8 @@ def started(which: str, cpu: str, seed: int, folder: Path) -> Measured:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--round", type=int, default=10_000, help="candidates of each, a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cpu", default="corei7_skylake_x", help="a CPU model of Debian's Bochs")
-    parser.add_argument("--seed", type=int, default=1)
+    parser = image_options(__doc__, 10_000)
+    parser.add_argument("--rounds", type=int, default=5, help="of so many candidates for each of the two")
     wanted = parser.parse_args()
     missing = needs("bochs") or needs_image()
     if missing:
@@ -149,7 +145,7 @@ def main() -> None:
         both = {which: started(which, wanted.cpu, wanted.seed, Path(folder) / "build") for which in ("module", "image")}
         total = dict.fromkeys(both, Spent())
         for number in range(wanted.rounds):
-            spent = {which: one.round(wanted.round) for which, one in both.items()}
+            spent = {which: one.round(wanted.candidates) for which, one in both.items()}
             total = {which: total[which] + spent[which] for which in both}
             ratios.append(spent["module"].microseconds / spent["image"].microseconds)
             print(f"round {number + 1}:", *(f"{which} {one}" for which, one in spent.items()), f"ratio {ratios[-1]:.2f}", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import select
 import shutil
@@ -47,6 +48,15 @@ def needs_image() -> str | None:
     return f"missing: {', '.join(missing)}; tests/system/README.md says what to install" if missing else None
 
 
+def image_options(description: str | None, candidates: int) -> argparse.ArgumentParser:
+    """The options of the programs that run campaigns on the image; `candidates`: so many unless said otherwise."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--candidates", type=int, default=candidates)
+    parser.add_argument("--cpu", default="corei7_skylake_x", help="a CPU model of Debian's Bochs")
+    parser.add_argument("--seed", type=int, default=1)
+    return parser
+
+
 def build_image(folder: Path, *extra: str) -> Path:
     """Build the image into a folder; `extra`: what make is told besides. Returns the ISO."""
     subprocess.run(["make", "-s", "-C", ROOT / "image", f"BUILD={folder}", *extra], check=True)
@@ -71,35 +81,28 @@ def last_words(connected: socket.socket, ends: tuple[str, ...], seconds: float) 
     return said
 
 
-class ImageMachine:
-    """The image of an ISO on a CPU model of Bochs; `line` is its serial line. `options`: of Bochs's line `cpu`, besides."""
+class Line:
+    """The line between an emulator, which connects to the TCP port `port`, and whoever connects to the Unix socket `path`, one caller at a time.
 
-    emulator = "bochs"
+    Not a terminal, which Linux fills from a thread of its own, while the machine counts the time that it waits for a byte as its own.
+    """
 
-    def __init__(self, iso: Path, cpu: str = "corei7_skylake_x", ips: int = _INSTRUCTIONS_A_SECOND, options: str = "") -> None:
-        self.cpu = cpu
-        self._temporary = tempfile.TemporaryDirectory(prefix="vmfuzz-image-")
-        self.folder = Path(self._temporary.name)
-        self.line = self.folder / "line"
-        # not a terminal, which Linux fills from a thread of its own, while the machine counts the time that it waits for a byte as its own
+    def __init__(self, path: Path) -> None:
         self._wire = socket.create_server(("127.0.0.1", 0))
-        settings = {"cpu": cpu, "ips": ips, "options": options, "iso": iso, "port": self._wire.getsockname()[1], "folder": self.folder}
-        (self.folder / "bochsrc").write_text(_BOCHSRC.format(**settings))
-        (self.folder / "debugger.rc").write_text("c\n" * _MOST_RESETS)
+        self.port: int = self._wire.getsockname()[1]
         self._server = socket.socket(socket.AF_UNIX)
-        self._server.bind(str(self.line))
+        self._server.bind(str(path))
         self._server.listen(1)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> Self:
-        """Switch it on."""
-        threading.Thread(target=drain_screen, args=(self.folder,), daemon=True).start()
         self._carrier = threading.Thread(target=self._carry, daemon=True)
+
+    def start(self) -> None:
+        """Before the machine is switched on."""
         self._carrier.start()
-        bochs = ["env", "--block-signal=ALRM", "script", "-qec", "exec bochs -q -f bochsrc -rc debugger.rc", "/dev/null"]
-        with (self.folder / "screen.log").open("wb") as screen:
-            self._process = subprocess.Popen([*TIED, *bochs], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen)
-        return self
+
+    def close(self) -> None:
+        """After the machine has ended."""
+        self._carrier.join()  # it reads the end
+        self._wire.close()
 
     def _carry(self) -> None:
         """Bytes between the machine and whoever is connected; what the machine says while nobody is goes nowhere."""
@@ -139,14 +142,39 @@ class ImageMachine:
                 caller.sendall(data)
         return bool(data)
 
+
+class ImageMachine:
+    """The image of an ISO on a CPU model of Bochs; `line` is its serial line. `options`: of Bochs's line `cpu`, besides."""
+
+    emulator = "bochs"
+
+    def __init__(self, iso: Path, cpu: str = "corei7_skylake_x", ips: int = _INSTRUCTIONS_A_SECOND, options: str = "") -> None:
+        self.cpu = cpu
+        self._temporary = tempfile.TemporaryDirectory(prefix="vmfuzz-image-")
+        self.folder = Path(self._temporary.name)
+        self.line = self.folder / "line"
+        self._carried = Line(self.line)
+        settings = {"cpu": cpu, "ips": ips, "options": options, "iso": iso, "port": self._carried.port, "folder": self.folder}
+        (self.folder / "bochsrc").write_text(_BOCHSRC.format(**settings))
+        (self.folder / "debugger.rc").write_text("c\n" * _MOST_RESETS)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        """Switch it on."""
+        threading.Thread(target=drain_screen, args=(self.folder,), daemon=True).start()
+        self._carried.start()
+        bochs = ["env", "--block-signal=ALRM", "script", "-qec", "exec bochs -q -f bochsrc -rc debugger.rc", "/dev/null"]
+        with (self.folder / "screen.log").open("wb") as screen:
+            self._process = subprocess.Popen([*TIED, *bochs], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen)
+        return self
+
     def close(self) -> None:
         """Switch it off."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
             self._process = None
-            self._carrier.join()  # it reads the end
-            self._wire.close()
+            self._carried.close()
             self._temporary.cleanup()
 
     def __enter__(self) -> Self:

@@ -54,9 +54,10 @@ class KvmFigures:
     def __str__(self) -> str:
         v = self.verdicts
         rate = self.executed / max(self.executor_seconds, 1e-9)
+        exits = f"{self.exits / self.executed:.1f} VM exits each; " if self.exits else ""
         return (
             f"{v.total():,} candidates, {v['REFUSED']:,} refused, {v['NOT_RUN']:,} left out, {self.executed:,} executed ({rate:,.0f}/s), "
-            f"{self.exits / max(self.executed, 1):.1f} VM exits each; {v['AGREES']:,} agree with the model, {v['DEVIATION']:,} are known deviations, "
+            f"{exits}{v['AGREES']:,} agree with the model, {v['DEVIATION']:,} are known deviations, "
             f"{v['NOT_MODELLED']:,} rest on something not modelled, {v['MISMATCH']:,} differ, {v['EXECUTOR_CRASHED']:,} cost the virtual machine; "
             f"{len(self.findings.by_id)} findings, {len(self.log)} warnings\n"
             + "\n".join(json.dumps(finding.to_json()) for finding in self.findings.by_id.values())

@@ -93,6 +93,7 @@ ata0-master: type=disk, path={disk}, mode=flat, cylinders={cylinders}, heads=16,
 ata1-master: type=cdrom, path={iso}, status=inserted
 boot: cdrom
 com1: enabled=1, mode=file, dev={serial}
+{devices}
 clock: sync=none
 log: {log}
 panic: action=fatal
@@ -170,7 +171,7 @@ class Machine:
     """One machine: built and booted by `start`, asked through `request` and `shell`, ended by `close`.
 
     `second_disk`: an ext4 image that is mounted on /root; the machine has more memory then. `kernel`: one of `kernels`, the first of them otherwise.
-    `modules`: kernel modules that take the place of Debian's with the same file name.
+    `modules`: kernel modules that take the place of Debian's with the same file name. `devices`: lines of Bochs's configuration, besides.
     """
 
     def __init__(
@@ -183,7 +184,9 @@ class Machine:
         second_disk: Path | None = None,
         kernel: Path | None = None,
         modules: Sequence[Path] = (),
+        devices: str = "",
     ) -> None:
+        self._devices = devices
         self.emulator, self.cpu, self.count, self.arguments = emulator, cpu, count, arguments
         self._replaced = {module.name: module for module in modules}
         self.second_disk, self.kernel = second_disk, kernel or kernels()[0]
@@ -266,7 +269,7 @@ class Machine:
             cylinders = self.second_disk.stat().st_size // _CYLINDER_BYTES
             second = f"ata0-slave: type=disk, path={self.second_disk}, mode=flat, cylinders={cylinders}, heads=16, spt=63"
         settings = {"cpu": self.cpu, "count": self.count, "disk": self.disk, "cylinders": _CYLINDERS, "memory": self.memory}
-        settings["second_disk"] = second
+        settings |= {"second_disk": second, "devices": self._devices}
         paths = {"iso": self.folder / "boot.iso", "serial": self.serial, "log": self.folder / "bochs.log"}
         (self.folder / "bochsrc").write_text(_BOCHSRC.format(**settings, **paths))
         (self.folder / "debugger.rc").write_text("c\nquit\n")

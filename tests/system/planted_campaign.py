@@ -8,7 +8,6 @@ Exit code 1 when one was not named, another one was blamed, a candidate has no o
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from guest_executor import ImageExecutor
-from image_machine import ImageMachine, build_image, needs_image
+from image_machine import ImageMachine, build_image, image_options, needs_image
 from machine import needs
 
 from vmfuzz.arch.fields import BY_ENCODING
@@ -119,11 +118,8 @@ def run(machine: ImageMachine, one_in: int, candidates: int, seed: int = 1) -> R
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--candidates", type=int, default=100_000)
+    parser = image_options(__doc__, 100_000)
     parser.add_argument("--one-in", type=int, default=5000, help="of so many candidates one is deadly")
-    parser.add_argument("--cpu", default="corei7_skylake_x", help="a CPU model of Debian's Bochs")
-    parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()
     missing = needs("bochs") or needs_image()
     if missing:
