@@ -211,7 +211,7 @@ def _changed(base: Vmcs, key: str, clear: int, put: int) -> int:
 def _entry_by_hand(trial: Trial, id: str, minimized: Minimized) -> Entry:
     shown = trial.observe(minimized.case)
     kind, _, deviation = shown.comparison.partition(":")
-    verdict, reason = "regression-guard", f"{id} is violated, and the entry fails as it demands"
+    verdict, reason = "regression-guard", f"{id} is violated, and the entry fails as it requires"
     others = [other for other in shown.violated if other != id]
     if kind == "deviation":
         verdict = shown.comparison
@@ -221,7 +221,7 @@ def _entry_by_hand(trial: Trial, id: str, minimized: Minimized) -> Entry:
         if len(shown.predicted) > 1:
             verdict, reason = "open", f"nobody has decided: {reason}"
     elif others:
-        reason += f"; in no state of an emulated CPU is it the only one: {', '.join(others[:4])}"
+        reason += f"; on an emulated CPU it is never violated alone, but with {', '.join(others[:4])}"
     shown = replace(shown, checks=(id, *(other for other in shown.checks if other != id)))
     return entry_of(minimized, shown, processor_of(trial.executor), 1, verdict, reason)
 

@@ -246,6 +246,6 @@ def faults(state: Vmcs, capabilities: Capabilities, form: str, exit_reason: int)
         processor = "with the processor's capabilities" if known else "without capabilities"
         wrong += [f"{finding.check.id} is called violated {processor}" for finding in [*found.violated, *found.contradicted]]
         wrong += [f"accused of this {processor}: {mistake.what}" for mistake in [*found.causes, *found.remarks]]
-        if exit_reason >> 31 and "cannot be told" not in render(found):
+        if exit_reason >> 31 and "cannot be determined" not in render(found):
             wrong.append(f"the failure is not called undecidable {processor}")
     return wrong

@@ -92,8 +92,8 @@ def test_an_entry_that_succeeded_is_said_first(sample):
 def test_error_7_with_guest_state_only_is_not_decidable():
     found = answered("VMLAUNCH error: 0x7\nguest_cr0 = 0x80000031\nguest_rflags = 0x2\n")
     text = render(found)
-    assert "cannot be told from this text" in text
-    assert "primary processor based controls (4002H)" in text
+    assert "cannot be determined from this text" in text
+    assert "primary processor-based controls (4002H)" in text
     assert found.exit_code == 1
 
 

@@ -95,7 +95,7 @@ def test_a_check_that_rests_on_a_reading_of_the_manual_is_a_suspect_and_named():
     (finding,) = found.two_readings()
     assert (finding.check.id, finding.missing, finding.facts) == ("guest.ssp.high", frozenset(), frozenset())
     text = " ".join(render(found).split())
-    assert "Suspect: guest SSP bits 63:32 are 7FC1H, but must be 0; whether that is checked, the SDM leaves open" in text
+    assert "Suspect: guest SSP bits 63:32 are 7FC1H, but must be 0; the SDM leaves open whether that is checked" in text
     assert "Manual: it can be read in two ways: Bits 63:32 of guest SSP outside 64-bit mode. `vmfuzz ambiguities` shows them." in text
     assert [one["ambiguity"] for one in to_json(found)["undecided"] if one["ambiguity"]] == ["ssp-high-outside-64-bit-mode"]
 
@@ -106,7 +106,7 @@ def test_the_trial_says_what_it_carried_over_of_cr3():
     except VmfuzzError as error:
         pytest.skip(str(error))
     said = verified(answered("GUEST_CR3 = 0x8000000012345000\nexit reason 0x80000021\n"))
-    assert "Carried over: the faulty bits of CR3. Not carried over:" in said
+    assert "The trial took from the dump: the faulty bits of CR3. Controls," in said
     assert "the rest of CR3 and other addresses" in said
 
 
@@ -118,14 +118,17 @@ def test_bits_that_every_64_bit_kernel_has_are_no_suspects():
     text = "exit reason 0x80000021\nGUEST_IA32_EFER = 0xd01\nVM_ENTRY_CONTROLS = 0x93ff\nGUEST_CR4 = 0x3726e0\n"
     assert "Suspect" not in plain(text)
     cet = text.replace("0x3726e0", "0xb726e0")
-    assert "Suspect: guest CR4 bits 22 (PKE), 23 (CET) are 1; whether the processor allows that" in plain(cet.replace("0xb7", "0xf7"))
+    assert (
+        "Suspect: guest CR4 bits 22 (PKE), 23 (CET) are 1; IA32_VMX_CR4_FIXED0/1 (488H, 489H) says whether the processor allows that"
+        in plain(cet.replace("0xb7", "0xf7"))
+    )
     assert "Suspect" not in plain(f"{cet}HOST_CR4 = 0xb726e0\n")
     assert "Suspect" not in plain("VM-instruction error 8\nHOST_CR4 = 0x3726e0\nHOST_IA32_EFER = 0xd01\nVM_EXIT_CONTROLS = 0x236fff\n")
 
 
 def test_bits_of_which_a_capability_is_open_are_suspects_only_where_nothing_else_is():
     text = "exit reason 0x80000021\nGUEST_CR4 = 0x3726e0\nGUEST_CS_AR = 0xa093\n"
-    assert 'is 3 (data), which is allowed only if secondary processor based controls bit 7 ("unrestricted guest") is 1' in plain(text)
+    assert 'is 3 (data), which is allowed only if secondary processor-based controls bit 7 ("unrestricted guest") is 1' in plain(text)
     assert "SMEP" not in plain(text)
     assert "Suspect" not in plain(text.replace("0xa093", "0x93"))
     assert "allowed only if" not in plain(text.replace("0xa093", "0xa09b"))

@@ -34,8 +34,8 @@ def test_the_bit_that_the_working_state_has_otherwise_is_the_suspect(tmp_path: P
     failing = "vmlaunch failed with error 7\n" + WORKING.replace("0x2a", "0x102a").replace("0x1000", "0x2000")
     result = run(tmp_path, failing)
     assert result.exit_code == 1
-    assert "Cause: most likely secondary processor based controls (401EH), which the working state has otherwise" in result.output
-    assert '0000102AH (bit 12 "enable invpcid" = 0 / 1)' in result.output
+    assert "Cause: most likely secondary processor-based controls (401EH), which differs in the working state" in result.output
+    assert '0000102AH (bit 12 "enable INVPCID" = 0 / 1)' in result.output
     assert "Other differences: guest RIP." in result.output
     assert "The working state entered, so the processor, taken to be the same, allows what it holds" in result.output
 
@@ -44,12 +44,12 @@ def test_a_difference_that_violates_a_check_goes_before_one_that_may(tmp_path: P
     failing = "vmlaunch failed with error 7\n" + WORKING.replace("0x2a", "0x102a").replace("0x36fff", "0x436fff")
     output = run(tmp_path, failing).output
     assert "The failure comes from this:\n    VM-exit controls (400CH): works 00036FFFH, fails 00436FFFH" in output
-    assert "Other differences: secondary processor based controls." in output
+    assert "Other differences: secondary processor-based controls." in output
 
 
 def test_what_is_alike_is_not_suspected(tmp_path: Path) -> None:
     output = run(tmp_path, "vmlaunch failed with error 7\n" + WORKING).output
-    assert "the 6 fields that both show are alike. What makes the difference, these two do not show." in output
+    assert "the 6 fields that both show are the same. The two do not show what makes the difference." in output
 
 
 def test_control_bits_of_a_working_state_are_proved(tmp_path: Path) -> None:
@@ -73,9 +73,9 @@ vmcs02: control_VM_entry_interruption_information = 0x80000030
 @pytest.mark.parametrize(
     ("twelve", "two", "expected"),
     [
-        ("0x202", "0x2", "L0 made the mistake when it made vmcs02"),
+        ("0x202", "0x2", "L0 made the mistake when it built vmcs02"),
         ("0x2", "0x2", "L1's hypervisor asked for it, and L0 passed it on"),
-        ("0x202", "0x202", "no value shown of vmcs02 is certain to be wrong"),
+        ("0x202", "0x202", "no value of vmcs02 that the text shows is certain to be wrong"),
     ],
 )
 def test_who_refused_a_nested_entry(tmp_path: Path, twelve: str, two: str, expected: str) -> None:
@@ -89,7 +89,7 @@ def test_of_the_two_sides_of_a_diff_the_one_fails_that_violates_a_check(tmp_path
     works = "+" if fails == "-" else "-"
     lines = {works: "host_CR4=0x0000000000002020", fails: "host_CR4=0x0000000000000020"}
     output = run(tmp_path, f"VM-instruction error 8\n-{lines['-']}\n+{lines['+']}\n", "--no-verify").output
-    assert f"Compared: what has {works} works, what has {fails} fails. 1 field differs, 0 are alike." in output
+    assert f"Compared: the {works} side works, the {fails} side fails. 1 field differs, 0 are the same." in output
     assert "host CR4 (6C04H): works 0000000000002020H, fails 0000000000000020H (bit 13 VMXE = 1 / 0)" in output
 
 

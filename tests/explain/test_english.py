@@ -65,16 +65,16 @@ def test_the_reasons_are_english():
         ("GUEST_GS_AR = 0xc000\n", "guest GS is usable (bit 16 of its access rights, 0000C000H, is 0), so bits"),
         (
             "GUEST_TR_AR = 0x89\n",
-            'guest TR type (bits 3:0) is 9 (available TSS), but must be BH (busy TSS); 3 is allowed too if "ia32e mode guest" is 0.',
+            'guest TR type (bits 3:0) is 9 (available TSS), but must be BH (busy TSS); 3 is allowed too if "IA-32e mode guest" is 0.',
         ),
         (
             "GUEST_IA32_EFER = 0x100\nVM_ENTRY_CONTROLS = 0x93ff\n",
-            'Because VM-entry controls bit 15 ("load ia32 efer") is 1, either guest IA32_EFER bit 10 (LMA) must be 1 (it is 0) or VM-entry '
-            'controls bit 9 ("ia32e mode guest") must be 0 (it is 1).',
+            'Because VM-entry controls bit 15 ("load IA32_EFER") is 1, either guest IA32_EFER bit 10 (LMA) must be 1 (it is 0) or VM-entry '
+            'controls bit 9 ("IA-32e mode guest") must be 0 (it is 1).',
         ),
         ("GUEST_RFLAGS = 0xffffffff81000002\n", "guest RFLAGS bits 63:31 and 24 are 1, but must be 0"),
         ("GUEST_RFLAGS = 0x0\n", "With this change every check that can be judged from this text passes (calculated, not run)."),
-        ("GUEST_CR3 = 0x1000\n", "Cause: cannot be told from this text. No value shown is wrong; these fields are needed first: "),
+        ("GUEST_CR3 = 0x1000\n", "Cause: cannot be determined from this text. No value shown is wrong; these fields are needed first: "),
     ],
 )
 def test_the_first_lines_give_the_fault_with_its_reason(text, said):
@@ -94,7 +94,7 @@ def test_the_first_lines_give_the_fault_with_its_reason(text, said):
         ("GUEST_RFLAGS = 0x2\n", "The text cannot show whether these values reached the VMCS; read them back with VMREAD."),
         (
             "#define GUEST_RIP 0x681e\n#define GUEST_RSP 0x681c\n#define GUEST_CR0 0x6800\n",
-            "All 3 encodings in this list are right; the mistake is not there. Show the values that you write.",
+            "All 3 encodings in this list are right, so the mistake is elsewhere. Show the values that you write.",
         ),
     ],
 )

@@ -72,7 +72,7 @@ def named(tmp_path: Path, text: str, mutation: dict[str, str], *options: str) ->
     dump.write_text(text)
     result = CliRunner().invoke(main, ["check", str(dump), "--no-verify", "--errata", str(own), *options])
     assert result.exit_code in (0, 1), result.output
-    return "Erratum: my-emulator, of your own file. It wants more. Ticket 17." in result.output
+    return "Erratum: my-emulator, from your own file. It wants more. Ticket 17." in result.output
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_the_head_of_a_dump_of_kvms_that_is_cut_says_that_something_failed() -> 
     (dump,) = read_text(text)
     assert answer(dump).exit_code == 1
     assert render(answer(dump), width=None).startswith(
-        'KVM printed this VMCS ("last attempted VM-entry"): the VM entry failed, or an exit came'
+        'KVM printed this VMCS ("last attempted VM-entry"): either the VM entry failed, or KVM'
     )
 
 

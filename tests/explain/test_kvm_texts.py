@@ -63,7 +63,7 @@ def test_what_is_said_to_people(text: str, first: str, check: str, error: int | 
     assert outcome is not None
     assert (outcome.error, outcome.exit_reason) == (error, reason)
     shown = " ".join(render(found).split())
-    assert f"That hypervisor gets {first}" in shown
+    assert f"That hypervisor sees {first}" in shown
     assert f'KVM says "{text}"' in shown
     assert BY_ID[check].text in shown
 

@@ -79,7 +79,7 @@ def test_groups_of_fields_off_their_places(steps):
     assert whole.repairs == ()
     assert "hold each other's values" in found.what
     for group, step in steps.items():
-        assert f"the {group} fields stand {'one place' if abs(step) == 1 else 'two places'} off" in found.what
+        assert f"the {group} fields are {'one place' if abs(step) == 1 else 'two places'} off" in found.what
     assert said(moved_by(values, {})) == ""
 
 
@@ -155,7 +155,7 @@ def test_an_alternative_that_the_text_does_not_show_is_said_with_its_condition()
     text = render(answered("GUEST_CS_AR = 0xc09a\nGUEST_RFLAGS = 0x2\nGUEST_SS_AR = 0xc093\nexit reason 0x80000021\n"))
     cause = text[text.index("Cause:") : text.index("Smallest")]
     assert "must be one of 9, BH, DH, FH" in " ".join(cause.split())
-    assert 'or, if secondary processor based controls bit 7 ("unrestricted guest") is 1: ' in " ".join(cause.split())
+    assert 'or, if secondary processor-based controls bit 7 ("unrestricted guest") is 1: ' in " ".join(cause.split())
     assert "is 0" not in cause
 
 
@@ -170,7 +170,7 @@ def test_the_emulated_cpu_is_one_that_allows_the_controls():
 
 def test_a_violation_that_cannot_explain_the_report_is_not_called_the_cause():
     text = render(answered("VMLAUNCH error: 0x7\nguest_cr4 = 0x606f8\nguest_cr0 = 0x80000031\n"))
-    assert "Cause: cannot be told from this text" in text
+    assert "Cause: cannot be determined from this text" in text
     assert "A later check fails too: guest CR4 bit 13 (VMXE) is 0" in text
     assert text.index("Cause:") < text.index("A later check")
     assert "Collect next:" in text
@@ -188,7 +188,7 @@ def test_a_violation_that_cannot_explain_the_report_is_not_called_the_cause():
 def test_values_in_each_others_field_are_named_and_not_mended_one_by_one(values, fields):
     found = answered(f"exit reason 0x80000021\n{values}")
     (mistake,) = found.causes
-    assert "look exchanged" in mistake.what
+    assert "look swapped" in mistake.what
     assert all(field in mistake.what for field in fields)
     assert found.repairs == ()
 
@@ -207,13 +207,13 @@ def test_values_in_each_others_field_are_named_and_not_mended_one_by_one(values,
 )
 def test_values_that_are_only_wrong_are_not_exchanged(values):
     found = answered(f"exit reason 0x80000021\n{values}")
-    assert [mistake for mistake in [*found.causes, *found.remarks] if "exchanged" in mistake.what] == []
+    assert [mistake for mistake in [*found.causes, *found.remarks] if "swapped" in mistake.what] == []
 
 
 def test_exchanged_guest_values_are_no_cause_of_a_refused_control():
     found = answered("VM-instruction error: 7\nGUEST_CR0 = 0x2020\nGUEST_CR4 = 0x80000031\n")
     assert found.causes == ()
-    assert [mistake.stops for mistake in found.remarks if "exchanged" in mistake.what] == [False]
+    assert [mistake.stops for mistake in found.remarks if "swapped" in mistake.what] == [False]
 
 
 def test_a_word_of_the_exit_controls_in_the_entry_controls_is_named():

@@ -180,7 +180,7 @@ def test_an_exit_reason_that_the_text_contradicts_is_not_believed() -> None:
 
 def test_a_dump_that_ends_early_says_so() -> None:
     found = answered(KVM[: KVM.index("*** Host State")])
-    assert "The dump is not whole" in render(found)
+    assert "The dump is incomplete" in render(found)
     assert "read them back" not in render(found)
 
 
@@ -246,7 +246,7 @@ def test_virtualbox_logs_the_controls_that_the_processor_refused() -> None:
     )
     assert violated(found) == ["ctl.sec.allowed"]
     text = " ".join(render(found).split())
-    assert "secondary processor based controls bit 21" in text
+    assert "secondary processor-based controls bit 21" in text
     assert "is 1, which this processor does not allow" in text
     (change,) = found.repairs[0].changes
     assert (change.field, change.new) == ("secondary_processor_based_controls", 1)
@@ -277,7 +277,7 @@ def test_bochs_names_the_cause_where_the_values_do_not_show_it() -> None:
 def test_xen_shows_the_msr_that_could_not_be_loaded(number: str, shown: str) -> None:
     found = answered(f"(XEN) d24v1 vmentry failure (reason 0x80000022): MSR loading (entry 1)\n(XEN)   msr 000001dd val {number} (mbz 0)\n")
     text = " ".join(" ".join(render(found).splitlines()[:12]).split())
-    assert "Entry 2 (counting from 1)" in text
+    assert "It is entry 2, counting from 1" in text
     assert "Cause: MSR 1DDH with the value" in text
     assert shown in text
 
@@ -321,7 +321,7 @@ def test_a_failure_without_its_number_leaves_the_cause_to_the_registers() -> Non
 def test_what_looks_wrong_is_a_suspicion_where_its_premise_is_not_shown(text: str, suspect: str) -> None:
     found = answered(f"hardware error 0x80000021\nKVM: entry failed, hardware error 0x80000021\n{text}\nActivityState = 00000000\n")
     shown = " ".join(render(found).split())
-    assert "cannot be told" in shown
+    assert "cannot be determined" in shown
     assert f"Suspect: {suspect}" in shown.replace("guest pending debug exceptions ", "") or suspect in shown
     assert found.violated == []
 
@@ -329,7 +329,7 @@ def test_what_looks_wrong_is_a_suspicion_where_its_premise_is_not_shown(text: st
 def test_a_bit_that_not_every_processor_allows_is_a_suspicion() -> None:
     text = KVM.replace("actual=0x00000000001726f0", "actual=0x00000000001766f0")
     shown = " ".join(render(answered(text)).split())
-    assert "Suspect: guest CR4 bit 14 (SMXE) is 1; whether the processor allows that, IA32_VMX_CR4_FIXED0/1 (488H, 489H) says." in shown
+    assert "Suspect: guest CR4 bit 14 (SMXE) is 1; IA32_VMX_CR4_FIXED0/1 (488H, 489H) says whether the processor allows that." in shown
 
 
 def test_a_segment_that_is_wrong_in_every_mode_needs_no_rflags() -> None:

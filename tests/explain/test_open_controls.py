@@ -48,7 +48,7 @@ def test_a_type_of_tr_that_fails_in_every_mode_becomes_the_one_that_every_mode_h
     found = answered("GUEST_TR_AR = 0x82\nexit reason 0x80000021\n")
     assert changes(found)[0] == [("guest_tr_access_rights", 0x8B)]
     text = " ".join(render(found, explain=True).split())
-    assert 'guest TR type (bits 3:0) is 2 (LDT), but must be BH (busy TSS); 3 is allowed too if "ia32e mode guest" is 0' in text
+    assert 'guest TR type (bits 3:0) is 2 (LDT), but must be BH (busy TSS); 3 is allowed too if "IA-32e mode guest" is 0' in text
     assert "because VM-entry controls" not in text
 
 

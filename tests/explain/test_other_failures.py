@@ -34,7 +34,7 @@ def shown(text):
         ("boot: ERROR: sched VMPTRLD failed slot=00000000", ("VMPTRLD failed",)),
         ("VMPTRLD error: 11", ("VMPTRLD failed with error 11",)),
         ("VMPTRLD failed, error 11", ("VMPTRLD failed with error 11", "not the VMCS revision identifier")),
-        ("vmwrite(0x401e, 0) failed with error 12", ("VMWRITE of secondary processor based controls (401EH)",)),
+        ("vmwrite(0x401e, 0) failed with error 12", ("VMWRITE of secondary processor-based controls (401EH)",)),
     ],
 )
 def test_a_failed_instruction_is_named_with_its_field_and_is_no_failed_entry(text, wanted):

@@ -45,7 +45,7 @@ def test_a_value_has_its_field_and_its_bits_by_name() -> None:
     assert {"bits": "16", "name": "UNUSABLE", "value": 0} in rights["bits"]
     assert any("guest.gs.s" in sentence for sentence in rights["wrong"])
     entry = next(mark for mark in marks(shown("kvm")) if mark["name"] == "vm_entry_controls")
-    assert {"bits": "9", "name": "ia32e mode guest", "value": 1} in entry["bits"]
+    assert {"bits": "9", "name": "IA-32e mode guest", "value": 1} in entry["bits"]
     mask = next(mark for mark in marks(shown("kvm")) if mark["name"] == "cr0_guest_host_mask")
     assert {"bits": "31", "name": "PG", "value": 1} in mask["bits"]
     assert not any(mark["bits"] for mark in marks(shown("kvm")) if mark["name"].endswith("_base"))
@@ -55,7 +55,7 @@ def test_of_two_states_the_failing_one_is_answered_and_each_value_has_its_own() 
     data = answered(b"-host_CR4 = 0x2020\n+host_CR4 = 0x20\n")
     assert [one["exit_code"] for one in data["answers"]] == [1]
     assert [(mark["dump"], mark["bad"]) for mark in marks(data)] == [(1, False), (2, True)]
-    assert "**Compared: what has - works, what has + fails." in data["answers"][0]["markdown"]
+    assert "**Compared: the - side works, the + side fails." in data["answers"][0]["markdown"]
 
 
 def test_of_a_value_known_in_part_only_the_known_bits_are_named() -> None:

@@ -50,7 +50,7 @@ def test_nobody_is_accused_of_bit_48(known: Capabilities | None, report: str) ->
     found = answered(BY_LINUX, known, report)
     accused = [finding.check.id for finding in found.checked.of(Verdict.VIOLATED, Verdict.LIKELY)]
     assert accused == []
-    assert "Cause: cannot be told" in render(found)
+    assert "Cause: cannot be determined" in render(found)
 
 
 @WHAT_IS_KNOWN

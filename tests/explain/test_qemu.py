@@ -40,7 +40,7 @@ def told(text: str) -> str:
 def test_only_the_unusable_bit_is_missing(line, expected):
     text = told(f"{ERROR}EIP=00100000 EFL=00000002 [-------]\n{line}\n")
     assert expected in text
-    assert "Cause: cannot be told from this text" in text
+    assert "Cause: cannot be determined from this text" in text
 
 
 @pytest.mark.parametrize(

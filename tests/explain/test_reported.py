@@ -133,9 +133,9 @@ def test_an_error_of_another_instruction_is_left_over_from_it(error):
 def test_an_error_of_entries_beside_an_exit_reason_leaves_both_readings_open():
     text = shown("VM_INSTRUCTION_ERROR = 7\nEXIT_REASON = 10\n")
     assert "one of the two is left over" in text
-    assert "If the error is the newer one, the entry failed, and a check of the controls failed." in text
-    assert "If the exit reason is, the entry succeeded" in text
-    assert "cannot be told" not in text
+    assert "If the error is newer, the entry failed, and a check of the controls failed." in text
+    assert "If the exit reason is newer, the entry succeeded" in text
+    assert "cannot be determined" not in text
 
 
 def test_an_error_of_entries_counts_where_words_say_that_the_launch_failed():
@@ -172,7 +172,7 @@ def test_whose_exit_reason_it_is(text, reason):
 def test_an_error_and_a_failed_exit_reason_leave_both_readings_open():
     text = shown("VM_INSTRUCTION_ERROR = 8\nEXIT_REASON = 0x80000021\n")
     assert "one of the two is left over" in text
-    assert "the entry failed with it, and controls and host state had passed" in text
+    assert "the entry failed with it, after controls and host state had passed" in text
 
 
 def test_source_that_names_the_failure_is_no_report_of_one():
@@ -197,7 +197,7 @@ def test_failures_in_older_words(words, error, reason):
 
 def test_a_control_that_acrn_cannot_have_is_named():
     text = shown("VMX ctrl 0x482 not fully enabled: request 0x9461f872 but get 0x9441f872\n")
-    assert 'bit 21 "use tpr shadow"' in text
+    assert 'bit 21 "use TPR shadow"' in text
     assert "IA32_VMX_PROCBASED_CTLS (482H)" in text
 
 

@@ -35,7 +35,7 @@ CAPS = capabilities("corei7_skylake_x")
         (~(vmcs.vpid <= 5), "not (vpid <= 5)"),
         (all_of(vmcs.vpid == 1, any_of(vmcs.vpid == 2, vmcs.vpid == 3)), "vpid = 1 and (vpid = 2 or vpid = 3)"),
         (memory.vtpr[7:4] == 0, "memory_vtpr[7:4] = 0"),
-        (enabled(Entry.IA32E_MODE_GUEST), 'vm_entry_controls."ia32e mode guest" = 1'),
+        (enabled(Entry.IA32E_MODE_GUEST), 'vm_entry_controls."IA-32e mode guest" = 1'),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -45,7 +45,7 @@ def test_a_condition_is_described_as_the_manual_would_write_it(node: Node, words
 
 def test_bits_have_the_manuals_names() -> None:
     assert bit_name("guest_cr0", 31) == "PG"
-    assert bit_name("secondary_processor_based_controls", Secondary.ENABLE_EPT) == '"enable ept"'
+    assert bit_name("secondary_processor_based_controls", Secondary.ENABLE_EPT) == '"enable EPT"'
     assert bit_name("guest_cr0", 40) is None
     assert bit_name("vpid", 0) is None
 
@@ -65,7 +65,7 @@ def test_the_sentence_of_a_control_names_the_bit() -> None:
     assert violation.sentence == (
         'If "enable VPID" is 1, the VPID must not be 0000H. Here vpid = 0000H; '
         f'primary_processor_based_controls = {state["primary_processor_based_controls"]:08X}H (bit 31 ("activate secondary controls") is 1); '
-        f'secondary_processor_based_controls = {state["secondary_processor_based_controls"]:08X}H (bit 5 ("enable vpid") is 1).'
+        f'secondary_processor_based_controls = {state["secondary_processor_based_controls"]:08X}H (bit 5 ("enable VPID") is 1).'
     )
     assert violation.check is BY_ID["ctl.vpid.nonzero"]
 

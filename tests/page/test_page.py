@@ -111,7 +111,7 @@ def test_the_answer_can_be_copied_as_markdown(tab: Any) -> None:
 
 def test_two_states_in_one_text_are_compared(tab: Any) -> None:
     said = tab.check("-host_CR4 = 0x2020\n+host_CR4 = 0x20\n")
-    assert "Compared: what has - works, what has + fails." in said
+    assert "Compared: the - side works, the + side fails." in said
     assert tab.page.locator("#lines .mark").all_inner_texts() == ["0x2020", "0x20"]
     assert tab.page.locator(".mark.bad").all_inner_texts() == ["0x20"]
     tab.page.locator("#lines .mark").nth(1).hover()

@@ -166,8 +166,8 @@ def _print(tally: Tally, listed: bool, directory: Path | None) -> None:
     table.add_row("all", *_cells(total), style="bold")
     console.print(table)
     pairs = int(seen.pairs.sum() - seen.pairs.trace()) // 2
-    console.print(f"pairs of checks that one candidate violated (in a sample): {pairs:,}")
-    console.print(f"small errors of a processor that would have been found: {int(seen.errors.sum()):,} of {len(seen.errors):,}")
+    console.print(f"pairs of checks that a candidate violated together (in a sample): {pairs:,}")
+    console.print(f"small errors in a processor that this run would have found: {int(seen.errors.sum()):,} of {len(seen.errors):,}")
     decided, tried = _never_decided(seen), _never_tried(seen)
     if listed:
         for id, atom, way in decided:
@@ -179,7 +179,7 @@ def _print(tally: Tally, listed: bool, directory: Path | None) -> None:
     elif decided or tried:
         worst = Counter(id for id, _, _ in decided).most_common(5)
         console.print(
-            f"atoms that never decided as true or as false: {len(decided):,}, most of {', '.join(id for id, _ in worst)}; "
+            f"atoms never seen deciding as true, or as false: {len(decided):,}, most of them in {', '.join(id for id, _ in worst)}; "
             f"boundary values never tried: {len(tried):,}"
         )
         console.print("--list names them")

@@ -222,10 +222,10 @@ def _print_totals(console: Output, pairing: Pairing, result: Differences) -> Non
         console.print(text, soft_wrap=True)
 
     print_(f"first   {escape(result.first)} ({result.versions[0]})\nsecond  {escape(result.other)} ({result.versions[1]})")
-    same = "the same capabilities" if result.same_capabilities else "other capabilities:"
+    same = "the same capabilities" if result.same_capabilities else "capabilities that differ:"
     print_(f"{same}")
     for name, (here, there) in pairing.capability_differences().items():
-        print_(f"  {name}: {here} | {there}")
+        print_(f"  {name}: {here or 'absent'} | {there or 'absent'}")
     print_(f"{counted(result.drawn, 'candidate')} in {result.seconds:.1f} s (seed {result.seed})")
     print_(f"{result.compared:>11,} compared (both ran, and the manual allows them a common outcome)")
     print_(f"{result.not_comparable:>11,} not comparable")
@@ -235,7 +235,7 @@ def _print_totals(console: Output, pairing: Pairing, result: Differences) -> Non
         print_(f"{result.explained:>11,} with different outcomes, which the different capabilities explain")
     named = sum(result.names.values())
     if named:
-        print_(f"{named:>11,} failed in the same way, but name different checks; most often:")
+        print_(f"{named:>11,} failed in the same way, with messages that name different checks; most often:")
         for (here, there), count in result.names.most_common(_MOST_NAMES):
             print_(f"{count:>11,}   {escape(without_formats(here or 'nothing'))} | {escape(without_formats(there or 'nothing'))}")
     either = sum(each.judgement == "neither" for each in result.found.values())

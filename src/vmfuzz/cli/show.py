@@ -64,7 +64,7 @@ def _print_side_by_side(console: Output, entry: Entry, trial: Trial) -> None:
         console.print("nothing differs from the base")
         return
     near = {each.operand: (each.value, each.actual) for each in reversed(entry.neighbours)}
-    titles = ("base", "this case", "nearest agreeing", "and does")
+    titles = ("base", "this case", "nearest that agrees", "its outcome")
     for line in side_by_side(base, entry.case.mutation, near, titles, _bold):
         console.print(line, soft_wrap=True)
 
@@ -75,8 +75,9 @@ def _bold(text: str) -> str:
 
 def _print_results(console: Output, entry: Entry) -> None:
     for result in entry.results:
-        console.print(f"\nthe model allows {', '.join(result.predicted)}")
-        console.print(f"the outcome was  {result.actual} ({result.comparison})")
+        told = "" if result.comparison == result.actual else f" ({result.comparison})"
+        console.print(f"\nthe model allows {'; '.join(result.predicted)}")
+        console.print(f"the outcome was  {result.actual}{told}")
         if result.message:
             console.print(f"the executor says: {escape(without_formats(result.message))}")
         console.print(f"on {', '.join(processor.name for processor in result.processors)}")

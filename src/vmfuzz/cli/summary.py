@@ -55,10 +55,10 @@ def print_summary(summary: Summary, data: Mapping[str, Any]) -> None:
     decided, existing = int((tally.decided > 0).sum()), len(tally.decided)
     console.print(f"checks seen deciding alone: {decided} of the {existing} that exist on this processor")
     if tally.named:
-        other = f"; one that is not violated: {tally.other_check.total():,}" if tally.other_check else ""
-        console.print(f"failed entries whose message names a check that is violated: {tally.named.total():,}{other}")
+        other = f"; another check: {tally.other_check.total():,}" if tally.other_check else ""
+        console.print(f"failed entries whose message names a violated check: {tally.named.total():,}{other}")
     for name, (strict, lenient) in _readings(summary).items():
-        console.print(f"ambiguity {name}: strict reading {strict:,}, lenient reading {lenient:,}")
+        console.print(f"ambiguity {name}: strict in {counted(strict, 'candidate')}, lenient in {lenient:,}")
     for name, count in tally.by_deviation.most_common():
         console.print(f"known deviation {name}: {counted(count, 'candidate')}")
     _print_findings(console, summary, data)

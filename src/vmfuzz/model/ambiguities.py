@@ -38,7 +38,7 @@ _ALL = (
     Ambiguity(
         "apic-timer-rdtsc",
         "APIC-timer virtualization with RDTSC exiting",
-        'As read here (in a translation only), the newest edition demands "RDTSC exiting" = 0 if "APIC-timer virtualization" is 1.',
+        'As read here (in a translation only), the newest edition requires "RDTSC exiting" to be 0 if "APIC-timer virtualization" is 1.',
         "the two controls exclude each other",
         "they do not",
         "A series of patches for KVM by Intel's engineers (February 2026) checks this at a nested VM entry.",
@@ -57,7 +57,7 @@ _ALL = (
     Ambiguity(
         "error-code-bit-15",
         "Bit 15 of the VM-entry exception error code",
-        "Older editions demand that bits 31:15 are 0, newer ones only bits 31:16; bit 15 is the SGX bit of a page fault's error code.",
+        "Older editions require bits 31:15 to be 0, newer ones only bits 31:16; bit 15 is the SGX bit of a page fault's error code.",
         "bit 15 must be 0",
         "bit 15 may be 1",
         "KVM and VirtualBox test bits 31:16.",
@@ -76,7 +76,7 @@ _ALL = (
     Ambiguity(
         "guest-s-cet-canonical",
         "Whether guest IA32_S_CET must be canonical",
-        "The newest edition demands it for the guest field as for the host field; KVM leaves it out for the guest on purpose.",
+        "The newest edition requires it of the guest field, as of the host field; KVM leaves it out for the guest on purpose.",
         "a guest IA32_S_CET that is not canonical fails the VM entry",
         "it does not",
         "KVM (since 2025) tests only the host field, and says that this is intended; Bochs tests both.",
@@ -105,17 +105,16 @@ _ALL = (
     Ambiguity(
         "cs-unusable",
         "The unusable bit of guest CS",
-        "No sentence demands that bit 16 of the CS access rights is 0; all other rules apply to CS whether or not it is set.",
+        "No sentence requires bit 16 of the CS access rights to be 0; all other rules apply to CS whether or not it is set.",
         "a CS that is marked unusable fails the VM entry",
         "the bit is ignored for CS",
         "KVM leaves it to the processor.",
-        "Add CS to the sentence that demands bit 16 = 0 for TR, or say that the bit is ignored for CS.",
+        "Add CS to the sentence that requires bit 16 = 0 for TR, or say that the bit is ignored for CS.",
     ),
     Ambiguity(
         "nmi-sti",
         "NMI injection with blocking by STI",
-        "Older editions let a processor demand that there is no blocking by STI when an NMI is injected (qualification 3); the newest states it "
-        "as a rule.",
+        "Older editions let a processor refuse NMI injection with blocking by STI (qualification 3); the newest states it as a rule.",
         "NMI injection with blocking by STI fails the VM entry, qualification 3",
         "it does not",
         "VirtualBox fails it with qualification 3; KVM leaves it to the processor.",

@@ -31,9 +31,10 @@ BOCHS_2_7_DEVIATIONS: Final = (
     Deviation(
         "bochs-2.7-cs-dpl",
         _BOCHS_2_7,
-        "the DPL of CS is held against the RPL of CS and not against the DPL of SS",
-        "The DPL of a non-conforming CS must equal the DPL in the SS access rights, that of a conforming CS must not be greater, also where SS "
-        "is unusable or the guest is unrestricted; the RPL of CS is free then. Bochs 2.7 compares with the RPL of the CS selector, so it enters where "
+        "the DPL of CS is compared with the RPL of CS instead of the DPL of SS",
+        "The DPL of a non-conforming CS must equal the DPL in the SS access rights, that of a conforming CS must not be greater, even if "
+        "SS is unusable or the guest is unrestricted; the RPL of CS does not matter. Bochs 2.7 compares with the RPL of the CS selector, "
+        "so it enters where "
         "only SS differs and refuses where only the RPL does. Bochs 3.0 compares with SS.",
         "VMenterLoadCheckGuestState, loop over segment registers, switch on the CS type.",
         skips=skipping("guest.cs.dpl.nonconf", "guest.cs.dpl.conf"),
@@ -48,7 +49,7 @@ BOCHS_2_7_DEVIATIONS: Final = (
         "a data-segment register of type 11 may have a DPL below the RPL of its selector",
         'If "unrestricted guest" is 0, the DPL of a usable DS, ES, FS or GS of type 0 to 11 must not be less than the RPL of its selector. '
         "Bochs 2.7 makes the test for types 0 to 10 only; 11 is readable, accessed, non-conforming code. Bochs 3.0 includes it.",
-        "VMenterLoadCheckGuestState, loop over segment registers, last test for DS, ES, FS and GS: less than 11 where 11 belongs to it.",
+        "VMenterLoadCheckGuestState, loop over segment registers, last test for DS, ES, FS and GS: 'less than 11' leaves 11 out.",
         skips={f"guest.{name}.dpl": getattr(vmcs, f"guest_{name}_access_rights")[3:0] == 11 for name in ("ds", "es", "fs", "gs")},
     ),
     Deviation(

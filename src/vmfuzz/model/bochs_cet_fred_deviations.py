@@ -21,25 +21,26 @@ from vmfuzz.model.sections import Citation
 _BOCHS: Final = "bochs"
 _CET: Final = has("cet_ss") | has("cet_ibt")
 _LOAD_CET: Final = enabled(Entry.LOAD_CET_STATE)
-_NOT_MET: Final = " Read in the source; no campaign has met it."
+_NOT_MET: Final = " This was read in the source; no campaign has shown it."
 
 BOCHS_CET_FRED_DEVIATIONS: Final = (
     Deviation(
         "bochs-cet-error-code",
         _BOCHS,
-        "on processors with CET nobody asks whether an injected event may have an error code",
+        "on processors with CET, whether an injected event may have an error code is not checked",
         "IA32_VMX_BASIC[56] leaves the error code of a hardware exception open; events of other types, and all events of an unrestricted guest with "
-        "CR0.PE = 0, must not have one all the same. Bochs leaves out the whole comparison where the processor has CET.",
-        "VMenterLoadCheckVmControls, event injection: the comparison of push_error stands in a test for the absence of CET. Met through the module.",
+        "CR0.PE = 0, still must not have one. On processors with CET, Bochs skips the whole comparison.",
+        "VMenterLoadCheckVmControls, event injection: the comparison of push_error is made only without CET. A campaign through the kernel "
+        "module found it.",
         skips=dict.fromkeys(("ctl.inject.errcode.forbidden.type", "ctl.inject.errcode.forbidden.realmode"), _CET),
     ),
     Deviation(
         "bochs-ssp-canonical",
         _BOCHS,
         "guest SSP must be canonical",
-        "The SDM asks of a 64-bit guest's SSP only that bits beyond the linear-address width are identical; the bit below them may differ. Bochs "
-        "demands a canonical address.",
-        "VMenterLoadCheckGuestState, CET state: IsCanonical of the field. Met through the module.",
+        "The SDM requires of a 64-bit guest's SSP only that bits beyond the linear-address width are identical; the bit below them may differ. Bochs "
+        "requires a canonical address.",
+        "VMenterLoadCheckGuestState, CET state: IsCanonical of the field. A campaign through the kernel module found it.",
         adds=(
             Check(
                 "guest.cet.ssp.canonical",
@@ -56,8 +57,11 @@ BOCHS_CET_FRED_DEVIATIONS: Final = (
         "bochs-s-cet-high",
         _BOCHS,
         "guest IA32_S_CET must fit 32 bits outside IA-32e mode",
-        'The SDM demands bits 63:32 clear of guest SSP where "IA-32e mode guest" is 0, but only a canonical guest IA32_S_CET. Bochs demands it of both.',
-        "VMenterLoadCheckGuestState, CET state: GET32H of the field stands in the condition next to IsCanonical. Met through the module.",
+        'If "IA-32e mode guest" is 0, bits 63:32 of guest SSP must be 0, but guest IA32_S_CET need only be canonical. Bochs requires bits '
+        "63:32 of both to be "
+        "0.",
+        "VMenterLoadCheckGuestState, CET state: GET32H of the field stands in the condition next to IsCanonical. A campaign through the "
+        "kernel module found it.",
         adds=(
             Check(
                 "guest.cet.scet.high",
@@ -74,8 +78,8 @@ BOCHS_CET_FRED_DEVIATIONS: Final = (
         "bochs-host-cet-wp",
         _BOCHS,
         'host CR4.CET with CR0.WP = 0 is refused only if "load CET state" is 1',
-        'If host CR4.CET is 1, host CR0.WP must be 1, whatever the VM-exit controls are. Bochs asks only where "load CET state" (VM exit) is 1; the VM '
-        "exit then loads that CR0 and that CR4." + _NOT_MET,
+        'If host CR4.CET is 1, host CR0.WP must be 1, whatever the VM-exit controls are. Bochs tests this only if "load CET state" (VM exit) is 1; '
+        "otherwise the VM exit loads that CR0 and that CR4." + _NOT_MET,
         "VMenterLoadCheckHostState: the test is the last of those inside the branch for the control.",
         skips=skipping("host.cr4.cet-wp", when=~enabled(Exit.LOAD_CET_STATE)),
     ),
@@ -83,8 +87,8 @@ BOCHS_CET_FRED_DEVIATIONS: Final = (
         "bochs-pkrs-high",
         _BOCHS,
         "bits 63:32 of the IA32_PKRS fields are never checked",
-        "If PKRS is loaded, bits 63:32 of the field must be 0. Bochs keeps 32 bits of it, so that the test never fails." + _NOT_MET,
-        "VMenterLoadCheckHostState and VMenterLoadCheckGuestState test GET32H of a member of 32 bits (cpu/vmx.h) after the read is assigned to it.",
+        "If PKRS is loaded, bits 63:32 of the field must be 0. Bochs keeps only 32 bits of it, so its test never fails." + _NOT_MET,
+        "VMenterLoadCheckHostState and VMenterLoadCheckGuestState test GET32H of a 32-bit member (cpu/vmx.h) to which the field was assigned.",
         skips=skipping("host.pkrs", "guest.pkrs"),
     ),
     Deviation(
@@ -92,7 +96,7 @@ BOCHS_CET_FRED_DEVIATIONS: Final = (
         _BOCHS,
         "the address in IA32_FRED_CONFIG need not be canonical",
         "If FRED state is loaded, the address in IA32_FRED_CONFIG must be canonical. Bochs tests its reserved bits only." + _NOT_MET,
-        "VMenterLoadCheckHostState and VMenterLoadCheckGuestState: no IsCanonical of the field, other than of the stack pointers below it.",
+        "VMenterLoadCheckHostState and VMenterLoadCheckGuestState: no IsCanonical test of the field, unlike of the stack pointers after it.",
         skips=skipping("host.fred.config.canonical", "guest.fred.config.canonical"),
     ),
     Deviation(

@@ -113,10 +113,10 @@ BOCHS_DEVIATIONS: Final = (
     Deviation(
         "bochs-shadow-vmcs",
         _BOCHS,
-        "VMLAUNCH and VMRESUME take a shadow VMCS",
-        "A VM entry whose current VMCS is a shadow VMCS must fail with VMfailInvalid. Bochs goes on with it as with an ordinary one: VMLAUNCH enters, "
-        "and VMRESUME ends with error 5, because software can make a VMCS a shadow VMCS only while its launch state is clear.",
-        "VMLAUNCH looks at the current-VMCS pointer, blocking by MOV SS and the launch state; only VMPTRLD and VMXON look at the indicator.",
+        "VMLAUNCH and VMRESUME accept a shadow VMCS",
+        "A VM entry whose current VMCS is a shadow VMCS must fail with VMfailInvalid. Bochs treats it as an ordinary VMCS: VMLAUNCH enters, "
+        "and VMRESUME fails with error 5, because software can make a VMCS a shadow VMCS only while its launch state is clear.",
+        "VMLAUNCH tests the current-VMCS pointer, blocking by MOV SS and the launch state; only VMPTRLD and VMXON test the shadow-VMCS indicator.",
         skips={"basic.shadow": TRUE, "basic.launch.clear": _SHADOW_VMCS},
         adds=(
             _extra(
@@ -134,7 +134,7 @@ BOCHS_DEVIATIONS: Final = (
         "bochs-entry-to-smm",
         _BOCHS,
         '"entry to SMM" outside SMM is not refused by the control checks',
-        'The SDM demands that "entry to SMM" is 0 when the processor is not in SMM (VMfailValid, error 7). Bochs goes on to the guest state, '
+        'The SDM requires "entry to SMM" to be 0 when the processor is not in SMM (VMfailValid, error 7). Bochs goes on to the guest state, '
         "where its SMM rules then fail the entry with exit reason 33.",
         "The checks of VM-entry controls test only the control that deactivates dual-monitor treatment against in_smm.",
         skips=skipping("ctl.entry.smm.outside.entry"),
@@ -143,8 +143,8 @@ BOCHS_DEVIATIONS: Final = (
         "bochs-perf-global-ctrl",
         _BOCHS,
         "IA32_PERF_GLOBAL_CTRL fields are never checked",
-        'If the "load IA32_PERF_GLOBAL_CTRL" control of VM entry or VM exit is 1, reserved bits of the field must be 0. Bochs lets the '
-        "capability MSRs allow the controls but reads neither field.",
+        'If the "load IA32_PERF_GLOBAL_CTRL" control of VM entry or VM exit is 1, reserved bits of the field must be 0. In Bochs '
+        "the capability MSRs allow both controls, but neither field is read.",
         "Neither the host-state nor the guest-state checks mention the two fields.",
         skips=skipping("host.perfglobal", "guest.perfglobal"),
     ),
@@ -160,8 +160,8 @@ BOCHS_DEVIATIONS: Final = (
     Deviation(
         "bochs-pending-debug-high",
         _BOCHS,
-        "pending debug exceptions are cut to 32 bits before they are checked",
-        "Bits 63:17 of the pending debug exceptions must be 0. Bochs converts the field to 32 bits first, so bits 63:32 are never seen.",
+        "pending debug exceptions are truncated to 32 bits before they are checked",
+        "Bits 63:17 of the pending debug exceptions must be 0. Bochs converts the field to 32 bits first, so it never sees bits 63:32.",
         "VMenterLoadCheckGuestState casts the natural-width field to a 32-bit variable and applies the mask of reserved bits to that.",
         skips={
             "guest.pdbg.reserved": (PENDING & 0x0000_0000_FFFE_A7F0) == 0,
@@ -171,7 +171,7 @@ BOCHS_DEVIATIONS: Final = (
     Deviation(
         "bochs-pending-debug-bs",
         _BOCHS,
-        "the rules that tie pending BS to TF, BTF and blocking are not made",
+        "the rules that tie pending BS to TF, BTF and blocking are not checked",
         "With blocking by STI or MOV SS, or in HLT, BS of the pending debug exceptions must be 1 if RFLAGS.TF is 1 and BTF is 0, and 0 otherwise. "
         "Processors enforce it (KVM commits that repair a missing BS, and XSA-308, report failed VM entries). Bochs accepts every combination.",
         "VMenterLoadCheckGuestState tests only reserved bits of the field.",
@@ -181,7 +181,7 @@ BOCHS_DEVIATIONS: Final = (
         "bochs-rip-identical",
         _BOCHS,
         "bits 63:N of a 64-bit guest's RIP are not checked",
-        "In 64-bit mode bits 63:N of guest RIP must be identical, N the linear-address width (48 or 57). Bochs accepts any RIP there.",
+        "In 64-bit mode bits 63:N of guest RIP must be identical, where N is the linear-address width (48 or 57). Bochs accepts any RIP there.",
         "VMenterLoadCheckGuestState tests only that RIP fits 32 bits outside 64-bit mode.",
         skips=skipping("guest.rip.ident"),
     ),
@@ -231,26 +231,26 @@ BOCHS_DEVIATIONS: Final = (
         "bochs-nmi-sti",
         _BOCHS,
         "NMI injection with blocking by STI fails with qualification 0",
-        "Where a processor demands that there is no blocking by STI when an NMI is injected, the exit qualification is 3. Bochs reports 0.",
+        "A processor that refuses NMI injection with blocking by STI reports exit qualification 3. Bochs reports 0.",
         "VMenterLoadCheckGuestState tests STI and MOV SS blocking together and leaves the qualification at 0.",
         adds=(_extra("guest.intr.nmi-sti", "guest.intr.nmi-sti.q0", "No blocking by STI (Bochs).", ~STI, injects(EVENT.NMI)),),
     ),
     Deviation(
         "bochs-posted-interrupts-tpr-shadow",
         _BOCHS,
-        'the rules on posted interrupts are made only if "use TPR shadow" is 1',
+        'the rules on posted interrupts are checked only if "use TPR shadow" is 1',
         'If "process posted interrupts" is 1, "virtual-interrupt delivery" must be 1, bits 15:8 of the notification vector 0, and the descriptor '
         'address aligned and within the physical width, whatever "use TPR shadow" is.',
-        "The checks of execution controls make them inside the branch for the TPR shadow.",
+        "The checks of execution controls test them inside the branch for the TPR shadow.",
         skips=skipping(*(f"ctl.pir.{rule}" for rule in _POSTED), when=~enabled(Primary.USE_TPR_SHADOW)),
     ),
     Deviation(
         "bochs-posted-interrupt-descriptor-page",
         _BOCHS,
         "the posted-interrupt descriptor must be page-aligned",
-        'If "process posted interrupts" is 1, bits 5:0 of the descriptor address must be 0; the descriptor has 64 bytes and need not begin a page. '
+        'If "process posted interrupts" is 1, bits 5:0 of the descriptor address must be 0; the descriptor is 64 bytes long and need not be page-aligned. '
         "Bochs 3.0 refuses every address that is not page-aligned (later sources do not).",
-        "The checks of execution controls call the test for page-aligned physical addresses. Mended by a77e02ff3 (June 2025).",
+        "The checks of execution controls call the test for page-aligned physical addresses. Fixed by a77e02ff3 (June 2025).",
         adds=(
             _extra(
                 "ctl.pir.desc.align",
@@ -266,9 +266,9 @@ BOCHS_DEVIATIONS: Final = (
         "bochs-nmi-virtual",
         _BOCHS,
         "NMI injection with virtual NMIs and blocking by NMI is accepted",
-        'If "virtual NMIs" is 1 and an NMI is injected, there must be no blocking by NMI. Bochs 3.0 does not test it (the test stands in a comment; '
-        "later sources make it).",
-        "VMenterLoadCheckVmControls, case of NMI injection: the test is commented out; VMenterLoadCheckGuestState has none. Mended by "
+        'If "virtual NMIs" is 1 and an NMI is injected, there must be no blocking by NMI. Bochs 3.0 does not test it (the test is commented '
+        "out; later sources have it).",
+        "VMenterLoadCheckVmControls, case of NMI injection: the test is commented out; VMenterLoadCheckGuestState has none. Fixed by "
         "203b044f5 (October 2025).",
         skips=skipping("guest.intr.nmi-virtual"),
     ),
@@ -276,10 +276,10 @@ BOCHS_DEVIATIONS: Final = (
         "bochs-inject-other-event",
         _BOCHS,
         "events of type 7 are accepted on CPU models without the monitor trap flag",
-        'Type 7 may be injected only if the processor allows "monitor trap flag" to be 1, and its vector must be 0. Bochs 3.0 makes both tests only '
-        "on models that have the monitor trap flag, and then meets an event type that its delivery does not know (later sources refuse it).",
+        'Type 7 may be injected only if the processor allows "monitor trap flag" to be 1, and its vector must be 0. Bochs 3.0 tests both only on '
+        "models that have the monitor trap flag; on others its event delivery then meets a type that it does not know (later sources refuse it).",
         "VMenterLoadCheckVmControls, case of MTF injection: the vector is tested inside the branch for models with the flag; without it the case ends. "
-        "Mended by 4ef9eec7e and 7a0d34c14 (February 2026).",
+        "Fixed by 4ef9eec7e and 7a0d34c14 (February 2026).",
         skips=skipping("ctl.inject.type.other", "ctl.inject.vector.other", when=~may_be_1(Primary.MONITOR_TRAP_FLAG)),
         exits=((all_of(injects(EVENT.OTHER_EVENT), ~may_be_1(Primary.MONITOR_TRAP_FLAG)), ENTERED),),
     ),
@@ -289,7 +289,7 @@ BOCHS_DEVIATIONS: Final = (
         _BOCHS,
         "a VMX-preemption timer of 0 expires one instruction late with blocking by STI or MOV SS",
         "If the timer-value field is 0, the VM exit comes after any event injection and before any instruction executes; blocking by STI or MOV SS "
-        "does not delay it. Bochs holds all events for the instruction after such blocking, so that the guest's first instruction is fetched.",
+        "does not delay it. Bochs holds back all events for one instruction after such blocking, so the guest's first instruction is fetched.",
         "handleAsyncEvent (cpu/event.cc) looks at the expired timer only where no interrupts are inhibited; loading the guest state inhibits them for "
         "blocking by STI and by MOV SS.",
         exits=((all_of(TIMER_EXPIRED, any_of(STI, MOV_SS)), exits_mask(EXCEPTION, TRIPLE_FAULT, EPT_VIOLATION, EPT_MISCONFIGURATION)),),
@@ -297,7 +297,7 @@ BOCHS_DEVIATIONS: Final = (
     Deviation(
         "bochs-pending-breakpoint",
         _BOCHS,
-        "an enabled breakpoint (bit 12) without B0 to B3 is no valid pending debug exception",
+        "an enabled breakpoint (bit 12) without B0 to B3 does not count as a pending debug exception",
         "There are valid pending debug exceptions if BS or bit 12 is 1. Bochs delivers one for bit 12 only if BS or one of B0 to B3 is 1 too.",
         "VMenterLoadCheckGuestState, non-register state: with bit 12 set it keeps bits 14 and 3:0 of the field, and has a debug trap only if one is 1.",
         exits=((PENDING[PENDING_DEBUG.ENABLED_BREAKPOINT], exits_mask(PREEMPTION_TIMER, EPT_VIOLATION, EPT_MISCONFIGURATION)),),
@@ -314,9 +314,9 @@ BOCHS_DEVIATIONS: Final = (
     Deviation(
         "bochs-tpr-threshold-shutdown",
         _BOCHS,
-        "the VM exit for a TPR below the threshold comes in the shutdown activity state too",
-        "A VM exit induced by the TPR threshold does not occur immediately after VM entry if that entered the shutdown state. In Bochs it does.",
-        "VMLAUNCH calls VMX_TPR_Virtualization (cpu/vapic.cc) at its end, which compares and makes the VM exit whatever the activity state is.",
+        "a TPR below the threshold causes a VM exit in the shutdown activity state too",
+        "A TPR below the threshold does not cause a VM exit immediately after a VM entry to the shutdown state. In Bochs it does.",
+        "VMLAUNCH ends with a call of VMX_TPR_Virtualization (cpu/vapic.cc), which makes the VM exit whatever the activity state is.",
         exits=((all_of(TPR_BELOW, STATE == ACTIVITY.SHUTDOWN), exits_mask(TPR_BELOW_THRESHOLD)),),
     ),
     Deviation(
@@ -324,8 +324,8 @@ BOCHS_DEVIATIONS: Final = (
         _BOCHS,
         'an injected pending MTF VM exit is lost if "monitor trap flag" is 1',
         'Injection of type 7 with vector 0 makes an MTF VM exit pending before the first instruction, whatever "monitor trap flag" is. With the control '
-        "at 1 Bochs forgets it, and the timer expires first; the event stays masked, so that now and then a later VM entry with the control at 0 "
-        "loses its injected MTF VM exit too.",
+        "at 1 Bochs forgets it, and the timer expires first; the event stays masked, so a later VM entry with the control at 0 "
+        "sometimes loses its injected MTF VM exit too.",
         "Loading the guest state masks the MTF event for the control at 1; the injection signals the same event; handleAsyncEvent (cpu/event.cc) then "
         "only unmasks it. VMexit clears the event and leaves the mask.",
         exits=((MTF_INJECTED, exits_mask(PREEMPTION_TIMER, EXCEPTION, EPT_VIOLATION)),),
@@ -335,7 +335,7 @@ BOCHS_DEVIATIONS: Final = (
         _BOCHS,
         "bits 63:32 of the secondary VM-exit controls are not checked",
         'If "activate secondary controls" (VM exit) is 1, every bit of the 64-bit field that IA32_VMX_EXIT_CTLS2 does not allow must be 0. Bochs '
-        "never looks at the upper half.",
+        "never tests the upper half.",
         "VMenterLoadCheckVmControls: the field is read and kept in 64 bits (since January 2024), but compared with the complement of the supported "
         "bits, a 32-bit number, whose upper half is 0.",
         skips=skipping(
@@ -346,7 +346,7 @@ BOCHS_DEVIATIONS: Final = (
     Deviation(
         "bochs-canonical-la57",
         _BOCHS,
-        "canonical addresses are judged by the width that the live CR4.LA57 selects",
+        "canonical addresses are tested with the width that the live CR4.LA57 selects",
         "The SDM defines canonical for these checks by the processor's linear-address width (CPUID.80000008H:EAX[15:8]), 57 bits where LA57 is "
         "supported. Bochs uses 48 bits unless the launching processor has CR4.LA57 = 1.",
         "IsCanonical (cpu/cpu.h) compares with linaddr_width, which MOV to CR4 alone sets (crregs.cc); wrmsr (msr.cc) uses it too, and in later "
@@ -356,10 +356,10 @@ BOCHS_DEVIATIONS: Final = (
     Deviation(
         "bochs-msr-area-end",
         _BOCHS,
-        "the end of an MSR area is computed with a product of 32 bits",
+        "the end of an MSR area is computed with a 32-bit product",
         "The address of the last byte of an MSR area is its address + 16 * count - 1. From count 2^28 on, Bochs loses the product's high bits: an "
         "area that ends beyond the physical-address width is accepted, and one at address 0 may be refused.",
-        "The checks of VM-exit and VM-entry controls multiply the count, of 32 bits, by 16 before they add it to the address, of 64.",
+        "The checks of VM-exit and VM-entry controls multiply the 32-bit count by 16 before they add it to the 64-bit address.",
         skips={id: within_physical_width(end) for id, end in _AREA_END.items()},
         adds=tuple(
             _extra(id, f"{id}.32", f"{BY_ID[id].text} (in 32 bits)", within_physical_width(end), when=BY_ID[id].when, fails=Fails.CONTROLS)
@@ -371,7 +371,7 @@ BOCHS_DEVIATIONS: Final = (
         _BOCHS,
         "bits of IA32_SPEC_CTRL that the processor lacks are not reserved",
         "Which bits of IA32_SPEC_CTRL are reserved depends on CPUID.(07H,0):EDX and CPUID.(07H,2):EDX. Bochs takes bits 10 and 8:0 as defined on every "
-        "CPU model, so that, for one, bit 8 (DDPD_U) is accepted where CPUID does not report it.",
+        "CPU model, so it accepts bit 8 (DDPD_U), for example, where CPUID does not report it.",
         "isValidMSR_IA32_SPEC_CTRL (cpu/msr.cc) compares with one constant; VM entry uses it for the host's and the guest's value.",
         skips={
             "host.speccontrol": (vmcs.host_ia32_spec_ctrl & (MASK64 & ~0x5FF)) == 0,

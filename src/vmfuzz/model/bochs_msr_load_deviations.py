@@ -87,8 +87,8 @@ BOCHS_MSR_LOAD_DEVIATIONS: Final = (
         "bochs-msr-load-smm-monitor-ctl",
         _BOCHS,
         "IA32_SMM_MONITOR_CTL may be in the VM-entry MSR-load area",
-        "Outside SMM a WRMSR of IA32_SMM_MONITOR_CTL (9BH) faults, so an entry that names it fails the VM entry (exit reason 34). Bochs ignores writes "
-        "of MSRs that it does not know, and does not know this one.",
+        "Outside SMM a WRMSR of IA32_SMM_MONITOR_CTL (9BH) faults, so an entry that names it fails the VM entry (exit reason 34). Bochs ignores writes to "
+        "MSRs that it does not know, and it does not know this one.",
         "wrmsr and handle_unknown_wrmsr (cpu/msr.cc).",
         skips=skipping(*(f"msrload.smm.{number}" for number in range(1, 5))),
     ),
@@ -97,7 +97,7 @@ BOCHS_MSR_LOAD_DEVIATIONS: Final = (
         _BOCHS,
         "MSRs that Bochs does not know may be in the VM-entry MSR-load area",
         "A WRMSR of an MSR that can only be read, that the processor does not have, or of a reserved bit faults, so such an entry fails the VM entry "
-        "(exit reason 34). Bochs ignores writes of MSRs that it does not know. It knows few of those that can only be read (IA32_MTRRCAP and "
+        "(exit reason 34). Bochs ignores writes to MSRs that it does not know. It knows few of those that can only be read (IA32_MTRRCAP and "
         "the capability MSRs of VMX), no IA32_DEBUGCTL, IA32_PERF_GLOBAL_CTRL, IA32_MCi_STATUS, IA32_DS_AREA and IA32_BNDCFGS, and others only on CPU "
         "models with the feature behind them.",
         "wrmsr and handle_unknown_wrmsr (cpu/msr.cc), with the configuration's default for unknown MSRs.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 from vmfuzz.arch.controls import CONTROL_WORDS
@@ -21,6 +22,48 @@ from vmfuzz.model.operands import operand_width
 _CONVERSION: Final = re.compile(r"(?:0x)?%[-+#0]*\d*(?:\.\d+)?(?:hh|h|ll|l|z|j)?[diouxXcsp]")
 #: What a processor's capabilities make of a condition (`Model.fold`).
 Fold = Callable[[Cond], Cond]
+#: Words of controls' names that the SDM writes in capitals, those that it spells in another way, and words that it joins.
+_AS_THEY_ARE: Final = frozenset(
+    "APIC CET CR3 CR8 DR ENCLS ENCLV EPT EPTP HLAT HLT INVLPG INVPCID IPI LOADIWKEY MOV MSR MSRLIST MWAIT NMI PASID PBNDKB PCONFIG PEBS PKRS PML PT "
+    "RDPMC RDRAND RDSEED RDTSC RDTSCP SEAM SMM TPR TSC UINV VM VMCS VMM VMX VPID WBINVD".split()
+)
+_SPELLED: Final = {
+    "IA32E": "IA-32e",
+    "IO": "I/O",
+    "NMIS": "NMIs",
+    "VE": "#VE",
+    "X2APIC": "x2APIC",
+    "XSAVES": "XSAVES/XRSTORS",
+    "XRSTORS": "",
+}
+_JOINED: Final = (
+    ("external interrupt exiting", "external-interrupt exiting"),
+    ("interrupt window exiting", "interrupt-window exiting"),
+    ("NMI window exiting", "NMI-window exiting"),
+    ("CR3 load", "CR3-load"),
+    ("CR3 store", "CR3-store"),
+    ("CR8 load", "CR8-load"),
+    ("CR8 store", "CR8-store"),
+    ("MOV DR", "MOV-DR"),
+    ("descriptor table", "descriptor-table"),
+    ("APIC register", "APIC-register"),
+    ("virtual interrupt delivery", "virtual-interrupt delivery"),
+    ("pause loop", "PAUSE-loop"),
+    ("pause exiting", "PAUSE exiting"),
+    ("monitor exiting", "MONITOR exiting"),
+    ("EPT violation", "EPT-violation"),
+    ("mode based execute", "mode-based execute"),
+    ("sub page", "sub-page"),
+    ("guest physical", "guest-physical"),
+    ("bus lock", "bus-lock"),
+    ("APIC timer", "APIC-timer"),
+    ("EPT paging write", "EPT paging-write"),
+    ("guest paging", "guest-paging"),
+    ("address space size", "address-space size"),
+    ("VMX preemption", "VMX-preemption"),
+    ("dual monitor", "dual-monitor"),
+    ("XSAVES/XRSTORS ", "XSAVES/XRSTORS"),
+)
 _CONTROL_FIELDS = {word.field: word for word in CONTROL_WORDS.values()}
 
 
@@ -44,13 +87,28 @@ def bit_name(operand: str, index: int) -> str | None:
     name = names.get(index)
     if name is None:
         return None
-    return f'"{name.lower().replace("_", " ")}"' if word else name
+    return f'"{_sdm_name(name)}"' if word else name
+
+
+@cache
+def _sdm_name(control: str) -> str:
+    """A control as the SDM spells it: IA32E_MODE_GUEST -> IA-32e mode guest."""
+    words, register, rest = control.partition("IA32_")
+    name = " ".join(word if word in _AS_THEY_ARE else _SPELLED.get(word, word.lower()) for word in words.split("_"))
+    for apart, joined in _JOINED:
+        name = name.replace(apart, joined)
+    return f"{name}{register}{rest}"
 
 
 def numbered_bit(operand: str, index: int) -> str:
     """A bit's number with its name, if it has one: 4 (S)."""
     name = bit_name(operand, index)
     return f"{index} ({name})" if name else str(index)
+
+
+def named_bit(operand: str, index: int) -> str:
+    """A bit with its name, if it has one: bit 4 S."""
+    return f"bit {index} {bit_name(operand, index) or ''}".rstrip()
 
 
 def describe(node: Node) -> str:

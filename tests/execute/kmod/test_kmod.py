@@ -181,7 +181,7 @@ def test_closed(device: FakeDevice) -> None:
 def test_a_processor_with_one_wall_is_nothing_for_safe() -> None:
     """No VMX-preemption timer and no EPT: what `safe` promises cannot be had, and the error says what can."""
     with BochsExecutor("core2_penryn_t9600") as penryn:
-        with pytest.raises(EnvironmentUnusable, match=r"even the VMCS captured .* is refused: risk level safe wants .*--risk bold"):
+        with pytest.raises(EnvironmentUnusable, match=r"even the VMCS captured .* is refused: risk level safe needs .*--risk bold"):
             KmodExecutor(FakeDevice(penryn))
         with KmodExecutor(FakeDevice(penryn), risk="bold") as executor:
             assert executor.run([executor.known_good()]).kind[0] == Kind.VMFAIL_VALID

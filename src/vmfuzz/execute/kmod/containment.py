@@ -50,7 +50,7 @@ RULES: Final = (
     "refused: vmcs_link_pointer is outside the arena",
     "refused: the guest would not leave its activity state",
     "refused: the guest would take an interrupt meant for the host",
-    "refused: risk level safe wants the VMX-preemption timer at 0, or EPT and page table where no timer works",
+    "refused: risk level safe needs a VMX-preemption timer of 0, or both EPT and page table where no timer works",
     "refused: EPT or VPID on a processor that cannot invalidate all translations",
 )
 SAFE: Final = 0

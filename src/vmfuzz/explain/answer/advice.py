@@ -36,7 +36,7 @@ _PDPTE_FIELDS: Final[_Groups] = (
     ("guest CR0, CR3, CR4", "guest_cr[034]"),
     ("guest IA32_EFER (2806H)", "guest_ia32_efer"),
     ("the control words", "(vm_entry|(primary|secondary)_processor_based)_controls"),
-    ("where EPT is not used, the 32 bytes of memory at guest CR3 (bits 4:0 taken as 0)", ""),
+    ("without EPT, the 32 bytes of memory at guest CR3 (with bits 4:0 as 0)", ""),
 )
 _CONTROL_FIELDS: Final[_Groups] = (
     ("pin-based, primary, secondary and tertiary controls, VM-exit and VM-entry controls", ".*_controls"),
@@ -55,7 +55,7 @@ _HOST_FIELDS: Final[_Groups] = (
     ("host SYSENTER ESP and EIP, RIP", "host_(ia32_sysenter_e[si]p|rip)"),
     ("host IA32_PAT, IA32_EFER", "host_ia32_(pat|efer)"),
     ("VM-exit controls", "(vm_exit|secondary_vm_exit)_controls"),
-    ("IA32_EFER of the processor when it launches", ""),
+    ("the processor's IA32_EFER when it executes VMLAUNCH", ""),
     ("CR0 and CR4 fixed MSRs 486H to 489H", ""),
 )
 _MSR_FIELDS: Final[_Groups] = (
@@ -74,8 +74,8 @@ HOW_TO_DUMP: Final = (
         "Linux KVM: run this, let the entry fail again, then `sudo dmesg`",
         "echo Y | sudo tee /sys/module/kvm_intel/parameters/dump_invalid_vmcs",
     ),
-    ("Xen: printed when the entry fails (debug key v prints all)", "xl dmesg"),
-    ("VirtualBox: the lines of VBox.log around this", 'grep -A30 "VT-x info" VBox.log'),
+    ("Xen: prints the VMCS when the entry fails (debug key v prints all)", "xl dmesg"),
+    ("VirtualBox: these lines of VBox.log", 'grep -A30 "VT-x info" VBox.log'),
     ("Your own hypervisor: a function that prints every field (--rust for Rust)", "vmfuzz dump-code --c"),
 )
 
@@ -107,8 +107,8 @@ def verdict(reported: Reported) -> str:
         return f"{headline(reported)}. {reported.means}"
     if isinstance(reported, Attempted):
         return (
-            f'KVM printed this VMCS ("{reported.text}"): the VM entry failed, or an exit came that KVM does not expect. The end of the dump, '
-            "with the controls and the exit reason, is missing; give all of it."
+            f'KVM printed this VMCS ("{reported.text}"): either the VM entry failed, or KVM did not expect the exit. The end of the dump is '
+            "missing, with the controls and the exit reason; paste the whole dump."
         )
     if isinstance(reported, Doubtful) and reported.other is not None:
         return _either(reported, reported.other)
@@ -120,13 +120,13 @@ def verdict(reported: Reported) -> str:
 def _either(by_error: Reported, by_reason: Reported) -> str:
     reason = by_reason.exit_reason or 0
     ended = (
-        "succeeded, and the guest ran until that exit" if by_reason.entered else "failed with it, and controls and host state had passed"
+        "succeeded, and the guest ran until that exit" if by_reason.entered else "failed with it, after controls and host state had passed"
     )
     last = {7: ", and a check of the controls failed", 8: ", and a check of the host state failed"}.get(by_error.error or 0, "")
     return (
         f"One VM entry cannot give both: {headline(by_error)}; and exit reason {reason & 0xFFFF} ({_exit_name(reason)}). A VM exit does not change the "
-        "error, and a VMLAUNCH or VMRESUME that fails with an error does not change the exit reason, so one of the two is left over from another "
-        f"time. If the error is the newer one, the entry failed{last}. If the exit reason is, the entry {ended}."
+        "error, and a VMLAUNCH or VMRESUME that fails with an error does not change the exit reason, so one of the two is left over from an "
+        f"earlier entry. If the error is newer, the entry failed{last}. If the exit reason is newer, the entry {ended}."
     )
 
 
@@ -163,16 +163,14 @@ def headline(reported: Reported) -> str:
     if isinstance(reported, OtherFailure):
         return f"This is no failed VM entry: {reported.text}"
     if isinstance(reported, Refused):
-        gets = f". That hypervisor gets {headline(reported.outcome)}" if reported.outcome is not None else ""
-        return (
-            f"KVM refused the VMCS of the hypervisor in its guest (vmcs12), because in its source this check holds: {reported.text}{gets}"
-        )
+        gets = f". That hypervisor sees {headline(reported.outcome)}" if reported.outcome is not None else ""
+        return f"KVM refused the VMCS of the hypervisor in its guest (vmcs12), because this condition in its source is true: {reported.text}{gets}"
     if reported.exit_reason is None and reported.error is None:
         return "VMfailInvalid: there was no current VMCS when VMLAUNCH or VMRESUME executed"
     if isinstance(reported, Unnumbered):
-        return f'"{reported.text}", without the number that tells how'
+        return f'"{reported.text}", without the number that says why'
     if reported.error == 0:
-        return "the hypervisor gave up and says no more (its error is 0 or not shown)"
+        return "the hypervisor gave up and does not say why (its error is 0 or not shown)"
     if reported.error is not None:
         if reported.error in ENTRY_ERRORS:
             return f"VM-instruction error {reported.error}: {INSTRUCTION_ERRORS[reported.error]}"
@@ -184,7 +182,7 @@ def headline(reported: Reported) -> str:
     number = reason & 0xFFFF
     name = _exit_name(reason)
     if reported.entered:
-        return f"exit reason {number} ({name}) without bit 31: this VM entry succeeded, and the guest ran until that exit"
+        return f"exit reason {number} ({name}) without bit 31, so the guest ran until that exit"
     qualification = "" if reported.qualification is None else f", qualification {reported.qualification}"
     return f"{name} (exit reason {as_wide(reason, 32)}{qualification})"
 
@@ -193,13 +191,13 @@ def headline(reported: Reported) -> str:
 _OF_ERROR: Final = MappingProxyType(
     {
         0: "That proves nothing yet. Either VMLAUNCH or VMRESUME failed without a number (VMfailInvalid: no current VMCS), or the guest ran and came "
-        "back with an exit that the hypervisor does not handle: the exit reason (4402H) and the VM-instruction error (4400H) tell.",
-        4: "VMLAUNCH needs a VMCS in the clear state: execute VMCLEAR first, or VMRESUME if it has been launched.",
+        "back with an exit that the hypervisor does not handle. The exit reason (4402H) and the VM-instruction error (4400H) say which.",
+        4: "VMLAUNCH needs a VMCS in the clear state: execute VMCLEAR first, or use VMRESUME if the VMCS has been launched.",
         5: "VMRESUME needs a VMCS that VMLAUNCH has launched on this processor: use VMLAUNCH after VMCLEAR.",
-        7: "A check of the VM-execution, VM-exit or VM-entry controls failed. Guest state has not been looked at; host state may be wrong too.",
+        7: "A check of the VM-execution, VM-exit or VM-entry controls failed. The guest state was not checked; the host state may be wrong too.",
         8: "A check of the host state failed. The controls may be wrong too: the processor may check controls and host state in either order.",
         12: "A VMREAD or VMWRITE named a field that this processor does not have: check its encoding and its capability MSR.",
-        13: "A VMWRITE named a field of the read-only area.",
+        13: "A VMWRITE named a read-only field.",
         26: "The instruction before was MOV SS or POP SS: put another instruction between it and VMLAUNCH.",
     }
 )
@@ -219,18 +217,18 @@ def proves(reported: Reported) -> str:
         return ""
     if isinstance(reported, Refused):
         return (
-            "No processor has looked at it: KVM makes this check in software before it enters the guest. Mend in L1's VMCS what the check names, or, "
-            "where L1 has asked for nothing wrong, look for a mistake in L0's KVM."
+            "No processor has seen it: KVM makes this check in software, before it enters the guest. Correct in L1's VMCS what the check names; if L1 "
+            "asked for nothing wrong, look for the mistake in L0's KVM."
         )
     if isinstance(reported, Unnumbered):
         return (
-            "Either VMLAUNCH or VMRESUME failed (the VM-instruction error, 4400H, tells why), or the processor refused the guest state (the exit "
+            "Either VMLAUNCH or VMRESUME failed (the VM-instruction error, 4400H, says why), or the processor refused the guest state (the exit "
             "reason, 4402H, is then 80000021H, 80000022H or 80000029H). KVM gives one of the two as hardware_entry_failure_reason."
         )
     if reported.error is not None:
-        return _OF_ERROR.get(reported.error, "It is the error of no check of VMCS fields.")
+        return _OF_ERROR.get(reported.error, "No check of VMCS fields gives this error.")
     if reported.exit_reason is None:
-        return "VMPTRLD has not been executed on this processor, or VMCLEAR took the VMCS away again."
+        return "Either VMPTRLD has not been executed on this processor, or the VMCS was current and a VMCLEAR ended that."
     return "All checks of controls, host state and guest state passed." if reported.entered else _of_reason(reported)
 
 
@@ -242,9 +240,9 @@ def _of_reason(reported: Reported) -> str:
         return f"The controls and the host state passed all their checks; the mistake is in the guest state.{details}"
     if number == 34:
         entry = reported.qualification or reported.msr_entry
-        which = f" Entry {entry} (counting from 1) is the one." if entry else ""
+        which = f" It is entry {entry}, counting from 1." if entry else ""
         return f"Controls, host state and guest state passed; an entry of the VM-entry MSR-load area could not be loaded.{which}"
-    return "Controls and host state passed; a machine check came up while the guest state was loaded. That is no mistake in the VMCS."
+    return "Controls and host state passed; a machine-check event occurred while the guest state was loaded. The VMCS is not at fault."
 
 
 def collect_next(reported: Reported, given: Collection[str] = (), missing: Collection[str] = ()) -> list[str]:
@@ -291,7 +289,7 @@ def _deciding(reported: Reported) -> _Groups:
 def how_to_print(form: Format, reported: Reported, cr3: int | None) -> list[tuple[str, str]]:
     """How to have the fields printed, for a text of this form: (who or what, command). `cr3`: the guest's, where it is known."""
     own = {
-        Format.KVM: ("Linux KVM: the dump as it was printed, with all its lines in their order", "sudo dmesg"),
+        Format.KVM: ("Linux KVM: the whole dump, with its lines in the order in which they were printed", "sudo dmesg"),
         Format.QEMU: HOW_TO_DUMP[0],
         Format.XEN: HOW_TO_DUMP[1],
         Format.VIRTUALBOX: HOW_TO_DUMP[2],

@@ -10,14 +10,14 @@ from vmfuzz.explain.answer.answer import Answer
 from vmfuzz.explain.answer.comparison import Comparison, Difference
 from vmfuzz.explain.answer.layout import Group, Paragraph, Role
 from vmfuzz.explain.names.spoken import shown, spoken, with_encoding
-from vmfuzz.model.wording import bit_name
+from vmfuzz.model.wording import named_bit
 
 #: So many differences are shown one by one, so many fields named, so many bits.
 _MANY: Final = 12
 _MANY_NAMES: Final = 8
 _MANY_BITS: Final = 6
 #: What the two sides of a diff are called.
-_SIGNS: Final = {"-": "what has -", "+": "what has +"}
+_SIGNS: Final = {"-": "the - side", "+": "the + side"}
 
 
 def comparison_groups(answer: Answer) -> list[Group]:
@@ -37,10 +37,10 @@ def _differences(found: Comparison) -> Group:
     )
     count, suspects = len(found.differences), found.suspects
     if not found.differences:
-        alike = f"the {counted(found.shared, 'field')} that both show {'is' if found.shared == 1 else 'are'} alike"
-        return [Paragraph(Role.HEADING, f"{head}; {alike}. What makes the difference, these two do not show.", "Compared")]
+        alike = f"the {counted(found.shared, 'field')} that both show {'is' if found.shared == 1 else 'are'} the same"
+        return [Paragraph(Role.HEADING, f"{head}; {alike}. The two do not show what makes the difference.", "Compared")]
     alike = (
-        f"{counted(count, 'field')} {'differs' if count == 1 else 'differ'}, {found.shared} {'is' if found.shared == 1 else 'are'} alike"
+        f"{counted(count, 'field')} {'differs' if count == 1 else 'differ'}, {found.shared} {'is' if found.shared == 1 else 'are'} the same"
     )
     group = [Paragraph(Role.HEADING, f"{head}. {alike}.", "Compared")]
     if suspects:
@@ -52,7 +52,7 @@ def _differences(found: Comparison) -> Group:
         group.append(
             Paragraph(
                 Role.HEADING,
-                "No difference can explain the failure: each of these values passes the checks that end in it, or none looks at it.",
+                "No difference can explain the failure: each of these values passes the checks that lead to it, or no such check reads it.",
             )
         )
     others = [each.field for each in found.differences if each not in suspects[:_MANY]]
@@ -67,16 +67,11 @@ def _differences(found: Comparison) -> Group:
 def _line(each: Difference, found: Comparison) -> str:
     differing = (each.failing.value ^ each.working.value) & each.failing.known & each.working.known
     bits = [bit for bit in range(64) if differing >> bit & 1]
-    named = [f"bit {bit}{_label(each.field, bit)} = {each.working.value >> bit & 1} / {each.failing.value >> bit & 1}" for bit in bits]
+    named = [f"{named_bit(each.field, bit)} = {each.working.value >> bit & 1} / {each.failing.value >> bit & 1}" for bit in bits]
     told = f" ({', '.join(named)})" if len(bits) <= _MANY_BITS else ""
     first, second = ("vmcs12", "vmcs02") if found.levels else ("works", "fails")
     values = f"{first} {shown(each.field, each.working.value)}, {second} {shown(each.field, each.failing.value)}"
     return f"{with_encoding(each.field)}: {values}{told}"
-
-
-def _label(field: str, bit: int) -> str:
-    name = bit_name(field, bit)
-    return f" {name}" if name else ""
 
 
 def _names(fields: Sequence[str]) -> str:
@@ -92,19 +87,19 @@ def _refused(answer: Answer, found: Comparison) -> Group:
         return []
     if own and not found.violated_by_working:
         text = (
-            "the processor, which entered vmcs02. vmcs12 passes the check that vmcs02 violates, so L1 asked for nothing wrong: L0 made the mistake "
-            "when it made vmcs02"
+            "the processor, when it was to enter vmcs02. vmcs12 passes the check that vmcs02 violates, so L1 asked for nothing wrong: L0 made the "
+            "mistake when it built vmcs02"
         )
     elif own:
         text = (
-            "the processor, which entered vmcs02. vmcs12 violates the same check, so L1's hypervisor asked for it, and L0 passed it on: mend it in "
-            "L1 (L0 should have refused it itself)"
+            "the processor, when it was to enter vmcs02. vmcs12 violates the same check, so L1's hypervisor asked for it, and L0 passed it on: correct it "
+            "in L1 (L0 should have refused it itself)"
         )
     elif reported is not None and reported.error in (7, 8):
         text = (
-            f"it cannot be told. VM-instruction error {reported.error} comes from the checks that L0 makes of vmcs12 in software, or from the processor, "
-            "which checked vmcs02; the differences above are what L0 changed"
+            f"this cannot be determined. VM-instruction error {reported.error} comes either from L0, which checks vmcs12 in software, or from the "
+            "processor, which checks vmcs02; the differences above are what L0 changed"
         )
     else:
-        text = "it cannot be told: no value shown of vmcs02 is certain to be wrong"
+        text = "this cannot be determined: no value of vmcs02 that the text shows is certain to be wrong"
     return [Paragraph(Role.STATEMENT, f"{text}.", "Who refused it")]

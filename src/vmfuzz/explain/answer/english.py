@@ -86,7 +86,7 @@ def _wrong_order(first: Bits, now: str, other: Bits, then: str, wanted: bool) ->
         return f"{_span(first)} {now}, but must be {'at most' if wanted else 'more than'} {then}"
     if not first.reads:
         return f"{_span(other)} {then}, but must be {'at least' if wanted else 'less than'} {now}"
-    return f"{_span(first)} {now} and {_span(other)} {then}; the first must {'not ' if wanted else ''}be the greater"
+    return f"{_span(first)} {now} and {_span(other)} {then}; the first must {'not ' if wanted else ''}be greater"
 
 
 def digits(value: int) -> str:

@@ -50,7 +50,7 @@ def errata_group(answer: Answer) -> Group:
     """The paragraphs on errata that fit; none where something is certain to be wrong that no erratum is about."""
     found = fitting(answer)
     named = answer.processor is not None
-    group: Group = [Paragraph(Role.CAUSE, f"{id}, of your own file. {text}", "Erratum") for id, text in answer.own_errata]
+    group: Group = [Paragraph(Role.CAUSE, f"{id}, from your own file. {text}", "Erratum") for id, text in answer.own_errata]
     if any(finding.explains for finding in answer.violated) and not named:
         return group
     for erratum in found[:_MOST]:

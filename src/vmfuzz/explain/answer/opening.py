@@ -25,7 +25,7 @@ from vmfuzz.explain.outcomes.virtualbox import hm_error
 from vmfuzz.explain.repair.search import Repair
 from vmfuzz.model.expr import Cond, parts_of
 from vmfuzz.model.partial import UNKNOWN, Partial
-from vmfuzz.model.wording import bit_name, numbered_bit
+from vmfuzz.model.wording import named_bit, numbered_bit
 
 #: So many fields are named as what a failure may come from.
 _FEW: Final = 3
@@ -61,10 +61,10 @@ def _verdict(answer: Answer) -> str:
     if certain:
         outcomes = sorted({advice.spoken_outcome(outcome) for finding in _first_stage(certain) for outcome in finding.check.fails.outcomes})
         if failed is not None:
-            return f"The VM entry failed ({failed.label}). The values shown end in {' or '.join(outcomes)}."
+            return f"The VM entry failed ({failed.label}). The values shown lead to {' or '.join(outcomes)}."
         return f"This VM entry will fail: {' or '.join(outcomes)}."
     if failed is not None:
-        return f"The VM entry failed ({failed.label}). The text does not give the number that tells how (hardware_entry_failure_reason)."
+        return f"The VM entry failed ({failed.label}). The text does not give the number that says why (hardware_entry_failure_reason)."
     if answer.violated:
         return f"This VM entry will fail on most processors: {advice.spoken_outcome(answer.violated[0].check.fails.outcomes[0])}."
     if answer.causes:
@@ -77,17 +77,18 @@ def _without_values(dump: Dump) -> str:
     definitions = dump.program.definitions
     if definitions and all(item.right for item in definitions):
         all_of_them = f"All {len(definitions)} encodings in this list are" if len(definitions) > 1 else "The encoding in this text is"
-        return f"{all_of_them} right; the mistake is not there. Show the values that you write."
+        return f"{all_of_them} right, so the mistake is elsewhere. Show the values that you write."
     return "No VMCS field with a value was found, so there is nothing to judge." + (" See the warnings." if dump.warnings else "")
 
 
 def _nothing_violated(dump: Dump) -> str:
     """The verdict on values that violate no check, where no outcome is reported."""
-    none = f"No check is violated by the {counted(len(dump.readings), 'field')} in this text."
+    count = len(dump.readings)
+    none = f"The {counted(count, 'field')} in this text {'violates' if count == 1 else 'violate'} no check."
     if dump.origin.format not in (Format.KVM, Format.XEN):
         return f"{none} The text cannot show whether these values reached the VMCS; read them back with VMREAD."
     if "exit_reason" not in dump.readings:
-        return f"{none} The dump is not whole: its end, with the controls and the exit reason, is missing. Give all of it."
+        return f"{none} The dump is incomplete: its end is missing, with the controls and the exit reason. Paste the whole dump."
     return none
 
 
@@ -98,19 +99,22 @@ def _first_stage(findings: list[Finding]) -> list[Finding]:
 
 def _cause(answer: Answer) -> Group:
     if answer.causes:
-        return [paragraph for index, mistake in enumerate(answer.causes[:_FEW]) for paragraph in _named_cause(mistake, first=not index)]
+        labels = ("Cause", *["Also"] * (_FEW - 1))
+        roles = (Role.CAUSE, Role.FOLLOWS, Role.CHANGE)
+        return [each for mistake, label in zip(answer.causes, labels, strict=False) for each in of_mistake(mistake, roles, label)]
     open_cause = _open_cause(answer) if advice.of_checks(answer.dump.reported) else []
     if not answer.violated:
         return open_cause if answer.dump.readings else []
     return [*([] if answer.explaining else open_cause), *_violated(answer)]
 
 
-def _named_cause(mistake: Mistake, first: bool) -> Group:
+def of_mistake(mistake: Mistake, roles: tuple[Role, Role, Role], label: str = "") -> Group:
+    """What is wrong, what follows from it, and what to change, each with its role."""
     where = f" (line {mistake.line})" if mistake.line else ""
     return [
-        Paragraph(Role.CAUSE, f"{mistake.what}{where}", "Cause" if first else "Also", line=mistake.line),
-        Paragraph(Role.FOLLOWS, mistake.follows),
-        Paragraph(Role.CHANGE, f"{mistake.change}.", "Change"),
+        Paragraph(roles[0], f"{mistake.what}{where}", label, line=mistake.line),
+        Paragraph(roles[1], mistake.follows),
+        Paragraph(roles[2], f"{mistake.change}.", "Change"),
     ]
 
 
@@ -122,7 +126,7 @@ def _violated(answer: Answer) -> Group:
     label = "Cause" if answer.explaining else other
     group = [Paragraph(Role.CAUSE, f"{'; '.join(_group_faults(answer, findings))}.", label) for findings in groups[:_FEW]]
     more = len(told) - sum(map(len, groups[:_FEW]))
-    return [*group, *([Paragraph(Role.FOLLOWS, f"and {more} more, below.")] if more > 0 else [])]
+    return [*group, *([Paragraph(Role.FOLLOWS, f"and {more} more (see below).")] if more > 0 else [])]
 
 
 def _grouped(findings: list[Finding]) -> list[list[Finding]]:
@@ -189,10 +193,10 @@ def _open_cause(answer: Answer) -> Group:
     differing = answer.comparison.suspects if answer.comparison is not None and not answer.violated else []
     if differing:
         names = " or ".join(with_encoding(each.field) for each in differing[:_FEW])
-        text = f"most likely {names}, which the working state has otherwise (below). No value shown is certain to be wrong."
+        text = f"most likely {names}, which differs in the working state (see below). No value shown is certain to be wrong."
     else:
-        shown_ones = "No value shown violates a check that ends in the reported outcome" if answer.violated else "No value shown is wrong"
-        text = f"cannot be told from this text. {shown_ones}{_what_is_open(answer)}."
+        shown_ones = "No value shown violates a check that leads to the reported outcome" if answer.violated else "No value shown is wrong"
+        text = f"cannot be determined from this text. {shown_ones}{_what_is_open(answer)}."
     sure = certain(answer.state.values, answer.knowledge)
     sources = {fact: source_of(fact).words for finding in answer.undecided for fact in finding.facts}
     suspects = [*register_suspicions(answer.dump), *suspicions(answer.undecided, answer.evaluator, sure, sources)]
@@ -203,13 +207,13 @@ def _what_is_open(answer: Answer) -> str:
     """What would tell the cause, as the end of a sentence."""
     if not answer.undecided and not answer.violated:
         return (
-            ", and no check that could give this result is left open. So the VMCS held other values at the entry (the dump is later, or of another "
-            "VMCS), or what refused it was not the processor but a hypervisor below (nested virtualization)"
+            ", and no check that could give this result is left open. So either the VMCS held other values at the entry (the dump was made later, or "
+            "shows another VMCS), or it was refused not by the processor but by a hypervisor below (nested virtualization)"
         )
     names = [name for name, _ in answer.missing_fields() if name in FIELDS]
     if names:
         return f"; these fields are needed first: {', '.join(map(with_encoding, names[:_MOST_MISSING]))}"
-    return " in every reading of the manual" if answer.two_readings() else "; what decides is not in it"
+    return " in every reading of the manual" if answer.two_readings() else "; it does not show the values that decide"
 
 
 def _because(answer: Answer, finding: Finding) -> str:
@@ -235,7 +239,7 @@ def _is_reason(part: Cond, must: Cond) -> bool:
 
 def _change(answer: Answer, verified: str) -> Group:
     group: Group = []
-    mends = "Smallest change" if answer.explaining else "To mend that"
+    corrects = "Smallest change" if answer.explaining else "To correct that"
     for index, repair in enumerate(answer.repairs):
         if index and answer.causes:
             break
@@ -243,7 +247,7 @@ def _change(answer: Answer, verified: str) -> Group:
         if index:
             group.append(Paragraph(Role.OTHER_REPAIR, words, "or"))
         else:
-            group.append(Paragraph(Role.REPAIR, words, "And besides" if repair.partial else mends))
+            group.append(Paragraph(Role.REPAIR, words, "Also needed" if repair.partial else corrects))
     if (answer.repairs and not answer.repairs[0].partial) or answer.encodings_are_the_cause:
         group.append(
             Paragraph(Role.FOLLOWS, "With this change every check that can be judged from this text passes (calculated, not run).")
@@ -264,12 +268,7 @@ def _change_words(repair: Repair) -> list[str]:
         if change.old is not None:
             differing = change.old ^ change.new
             if differing.bit_count() <= 3:
-                named = [f"bit {bit}{_label(change.field, bit)} = {change.new >> bit & 1}" for bit in range(64) if differing >> bit & 1]
+                named = [f"{named_bit(change.field, bit)} = {change.new >> bit & 1}" for bit in range(64) if differing >> bit & 1]
                 bits = f" ({', '.join(named)})"
         words.append(f"set {with_encoding(change.field)} to {shown(change.field, change.new)}{before}{bits}")
     return words
-
-
-def _label(field: str, bit: int) -> str:
-    name = bit_name(field, bit)
-    return f" {name}" if name else ""

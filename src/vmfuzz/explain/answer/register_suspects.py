@@ -42,7 +42,7 @@ def _without_paging(cr0: Reading) -> list[str]:
         return []
     what = "paging (PG) is not" if cr0.value & 1 << CR0.PE else "neither protection (PE) nor paging (PG) is"
     return [
-        f"{what} on in CR0 = {hexadecimal(cr0.value)} (line {cr0.line}): only an unrestricted guest may enter so, which needs EPT "
+        f"{what} on in CR0 = {hexadecimal(cr0.value)} (line {cr0.line}): only an unrestricted guest may enter like that, which needs EPT "
         "(kvm_intel.unrestricted_guest=Y and kvm_intel.ept=Y on the host)"
     ]
 

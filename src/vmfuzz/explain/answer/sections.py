@@ -13,10 +13,9 @@ from vmfuzz.explain.answer.comparison_words import comparison_groups
 from vmfuzz.explain.answer.errata import errata_group
 from vmfuzz.explain.answer.facts import excuse
 from vmfuzz.explain.answer.layout import Group, Paragraph, Role, Section
-from vmfuzz.explain.answer.opening import opening
+from vmfuzz.explain.answer.opening import of_mistake, opening
 from vmfuzz.explain.answer.register_suspects import not_judged
 from vmfuzz.explain.answer.teach import premises, why
-from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.judgement.judge import Finding, Verdict, assumed_readings
 from vmfuzz.explain.names.spoken import shown, spoken, with_encoding
 from vmfuzz.explain.reported import Reported
@@ -26,6 +25,7 @@ from vmfuzz.model.expr import parts_of
 from vmfuzz.model.partial import UNKNOWN
 
 _MANY_CHECKS: Final = 12
+_MISTAKE: Final = (Role.MISTAKE, Role.MISTAKE_FOLLOWS, Role.MISTAKE_CHANGE)
 _MANY_FIELDS: Final = 8
 _MANY_WARNINGS: Final = 20
 #: So many violated checks have one mistake in common.
@@ -62,7 +62,7 @@ def _violated(answer: Answer, explain: bool) -> list[Group]:
     for finding in answer.violated if explain else answer.violated[:_MANY_CHECKS]:
         groups.append([*_one_check(answer, finding), *(_explained(answer, finding, taught) if explain else ())])
     if count > _MANY_CHECKS and not explain:
-        groups.append([Paragraph(Role.FOLLOWS, f"{count - _MANY_CHECKS} more;", hint="--json lists all of them.")])
+        groups.append([Paragraph(Role.FOLLOWS, f"and {count - _MANY_CHECKS} more", hint="(--json lists all)")])
     if any(finding.verdict is Verdict.VIOLATED for finding in answer.violated) and count >= _SUSPICIOUSLY_MANY:
         groups[-1].append(
             Paragraph(
@@ -109,7 +109,7 @@ def _value(answer: Answer, name: str) -> Paragraph:
     reading = answer.dump.readings.get(name)
     own = reading is not None and answer.state is answer.checked
     corrected = answer.state is not answer.checked and name in FIELDS
-    origin = f", line {reading.line}" if own and reading is not None else " once the encodings of the text are used" if corrected else ""
+    origin = f", line {reading.line}" if own and reading is not None else ", with the encodings that the text uses" if corrected else ""
     text = shown(name, partial.value) if partial.known else "not shown"
     line = reading.line if own and reading is not None else 0
     return Paragraph(Role.VALUE, f"{spoken(name)}{encoding} = {text}{origin}", line=line)
@@ -119,7 +119,7 @@ def _contradicted(answer: Answer) -> list[Group]:
     if not answer.contradicted or answer.dump.reported is None:
         return []
     what = "the entry succeeded" if answer.entered else "the reported outcome proves that these passed"
-    heading = f"The values printed would violate these checks too, but {what}; so the VMCS held something else when it was entered:"
+    heading = f"The values printed would violate these checks too, but {what}; so the VMCS held other values at the entry:"
     return [
         [
             Paragraph(Role.HEADING, heading),
@@ -140,17 +140,8 @@ def _remarks(answer: Answer) -> list[Group]:
         ("Other mistakes, which do not stop this entry:", harmless),
     ):
         if mistakes:
-            groups += [[Paragraph(Role.HEADING, heading)], *map(_mistake, mistakes)]
+            groups += [[Paragraph(Role.HEADING, heading)], *(of_mistake(mistake, _MISTAKE) for mistake in mistakes)]
     return groups
-
-
-def _mistake(mistake: Mistake) -> Group:
-    where = f" (line {mistake.line})" if mistake.line else ""
-    return [
-        Paragraph(Role.MISTAKE, f"{mistake.what}{where}", line=mistake.line),
-        Paragraph(Role.MISTAKE_FOLLOWS, mistake.follows),
-        Paragraph(Role.MISTAKE_CHANGE, f"{mistake.change}.", "Change"),
-    ]
 
 
 # What is open
@@ -173,7 +164,7 @@ def _missing(answer: Answer) -> Iterator[Paragraph]:
         rest = f" and {len(names) - _MANY_FIELDS} more" if len(names) > _MANY_FIELDS else ""
         yield Paragraph(Role.MISSING, ", ".join(names[:_MANY_FIELDS]) + rest + ".", "Fields")
     if any(name.startswith("memory_") for name in missing):
-        where = "what lies at the addresses that fields point to (MSR areas, link pointer, PDPTEs)."
+        where = "what is stored where fields point to (MSR areas, link pointer, PDPTEs)."
         yield Paragraph(Role.MISSING, where, "Memory")
 
 
@@ -214,9 +205,9 @@ def _collect(answer: Answer, reported: Reported) -> list[Group]:
     return [
         [
             Paragraph(Role.STATEMENT, f"{'; '.join(wanted)}.", "Collect next"),
-            *_commands("How to have them printed:", to_print),
+            *_commands("How to print them:", to_print),
             *_commands("How to read the MSRs:", advice.how_to_read(number for source in sources for number in source.msrs)),
-            Paragraph(Role.STATEMENT, "", hint=f"Then give what was printed to `vmfuzz check FILE`{together}"),
+            Paragraph(Role.STATEMENT, "", hint=f"Then give the output to `vmfuzz check FILE`{together}"),
         ]
     ]
 
@@ -257,5 +248,5 @@ def _read(answer: Answer) -> list[Group]:
         group.append(Paragraph(Role.NOTE, f"{registers}."))
     if dump.notes.unread:
         labels = ", ".join(dict.fromkeys(label for label, _ in dump.notes.unread))
-        group.append(Paragraph(Role.NOTE, f"{labels[:300]}.", "Labels that mean no VMCS field here"))
+        group.append(Paragraph(Role.NOTE, f"{labels[:300]}.", "Labels that name no VMCS field"))
     return [group]

@@ -73,7 +73,7 @@ def suspicions(undecided: Iterable[Finding], usual: Evaluator, certain: Evaluato
 def _suspicion(finding: Finding, usual: Evaluator, certain: Evaluator, source: Mapping[str, str]) -> _Suspicion:
     check = finding.check
     if finding.verdict is Verdict.DEPENDS and not finding.missing and check.ambiguity:
-        unless = f"; whether that is checked, the SDM leaves open (vmfuzz ambiguities: {check.ambiguity})"
+        unless = f"; the SDM leaves open whether that is checked (vmfuzz ambiguities: {check.ambiguity})"
         return _Suspicion(fault_lines(check.must, usual), unless)
     if not finding.missing and finding.facts:
         return _Suspicion(_open_bits(check.must, certain, source), weight=_Weight.ALONE)
@@ -176,6 +176,6 @@ def _open_bits(must: Cond, evaluator: Evaluator, source: Mapping[str, str]) -> l
     labels = [numbered_bit(names[0], index) for index in numbers]
     several = len(numbers) > 1
     return [
-        f"{spoken(names[0])} bit{'s' * several} {', '.join(labels)} {'are' if several else 'is'} 1; whether the processor allows that, "
-        f"{source.get(facts[0], 'its capability MSRs')} says"
+        f"{spoken(names[0])} bit{'s' * several} {', '.join(labels)} {'are' if several else 'is'} 1; {source.get(facts[0], 'its capability MSRs')} "
+        f"says whether the processor allows that"
     ]

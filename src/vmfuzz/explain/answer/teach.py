@@ -13,7 +13,7 @@ from vmfuzz.model.partial import Evaluator
 
 _CANONICAL: Final = (
     "Base addresses and SYSENTER addresses are linear addresses and must be canonical: all bits above the highest that the processor implements (47, "
-    "or 56 with 5-level paging) must be equal to it. They are loaded in any case, also where nothing will ever use them."
+    "or 56 with 5-level paging) must be equal to it. They are always loaded, even if nothing will ever use them."
 )
 _TABLES: Final = (
     "The bases of GDTR and IDTR are linear addresses and must be canonical (all bits above the highest implemented one, 47 or 56, equal to it); the "
@@ -53,7 +53,7 @@ _WHY: Final = {
     "ctl.entry.msr": _MSR_AREA,
     "ctl.exit.msr": _MSR_AREA,
     "ctl.vpid": "VPID 0 tags the translations of the VMM itself, so a guest with VPIDs enabled must have another.",
-    "host": "The host state is what the processor loads on the next VM exit. A VM exit cannot fail gently, so everything that could make the "
+    "host": "The host state is what the processor loads on the next VM exit. A VM exit cannot fail gracefully, so whatever could make the "
     "load impossible is refused beforehand, with error number 8.",
     "host.sel": "On a VM exit the processor does not read descriptors: it fills the segment registers with flat ones. For that the selectors "
     "must refer to the GDT with RPL 0, and CS and TR must not be null.",
@@ -117,7 +117,7 @@ _WHY: Final = {
 }
 _DATA_SEGMENT: Final = (
     "A data segment register that is usable (bit 16 of its access rights is 0) must look like one that was loaded from a descriptor: S = 1, "
-    "present, accessed, no reserved bits, limit and granularity in agreement. A null selector is told by the unusable bit: access rights "
+    "present, accessed, no reserved bits, limit and granularity in agreement. The unusable bit marks a null selector: access rights "
     '10000H. Access rights of 0 do not mean "nothing there", but a usable system segment that is not present.'
 )
 

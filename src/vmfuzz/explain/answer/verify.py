@@ -12,6 +12,7 @@ from typing import Final
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS, Area
 from vmfuzz.arch.outcomes import Kind, Outcome
+from vmfuzz.counted import counted
 from vmfuzz.errors import VmfuzzError
 from vmfuzz.explain.answer.advice import numbers_of
 from vmfuzz.explain.answer.answer import Answer
@@ -114,14 +115,16 @@ def _given_controls(values: Mapping[str, Partial]) -> bool:
 def _cpu(name: str, misfits: int, controls: bool) -> str:
     if not controls:
         return name
-    return f"{name}; it allows all controls of this dump" if not misfits else f"{name}; no model fits better, {misfits} control bits differ"
+    if not misfits:
+        return f"{name}, which allows all controls of this dump"
+    return f"{name}, the closest model; {counted(misfits, 'control bit')} {'differs' if misfits == 1 else 'differ'}"
 
 
 def _sentence(cpu: str, before: Outcome, carried: int, cr3: bool) -> str:
-    fields = f"{carried} field{'s' if carried != 1 else ''} of guest state and event"
+    fields = f"{counted(carried, 'field')} of guest state and event"
     over = f"the faulty bits of CR3{f', {fields}' if carried else ''}" if cr3 else fields
     return (
         f"Tried on an emulated CPU ({cpu}): with the values above the entry fails ({numbers_of(before)}), with the change it succeeds. "
-        f"Carried over: {over}. Not carried over: controls, host state, RIP, RSP, {'the rest of CR3' if cr3 else 'CR3'} and other addresses, "
-        "which are the emulated CPU's own."
+        f"The trial took from the dump: {over}. Controls, host state, RIP, RSP, {'the rest of CR3' if cr3 else 'CR3'} and other addresses are the "
+        "emulated CPU's own."
     )

@@ -42,9 +42,10 @@ def never_written(dump: Dump) -> list[Mistake]:
     return [
         Mistake(
             f"{listed([word.title for word in words])} are all 0, as in a VMCS that was never written.",
-            "Each of them has bits that must be 1 on every processor. VMWRITE and VMREAD act on the VMCS that is current: it was another one when the "
-            "fields were written, or VMCLEAR or a new VMPTRLD has taken this one away, or it lies in memory that was cleared.",
-            "execute VMCLEAR and VMPTRLD of this VMCS before the first VMWRITE, see that each VMWRITE leaves CF and ZF 0, and clear the memory no more",
+            "Each of them has bits that must be 1 on every processor. VMWRITE and VMREAD act on the current VMCS: another one was current when the "
+            "fields were written, or a VMCLEAR or VMPTRLD came in between, or the memory of this VMCS was cleared.",
+            "execute VMCLEAR and VMPTRLD for this VMCS before the first VMWRITE, check CF and ZF after each VMWRITE, and do not clear the "
+            "memory afterwards",
             True,
             words[0].field,
             dump.readings[words[0].field].line,
@@ -61,7 +62,7 @@ def _swapped_halves(dump: Dump) -> list[Mistake]:
                 found.append(
                     Mistake(
                         f"{FACT_MSRS[number]} = {as_wide(value, 64)} has its halves swapped.",
-                        "Bits 31:0 are the bits that must be 1, bits 63:32 those that may be 1; what must be 1 may be 1, here it is the reverse.",
+                        "Bits 31:0 are the bits that must be 1, bits 63:32 those that may be 1; what must be 1 may also be 1, but here it is the reverse.",
                         "put EDX into bits 63:32 and EAX into bits 31:0 when you read the MSR",
                         True,
                     )
@@ -81,7 +82,7 @@ def _high_halves(dump: Dump) -> list[Mistake]:
                 found.append(
                     Mistake(
                         f"{word.title} = {as_wide(value, 32)} is the high half of {FACT_MSRS[number]}, the bits that *may* be 1.",
-                        "So every control that the processor has is on, with all that each of them needs.",
+                        "So every control that the processor has is 1, and each of them needs other fields to be right.",
                         f"write (wanted | bits 31:0) & bits 63:32; with nothing wanted that is {as_wide(msr & 0xFFFFFFFF, 32)}",
                         True,
                         word.field,
@@ -108,7 +109,7 @@ def _words_as_wanted(readings: Mapping[str, Reading]) -> list[Mistake]:
     return [
         Mistake(
             f"{values} have none of the bits that must be 1 on every processor ({needed}).",
-            f"The value{'s were' if several else ' was'} written as wanted, without the allowed settings of the capability MSR{'s' * several}.",
+            f"The value{'s were' if several else ' was'} written as wanted, without regard to the capability MSR{'s' * several}.",
             f"write (wanted | MSR bits 31:0) & MSR bits 63:32, here at least {mended}",
             True,
             words[0][0].field,
@@ -150,7 +151,7 @@ def _exit_bits_in_entry_controls(readings: Mapping[str, Reading], entry: int) ->
             f'bit {int(theirs)} of the VM-entry controls is 1; "{name}" is bit {int(theirs)} of the VM-exit controls, '
             f"but bit {int(own)} of the VM-entry controls.",
             "The same control has another place in each of the two words.",
-            f"set bit {int(own)} in place of bit {int(theirs)} in the VM-entry controls, unless bit {int(theirs)} is what you mean",
+            f"set bit {int(own)} instead of bit {int(theirs)} in the VM-entry controls, unless you mean bit {int(theirs)}",
             True,
             "vm_entry_controls",
             readings["vm_entry_controls"].line,
@@ -172,7 +173,7 @@ def _entry_bit_in_exit_controls(readings: Mapping[str, Reading], exits: int) -> 
         Mistake(
             'bit 15 of the VM-exit controls is 1 ("acknowledge interrupt on exit") while external-interrupt exiting is 0.',
             'Bit 15 is "load IA32_EFER" in the VM-entry controls; in the VM-exit controls that is bit 21.',
-            "set bit 21 in place of bit 15 in the VM-exit controls, if loading IA32_EFER is what you mean",
+            "set bit 21 instead of bit 15 in the VM-exit controls, if you mean to load IA32_EFER",
             False,
             "vm_exit_controls",
             readings["vm_exit_controls"].line,
@@ -193,8 +194,8 @@ def _exit_word_in_entry_controls(readings: Mapping[str, Reading]) -> list[Mistak
         Mistake(
             f"VM-entry controls ({as_wide(entry, 32)}) {'hold the value of' if entry == exits else 'look like a word of'} the VM-exit controls.",
             "36DFBH are the bits that must be 1 in the VM-exit controls; in the VM-entry controls bits 10 and 11 are for SMM only.",
-            "write to the VM-entry controls (4012H) a word of their own, (wanted | bits 31:0) & bits 63:32 of IA32_VMX_ENTRY_CTLS (484H); "
-            f"for a 64-bit guest {as_wide(_FOR_64_BITS, 32)}, for instance, is allowed on every processor",
+            "give the VM-entry controls (4012H) a word of their own, (wanted | bits 31:0) & bits 63:32 of IA32_VMX_ENTRY_CTLS (484H); "
+            f"for a 64-bit guest {as_wide(_FOR_64_BITS, 32)}, for example, is allowed on every processor",
             True,
             "vm_entry_controls",
             readings["vm_entry_controls"].line,

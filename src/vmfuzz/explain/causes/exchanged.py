@@ -129,8 +129,8 @@ def _mistake(pair: tuple[str, str], values: Mapping[str, _Value]) -> Mistake:
     first, second = (values[name] for name in pair)
     one, other = (spoken(name) for name in pair)
     return Mistake(
-        f"{one} = {shown(pair[0], first.value)} and {other} = {shown(pair[1], second.value)} look exchanged.",
-        "Exchanged, both pass their checks; as they are, they do not.",
+        f"{one} = {shown(pair[0], first.value)} and {other} = {shown(pair[1], second.value)} look swapped.",
+        "Swapped, both pass their checks; as they are, they do not.",
         f"write {shown(pair[0], second.value)} to {with_encoding(pair[0])} and {shown(pair[1], first.value)} to {with_encoding(pair[1])}",
         True,
         pair[0],

@@ -20,16 +20,16 @@ def _to_set(checks: tuple[Check, ...]) -> str:
     names = dict.fromkeys(name for check in checks for name in sorted(check.must.reads) if name in FIELDS)
     fields = [with_encoding(name) for name in names]
     if not fields:
-        return "make that so before the entry"
+        return "make it so before the entry"
     shown = ", ".join(fields[:_SHOWN_FIELDS]) + (f" and {len(fields) - _SHOWN_FIELDS} more" if len(fields) > _SHOWN_FIELDS else "")
-    return f"read {shown} with VMREAD right before the entry, and write what that asks for"
+    return f"read {shown} with VMREAD right before the entry, and write what the check asks for"
 
 
 def _errs(said: NamedChecks) -> Mistake:
     """What a program says of a check that the values of the same text satisfy."""
     return Mistake(
         f'{said.program} says "{said.text}", but the values in this text satisfy that check.',
-        f"{said.program} errs here, or it looked at other values than these: {said.checks[0].text}",
+        f"Either {said.program} is wrong, or it looked at other values: {said.checks[0].text}",
         "look for the cause elsewhere, or read back with VMREAD what it looked at",
         False,
         line=said.line,
@@ -62,11 +62,11 @@ def causes(dump: Dump, violated: frozenset[str], satisfied: frozenset[str]) -> l
         line, number, value = dump.named.msr
         canonical = value >> 47 in (0, (1 << 17) - 1)
         why = (
-            "VM entry loads an entry as WRMSR would, and WRMSR refuses this one: the MSR, or a bit of the value that this processor reserves."
+            "VM entry loads an entry as WRMSR would, and WRMSR refuses this one: either the MSR, or a bit of the value that this processor reserves."
             if canonical
             else "The value is not canonical (bits 63:47 differ): as an address, which MSRs of branch records and the like hold, WRMSR refuses it."
         )
-        change = "leave the entry out, or store a value there that WRMSR takes" + (
+        change = "leave the entry out, or store a value there that WRMSR accepts" + (
             ""
             if canonical
             else f", such as {as_wide(value & (1 << 48) - 1 | (~((1 << 48) - 1) & (1 << 64) - 1 if value >> 47 & 1 else 0), 64)}"

@@ -100,7 +100,7 @@ def limit_form(dump: Dump) -> list[Mistake]:
                 Mistake(
                     f"{spoken(name)} = {shown(name, limit)} with G (bit 15 of the access rights) = 1: {sure}.",
                     "The VMCS holds the limit in bytes, as LSL returns it; with G = 1 its low 12 bits are all 1.",
-                    f"write (limit << 12) | 0xfff, that is {shown(name, page)}{'' if limit & 0xFFF != 0xFFF else ', unless 1 MByte is what you mean'}",
+                    f"write (limit << 12) | 0xfff, that is {shown(name, page)}{'' if limit & 0xFFF != 0xFFF else ', unless you mean 1 MByte'}",
                     limit & 0xFFF != 0xFFF,
                     name,
                     readings[name].line,

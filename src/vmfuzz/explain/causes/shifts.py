@@ -99,7 +99,7 @@ def _sources(group: str, step: int) -> Iterator[tuple[str, str]]:
 
 def _mistake(dump: Dump, before: _Trial, best: _Trial) -> Mistake:
     moved = [
-        f"the {group} fields stand {_NUMBERS[abs(step)]} off (each holds a {'later' if step > 0 else 'former'} one's value)"
+        f"the {group} fields are {_NUMBERS[abs(step)]} off (each holds the value of {'a later' if step > 0 else 'an earlier'} one)"
         for group, step in best.steps.items()
         if step
     ]
@@ -111,7 +111,8 @@ def _mistake(dump: Dump, before: _Trial, best: _Trial) -> Mistake:
     )
     return Mistake(
         f"It looks as if the guest's fields hold each other's values, in the order of the encodings: {', '.join(moved)}.",
-        f"{examples[:1].upper()}{examples[1:]}. Moved back, the number of violated checks falls from {len(before.violated)} to {len(best.violated)}.",
+        f"{examples[:1].upper()}{examples[1:]}. With the values moved back, the number of violated checks falls from {len(before.violated)} "
+        f"to {len(best.violated)}.",
         "compare the structure, the list of encodings or the loop that fills or prints these fields with the order of the encodings",
         True,
     )
@@ -137,13 +138,13 @@ def _segments(dump: Dump, knowledge: Knowledge, failing: int) -> Mistake | None:
                     where = f"{order[step].upper()}'s in {order[0].upper()}" if step == 1 else f"{order[0].upper()}'s in {order[1].upper()}"
                     best = (
                         left,
-                        f"the guest segment registers' {what} stand one place off in the order {', '.join(order).upper()} ({where})",
+                        f"the guest segment registers' {what} are one place off in the order {', '.join(order).upper()} ({where})",
                     )
     if best is None or best[0] > failing // _LEFT:
         return None
     return Mistake(
         f"It looks as if {best[1]}.",
-        f"Moved by one place, the number of violated checks falls from {failing} to {best[0]}.",
+        f"With the values moved by one place, the number of violated checks falls from {failing} to {best[0]}.",
         "compare the structure or the loop that fills these fields with the order of the encodings (ES, CS, SS, DS, FS, GS, LDTR, TR)",
         True,
     )

@@ -180,7 +180,7 @@ def _virtualbox(dump: Dump) -> list[Mistake]:
 def _virtualbox_change(meaning: str, field: str) -> str:
     if not field:
         return "compare the field that this check reads with what the log shows of the guest's state"
-    what = f"{with_encoding(field)} is the field concerned"
+    what = f"{with_encoding(field)} is the field in question"
     if not meaning.startswith("virtual-8086 mode"):
         return what
     return (

@@ -15,6 +15,15 @@ _REGISTER_WORDS = frozenset(
 )
 
 
+#: Words that the SDM joins.
+_JOINED: Final = (
+    ("vm entry", "VM-entry"),
+    ("vm exit", "VM-exit"),
+    ("vmx preemption", "VMX-preemption"),
+    ("processor based", "processor-based"),
+    ("pin based", "pin-based"),
+    ("vm ", "VM-"),
+)
 #: What lies in memory, where the fields point to.
 _IN_MEMORY: Final[Mapping[str, str]] = {
     "memory_link_dword": "the doubleword at the VMCS link pointer",
@@ -45,9 +54,9 @@ def spoken(name: str) -> str:
             words.append(word.upper() if word in _REGISTER_WORDS else word)
         index += 1
     text = " ".join(words)
-    return (
-        text.replace("vm entry", "VM-entry").replace("vm exit", "VM-exit").replace("vmx preemption", "VMX-preemption").replace("vm ", "VM-")
-    )
+    for apart, joined in _JOINED:
+        text = text.replace(apart, joined)
+    return text
 
 
 def with_encoding(name: str) -> str:
