@@ -299,3 +299,13 @@ def test_the_members_of_a_structure_do_not_mix_with_a_dump_beside_them() -> None
     dump = read(f"{members}guest_CR0 = 0x31\nguest_CR4 = 0x2000\nguest_RIP = 0x1000\n")
     assert {name: reading.value for name, reading in dump.readings.items()} == {"guest_cr0": 0x31, "guest_cr4": 0x2000, "guest_rip": 0x1000}
     assert [warning for warning in dump.warnings if "structure are not used" in warning]
+
+
+def test_a_negative_number_has_the_width_of_its_field() -> None:
+    text = "VMCS_LINK_POINTER = -1\nGUEST_CS_LIMIT = -1\nEXCEPTION_BITMAP = -2147483615\nGUEST_RFLAGS = 0x2\n"
+    assert values(text) == {
+        "vmcs_link_pointer": (1 << 64) - 1,
+        "guest_cs_limit": 0xFFFFFFFF,
+        "exception_bitmap": 0x80000021,
+        "guest_rflags": 2,
+    }

@@ -55,21 +55,14 @@ class MsrEvidence:
     written: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Computed:
-    """A place at which program text gives a field something that is no constant."""
-
-    name: str
-    line: int
-
-
 @dataclass
 class Found:
     """All that the readers find in one text, in the order in which they find it; they add to it and look at nothing but what they added."""
 
     evidence: list[Evidence] = field(default_factory=list)
     msrs: list[MsrEvidence] = field(default_factory=list)
-    computed: list[Computed] = field(default_factory=list)
+    #: fields, with the line, to which program text gives something that is no constant
+    computed: list[tuple[str, int]] = field(default_factory=list)
     #: fields that only their places name, and whether they stand on another line than their register
     placed: dict[str, bool] = field(default_factory=dict)
     #: a part stands where none can be; one before any register, where the text may have lost its head

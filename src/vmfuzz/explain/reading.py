@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -68,57 +68,46 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
     return [dump for dumps in found for dump in dumps]
 
 
-@dataclass(frozen=True)
-class _Circumstances:
-    """What of a text is of which program."""
-
-    lines: list[Line]
-    ends: Ends
-    parts: list[list[Line]]  # of KVM's and Xen's dumps
-    qemu: list[Line]
-    vbox: list[Line]
-    rest: list[Line]
-
-
 class _Reader:
     """Reads one mended text."""
 
     def __init__(self, text: str, origin: Origin) -> None:
         self.text = text
         self.origin = origin
-        lines = [line for line in lines_of(text) if not line.text.startswith(("# source:", "# note:"))]
-        parts, others = kvm_lines.split_lines(lines)
-        parts = [part for part in parts if len(part) > 1] or parts[:1]
-        from_qemu, from_vbox = qemu.FORMAT.own_lines(others), virtualbox.vbox_lines(others)
-        taken = {line.number for line in [*from_qemu, *from_vbox]}
-        rest = [line for line in others if line.number not in taken]
-        ends = Ends(begins_within(lines), lines[-1] if lines and not text.endswith("\n") else None)
-        self.of = _Circumstances(lines, ends, parts, from_qemu, from_vbox, rest)
+        self.lines = [line for line in lines_of(text) if not line.text.startswith(("# source:", "# note:"))]
+        self.ends = Ends(begins_within(self.lines), self.lines[-1] if self.lines and not text.endswith("\n") else None)
+        parts, others = kvm_lines.split_lines(self.lines)
+        #: lines of KVM's and Xen's dumps, of QEMU's, of VirtualBox's log, and all others
+        self.parts = [part for part in parts if len(part) > 1] or parts[:1]
+        self.qemu, self.vbox = qemu.FORMAT.own_lines(others), virtualbox.vbox_lines(others)
+        taken = {line.number for line in [*self.qemu, *self.vbox]}
+        self.rest = [line for line in others if line.number not in taken]
 
     def dumps(self) -> list[Dump]:
         """The dumps of the text: one for each of KVM's and Xen's, or for each of QEMU's, or one."""
-        from_qemu = qemu.dumps_of(self.of.qemu, self.of.rest) if not self.of.parts else [(self.of.qemu, True)]
-        count = len(self.of.parts) or len(from_qemu)
+        from_qemu = qemu.dumps_of(self.qemu, self.rest) if not self.parts else [(self.qemu, True)]
+        count = len(self.parts) or len(from_qemu)
         name = self.origin.name
         names = [f"{name}, dump {number} of {count}" if count > 1 else name for number in range(1, count + 1)]
         return [
-            self._dump(title, self.of.parts[index] if self.of.parts else [], *from_qemu[index % len(from_qemu)], of_text=from_qemu[0][1])
+            self._dump(title, self.parts[index] if self.parts else [], *from_qemu[index % len(from_qemu)], of_text=from_qemu[0][1])
             for index, title in enumerate(names)
         ]
 
     def _dump(self, name: str, part: list[Line], registers: list[Line], failed: bool, of_text: bool) -> Dump:
         """One dump; `failed`: a line that says "failed" stands above QEMU's registers, `of_text`: above any of the text."""
         found = Found()
-        vmcs = bool(self.of.parts)
-        kvm.parse(part, found, self.of.ends)
-        qemu.parse_qemu(registers, found, beside_only=vmcs)
-        virtualbox.parse_vbox(self.of.vbox, found)
+        vmcs = bool(self.parts)
+        kvm.parse(part, found, self.ends)
+        for line in registers:
+            qemu.FORMAT.read(line, found, beside=qemu.FORMAT.program if vmcs else "")  # the VMCS itself goes before its guest's registers
+        virtualbox.parse_vbox(self.vbox, found)
         foreign = "" if vmcs else amd.of_vmrun(self.text)
-        lines, viewed = ([], False) if foreign else _read_plain(self.of.rest, found, vmcs)
-        dump = settled(found, name, Circumstances(lines, self.of.ends, garbled(self.of.lines), viewed))
-        prose = "\n".join(line.text for line in self.of.rest) + "\n" + "\n".join(line.text for line in [*self.of.qemu, *self.of.vbox])
+        lines, viewed = ([], False) if foreign else _read_plain(self.rest, found, vmcs)
+        dump = settled(found, name, Circumstances(lines, self.ends, garbled(self.lines), viewed))
+        prose = "\n".join(line.text for line in self.rest) + "\n" + "\n".join(line.text for line in [*self.qemu, *self.vbox])
         told = prose if failed or not of_text else None  # (the failure stands above another register dump)
-        dump = with_outcome(dump, Speech(told, self.of.rest, self.text))
+        dump = with_outcome(dump, Speech(told, self.rest, self.text))
         trace = (*self._claims(part, registers), *dump.origin.trace)
         dump = replace(
             dump,
@@ -136,8 +125,8 @@ class _Reader:
         for what, lines in (
             ("KVM's or Xen's dump of a VMCS", part),
             ("QEMU's registers", registers),
-            ("VirtualBox's log", self.of.vbox),
-            ("lines of no known program: pairs, tables, program text, sentences", self.of.rest),
+            ("VirtualBox's log", self.vbox),
+            ("lines of no known program: pairs, tables, program text, sentences", self.rest),
         ):
             if lines:
                 yield f"{ranges([line.number for line in lines])}: {what}"
@@ -145,19 +134,19 @@ class _Reader:
     def _warnings(self, dump: Dump, part: list[Line]) -> Iterator[Warned]:
         """What was lost, and what KVM could have printed."""
         told = {warned.line for warned in dump.notes.warned}
-        for line in kvm_lines.lost_lines(part, self.of.rest):
+        for line in kvm_lines.lost_lines(part, self.rest):
             if line.number not in told:
                 yield Warned(line.number, f"nothing of this line could be read: {line.text[:_SHOWN]}")
-        if _KVM_SILENT in self.text and not self.of.parts and not (dump.reported and dump.reported.entered):
+        if _KVM_SILENT in self.text and not self.parts and not (dump.reported and dump.reported.entered):
             yield Warned(0, "KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
 
     def _format(self, dump: Dump) -> Format:
         """What the text is."""
-        if self.of.parts:
+        if self.parts:
             return Format.XEN if "(XEN)" in self.text or "VMCS Area" in self.text else Format.KVM
-        if self.of.vbox:
+        if self.vbox:
             return Format.VIRTUALBOX
-        if self.of.qemu:
+        if self.qemu:
             return Format.QEMU
         if not dump.readings:
             return Format.ENCODINGS if dump.program.definitions else Format.LOG if dump.reported else Format.UNKNOWN

@@ -17,8 +17,7 @@ _FORMS: Final = (
         re.MULTILINE | re.IGNORECASE,
     ),
     # Linux: "(family: 0x6, model: 0x17, stepping: 0x6)"
-    deferred(rf"\bfamily: {_NUMBER}, model: {_NUMBER}, stepping: {_NUMBER}", re.IGNORECASE),
-    deferred(rf"\bfam: {_NUMBER}, model: {_NUMBER}, stepping: {_NUMBER}", re.IGNORECASE),
+    deferred(rf"\bfam(?:ily)?: {_NUMBER}, model: {_NUMBER}, stepping: {_NUMBER}", re.IGNORECASE),
 )
 _SIGNATURE: Final = deferred(r"\b(?:cpuid(?:\.1)?|signature|sig)\b(?:[ :=]|eax){1,8}0x([0-9a-f]{5,6})\b", re.IGNORECASE)
 _INTEL: Final = 6

@@ -9,7 +9,9 @@ from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.explain.dump import ALL, Definition, half
-from vmfuzz.explain.formats.forms import (
+from vmfuzz.explain.formats.meaning import Where
+from vmfuzz.explain.formats.notes import Notes
+from vmfuzz.explain.formats.shapes import (
     ENCODED,
     ENCODINGS_OF,
     LIST_OF_PARTS,
@@ -17,10 +19,8 @@ from vmfuzz.explain.formats.forms import (
     NAMED_ENCODING,
     SLASHED,
     SPACED,
+    whole_line_forms,
 )
-from vmfuzz.explain.formats.meaning import Where
-from vmfuzz.explain.formats.notes import Notes
-from vmfuzz.explain.formats.shapes import whole_line_forms
 from vmfuzz.explain.names.labels import Match, match_label, match_msr
 from vmfuzz.explain.text.numbers import NUMBER, read_number
 from vmfuzz.hexadecimal import encoded, hexadecimal

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from vmfuzz.explain.names.labels import match_label, match_msr
+from vmfuzz.explain.names.labels import match_label, names_one
 from vmfuzz.patterns import deferred
 
 _MOST_DEEP: Final = 12
@@ -39,7 +39,7 @@ def spread(text: str) -> str:
             failed += 1
             continue
         found = list(_leaves(data))
-        if any(not key or _names_field(line.partition(" = ")[0]) for key, line in found):
+        if any(not key or names_one(line.partition(" = ")[0]) for key, line in found):
             placed = _placed(found, text[begin:end])
             before = "\n" * (not placed.startswith("\n") and text[begin - 1 : begin] not in ("", "\n"))
             result += [text[done:begin], before, placed, "\n" * (not placed.endswith("\n") and text[end : end + 1] != "\n")]
@@ -97,10 +97,6 @@ def _label(path: tuple[str, ...]) -> str:
         label = ".".join(path[-length:])
         if area and not any(word in label.lower() for word in ("guest", "host")):
             label = f"{area}.{label}"
-        if _names_field(label) and (length == len(path) or not match_label(label).assumed_guest):
+        if names_one(label) and (length == len(path) or not match_label(label).assumed_guest):
             return label
     return ".".join(path)
-
-
-def _names_field(label: str) -> bool:
-    return len(match_label(label).fields) == 1 or match_msr(label) is not None

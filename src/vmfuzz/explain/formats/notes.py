@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import ALL, half, plausible
 from vmfuzz.explain.evidence import Found, MsrEvidence, Standing
-from vmfuzz.explain.formats.forms import RIGHTS_BITS
 from vmfuzz.explain.formats.meaning import NO_AREA, PART_WORDS, Above, Manner, Understanding, Where
+from vmfuzz.explain.formats.shapes import RIGHTS_BITS
 from vmfuzz.explain.names.labels import SEGMENTS, match_label, match_msr, normalise
 from vmfuzz.explain.text.numbers import read_number, to_unsigned
 from vmfuzz.hexadecimal import hexadecimal
@@ -59,7 +60,8 @@ class Notes:
 
     def _value(self, name: str, text: str) -> int | None:
         if name not in _OUTCOME:
-            return read_number(text, self.manner.hex_by_default)
+            number = read_number(text, self.manner.hex_by_default)
+            return number & FIELDS[name].mask if number is not None and text.startswith("-") else number
         by_default = self.manner.hex_by_default
         marked = None if _FAILED_ENTRY.fullmatch(text) else by_default if len(text) < 8 or by_default is False else True
         value = read_number(text, marked)

@@ -11,7 +11,6 @@ from typing import Final
 
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.encoded import EncodedLines
-from vmfuzz.explain.formats.forms import FLAGS_LEFT, GOES_ON, OF_PROCESS, STATEMENT
 from vmfuzz.explain.formats.headings import read_heading
 from vmfuzz.explain.formats.meaning import Manner, Where
 from vmfuzz.explain.formats.notes import Notes
@@ -19,6 +18,10 @@ from vmfuzz.explain.formats.program import ProgramReader
 from vmfuzz.explain.formats.rows import Rows
 from vmfuzz.explain.formats.shapes import (
     CONTROL_WORDS,
+    FLAGS_LEFT,
+    GOES_ON,
+    OF_PROCESS,
+    STATEMENT,
     Outline,
     in_sentence,
     is_of_guest,
@@ -55,24 +58,19 @@ class PairReader:
         """Note what only the whole text can tell: whether numbers beside names are encodings."""
         self.encoded.finish()
 
-    @property
-    def line(self) -> int:
-        """The number of the line that is read."""
-        return self.notes.line
-
     def read(self, line: Line, in_code: bool = False) -> None:
         """Read one line; of program text (`in_code`) only calls that write a field count."""
         self.notes.line = line.number
         if says_failure(line.text):
-            self.found.failed = self.line
+            self.found.failed = self.notes.line
         self._leave_sysenter(line)
         outline = outline_of(line.text, self.manner.source)
         text = outline.text
         self.above.after_failure, failed = outline.fails, self.above.after_failure
-        if OF_PROCESS.search(text) or self.program.call(text, self.line, self.above.area):
+        if OF_PROCESS.search(text) or self.program.call(text, self.notes.line, self.above.area):
             return
         if outline.opens and not in_code:
-            self.heading(outline.opens, line)
+            read_heading(outline.opens, line, self.above, self.manner, self.found)
         elif outline.closes:
             self.above.register = ("", "")
         elif not in_code and not (self.manner.source and STATEMENT.match(text)):
@@ -82,7 +80,7 @@ class PairReader:
         """Read a line that is of no program; `failed`: the line before says that a VMREAD failed."""
         text = outline.text
         if FLAGS_LEFT.match(text) and (failed or (text[0] in "#/;" and not self.above.area)):
-            self.found.warn("these may be the flags that a VMREAD left; they are not used as the guest's", self.line)
+            self.found.warn("these may be the flags that a VMREAD left; they are not used as the guest's", self.notes.line)
         elif failed and not text[:1].isupper():
             return  # what a program says of a VMREAD that failed
         elif not (self.encoded.read(text) or self.rows.read(text) or outline.code):
@@ -99,10 +97,6 @@ class PairReader:
         else:
             above.sysenter_indent = -1
 
-    def heading(self, text: str, line: Line) -> None:
-        """Read a line as a heading."""
-        read_heading(text, line, self.above, self.manner, self.found)
-
     # Pairs in a line
 
     def _pairs(self, text: str, line: Line) -> None:
@@ -112,7 +106,7 @@ class PairReader:
                 self._warn_of_bad(bad, value)
                 continue
             if self.manner.source and GOES_ON.match(text, stop):
-                self.found.warn(f"{written.strip()} = {value} goes on as an expression; it is not used", self.line)
+                self.found.warn(f"{written.strip()} = {value} goes on as an expression; it is not used", self.notes.line)
                 continue
             context = self._context(text, text[end:start].strip(" ,;()[]-")) or context
             whose = next((word for word in context if word in ("guest", "host")), whose)
@@ -126,18 +120,18 @@ class PairReader:
             whose = own[1].lower() if own else whose
             sentence = text if _is_cut_off(label, written) or in_sentence(text, start) else ""
             member = bool(label) and named_member(written.strip(_AROUND_LABELS)) == label
-            where = Where(self.line, self.above.area or whose, context, line, sentence, member)
+            where = Where(self.notes.line, self.above.area or whose, context, line, sentence, member)
             known = self.notes.store(label, value, where) or known
             parts += any(word in SEGMENTS for word in context)
         if parts > 1:  # a line that lists the parts of the register that it names: a part below is another's
             self.above.register = ("", "")
         if not known and end == 0:
-            self.heading(text, line)
+            read_heading(text, line, self.above, self.manner, self.found)
 
     def _warn_of_bad(self, label: str, value: str) -> None:
         if match_label(label).fields:
             why = "is cut off" if value.endswith((".", "…")) else "is not a number"
-            self.found.warn(f"{label} = {value} {why}; the field counts as not given", self.line)
+            self.found.warn(f"{label} = {value} {why}; the field counts as not given", self.notes.line)
 
     def _context(self, text: str, before: str) -> tuple[str, ...]:
         """The words that stand before a pair and say whose it is: `CS: sel=...`, `entry state: intr=...`."""

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import half
-from vmfuzz.explain.evidence import Computed, Found, Standing
+from vmfuzz.explain.evidence import Found, Standing
 from vmfuzz.explain.names.labels import NOTHING, Match, match_label
 from vmfuzz.patterns import deferred
 
@@ -58,7 +58,7 @@ class ProgramReader:
             if write.failed:
                 self.found.warn(f"the write of {write.label} failed, so that its value is not used", number)
             elif write.value is None:
-                self.found.computed.append(Computed(write.field, number))
+                self.found.computed.append((write.field, number))
             else:
                 value, known = (write.value & 0xFFFFFFFF) << 32 if write.high else write.value, half(int(write.high))
                 self.found.put(write.field, value, write.label, number, known=known, standing=Standing.CALL)

@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Final
 
 from vmfuzz.explain.dump import ALL, HIGH_HALF
-from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.declared import Declared, Shown
 from vmfuzz.explain.formats.sregs import mode_of
 from vmfuzz.explain.text.lines import Line
@@ -104,9 +103,3 @@ def _kind(text: str) -> str:
     """The register with which a line begins, "" for a line of another kind; EAX and RAX are one."""
     match = _FIRST.match(text)
     return match[1].lstrip("ER") or match[1] if match else ""
-
-
-def parse_qemu(lines: list[Line], found: Found, beside_only: bool) -> None:
-    """Read the register dump. `beside_only`: the VMCS itself is in the same text, so these values only stand beside it."""
-    for line in lines:
-        FORMAT.read(line, found, beside=FORMAT.program if beside_only else "")

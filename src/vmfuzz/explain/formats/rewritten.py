@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
-from vmfuzz.explain.names.labels import match_label, match_msr
+from vmfuzz.explain.names.labels import match_label, names_one
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.explain.text.numbers import NUMBER
 from vmfuzz.patterns import deferred
@@ -70,12 +70,8 @@ def _stated(text: str) -> str:
 def _field_at_the_end(words: str) -> str:
     """The longest end of the words that names one field, and whose it is; "" if there is none."""
     parts = words.split(" ")
-    return next((name for start in range(len(parts)) if _is_sure(name := " ".join(parts[start:]))), "")
-
-
-def _is_sure(name: str) -> bool:
-    match = match_label(name)
-    return (len(match.fields) == 1 and not match.assumed_guest) or match_msr(name) is not None
+    ends = (" ".join(parts[start:]) for start in range(len(parts)))
+    return next((end for end in ends if names_one(end) and not match_label(end).assumed_guest), "")
 
 
 @lru_cache(maxsize=1 << 13)
@@ -85,5 +81,4 @@ def _listed(text: str) -> str:
     if match is None:
         return ""
     names, values = ([one.strip() for one in re.split(r"[,|]", match[part])] for part in ("names", "values"))
-    known = all(len(match_label(name).fields) == 1 or match_msr(name) is not None for name in names)
-    return ", ".join(map("{}={}".format, names, values)) if known and len(names) == len(values) else ""
+    return ", ".join(map("{}={}".format, names, values)) if len(names) == len(values) and all(map(names_one, names)) else ""

@@ -13,7 +13,7 @@ from typing import Final
 from vmfuzz.explain.dump import ALL, Reading
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.declared import Shown
-from vmfuzz.explain.formats.forms import RIGHTS_BITS
+from vmfuzz.explain.formats.shapes import RIGHTS_BITS
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
 

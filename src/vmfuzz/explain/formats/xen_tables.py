@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from vmfuzz.arch.fields import BY_ENCODING, FIELDS
-from vmfuzz.explain.dump import ALL
+from vmfuzz.arch.fields import BY_ENCODING
+from vmfuzz.explain.dump import ALL, half
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.hexadecimal import encoded
@@ -33,14 +33,9 @@ def read_tables(lines: list[Line], found: Found) -> list[Line]:
         for index, text in enumerate(row["values"].split()):
             field = BY_ENCODING.get(first + index * step & ~1)
             if field is not None and not text.startswith("-"):
-                _put(found, first + index * step, int(text, 16), line.number)
+                encoding, value = first + index * step, int(text, 16)
+                # a row of 32-bit programs shows the lower half only
+                low = not encoding & 1 and field.width == 64 and not value >> 32
+                shown = value << 32 if encoding & 1 else value
+                found.put(field.name, shown, encoded(encoding), line.number, known=ALL >> 32 if low else half(encoding))
     return rest
-
-
-def _put(found: Found, encoding: int, value: int, line: int) -> None:
-    name = BY_ENCODING[encoding & ~1].name
-    if not encoding & 1:
-        # a row of 32-bit programs shows the lower half only
-        found.put(name, value, encoded(encoding), line, known=ALL >> 32 if FIELDS[name].width == 64 and not value >> 32 else ALL)
-        return
-    found.put(name, value << 32, encoded(encoding), line, known=ALL & ~(ALL >> 32))

@@ -27,12 +27,7 @@ _INITIALS: Final = {"g": "guest", "h": "host"}
 #: The same without a sign between: GCR0, hrip.
 _INITIAL: Final = deferred(r"\b([gh])(?=(?:cr[034]|rip|rsp|rflags|efer)\b)", re.IGNORECASE)
 _CAMEL: Final = deferred(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_MSR_BY_NAME: Final = {name.removeprefix("IA32_VMX_").replace("_", ""): number for number, name in CAPABILITY_MSRS.items()}
-_MSR_NAME: Final = deferred(r"(?:MSR[_ ])?(?:IA32[_ ])?VMX[_ ]([A-Z0-9_ ]+)", re.IGNORECASE)
-#: Names of capability MSRs that mean nothing else without "VMX" too.
-_OWN_MSR_NAME: Final = deferred(
-    r"CR[04][_ ]?FIXED[_ ]?[01]|TRUE[_ ](?:PIN|PROC)[_ ]?BASED(?:[_ ]CTLS)?|TRUE[_ ](?:EXIT|ENTRY)(?:[_ ]CTLS)?", re.IGNORECASE
-)
+_MSR_NAME: Final = deferred(r"(?P<sure>(?:MSR[_ ])?(?:IA32[_ ])?)VMX[_ ](?P<name>[A-Z0-9_ ]+)", re.IGNORECASE)
 #: The MSR that says whether IA32_PERF_GLOBAL_CTRL has bit 48; its number alone ("345") means nothing.
 _PERF_CAPABILITIES: Final = re.compile(
     r"(?:MSR[_ ])?(?:IA32[_ ])?PERF[_ ]?CAPABILITIES|(?:(?:MSR\W*)(?:0x)?|0x)0*345h?|0*345h", re.IGNORECASE
@@ -169,51 +164,43 @@ def _choose(by_area: dict[str, set[str]], area: str, explicit: bool) -> Match:
     return Match(tuple(sorted(by_area["guest"])), assumed_guest=True)
 
 
+def _of_msr(name: str) -> str:
+    """What tells a capability MSR's name from the others'."""
+    return re.sub("[_ ]|CTLS?|CONTROLS?", "", name.upper()).replace("VPIDCAPS", "VPIDCAP")
+
+
+@cache
+def _msrs() -> dict[str, int]:
+    return {_of_msr(name.removeprefix("IA32_VMX_")): number for number, name in CAPABILITY_MSRS.items()}
+
+
 @lru_cache(maxsize=1 << 14)
 def match_msr(label: str) -> int | None:
     """The number of the capability MSR that a label names ("IA32_VMX_BASIC", "MSR_IA32_VMX_CR0_FIXED0", "0x480"), or None."""
     label = label.strip()
     if _PERF_CAPABILITIES.fullmatch(label):
         return IA32_PERF_CAPABILITIES
-    if _OWN_MSR_NAME.fullmatch(label):
-        label = f"IA32_VMX_{label}"
     element = _MSR_ARRAY.fullmatch(label)
     if element:
         index = int(element["index"], 0)
         return next((number for number in (index, _FIRST_MSR + index) if number in CAPABILITY_MSRS), None)
     match = _MSR_NAME.search(label)
-    if match and (
-        match.group(0)[:1] in "mMiI" or not re.search(r"(?:CTLS|CONTROLS?)2?\s*$", match[1], re.IGNORECASE) or "TRUE" in match[1].upper()
-    ):
-        name = re.sub(r"[_ ]|CONTROLS?$", "", match[1].upper().replace("CONTROLS", "CTLS")).replace("VPIDCAPS", "VPIDCAP")
-        if name not in _MSR_BY_NAME and match.group(0)[:1] in "mMiI":  # IA32_VMX_TRUE_ENTRY, IA32_VMX_PROCBASED2
-            name = f"{name.rstrip('23')}CTLS{name[len(name.rstrip('23')) :]}"
-        return _MSR_BY_NAME.get(name)
+    named = _msrs().get(_of_msr(match["name"] if match else label))
+    if named is not None:
+        true = CAPABILITY_MSRS[named].removeprefix("IA32_VMX_").startswith(("TRUE", "CR"))  # these mean nothing else without "VMX" too
+        if true or (match and (match["sure"] or "CTLS" not in CAPABILITY_MSRS[named])):
+            return named
     number = re.fullmatch(r"(?:msr\W*)?(?:0x)?0*(4[89][0-9a-f])h?", label, re.IGNORECASE)
     return int(number[1], 16) if number and int(number[1], 16) in CAPABILITY_MSRS else None
 
 
+def names_one(label: str) -> bool:
+    """Whether a label names one field, or a capability MSR."""
+    return len(match_label(label).fields) == 1 or match_msr(label) is not None
+
+
 #: Words before a name that say that its value is not the one with which VM entry was tried.
-_OF_ANOTHER_TIME: Final = frozenset(
-    {
-        "old",
-        "new",
-        "previous",
-        "prev",
-        "saved",
-        "expected",
-        "wanted",
-        "before",
-        "after",
-        "should",
-        "not",
-        "was",
-        "no",
-        "instead",
-        "if",
-        "when",
-    }
-)
+_OF_ANOTHER_TIME: Final = frozenset("old new previous prev saved expected wanted before after should not was no instead if when".split())
 #: Words before a name that make it another field's, or no field's.
 _OF_ANOTHER_FIELD: Final = frozenset("shadow mask host exit entry backup copy default initial init reset".split())
 #: Words without which the end of a path is not sure to be of a VMCS.

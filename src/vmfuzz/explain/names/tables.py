@@ -13,21 +13,18 @@ _WORDS: Final = """
 ar         attr attrs attrib attribs attribute attributes rights right accessrights arbyte arbytes
 sel        selector selectors
 limit      lim limits lmt
-base       bases
 ctl        ctls ctrl ctrls control controls cntl
 ctl2       control2 ctrl2 controls2 ctls2
 function   functions func vmfunction vmfunc
 proc       cpu processor cpubased procbased processorbased
 pin        pinbased
 secondary  2nd sec secondaryexec second secondaryprocbased
-tertiary   3rd tertiaryexec
 primary    pri 1st prim
 entry      vmentry vmenter enter entries
 exit       vmexit exits exiting
 intr       interrupt interruption int interrupts intrpt interruptions inj injection
 info       information inf
 error      err errors
-code       cod
 len        length ilen
 instr      instruction insn inst
 vminstruction vminstr
@@ -36,16 +33,12 @@ ptr        pointer ptrs
 exc        exception exceptions xcpt xcpts excp except
 vec        vector
 count      cnt num
-mask       msk masks
-match      mtch
 qual       qualification qualif
 preempt    preemption
 bitmap     bmp bitmaps
 interruptibility intrstate interruptability
 activity   actv
 virtual    virt
-posted     posting
-shadow     shadows
 vpid       vpids
 eptp       eptptr
 pdpte      pdptr pdptes pdptrs
@@ -54,12 +47,10 @@ debugctl   dbgctl dbgctlmsr debugcontrol
 guest      guests gst
 host       hst
 link       linkage
-vapic      vapicaddr
 ldtr       ldt
 gdtr       gdt
 idtr       idt
 reason     reasons
-tsc        timestamp
 segment    segments seg
 errorcode  ec errcode
 pagefault  pf
@@ -79,7 +70,6 @@ r flags                     rflags
 e flags                     rflags
 ar byte                     ar
 task register               tr
-ldt register                ldtr
 local descriptor table      ldtr
 global descriptor table     gdtr
 interrupt descriptor table  idtr
@@ -107,45 +97,23 @@ err code                    errorcode
 i o                         io
 pdpte #                     pdpte#
 idt vec info                idtvectoring info
-idt vec errorcode           idtvectoring errorcode
 perf ctl                    perfglobal
 type attr                   ar
 @ access                    @ ar
 ldtr access                 ldtr ar
-exec ctl 2                  secondary ctl
 seccpu                      secondary proc
-vmfunc                      vmfunction
 s cet                       scet
 int ssp table               isst
 ssp table                   isst
-smm base                    smbase
 sm base                     smbase
-guest intr status           intrstatus
-intr status                 intrstatus
-preemption timer            preempttimer
-pause loop                  ple
 pause loop exiting          ple
-vm exit                     exit
-vm entry                    entry
-vm instr                    vminstruction
-last pid                    lastpid
-low pasid                   lowpasid
-high pasid                  highpasid
-pasid low                   lowpasid
-pasid high                  highpasid
-pasid dir0                  lowpasid
-pasid dir1                  highpasid
 spec ctl                    specctrl
 posted int                  pi
 apic access                 apicaccess
-access addr                 accessaddr
-interrupt window            intrwindow
 read shadow                 shadow
-executive vmcs              executive
 lbr ctrl                    lbrctl
 rtit ctrl                   rtitctl
 idt vectoring               idtvectoring
-idt vect                    idtvectoring
 """
 
 #: What other programs call a field where the words differ from vmfuzz's own name. Area words (guest, host) are left out.
@@ -161,8 +129,8 @@ last_pid_pointer_index                   last pid ptr idx; last pid pointer
 guest_gdtr_base                          gdtr addr
 *_idtr_base                              idtr
 guest_idtr_base                          idtr addr
-io_bitmap_a                              io bitmap a addr; iobitmapa
-io_bitmap_b                              io bitmap b addr; iobitmapb
+io_bitmap_a                              iobitmapa
+io_bitmap_b                              iobitmapb
 msr_bitmap                               msr bitmap addr
 vm_exit_msr_store_address                exit msr store; exit msr store ptr; exit msr store list
 vm_exit_msr_load_address                 exit msr load; exit msr load ptr
@@ -170,21 +138,18 @@ vm_entry_msr_load_address                entry msr load; entry msr load ptr; ent
 vm_entry_msr_load_count                  entry msr count
 executive_vmcs_pointer                   executive
 tsc_offset                               tsc off
-virtual_apic_address                     virtual apic page addr; vapic page addr; vapic addr; vapic; virtual apic page; vapic pageaddr; virtual apic
+virtual_apic_address                     virtual apic page addr; vapic page addr; vapic; virtual apic page; vapic pageaddr; virtual apic
 apic_access_address                      apic access; apic access page; apic accessaddr
-posted_interrupt_descriptor              pi desc; posted interrupt desc addr; pi descriptor addr; pir desc
+posted_interrupt_descriptor              pi desc; pir desc
 vm_function_controls                     vm functions
 eptp                                     ept pointer
 eptp_list_address                        eptp list; ept list addr; ept ptr list addr
 eoi_exit_bitmap_#                        eoi exit bitmap#; eoi bitmap #; eoi bitmap#; eoi exit #; eoi exit#
-vmread_bitmap                            vmread bitmap addr; vmread bitmap ptr
-vmwrite_bitmap                           vmwrite bitmap addr; vmwrite bitmap ptr
-virtualization_exception_information     virtualization exception info addr; ve exc info addr
+virtualization_exception_information     ve exc info addr
 pconfig_exiting_bitmap                   pconfig bitmap
-xss_exiting_bitmap                       xss exit bitmap addr
-sub_page_permission_table_pointer        subpage permission table ptr; spptp; spp table ptr; spptp addr; sub page perm table ptr
+sub_page_permission_table_pointer        subpage permission table ptr; spptp; spp table ptr; sub page perm table ptr
 tsc_multiplier                           tsc mult
-low_pasid_directory                      pasid low dir; low pasid dir addr
+low_pasid_directory                      pasid low dir
 high_pasid_directory                     pasid high dir; high pasid dir addr
 hlat_pointer                             hlatp
 pid_pointer_table                        pid pointer table addr
@@ -201,7 +166,7 @@ io_rcx                                   exit info io ecx; exit info io rcx; inf
 io_rsi                                   exit info io esi; exit info io rsi; info io rsi
 io_rdi                                   exit info io edi; exit info io rdi; info io rdi
 io_rip                                   exit info io eip; exit info io rip; info io rip
-vmcs_link_pointer                        link; link pointer address; vmcslink
+vmcs_link_pointer                        link; vmcslink
 *_ia32_perf_global_ctrl                  perfglobctl; perf global
 guest_ia32_bndcfgs                       bndcfg
 exception_bitmap                         execution bitmap; exceptionbitmap
@@ -212,7 +177,7 @@ vm_entry_interruption_info               entry intr; entry event
 vm_entry_exception_error_code            entry errorcode; entry exc error; entry error
 vm_entry_instruction_length              entry instr; entry ilen
 tpr_threshold                            tpr thresh; tpr; task privilege threshold; task p rivilege threshold
-vm_instruction_error                     info vminstruction error; instr error number
+vm_instruction_error                     info vminstruction error
 exit_reason                              reason; exit info reason
 vm_exit_interruption_info                exit intr
 vm_exit_interruption_error_code          exit errorcode; exit intr error; exit err; exit info exception error code; exit info intr errorcode
@@ -223,7 +188,6 @@ idt_vectoring_error_code                 idt err; info idtvectoring errorcode; i
 idt_vectoring_error_code                 exit info idt vectoring error code
 guest_interruptibility_state             interruptibility; interruptibility info; int state; intr status state
 guest_activity_state                     actv; act state; activity info
-guest_smbase                             smbase addr
 vmx_preemption_timer_value               timer value
 cr3_target_value_#                       cr3 target#; cr3 target value#; cr3 target val#
 cr3_target_value_0                       cr3 target base

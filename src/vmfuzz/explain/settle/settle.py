@@ -101,7 +101,7 @@ def _without_members(evidence: list[Evidence]) -> tuple[list[Evidence], list[War
 
 def _without_computed(evidence: list[Evidence], found: Found) -> list[Evidence]:
     """A field that program text also gives something that is no constant: which of the two it holds, the text does not show."""
-    computed = {one.name for one in found.computed}
+    computed = {name for name, _ in found.computed}
     return [one for one in evidence if not (one.standing is Standing.CALL and one.name in computed)]
 
 
@@ -126,10 +126,10 @@ def _are_from_calls(evidence: Sequence[Evidence]) -> bool:
 
 def _computed(found: Found, readings: Mapping[str, Reading]) -> list[Warned]:
     """Which fields the program computes."""
-    computed = {one.name: one.line for one in reversed(found.computed) if one.name not in readings}
+    computed = {name: line for name, line in reversed(found.computed) if name not in readings}
     if not computed or not (_are_from_calls(found.evidence) or not readings):
         return []  # (a dump shows what has become of them)
-    names = [name for name in dict.fromkeys(one.name for one in found.computed) if name in computed]
+    names = list(reversed(computed))
     listed = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     return [Warned(min(computed.values()), f"the program computes what it writes to {listed}: not given by this text")]
 

@@ -6,14 +6,14 @@ import re
 from collections.abc import Collection
 from typing import Final
 
+from vmfuzz.explain.text.numbers import read_number
 from vmfuzz.patterns import deferred
 
 _NUMBER: Final = deferred(
     r"(?<![A-Za-z0-9_])-?(?:0[xX][0-9a-fA-F_'`]+|[0-9a-fA-F](?:[0-9a-fA-F_'`]*[0-9a-fA-F])?)(?:[hH]|[uUlL]{1,3})?(?![0-9A-Za-z])"
 )
 _WORD: Final = deferred(r"[A-Za-z0-9]+")
-_SIGNS: Final = str.maketrans("", "", "_'`")
-_ALL: Final = (1 << 64) - 1
+_ALL_32: Final = (1 << 32) - 1
 
 
 def columns_of(line: str, value: int, label: str, taken: Collection[tuple[int, int]] = ()) -> tuple[int, int] | None:
@@ -34,17 +34,7 @@ def columns_of(line: str, value: int, label: str, taken: Collection[tuple[int, i
     return best.start() + 1, best.end()
 
 
-def _values(text: str) -> set[int]:
+def _values(text: str) -> set[int | None]:
     """What a number may mean: one without a mark is hexadecimal or decimal, a negative one is of 32 or 64 bits."""
-    negative, body = text.startswith("-"), text.lstrip("-").translate(_SIGNS)
-    body = re.sub(r"[uUlL]+$", "", body)
-    found = set()
-    if body[:2] in ("0x", "0X"):
-        found.add(int(body, 16)) if body[2:] else None
-    elif body[-1:] in "hH":
-        found.add(int(body[:-1], 16))
-    else:
-        found.add(int(body, 16))
-        if body.isdecimal():
-            found.add(int(body))
-    return {(-one) & mask for one in found for mask in (0xFFFFFFFF, _ALL)} if negative else found
+    found = {read_number(text, hex_by_default) for hex_by_default in (True, False)}
+    return found | {one & _ALL_32 for one in found if one is not None} if text.startswith("-") else found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -18,7 +18,6 @@ _PREFIXES: Final = tuple(
     for pattern in (
         r"\s*>+ ?(?!>)",  # mail quotation
         r"\s*\[\s*(?:[+<]\s*)?\d+[.,]\d+>?\] ?",  # dmesg time
-        r"\d+,\d+,\d+,[-cf+];",  # /dev/kmsg
         r"\s*\S[^\[\]]{0,24}-\d+ +(?:\( *[\d-]+\) +)?\[\d{3}\] +(?:\S{4,5} +)?\d+\.\d+: (?:(?:b?print|bputs): +[\w.]+: )?",  # ftrace
         r"\s*\[\s*[TC]\d+\] ?",  # dmesg caller
         r"\s*\[\s*(?:\.\.\.|…|\?+|x+|-+)?\s*\] ?",  # time blanked by the poster
@@ -26,17 +25,12 @@ _PREFIXES: Final = tuple(
         r"\s*(?:/(?:[\w.+-]+/)*[\w.+-]+|[\w-]+\.(?:log|txt|out)):(?:\d+:)?",  # grep's name of the file
         r"\s*\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*: \d+: \w+ :(?: \w+:\d+ :)? ?",  # libvirt
         r"\s*\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*(?: [\w.-]+ (?:kernel|[\w./@-]+\[\d+\]|[a-z][\w-]*-[\w-]+):)? ?",  # journal, ISO time
-        r"\s*\d\d-\d\d \d\d:\d\d:\d\d\.\d+ +\d+ +\d+ [A-Z] \S+ *: ",  # Android
-        r"\s*\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)? ",  # Go's log
-        r"\s*\d\d:\d\d:\d\d(?:[.,]\d+)? ",  # VBox.log
-        r"\s*\[\d\d:\d\d:\d\d(?:[.,]\d+)?\] ?",  # serial consoles
         r"\s*\((?:XEN|d\d+)\) ?(?:d\d+v\d+ )?",
         r"\s*(?:(?:kernel|kvm_intel|kvm|kvm-intel):|\(intelhaxm\):?) ?",
         r"\s*\[[*+\-!#i]+\]",  # [**], [+]
         # [VMX], [NoirVisor], but not [GUEST_CR0] 0x... and what names an area
         r"\s*\[(?!0x)(?![^\]]*\b(?:[Gg]uest|GUEST|[Hh]ost|HOST)\b)[A-Za-z][\w .:@/-]*\](?!\s*[=:]?\s*(?:0[xX])?[0-9a-fA-F]+[hH]?\s*$)",
         r"\s*(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR)\s+(?:[\w:]+: )?",
-        r"\s*[-*•] (?=\S)",  # list item
         r"\s*(?:[A-Za-z]\w{0,15}\(\w{1,10}\): )?@?[A-Za-z][\w.+-]{0,40}@(?=[A-Za-z_]\w*\s*[=:])",  # the dump's tag
         r"\s*(?:\[\+0x[0-9a-fA-F]+\]|\+0x[0-9a-fA-F]{3,4}) +",  # WinDbg's dx and dt
     )
@@ -52,28 +46,34 @@ _CALLER: Final = deferred(r"^[^A-Za-z]*\[\s*\d+\.\d+\]\s*\[\s*([TC]\d+)\]")
 #: text/plain as mail transports it: "=3D" and soft line breaks; a letter beyond ASCII is a run of such bytes, which a break may divide.
 _QUOTED: Final = deferred(r"=(3D|20|09|\n)")
 _QUOTED_LETTER: Final = deferred(r"=[C-F][0-9A-F](?:(?:=\n)?=[89AB][0-9A-F])+")
-#: `0x` and blanks up to the width of the number, as "0x%16x" prints it.
-_PADDED: Final = deferred(r"\b0x( {1,15})(?=[0-9a-fA-F]{1,15}\b(?!\s*[:=]))")
 #: Colours and other terminal sequences, also as loggers and pagers spell the escape character.
 _TERMINAL: Final = deferred(r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07|\([0AB])")
 #: Colours whose escape character was lost when they were pasted; so many are no accident.
 _COLOUR: Final = deferred(r"\[(?:0|\d{1,2}(?:;\d{1,3}){0,4})m")
 _COLOURED: Final = 3
-#: Tags of pages and of tables in them.
-_BREAK: Final = deferred(r"<br ?/?>\n?", re.IGNORECASE)
-#: Where a block or a row ends and another begins on the same line.
-_BLOCK: Final = deferred(r"</(?:p|div|li|tr|h\d|pre|table|ul|ol|blockquote)>(?=[ \t]*[^ \t\n])", re.IGNORECASE)
-_CELL: Final = deferred(r"</t[dh]>\s*<t[dh][^>]*>", re.IGNORECASE)
-_TAG: Final = deferred(
-    r"</?(?:pre|p|div|span|code|b|i|u|tt|font|a|li|ul|ol|table|tbody|thead|tr|td|th|em|strong|samp|kbd|blockquote|h\d|html|body|wbr)\b[^<>]*>",
-    re.IGNORECASE,
-)
 #: A structure on one line, as debuggers and Rust's "{:?}" print it: `$1 = {guest_cr0 = 0x80050033, ...}`, `State { cr0: 5, cs: Segment { ... } }`.
 _STRUCTURE: Final = deferred(r"(?:^|[\s=>])(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()]*\}[,.\s]*$")
-#: How WinDbg writes 64 bits.
-_HALVES: Final = deferred(r"\b([0-9a-fA-F]{8})`([0-9a-fA-F]{8})\b")
-#: What WinDbg's dx says behind a value.
-_TYPE: Final = deferred(r"\s*\[Type: [^\]]*\]$", re.MULTILINE)
+#: What is mended: a sign of it, pattern, what takes its place.
+_BEFORE_UNESCAPING: Final = (
+    # `0x` and blanks up to the width of the number, as "0x%16x" prints it
+    ("0x ", deferred(r"\b0x( {1,15})(?=[0-9a-fA-F]{1,15}\b(?!\s*[:=]))"), lambda match: "0x" + "0" * len(match[1])),
+    # pages and tables in them: a cell, where a block or a row ends and another begins on the same line, other tags
+    ("<", deferred(r"<br ?/?>\n?", re.IGNORECASE), "\n"),
+    ("<", deferred(r"</t[dh]>\s*<t[dh][^>]*>", re.IGNORECASE), " | "),
+    ("<", deferred(r"</(?:p|div|li|tr|h\d|pre|table|ul|ol|blockquote)>(?=[ \t]*[^ \t\n])", re.IGNORECASE), "\n"),
+    (
+        "<",
+        deferred(
+            r"</?(?:pre|p|div|span|code|b|i|u|tt|font|a|li|ul|ol|table|tbody|thead|tr|td|th|em|strong|samp|kbd|blockquote|h\d|html|body|wbr)\b[^<>]*>",
+            re.IGNORECASE,
+        ),
+        "",
+    ),
+)
+_OF_WINDBG: Final = (
+    ("`", deferred(r"\b([0-9a-fA-F]{8})`([0-9a-fA-F]{8})\b"), r"\1\2"),
+    ("[Type:", deferred(r"\s*\[Type: [^\]]*\]$", re.MULTILINE), ""),
+)
 _SPACES: Final = {"\u00a0": " ", "\u202f": " ", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
 #: Characters without width, with which pages say where a long word may be broken.
 _NOTHING: Final = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
@@ -100,24 +100,23 @@ def mend(text: str) -> str:
     if "=3D" in text or _QUOTED_LETTER.search(text):
         text = _plain_spaces(_QUOTED_LETTER.sub(_letters, text))
         text = _QUOTED.sub(lambda match: {"3D": "=", "20": " ", "09": "\t"}.get(match[1], ""), text)
-    if "0x " in text:
-        text = _PADDED.sub(lambda match: "0x" + "0" * len(match[1]), text)
-    if "<" in text and _BREAK.search(text):
-        text = _BREAK.sub("\n", text)
-    if "<" in text and _TAG.search(text):
-        text = _TAG.sub("", _BLOCK.sub("\n", _CELL.sub(" | ", text)))
+    text = _replaced(text, _BEFORE_UNESCAPING)
     if "&" in text:
         text = _plain_spaces(html.unescape(text))
     if "[" in text or "]" in text or "\x1b" in text:
         text = _TERMINAL.sub("", text)
         if len(_COLOUR.findall(text)) >= _COLOURED:
             text = _COLOUR.sub("", text)
-    if "`" in text:
-        text = _HALVES.sub(r"\1\2", text)
-    if "[Type:" in text:
-        text = _TYPE.sub("", text)
+    text = _replaced(text, _OF_WINDBG)
     if "{" in text:
         text = "\n".join(_unfolded(line) if "{" in line and "}" in line else line for line in text.split("\n"))
+    return text
+
+
+def _replaced(text: str, table: Iterable[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]]]) -> str:
+    for sign, pattern, new in table:
+        if sign in text:
+            text = pattern.sub(new, text)
     return text
 
 

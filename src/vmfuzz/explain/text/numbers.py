@@ -28,6 +28,7 @@ _PADDED: Final = (4, 5, 8, 16)
 def read_number(text: str, hex_by_default: bool | None = None) -> int | None:
     """The number that `text` is, None where it is none or where it is not certain to be hexadecimal or decimal.
 
+    A negative one is of 32 bits where it can be, and -1 of 64.
     `hex_by_default` says what digits without 0x, H or a letter mean: True hexadecimal, False decimal, None not known.
     """
     text = text.strip().rstrip(",;")
@@ -47,7 +48,7 @@ def read_number(text: str, hex_by_default: bool | None = None) -> int | None:
         return None
     if sign > 0:
         return value
-    return value + (1 << (32 if value <= 1 << 31 else 64)) if value <= 1 << 63 else None
+    return -value & ((1 << (32 if 1 < value <= 1 << 31 else 64)) - 1) if value <= 1 << 63 else None
 
 
 def _bare(body: str, hex_by_default: bool | None) -> int | None:
