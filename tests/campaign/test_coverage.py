@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from vmfuzz.campaign.coverage import Coverage
 from vmfuzz.campaign.tally import violations_per_stage
@@ -19,11 +20,15 @@ MODEL = model_of(CAPS)
 
 
 def seen(*candidates: Vmcs) -> Coverage:
+    coverage = Coverage(MODEL)
+    look(coverage, *candidates)
+    return coverage
+
+
+def look(coverage: Coverage, *candidates: Vmcs) -> None:
     batch = VmcsBatch.of(candidates, GOOD)
     comparison = compare(MODEL.predict_batch(batch), ModelExecutor(CAPS, GOOD).run(batch))
-    coverage = Coverage(MODEL)
     coverage.add(comparison, violations_per_stage(comparison.prediction))
-    return coverage
 
 
 def decided(coverage: Coverage, check: str) -> set[tuple[str, int]]:
@@ -88,3 +93,21 @@ def test_what_is_left_to_look_for_is_what_was_not_seen() -> None:
     assert found.any()
     assert not left & set(np.flatnonzero(found).tolist())
     assert len(left) + int(found.sum()) <= len(coverage.goals.all)
+
+
+@pytest.mark.parametrize("how", ["seen", "merged", "restored"])
+def test_what_was_seen_stays_seen_when_a_batch_does_not_show_it(how: str) -> None:
+    rights = GOOD["guest_gs_access_rights"]
+    showing, other = (GOOD.replace(guest_gs_access_rights=value) for value in (rights & ~0x10 | 1 << 16, rights & ~0x10))
+    coverage, all_of_it = seen(other), seen(other, showing)
+    look(coverage, other)
+    if how == "seen":
+        look(coverage, showing)
+    elif how == "merged":
+        coverage.merge(all_of_it)
+    else:
+        coverage.restore(all_of_it.to_json())
+    look(coverage, other)
+    assert (coverage.atoms == all_of_it.atoms).all()
+    assert (coverage.errors == all_of_it.errors).all()
+    assert coverage.errors.sum() > seen(other).errors.sum()

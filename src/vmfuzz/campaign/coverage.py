@@ -70,6 +70,8 @@ class Coverage:
         self.errors: Flags = np.zeros(len(self.goals.errors), np.bool_)
         self.boundaries: Flags = np.zeros(len(_boundaries(model)), np.bool_)
         self.pairs: Flags = np.zeros((len(model.compiled), len(model.compiled)), np.bool_)
+        #: by check what `_left` gives, until more of it is seen
+        self._known_left: dict[int, tuple[list[int], list[int], list[Cond]]] = {}
 
     @property
     def atom_list(self) -> tuple[Atom, ...]:
@@ -96,6 +98,7 @@ class Coverage:
         self.errors |= other.errors
         self.boundaries |= other.boundaries
         self.pairs |= other.pairs
+        self._known_left.clear()
 
     @cached_property
     def _atoms_by_check(self) -> dict[int, list[int]]:
@@ -127,6 +130,7 @@ class Coverage:
         for name, flags in self._flags().items():
             bits = np.unpackbits(np.frombuffer(bytes.fromhex(data[name]), np.uint8), count=flags.size)
             flags[...] = bits.reshape(flags.shape)
+        self._known_left.clear()
 
     def _flags(self) -> dict[str, Flags]:
         return {"atoms": self.atoms, "errors": self.errors, "boundaries": self.boundaries, "pairs": self.pairs}
@@ -140,7 +144,7 @@ class Coverage:
         ran = comparison.verdict <= Verdict.DEVIATION
         agrees = comparison.verdict == Verdict.AGREES
         decisions = _Decisions()
-        for check in checks or prediction.affected:
+        for check in dict.fromkeys(checks) or prediction.affected:
             self._ask(check, prediction, per_stage, agrees, decisions)
             self._add_boundaries(check, prediction, ran)
         self._add_decisions(prediction, decisions)
@@ -155,9 +159,8 @@ class Coverage:
         decisions: _Decisions,
     ) -> None:
         """An atom decides, and an error shows, where the check's truth hangs on it and the outcome on the check: note what is to be looked at."""
-        atoms = [row for row in self._atoms_by_check.get(check, ()) if not self.atoms[row].all()]
-        errors = [row for row in self._errors_by_check.get(check, ()) if not self.errors[row]]
-        if not atoms and not errors:
+        atoms, errors, conditions = self._left(check)
+        if not conditions:
             return
         step = prediction.model.compiled[check].step
         violated: Truth = prediction.violated.get(check, False)
@@ -172,8 +175,17 @@ class Coverage:
         decisions.violated.append(violated)
         decisions.alone.append(alone)
         decisions.sizes.append(len(atoms) + len(errors))
-        decisions.conditions += [*(self.atom_list[row].flipped for row in atoms), *(self.goals.errors[row].erroneous for row in errors)]
+        decisions.conditions += conditions
         decisions.of_atom += [True] * len(atoms) + [False] * len(errors)
+
+    def _left(self, check: int) -> tuple[list[int], list[int], list[Cond]]:
+        """Of a check, the atoms and the errors that are still looked for, and the conditions of all of them."""
+        if check not in self._known_left:
+            atoms = [row for row in self._atoms_by_check.get(check, ()) if not self.atoms[row].all()]
+            errors = [row for row in self._errors_by_check.get(check, ()) if not self.errors[row]]
+            conditions = [*(self.atom_list[row].flipped for row in atoms), *(self.goals.errors[row].erroneous for row in errors)]
+            self._known_left[check] = atoms, errors, conditions
+        return self._known_left[check]
 
     def _add_decisions(self, prediction: BatchPrediction, decisions: _Decisions) -> None:
         if not decisions.conditions:
@@ -182,12 +194,16 @@ class Coverage:
         of_atom = np.array(decisions.of_atom)
         # an atom decides that the check is violated where the flipped condition does not hold, and the reverse
         atoms = np.array(decisions.atoms, np.intp)
-        self.atoms[atoms, 1] |= less[of_atom]
-        self.atoms[atoms, 0] |= more[of_atom]
+        seen = np.stack([more[of_atom], less[of_atom]], axis=1)
+        new = {self.atom_list[row].check for row in atoms[(seen & ~self.atoms[atoms]).any(axis=1)]}
+        self.atoms[atoms] |= seen
         # as in the error's goal
         errors = np.array(decisions.errors, np.intp)
         certain = np.array([self.goals.errors[row].certain for row in decisions.errors], np.bool_)
         self.errors[errors] = more[~of_atom] | less[~of_atom] & certain
+        new |= {self.goals.errors[row].check for row in errors[self.errors[errors]]}
+        for check in new:
+            del self._known_left[check]
 
     def _add_boundaries(self, check: int, prediction: BatchPrediction, ran: Flags) -> None:
         for row in self._boundaries_by_check.get(check, ()):

@@ -48,6 +48,10 @@ class Bases:
 
     def samples(self) -> tuple[str, ...]:
         """Names that cover every part, and every pair of a mode with features and of features with an event, simplest first."""
+        return self._samples
+
+    @cached_property
+    def _samples(self) -> tuple[str, ...]:
         plain = [f"{mode}/plain/nothing" for mode in self.modes]
         featured = [f"{mode}/{features}/nothing" for features in self.features for mode in self.modes]
         eventful = [f"{mode}/plain/{event}" for event in self.events for mode in self.modes]

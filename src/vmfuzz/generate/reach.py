@@ -75,8 +75,13 @@ class Reach:
 
 def memory_word(state: Vmcs, name: str) -> int | None:
     """Address of the word that holds a memory operand, or None where the state does not describe it."""
+    return _word_at(state, name, state.get(MEMORY_OPERANDS[name].address_field) or 0)
+
+
+def _word_at(state: Vmcs, name: str, pointer: int) -> int | None:
+    """As `memory_word`, where the operand's address field has the value `pointer`."""
     operand = MEMORY_OPERANDS[name]
-    address = (((state.get(operand.address_field) or 0) & operand.address_mask) + operand.offset) & ~7
+    address = ((pointer & operand.address_mask) + operand.offset) & ~7
     return address if address in state.memory else None
 
 
@@ -136,7 +141,7 @@ class _Search:
     def _word(self, name: str) -> int | None:
         """Address of the word that holds a memory operand with the changes, or None where the state does not describe it."""
         field = MEMORY_OPERANDS[name].address_field
-        return memory_word(self.state.replace(**{field: self.patch[field]}) if field in self.patch else self.state, name)
+        return _word_at(self.state, name, self.patch[field]) if field in self.patch else memory_word(self.state, name)
 
     def holds(self, condition: Cond) -> bool:
         """Whether the condition holds with the changes."""

@@ -284,16 +284,17 @@ class Model:
         for step in sorted(by_step):
             walk.reached[step] = walk.going_on
             stops: Truth = False
+            fails: dict[int, Truth] = {}  # by outcomes: many checks of a step have the same
             for number in by_step[step]:
                 violated, unknown = truths[number]
                 compiled = self.compiled[number]
+                fails[compiled.outcomes] = fails.get(compiled.outcomes, False) | violated | unknown
                 if unknown is not False:
                     walk.not_modelled |= unknown & walk.going_on
-                    walk.allowed |= _where((violated | unknown) & walk.going_on, compiled.outcomes)
-                else:
-                    walk.allowed |= _where(violated & walk.going_on, compiled.outcomes)
                 if compiled.certain:
                     stops = stops | violated
+            for outcomes, truth in fails.items():
+                walk.allowed |= _where(truth & walk.going_on, outcomes)
             walk.going_on = walk.going_on & _not(stops)
         return walk
 
