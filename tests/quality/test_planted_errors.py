@@ -167,7 +167,7 @@ def triaged() -> Triage:
 
 def found_and_minimized() -> Triage:
     """A campaign with all ten errors in its model, its findings minimized. How long it takes: benchmarks/times.py."""
-    campaign = Campaign(ModelExecutor(CAPS, GOOD), seed=0, model=ALTERED)
+    campaign = Campaign(ModelExecutor(CAPS, GOOD), seed=1, model=ALTERED)
     campaign.family_size = FAMILY_SIZE
     findings = campaign.run(FAMILY_SIZE * FAMILIES).progress.findings
     trial = Trial(campaign.executor, campaign.model, campaign.generator)
