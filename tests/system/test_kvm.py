@@ -24,6 +24,7 @@ from vmfuzz.comparison.trial import Trial
 from vmfuzz.corpus.entries import entry_files, load
 from vmfuzz.corpus.export import export_entry
 from vmfuzz.execute import conformance
+from vmfuzz.execute.engine_process import WorkerDied
 from vmfuzz.execute.kmod.device import _FRAME, _MAGIC
 from vmfuzz.execute.kvm.abi import kvm_constants
 from vmfuzz.execute.kvm.words import text_of
@@ -127,6 +128,15 @@ def test_a_shutdown(uncontained: KvmGuestExecutor) -> None:
     assert between_good_ones(uncontained, uncontained.known_good().replace(host_rip=0x1000)) == (
         "KVM_EXIT_SHUTDOWN: triple fault or VMX abort"
     )
+
+
+def test_only_the_image_may_lose_its_machine(guest: KvmGuestExecutor) -> None:
+    """The flag that says so is refused, and the next request served."""
+    process = guest.machine_process
+    process.request["command"], process.request["flags"] = constants()["COMMAND_PROBE"], constants()["FLAG_VIRTUAL"]
+    with pytest.raises(WorkerDied, match="only the bootable image may lose its machine"):
+        process.call()
+    assert guest.run([guest.known_good()]).kind[0] == Kind.EXIT
 
 
 def test_an_internal_error(uncontained: KvmGuestExecutor) -> None:

@@ -1,10 +1,11 @@
 """A campaign on the bootable image in a virtual machine that may be lost (--risk bold --virtual): is anything left behind for a later candidate?
 
-    python tests/system/virtual_campaign.py [--candidates 100000] [--cpu corei7_skylake_x] [--seed 1] [--narrow]
+    python tests/system/virtual_campaign.py [--candidates 100000] [--cpu corei7_skylake_x] [--seed 1] [--narrow] [--raw]
 
 boots Debian's Bochs (emulated) with an image that compares the machine's state with that before its first row after each slice of at most 64 rows
 (host_state.c). First some candidates run that may run everywhere, then the campaign, then the first ones again; and once more in a new machine.
-`--narrow`: the same campaign without --virtual, for the share of refused candidates and the checks that decide. Exit code 1 when state differed, a
+`--narrow`: the same campaign without --virtual, for the share of refused candidates and the checks that decide. `--raw`: rows of every_row.py in the
+place of the campaign: any fields, any values; nobody predicts them. Exit code 1 when state differed, a
 candidate of the first ones ended otherwise, an outcome is unexplained, or resets and named candidates differ.
 """
 
@@ -22,11 +23,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from every_row import raw_batches
 from guest_executor import ImageExecutor
 from image_machine import ImageMachine, build_image, needs_image
 from machine import needs
 
-from vmfuzz.arch.outcomes import Outcomes
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.arch.outcomes import Kind, Outcomes
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.mismatches import Findings
 from vmfuzz.campaign.tally import Tally
@@ -141,13 +144,31 @@ def _run(executor: WatchedExecutor, candidates: int, seed: int, family: int, res
                 return
 
 
-def run(iso: Path, cpu: str, candidates: int, *, seed: int = 1, family: int = 1000, virtual: bool = True) -> Result:
-    """The campaign between two runs of the same candidates, and these once more in a new machine."""
+def _run_raw(executor: WatchedExecutor, candidates: int, seed: int, result: Result) -> None:
+    """The same with raw rows, cut to the width of their fields; their verdicts are the kinds of their outcomes."""
+    known = executor.known_good()
+    names = [name for name, item in FIELDS.items() if item.writable and executor.capabilities().has_field(name) and name in known]
+    for number in count(seed):
+        for raw in raw_batches(number, known, names, executor.arena):
+            batch = raw.cut()
+            outcomes = executor.run(batch)
+            result.verdicts.update(Kind(int(kind)).name for kind in outcomes.kind)
+            ran = ~np.isin(outcomes.kind, [Kind.REFUSED, Kind.NOT_RUN])
+            result.besides += int((ran & (executor.plain().refused(batch).rule >= 0)).sum())
+            if result.verdicts.total() >= candidates:
+                return
+
+
+def run(iso: Path, cpu: str, candidates: int, *, seed: int = 1, family: int = 1000, virtual: bool = True, raw: bool = False) -> Result:
+    """The campaign, or raw rows, between two runs of the same candidates, and these once more in a new machine."""
     result, began = Result(), time.monotonic()
     with ImageMachine(iso, cpu).start() as machine, WatchedExecutor(machine, risk="bold", virtual=virtual) as executor:
         batches = always(executor, max(family // 10, 10))
         before = [executor.run(batch) for batch in batches]
-        _run(executor, candidates, seed, family, result)
+        if raw:
+            _run_raw(executor, candidates, seed, result)
+        else:
+            _run(executor, candidates, seed, family, result)
         after = [executor.run(batch) for batch in batches]
         result.differences, result.boots = executor.differences, executor.link.hello.boots
     with ImageMachine(iso, cpu).start() as machine, WatchedExecutor(machine, risk="bold", virtual=False) as executor:
@@ -165,13 +186,15 @@ def main() -> None:
     parser.add_argument("--cpu", default="corei7_skylake_x", help="a CPU model of Debian's Bochs")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--narrow", action="store_true", help="without --virtual")
+    parser.add_argument("--raw", action="store_true", help="raw rows in the place of the campaign")
     wanted = parser.parse_args()
     missing = needs("bochs") or needs_image()
     if missing:
         sys.exit(missing)
     with tempfile.TemporaryDirectory() as folder:
-        result = run(build_watching(Path(folder) / "build"), wanted.cpu, wanted.candidates, seed=wanted.seed, virtual=not wanted.narrow)
-    print(f"{wanted.cpu}, seed {wanted.seed}{', narrow' if wanted.narrow else ''}: {result}")
+        iso, mode = build_watching(Path(folder) / "build"), {"virtual": not wanted.narrow, "raw": wanted.raw}
+        result = run(iso, wanted.cpu, wanted.candidates, seed=wanted.seed, **mode)
+    print(f"{wanted.cpu}, seed {wanted.seed}{', narrow' if wanted.narrow else ''}{', raw' if wanted.raw else ''}: {result}")
     for name in ("refusals", "deaths"):
         print(f"{name}:", *(f"  {number:,} {what}" for what, number in getattr(result, name).most_common()), sep="\n")
     print(*result.findings[:20], sep="\n")
