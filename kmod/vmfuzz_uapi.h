@@ -55,7 +55,7 @@ struct vmfuzz_capture {
 
 struct vmfuzz_run {
 	vmfuzz_u32 size, version;
-	vmfuzz_u32 flags;		/* VMFUZZ_FLAG_PARANOID, VMFUZZ_FLAG_POISON */
+	vmfuzz_u32 flags;		/* VMFUZZ_FLAG_PARANOID, VMFUZZ_FLAG_POISON; VMFUZZ_FLAG_VIRTUAL, which only the bootable image takes */
 	vmfuzz_u32 risk;		/* enum vmfuzz_risk */
 	vmfuzz_u64 base, base_count;	/* struct vmfuzz_pair [] */
 	vmfuzz_u64 columns;		/* u64 []: targets, fields, then arena words, then live conditions */
