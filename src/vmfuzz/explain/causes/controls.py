@@ -11,10 +11,9 @@ from vmfuzz.counted import listed
 from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.dump import Dump, Reading
 from vmfuzz.explain.judgement.judge import exact
+from vmfuzz.explain.judgement.processor import FIXED_1
 from vmfuzz.hexadecimal import as_wide
 
-#: Bits that are 1 in every such word, on every processor.
-_FIXED: Final[Mapping[str, int]] = {"pin": 0x16, "primary": 0x04006172, "exit": 0x00036DFB, "entry": 0x000011FB}
 #: Bits that a word of the VM-exit controls always has, and one of the VM-entry controls only in SMM.
 _EXIT_ONLY: Final = 1 << Entry.ENTRY_TO_SMM | 1 << Entry.DEACTIVATE_DUAL_MONITOR_TREATMENT
 #: The VM-entry controls of a 64-bit guest, with which no processor finds fault.
@@ -36,7 +35,7 @@ def control_words(dump: Dump) -> list[Mistake]:
 
 def never_written(dump: Dump) -> list[Mistake]:
     """A VMCS of which every control word that the text shows is 0."""
-    words = [word for key, word in CONTROL_WORDS.items() if key in _FIXED and exact(dump.readings, word.field) is not None]
+    words = [word for key, word in CONTROL_WORDS.items() if key in FIXED_1 and exact(dump.readings, word.field) is not None]
     if len(words) < _ZERO_WORDS or any(exact(dump.readings, word.field) for word in words):
         return []
     return [
@@ -74,7 +73,7 @@ def _high_halves(dump: Dump) -> list[Mistake]:
     found = []
     for key, word in CONTROL_WORDS.items():
         value = exact(dump.readings, word.field)
-        if value is None or key not in _FIXED:
+        if value is None or key not in FIXED_1:
             continue
         for number in (word.msr, word.true_msr or word.msr):
             msr = dump.msrs.get(number)
@@ -96,7 +95,7 @@ def _high_halves(dump: Dump) -> list[Mistake]:
 def _words_as_wanted(readings: Mapping[str, Reading]) -> list[Mistake]:
     """Words that have none of the bits that must be 1: one mistake, which all of them share."""
     words = []
-    for key, fixed in _FIXED.items():
+    for key, fixed in FIXED_1.items():
         value = exact(readings, CONTROL_WORDS[key].field)
         if value and not value & fixed:
             words.append((CONTROL_WORDS[key], value, fixed))
@@ -129,7 +128,7 @@ def _swapped_words(readings: Mapping[str, Reading]) -> list[Mistake]:
 
 
 def _exchanged_words(readings: Mapping[str, Reading], entry: int, exits: int) -> list[Mistake]:
-    fixed = _FIXED["exit"]
+    fixed = FIXED_1["exit"]
     if entry & fixed != fixed or exits & fixed == fixed:
         return []
     return [
@@ -184,11 +183,11 @@ def _entry_bit_in_exit_controls(readings: Mapping[str, Reading], exits: int) -> 
 def _exit_word_in_entry_controls(readings: Mapping[str, Reading]) -> list[Mistake]:
     """A word of the VM-exit controls in both fields, or in that of the VM-entry controls alone."""
     entry, exits = exact(readings, "vm_entry_controls"), exact(readings, "vm_exit_controls")
-    if entry is None or entry & _FIXED["exit"] != _FIXED["exit"] or entry & _EXIT_ONLY != _EXIT_ONLY:
+    if entry is None or entry & FIXED_1["exit"] != FIXED_1["exit"] or entry & _EXIT_ONLY != _EXIT_ONLY:
         return []
-    if exits is not None and exits & _FIXED["exit"] != _FIXED["exit"]:
+    if exits is not None and exits & FIXED_1["exit"] != FIXED_1["exit"]:
         return []  # the two are exchanged
-    if entry != exits and not _FIXED["entry"] & ~entry:
+    if entry != exits and not FIXED_1["entry"] & ~entry:
         return []  # it has all that a word of its own has: more likely the bits that may be 1
     return [
         Mistake(

@@ -20,13 +20,24 @@ from vmfuzz.model.partial import Partial
 
 _DEFINED = {key: sum(1 << bit for name, bit in CONTROLS.items() if name.startswith(key + ".")) for key in CONTROL_WORDS}
 #: default1 bits of each word: those that the TRUE capability MSRs still report as fixed to 1, and those that they release.
-_FIXED_1: Final = {"pin": 0x16, "primary": 0x04006172, "exit": 0x00036DFB, "entry": 0x000011FB}
+FIXED_1: Final = {"pin": 0x16, "primary": 0x04006172, "exit": 0x00036DFB, "entry": 0x000011FB}
 _RELEASED: Final = {"pin": 0, "primary": 0x00018000, "exit": 0x4, "entry": 0x4}
 _TRUE_BIT: Final = 55
+_TRUE_MSRS: Final = frozenset((0x48D, 0x48E, 0x48F, 0x490))
+#: What a capability MSR tells by itself, apart from control words.
+_TOLD_BY: Final[Mapping[int, tuple[str, ...]]] = {
+    0x480: ("revision", "dual_monitor", "error_code_optional", "nested_exception"),
+    0x485: ("cr3_target_limit", "activity_states", "instruction_length_minimum"),
+    0x486: ("cr0_must_be_1",),
+    0x487: ("cr0_must_be_0",),
+    0x488: ("cr4_must_be_1",),
+    0x489: ("cr4_must_be_0",),
+    0x48C: ("ept_vpid_cap",),
+}
 #: EN_PERF_METRICS of IA32_PERF_GLOBAL_CTRL, which exists with IA32_PERF_CAPABILITIES[15].
 _PERF_METRICS: Final = 1 << 48
 _CR4_DEFINED: Final = sum(1 << bit for bit in CR4)
-_CR4_EVERYWHERE: Final = 0x27FF & ~0  # VME to OSXMMEXCPT and VMXE: every processor with VMX has them
+_CR4_EVERYWHERE: Final = 0x27FF  # VME to OSXMMEXCPT and VMXE: every processor with VMX has them
 #: Facts that a person would take for granted, used only where nothing better is known; what rests on them is called likely.
 _TYPICAL: Final = {
     "error_code_optional": 0,
@@ -64,7 +75,7 @@ def _shared() -> dict[str, Partial]:
     """What holds on every processor with VMX and Intel 64."""
     facts: dict[str, Partial] = {}
     for key in CONTROL_WORDS:
-        fixed, released = _FIXED_1.get(key, 0), _RELEASED.get(key, 0)
+        fixed, released = FIXED_1.get(key, 0), _RELEASED.get(key, 0)
         facts[f"{key}_must_be_1"] = Partial(fixed, MASK64 & ~released)
         # a bit without a name is reserved: no processor lets it be 1 unless it must be
         facts[f"{key}_may_be_1"] = Partial(fixed | released, MASK64 & ~(_DEFINED[key] & ~(fixed | released)))
@@ -175,45 +186,18 @@ def _fill(facts: dict[str, Partial], name: str, value: int, known: int) -> bool:
     return bool(new)
 
 
-def _set(facts: dict[str, Partial], name: str, value: int) -> None:
-    facts[name] = Partial(value)
-
-
 def _from_msrs(msrs: Mapping[int, int], facts: dict[str, Partial], notes: list[str]) -> None:
     basic = msrs.get(0x480)
-    true_controls: bool | None = bool(basic >> _TRUE_BIT & 1) if basic is not None else None
-    if true_controls is None and any(number in msrs for number in (0x48D, 0x48E, 0x48F, 0x490)):
-        true_controls = True
+    true_controls = bool(basic >> _TRUE_BIT & 1) if basic is not None else True if msrs.keys() & _TRUE_MSRS else None
+    capabilities = Capabilities("the text", {**dict.fromkeys(range(0x480, 0x48B), 0), **msrs})
+    facts |= {name: Partial(FACTS[name](capabilities)) for number in msrs for name in _TOLD_BY.get(number, ())}
     if basic is not None:
-        for name, value in (
-            ("revision", basic & 0x7FFFFFFF),
-            ("dual_monitor", basic >> 49 & 1),
-            ("error_code_optional", basic >> 56 & 1),
-            ("nested_exception", basic >> 58 & 1),
-        ):
-            _set(facts, name, value)
         notes.append(
-            f"IA32_VMX_BASIC = {as_wide(basic, 64)} in the text: VMCS revision identifier {hexadecimal(basic & 0x7FFFFFFF)}, "
+            f"IA32_VMX_BASIC = {as_wide(basic, 64)} in the text: VMCS revision identifier {hexadecimal(capabilities.revision)}, "
             + ("TRUE capability MSRs exist (bit 55)" if true_controls else "no TRUE capability MSRs (bit 55 is 0)")
         )
     for key, word in CONTROL_WORDS.items():
         _control_word(key, word.msr, word.true_msr, word.only_allowed_1, msrs, true_controls, facts)
-    plain = {
-        0x486: (("cr0_must_be_1", lambda v: v),),
-        0x487: (("cr0_must_be_0", lambda v: MASK64 & ~v),),
-        0x488: (("cr4_must_be_1", lambda v: v),),
-        0x489: (("cr4_must_be_0", lambda v: MASK64 & ~v),),
-        0x48C: (("ept_vpid_cap", lambda v: v),),
-        0x485: (
-            ("cr3_target_limit", lambda v: v >> 16 & 0x1FF),
-            ("activity_states", lambda v: 1 | (v >> 6 & 7) << 1),
-            ("instruction_length_minimum", lambda v: 0 if v >> 30 & 1 else 1),
-        ),
-    }
-    for number, derived in plain.items():
-        if number in msrs:
-            for name, derive in derived:
-                _set(facts, name, derive(msrs[number]))
     if IA32_PERF_CAPABILITIES in msrs:
         _fill(facts, "perf_global_reserved", 0 if msrs[IA32_PERF_CAPABILITIES] >> 15 & 1 else _PERF_METRICS, _PERF_METRICS)
     others = sorted(number for number in msrs if number != 0x480)
@@ -232,13 +216,13 @@ def _control_word(
 ) -> None:
     if only_allowed_1:
         if plain in msrs:
-            _set(facts, f"{key}_may_be_1", msrs[plain])
+            facts[f"{key}_may_be_1"] = Partial(msrs[plain])
         return
     number = true if true is not None and true in msrs and true_controls is not False else plain
     if number in msrs:
-        _set(facts, f"{key}_may_be_1", msrs[number] >> 32)
+        facts[f"{key}_may_be_1"] = Partial(msrs[number] >> 32)
         if key == "secondary" or number == true or true_controls is False:
-            _set(facts, f"{key}_must_be_1", msrs[number] & 0xFFFFFFFF if key != "secondary" else 0)
+            facts[f"{key}_must_be_1"] = Partial(msrs[number] & 0xFFFFFFFF if key != "secondary" else 0)
     released = _RELEASED.get(key, 0)
     if released and true_controls is not None:
         _fill(facts, f"{key}_must_be_1", 0 if true_controls else released, released)
