@@ -311,6 +311,17 @@ def test_nobody_answers() -> None:
         Link(ThisPort(str(here.detach())), answer_seconds=1, boot_seconds=0.1)
 
 
+def test_a_machine_that_boots_is_asked_ever_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was asked before it read anything lies in the line, and on a slow one it answers that for minutes."""
+    monkeypatch.setattr(link_module, "_PIECE_SECONDS", 0.02)
+    here, there = socket.socketpair()
+    with there:
+        with pytest.raises(EnvironmentUnusable, match=r"no image answers for 0.5 s"):
+            Link(ThisPort(str(here.detach())), answer_seconds=1, boot_seconds=0.5)
+        end = bytes([line_constants()["LINE_END"]])
+        assert 2 <= there.recv(1 << 16).count(end) // 3 <= 6
+
+
 def test_places(tmp_path: Path) -> None:
     """A Unix socket, TCP and a terminal carry bytes as they are; others are told."""
     all_bytes = bytes(range(256))

@@ -22,6 +22,8 @@ from vmfuzz.execute.wire.abi import struct_dtype
 _PIECE_SECONDS: Final = 2.0
 #: On a slow line an acknowledgement may take so many times as long as the last one did.
 _PATIENCE: Final = 4
+#: Who does not say hello is asked again after that, then ever less often, up to this.
+_MOST_GREETING_SECONDS: Final = 30.0
 #: After its first word the image answers what was sent while it booted, until it is quiet for so long.
 _QUIET_SECONDS: Final = 0.2
 #: After a request's time is over, its answer is asked for so much longer: it may be there and its beginning lost.
@@ -136,14 +138,16 @@ class Link:
 
     def greet(self, other_than: int | None = None) -> Hello:
         """Wait until the image says who it is, and in another boot than `other_than`, where that is given."""
-        until = time.monotonic() + self._boot_seconds
+        until, wait = time.monotonic() + self._boot_seconds, self._patience
         while time.monotonic() < until:
             self._send("LINE_HELLO")
-            while (frame := self._frame(self._patience)) is not None:
+            while (frame := self._frame(min(wait, until - time.monotonic()))) is not None:
                 if frame.kind == line_constants()["LINE_HELLO"] and (hello := _hello(frame)).boot != other_than:
                     while self._frame(_QUIET_SECONDS) is not None:
                         continue
                     return self._accepted(hello)
+            # a machine that boots says hello by itself; all that was asked before it read anything lies in the line until then
+            wait = min(2 * wait, _MOST_GREETING_SECONDS)
         said = f"; the last that came: {self.last_words}" if self._text else ""
         raise EnvironmentUnusable(
             f"serial:{self._port.where}: no image answers for {self._boot_seconds:g} s{said}; is the machine on, did it boot vmfuzz.iso, is its "
