@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -92,6 +92,10 @@ class Vmcs(Mapping[str, int]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
+
+    def items(self) -> ItemsView[str, int]:
+        """Names and values; a mapping's own look each name up again, and a candidate's fields are gone through often."""
+        return self._values.items()
 
     def __len__(self) -> int:
         return len(self._values)

@@ -12,6 +12,8 @@ from predicate_in_c import RawBatch
 
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.execute.bochs.executor import BochsExecutor
+from vmfuzz.execute.containment.rules import Containment
+from vmfuzz.execute.containment.view import View
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -70,10 +72,24 @@ def test_what_vmwrite_makes_of_a_value_is_judged(bochs: BochsExecutor) -> None:
     assert said == ["refused: the guest would not leave its activity state"] * 3 + [None]
 
 
-def test_a_single_vmcs_is_judged_as_in_a_batch(each_cpu: BochsExecutor, random_families: Families) -> None:
-    refused = 0
-    for batch in random_families(each_cpu.known_good(), seed=8, families=60, rows=5):
-        refused += sum(rule_of(each_cpu, vmcs) is not None for vmcs in batch)
+class OnColumns(Containment):
+    """The rules on full columns, with nothing folded that all rows have in common."""
+
+    def _candidates(self, batch: VmcsBatch) -> View:
+        return View(batch)
+
+
+def test_a_vmcs_is_judged_the_same_by_itself_and_in_a_batch(each_cpu: BochsExecutor, random_families: Families) -> None:
+    refused, good = 0, each_cpu.known_good()
+    on_columns = OnColumns(each_cpu.capabilities(), good)
+    for batch in random_families(good, seed=8, families=60, rows=100):
+        rules = each_cpu.containment.refused(batch).rule
+        np.testing.assert_array_equal(rules, on_columns.refused(batch).rule)
+        for vmcs in (batch.row(row) for row in range(0, 100, 20)):
+            said = rule_of(each_cpu, vmcs)
+            pair = each_cpu.containment.refused(VmcsBatch.of([good, vmcs]))
+            assert [None if number < 0 else pair.rules[number] for number in pair.rule.tolist()] == [None, said]
+            refused += said is not None
     assert 10 < refused < 270
 
 

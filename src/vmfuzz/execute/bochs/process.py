@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _POLL_SECONDS: Final = 0.05
+#: More than the kernel says of a process in one line.
+_STAT_BYTES: Final = 4096
+#: Units of processor time in a second, as the kernel counts it for other processes.
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 #: So much of why a worker gave up is read.
 _FATAL_BYTES: Final = 512
 #: A worker that makes no progress and uses no processor time either waits for something; it is given up after so many seconds by the clock.
@@ -113,6 +117,8 @@ class BochsProcess:
         finally:
             os.close(command_read)
             os.close(reply_write)
+        # kept open: it is read at each request
+        self._statistics = os.open(f"/proc/{self.pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
 
     @property
     def pid(self) -> int:
@@ -156,10 +162,10 @@ class BochsProcess:
     def _processor_seconds(self) -> float:
         """Processor time that the worker has had so far; what it had is gone once it has ended."""
         try:
-            fields = Path("/proc", str(self.pid), "stat").read_text(encoding="ascii").rpartition(")")[2].split()
+            fields = os.pread(self._statistics, _STAT_BYTES, 0).rpartition(b")")[2].split()
         except OSError:
             return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def _obituary(self) -> str:
         assert self._process is not None
@@ -184,6 +190,7 @@ class BochsProcess:
         self._process = None
         os.close(self._command)
         os.close(self._reply)
+        os.close(self._statistics)
 
     def close(self) -> None:
         """End the worker and release the memory."""

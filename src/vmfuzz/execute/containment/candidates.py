@@ -1,7 +1,8 @@
 """What containment's rules ask of candidates, so that one rule judges the rows of a batch (view.py) and a single VMCS (`Single`, without numpy).
 
-Where there are columns, a value is a column of numbers and an answer a column of truth values; for a single VMCS, a number and a truth value. What is
-written in both ways alike: comparisons, &, |, and arithmetic of which 64 bits are kept (`& ALL_ONES`), but not `~`: see `does_not_hold`.
+Where rows differ, a value is a column of numbers and an answer a column of truth values; for a single VMCS, or where all rows are alike, a number and
+a truth value. What is written in both ways alike: comparisons, &, |, and arithmetic of which 64 bits are kept (`& ALL_ONES`), but not `~`: see
+`does_not_hold`.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Single:
 
     def secondary(self, number: int) -> bool:
         """A secondary control: 0 where secondary controls are not activated."""
-        return self.bit("primary_processor_based_controls", 31) and self.bit("secondary_processor_based_controls", number)
+        return self.bit("primary_processor_based_controls", 31) & self.bit("secondary_processor_based_controls", number)
 
     def is_known(self, name: str, known: Vmcs) -> bool:
         """Whether the field has the known-good value."""

@@ -64,17 +64,25 @@ class Containment:
         """Apply every rule to every candidate."""
         import numpy as np  # not before there are columns: see `refusal`
 
-        from vmfuzz.execute.containment.view import Refusals, View
+        from vmfuzz.execute.containment.view import Refusals
 
         rule = np.full(len(batch), -1, np.int32)
-        view = View(batch)
+        view = self._candidates(batch)
         fails = is_poisoned(view)
+        some_fail = view.any(fails)
         for number, (_, applies, remains) in enumerate(self._rules):
             hit = applies(view)
-            if fails.any():
+            if some_fail:
                 hit = np.where(fails, remains(view), hit)
-            rule[hit & (rule < 0)] = number
+            if view.any(hit):
+                rule[hit & (rule < 0)] = number
         return Refusals(rule, tuple(words for words, _, _ in self._rules))
+
+    def _candidates(self, batch: VmcsBatch) -> Candidates:
+        """The batch as the rules see it."""
+        from vmfuzz.execute.containment.view import Folded
+
+        return Folded(batch)
 
     def refusal(self, candidate: Vmcs) -> str | None:
         """What the first rule says that refuses a single candidate; None where it may run. Needs no numpy, nor may a subclass's rules."""

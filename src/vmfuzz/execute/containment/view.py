@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.fields import FIELDS
+from vmfuzz.execute.containment.candidates import Single
 from vmfuzz.state.batch import Column, VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
@@ -65,6 +66,45 @@ class View:
     def is_known(self, name: str, known: Vmcs) -> bool:
         """Whether the field has the known-good value in all rows."""
         return name not in self.batch.columns and (self.batch.base.get(name) or 0) == (known.get(name) or 0)
+
+
+class Folded(Single):
+    """A batch for rules that take numbers too (`Candidates`): a column where rows may differ, a number where all rows have the base's.
+
+    Most fields of a family are the base's, and a rule on two numbers costs less than one on columns.
+    """
+
+    def __init__(self, batch: VmcsBatch) -> None:
+        super().__init__(batch.base)
+        self._batch = batch
+
+    def any(self, answer: Any) -> bool:
+        """Whether an answer holds for some row."""
+        return answer if isinstance(answer, bool) else bool(answer.any())
+
+    def __getitem__(self, name: str) -> Any:
+        column = self._batch.columns.get(name)
+        if column is None:
+            return super().__getitem__(name)
+        mask = FIELDS[name].mask if name in FIELDS else _ALL_ONES
+        return column if mask == _ALL_ONES else column & np.uint64(mask)
+
+    def bit(self, name: str, number: int) -> Any:
+        """Whether a bit of the field is 1."""
+        return as_mask(self[name] >> np.uint64(number) & np.uint64(1)) if name in self._batch.columns else super().bit(name, number)
+
+    def is_known(self, name: str, known: Vmcs) -> bool:
+        """Whether the field has the known-good value in all rows."""
+        return name not in self._batch.columns and super().is_known(name, known)
+
+    def addresses(self) -> Iterable[int]:
+        """The physical addresses at which some row describes memory."""
+        return {*super().addresses(), *self._batch.memory_columns}
+
+    def word(self, address: int) -> Any:
+        """The word of memory at an address; 0 where nothing describes it."""
+        column = self._batch.memory_columns.get(address)
+        return super().word(address) if column is None else column
 
 
 def as_mask(values: Any) -> Mask:

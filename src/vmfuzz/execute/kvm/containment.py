@@ -17,6 +17,7 @@ from vmfuzz.execute.containment.rules import Containment, Rule
 from vmfuzz.execute.containment.view import Mask, View, as_mask
 from vmfuzz.execute.wire.abi import constants
 from vmfuzz.execute.wire.family import Arena
+from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
 NO_MEMORY: Final = "refused: KVM would look for memory where there is none (docs/kvm.md)"
@@ -32,6 +33,10 @@ class KvmContainment(Containment):
         self._arena = arena
         #: whether addresses without memory may run: in sequences at risk "bold"
         self.lets_memory_lack = False
+
+    def _candidates(self, batch: VmcsBatch) -> View:
+        """KVM's own rules take columns only."""
+        return View(batch)
 
     @cached_property
     def _rules(self) -> tuple[tuple[str, Rule, Rule], ...]:
