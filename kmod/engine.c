@@ -402,6 +402,7 @@ asm(".section .text.entry, \"ax\"\n"	/* first in the image: stored states hold t
     "	jmp 2f\n"
     "4:	mov %eax, %ss\n"
     "	vmresume\n"
+    ".Lno_exit:\n"
     "2:	mov $1, %eax\n"
     "	jc 6f\n"
     "	mov $2, %eax\n"
@@ -422,6 +423,23 @@ asm(".section .text.entry, \"ax\"\n"	/* first in the image: stored states hold t
     RETURN
     "\n.size vmfuzz_enter, .-vmfuzz_enter\n"
     ".text\n");
+
+#ifdef VMFUZZ_EMULATED
+/* vmfuzz_enter(0, 0), for the loop in which each interpreted instruction counts. */
+u64 vmfuzz_launch(void);
+asm(".section .text.entry, \"ax\"\n"
+    "vmfuzz_launch:\n"
+    "	push %rbx\n"
+    "	push %rbp\n"
+    "	push %r12\n"
+    "	push %r13\n"
+    "	push %r14\n"
+    "	push %r15\n"
+    "	mov %rsp, vmfuzz_saved_rsp(%rip)\n"
+    "	vmlaunch\n"
+    "	jmp .Lno_exit\n"
+    ".text\n");
+#endif
 
 /* ---- capture ---- */
 
@@ -948,30 +966,28 @@ static struct vmfuzz_run_state *fresh_state(void)
 /* The first row shows whether VMWRITE takes all columns; it, and one of VMFUZZ_EMU_OWN_ROWS after it, goes the engine's own way. */
 __attribute__((noinline, section(".text.loop"))) static int run_rows_by_platform(struct vmfuzz_request *r)
 {
-	u64 at = r->rows_va + r->first_row * r->row_bytes, i;
+	const u64 row_bytes = r->row_bytes, count = r->row_count;
+	u64 i = r->first_row, at = r->rows_va + i * row_bytes, end;
 	struct vmfuzz_run_state *s = fresh_state();
-	int refused = 0;
-	u32 before = 0;
+	u32 what;
 
-	for (i = r->first_row; i < r->row_count; i++, at += r->row_bytes) {
-		struct vmfuzz_result *out = (struct vmfuzz_result *)at;
-
-		if (refused || (i - r->first_row) % VMFUZZ_EMU_OWN_ROWS == 0) {
-			if (before)
-				ask_platform(r, before);
-			before = 0;
-			s->held = 0;	/* the rows before were written by the platform */
-			run_row(r, s, i, at);
-			refused = out->kind == VMFUZZ_KIND_VMWRITE_FAILED;
+	while (i < count) {
+		s->held = 0;	/* the rows before were written by the platform */
+		run_row(r, s, i++, at);
+		at += row_bytes;
+		if (((struct vmfuzz_result *)(at - row_bytes))->kind == VMFUZZ_KIND_VMWRITE_FAILED)
 			continue;
+		end = count - i < VMFUZZ_EMU_OWN_ROWS - 1 ? count : i + VMFUZZ_EMU_OWN_ROWS - 1;
+		what = 1;
+		for (; i < end; i++, at += row_bytes) {
+			*(volatile u64 *)&r->current_row = i;
+			ask_platform(r, what);
+			((struct vmfuzz_result *)at)->entered = 1 + (u32)vmfuzz_launch();
+			what = 3;
 		}
-		*(volatile u64 *)&r->current_row = i;
-		ask_platform(r, 1 | before);
-		out->entered = 1 + (u32)vmfuzz_enter(0, 0);
-		before = 2;
+		if (what == 3)
+			ask_platform(r, 2);
 	}
-	if (before)
-		ask_platform(r, before);
 	return s->status;
 }
 
