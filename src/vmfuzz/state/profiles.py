@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import cache
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +20,14 @@ from vmfuzz.errors import UnknownNameError, UsageError
 from vmfuzz.files import write_text
 from vmfuzz.state.vmcs import Vmcs
 
-_EMULATED = resources.files("vmfuzz.state") / "profiles"
-_PROCESSORS = resources.files("vmfuzz.state") / "processors"
+# not by importlib.resources, which imports what reads archives and makes temporary files: `vmfuzz check` would wait for that
+_EMULATED = Path(__file__).with_name("profiles")
+_PROCESSORS = Path(__file__).with_name("processors")
 #: The profile that known-good states of other processors are derived from.
 _TEMPLATE = "corei7_skylake_x"
 
 
-def _names_in(directory: Traversable) -> tuple[str, ...]:
+def _names_in(directory: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name.removesuffix(".json") for entry in directory.iterdir() if entry.name.endswith(".json")))
 
 
