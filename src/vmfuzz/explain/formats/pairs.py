@@ -111,11 +111,9 @@ class PairReader:
             context = self._context(text, text[end:start].strip(" ,;()[]-")) or context
             whose = next((word for word in context if word in ("guest", "host")), whose)
             end = stop
-            label = self._label(written)
+            label = self._label(written, lists_controls(text))
             if label is None:
                 continue
-            if lists_controls(text) and normalise(label) in CONTROL_WORDS:
-                label = f"{label} controls"
             own = _OWN_AREA.match(label)
             whose = own[1].lower() if own else whose
             sentence = text if _is_cut_off(label, written) or in_sentence(text, start) else ""
@@ -140,9 +138,11 @@ class PairReader:
         context = normalise(before)
         return ("guest", *context) if not self.above.area and is_of_guest(text) and "host" not in context else context
 
-    def _label(self, written: str) -> str | None:
-        """The part of what stands before a number that names it; None where that is more than a label."""
+    def _label(self, written: str, of_controls: bool) -> str | None:
+        """The part of what stands before a number that names it; None where that is more than a label. `of_controls`: its line has control words."""
         label = best_label(written.strip(_AROUND_LABELS), self.above.area)
+        if of_controls and normalise(label) in CONTROL_WORDS:
+            return f"{label} controls"
         if len(label.split()) > _MAX_LABEL_WORDS:
             label = " ".join(label.split()[-_MAX_LABEL_WORDS:])
             return label if match_label(label).fields else None
