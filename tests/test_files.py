@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from vmfuzz.cli.main import main
 from vmfuzz.corpus.entries import entry_files
 from vmfuzz.errors import EnvironmentUnusable, UsageError
-from vmfuzz.files import cache_directory, read_json, require_writable, write_text
+from vmfuzz.files import read_json, require_writable, write_text
 
 ROOT = Path(__file__).parents[1]
 CORPUS = ROOT / "corpus"
@@ -189,12 +189,3 @@ def test_json_is_read(tmp_path: Path) -> None:
 def test_a_character_that_is_none_is_written_as_json_writes_it(tmp_path: Path) -> None:
     write_text(tmp_path / "data.json", '{"reason": "\ud800"}')
     assert read_json(tmp_path / "data.json") == {"reason": "\ud800"}
-
-
-def test_what_can_be_made_again_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert cache_directory() == Path("/somewhere/vmfuzz")
-    monkeypatch.setenv("HOME", "/home/someone")
-    for none in ("", "relative"):  # the specification has a relative path ignored
-        monkeypatch.setenv("XDG_CACHE_HOME", none)
-        assert cache_directory() == Path("/home/someone/.cache/vmfuzz")

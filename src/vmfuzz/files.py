@@ -19,18 +19,6 @@ _MOST_LINKS: Final = 40
 _NAME_KEPT: Final = 40
 
 
-def cache_directory() -> Path:
-    """Where this user's programs keep what they can make again (XDG Base Directory Specification); it need not exist.
-
-    Whatever lies there may be deleted at any time, and what is read from there may be missing or broken.
-    """
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    try:
-        return (given if given.is_absolute() else Path.home() / ".cache") / "vmfuzz"
-    except RuntimeError:  # a user without a home
-        return Path(os.devnull, "vmfuzz")
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a file aside, flush it to the disk, and rename it, so that it is there whole or as it was before.
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 _POLL_SECONDS: Final = 0.05
 #: More than the kernel says of a process in one line.
 _STAT_BYTES: Final = 4096
-#: Units of processor time in a second, as the kernel counts it for other processes.
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 #: So much of why a worker gave up is read.
 _FATAL_BYTES: Final = 512
 #: A worker that makes no progress and uses no processor time either waits for something; it is given up after so many seconds by the clock.
@@ -165,7 +163,7 @@ class BochsProcess:
             fields = os.pread(self._statistics, _STAT_BYTES, 0).rpartition(b")")[2].split()
         except OSError:
             return 0.0
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # in the units in which the kernel counts
 
     def _obituary(self) -> str:
         assert self._process is not None
