@@ -286,8 +286,7 @@ class Model:
             stops: Truth = False
             fails: dict[int, Truth] = {}  # by outcomes: many checks of a step have the same
             for number in by_step[step]:
-                violated, unknown = truths[number]
-                compiled = self.compiled[number]
+                compiled, (violated, unknown) = self.compiled[number], truths[number]
                 fails[compiled.outcomes] = fails.get(compiled.outcomes, False) | violated | unknown
                 if unknown is not False:
                     walk.not_modelled |= unknown & walk.going_on
