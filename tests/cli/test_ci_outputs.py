@@ -126,7 +126,7 @@ def test_every_finding_says_how_to_see_it_again(place: Path) -> None:
 
 def test_the_command_that_runs_the_candidates_again_names_all_that_they_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
     without_deviations(monkeypatch)
-    options = ("--iterations", "2500", "--seed", "3", "--executor", "bochs", "--cpu", "corei7_haswell_4770")
+    options = ("--iterations", "9000", "--seed", "3", "--executor", "bochs", "--cpu", "corei7_haswell_4770")
     first = vmfuzz("run", *options, "--minimize-seconds", "0", "--format", "github")
     lines = [line.partition("again: ")[2] for line in first.stdout.splitlines() if line.startswith("  again: ")]
     command = shlex.join(["vmfuzz", "run", *options])
