@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -103,4 +104,26 @@ def test_a_signal_that_was_held_comes_afterwards() -> None:
 
     with listening(), pytest.raises(KeyboardInterrupt):
         block()
+    assert steps == ["held"]
+
+
+def test_a_signal_that_another_thread_takes_is_held_too() -> None:
+    steps, over = [], threading.Event()
+    other = threading.Thread(target=over.wait)
+    other.start()
+
+    def block() -> None:
+        with held():
+            assert other.ident is not None
+            signal.pthread_kill(other.ident, signal.SIGINT)
+            time.sleep(0.2)
+            steps.append("held")
+        steps.append("not reached")
+
+    try:
+        with listening(), pytest.raises(KeyboardInterrupt):
+            block()
+    finally:
+        over.set()
+        other.join()
     assert steps == ["held"]

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,7 +19,7 @@ CTRL_C = "Ctrl-C"
 SIGTERM = "SIGTERM"
 _NAMES = {signal.SIGINT: CTRL_C, signal.SIGTERM: SIGTERM}
 #: Seconds after which an exception that was dropped is raised again, when the callback that dropped it is over.
-_AGAIN_AFTER = 0.02
+_AGAIN_AFTER = 0.05
 
 
 class Heard:
@@ -65,8 +66,9 @@ def listening() -> Iterator[Heard]:
 
     def dropped(what: sys.UnraisableHookArgs) -> None:
         if isinstance(what.exc_value, KeyboardInterrupt) and heard.number is not None:
-            # a signal, since it has to wake what waits
-            threading.Timer(_AGAIN_AFTER, signal.pthread_kill, (threading.main_thread().ident, heard.number)).start()
+            over = threading.Event()
+            threading.Thread(target=_raise_again, args=(heard.number, over)).start()
+            over.set()  # not before: the start of a thread may take long, and an exception in this function would be dropped too
         else:
             before(what)
 
@@ -83,6 +85,14 @@ def listening() -> Iterator[Heard]:
             sys.unraisablehook = before
 
 
+def _raise_again(number: int, over: threading.Event) -> None:
+    """Interrupt the main thread once `over` is set, by a signal, since it has to wake what waits."""
+    over.wait()
+    time.sleep(_AGAIN_AFTER)
+    if (main := threading.main_thread().ident) is not None:
+        signal.pthread_kill(main, number)
+
+
 @contextmanager
 def held() -> Iterator[None]:
     """Both signals wait until the block is over, and a process that is started in it never gets them.
@@ -90,10 +100,21 @@ def held() -> Iterator[None]:
     A terminal sends Ctrl-C, and a service manager SIGTERM, to helper processes too, which end when this process says so.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _NAMES)
+    came: list[int] = []
     try:
-        yield
+        with _restored():
+            # the mask is this thread's: the kernel may give a signal to another one, and Python runs its handler in the main one
+            if _in_main_thread():
+                for number in _NAMES:
+                    if signal.getsignal(number) is not signal.SIG_IGN:
+                        signal.signal(number, lambda number, _frame: came.append(number))
+            try:
+                yield
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if came:
+            signal.raise_signal(came[0])
 
 
 @contextmanager
