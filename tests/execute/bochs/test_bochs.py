@@ -21,10 +21,12 @@ from vmfuzz.execute.bochs import process as bochs_process
 from vmfuzz.execute.bochs.executor import BochsExecutor
 from vmfuzz.execute.kinds import open_executor
 from vmfuzz.execute.wire import abi
+from vmfuzz.generate.bases import Bases
 from vmfuzz.generate.families import generator_of
 from vmfuzz.generate.reach import memory_word
 from vmfuzz.model.predict import model_of
 from vmfuzz.state.batch import VmcsBatch
+from vmfuzz.state.profiles import capabilities, known_good
 
 Families = Callable[..., Iterator[VmcsBatch]]
 
@@ -131,6 +133,16 @@ def test_a_fetch_from_where_no_memory_is_costs_no_worker() -> None:
         outcomes = executor.run([base, base.with_memory({where: 0x5001}), base])
     assert [outcomes[row].kind for row in range(3)] == [Kind.EXIT] * 3
     assert outcomes[1].number == 0
+
+
+def test_a_triple_fault_at_a_mapped_instruction_costs_no_worker() -> None:
+    """Bochs then reads the instruction for its log; absent memory as a page directory maps every address."""
+    facts = capabilities("corei7_icelake_u")
+    state = Bases(model_of(facts), known_good(facts)).get("32-bit/inactive-secondary/nmi")
+    assert state is not None
+    with BochsExecutor("corei7_icelake_u") as executor:
+        case = state.replace(exception_bitmap=0xFFFFDEFF, guest_cr3=0x10020000)
+        assert executor.run([case, state])[0] == Outcome(Kind.EXIT, 2)
 
 
 def test_read_only_field_cannot_be_written(bochs: BochsExecutor) -> None:

@@ -154,7 +154,8 @@ void mem_write_phy(uint32_t id, uint64_t pa, uint32_t size, const void *from)
 		memcpy(to, from, size);
 }
 
-bool _ZN8BX_MEM_C13dbg_fetch_memEP8BX_CPU_CmjPh(void *this, void *c, uint64_t pa, unsigned int n, uint8_t *to)
+/* What a triple fault prints the instruction from. A static member function: it has no `this`. */
+bool _ZN8BX_MEM_C13dbg_fetch_memEP8BX_CPU_CmjPh(void *c, uint64_t pa, unsigned int n, uint8_t *to)
 {
 	mem_read_phy(0, pa, n, to);
 	return true;
