@@ -142,7 +142,7 @@ def test_a_triple_fault_at_a_mapped_instruction_costs_no_worker() -> None:
     assert state is not None
     with BochsExecutor("corei7_icelake_u") as executor:
         case = state.replace(exception_bitmap=0xFFFFDEFF, guest_cr3=0x10020000)
-        assert executor.run([case, state])[0] == Outcome(Kind.EXIT, 2)
+        assert executor.run([case, state])[0] == Outcome(Kind.EXIT, 2, 0)
 
 
 def test_read_only_field_cannot_be_written(bochs: BochsExecutor) -> None:
