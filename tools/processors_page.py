@@ -126,12 +126,14 @@ def _campaigns(campaigns: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _sets(campaigns: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Campaigns on processors of which only the capability MSRs are known."""
+    sets = len(list(public_sets()))
+    so_far = "each of the sets" if len(campaigns) == sets else f"{len(campaigns)} of the sets so far"
     lines = [
         "## Capability MSRs alone",
         "",
-        f"53 real processors have {len(list(public_sets()))} different sets of the MSRs 480H to 491H (tests/arch/vmx_capability_msrs.csv says where",
+        f"53 real processors have {sets} different sets of the MSRs 480H to 491H (tests/arch/vmx_capability_msrs.csv says where",
         "they come from). Nothing else is known about these processors, so most of what depends on CPUID is not modelled.",
-        f"`python tools/model_campaigns.py sets` runs campaigns with the model in the processor's place, so far on {len(campaigns)} of the sets:",
+        f"`python tools/model_campaigns.py sets` runs campaigns with the model in the processor's place, on {so_far}:",
         "",
         "| processor | candidates | seed | agree | not modelled | findings | checks |",
         "|---|---:|---:|---:|---:|---:|---:|",
