@@ -27,7 +27,7 @@ say-run:
 	@echo "make run: $(ITERATIONS) candidates on an emulated CPU$$([ -e $(STAMP) ] || echo ', after vmfuzz is installed into $(VENV) (a minute)')"
 
 test: $(STAMP)
-	@cat $(TOOK) 2>/dev/null || echo "make test: 25 min were measured on two cores that did other work too; the next time this line says how long it took"
+	@cat $(TOOK) 2>/dev/null || echo "make test: 10 min were measured on two cores that did other work too; the next time this line says how long it took"
 	@start=$$(date +%s); echo $(VENV)/bin/pytest -n 2; $(VENV)/bin/pytest -n 2; status=$$?; \
 	  echo "make test: about $$((($$(date +%s) - start + 59) / 60)) min, as the last time here" >$(TOOK); exit $$status
 
