@@ -367,6 +367,15 @@ u64 vmfuzz_saved_rsp;
  * instruction fell through. Registers are saved on the stack because nothing guarantees what the guest leaves in them.
  */
 u64 vmfuzz_enter(u64 resume, u64 mov_ss);
+/* What a VM exit does not give back, for the exit handler. */
+#define SAVE_REGISTERS \
+    "	push %rbx\n" \
+    "	push %rbp\n" \
+    "	push %r12\n" \
+    "	push %r13\n" \
+    "	push %r14\n" \
+    "	push %r15\n" \
+    "	mov %rsp, vmfuzz_saved_rsp(%rip)\n"
 #ifdef __KERNEL__
 /* The exit handler is reached by no branch that objtool could see, and its stack pointer comes from memory. */
 STACK_FRAME_NON_STANDARD(vmfuzz_enter);
@@ -375,13 +384,7 @@ asm(".section .text.entry, \"ax\"\n"	/* first in the image: stored states hold t
     ".globl vmfuzz_enter\n"
     ".type vmfuzz_enter, @function\n"
     "vmfuzz_enter:\n"
-    "	push %rbx\n"
-    "	push %rbp\n"
-    "	push %r12\n"
-    "	push %r13\n"
-    "	push %r14\n"
-    "	push %r15\n"
-    "	mov %rsp, vmfuzz_saved_rsp(%rip)\n"
+    SAVE_REGISTERS
     "	xor %eax, %eax\n"
     "	test %rsi, %rsi\n"
     "	jnz 3f\n"
@@ -429,13 +432,7 @@ asm(".section .text.entry, \"ax\"\n"	/* first in the image: stored states hold t
 u64 vmfuzz_launch(void);
 asm(".section .text.entry, \"ax\"\n"
     "vmfuzz_launch:\n"
-    "	push %rbx\n"
-    "	push %rbp\n"
-    "	push %r12\n"
-    "	push %r13\n"
-    "	push %r14\n"
-    "	push %r15\n"
-    "	mov %rsp, vmfuzz_saved_rsp(%rip)\n"
+    SAVE_REGISTERS
     "	vmlaunch\n"
     "	jmp .Lno_exit\n"
     ".text\n");
