@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
 from typing import Final
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from predicate_in_c import InC, build
+from predicate_in_c import InC
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.execute.bochs.executor import BochsExecutor
@@ -22,13 +21,6 @@ KERNEL_GS_BASE, SYSENTER_EIP, PAT, EFER, LSTAR = 0xC000_0102, 0x176, 0x277, 0xC0
 #: Exit controls that give back IA32_PAT and IA32_EFER.
 GIVES_BACK: Final = 1 << 19 | 1 << 21
 LISTED: Final = 0x1000_8000
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    if not shutil.which("gcc"):
-        pytest.skip("no gcc")
-    return build(tmp_path_factory.mktemp("kmod"))
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
 from typing import Any, Final
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from predicate_in_c import InC, build
+from predicate_in_c import InC
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.execute.bochs.executor import BochsExecutor
@@ -24,13 +23,6 @@ PAT_VALUE: Final = 0x0007_0406_0007_0406
 #: In the arena, behind its walls.
 LISTED: Final = 0x1000_8000
 Pair = tuple[InC, KmodContainment]
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    if not shutil.which("gcc"):
-        pytest.skip("no gcc")
-    return build(tmp_path_factory.mktemp("kmod"))
 
 
 @pytest.fixture(scope="module")
