@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vmfuzz.arch.outcomes import Kind, Outcome
 from vmfuzz.arch.registers import RFLAGS
-from vmfuzz.execute.containment.candidates import Candidates, does_not_hold
+from vmfuzz.execute.containment.candidates import ALL_ONES, Candidates, does_not_hold
 from vmfuzz.state.vmcs import Vmcs
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 FIELD: Final = "guest_rflags"
 _BIT: Final = 1 << RFLAGS.RESERVED_1
-_ALL_ONES: Final = (1 << 64) - 1
 #: What a processor does with the canary.
 FAILS: Final = Outcome(Kind.ENTRY_FAILURE, 33, 0)
 
@@ -49,7 +48,7 @@ def poisoned(batch: VmcsBatch, rows: npt.NDArray[np.intp]) -> VmcsBatch:
     from vmfuzz.state.batch import VmcsBatch
 
     column = np.array(View(batch)[FIELD])
-    column[rows] &= np.uint64(_ALL_ONES ^ _BIT)
+    column[rows] &= np.uint64(ALL_ONES ^ _BIT)
     return VmcsBatch(batch.base, {**batch.columns, FIELD: column}, batch.memory_columns, count=len(batch))
 
 

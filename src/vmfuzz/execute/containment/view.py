@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.execute.containment.candidates import Single
+from vmfuzz.execute.containment.candidates import ALL_ONES, Single
 from vmfuzz.state.batch import Column, VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
 Mask = npt.NDArray[np.bool_]
-_ALL_ONES: Final = (1 << 64) - 1
 
 
 class View:
@@ -35,10 +34,10 @@ class View:
 
     def __getitem__(self, name: str) -> Column:
         """uint64 of shape (candidates,): the field in every row, as VMWRITE takes it: without bits that the field does not have."""
-        mask = np.uint64(FIELDS[name].mask if name in FIELDS else _ALL_ONES)
+        mask = np.uint64(FIELDS[name].mask if name in FIELDS else ALL_ONES)
         column = self.batch.columns.get(name)
         if column is not None:
-            return column if mask == _ALL_ONES else np.asarray(column & mask, np.uint64)
+            return column if mask == ALL_ONES else np.asarray(column & mask, np.uint64)
         value = self.batch.base.get(name) if name in FIELDS else 0
         return np.broadcast_to(np.uint64(value or 0) & mask, (self._count,))
 
@@ -86,8 +85,8 @@ class Folded(Single):
         column = self._batch.columns.get(name)
         if column is None:
             return super().__getitem__(name)
-        mask = FIELDS[name].mask if name in FIELDS else _ALL_ONES
-        return column if mask == _ALL_ONES else column & np.uint64(mask)
+        mask = FIELDS[name].mask if name in FIELDS else ALL_ONES
+        return column if mask == ALL_ONES else column & np.uint64(mask)
 
     def bit(self, name: str, number: int) -> Any:
         """Whether a bit of the field is 1."""
