@@ -4,7 +4,7 @@ reported outcome proves (an entry that got as far as the guest's state has passe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -36,6 +36,9 @@ _TOLD_BY: Final[Mapping[int, tuple[str, ...]]] = {
 }
 #: EN_PERF_METRICS of IA32_PERF_GLOBAL_CTRL, which exists with IA32_PERF_CAPABILITIES[15].
 _PERF_METRICS: Final = 1 << 48
+#: Accessed and dirty flags: the EPTP's bit that enables them, and the bit of IA32_VMX_EPT_VPID_CAP that says that there are any.
+_EPTP_ACCESSED_AND_DIRTY: Final = 1 << 6
+_HAS_ACCESSED_AND_DIRTY: Final = 1 << 21
 _CR4_DEFINED: Final = sum(1 << bit for bit in CR4)
 _CR4_EVERYWHERE: Final = 0x27FF  # VME to OSXMMEXCPT and VMXE: every processor with VMX has them
 #: Facts that a person would take for granted, used only where nothing better is known; what rests on them is called likely.
@@ -233,7 +236,14 @@ def _from_passing(dump: Dump, facts: dict[str, Partial], notes: list[str], enter
 
     `entered`: so did the guest state. `proof` begins the note on what was learned.
     """
-    learned = []
+    learned = [*_from_control_words(dump, facts), *_from_control_registers(dump, facts, entered)]
+    _from_addresses(dump, facts, entered)
+    if learned:
+        notes.append(f"{proof}: {', '.join(dict.fromkeys(learned))}")
+
+
+def _from_control_words(dump: Dump, facts: dict[str, Partial]) -> Iterator[str]:
+    """The titles of the control words from which something was learned."""
     for key, word in CONTROL_WORDS.items():
         reading = dump.readings.get(word.field)
         if reading is None or not _active(dump, key):
@@ -241,21 +251,27 @@ def _from_passing(dump: Dump, facts: dict[str, Partial], notes: list[str], enter
         ones = reading.value & reading.known
         zeros = ~reading.value & reading.known & ((1 << 32) - 1)
         if _fill(facts, f"{key}_may_be_1", ones, ones) | _fill(facts, f"{key}_must_be_1", 0, zeros):
-            learned.append(word.title)
-    registers = [("host", "CR0"), ("host", "CR4"), *((("guest", "CR0"), ("guest", "CR4")) if entered else ())]
-    for area, register in registers:
-        reading = dump.readings.get(f"{area}_{register.lower()}")
-        if reading is not None and _fill(facts, f"{register.lower()}_must_be_0", 0, reading.value & reading.known):
-            learned.append(f"{area} {register}")
-    addresses = ["host_cr3", "eptp", "virtual_apic_address", "apic_access_address", "msr_bitmap", *(("guest_cr3",) if entered else ())]
+            yield word.title
+
+
+def _from_control_registers(dump: Dump, facts: dict[str, Partial], entered: bool) -> Iterator[str]:
+    """The control registers from which something was learned."""
+    for area in ("host", "guest")[: 1 + entered]:
+        for register in ("CR0", "CR4"):
+            reading = dump.readings.get(f"{area}_{register.lower()}")
+            if reading is not None and _fill(facts, f"{register.lower()}_must_be_0", 0, reading.value & reading.known):
+                yield f"{area} {register}"
+
+
+def _from_addresses(dump: Dump, facts: dict[str, Partial], entered: bool) -> None:
+    """The highest address that passed is within the physical-address width; an EPTP that passed has no feature that the processor lacks."""
+    addresses = ["host_cr3", "eptp", "virtual_apic_address", "apic_access_address", "msr_bitmap", *(["guest_cr3"] if entered else [])]
     top = max((dump.readings[name].value & ((1 << 52) - 1) for name in addresses if name in dump.readings), default=0).bit_length()
     for name in ("cr3_reserved", "beyond_maxphyaddr", "beyond_physical_width"):
         _fill(facts, name, 0, (1 << top) - 1)
     eptp = dump.readings.get("eptp")
-    if eptp is not None and _active(dump, "secondary"):
-        _fill(facts, "ept_vpid_cap", 1 << 21 if eptp.value >> 6 & 1 else 0, 1 << 21 if eptp.value >> 6 & 1 else 0)
-    if learned:
-        notes.append(f"{proof}: {', '.join(dict.fromkeys(learned))}")
+    if eptp is not None and _active(dump, "secondary") and eptp.value & _EPTP_ACCESSED_AND_DIRTY:
+        _fill(facts, "ept_vpid_cap", _HAS_ACCESSED_AND_DIRTY, _HAS_ACCESSED_AND_DIRTY)
 
 
 def _active(dump: Dump, key: str) -> bool:

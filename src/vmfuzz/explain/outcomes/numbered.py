@@ -75,24 +75,32 @@ def numbered(text: str) -> Numbered:
 
 def _outcome(match: re.Match[str], meaning: Meaning, place: Place, text: str) -> Reported | None:
     """The outcome that one phrase says, None where its number is of another kind."""
-    if not has_happened(place):
+    if not has_happened(place) or (meaning is Meaning.ALONE and not _is_outcome_below(text, match.start(), place)):
         return None
-    if meaning is Meaning.ALONE:
-        label = "" if place.head.strip() else _label_above(text, match.start())
-        if not is_outcome(Place(label + place.line, len(label) + place.begin, len(label) + place.end)):
-            return None
-        meaning = Meaning.REASON
+    meaning = Meaning.REASON if meaning is Meaning.ALONE else meaning
     words = " ".join(match.group(0).split())
     odd = _ODD.fullmatch(match["value"])
     if odd and meaning is Meaning.REASON:
         return Reported(words, FAILED_ENTRY | int(odd[1], 16), remark="the program printed its bits 63:31 wrongly")
     value = int(match["value"], 16) if meaning is Meaning.RAW else to_unsigned(match["value"])
-    if value is None or (value == KVM_FAIL_ENTRY and _NO_NUMBER_NAME in words.upper()):
-        return None  # the number that this name has for KVM
-    if meaning in (Meaning.REASON, Meaning.BASIC) and value < _REASONS and (_OF_KVM.search(place.head) or is_counted(place)):
+    if value is None or _is_of_another(value, meaning, words, place):
         return None
     said = _said(words, meaning, value)
     return said if said is None or said.exit_reason is None else _detailed(said, text[match.end() : match.end() + _NEAR])
+
+
+def _is_outcome_below(text: str, begin: int, place: Place) -> bool:
+    """Whether a number that stands alone is an outcome, below the label that may stand on the line above."""
+    label = "" if place.head.strip() else _label_above(text, begin)
+    return is_outcome(Place(label + place.line, len(label) + place.begin, len(label) + place.end))
+
+
+def _is_of_another(value: int, meaning: Meaning, words: str, place: Place) -> bool:
+    """Whether the number is the one that KVM gives its user for a failed entry, or an exit reason of KVM's own, or one that is counted."""
+    if value == KVM_FAIL_ENTRY and _NO_NUMBER_NAME in words.upper():
+        return True
+    of_reason = meaning in (Meaning.REASON, Meaning.BASIC) and value < _REASONS
+    return of_reason and (_OF_KVM.search(place.head) is not None or is_counted(place))
 
 
 def _label_above(text: str, begin: int) -> str:
