@@ -80,6 +80,10 @@ def _print(console: Console, known: Capabilities) -> None:
     for number, value in known.msrs.items():
         table.add_row(hexadecimal(number), FACT_MSRS.get(number, ""), as_wide(value, 64))
     console.print(table)
+    _print_controls(console, known)
+
+
+def _print_controls(console: Console, known: Capabilities) -> None:
     for key, word in CONTROL_WORDS.items():
         must, may = known.allowed_settings(key)
         if not may:

@@ -33,27 +33,27 @@ def _extremes(width: int) -> tuple[int, ...]:
 def _edits_of_value(bits: Bits, field: str, wanted: Iterable[int]) -> list[Edit]:
     """Edits of `field` that give the expression `bits` each wanted value, where the expression is simple enough to invert."""
     full = (1 << operand_width(field)) - 1
-    if bits.op == "operand" and bits.args[0] == field:
+    if _is_operand(bits, field):
         return [(0, value & full) for value in wanted if 0 <= value <= MASK64]
-    if bits.op == "slice" and bits.args[0].op == "operand" and bits.args[0].args[0] == field:
+    if bits.op == "slice" and _is_operand(bits.args[0], field):
         high, low = bits.args[1], bits.args[2]
         span = ((1 << (high - low + 1)) - 1) << low
         return [(full & ~span, (value << low) & span) for value in wanted if 0 <= value <= MASK64]
-    if bits.op == "and" and _constant(bits.args[1]) is not None:
-        mask = bits.args[1].args[0]
-        inner = bits.args[0]
-        if inner.op == "operand" and inner.args[0] == field:
-            return _mask_edits(mask, full)
-        return _wrap_edits(inner, field, mask & -mask) if field in inner.reads and mask >> 63 else []
-    if bits.op == "or" and _constant(bits.args[1]) is not None:
-        inner = bits.args[0]
-        if inner.op == "operand" and inner.args[0] == field:
-            return _mask_edits(full & ~bits.args[1].args[0], full)
+    if bits.op not in ("and", "or", "add"):
         return []
-    if bits.op == "add" and _constant(bits.args[1]) is not None:
-        addend = bits.args[1].args[0]
-        return _edits_of_value(bits.args[0], field, [(value - addend) & MASK64 for value in wanted])
-    return []
+    inner, constant = bits.args[0], _constant(bits.args[1])
+    if constant is None:
+        return []
+    if bits.op == "add":
+        return _edits_of_value(inner, field, [(value - constant) & MASK64 for value in wanted])
+    if _is_operand(inner, field):
+        return _mask_edits(constant if bits.op == "and" else full & ~constant, full)
+    wraps = bits.op == "and" and constant >> 63 and field in inner.reads
+    return _wrap_edits(inner, field, constant & -constant) if wraps else []
+
+
+def _is_operand(node: Node, field: str) -> bool:
+    return node.op == "operand" and node.args[0] == field
 
 
 @dataclass(frozen=True)

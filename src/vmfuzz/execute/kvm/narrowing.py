@@ -33,17 +33,7 @@ _BASIC_BITS: Final = {54: "INS/OUTS instruction information", 56: "hardware exce
 
 def narrowed(own: Capabilities, profile: Capabilities) -> tuple[dict[int, int], list[str]]:
     """(MSRs to set, what the profile has and `own` lacks in words) for the processor that has what both have."""
-    msrs: dict[int, int] = {}
-    lacks: list[str] = []
-    for key in (*_TRUE_WORDS, "secondary"):
-        must, may = own.allowed_settings(key)
-        other_must, other_may = profile.allowed_settings(key)
-        word = CONTROL_WORDS[key]
-        lacks += [f"{key}.{bit.name.lower()}" for bit in word.bits if other_may >> bit & 1 and not may >> bit & 1]
-        number = _SECONDARY if key == "secondary" else word.true_msr
-        assert number is not None
-        if key != "secondary" or own.msr(number):
-            msrs[number] = (may & other_may | must) << 32 | must | other_must & may
+    msrs, lacks = _narrowed_controls(own, profile)
     basic = own.msr(_BASIC)
     msrs[_BASIC] = basic & (profile.msr(_BASIC) | ~_mask(_BASIC_BITS))
     misc, other = own.msr(_MISC), profile.msr(_MISC)
@@ -60,6 +50,22 @@ def narrowed(own: Capabilities, profile: Capabilities) -> tuple[dict[int, int], 
         if own.msr(number):
             msrs[number] = own.msr(number) & profile.msr(number)
         lacks += [f"{name}[{bit}]" for bit in range(64) if (profile.msr(number) & ~own.msr(number)) >> bit & 1]
+    return msrs, lacks
+
+
+def _narrowed_controls(own: Capabilities, profile: Capabilities) -> tuple[dict[int, int], list[str]]:
+    """The same of the control words."""
+    msrs: dict[int, int] = {}
+    lacks: list[str] = []
+    for key in (*_TRUE_WORDS, "secondary"):
+        must, may = own.allowed_settings(key)
+        other_must, other_may = profile.allowed_settings(key)
+        word = CONTROL_WORDS[key]
+        lacks += [f"{key}.{bit.name.lower()}" for bit in word.bits if other_may >> bit & 1 and not may >> bit & 1]
+        number = _SECONDARY if key == "secondary" else word.true_msr
+        assert number is not None
+        if key != "secondary" or own.msr(number):
+            msrs[number] = (may & other_may | must) << 32 | must | other_must & may
     return msrs, lacks
 
 

@@ -112,14 +112,16 @@ def request_of(batch: VmcsBatch, rows: npt.NDArray[np.intp], number: int) -> byt
     fields: list[list[str]] = [[] for _ in rows]
     for name, column in batch.columns.items():
         _differing(f'"{name}"', column[rows], batch.base.get(name) or 0, fields)
-    words: list[list[str]] = [[] for _ in rows] if batch.memory_columns else []
+    words: list[list[str]] = [[] for _ in rows]
     for address, column in batch.memory_columns.items():
         _differing(f'"{address:#x}"', column[rows], batch.base.memory.get(address, 0), words)
-    lines = [
-        f'{{"row":{row},"differences":{{{",".join(parts)}}}' + (f',"memory":{{{",".join(words[row])}}}}}' if words and words[row] else "}")
-        for row, parts in enumerate(fields)
-    ]
-    return "\n".join((json.dumps(head), *lines, "")).encode()
+    return "\n".join((json.dumps(head), *map(_row, range(len(rows)), fields, words), "")).encode()
+
+
+def _row(row: int, fields: list[str], words: list[str]) -> str:
+    """The line of one row."""
+    memory = f',"memory":{{{",".join(words)}}}' if words else ""
+    return f'{{"row":{row},"differences":{{{",".join(fields)}}}{memory}}}'
 
 
 def _differing(key: str, values: npt.NDArray[np.uint64], here: int, parts: list[list[str]]) -> None:
