@@ -12,6 +12,7 @@ from vmfuzz.cli.main import main
 from vmfuzz.errors import UnknownNameError
 from vmfuzz.execute.kinds import open_executor, plain_names
 from vmfuzz.execute.model.executor import ModelExecutor
+from vmfuzz.hexadecimal import as_wide
 from vmfuzz.state.profiles import capabilities, known_good
 
 ROWS = ("-n", "3000", "--seed", "1")
@@ -119,3 +120,12 @@ def test_diff_takes_profiles() -> None:
     data = json.loads(result.stdout)
     assert (data["first"], data["second"]) == ("model sapphire_rapids_w7", "model granite_rapids")
     assert data["compared"] > 0
+
+
+def test_diff_names_the_capabilities_that_differ_as_the_manual_writes_them() -> None:
+    result = vmfuzz("diff", "corei7_haswell_4770", "sapphire_rapids_w7", "-n", "100", "--minimize-seconds", "0")
+    lines = result.stdout.splitlines()
+    first, second = (capabilities(name) for name in ("corei7_haswell_4770", "sapphire_rapids_w7"))
+    assert f"  IA32_VMX_PINBASED_CTLS (481H): {as_wide(first.msr(0x481), 64)} | {as_wide(second.msr(0x481), 64)}" in lines
+    assert f"  IA32_VMX_PROCBASED_CTLS3 (492H): not there | {as_wide(second.msr(0x492), 64)}" in lines
+    assert f"  CPUID.1.0:EAX: {as_wide(first.registers(1)[0], 32)} | {as_wide(second.registers(1)[0], 32)}" in lines

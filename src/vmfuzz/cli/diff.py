@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.markup import escape
 
+from vmfuzz.arch.capabilities import FACT_MSRS, Capabilities
 from vmfuzz.campaign.stored import has_campaign
 from vmfuzz.cli.ci import is_quiet, quiet_option
 from vmfuzz.cli.console import Output, Seconds
@@ -29,6 +30,7 @@ from vmfuzz.differences.stored import Stored, compare_stored
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, EXIT_NOTHING_TESTED, UsageError
 from vmfuzz.execute.bochs.executor import CPU_MODELS
 from vmfuzz.execute.kinds import ELSEWHERE, MODEL, PROGRAM, REMOTE, SERIAL, all_names, kind_named, open_executor
+from vmfuzz.hexadecimal import as_wide, hexadecimal
 from vmfuzz.model.wording import without_formats
 from vmfuzz.state.profiles import processor_names
 
@@ -217,6 +219,26 @@ def _show(pairing: Pairing, as_json: bool) -> None:
     _print_totals(console, pairing, result)
 
 
+def _differing_capabilities(first: Capabilities, second: Capabilities) -> Iterator[tuple[str, list[str]]]:
+    """The capability MSRs and the registers of CPUID that differ, as the manual writes them."""
+    for number in sorted({*first.msrs, *second.msrs}):
+        msrs = [each.msrs.get(number) for each in (first, second)]
+        if msrs[0] != msrs[1]:
+            yield (
+                f"{FACT_MSRS.get(number, 'MSR')} ({hexadecimal(number)})",
+                ["not there" if one is None else as_wide(one, 64) for one in msrs],
+            )
+    for leaf in sorted({*first.cpuid, *second.cpuid}):
+        registers = [each.cpuid.get(leaf) for each in (first, second)]
+        name = f"CPUID.{hexadecimal(leaf[0])}.{leaf[1]}"
+        if None in registers:
+            yield name, ["not there" if one is None else "there" for one in registers]
+            continue
+        for register, *values in zip(("EAX", "EBX", "ECX", "EDX"), *filter(None, registers), strict=True):
+            if values[0] != values[1]:
+                yield f"{name}:{register}", [as_wide(one, 32) for one in values]
+
+
 def _print_totals(console: Output, pairing: Pairing, result: Differences) -> None:
     def print_(text: str) -> None:
         console.print(text, soft_wrap=True)
@@ -224,8 +246,8 @@ def _print_totals(console: Output, pairing: Pairing, result: Differences) -> Non
     print_(f"first   {escape(result.first)} ({result.versions[0]})\nsecond  {escape(result.other)} ({result.versions[1]})")
     same = "the same capabilities" if result.same_capabilities else "capabilities that differ:"
     print_(f"{same}")
-    for name, (here, there) in pairing.capability_differences().items():
-        print_(f"  {name}: {here or 'absent'} | {there or 'absent'}")
+    for name, values in _differing_capabilities(*pairing.capabilities()):
+        print_(f"  {name}: {' | '.join(values)}")
     print_(f"{counted(result.drawn, 'candidate')} in {result.seconds:.1f} s (seed {result.seed})")
     print_(f"{result.compared:>11,} compared (both ran, and the manual allows them a common outcome)")
     print_(f"{result.not_comparable:>11,} not comparable")

@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.campaign.loop import Campaign
 from vmfuzz.comparison.case import Case, mutation_between
@@ -190,9 +191,13 @@ class Pairing:
         self.result.seconds = time.perf_counter() - start
         return self.result
 
+    def capabilities(self) -> tuple[Capabilities, Capabilities]:
+        """What the first and the second processor report."""
+        return self.trial.model.capabilities, self.trial.other.model.capabilities
+
     def capability_differences(self) -> dict[str, tuple[str | None, str | None]]:
-        """Capability MSRs and CPUID leaves that differ: name -> (first's, second's); None where a processor has none."""
-        here, there = (side.model.capabilities.to_json() for side in (self.trial, self.trial.other))
+        """Capability MSRs and CPUID leaves that differ, for JSON: name -> (first's, second's); None where a processor has none."""
+        here, there = (each.to_json() for each in self.capabilities())
         return {
             f"{'MSR ' if part == 'msrs' else 'CPUID '}{key}": (_text(here[part].get(key)), _text(there[part].get(key)))
             for part in ("msrs", "cpuid")
