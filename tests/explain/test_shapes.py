@@ -247,7 +247,7 @@ def test_a_large_log_is_searched_and_keeps_its_line_numbers():
 
 def test_a_large_log_without_a_dump_is_not_called_empty():
     text, left_out = read_all(io.BytesIO(b"usb 1-1: new device\n" * 100_000), "log")
-    assert left_out == "log has 2,000,000 bytes, and no line that looks like a dump or the outcome of a VM entry"
+    assert left_out == "log has 100,000 lines, and none that looks like a dump or the outcome of a VM entry"
     assert read_text(text)[0].empty
     with pytest.raises(UsageError, match="is binary data"):
         read_all(io.BytesIO(bytes(2_000_000)), "image")

@@ -28,9 +28,8 @@ def columns_of(line: str, value: int, label: str, taken: Collection[tuple[int, i
         return None
     numbers = [match for match in numbers if (match.start() + 1, match.end()) not in taken] or numbers
     words = _WORD.findall(label)
-    end = line.lower().rfind(words[-1].lower(), 0, numbers[-1].start()) if words else -1
-    label_ends = [match.end() for match in re.finditer(re.escape(words[-1]), line, re.IGNORECASE)] if words and end >= 0 else [0]
-    best = min(numbers, key=lambda match: min(match.start() - at if match.start() >= at else len(line) for at in label_ends))
+    ends = [match.end() for match in re.finditer(re.escape(words[-1]), line, re.IGNORECASE)] if words else []
+    best = min(numbers, key=lambda match: min(match.start() - at if match.start() >= at else len(line) for at in ends or [0]))
     return best.start() + 1, best.end()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
@@ -19,9 +18,16 @@ NUMBER: Final = (
 _DECIMAL: Final = deferred(r"[\s:=|,;(](?:4294967295|2147483681|18446744073709551615|[1-9]\d{16,19})(?![\w.])")
 _MARKED: Final = deferred(r"[:=|,;\t]\s*0[xX][0-9a-fA-F]+")
 _UNMARKED: Final = deferred(r"[:=|,;\t]\s*(?!0[xX])(?=[0-9a-fA-F]*[a-fA-F])(?=[0-9a-fA-F]*[0-9])[0-9a-fA-F]{2,16}\b")
-_DIGITS: Final = deferred(r"[0-9a-fA-F]+")
+#: What `read_number` reads, signs between digits left out: the digits behind 0x, before H, or bare.
+_SUFFIX: Final = r"(?:[uU]?[lL]{1,2}|[uU])"
+_FORM: Final = deferred(
+    rf"(?P<sign>-?)(?:0[xX](?P<marked>[0-9a-fA-F]+){_SUFFIX}?|(?P<before_h>[0-9a-fA-F]+)[hH]|(?P<decimal>\d+){_SUFFIX}|(?P<bare>[0-9a-fA-F]+))[,;]*"
+)
+_BETWEEN: Final = deferred(r"(?<=[0-9a-fA-F])[_'`](?=[0-9a-fA-F])")
 #: Widths to which programs pad hexadecimal numbers with zeros.
 _PADDED: Final = (4, 5, 8, 16)
+#: An exit reason with its bit 31, as messages print it without a mark.
+_FAILED_ENTRY: Final = deferred(r"\s*(?:0{8})?8000_?\d{4}\s*")
 
 
 @lru_cache(maxsize=1 << 14)
@@ -31,36 +37,30 @@ def read_number(text: str, hex_by_default: bool | None = None) -> int | None:
     A negative one is of 32 bits where it can be, and -1 of 64.
     `hex_by_default` says what digits without 0x, H or a letter mean: True hexadecimal, False decimal, None not known.
     """
-    text = text.strip().rstrip(",;")
-    text = re.sub(r"(?<=[0-9a-fA-F])[_'`](?=[0-9a-fA-F])", "", text)
-    text = re.sub(r"(?<=[0-9a-fA-F])(?:[uU]?[lL]{1,2}|[uU])$", "", text) if re.match(r"0[xX]|\d+[uUlL]", text) else text
-    sign = -1 if text.startswith("-") else 1
-    body = text.lstrip("-")
-    if re.fullmatch(r"0[xX][0-9a-fA-F]+", body):
-        value: int | None = int(body, 16)
-    elif re.fullmatch(r"[0-9a-fA-F]+[hH]", body):
-        value = int(body[:-1], 16)
-    elif not _DIGITS.fullmatch(body):
+    form = _FORM.fullmatch(_BETWEEN.sub("", text.strip()))
+    if form is None:
         return None
-    else:
-        value = _bare(body, hex_by_default)
-    if value is None:
-        return None
-    if sign > 0:
+    digits = form["marked"] or form["before_h"]
+    value = int(digits, 16) if digits else _bare(form["decimal"] or form["bare"], hex_by_default)
+    if value is None or not form["sign"]:
         return value
     return -value & ((1 << (32 if 1 < value <= 1 << 31 else 64)) - 1) if value <= 1 << 63 else None
 
 
 def _bare(body: str, hex_by_default: bool | None) -> int | None:
-    if not body.isdigit():
+    if not body.isdigit() or (len(body) in _PADDED and body.startswith("0")):
         return int(body, 16)
     if int(body) < 10:
         return int(body)
-    if len(body) in _PADDED and body.startswith("0"):
-        return int(body, 16)
-    if hex_by_default is None:
-        return None
-    return int(body, 16 if hex_by_default else 10)
+    return None if hex_by_default is None else int(body, 16 if hex_by_default else 10)
+
+
+def to_unsigned(text: str) -> int | None:
+    """A number of an outcome as an unsigned 32-bit value: 0x80000021, 80000021, -2147483615, 2147483681, 0xffffffff80000021; None if it is none."""
+    value = read_number(f"0x{text}" if _FAILED_ENTRY.fullmatch(text) else text, hex_by_default=False)
+    if value is None or (value >> 32 and value >> 31 != (1 << 33) - 1):
+        return None  # neither 32 bits nor 32 bits with their sign extended to 64
+    return value & 0xFFFFFFFF
 
 
 def bare_is_hex(lines: Iterable[str]) -> bool | None:
@@ -76,25 +76,3 @@ def bare_is_hex(lines: Iterable[str]) -> bool | None:
 def _numbers_in(line: str) -> tuple[int, int, bool]:
     """(how many hexadecimal numbers with 0x, how many without, whether there is one that no program prints for a field in hexadecimal)."""
     return len(_MARKED.findall(line)), len(_UNMARKED.findall(line)), _DECIMAL.search(line) is not None
-
-
-def to_unsigned(text: str, decimal: bool = False) -> int | None:
-    """A number as an unsigned 32-bit value: 0x80000021, 80000021, -2147483615, 2147483681, 0xffffffff80000021; None if it is none."""
-    body = text.strip().replace("_", "").lower()
-    if body.endswith("h"):
-        body = f"0x{body[:-1].removeprefix('0x')}"
-    negative, body = body.startswith("-"), body.lstrip("-")
-    if not re.fullmatch(r"(?:0x)?[0-9a-f]+", body):
-        return None
-    if (
-        body.startswith("0x")
-        or re.search("[a-f]", body)
-        or (re.fullmatch(r"(?:0{8})?8000\d{4}", body) and not decimal)
-        or (len(body) == 8 and body.startswith("0"))
-    ):
-        value = int(body, 16)
-    else:
-        value = int(body)
-    if value >> 32 and value >> 31 != (1 << 33) - 1:
-        return None  # neither 32 bits nor 32 bits with their sign extended to 64
-    return (-value if negative else value) & 0xFFFFFFFF
