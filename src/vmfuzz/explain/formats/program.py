@@ -12,32 +12,35 @@ from typing import Final, NamedTuple
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import half
 from vmfuzz.explain.evidence import Found, Standing
-from vmfuzz.explain.names.labels import NOTHING, Match, match_label
+from vmfuzz.explain.names.labels import NOTHING, Match, best_label, match_label
 from vmfuzz.patterns import deferred
 
 #: Names of functions that write, with VM, VMX or VMCS in them. (Bounds: a line may be one long word.)
-_CALL: Final = deferred(
-    r"\b\w{0,40}(?:vm_?write|vm_?w\d|vmcs(?:\.|->|::)?_?write|vmx_?(?:vm)?write|write_?vmcs|wvmcs)\w{0,40}!?(?:::<\w+>)?\s*\(",
-    re.IGNORECASE,
+_FUNCTION: Final = (
+    r"\b\w{0,40}(?:vm_?write|vm_?w\d|vmcs(?:\.|->|::)?_?write|vmx_?(?:vm)?write|write_?vmcs|wvmcs)\w{0,40}!?(?:::<\w+>)?\s*\("
 )
+_WRITER: Final = deferred(_FUNCTION, re.IGNORECASE)
+#: An argument of a call; the brackets in it are closed again.
+_ARGUMENT: Final = r"(?>(?:[^(),]|\((?>(?:[^()]|\([^()]*\))*)\))*)"
+_CALL: Final = deferred(rf"{_FUNCTION}(?:{_ARGUMENT},)?({_ARGUMENT}),({_ARGUMENT})\)", re.IGNORECASE)
 #: What no compiler reads, and directives of C ("#define"), which write nothing either.
 _COMMENT: Final = deferred(r"/\*(?:[^*]|\*(?!/))*(?:\*/|$)|//.*|^\s*(?:#|;|--\s).*")
-_LONGEST_CALL: Final = 400
 _ENCODING: Final = deferred(r"0[xX]0*([0-9a-fA-F]{3,4})")
-_WORD: Final = deferred(r"[A-Za-z_]\w*(?:(?:::|\.|->)\w+)*$")
-_NUMBER: Final = deferred(r"(?:\([\w ]+\)\s*)?(0[xX][0-9a-fA-F]+(?:_[0-9a-fA-F]+)*|0|[1-9]\d*)(?:_?[ui](?:8|16|32|64)|[uUlL]{1,3})?$")
+_PATH: Final = deferred(r"[A-Za-z_]\w*(?:(?:::|\.|->)\w+)*")
+_NUMBER: Final = deferred(r"(?:\([\w ]+\)\s*)?(0[xX][0-9a-fA-F]+(?:_[0-9a-fA-F]+)*|0|[1-9]\d*)(?:_?[ui](?:8|16|32|64)|[uUlL]{1,3})?")
 #: All ones of 64 bits.
-_ONES: Final = deferred(r"(?:\((?:u64|uint64_t)\)\s*)?(?:[~!]0(?:[uU]?[lL]{1,2}|u64)?|-1(?:[uU]?[lL]{1,2})?|u64::MAX)$")
-_FAILED: Final = deferred(r"\bfail(?:ed|s|ure)\b|\berror\b[^;{]*$", re.IGNORECASE)
+_ONES: Final = deferred(r"(?:\((?:u64|uint64_t)\)\s*)?(?:(?:[~!]0|-1)(?:[uU]?[lL]{1,2}|u64)?|u64::MAX)")
+#: What a log says behind the call that it names.
+_FAILED: Final = deferred(r"[^;{]*\b(?:fail(?:ed|s|ure)|error)\b[^;{]*$", re.IGNORECASE)
 
 
 class _Write(NamedTuple):
-    """What a call writes: its field, what names it, the value (None: it is computed), and whether the line says that it failed."""
+    """What a call writes: its field, what names it, the value (None: it is computed), which of its bits, and whether the line says that it failed."""
 
     field: str
     label: str
     value: int | None
-    high: bool
+    known: int
     failed: bool
 
 
@@ -60,78 +63,49 @@ class ProgramReader:
             elif write.value is None:
                 self.found.computed.append((write.field, number))
             else:
-                value, known = (write.value & 0xFFFFFFFF) << 32 if write.high else write.value, half(int(write.high))
-                self.found.put(write.field, value, write.label, number, known=known, standing=Standing.CALL)
+                self.found.put(write.field, write.value, write.label, number, known=write.known, standing=Standing.CALL)
         return bool(writes)
 
 
 @lru_cache(maxsize=1 << 13)
 def _writes_in(text: str, area: str) -> tuple[_Write, ...]:
     code, found = _COMMENT.sub(" ", text), list[_Write]()
-    for match in _CALL.finditer(code):
-        arguments, end = _arguments(code, match.end())
-        *_, first, second = arguments if len(arguments) in (2, 3) else ("", "")
-        ways = (_written(first, second, area), _written(second, first, area))
-        # a name that says whose the register is, an encoding, any other name: `vmwrite(0x6c00, cr0)` writes a variable to a field
-        sure = sorted((way for way in ways if way is not None), key=lambda way: way[:2])
-        if sure:
-            _, _, field, label, value, high = sure[0]
-            found.append(
-                _Write(field, label, value, high, _FAILED.search(code, end) is not None and not code.rstrip().endswith((";", "{")))
-            )
+    for call in _CALL.finditer(code):
+        first, second = call[1].strip(), call[2].strip()
+        label, written = min((first, second), (second, first), key=lambda way: _unsure(way[0], area))
+        meant = _meant(label, area)
+        if len(meant.fields) == 1:
+            value = _value(written, FIELDS[meant.fields[0]].mask)
+            value = (value & 0xFFFFFFFF) << 32 if value is not None and meant.high else value
+            failed = _FAILED.match(code, call.end()) is not None
+            found.append(_Write(meant.fields[0], label, value, half(int(meant.high)), failed))
     return tuple(found)
 
 
-def _written(field: str, value: str, area: str) -> tuple[int, bool, str, str, int | None, bool] | None:
-    """(how unsure the field is, whether the value is computed, field, label, value, whether its high half) of two arguments."""
-    encoded = _ENCODING.fullmatch(field)
-    match = _of_encoding(int(encoded[1], 16)) if encoded else _of_path(field, area)
-    if len(match.fields) != 1:
-        return None
-    number = _value(value, FIELDS[match.fields[0]].mask)
-    return 1 if encoded else 2 * match.assumed_guest, number is None, match.fields[0], field, number, match.high
+def _unsure(argument: str, area: str) -> int:
+    """How unsure it is that an argument names the field: `vmwrite(0x6c00, cr0)` writes a variable."""
+    meant = _meant(argument, area)
+    return 3 if len(meant.fields) != 1 else 2 if meant.assumed_guest else 1 if _ENCODING.fullmatch(argument) else 0
 
 
-def _of_encoding(encoding: int) -> Match:
-    field = BY_ENCODING.get(encoding & ~1)
-    return Match((field.name,), high=bool(encoding & 1)) if field else NOTHING
-
-
-def _of_path(argument: str, area: str) -> Match:
-    """The field that a name means: the longest end of a path that names one."""
-    parts = re.split(r"::|\.|->", argument) if _WORD.match(argument) else []
-    ends = (match_label(".".join(parts[start:]), area=area) for start in range(len(parts)))
-    return next((match for match in ends if match.fields), NOTHING)
+def _meant(argument: str, area: str) -> Match:
+    """The field that an argument is the encoding of, or that a name or the end of a path means."""
+    if encoding := _ENCODING.fullmatch(argument):
+        field = BY_ENCODING.get(int(encoding[1], 16) & ~1)
+        return Match((field.name,), high=bool(int(encoding[1], 16) & 1)) if field else NOTHING
+    return match_label(best_label(argument, area), area=area) if _PATH.fullmatch(argument) else NOTHING
 
 
 def _value(text: str, ones: int) -> int | None:
     """The number that an argument is; None where it is more than that."""
-    if _ONES.match(text):
+    if _ONES.fullmatch(text):
         return ones
-    number = _NUMBER.match(text)
+    number = _NUMBER.fullmatch(text)
     return int(number[1], 0) if number else None
 
 
 @lru_cache(maxsize=1 << 13)
 def handed_over(text: str) -> frozenset[str]:
-    """The words in the arguments of calls that write fields."""
-    calls = _CALL.finditer(text) if "(" in text else ()
-    arguments = (_arguments(text, match.end())[0] or [text[match.end() :]] for match in calls)
-    return frozenset(word for found in arguments for argument in found for word in re.findall(r"[A-Za-z_]\w*", argument))
-
-
-def _arguments(code: str, start: int) -> tuple[list[str], int]:
-    """The arguments of the call whose bracket opens before `start`, and where it ends; none if it does not end here."""
-    depth, begin, found = 0, start, list[str]()
-    for index in range(start, min(len(code), start + _LONGEST_CALL)):
-        character = code[index]
-        if character in "([{":
-            depth += 1
-        elif character in ")]}" and depth:
-            depth -= 1
-        elif character in ",)" and not depth:
-            found.append(code[begin:index].strip())
-            begin = index + 1
-            if character == ")":
-                return found, begin
-    return [], 0
+    """The words behind the name of a function that writes fields."""
+    writer = _WRITER.search(text) if "(" in text else None
+    return frozenset(re.findall(r"[A-Za-z_]\w*", text[writer.end() :])) if writer else frozenset()
