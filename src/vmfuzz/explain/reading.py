@@ -27,7 +27,8 @@ from vmfuzz.explain.outcomes import nested
 from vmfuzz.explain.outcomes.outcome import Speech, with_outcome
 from vmfuzz.explain.settle.settle import Circumstances, settled
 from vmfuzz.explain.text.apart import states_apart
-from vmfuzz.explain.text.lines import Ends, Line, begins_within, garbled, lines_of, mend, ranges
+from vmfuzz.explain.text.lines import Ends, Line, begins_within, garbled, lines_of, ranges
+from vmfuzz.explain.text.mend import mend
 from vmfuzz.explain.text.numbers import bare_is_hex
 from vmfuzz.patterns import deferred
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
