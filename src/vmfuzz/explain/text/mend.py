@@ -66,9 +66,7 @@ _DAMAGES: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]]
     # colours and other terminal sequences, also as loggers and pagers spell the escape character, or colours without it
     (
         "[",
-        deferred(
-            r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07)|\[(?:0|\d{1,2}(?:;\d{1,3}){0,4})m(?!\])"
-        ),
+        deferred(r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07)|\[(?:0|\d{1,2}(?:;\d{1,3}){0,4})m(?!\])"),
         "",
     ),
     ("\x1b(", deferred(r"\x1b\([0AB]"), ""),
