@@ -129,7 +129,7 @@ def test_vmfailinvalid_beside_an_exit_reason_is_not_passed_over():
 def test_a_sentence_about_a_failed_launch_is_not_passed_over():
     text = shown("I saw one VMRESUME failure yesterday\nVM_EXIT_REASON: 0x30\nGUEST_CR0: 0x31")
     assert text.startswith(ENTERED)
-    assert "The text also says 'VMRESUME failure'" in text
+    assert "The text also says 'I saw one VMRESUME failure yesterday'" in text
 
 
 @pytest.mark.parametrize(
@@ -209,6 +209,11 @@ def test_what_people_tell_of_other_exits_is_not_the_outcome():
 )
 def test_a_name_in_a_program_or_a_table_is_no_outcome(text):
     assert outcome(text) is None
+
+
+@pytest.mark.parametrize("number", ["0x0", "0x7"])
+def test_the_error_code_of_an_event_is_no_outcome(number):
+    assert outcome(f"VM-entry exception error code: {number}") is None
 
 
 def test_a_count_is_no_outcome():

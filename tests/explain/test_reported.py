@@ -96,7 +96,7 @@ def test_a_vmfail_is_believed_before_a_stale_exit_reason(sample):
     assert reported.error == 7
 
 
-@pytest.mark.parametrize("words", ["", "hello", "0x", "the exit reason is unclear", "12345678901234567890"])
+@pytest.mark.parametrize("words", ["", "hello", "0x", "the exit reason is unclear", "12345678901234567890", "0x8000002"])
 def test_other_words_are_no_outcome(words):
     assert from_words(words) is None
 

@@ -8,7 +8,7 @@ from typing import BinaryIO
 from vmfuzz.errors import UsageError
 from vmfuzz.explain.dump import Dump, Format, Warned
 from vmfuzz.explain.outcomes.argument import from_words
-from vmfuzz.explain.outcomes.heard import AMD
+from vmfuzz.explain.outcomes.choose import AMD
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.text.large import read_all
 

@@ -24,11 +24,10 @@ from vmfuzz.explain.formats.rewritten import in_pairs
 from vmfuzz.explain.formats.shapes import is_code, may_be_a_value
 from vmfuzz.explain.formats.xen_tables import read_tables
 from vmfuzz.explain.outcomes import nested
-from vmfuzz.explain.outcomes.outcome import Speech, with_outcome
+from vmfuzz.explain.outcomes.outcome import with_outcome
 from vmfuzz.explain.settle.settle import Circumstances, settled
 from vmfuzz.explain.text.apart import states_apart
-from vmfuzz.explain.text.lines import Ends, Line, begins_within, garbled, lines_of, ranges
-from vmfuzz.explain.text.mend import mend
+from vmfuzz.explain.text.lines import Ends, Line, begins_within, garbled, lines_of, mend, ranges
 from vmfuzz.explain.text.numbers import bare_is_hex
 from vmfuzz.patterns import deferred
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
@@ -108,7 +107,7 @@ class _Reader:
         dump = settled(found, name, Circumstances(lines, self.ends, garbled(self.lines), viewed))
         prose = "\n".join(line.text for line in self.rest) + "\n" + "\n".join(line.text for line in [*self.qemu, *self.vbox])
         told = prose if failed or not of_text else None  # (the failure stands above another register dump)
-        dump = with_outcome(dump, Speech(told, self.rest, self.text))
+        dump = with_outcome(dump, told, self.rest, self.text)
         trace = (*self._claims(part, registers), *dump.origin.trace)
         dump = replace(
             dump,
@@ -211,7 +210,7 @@ def _read_json(text: str, name: str) -> Dump | None:
     found = Found()
     for field in state:
         found.put(field, state[field], field, 1)
-    dump = with_outcome(settled(found, name, Circumstances()), Speech())
+    dump = with_outcome(settled(found, name, Circumstances()))
     return replace(dump, origin=replace(dump.origin, format=Format.JSON), memory=dict(state.memory), complete=True)
 
 

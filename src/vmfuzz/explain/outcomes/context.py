@@ -16,14 +16,18 @@ from vmfuzz.patterns import deferred
 #: The beginning of a line of program text or of a list of constants, where the words name what can happen.
 _DECLARED: Final = deferred(
     r"\s*(?:#\s*define\b|case\b|/\*|//|(?:pub )?const\b|static\b|\[?(?:0x)?[0-9a-f]+\]?\s*=>|\{\s*\w+\s*,\s*\"|\[\w+\]\s*=\s*\"|"
-    r"[A-Za-z_]\w*\s*=\s*(?:0x)?[0-9a-f]+\s*,?\s*(?:/[/*]|#)|[A-Za-z_]\w*\s*,\s*(?:/[/*].*)?$)",
+    r"[A-Za-z_]\w*\s*,\s*(?:/[/*].*)?$)",
     re.IGNORECASE,
 )
+#: The same, where words in the comment behind it are meant.
+_COMMENTED: Final = deferred(r"\s*[A-Za-z_]\w*\s*=\s*(?:0x)?[0-9a-f]+\s*,?\s*(?:/[/*]|#)", re.IGNORECASE)
 #: Before and behind the words of a string literal in a program (a log may have a quotation too).
 _LITERAL_BEGINS: Final = deferred(r"(?:[(,{>\[]|\breturn|^)\s*$|^\s*(?:0x)?[0-9a-f]+\s*:\s*$")
 _LITERAL_ENDS: Final = deferred(r"[^\"\n]{0,80}(?:\"\s*(?:,|\)?\s*;|\})|\\n\")")
+#: A statement of a program.
+_CODE: Final = deferred(r"[=!]=|\breturn\b|\|\||\b(?:if|switch)\s*\(|[;{]\s*\}?\s*$")
 #: Before what is counted, and has not just happened: `The count for exit 33`
-OF_A_COUNT: Final = deferred(r"\b(?:counts?|counters?|number|statistics?|most|many) (?:of|for)\b[^\n]{0,40}$", re.IGNORECASE)
+_COUNTED: Final = deferred(r"\b(?:counts?|counters?|number|statistics?|most|many) (?:of|for)\b[^\n]{0,40}$", re.IGNORECASE)
 #: Two outcomes on lines as near as this are rows of a table.
 _ROWS: Final = 3
 #: So much of a line before and behind an outcome is looked at.
@@ -31,64 +35,51 @@ _BEFORE_IT, _BEHIND_IT = 300, 200
 #: So many words in small letters make a sentence.
 _WORD: Final = deferred(r"(?<!\S)[a-z]+[,.]?(?!\S)")
 _SENTENCE: Final = 6
-#: Where a clause ends: what stands before it denies nothing behind it.
-_DENIED_CLAUSE: Final = deferred(r"[.,;:!?](?=\s|$)|[。，；：！？、]|\s-+\s|\b(?:but|aber|pero|mais|но)\b|但")
+#: Where a clause ends: what stands in another one denies nothing.
+_CLAUSE: Final = deferred(r"[.,;:!?](?=\s|$)|[。，；：！？、]|\s-+\s|\b(?:but|aber|pero|mais|но)\b|但")
 #: What a failing entry does, of which "not" and "never" take away that it did.
 _DOES: Final = r"(?:fail|exit|return|give|get|got|show|report|print|produce|end|stop|crash|see|hit|have|cause|trigger|throw|raise|panic|yield|VM_?fail)\w*"
-#: What denies the words that follow it in the same clause, with at most three words between.
-_BEFORE: Final = deferred(
-    rf"(?:\b(?:instead of|rather than|no longer|any ?longer|used to|fixe[sd]|avoids?|prevents?)"
-    rf"|\b(?:(?:does|do|did|is|was|has|have|had|should|would|will|must|could|can)(?: ?n['’]?t|n['’]t| not)|never) (?:any ?more )?{_DOES}"
-    r"|\b(?:statt|anstatt|anstelle|nicht mehr)|\b(?:au lieu d[e'’]|ne [^\s]+ plus)|\b(?:en (?:lugar|vez) de|ya no)|(?:вместо|больше не)"
-    r"|不再|而不是|而非|没有|未再|더 이상|대신)"
-    r" ?(?:\S+\s+){0,3}[\"'“«(\w-]*$"
-    r"|\b(?:(?:does|do|did|is|was|has|have|had|should|would|will|must|could|can)(?: not|n['’]t)|never) $"
-    r"|\b(?:without|no|ohne|kein\w*|sans|sin|без) (?:any |an? |the )?[\"'“«(]?$",
+#: What denies words, or those that follow it in the same clause, with at most so many words between.
+_DENIED: Final = deferred(
+    r"\b(?:instead of|rather than|no longer|any ?longer|used to|fixe[sd]|avoids?|prevents?|statt|anstatt|nicht mehr|au lieu d[e'’]|ne [^\s]+ plus|"
+    r"en (?:lugar|vez) de|ya no)|вместо|больше не|不再|而不是|而非|没有|未再|더 이상|대신|"
+    rf"\b(?:(?:does|do|did|is|was|has|have|had|should|would|will|must|could|can)(?: ?n['’]?t| not)|never) (?:any ?more )?{_DOES}",
     re.IGNORECASE,
 )
+_BETWEEN: Final = 3
+#: The same right before the words.
+_WITHOUT: Final = deferred(r"\b(?:without|no|ohne|kein\w*|sans|sin|без) (?:any |an? |the )?[\"'“«(]?$", re.IGNORECASE)
 #: What denies the words before it.
-_BEHIND: Final = deferred(
+_GONE: Final = deferred(
     r"[\"'”»)]?\s*(?:\S+\s+){0,4}?(?:(?:is|are) gone|disappear(?:s|ed)?|no longer|do(?:es)? not (?:occur|happen)|(?:is|was|are|were) fixed|went away|"
     r"ist weg|tritt nicht mehr|ne se produit plus|desapareci|больше не|исчез|消失|不再|なくなった|ではなく|발생하지 않)",
     re.IGNORECASE,
 )
-
-
-#: The same within the words: "VMLAUNCH no longer fails with error 7".
-_WITHIN: Final = deferred(
-    rf"\b(?:no longer|(?:does|do|did|will|should)(?: not|n['’]t)|never) {_DOES}|\bnicht mehr\b|\bya no\b|больше не|不再|더 이상",
+#: So much of a line before a number that stands alone, and behind it, is looked at.
+_FAR: Final = 120
+#: What may stand between words and the number, or between a label and its sign.
+_MARKS: Final = " \t\"'`*([{<|~,"
+_SIGNS: Final = ("=", ":", "=>", "->")
+#: Words behind which a number is an outcome: `error: 0x80000021`, `hv_vcpu_run ret = 0x80000021`, `and I get: 0x80000021`
+_OUTCOME: Final = deferred(
+    r"(?:\b|_)(?:err(?:or|no)?|ret(?:urn(?:s|ed)?|val)?|rc|reason|status|code|result|fail(?:s|ed|ure|ing)?|exit(?:[ _-]?info(?:rmation)?)?|"
+    r"vm[ _-]?(?:exit|entry|enter|launch|resume)|get|got|gives?|gave|sees?|saw|prints?|printed|says?|said|shows?|following|this|kvm|qemu)"
+    r"(?:[ _-]?(?:code|value)| is| was| as| of)?\b|\b21474836(?:81|82|89)$",
     re.IGNORECASE,
 )
-#: So much of a line before the number, and behind it, is looked at.
-_FAR: Final = 120
-#: What may stand between a name or a sentence and the number.
-_MARKS: Final = " \t\"'`*([{<|~"
-#: The last words of a label whose number is an outcome: `error: 0x80000021`, `hv_vcpu_run ret = 0x80000021`, `and I get: 0x80000021`
-_OUTCOME: Final = (
-    r"(?:err(?:or|no)?(?:[ _-]?code)?|ret(?:urn(?:s|ed)?)?(?:[ _-]?(?:code|value))?|retval|rc|reason|status|code|result|fail(?:s|ed|ure|ing)?|"
-    r"exit(?:[ _-]?info(?:rmation)?)?|vm[ _-]?(?:exit|entry|enter|launch|resume)|"
-    r"get|got|gives?|gave|sees?|saw|prints?|printed|says?|said|shows?|following|this|kvm|qemu)"
-)
-_OUTCOME_LABEL: Final = deferred(rf"(?:\b|_){_OUTCOME}(?: (?:is|was|as|of))?$|\b21474836(?:81|82|89)$", re.IGNORECASE)
-_OUTCOME_WORD: Final = deferred(rf"(?:\b|_){_OUTCOME}\b", re.IGNORECASE)
-#: A name written in one: `ExitReason`, `vmExitReason`
-_JOINED_LABEL: Final = deferred(r"(?:Reason|Error|Code|Status|Result)$")
 #: What else has such a value: a register, an MSR, a field of the VMCS, or a part of these.
 _OWNER: Final = deferred(
     r"\b\w*(?:cr[0348]|dr[0-7]|efer|fixed[01]?|mask|shadow|r?flags)\w*|\b(?:guest|host|g|h|ia32|msr|vmcs|vmx|ctrl)_\w+|"
     r"\b[er]?(?:[abcd]x|[sd]i|[sbi]p)\b|\br(?:[89]|1[0-5])\b|\b(?:registers?|msr|controls?|ctls?|bits?|address|base|limit|rights|selector|values?|states?)\b",
     re.IGNORECASE,
 )
-#: What the number is said to be in or to go to: `writes 0x80000021 to CR0`
-_OWNED_AFTER: Final = deferred(
-    r"[\s\"'`)]*(?:in|into|to|for|as|=|->)\s+(?:the )?(?:guest |host )?\w*(?:cr[0348]|fixed[01]?|msr)\b", re.IGNORECASE
+#: What the number is said to be in or to go to: `writes 0x80000021 to CR0`; or one word of a piece of memory.
+_OWNED_BEHIND: Final = deferred(
+    r"[\s\"'`)]*(?:in|into|to|for|as|=|->)\s+(?:the )?(?:guest |host )?\w*(?:cr[0348]|fixed[01]?|msr)\b|[ \t,]+(?:0x)?[0-9a-f]{8,16}\b",
+    re.IGNORECASE,
 )
 #: The number of a field or an MSR before its value, or one word of a piece of memory.
-_NUMBERS_BEFORE: Final = deferred(r"(?:^|[\s,;:])(?:(?:0x)?0*[46028][0-9a-f]{2,3}h?|(?:0x)?[0-9a-f]{8,16})[,;:]?$", re.IGNORECASE)
-_NUMBERS_BEHIND: Final = deferred(r"[ \t,]+(?:0x)?[0-9a-f]{8,16}\b", re.IGNORECASE)
-#: What a program does with a constant.
-_OF_PROGRAM: Final = deferred(r"\s*#\s*(?:define|if)\b|\bcase$|[=!]=$|[&^]$|\bconst\b")
-_CLAUSE: Final = deferred(r"[.;!?](?:\s|$)|\s-+\s")
+_NUMBER_BEFORE: Final = deferred(r"(?:^|[\s,;:])(?:(?:0x)?0*[46028][0-9a-f]{2,3}h?|(?:0x)?[0-9a-f]{8,16})[;:]?$", re.IGNORECASE)
 
 
 class Place(NamedTuple):
@@ -111,13 +102,11 @@ class Place(NamedTuple):
 
 def place_of(text: str, begin: int, end: int) -> Place:
     """The place of [begin:end] of a text."""
-    at = text.rfind("\n", 0, begin) + 1
-    cut = begin - at > _BEFORE_IT
-    at = begin - _BEFORE_IT if cut else at
-    stop = text.find("\n", end)
+    first, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
+    at = max(first, begin - _BEFORE_IT)
+    mark = "\u2026" if at > first else ""
     line = text[at : min(stop if stop >= 0 else len(text), end + _BEHIND_IT)]
-    where = begin - at + cut
-    return Place("\u2026" + line if cut else line, where, where + end - begin)
+    return Place(mark + line, len(mark) + begin - at, len(mark) + end - at)
 
 
 def has_happened(place: Place) -> bool:
@@ -127,14 +116,19 @@ def has_happened(place: Place) -> bool:
 
 def is_counted(place: Place) -> bool:
     """Whether what is named is what a text counts."""
-    return OF_A_COUNT.search(place.head) is not None
+    return _COUNTED.search(place.head) is not None
+
+
+def is_code(line: str) -> bool:
+    """Whether a line is a statement of a program, in which a name stands for what can happen."""
+    return _CODE.search(line) is not None
 
 
 def is_listed(place: Place) -> bool:
     """Whether what is named is a name in program text or in a list of constants: nothing has happened then."""
     line, begin, end = place
-    declared = _DECLARED.match(line)
-    if declared and (begin == 0 or declared.end() <= begin or not line[begin : declared.end()].rstrip().endswith(("//", "/*", "#"))):
+    commented = _COMMENTED.match(line)
+    if _DECLARED.match(line) or (commented and commented.end() <= begin):
         return True
     ends = _LITERAL_ENDS.match(line, end) if line.count('"', 0, begin) % 2 else None
     return ends is not None and (ends.group(0).endswith(";") or _LITERAL_BEGINS.search(line[: line.rfind('"', 0, begin)]) is not None)
@@ -143,9 +137,10 @@ def is_listed(place: Place) -> bool:
 def is_negated(place: Place) -> bool:
     """Whether the line denies what is named."""
     line, begin, end = place
-    head = _DENIED_CLAUSE.split(line[:begin])[-1]
-    rest = _DENIED_CLAUSE.split(line[end:])[0]
-    return _WITHIN.search(line, begin, end) is not None or _BEFORE.search(head) is not None or _BEHIND.match(rest) is not None
+    head, rest = _CLAUSE.split(place.head)[-1], _CLAUSE.split(line[end:])[0]
+    denied = [match.end() for match in _DENIED.finditer(head + line[begin:end])]
+    near = bool(denied) and len(head[denied[-1] :].split()) <= _BETWEEN + (not head.endswith(tuple(" \t")))
+    return near or _WITHOUT.search(head) is not None or _GONE.match(rest) is not None
 
 
 def first_told(named: Sequence[tuple[int, Reported]]) -> Reported | None:
@@ -164,17 +159,11 @@ def _outcome(reported: Reported) -> tuple[int | None, int | None]:
 def is_outcome(place: Place) -> bool:
     """Whether a number is an outcome by itself: no register, field, MSR or label of another kind owns it."""
     line, begin, end = place
-    head, rest = line[max(0, begin - _FAR) : begin].rstrip(_MARKS), line[end : end + _FAR]
-    if _NUMBERS_BEHIND.match(rest) or _NUMBERS_BEFORE.search(head) or _OWNED_AFTER.match(rest) or _OF_PROGRAM.search(head):
+    head = line[max(0, begin - _FAR) : begin].rstrip(_MARKS)
+    if _OWNED_BEHIND.match(line[end : end + _FAR]) or _NUMBER_BEFORE.search(head) or is_code(line):
         return False
-    if head.endswith(("=", ":", "=>", "->")):
-        label = re.split(r"[,;({|\t]|\s{2,}", head.rstrip("=:-> \t\"'`*)]"))[-1]
-        return _OUTCOME_LABEL.search(label) is not None or _JOINED_LABEL.search(label) is not None
-    clause = _CLAUSE.split(head)[-1]
-    owner = _last(_OWNER, clause)
-    return owner < 0 or _last(_OUTCOME_WORD, clause) >= owner
-
-
-def _last(pattern: re.Pattern[str], text: str) -> int:
-    """Where the last match ends, -1 if there is none."""
-    return max((match.end() for match in pattern.finditer(text)), default=-1)
+    words = _CLAUSE.split(head.rstrip("=:-> \t\"'`*)]"))[-1]
+    outcome = max((match.end() for match in _OUTCOME.finditer(words)), default=-1)
+    if head.endswith(_SIGNS):
+        return outcome == len(words)
+    return outcome >= max((match.end() for match in _OWNER.finditer(words)), default=-1)

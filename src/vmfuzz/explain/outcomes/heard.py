@@ -1,143 +1,138 @@
-"""All that a text says of outcomes, by the way it says so: evidence, of which choose.py believes one. Nothing here looks at the fields."""
+"""All that a text says of how a VM entry ended: evidence, of which choose.py believes one. Nothing here looks at the fields."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import Final
 
-from vmfuzz.arch.capabilities import FACT_MSRS
-from vmfuzz.arch.controls import CONTROL_WORDS
-from vmfuzz.explain.outcomes import others
-from vmfuzz.explain.outcomes.context import is_listed, is_negated, place_of
+from vmfuzz.explain.outcomes.context import Place, first_told, has_happened, is_code, is_counted, is_outcome, place_of
 from vmfuzz.explain.outcomes.identifiers import identified
 from vmfuzz.explain.outcomes.languages import in_languages
-from vmfuzz.explain.outcomes.numbered import Numbered, numbered
-from vmfuzz.explain.outcomes.words import in_words
-from vmfuzz.explain.reported import OtherFailure, Refused, Reported, Unnumbered
-from vmfuzz.hexadecimal import hexadecimal
-from vmfuzz.model.wording import bit_name
+from vmfuzz.explain.outcomes.phrases import PHRASES, Meaning
+from vmfuzz.explain.reported import FAILED_ENTRY, FAILURE_REASONS, Reported, possible
+from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.patterns import deferred
 
-#: An entry failed, and the program does not say with which number: its registers may still show why. A line of source does not say so.
-_NO_NUMBER: Final = deferred(
-    r"^(?![^\n]*(?:\bcase\s|#\s*define\b|\bif\s*\(|\bconst\s|[!=]=))[^\n]*?\b(?P<name>(?:KVM_EXIT_)?FAIL_ENTRY)\b(?! *(?:=|,\n))"
-    r"|\b(?:kvm|hvm)_run: (?P<words>failed entry(?:, reason \d+)?)",
-    re.MULTILINE,
-)
-_LAUNCH: Final = r"(?:VMLAUNCH|VMRESUME|VM[- ]?entry|VM[- ]?enter)"
-#: That VMLAUNCH or VMRESUME failed, apart from what the fields of the VMCS hold.
-_LAUNCH_FAILED: Final = deferred(
-    rf"\b(?:{_LAUNCH}|launch)\b[^\n]{{0,20}}\bfail(?:ed|s|ure|ing)?\b(?! due to)|\bfailed to (?:execute |run )?(?:VMLAUNCH|VMRESUME)\b|"
-    r"\bVM_?fail_?Invalid\b|__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*1\b",
+_NUMBERS: Final = frozenset(Meaning) - {Meaning.NONE}
+#: What KVM reports to the program that calls it in place of a failed entry's own number.
+KVM_FAIL_ENTRY: Final = 9
+NO_BIT_31: Final = "bit 31 is not shown; exit reasons 33, 34 and 41 occur only with it"
+QUALIFICATION: Final = deferred(r"qual(?:ification)?\b(?: field| is| was| as|[ =:(])*(?P<value>(?:0x)?[0-9a-fA-F]+)\b", re.IGNORECASE)
+#: What stands before an exit reason that KVM reports to its user (or that a test wants): those numbers are not the processor's.
+_OF_KVM: Final = deferred(
+    r"(?:\bKVM[ _-]+|\bKVM_RUN\b[^\n]*|(?:\b|_)run(?:->|\.)|\b(?:wanted|expected|expects)\b(?:(?!\b(?:got|but|not)\b)[^\n])*)$",
     re.IGNORECASE,
 )
-#: The same as a line of a program's own, not within a sentence.
-_PROGRAM_FAILED: Final = deferred(
-    rf"^\W{{0,4}}(?:[\w.]{{1,30}}(?:\(\w*\))?: *){{0,3}}(?:the )?{_LAUNCH}(?: instruction)?[ :]{{1,3}}fail(?:ed|ure)\b"
-    r"(?: (?:on|in|for|at) [\w #-]{1,20})?[\s.!:)\]]*$",
-    re.IGNORECASE | re.MULTILINE,
-)
-#: What denies, or supposes, that a launch failed, so near before the words.
-_NOT_SO: Final = deferred(r"\b(?:no|not|never|without|if|when)\b", re.IGNORECASE)
-_NEAR: Final = 20
-#: ACRN's word on a control that it wanted and cannot have.
-_REFUSED_CONTROL: Final = deferred(
-    r"VMX ctrl (?P<msr>0x[0-9a-f]+) not fully enabled: request (?P<wanted>0x[0-9a-f]+) but get ?(?P<got>0x[0-9a-f]+)", re.IGNORECASE
-)
-#: What AMD's VMRUN reports for a VMCB that it refuses.
-AMD: Final = deferred(
-    r"VMEXIT_INVALID|\bVMRUN\b|(?:hardware error|exit code)\W+0xf{8}(?:f{8})?\b|^\s*(?:0xf{8}(?:f{8})?|-1)\s*$",
-    re.IGNORECASE,
-)
-
-
-class RefusedControls(NamedTuple):
-    """Controls that a program wanted and that the processor does not allow: the MSR and its value, the program's line, what to know."""
-
-    msr: int
-    value: int
-    text: str
-    means: str
+_XEN_DETAIL: Final = deferred(r"Invalid guest state \((\d+)\)|MSR loading \(entry (\d+)\)|MSR entry (\d+) loading", re.IGNORECASE)
+#: The numbers of exit reasons and VM-instruction errors are smaller than these.
+_REASONS, _ERRORS = 256, 64
+#: So many numbers that stand alone are looked at: one that is in a text a thousand times is a value in a log.
+_MOST_ALONE: Final = 1000
+#: So far behind a number its qualification is looked for, and so far above it its label.
+_NEAR, _ABOVE = 120, 200
 
 
 class Heard:
-    """What a text says of outcomes; each kind is looked for when it is first asked for."""
+    """What a text says of outcomes: the first failure by a number, and the first exit of a guest that ran (a log has many of those)."""
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self.failed: Reported | None = None
+        #: what the VM-instruction error field is said to hold
+        self.error: Reported | None = None
+        self.ran: Reported | None = None
+        #: the exit reason of a failure that stands in no phrase: anything that says more goes before it
+        self.alone: Reported | None = None
+        #: the words by which KVM, or a program of its, says that an entry failed, and not with which number
+        self.without_number = ""
+        #: outcomes in words, with the numbers of their lines
+        self._named: list[tuple[int, Reported]] = []
+        self._listen()
 
     @cached_property
-    def numbered(self) -> Numbered:
-        """By numbers in phrases."""
-        return numbered(self.text)
-
-    @cached_property
-    def in_words(self) -> Reported | None:
+    def words(self) -> Reported | None:
         """In a program's words, by an identifier, or, where no phrase with a number tells of a failure, in a person's language."""
-        found = in_words(self.text) or identified(self.text)
-        if found is not None or self.numbered.failed is not None:
-            return found
-        spoken = in_languages(self.text)
-        return Unnumbered(spoken.text, error=0) if spoken is not None and spoken.error == 0 else spoken
+        named = first_told([*self._named, *identified(self.text)])
+        return named or (in_languages(self.text) if self.failed is None else None)
 
-    @cached_property
-    def without_number(self) -> str:
-        """The name or the words by which KVM, or a program of its, says that an entry failed, and not with which number; "" for none."""
-        if "FAIL_ENTRY" not in self.text and "failed entry" not in self.text:
-            return ""  # (ten times as fast)
-        for match in _NO_NUMBER.finditer(self.text):
-            begin = match.start("name") if match["name"] else match.start()
-            if not is_negated(place_of(self.text, begin, match.end())):
-                return match["name"] or match["words"]
-        return ""
-
-    @cached_property
-    def launch_failed(self) -> str:
-        """The words that say that a launch failed, "" if there are none."""
-        for match in _LAUNCH_FAILED.finditer(self.text):
-            place = place_of(self.text, match.start(), match.end())
-            if not _NOT_SO.search(place.line, max(0, place.begin - _NEAR), place.end) and not is_listed(place):
-                return _one_line(match.group(0))
-        return ""
-
-    @cached_property
-    def program_failed(self) -> str:
-        """A program's line that says so, "" if there is none."""
-        match = _PROGRAM_FAILED.search(self.text)
-        return _one_line(match.group(0)) if match else ""
-
-    @cached_property
-    def refused(self) -> Refused | None:
-        """The check of KVM's own by which it refused an entry of a nested guest."""
-        return others.refused(self.text)
-
-    @cached_property
-    def failed_instruction(self) -> OtherFailure | None:
-        """A VMX instruction other than VMLAUNCH and VMRESUME that failed."""
-        return others.failed_instruction(self.text)
-
-    def other(self, traced: bool) -> Reported | None:
-        """What is no outcome of an entry: an internal error of KVM's; `traced`: or the first exit of a trace."""
-        return others.internal_error(self.text) or (others.traced(self.text) if traced else None)
-
-    def refused_controls(self) -> Iterator[RefusedControls]:
-        """The controls that ACRN says it cannot have."""
-        for match in _REFUSED_CONTROL.finditer(self.text):
-            number, got = int(match["msr"], 16), int(match["got"], 16)
-            bits = int(match["wanted"], 16) & ~got
-            word = next((word for word in CONTROL_WORDS.values() if number in (word.msr, word.true_msr)), None)
-            if word is None or not bits or bits >> 64:
+    def _listen(self) -> None:
+        small = self.text.lower()
+        for needs, pattern, means in PHRASES:
+            if not all(word in small for word in needs):
                 continue
-            names = (f"bit {bit} {bit_name(word.field, bit) or ''}".rstrip() for bit in range(bits.bit_length()) if bits >> bit & 1)
-            means = (
-                f"the program wanted {', '.join(names)} of the {word.title}, which {FACT_MSRS[number]} ({hexadecimal(number)}) of this processor does not "
-                "allow to be 1; it goes on without"
-            )
-            yield RefusedControls(number, got, match.group(0), means)
+            for looked, match in enumerate(pattern.finditer(self.text)):
+                if (self.failed and means in _NUMBERS) or (means is Meaning.ALONE and (self.alone or looked > _MOST_ALONE)):
+                    break
+                place = place_of(self.text, match.start(), match.end())
+                if has_happened(place):
+                    self._note(match, means, place)
+
+    def _note(self, match: re.Match[str], means: Meaning | Reported, place: Place) -> None:
+        """Note what one phrase says."""
+        words = " ".join(match.group(0).split())
+        if means is Meaning.NONE:
+            self.without_number = self.without_number or ("" if is_code(place.line) else words)
+            return
+        one = _numbered(match, means, words, place) if isinstance(means, Meaning) else replace(means, text=words)
+        if one is None:
+            return
+        if isinstance(means, Reported) or one.error == 0:
+            if not is_counted(place):
+                self._named.append((self.text.count("\n", 0, match.start()), one))
+        elif means is Meaning.FIELD or one.of_another_instruction:
+            self.error = self.error or one
+        elif means is Meaning.ALONE:
+            self.alone = one
+        elif one.entered:
+            self.ran = self.ran or one
+        else:
+            self.failed = one
 
 
-def _one_line(words: str) -> str:
-    """The words without line ends, and without the mark at their end."""
-    return " ".join(words.split()).rstrip(".!:")
+def _numbered(match: re.Match[str], meaning: Meaning, words: str, place: Place) -> Reported | None:
+    """The outcome that the number of a phrase is, None where it is of another kind."""
+    value = to_unsigned(match["value"])
+    if value is None or _is_of_another(value, meaning, words, place):
+        return None
+    if meaning is Meaning.ALONE and not _is_outcome_below(match.string, match.start(), place):
+        return None
+    said = _said(words, meaning, value)
+    return said if said is None or said.exit_reason is None else _detailed(said, match.string[match.end() : match.end() + _NEAR])
+
+
+def _is_outcome_below(text: str, begin: int, place: Place) -> bool:
+    """Whether a number that stands alone is an outcome, below the label that may stand on the line above."""
+    above = "" if place.head.strip() else text[max(0, begin - _ABOVE) : begin].rstrip().rpartition("\n")[2]
+    label = f"{above} " if above.endswith((":", "=")) else ""
+    return is_outcome(Place(label + place.line, len(label) + place.begin, len(label) + place.end))
+
+
+def _is_of_another(value: int, meaning: Meaning, words: str, place: Place) -> bool:
+    """Whether the number is the one that KVM gives its user for a failed entry, or an exit reason of KVM's own, or one that is counted."""
+    if value == KVM_FAIL_ENTRY and "FAIL_ENTRY" in words.upper():
+        return True
+    return meaning is Meaning.REASON and value < _REASONS and (_OF_KVM.search(place.head) is not None or is_counted(place))
+
+
+def _said(words: str, meaning: Meaning, value: int) -> Reported | None:
+    """The outcome that a number of this meaning is; None for what is none."""
+    if value >> 31:
+        return Reported(words, value) if possible(value) else None
+    if value in FAILURE_REASONS:  # (no VM-instruction error has such a number)
+        return Reported(words, FAILED_ENTRY | value, remark=NO_BIT_31)
+    if meaning is Meaning.REASON:
+        return Reported(words, value) if value < _REASONS else None
+    return Reported(words, error=value) if (value or meaning is Meaning.HARDWARE) and value < _ERRORS else None
+
+
+def _detailed(said: Reported, near: str) -> Reported:
+    """With the qualification, or the entry of the MSR-load area, that stands behind the number."""
+    found, detail = QUALIFICATION.search(near), _XEN_DETAIL.search(near)
+    qualification = to_unsigned(found["value"]) if found else None
+    if detail is None:
+        return replace(said, qualification=qualification)
+    guest, *entries = detail.groups()
+    entry = next((int(one) + 1 for one in entries if one), None)
+    return replace(said, qualification=int(guest) if guest else qualification, msr_entry=entry)

@@ -9,15 +9,15 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from vmfuzz.explain.outcomes.context import Place, first_told, is_counted, is_listed, is_negated
-from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Spoken
+from vmfuzz.explain.outcomes.context import Place, first_told, has_happened, is_counted, is_negated
+from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Reported, Spoken, Unnumbered
 from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.patterns import deferred
 
 #: An idea -> its words by language: English, German, French, Spanish, Russian, Chinese, Japanese, Korean.
 _IDEAS: Final[dict[str, tuple[str, ...]]] = {
     "entry": (
-        r"\bvm_?(?:launch|resume)\w*|\bvm[ _-]?(?:entry|entries|enter|entering)\b|\bvmentry\w*|"
+        r"\bvm_?(?:launch|resume)\w*|\bvm[ _-]?(?:entry|entries|enter|entering)\b(?! exception)|\bvmentry\w*|"
         r"\b(?:enter|launch|start|run)(?:ing)? (?:the |my )?guest\b",
         r"\bVM-?(?:Eintritt|Start)\b",
         r"\bentr[ée]e (?:dans la |en |de la )?VM\b",
@@ -84,107 +84,75 @@ _VERBS: Final = (
 _NUMBER: Final = r"[<(\[\"'“]{0,2}(?P<value>(?:0[xX])?[0-9a-fA-F]{1,8})\b(?![.\w])"
 _ANY: Final = {idea: deferred("|".join(words), re.IGNORECASE) for idea, words in _IDEAS.items()}
 _CODE: Final = deferred(rf"(?:{'|'.join(_IDEAS['code'])})[ \t]*(?:{_VERBS}[ \t]*){{0,2}}{_NUMBER}", re.IGNORECASE)
-#: One of these is in every text in English that says something here.
-_TELLING: Final = ("vm", "entry", "enter", "guest", "invalid")
+#: What an invalid one of these is: exit reason, VM-instruction error.
+_INVALID: Final = (("guest", FAILED_ENTRY | 33, None), ("controls", None, 7), ("host", None, 8))
 #: One of these is in every line without letters beyond ASCII that says that something failed.
 _FAILING: Final = ("fail", "err", "valid", "refus", "reject", "unsuccess", "fehl", "scheit", "missl", "echou", "echec", "falla", "fracas")
 #: No sentence is longer.
 _LONGEST: Final = 2000
 #: So many lines below the one that says that an entry failed belong to it.
 _BELOW: Final = 3
-#: What makes a failure one that may happen, and has not; before it in its clause.
+#: What makes a failure one that may happen, and has not, before it in its clause: "if", "whether"; or what a program or a chapter is about:
+#: "emulate invalid guest state", "section 26.7, VM-entry failures".
 _SUPPOSED: Final = deferred(
     r"\b(?:if|whether|unless|in case|should|may|might|can|could|would|will|until|every time|section|chapter|SDM|manual|wenn|falls|si|если|когда)\b"
-    r"(?! (?:I|we|my|it)\b)|如果|若|もし|만약",
+    r"(?! (?:I|we|my|it)\b)|如果|若|もし|만약|"
+    r"\b(?:emulat\w+|handl\w+|check\w*|debug\w*|cause[sd]?|reasons? for|kinds? of|about|on|for|why)[ _-](?:an? |the |of )*$",
     re.IGNORECASE,
 )
-#: What a program emulates, or a heading is about: "emulate invalid guest state", "VM-entry failures".
-_TOPIC: Final = deferred(
-    r"\b(?:emulat\w+|handl\w+|check\w*|debug\w*|cause[sd]?|reasons? for|kinds? of|about|on|for|why)[ _-](?:an? |the |of )*$", re.IGNORECASE
+#: A line of a program or of a patch, the title of a change.
+_OF_NO_ENTRY: Final = deferred(
+    r"[{};]\s*$|^\s*(?://|/\*|#\s*(?:define|if|include)|\* )|\bprintk?f?\s*\(|\breturn\b|==|!=|->\w+\(|^\s*(?:diff|index|@@|\+\+\+|---) |"
+    r"^\W*(?:(?:[\w/]+: ?){1,3})?(?:Handle|Fix(?:es|ed)?|Add|Improve|Check|Detect|Report|Print|Return|Make|Move|Clean ?up|Refactor|Emulate|Support|Test)\b"
 )
-_PROGRAM_TEXT: Final = deferred(
-    r"[{};]\s*$|^\s*(?://|/\*|#\s*(?:define|if|include)|\* )|\bprintk?f?\s*\(|\breturn\b|==|!=|->\w+\(|^\s*(?:diff|index|@@|\+\+\+|---) "
-)
-#: How titles of changes to a program begin, which tell of no entry.
-_TITLE: Final = deferred(
-    r"\W*(?:(?:[\w/]+: ?){1,3})?(?:Handle|Fix(?:es|ed)?|Add|Improve|Check|Detect|Report|Print|Return|Make|Move|Clean ?up|Refactor|Emulate|Support|Test)\b"
-)
-_QUESTION: Final = deferred(r"\?\s*$")
-_CLAUSES: Final = deferred(r"[.;!?。！？；](?:\s|$|(?=[^\x00-\x7f]))")
-
-
+_CLAUSE: Final = deferred(r"(?:[^.;!?。！？；]|[.;!?](?!\s|$|[^\x00-\x7f]))+")
 #: So much of a sentence is quoted.
 _QUOTED: Final = 120
 
 
-def in_languages(text: str) -> Spoken | None:
+def in_languages(text: str) -> Reported | None:
     """The outcome that words say: which kind of field is invalid, or an error code beside a failed entry; error 0: only that an entry failed."""
-    small = text.lower()
-    if text.isascii() and not any(word in small for word in _TELLING):
-        return None
     lines = text.split("\n")
     told = [(number, found) for number, line in enumerate(lines) if (found := _told(line)) is not None]
     sure = first_told([(number, found) for number, found in told if found.error != 0])
-    if isinstance(sure, Spoken):
-        return sure
-    return next((_code_near(lines, number) or found for number, found in told if found.error == 0), None)
+    return sure or next((_with_code(found, lines[number : number + 1 + _BELOW]) for number, found in told if found.error == 0), None)
 
 
 @lru_cache(maxsize=1 << 13)
-def _told(line: str) -> Spoken | None:
+def _told(line: str) -> Reported | None:
     """What one line says."""
-    small = line.lower()
-    if len(line) > _LONGEST or (line.isascii() and not any(word in small for word in _FAILING)):
+    if len(line) > _LONGEST or (line.isascii() and not any(word in line.lower() for word in _FAILING)):
         return None
-    if not (_ANY["fails"].search(line) or _ANY["entry"].search(line)) or _PROGRAM_TEXT.search(line):
+    if not (_ANY["fails"].search(line) or _ANY["entry"].search(line)) or _OF_NO_ENTRY.search(line):
         return None
-    begin = 0
-    for clause in _CLAUSES.split(line):
-        at = line.find(clause, begin)
-        begin = at + len(clause)
-        found = _of_clause(line, at, clause)
-        if found is not None:
-            return found
+    return next((found for clause in _CLAUSE.finditer(line) if (found := _of_clause(line, clause)) is not None), None)
+
+
+def _of_clause(line: str, clause: re.Match[str]) -> Reported | None:
+    """What a clause of a line says."""
+    begin, end = clause.span()
+    fails, entry = _ANY["fails"].search(line, begin, end), _ANY["entry"].search(line, begin, end)
+    words = " ".join(clause.group(0).split())[:_QUOTED]
+    for idea, reason, error in _INVALID:
+        match = _ANY[idea].search(line, begin, end)
+        if match and (fails or entry) and _has_happened(line, match, begin):
+            return Spoken(words, reason, error)
+    if fails and entry and _has_happened(line, fails, begin) and _has_happened(line, entry, begin):
+        return Unnumbered(words, error=0)
     return None
 
 
-def _of_clause(line: str, at: int, clause: str) -> Spoken | None:
-    """What a clause, which begins at `at` of its line, says."""
-
-    def has_happened(match: re.Match[str]) -> bool:
-        return _has_happened(clause, match) and not is_listed(Place(line, at + match.start(), at + match.end()))
-
-    fails, entry = _ANY["fails"].search(clause), _ANY["entry"].search(clause)
-    words = " ".join(clause.split())[:_QUOTED]
-    for idea, reason, error in (("guest", FAILED_ENTRY | 33, None), ("controls", None, 7), ("host", None, 8)):
-        match = _ANY[idea].search(clause)
-        if match and (fails or entry) and has_happened(match):
-            return Spoken(words, reason, error)
-    if not (fails and entry) or not (has_happened(fails) and _has_happened(clause, entry)):
-        return None
-    code = _CODE.search(clause)
-    value = to_unsigned(code["value"]) if code else None
-    return Spoken(words, error=value if value in ENTRY_ERRORS else 0)
+def _has_happened(line: str, match: re.Match[str], begin: int) -> bool:
+    """Whether what a clause that begins there speaks of has happened: it is not denied, supposed, counted, nor what a program is about."""
+    place = Place(line, match.start(), match.end())
+    return has_happened(place) and not is_counted(place) and _SUPPOSED.search(line, begin, match.start()) is None
 
 
-def _has_happened(clause: str, match: re.Match[str]) -> bool:
-    """Whether what a clause speaks of has happened: it is not denied, supposed, counted, nor what a program or a chapter is about."""
-    place = Place(clause, match.start(), match.end())
-    return not (
-        is_negated(place)
-        or is_counted(place)
-        or _SUPPOSED.search(place.head)
-        or _TOPIC.search(place.head)
-        or _QUESTION.search(clause)
-        or _TITLE.match(clause)
-    )
-
-
-def _code_near(lines: list[str], index: int) -> Spoken | None:
-    """The error code on the lines below the one that says that an entry failed, if it is one that an entry can give."""
-    for line in lines[index + 1 : index + 1 + _BELOW]:
+def _with_code(failed: Reported, lines: list[str]) -> Reported:
+    """With the error code on the line that says that an entry failed, or on those below, if it is one that an entry can give."""
+    for line in lines:
         for match in _CODE.finditer(line):
             value = to_unsigned(match["value"])
-            if value in ENTRY_ERRORS and not is_negated(Place(line, match.start(), match.end())):
-                return Spoken(f"{' '.join(lines[index].split())[:80]} {match.group(0)}", error=value)
-    return None
+            if value in ENTRY_ERRORS and not is_negated(Place(line, *match.span())):
+                return Spoken(failed.text if line == lines[0] else f"{failed.text[:80]} {match.group(0)}", error=value)
+    return failed

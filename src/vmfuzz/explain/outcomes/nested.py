@@ -13,8 +13,6 @@ _WORDS: Final = deferred(
     r"\bvmcs(?:12|02)\b|\bkvm_nested_\w+|\bnested_vmx_\w+|\bvvmx\b|\bnested (?:vm|kvm|guest|virt|hypervisor|entry)|\bL2 (?:guest|vm|vcpu)\b",
     re.IGNORECASE,
 )
-#: Words of which one stands in each of these: looking for them first is faster.
-_FIRST: Final = ("vmcs12", "vmcs02", "vvmx", "nested", "l2 ")
 _VIRTUAL_HOST: Final = deferred(
     r"Hypervisor detected: \w+|Hardware name: (?:QEMU|Google|VMware|Microsoft Corporation Virtual|Amazon EC2)", re.IGNORECASE
 )
@@ -45,7 +43,7 @@ def note(text: str, dump: Dump) -> str:
     secondary = dump.readings.get("secondary_processor_based_controls")
     small = text.lower()
     from_xen, from_virtualbox = "(XEN)" in text or "vvmx" in small, "kvmxvdiag_" in small or "verr_vmx_" in small
-    if any(word in small for word in _FIRST) and _WORDS.search(text):
+    if _WORDS.search(text):
         first = "The text speaks of nested virtualization."
     elif _VIRTUAL_HOST.search(text):
         first = "The machine that printed this is itself a guest (L1)."

@@ -7,9 +7,11 @@ from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.explain.names.spoken import spoken
-from vmfuzz.explain.outcomes.context import is_listed, place_of
+from vmfuzz.explain.outcomes.context import is_code, is_listed, place_of
 from vmfuzz.explain.reported import ENTRY_ERRORS, OtherFailure, Refused, Reported
+from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.hexadecimal import encoded
+from vmfuzz.model.kvm_messages import BELOW, BELOW_ERRORS
 from vmfuzz.patterns import deferred
 
 #: Linux's names of exit reasons in trace events.
@@ -25,21 +27,14 @@ _TRACE_NAMES: Final = {
 }  # fmt: skip
 _TRACED: Final = deferred(r"\breason\s+(?P<name>[A-Z][A-Z_]{2,30})\s+rip\b")
 _NESTED_CHECK: Final = deferred(
-    r"kvm_nested_vmenter_failed:\s*(?P<check>[^\n]{1,200}?)\s*(?:\berr:\s*(?P<error>[^\n]{1,60}))?$", re.MULTILINE
+    r"kvm_nested_vmenter_failed:\s*(?:CC\((?P<wrapped>.*)\)|(?P<check>[^\n]{1,200}?))\s*(?:\berr:\s*(?P<error>[^\n]{1,60}))?$", re.MULTILINE
 )
-_WRAPPED: Final = deferred(r"^CC\((?P<check>.*)\)$")
 _INSTRUCTION: Final = deferred(
     r"\b(?P<name>vm_?(?:write|read|ptrld|clear)|vmxon)\b(?P<between>[^\n]{0,60}?)\b(?P<verb>fail(?:ed|ure|s)?|error)\b(?P<rest>[^\n]{0,60})",
     re.IGNORECASE,
 )
-_FIELD: Final = deferred(
-    r"\b(?:field|reg|encoding)\b[ =:]*(?:0x)?0*(?P<encoding>[0-9a-f]{1,4})\b|\((?:0x)?(?P<first>[0-9a-f]{4})\b", re.IGNORECASE
-)
-_ERROR: Final = deferred(r"\b(?:err(?:or)?|code)\b[ =:#]*(?P<error>0x[0-9a-f]{1,4}|\d{1,5})\b", re.IGNORECASE)
-_CONDITION: Final = deferred(r"\bif\s*\(|\b(?:if|when|whether|should|may|might|can|could|would)\b")
-#: So many words in small letters make a sentence, which tells of something else.
-_WORD: Final = deferred(r"(?<!\S)[a-z]{2,}[,.]?(?!\S)")
-_SENTENCE: Final = 7
+_FIELD: Final = deferred(r"\b(?:field|reg|encoding)\b[ =:]*(?:0x)?0*([0-9a-f]{1,4})\b|\((?:0x)?([0-9a-f]{4})\b", re.IGNORECASE)
+_ERROR: Final = deferred(r"\b(?:err(?:or)?|code)\b[ =:#]*(0x[0-9a-f]{1,4}|\d{1,5})\b", re.IGNORECASE)
 _INTERNAL: Final = deferred(
     r"KVM internal error\. Suberror: (?P<number>\d{1,5})|\bKVM_EXIT_INTERNAL_ERROR\b|^emulation failure$", re.MULTILINE
 )
@@ -52,55 +47,58 @@ _SUBERRORS: Final = {
 }
 #: VM-instruction errors are smaller than this.
 _ERRORS: Final = 29
-#: VM-instruction errors of VMCLEAR and VMPTRLD.
-_ADDRESS_ERRORS: Final = {
-    2: "the address is not valid (VMCLEAR)",
-    3: "the address is that of the VMXON region (VMCLEAR)",
-    9: "the address is not valid",
-    10: "the address is that of the VMXON region",
-    11: "bits 30:0 of the region's first word are not the VMCS revision identifier, or bit 31 is 1",
-}
-_LOOK_AT_THE_REGION: Final = (
-    "See that the address is aligned to 4 KBytes and within the processor's physical addresses, and that the region's first word holds the VMCS "
-    "revision identifier of IA32_VMX_BASIC."
+_NO_VMXON: Final = (
+    "The processor is not in VMX operation, and no VM entry has been tried. See CR4.VMXE, IA32_FEATURE_CONTROL and the VMXON region."
 )
 _NO_CURRENT: Final = (
     "there was no current VMCS, or not the one that was meant: VMPTRLD did not make it current on this processor, or VMCLEAR took it away"
 )
-#: VMREAD or VMWRITE of a field that does not exist.
 _NO_FIELD: Final = 12
-#: What other errors of VMREAD and VMWRITE mean.
-_MEANINGS: Final[dict[int | None, str]] = {
+#: What errors of VMREAD and VMWRITE mean, and another one, or none.
+_OF_FIELDS: Final = {
     0: f"Error 0 is none: {_NO_CURRENT}.",
+    _NO_FIELD: "Error 12: this processor, or the hypervisor below that plays it, does not have that field; the value was not written.",
     13: "Error 13: the field is read-only on this processor (IA32_VMX_MISC bit 29 is 0).",
 }
+_OF_NO_NUMBER: Final = f"Either this processor does not have the field (VM-instruction error 12), or {_NO_CURRENT}."
+_NO_ERROR: Final = f"{{}} is no VM-instruction error. One that is read without a current VMCS means nothing; then {_NO_CURRENT}."
+_NOT_VALID, _OF_VMXON = "The cause: the address is not valid.", "The cause: the address is that of the VMXON region."
+#: What errors of VMCLEAR and VMPTRLD mean.
+_OF_REGIONS: Final = {
+    2: _NOT_VALID, 3: _OF_VMXON, 9: _NOT_VALID, 10: _OF_VMXON,
+    11: "The cause: bits 30:0 of the region's first word are not the VMCS revision identifier, or bit 31 is 1.",
+}  # fmt: skip
+_LOOK_AT_THE_REGION: Final = (
+    "See that the address is aligned to 4 KBytes and within the processor's physical addresses, and that the region's first word holds the VMCS "
+    "revision identifier of IA32_VMX_BASIC."
+)
 
 
 def traced(text: str) -> Reported | None:
     """The first exit that a trace event names."""
-    if "reason" not in text:
-        return None
     for match in _TRACED.finditer(text):
         if match["name"] in _TRACE_NAMES:
             return Reported(" ".join(match.group(0).split()[:2]), _TRACE_NAMES[match["name"]], remark="the first exit of the trace")
     return None
 
 
-def refused(text: str) -> Refused | None:
-    """The check of KVM's own by which it refused an entry of a nested guest."""
+def refused(text: str) -> Reported | None:
+    """The check of KVM's own by which it refused an entry of a nested guest, or the error that it passes on from the processor below."""
     match = _NESTED_CHECK.search(text) if "kvm_nested_vmenter_failed" in text else None
     if match is None:
         return None
-    check = _WRAPPED.sub(r"\g<check>", match["check"].strip())
-    error = match["error"] if match["error"] and match["error"].strip() != "0" else ""
-    return Refused(check, error=0, remark=f"KVM's number for it: {error.strip()}" if error else "")
+    check, error = (match["wrapped"] or match["check"]).strip(), (match["error"] or "0").strip()
+    if check.startswith(BELOW.strip()):
+        below = check.removeprefix(BELOW.strip()).strip()
+        return Reported(check, error=BELOW_ERRORS.get(below, to_unsigned(below)) if below else None)  # none where it had no current VMCS
+    return Refused(check, error=0, remark=f"KVM's number for it: {error}" if error != "0" else "")
 
 
 def failed_instruction(text: str) -> OtherFailure | None:
     """The first VMREAD, VMWRITE, VMPTRLD, VMCLEAR or VMXON of which a program, not a sentence, says that it failed."""
     for match in _INSTRUCTION.finditer(text):
         place = place_of(text, match.start("verb"), match.end("verb"))
-        if not is_listed(place) and not _CONDITION.search(place.line) and len(_WORD.findall(place.line)) < _SENTENCE:
+        if not (is_listed(place) or is_code(place.line) or place.is_sentence):
             return _failed(match)
     return None
 
@@ -109,53 +107,39 @@ def _failed(match: re.Match[str]) -> OtherFailure:
     """The failure of the instruction that the words name."""
     words = f"{match['between']} {match['verb']}{match['rest']}"
     field, error = _FIELD.search(words), _ERROR.search(words)
-    number = int(error["error"], 0 if error["error"].startswith("0x") else 10) if error else None
-    name = match["name"].upper().replace("_", "")
-    encoding = int(field["encoding"] or field["first"], 16) if field and name in ("VMREAD", "VMWRITE") else None
+    name, number = match["name"].upper().replace("_", ""), to_unsigned(error[1]) if error else None
+    encoding = int(field[1] or field[2], 16) if field and name in ("VMREAD", "VMWRITE") else None
+    what = f"{name}{f' of {_named(encoding)}' if encoding is not None else ''} failed{f' with error {number}' if number else ''}"
     other = number if number is not None and 0 < number < _ERRORS and number not in ENTRY_ERRORS else None
-    return OtherFailure(_what(name, encoding, number), error=other, means=_meaning(name, encoding, number))
-
-
-def _what(name: str, encoding: int | None, error: int | None) -> str:
-    where = f" of {_named(encoding)}" if encoding is not None else ""
-    return f"{name}{where} failed" + (f" with error {error}" if error else "")
+    return OtherFailure(what, error=other, means=_meaning(name, encoding, number))
 
 
 def _named(encoding: int) -> str:
     field = BY_ENCODING.get(encoding) or BY_ENCODING.get(encoding & ~1)
-    if field is None:
-        return f"field {encoded(encoding)}, which vmfuzz does not know"
-    return f"{spoken(field.name)} ({encoded(encoding)})"
+    return f"{spoken(field.name)} ({encoded(encoding)})" if field else f"field {encoded(encoding)}, which vmfuzz does not know"
 
 
 def _meaning(name: str, encoding: int | None, error: int | None) -> str:
     if name == "VMXON":
-        return "The processor is not in VMX operation, and no VM entry has been tried. Look at CR4.VMXE, at IA32_FEATURE_CONTROL and at the VMXON region."
+        return _NO_VMXON
     if name in ("VMPTRLD", "VMCLEAR"):
-        why = _ADDRESS_ERRORS.get(error or 0, "")
-        then = f"The cause: {why}." if why else _LOOK_AT_THE_REGION
+        then = _OF_REGIONS.get(error or 0, _LOOK_AT_THE_REGION)
         return f"After that there is no current VMCS, or another one: VMREAD, VMWRITE and VMLAUNCH fail too, or reach a wrong one. {then}"
-    if error == _NO_FIELD:
-        how = ""
-        if encoding is not None and encoding in BY_ENCODING and BY_ENCODING[encoding].gates:
-            how = f" `vmfuzz fields {encoded(encoding)}` says which capability makes it exist."
-        return f"Error 12: this processor, or the hypervisor below that plays it, does not have that field; the value was not written.{how}"
-    return _MEANINGS.get(error) or (
-        f"{error} is no VM-instruction error. One that is read without a current VMCS means nothing; then {_NO_CURRENT}."
-        if error is not None and not 0 < error < _ERRORS
-        else f"Either this processor does not have the field (VM-instruction error 12), or {_NO_CURRENT}."
-    )
+    if error is None or (error not in _OF_FIELDS and error < _ERRORS):
+        return _OF_NO_NUMBER
+    field = BY_ENCODING.get(encoding) if encoding is not None and error == _NO_FIELD else None
+    how = f" `vmfuzz fields {encoded(field.encoding)}` says which capability makes it exist." if field and field.gates else ""
+    return _OF_FIELDS.get(error, _NO_ERROR.format(error)) + how
 
 
 def internal_error(text: str) -> OtherFailure | None:
     """KVM's word that it, not the processor, could not go on with the guest."""
-    match = _INTERNAL.search(text) if "INTERNAL_ERROR" in text or "KVM internal" in text or "emulation fail" in text else None
+    match = _INTERNAL.search(text)
     if match is None:
         return None
     number = int(match["number"]) if match["number"] else 1 if match.group(0).startswith("emulation") else None
-    why = f" ({_SUBERRORS[number]})" if number in _SUBERRORS else ""
     return OtherFailure(
-        f"an internal error of KVM{why}",
+        "an internal error of KVM" + (f" ({_SUBERRORS[number]})" if number in _SUBERRORS else ""),
         means="The guest had run, or KVM had emulated it, when this came up. Look at the instruction at the guest's RIP (QEMU prints it under "
         "`Code=`) and at the kernel's log; no field of a VMCS needs to be wrong.",
         running=True,
