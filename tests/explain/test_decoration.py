@@ -149,3 +149,38 @@ def test_a_stretch_of_decorated_lines_among_others() -> None:
     prose = ["I changed this,", "and it still fails:", ""]
     fields = [f"GUEST_CR{number} = {number + 1:#x}" for number in (0, 3, 4) for _ in range(3)]
     assert undecorated([*prose, *(f"+ {line}" for line in fields), *prose]) == [*prose, *fields, *prose]
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "> > ",
+        "[   12.345678] kvm_intel: ",
+        "[ 12.3] [ T1234] ",
+        "[...] ",
+        "[**] ",
+        "[NoirVisor] ",
+        "Jul  1 12:00:00 pve1 kernel: [   12.3] ",
+        "juil. 01 12:00:00 pve1 kernel: ",
+        "2024-05-01T12:34:56.789+0200 host qemu-system-x86[1234]: ",
+        "2022-07-01 12:00:00.123+0000: 1234: error : qemuMonitorIO:123 : ",
+        "2024/05/01 12:34:56.123456 ",
+        "00:00:12.345678 ",
+        " qemu-system-x86-1234    [003] d..1   12.3: ",
+        "kern.log:12:[ 12.3] ",
+        "(XEN) d1v0 ",
+        "(intelhaxm): ",
+        "INFO hv::vcpu: ",
+        "CPU(0x00): @before02@",
+        "   +0x010 ",
+    ],
+)
+def test_a_single_line_loses_what_can_be_nothing_else(prefix: str) -> None:
+    assert [line.strip() for line in undecorated([f"{prefix}guest_cr0 = 0x31"])] == ["guest_cr0 = 0x31"]
+
+
+@pytest.mark.parametrize(
+    "line", ["[GUEST_CR0] 0x31", "[0x6800] guest_cr0 = 0x31", "[6800] guest_cr0 = 0x31", "[guest] cr0 = 0x31", "[3] = 0x31", "error 7"]
+)
+def test_what_a_line_says_stays(line: str) -> None:
+    assert undecorated([line]) == [line]

@@ -27,7 +27,8 @@ from vmfuzz.explain.formats.encoding_lists import collect
 from vmfuzz.explain.given import dump_of_words, dumps_of
 from vmfuzz.explain.outcomes.argument import from_words
 from vmfuzz.explain.text.large import read_all
-from vmfuzz.explain.text.lines import lines_of, mend
+from vmfuzz.explain.text.lines import lines_of
+from vmfuzz.explain.text.mend import mend
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Set
 from dataclasses import replace
-from functools import lru_cache
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING
@@ -27,7 +26,8 @@ from vmfuzz.explain.outcomes import nested
 from vmfuzz.explain.outcomes.outcome import with_outcome
 from vmfuzz.explain.settle.settle import Circumstances, settled
 from vmfuzz.explain.text.apart import states_apart
-from vmfuzz.explain.text.lines import Ends, Line, begins_within, garbled, lines_of, mend, ranges
+from vmfuzz.explain.text.lines import Ends, Line, begins_within, garbled, lines_of, ranges
+from vmfuzz.explain.text.mend import mend
 from vmfuzz.explain.text.numbers import bare_is_hex
 from vmfuzz.patterns import deferred
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
@@ -47,8 +47,6 @@ _NAME_AND_NUMBER: Final = deferred(r"[A-Za-z][\w .]*[:=] *(?:0x)?[0-9a-fA-F]+\W*
 #: So much of a line is quoted.
 _SHOWN: Final = 40
 _KVM_SILENT: Final = "dump_invalid_vmcs"
-#: A VMCS in JSON lies in fewer objects than this.
-_DEEPEST: Final = 6
 
 
 def read_text(text: str, name: str = "input") -> list[Dump]:
@@ -58,13 +56,12 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
     if own is not None:
         return [own]
     mended = kvm_lines.unjoined(mend(spread(text)))
-    whole = Origin(name, lines=tuple(mended.split("\n")))
+    lines = tuple(mended.split("\n"))
     states = states_apart(mended)
-    if len(states) == 1 and not states[0].name:
-        return _Reader(states[0].text, whole).dumps()
-    found = [_Reader(state.text, Origin(f"{name}, {state.name}", state.name, lines=whole.lines)).dumps() for state in states]
-    if not all(any(dump.readings for dump in dumps) for dumps in found):
-        return _Reader(mended, whole).dumps()
+    origins = [Origin(f"{name}, {state.name}" if state.name else name, state.name, lines=lines) for state in states]
+    found = [_Reader(state.text, origin).dumps() for state, origin in zip(states, origins, strict=True)]
+    if len(found) > 1 and not all(any(dump.readings for dump in dumps) for dumps in found):
+        return _Reader(mended, Origin(name, lines=lines)).dumps()
     return [dump for dumps in found for dump in dumps]
 
 
@@ -85,39 +82,36 @@ class _Reader:
 
     def dumps(self) -> list[Dump]:
         """The dumps of the text: one for each of KVM's and Xen's, or for each of QEMU's, or one."""
-        from_qemu = qemu.dumps_of(self.qemu, self.rest) if not self.parts else [(self.qemu, True)]
-        count = len(self.parts) or len(from_qemu)
-        name = self.origin.name
-        names = [f"{name}, dump {number} of {count}" if count > 1 else name for number in range(1, count + 1)]
+        of_qemu = qemu.dumps_of(self.qemu, self.rest)
+        found = [(part, self.qemu, True) for part in self.parts] or [([], registers, failed) for registers, failed in of_qemu]
+        any_failed = any(failed for _, _, failed in found)
+        name, of = self.origin.name, f" of {len(found)}"
         return [
-            self._dump(title, self.parts[index] if self.parts else [], *from_qemu[index % len(from_qemu)], of_text=from_qemu[0][1])
-            for index, title in enumerate(names)
+            self._dump(f"{name}, dump {number}{of}" if len(found) > 1 else name, part, registers, failed or not any_failed)
+            for number, (part, registers, failed) in enumerate(found, 1)
         ]
 
-    def _dump(self, name: str, part: list[Line], registers: list[Line], failed: bool, of_text: bool) -> Dump:
-        """One dump; `failed`: a line that says "failed" stands above QEMU's registers, `of_text`: above any of the text."""
+    def _dump(self, name: str, part: list[Line], registers: list[Line], told: bool) -> Dump:
+        """One dump; `told`: what the text tells of a failure may be its own."""
         found = Found()
-        vmcs = bool(self.parts)
         kvm.parse(part, found, self.ends)
         for line in registers:
-            qemu.FORMAT.read(line, found, beside=qemu.FORMAT.program if vmcs else "")  # the VMCS itself goes before its guest's registers
+            qemu.FORMAT.read(line, found, beside=qemu.FORMAT.program if part else "")  # the VMCS itself goes before its guest's registers
         virtualbox.parse_vbox(self.vbox, found)
-        foreign = "" if vmcs else amd.of_vmrun(self.text)
-        lines, viewed = ([], False) if foreign else _read_plain(self.rest, found, vmcs)
+        foreign = "" if part else amd.of_vmrun(self.text)
+        lines, viewed = ([], False) if foreign else _read_plain(self.rest, found, bool(part))
         dump = settled(found, name, Circumstances(lines, self.ends, garbled(self.lines), viewed))
         prose = "\n".join(line.text for line in self.rest) + "\n" + "\n".join(line.text for line in [*self.qemu, *self.vbox])
-        told = prose if failed or not of_text else None  # (the failure stands above another register dump)
-        dump = with_outcome(dump, told, self.rest, self.text)
+        dump = with_outcome(dump, prose if told else None, self.rest, self.text)
         trace = (*self._claims(part, registers), *dump.origin.trace)
         dump = replace(
             dump,
             origin=Origin(name, self.origin.state, self._format(dump), self.origin.lines, trace),
             machine=Machine(processor_of(self.text), nested=nested.note(self.text, dump)),
         )
+        foreign = foreign or ("" if part else amd.of_svme(dump, self.text))
         if foreign:
-            dump = replace(dump, notes=replace(dump.notes, warned=()))
-        if foreign := foreign or ("" if vmcs else amd.of_svme(dump, self.text)):
-            dump = replace(dump, machine=replace(dump.machine, foreign=foreign), readings={})
+            dump = replace(dump, machine=replace(dump.machine, foreign=foreign), readings={}, notes=replace(dump.notes, warned=()))
         return dump.warning(*self._warnings(dump, part))
 
     def _claims(self, part: list[Line], registers: list[Line]) -> Iterator[str]:
@@ -153,35 +147,23 @@ class _Reader:
         return Format.PAIRS
 
 
-@lru_cache(maxsize=1 << 13)
-def _is_of_a_crash(text: str) -> bool:
-    return _CRASH.match(text) is not None
-
-
 def _read_plain(lines: list[Line], found: Found, named_only: bool) -> tuple[list[Line], bool]:
     """Read lines of no known program; returns them as they are read, and whether a program of KVM's shows its view of the registers in them."""
     if not named_only:
         lines = in_pairs(read_tables(read_declared(lines, found, formats()), found))
-    skip, viewed = _read_structures(lines, found, named_only)
+    taken: Set[int] = encoding_lists.collect(lines, found)
+    of_kvm = sregs.is_marked(lines)
+    if of_kvm:  # beside a dump of the VMCS they say nothing new
+        taken |= sregs.parse_sregs([line for line in lines if line.number not in taken], Found() if named_only else found)
     code = [is_code(line.text) for line in lines]
     source = any(code[index] and not may_be_a_value(line.text) for index, line in enumerate(lines))
-    reader = PairReader(found, _manner([line for line in lines if line.number not in skip], found, named_only, source))
+    reader = PairReader(found, _manner([line for line in lines if line.number not in taken], found, named_only, source))
     for index, line in enumerate(lines):
         surrounded = source and 0 < index < len(lines) - 1 and code[index - 1] and code[index + 1]
-        if line.number not in skip and not _is_of_a_crash(line.text):
+        if line.number not in taken and not _CRASH.match(line.text):
             reader.read(line, in_code=surrounded)
     reader.finish()
-    return lines, viewed
-
-
-def _read_structures(lines: list[Line], found: Found, named_only: bool) -> tuple[Set[int], bool]:
-    """Read lists of encodings and KVM's structures; (their lines, whether these are the only view of the registers)."""
-    skip = encoding_lists.collect(lines, found)
-    if not sregs.is_marked(lines):
-        return skip, False
-    viewed = not named_only  # beside a dump of the VMCS they say nothing new
-    rest = [line for line in lines if line.number not in skip]
-    return skip | sregs.parse_sregs(rest, found if viewed else Found()), viewed
+    return lines, of_kvm and not named_only
 
 
 def _manner(lines: list[Line], found: Found, named_only: bool, source: bool) -> Manner:
@@ -200,23 +182,20 @@ def _manner(lines: list[Line], found: Found, named_only: bool, source: bool) -> 
 
 def _read_json(text: str, name: str) -> Dump | None:
     """Vmfuzz's own JSON: a VMCS, or any object that has one in it; None if it is another, or has faults: then its fields are names and values."""
+    held: list[dict[str, object]] = []
+
+    def keep(data: dict[str, object]) -> dict[str, object]:
+        if data.get("schema") == SCHEMA:
+            held.append(data)
+        return data
+
     try:
-        held = _find_vmcs(json.loads(text))
-        state = Vmcs.from_json(held) if held is not None else None
-    except (ValueError, RecursionError, VmfuzzError):
-        return None
-    if state is None:
+        json.loads(text, object_hook=keep)
+        state = Vmcs.from_json(held[0])
+    except (ValueError, RecursionError, IndexError, VmfuzzError):
         return None
     found = Found()
     for field in state:
         found.put(field, state[field], field, 1)
     dump = with_outcome(settled(found, name, Circumstances()))
     return replace(dump, origin=replace(dump.origin, format=Format.JSON), memory=dict(state.memory), complete=True)
-
-
-def _find_vmcs(data: object, depth: int = 0) -> dict[str, object] | None:
-    if not isinstance(data, dict) or depth == _DEEPEST:
-        return None
-    if data.get("schema") == SCHEMA:
-        return data
-    return next((found for value in data.values() if (found := _find_vmcs(value, depth + 1)) is not None), None)

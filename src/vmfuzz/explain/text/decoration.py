@@ -1,32 +1,51 @@
-"""What a logger, an editor, a pager, a patch or a string literal put around every line of a text: times, names, numbers, marks, quotation marks.
+"""What a logger, an editor, a pager, a patch or a string literal put around lines: times, names, numbers, marks, quotation marks.
 
-Such a sign says nothing of one line. It is taken off where most lines of a text have it, or a long stretch of them: a single "+" may mean something.
+What can be nothing else is taken off every line. Any other sign is taken off where most lines of a text have it, or a long stretch of them: a single
+"+" may mean something.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import islice
+from itertools import groupby, islice
 from typing import Final
 
 from vmfuzz.patterns import deferred
 
+#: What loggers and posters put before a single line; taken off again and again until none fits, or so often.
+_MOST_PREFIXES: Final = 8
+_PREFIXES: Final = tuple(
+    deferred(pattern)
+    for pattern in (
+        r"\s*>+ ?(?!>)",  # mail quotation
+        # a time, a caller, a program, a mark, a time blanked by the poster: [ 12.345], [T123], [VMX], [**], [...]; not what a value stands behind
+        # ([GUEST_CR0] 0x...), an encoding, or what names an area
+        r"\s*\[(?!0x|[0-9a-fA-F]{4}[hH]?\]|[^\]]*\b(?i:guest|host)\b)[^\[\]={}\"']{0,40}\](?!\s*[=:]?\s*(?:0[xX])?[0-9a-fA-F]+[hH]?\s*$):? ?",
+        # a clock, a date before it, and who logged: syslog with months in any language, the journal, libvirt
+        r"\s*(?:[^\s\d=]\S{1,5}\s+\d{1,2} |\d[\d./-]+[T ])?\d\d:\d\d:\d\d\S*"
+        r"(?: \d+: \w+ :(?: \w+:\d+ :)?| [\w.-]+ (?:kernel|[\w./@-]+\[\d+\]|[a-z][\w-]*-[\w-]+):)? ?",
+        r"\s*\S[^\[\]]{0,24}-\d+ +(?:\( *[\d-]+\) +)?\[\d{3}\] +(?:\S{4,5} +)?\d+\.\d+: (?:(?:b?print|bputs): +[\w.]+: )?",  # ftrace
+        r"\s*(?:/(?:[\w.+-]+/)*[\w.+-]+|[\w-]+\.(?:log|txt|out)):(?:\d+:)?",  # grep's name of the file
+        r"\s*(?:\((?:XEN|d\d+|intelhaxm)\):?(?: d\d+v\d+)?|(?:kernel|kvm[_-]intel|kvm):) ?",
+        r"\s*(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR)\s+(?:[\w:]+: )?",
+        r"\s*(?:[A-Za-z]\w{0,15}\(\w{1,10}\): )?@?[A-Za-z][\w.+-]{0,40}@(?=[A-Za-z_]\w*\s*[=:])",  # the dump's tag
+        r"\s*\+0x[0-9a-fA-F]{3,4} +",  # WinDbg's dt
+    )
+)
 #: So many lines one after the other have a sign by no accident, wherever they stand.
 _STRETCH: Final = 8
 #: So many are the least of which it can be told that most have it.
 _LEAST: Final = 3
-#: `12: `, `  12  `, `12 | `, `L12 `, `(12) `; the numbers of an MSR list ("0: msr=0x600") are its own.
-_NUMBERED: Final = deferred(r"\s*[L(\[]?(?P<number>\d{1,6})(?:\s*[:.)|\]](?!\d)\s?|\t| {1,2}|\s*$)(?!\s*msr=)")
-#: Numbers that count capability MSRs, in hexadecimal or decimal, are no lines' numbers.
-_MSRS: Final = (range(0x480, 0x49C), range(480, 500))
+#: `12: `, `  12  `, `12 | `, `L12 `, `(12) `; but not where nothing but a number follows ("480: 0xda0400..."), or an MSR's ("0: msr=0x600").
+_NUMBERED: Final = deferred(
+    r"\s*[L(\[]?(?P<number>\d{1,6})(?:\s*[:.)|\]](?!\d)\s?|\t| {1,2}|\s*$)(?!\s*(?:msr=|(?:0[xX])?[0-9a-fA-F]+\s*$))"
+)
 #: A list mark only before a blank; "#" is also where instructions to C's preprocessor begin; "|" at both ends is a table's.
 _MARKED: Final = deferred(
-    r"\s*(?P<mark>//|[+;!~%>│┃¦»]|[-*•](?=\s)|#(?!\s*(?:define|undef|if\w*|el\w+|endif|include|pragma|error)\b)|\|(?!.*(?:\s\|\s|\|\s*$))"
-    r"|\[(?![^\]]*\b(?:guest|host)\b)[A-Za-z][\w :.@/-]*\]"
-    r"|\"(?=.*\"[,;)]*\s*$)|'(?=.*'[,;)]*\s*$)|`(?=.*`[,;)]*\s*$)) ?",
-    re.IGNORECASE,
+    r"\s*(?P<mark>//|[+;%>│┃¦»]|[-*•!~](?=\s)|#(?!\s*(?:define|undef|if\w*|el\w+|endif|include|pragma|error)\b)|\|(?!.*(?:\s\|\s|\|\s*$))"
+    r"|\"(?=.*\"[,;)]*\s*$)|'(?=.*'[,;)]*\s*$)|`(?=.*`[,;)]*\s*$)) ?"
 )
 #: A time, a date, a version: it may differ from line to line. A number alone may be an encoding.
 _COUNTS: Final = deferred(r"\d+(?:[:.,/+-]+\d+)+")
@@ -45,39 +64,48 @@ _QUOTES: Final = frozenset("\"'`")
 #: No logger puts more than so many characters before a line.
 _LONGEST: Final = 120
 #: Signs may stand before signs ("12 | + ...").
-_DEEPEST: Final = 3
+_DEEPEST: Final = 4
+#: No line is looked at beyond this.
+_WHOLE: Final = 4000
+#: A sign of a line, and what is left of the line without it.
+_Sign = tuple[str, str]
 
 
 def undecorated(lines: list[str]) -> list[str]:
-    """The lines, as many as before, without signs that most of them have."""
+    """The lines, as many as before, without what loggers and posters put before each, and without signs that most of them, or many, have."""
+    lines = list(map(_without_prefixes, lines))
     for _ in range(_DEEPEST):
         before = lines
-        for step in (_without_numbers, _without_marks, _without_backslashes):
-            lines = step(lines)
-        if lines is before:
+        lines = list(map(_without_prefixes, _without_habits(lines)))
+        if lines == before:
             break
     return lines
 
 
-def _without_numbers(lines: list[str]) -> list[str]:
-    found = [_number_of(line) for line in lines]
-    counted = [index for index, (number, _) in enumerate(found) if number >= 0 and _counts_on(found, index)]
-    if not _is_habit(lines, counted) or any(all(found[index][0] in msrs for index in counted) for msrs in _MSRS):
-        return lines
-    return [line[end:] for line, (_, end) in zip(lines, found, strict=True)]
-
-
 @lru_cache(maxsize=1 << 13)
-def _number_of(line: str) -> tuple[int, int]:
-    """(the number that a line begins with, where it ends); -1 and 0 where there is none."""
-    match = _NUMBERED.match(line)
-    return (int(match["number"]), match.end()) if match else (-1, 0)
+def _without_prefixes(line: str) -> str:
+    """The line after everything that loggers and posters put before it; its own indentation stays."""
+    line = line[:_WHOLE]
+    for _ in range(_MOST_PREFIXES):
+        match = next((match for prefix in _PREFIXES if (match := prefix.match(line))), None)
+        if match is None:
+            break
+        line = line[match.end() :]
+    return line
 
 
-def _counts_on(found: list[tuple[int, int]], index: int) -> bool:
-    """Whether the number of the line before or behind is one less or one more."""
-    number = found[index][0]
-    return (index > 0 and found[index - 1][0] == number - 1) or (index + 1 < len(found) and found[index + 1][0] == number + 1)
+def _without_habits(lines: list[str]) -> list[str]:
+    """The lines without those of their signs that nearly all lines have, or long stretches of them."""
+    having: dict[str, dict[int, str]] = {}
+    for index, found in enumerate(_signs(lines)):
+        for sign, rest in found:
+            having.setdefault(sign, {})[index] = rest
+    result = list(lines)
+    for rests in having.values():
+        indices = list(rests)
+        for index in indices if _is_habit(lines, indices) else _stretches(indices):
+            result[index] = min(result[index], rests[index], key=len)
+    return result
 
 
 def _is_habit(lines: list[str], having: list[int]) -> bool:
@@ -87,75 +115,43 @@ def _is_habit(lines: list[str], having: list[int]) -> bool:
     return len(having) * 5 >= sum(not line.isspace() and line != "" for line in lines) * 4
 
 
-def _without_marks(lines: list[str]) -> list[str]:
-    found = [_mark_of(line) for line in lines]
-    having: dict[str, list[int]] = {}
-    for index, (mark, _) in enumerate(found):
-        if mark:
-            having.setdefault(mark, []).append(index)
-    strip: set[int] = set()
-    for indices in having.values():
-        strip.update(indices if _is_habit(lines, indices) else _stretches(indices))
-    return [_unmarked(line, *found[index]) if index in strip else line for index, line in enumerate(lines)] if strip else lines
-
-
-@lru_cache(maxsize=1 << 13)
-def _mark_of(line: str) -> tuple[str, int]:
-    """(the mark that a line begins with, where it ends); "" and 0 where there is none."""
-    match = _MARKED.match(line)
-    return (match["mark"], match.end()) if match else ("", 0)
-
-
-def _unmarked(line: str, mark: str, end: int) -> str:
-    return _without_end(line[end:].rstrip().rstrip(",;) ").removesuffix(mark)) if mark in _QUOTES else line[end:]
-
-
 def _stretches(indices: list[int]) -> Iterator[int]:
     """Those of the indices that follow one another in long stretches."""
-    start = 0
-    for end in range(1, len(indices) + 1):
-        if end == len(indices) or indices[end] != indices[end - 1] + 1:
-            if end - start >= _STRETCH:
-                yield from indices[start:end]
-            start = end
+    for _, run in groupby(enumerate(indices), lambda pair: pair[1] - pair[0]):
+        stretch = [index for _, index in run]
+        if len(stretch) >= _STRETCH:
+            yield from stretch
 
 
-def _without_backslashes(lines: list[str]) -> list[str]:
-    having = [index for index, line in enumerate(lines) if line.rstrip().endswith("\\")]
-    return [_without_end(line.rstrip().rstrip("\\")) for line in lines] if _is_habit(lines, having) else lines
-
-
-def _without_end(line: str) -> str:
-    """A line of a string literal without the end of line that it spells."""
-    return line.removesuffix("\\n").removesuffix("\\r").rstrip()
-
-
-def without_heads(lines: list[str]) -> list[str]:
-    """The lines without what most of them, or many, begin with but for the time: words of a logger, none of which tells what follows."""
-    heads = [_heads(line) for line in lines]
-    having: dict[str, list[int]] = {}
-    for index, found in enumerate(heads):
-        for head, _ in found:
-            having.setdefault(head, []).append(index)
-    ends = [0] * len(lines)
-    for head, indices in having.items():
-        habit = _is_habit(lines, indices)
-        for index in indices if habit else _stretches(indices):
-            ends[index] = max(ends[index], next(end for words, end in heads[index] if words == head))
-    return [line[end:] for line, end in zip(lines, ends, strict=True)] if any(ends) else lines
+def _signs(lines: list[str]) -> Iterator[Sequence[_Sign]]:
+    """The signs of each line; its number as the distance from how many numbers stand above it, the same for all lines that count on."""
+    count = 0
+    for line in lines:
+        match = _NUMBERED.match(line)
+        count += match is not None
+        number = [(str(int(match["number"]) - count), line[match.end() :])] if match else []
+        yield [*number, *(_marks(line) or _heads(line))]
 
 
 @lru_cache(maxsize=1 << 13)
-def _heads(line: str) -> tuple[tuple[str, int], ...]:
-    """What a logger may have put before a line, shortest first: (the words, times as "#", where they end)."""
-    found: list[tuple[str, int]] = []
-    words, last = "", 0
+def _marks(line: str) -> tuple[_Sign, ...]:
+    match = _MARKED.match(line)
+    if match is None:
+        return (("\\", bare.rstrip("\\").rstrip()),) if (bare := line.rstrip()).endswith("\\") else ()
+    mark, rest = match["mark"], line[match.end() :]
+    return ((mark, rest.rstrip(" \t,;)").removesuffix(mark) if mark in _QUOTES else rest),)
+
+
+@lru_cache(maxsize=1 << 13)
+def _heads(line: str) -> tuple[_Sign, ...]:
+    """What a logger may have put before a line, shortest first: words, times as "#"."""
+    found: list[_Sign] = []
+    words = ""
     for word in islice(_WORD.finditer(line[:_LONGEST]), _MOST_WORDS):
         words += _COUNTS.sub("#", word[0].rstrip()) + " "
         if _TELLS.search(_FUNCTION.sub("", word[0]).replace("_", " ")) or not word[0][-1].isspace():
             break
-        last = word.start() + len(word[0].rstrip()) + 1  # what blanks follow are indentation
         whole = all(words.count(opens) <= words.count(closes) for opens, closes in (("[", "]"), ("(", ")"), ("<", ">")))
         if whole and not words.replace(" ", "").isalnum() and any(sign.isalnum() or sign == "#" for sign in words):
-            found.append((words, last))
+            found.append((words, line[word.start() + len(word[0].rstrip()) + 1 :]))  # what blanks follow are indentation
     return tuple(found)
