@@ -41,7 +41,7 @@ _CRASH: Final = deferred(
     r"RSP: [0-9a-f]{16} EFLAGS|E[AS][XI]: [0-9a-f]{8} E"
 )
 #: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
-_BARE_ENCODING: Final = deferred(r"([0-9a-fA-F]{4})\s+[0-9a-fA-F]{1,16}")
+_BARE_ENCODING: Final = deferred(r"(?:0x)?([0-9a-fA-F]{4})\s+(?:0x)?[0-9a-fA-F]{1,16}")
 _BARE_SEGMENT: Final = deferred(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
 _NAME_AND_NUMBER: Final = deferred(r"[A-Za-z][\w .]*[:=] *(?:0x)?[0-9a-fA-F]+\W*$")
 #: So much of a line is quoted.

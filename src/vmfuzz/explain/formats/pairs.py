@@ -10,7 +10,6 @@ import re
 from typing import Final
 
 from vmfuzz.explain.evidence import Found
-from vmfuzz.explain.formats.encoded import EncodedLines
 from vmfuzz.explain.formats.headings import read_heading
 from vmfuzz.explain.formats.meaning import Manner, Where
 from vmfuzz.explain.formats.notes import Notes
@@ -51,12 +50,11 @@ class PairReader:
         self.notes = Notes(found, manner)
         self.above = self.notes.above
         self.program = ProgramReader(found)
-        self.encoded = EncodedLines(self.notes)
-        self.rows = Rows(self.notes, self.encoded)
+        self.rows = Rows(self.notes)
 
     def finish(self) -> None:
         """Note what only the whole text can tell: whether numbers beside names are encodings."""
-        self.encoded.finish()
+        self.rows.finish()
 
     def read(self, line: Line, in_code: bool = False) -> None:
         """Read one line; of program text (`in_code`) only calls that write a field count."""
@@ -83,7 +81,7 @@ class PairReader:
             self.found.warn("these may be the flags that a VMREAD left; they are not used as the guest's", self.notes.line)
         elif failed and not text[:1].isupper():
             return  # what a program says of a VMREAD that failed
-        elif not (self.encoded.read(text) or self.rows.read(text) or outline.code):
+        elif not (self.rows.read(text) or outline.code):
             self._pairs(text, line)
 
     def _leave_sysenter(self, line: Line) -> None:

@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from vmfuzz.explain.names.labels import match_label, match_msr, names_one, normalise
+from vmfuzz.explain.names.labels import match_label, match_msr, normalise
 from vmfuzz.explain.text.numbers import NUMBER
 from vmfuzz.patterns import deferred
 
@@ -34,20 +34,6 @@ READ_CALL: Final = deferred(
 #: What is printed behind a VMREAD that failed: the flags that it left, not the guest's.
 FLAGS_LEFT: Final = deferred(r"[#/;\s]*[re]?flags\s*[:=]", re.IGNORECASE)
 READ_FAILED: Final = deferred(r"vm_?read\b.*\bfail", re.IGNORECASE)
-#: `4802 GUEST_CS_LIMIT: ffff`, `0x4802 = 0xffff`, `4802H (GUEST_CS_LIMIT): FFFFH`, `(0x4802) VMCS02.guest_CS_limit = 0xffff`
-ENCODED: Final = deferred(
-    rf"(?P<open>[(\[<]\s*)?(?:0[xX](?=[0-9a-fA-F]{{3,8}}\b)0*(?P<encoding>[0-9a-fA-F]{{1,4}})|(?P<bare>[0-9a-fA-F]{{4}})[hH]?\b)(?(open)\s*[)\]>])"
-    rf"\s*(?:[:=-]?\s*[(\[@:.]?(?P<name>(?![0-9a-fA-F]+(?![\w@.:>-]))[A-Za-z_](?:\w|[@.>-](?=\w)|-(?=>)|:+(?=\w))*)[)\]]?\s*)?"
-    rf"(?P<sep>=>|->|[:=]+|\s)\s*(?P<value>{NUMBER})\s*$"
-)
-NAMED_ENCODING: Final = deferred(
-    rf"(?P<name>[A-Za-z_][\w ./-]*?)\s*[(\[]\s*(?:0[xX](?=[0-9a-fA-F]{{1,8}}\b)0*|0*(?=[0-9a-fA-F]{{3}}))(?P<encoding>[0-9a-fA-F]{{1,4}})[hH]?\s*[)\]]"
-    rf"\s*(?:=>|->|[:=])?\s*(?P<value>{NUMBER})(?!\w)"
-)
-#: `GUEST_CR0    0x80000031`, `GUEST_CR0 ...... 0x80000031`
-SPACED: Final = deferred(
-    rf"[\[<]?(?P<name>[A-Za-z_][\w.>-]*(?: [A-Za-z][\w/-]*){{0,6}})[\]>]?(?P<gap>\s*\.{{2,}}\s*|\s+)(?P<value>{NUMBER})\s*$"
-)
 #: A member of structures: `vcpu->vmcs.guest_rip`.
 _PATH: Final = r"[A-Za-z_][\w\[\]]*(?:(?:->|\.)[\w\[\]]+)*"
 #: A line that only gives a value to a name, though it ends as a statement, or its name is a member; programs print where they are before it.
@@ -58,21 +44,13 @@ ASSIGNED: Final = deferred(
 STATEMENT: Final = deferred(r"[A-Za-z_](?:->|[\w.\[\]])*\s*(?:[|&^+*/%-]|<<|>>)?=(?!=)[^;]*;\s*(?:/[/*].*)?$")
 #: Behind a number of a program: the expression does not end there.
 GOES_ON: Final = deferred(r"\s*(?:<<|>>|\|\s*\(|[&^+*]\s*[\w(~])")
-MSR_LINE: Final = deferred(
-    r"(?:(?:0x)?0*(?P<number>4[89][0-9a-fA-F])[hH]?\s+)?(?P<name>(?:MSR_)?IA32_VMX_\w+)\s*[:=]?\s+(?P<value>0[xX][0-9a-fA-F]+)(?:\s*/\s*(?P<second>0[xX][0-9a-fA-F]+))?"
-)
-ENCODINGS_OF: Final = deferred(r"(?P<names>[\w/]+)\s+encodings?\s*[:=]\s*(?P<values>(?:0x[0-9a-fA-F]+[,\s]*)+)$")
-LIST_OF_PARTS: Final = deferred(
-    rf"(?P<label>[A-Za-z_][\w/]*)\s*=\s*(?P<value>{NUMBER}),\s*(?P<rest>(?>(?:base|limit|ar|rights|sel|attr)[A-Za-z_]*(?:\s*[:=]\s*|\s+){NUMBER}(?!\w)[,\s]*)+)$",
-    re.IGNORECASE,
-)
 #: The name of a register before its parts: `CS: selector=0x10, base=0x0`
 REGISTER_HEAD: Final = deferred(r"\b(?:[c-gs]s|ldtr?|tr|[gi]dtr?)\s*:", re.IGNORECASE)
 #: Marks of Markdown: `**name:** ...`, and grave accents (but not those between the digits of WinDbg's numbers).
 EMPHASIS: Final = deferred(r"\*\*(?=[^\s*])([^*]*)(?<=[^\s*])\*\*")
 QUOTED: Final = deferred(r"(?<![0-9a-fA-F])`|`(?![0-9a-fA-F])")
-#: `GUEST_DS_BASE/LIMIT/AR = 0 / 0xFFFFFFFF / 0xC093`
-SLASHED: Final = deferred(r"(?<!\S)(?P<names>\w+(?:/\w+)+)\s*=\s*(?P<values>[^=]*)$")
+#: A row of a table that has a register's parts in one cell: `| GUEST_TR | Sel=0x28, Base=0x1000 |`.
+_REGISTER_ROW: Final = deferred(r"\|\s*(\w+)\s*\|(?=\s*\w+=)")
 #: What a kernel says of a process: the registers on the line are that process's.
 OF_PROCESS: Final = deferred(
     r"\baudit(?:\(\d|: type=)|\btype=[A-Z]+ msg=audit|\bsegfault at |\bgeneral protection fault ip[:=]|\btrap [a-z ]{2,24} ip[:=]"
@@ -118,6 +96,7 @@ def _tidy(text: str, source: bool) -> str:
         text = QUOTED.sub("", text)
     if "**" in text and not EMPHASIS.fullmatch(text):  # (a line that is emphasised as a whole is a heading)
         text = EMPHASIS.sub(r"\1", text)
+    text = _REGISTER_ROW.sub(r"\1: ", text)
     if not source and ASSIGNED.match(text):
         text = text.rstrip(";").replace("->", ".")
     return READ_CALL.sub(_what_is_read, text)
@@ -150,36 +129,6 @@ def outline_of(raw: str, source: bool) -> Outline:
         READ_FAILED.search(text) is not None,
         CODE.match(text) is not None,
     )
-
-
-@lru_cache(maxsize=1 << 13)
-def whole_line_forms(text: str) -> tuple[re.Match[str], ...]:
-    """How a line may be read as a whole, likeliest first."""
-    found = (
-        ENCODINGS_OF.match(text),
-        MSR_LINE.match(text),
-        NAMED_ENCODING.match(text),
-        ENCODED.match(text),
-        LIST_OF_PARTS.match(text),
-        SPACED.match(text),
-        SLASHED.search(text) if "/" in text else None,
-    )
-    return tuple(match for match in found if match)
-
-
-@lru_cache(maxsize=1 << 13)
-def row_of(text: str) -> tuple[str, ...]:
-    """The cells of a row of a table that has no bar at its beginning; () if the line is none."""
-    for mark in ("|", "\t", ";", ","):
-        cells = tuple(cell for part in text.split(mark) if (cell := part.strip(" `*\"'")))
-        if (
-            2 <= len(cells) <= 5
-            and all(re.fullmatch(r"[\w .()/-]+", cell) for cell in cells)
-            and any(names_field(cell) for cell in cells)
-            and text.count("(") == text.count(")")
-        ):
-            return cells
-    return ()
 
 
 @lru_cache(maxsize=1 << 13)
@@ -252,9 +201,3 @@ _FAILS: Final = deferred(
 def says_failure(text: str) -> bool:
     """Whether a line says that VM entry failed."""
     return _FAILS.search(text) is not None
-
-
-@lru_cache(maxsize=1 << 13)
-def names_field(cell: str) -> bool:
-    """Whether a cell of a table names one field, or a capability MSR."""
-    return names_one(cell) and (bool(re.match(r"[A-Za-z_]", cell)) or match_msr(cell) is not None)
