@@ -211,9 +211,18 @@ def test_a_name_in_a_program_or_a_table_is_no_outcome(text):
     assert outcome(text) is None
 
 
-@pytest.mark.parametrize("number", ["0x0", "0x7"])
-def test_the_error_code_of_an_event_is_no_outcome(number):
-    assert outcome(f"VM-entry exception error code: {number}") is None
+@pytest.mark.parametrize(
+    "text",
+    [
+        "VM-entry exception error code: 0x0",
+        "VM-entry exception error code: 0x7",
+        "VM entry interruption info 0x80000b0e, error code 0x4",
+        "VM entry: event error code=4",
+        "VM-exit interruption error code 7 after VM entry",
+    ],
+)
+def test_the_error_code_of_an_event_is_no_outcome(text):
+    assert outcome(text) is None
 
 
 def test_a_count_is_no_outcome():

@@ -13,7 +13,7 @@ from typing import Final
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import Reading, Warned
 from vmfuzz.explain.outcomes import others
-from vmfuzz.explain.outcomes.heard import KVM_FAIL_ENTRY, NO_BIT_31, Heard
+from vmfuzz.explain.outcomes.heard import ERRORS, KVM_FAIL_ENTRY, NO_BIT_31, Heard
 from vmfuzz.explain.reported import FAILED_ENTRY, FAILURE_REASONS, Doubtful, Refused, Reported, Unnumbered, possible
 from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.patterns import deferred
@@ -53,8 +53,6 @@ AMD: Final = deferred(
 )
 #: A text with more fields than these was printed field by field, by VMREADs that leave an error of their own.
 _MANY_FIELDS: Final = 20
-#: VM-instruction errors are smaller than this.
-_ERRORS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ def _by_reason(heard: Heard, fields: _Fields) -> Reported | None:
 def _by_error(heard: Heard, fields: _Fields) -> Reported | None:
     """What the VM-instruction error says: the text's, the field's, or its words', which a program prints for an error of this entry."""
     found, held, words = heard.error, fields.exact("vm_instruction_error"), heard.words
-    if found is None and held is not None and 0 < held.value < _ERRORS:
+    if found is None and held is not None and 0 < held.value < ERRORS:
         found = Reported(f"VM-instruction error {held.value} in the dump", error=held.value)
     return words if words is not None and words.error and (found is None or found.of_another_instruction) else found
 

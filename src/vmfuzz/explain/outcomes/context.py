@@ -55,8 +55,9 @@ _GONE: Final = deferred(
     r"ist weg|tritt nicht mehr|ne se produit plus|desapareci|больше не|исчез|消失|不再|なくなった|ではなく|발생하지 않)",
     re.IGNORECASE,
 )
-#: So much of a line before a number that stands alone, and behind it, is looked at.
+#: So much of a line before a number that stands alone, and behind it, is looked at; not what stands in another sentence.
 _FAR: Final = 120
+_SENTENCE_ENDS: Final = deferred(r"[.;!?](?:\s|$)|\s-+\s")
 #: What may stand between words and the number, or between a label and its sign.
 _MARKS: Final = " \t\"'`*([{<|~,"
 _SIGNS: Final = ("=", ":", "=>", "->")
@@ -162,7 +163,7 @@ def is_outcome(place: Place) -> bool:
     head = line[max(0, begin - _FAR) : begin].rstrip(_MARKS)
     if _OWNED_BEHIND.match(line[end : end + _FAR]) or _NUMBER_BEFORE.search(head) or is_code(line):
         return False
-    words = _CLAUSE.split(head.rstrip("=:-> \t\"'`*)]"))[-1]
+    words = _SENTENCE_ENDS.split(head.rstrip("=:-> \t\"'`*)]"))[-1]
     outcome = max((match.end() for match in _OUTCOME.finditer(words)), default=-1)
     if head.endswith(_SIGNS):
         return outcome == len(words)

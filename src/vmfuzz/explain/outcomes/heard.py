@@ -27,7 +27,7 @@ _OF_KVM: Final = deferred(
 )
 _XEN_DETAIL: Final = deferred(r"Invalid guest state \((\d+)\)|MSR loading \(entry (\d+)\)|MSR entry (\d+) loading", re.IGNORECASE)
 #: The numbers of exit reasons and VM-instruction errors are smaller than these.
-_REASONS, _ERRORS = 256, 64
+_REASONS, ERRORS = 256, 64
 #: So many numbers that stand alone are looked at: one that is in a text a thousand times is a value in a log.
 _MOST_ALONE: Final = 1000
 #: So far behind a number its qualification is looked for, and so far above it its label.
@@ -124,7 +124,7 @@ def _said(words: str, meaning: Meaning, value: int) -> Reported | None:
         return Reported(words, FAILED_ENTRY | value, remark=NO_BIT_31)
     if meaning is Meaning.REASON:
         return Reported(words, value) if value < _REASONS else None
-    return Reported(words, error=value) if (value or meaning is Meaning.HARDWARE) and value < _ERRORS else None
+    return Reported(words, error=value) if (value or meaning is Meaning.HARDWARE) and value < ERRORS else None
 
 
 def _detailed(said: Reported, near: str) -> Reported:

@@ -100,8 +100,9 @@ _SUPPOSED: Final = deferred(
     r"\b(?:emulat\w+|handl\w+|check\w*|debug\w*|cause[sd]?|reasons? for|kinds? of|about|on|for|why)[ _-](?:an? |the |of )*$",
     re.IGNORECASE,
 )
-#: A line of a program or of a patch, the title of a change.
+#: A line of a program or of a patch, the title of a change, the error code of an event.
 _OF_NO_ENTRY: Final = deferred(
+    r"(?i:\b(?:event|fault|exception|interruption)\b[^.;]{0,30}\berror[ _-]?code)|"
     r"[{};]\s*$|^\s*(?://|/\*|#\s*(?:define|if|include)|\* )|\bprintk?f?\s*\(|\breturn\b|==|!=|->\w+\(|^\s*(?:diff|index|@@|\+\+\+|---) |"
     r"^\W*(?:(?:[\w/]+: ?){1,3})?(?:Handle|Fix(?:es|ed)?|Add|Improve|Check|Detect|Report|Print|Return|Make|Move|Clean ?up|Refactor|Emulate|Support|Test)\b"
 )

@@ -30,8 +30,9 @@ class Phrase(NamedTuple):
 
 
 _VALUE: Final = r"(?=-?[a-fA-F]*\d)(?P<value>-?(?:0[xX])?[0-9a-fA-F]{1,16}[hH]?)\b"
-_IS: Final = r"(?: is| was|[^\w\n]){0,6}?"
+_IS: Final = r"(?: is| was|[ \t=:#(<\[\"'{]){0,6}"
 _LAUNCH: Final = r"(?:VMLAUNCH|VMRESUME|\bvm[ -]?entry)"
+_NO_EVENT: Final = r"(?:(?!fault|exception|intr|interrupt|event)[^\n.;])"  # an event has an error code too
 _ERROR: Final = r"err(?:or)?\b(?:;? code| number)?|(?:失败|错误|ошибк)[^\n\d]{0,20}"  # in English, Chinese, Russian
 #: VM-instruction errors of a VM entry, none of which a compiler's intrinsic returns.
 _ENTRY_ERROR: Final = r"(?:0x)?0*(?:[4578]|1[678]|2[56])\b"
@@ -52,10 +53,11 @@ PHRASES: Final = tuple(
         ),
         # KVM of a nested guest; NoirVisor
         ("failed", rf"(?:nested_vmx_exit_reflected failed vm entry|Failed at VM-?Entry,? *Code) *=? *{_VALUE}", Meaning.ERROR),
-        ("", rf"{_LAUNCH}(?:\b|_)(?:(?!fault|exception)[^\n.;]){{0,20}}?(?:{_ERROR}){_IS}{_VALUE}", Meaning.ERROR),
+        ("", rf"{_LAUNCH}(?:\b|_){_NO_EVENT}{{0,20}}?(?:{_ERROR}){_IS}{_VALUE}", Meaning.ERROR),
         (
-            "fail",
-            rf"(?:(?:{_LAUNCH}|\blaunch)\b[^\n]{{0,40}}\bfail[^\n=:]{{0,30}}?|\bVM_?Fail\w{{0,10}}\W{{1,6}})\b(?:err|error|code|status|number)\b{_IS}{_VALUE}",
+            "",
+            rf"(?:(?:{_LAUNCH}|\blaunch)\b{_NO_EVENT}{{0,40}}?\b(?:fail|err)[^\n]{{0,40}}?|\bVM_?Fail\w{{0,10}}\W{{1,6}})"
+            rf"\b(?:err|error|code|status|number)\b{_IS}{_VALUE}",
             Meaning.ERROR,
         ),
         ("", rf"\bVM(?:LAUNCH|RESUME)(?:\(\))? *(?:->|=>|{_RETURNS}) *(?={_ENTRY_ERROR}){_VALUE}", Meaning.ERROR),
