@@ -39,7 +39,6 @@ NAMES = {
     "G_CR0": "guest_cr0",
     "H_CR0": "host_cr0",
     "g_cr4": "guest_cr4",
-    "gcr0": "guest_cr0",
     "G_CS_AR": "guest_cs_access_rights",
     "H_TR_BASE": "host_tr_base",
     "idt_vec": "idt_vectoring_info",

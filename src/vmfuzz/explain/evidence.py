@@ -65,9 +65,8 @@ class Found:
     computed: list[tuple[str, int]] = field(default_factory=list)
     #: fields that only their places name, and whether they stand on another line than their register
     placed: dict[str, bool] = field(default_factory=dict)
-    #: a part stands where none can be; one before any register, where the text may have lost its head
+    #: a part stands where none can be (before all registers it may: the text may have lost its head)
     astray: bool = False
-    headless: bool = False
     warnings: list[Warned] = field(default_factory=list)
     #: values that stand beside the VMCS and are no fields
     beside: dict[str, Reading] = field(default_factory=dict)

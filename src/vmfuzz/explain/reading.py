@@ -20,7 +20,7 @@ from vmfuzz.explain.formats.meaning import Manner
 from vmfuzz.explain.formats.pairs import PairReader
 from vmfuzz.explain.formats.programs import formats
 from vmfuzz.explain.formats.rewritten import in_pairs
-from vmfuzz.explain.formats.shapes import is_code, may_be_a_value
+from vmfuzz.explain.formats.shapes import ASSIGNED, is_code
 from vmfuzz.explain.formats.xen_tables import read_tables
 from vmfuzz.explain.outcomes import nested
 from vmfuzz.explain.outcomes.outcome import with_outcome
@@ -43,7 +43,6 @@ _CRASH: Final = deferred(
 #: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
 _BARE_ENCODING: Final = deferred(r"(?:0x)?([0-9a-fA-F]{4})\s+(?:0x)?[0-9a-fA-F]{1,16}")
 _BARE_SEGMENT: Final = deferred(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
-_NAME_AND_NUMBER: Final = deferred(r"[A-Za-z][\w .]*[:=] *(?:0x)?[0-9a-fA-F]+\W*$")
 #: So much of a line is quoted.
 _SHOWN: Final = 40
 _KVM_SILENT: Final = "dump_invalid_vmcs"
@@ -156,7 +155,7 @@ def _read_plain(lines: list[Line], found: Found, named_only: bool) -> tuple[list
     if of_kvm:  # beside a dump of the VMCS they say nothing new
         taken |= sregs.parse_sregs([line for line in lines if line.number not in taken], Found() if named_only else found)
     code = [is_code(line.text) for line in lines]
-    source = any(code[index] and not may_be_a_value(line.text) for index, line in enumerate(lines))
+    source = any(code[index] and not ASSIGNED.match(line.text) for index, line in enumerate(lines))
     reader = PairReader(found, _manner([line for line in lines if line.number not in taken], found, named_only, source))
     for index, line in enumerate(lines):
         surrounded = source and 0 < index < len(lines) - 1 and code[index - 1] and code[index + 1]
@@ -173,7 +172,6 @@ def _manner(lines: list[Line], found: Found, named_only: bool, source: bool) -> 
         hex_by_default=bare_is_hex(line.text for line in lines),
         named_only=named_only,
         top_indent=min((line.indent for line in lines if _BARE_SEGMENT.match(line.text)), default=0),
-        flat=len({line.indent for line in lines if _NAME_AND_NUMBER.match(line.text) and not is_code(line.text)}) == 1,
         source=source,
         encodings_first=len(bare) >= 5 and sum(int(match[1], 16) in BY_ENCODING for match in bare) * 10 >= len(bare) * 9,
         sure=frozenset(one.name for one in found.evidence) if named_only else frozenset(),

@@ -8,17 +8,15 @@ from typing import Final
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import ALL, half, plausible
 from vmfuzz.explain.evidence import Found, MsrEvidence, Standing
-from vmfuzz.explain.formats.meaning import NO_AREA, PART_WORDS, Above, Manner, Understanding, Where
+from vmfuzz.explain.formats.meaning import NO_AREA, OUTCOME, Above, Manner, Understanding, Where
 from vmfuzz.explain.formats.shapes import RIGHTS_BITS
-from vmfuzz.explain.names.labels import SEGMENTS, match_label, match_msr, normalise
+from vmfuzz.explain.names.labels import SEGMENTS, match_msr, normalise
 from vmfuzz.explain.text.numbers import read_number, to_unsigned
 from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.patterns import deferred
 
 #: An exit reason of a failed entry, in hexadecimal whatever other numbers carry.
 _FAILED_ENTRY: Final = deferred(r"8000_?00(?:21|22|29)")
-#: Fields that people write above a dump, in words that are no others' end.
-_OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
 
 
 class Notes:
@@ -40,7 +38,11 @@ class Notes:
         words = normalise(label)
         meaning = self.understanding.of(label, words, where)
         if meaning is None:
-            return self._rights_bits(words, text, where) or self._unknown(label, text)
+            if self._rights_bits(words, text, where):
+                return True
+            if len(label.split()) <= 5 and text.lower().startswith("0x"):  # (a longer label is more than a name)
+                self.found.unread.append((label, self.line))
+            return False
         if not meaning.field:
             return True
         value = self._value(meaning.field, text)
@@ -55,11 +57,13 @@ class Notes:
         if words in (("esp",), ("eip",)) and value >> 32 and "sysenter" not in meaning.field:
             self.found.warn(f"{label} = {text} is too wide for a 32-bit register; it may be SYSENTER's, so it is not used", self.line)
             return True
-        self._store_value(label, text, value, meaning.field, meaning.assumed, where)
+        value = value << 32 if meaning.high else value
+        self.put(meaning.field, value, label, where, text, assumed=meaning.assumed, known=half(meaning.high))
+        self.above.goes_on(meaning.field, words, where)
         return True
 
     def _value(self, name: str, text: str) -> int | None:
-        if name not in _OUTCOME:
+        if name not in OUTCOME:
             number = read_number(text, self.manner.hex_by_default)
             return number & FIELDS[name].mask if number is not None and text.startswith("-") else number
         by_default = self.manner.hex_by_default
@@ -67,45 +71,18 @@ class Notes:
         value = read_number(text, marked)
         return to_unsigned(text) if value is None or (value >> 32 and name == "exit_reason") else value
 
-    def _store_value(self, label: str, text: str, value: int, name: str, assumed: str, where: Where) -> None:
-        high = match_label(label, where.context, where.area).high
-        self.put(name, value << 32 if high else value, label, where, text, assumed=assumed, known=half(1) if high else ALL)
-        area, register, *_ = [*name.split("_"), "", ""]
-        if where.sentence:
-            self.above.register = ("", "")  # below a sentence no part of a register follows
-        elif area in ("guest", "host") and register in SEGMENTS:
-            self.above.register = (area, register)
-            if normalise(label) not in PART_WORDS:
-                self.above.register_line = self.line
-        elif not where.context:
-            self.above.register = ("", "")  # parts follow their register at once
-
     def put(
-        self,
-        name: str,
-        value: int,
-        label: str,
-        where: Where | None = None,
-        text: str = "",
-        *,
-        assumed: str = "",
-        known: int = ALL,
-        standing: Standing = Standing.NAMED,
+        self, name: str, value: int, label: str, where: Where | None = None, text: str = "", *, assumed: str = "", known: int = ALL
     ) -> None:
         """Note a value of a field; `text` is the number as written."""
         where = where or Where(self.line)
         if name in self.manner.sure:
             return
-        if where.sentence and assumed == NO_AREA and "guest" not in where.sentence.lower():
-            self.found.warn(
-                f"{label} = {hexadecimal(value)} stands in a sentence that does not say whose it is; it is not used", where.number
-            )
+        if where.standing is Standing.SENTENCE and assumed == NO_AREA:
+            told = f"{label} = {hexadecimal(value)} stands in a sentence that does not say whose it is; it is not used"
+            self.found.warn(told, where.number)
             return
-        if where.sentence:
-            standing = Standing.SENTENCE
-        elif where.member:
-            standing = Standing.MEMBER
-        self.found.put(name, value, label, where.number, assumed=assumed, known=known, standing=standing, written=text)
+        self.found.put(name, value, label, where.number, assumed=assumed, known=known, standing=where.standing, written=text)
 
     def msr(self, label: str, text: str, second: str | None) -> None:
         """Note a capability MSR; `second`: its upper half, where the halves are printed as allowed-0 / allowed-1."""
@@ -121,17 +98,13 @@ class Notes:
 
     def _rights_bits(self, words: tuple[str, ...], text: str, where: Where) -> bool:
         area, register = self.above.register
-        if area != "guest" or register in ("", "gdtr", "idtr") or len(words) != 1 or words[0] not in RIGHTS_BITS:
+        if area != "guest" or register not in SEGMENTS[:8] or len(words) != 1 or words[0] not in RIGHTS_BITS:
             return False
         low, width = RIGHTS_BITS[words[0]]
         value = read_number(text, True)
         if value is None or value >> width:
             return False
         name = f"guest_{register}_access_rights"
-        self.put(name, value << low, f"{register} {words[0]}", where, text, known=((1 << width) - 1) << low, standing=Standing.BITS)
+        where = where._replace(standing=Standing.BITS)
+        self.put(name, value << low, f"{register} {words[0]}", where, text, known=((1 << width) - 1) << low)
         return True
-
-    def _unknown(self, label: str, text: str) -> bool:
-        if len(label.split()) <= 5 and text.lower().startswith("0x"):
-            self.found.unread.append((label, self.line))
-        return False

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import half
 from vmfuzz.explain.evidence import Found, Standing
-from vmfuzz.explain.names.labels import NOTHING, Match, best_label, match_label
+from vmfuzz.explain.names.labels import NOTHING, Match, cut_label, match_label
 from vmfuzz.patterns import deferred
 
 #: Names of functions that write, with VM, VMX or VMCS in them. (Bounds: a line may be one long word.)
@@ -93,7 +93,7 @@ def _meant(argument: str, area: str) -> Match:
     if encoding := _ENCODING.fullmatch(argument):
         field = BY_ENCODING.get(int(encoding[1], 16) & ~1)
         return Match((field.name,), high=bool(int(encoding[1], 16) & 1)) if field else NOTHING
-    return match_label(best_label(argument, area), area=area) if _PATH.fullmatch(argument) else NOTHING
+    return match_label(cut_label(argument, area).label, area=area) if _PATH.fullmatch(argument) else NOTHING
 
 
 def _value(text: str, ones: int) -> int | None:

@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from vmfuzz.explain.names.labels import match_label, match_msr, normalise
+from vmfuzz.explain.names.labels import names_one
 from vmfuzz.explain.text.numbers import NUMBER
 from vmfuzz.patterns import deferred
 
@@ -18,8 +18,8 @@ PAIR: Final = deferred(
 HAS_PAIR: Final = deferred(r"(?:>|[:=])\s*[\"']?-?[0-9a-fA-F]")
 #: Of lines that begin with "#", only directives are program text: many programs print "# name = value".
 CODE: Final = deferred(
-    r".*(?:[;{}\\]\s*$|\bprintk?f?\s*\(|\bunsigned\b|\btypedef\b|\bstruct\b|__asm__|->\w|\(long\)|\bif\s*\(|\bfor\s*\(|\breturn\b)|//|"
-    r"#\s*(?:define|include|ifn?def|elif|endif|undef|pragma)\b|#(?:if|else|error|line)\b|\|\s*\(\("
+    r".*(?:[;{}\\]\s*$|\bprintk?f?\s*\(|\bunsigned\b|\btypedef\b|\bstruct\b|->\w|\bif\s*\(|\bfor\s*\(|\breturn\b)|//|"
+    r"#\s*(?:define|include|ifn?def|elif|endif|undef|pragma)\b|#(?:if|else|error|line)\b"
 )
 #: How Rust ("{:#x?}") and others print the beginning of a structure: `cs: SegmentState {`, `GuestState {`.
 OPENS: Final = deferred(
@@ -36,16 +36,22 @@ FLAGS_LEFT: Final = deferred(r"[#/;\s]*[re]?flags\s*[:=]", re.IGNORECASE)
 READ_FAILED: Final = deferred(r"vm_?read\b.*\bfail", re.IGNORECASE)
 #: A member of structures: `vcpu->vmcs.guest_rip`.
 _PATH: Final = r"[A-Za-z_][\w\[\]]*(?:(?:->|\.)[\w\[\]]+)*"
-#: A line that only gives a value to a name, though it ends as a statement, or its name is a member; programs print where they are before it.
+#: A line that ends as a statement, or whose name is a member, but in a text that is no program only gives a value to a name (behind where it is
+#: printed: "CPU(0x01): ").
 ASSIGNED: Final = deferred(
     rf"(?:[A-Z]\w{{0,15}}(?:\(\w{{1,10}}\))?: +)?(?:{_PATH}\s*[:=]\s*{NUMBER}\s*;|(?=[\w.\[\]]+->){_PATH}\s*=\s*{NUMBER}\s*)$"
 )
-#: A statement of a program: `vcpu->vmcs.guest_TR_limit = 0x67; // of 32 bits`, `vmx_guest_cr4 |= 1 << 13;`
-STATEMENT: Final = deferred(r"[A-Za-z_](?:->|[\w.\[\]])*\s*(?:[|&^+*/%-]|<<|>>)?=(?!=)[^;]*;\s*(?:/[/*].*)?$")
-#: Behind a number of a program: the expression does not end there.
-GOES_ON: Final = deferred(r"\s*(?:<<|>>|\|\s*\(|[&^+*]\s*[\w(~])")
+#: A statement of a program, or the beginning of one: `vmx_guest_cr4 |= 1 << 13;`, `vcpu->vmcs.guest_cr4 = 0x20; // VMXE`, `eptp = 0x18 | (u64)e`
+STATEMENT: Final = deferred(
+    rf"[A-Za-z_](?:->|[\w.\[\]])*\s*(?:[|&^+*/%-]|<<|>>)?=(?!=)(?:[^;]*;\s*(?:/[/*].*)?$|\s*{NUMBER}\s*(?:<<|>>|\|\s*\(|[&^+*]\s*[\w(~]))"
+)
 #: The name of a register before its parts: `CS: selector=0x10, base=0x0`
 REGISTER_HEAD: Final = deferred(r"\b(?:[c-gs]s|ldtr?|tr|[gi]dtr?)\s*:", re.IGNORECASE)
+#: That VM entry failed.
+FAILS: Final = deferred(
+    r"vm_?(?:launch|resume|entry|enter)\b.{0,80}(?:fail|error)|(?:fail|error).{0,80}\bvm[ _-]?(?:launch|resume|entry|enter)|80000021",
+    re.IGNORECASE,
+)
 #: Marks of Markdown: `**name:** ...`, and grave accents (but not those between the digits of WinDbg's numbers).
 EMPHASIS: Final = deferred(r"\*\*(?=[^\s*])([^*]*)(?<=[^\s*])\*\*")
 QUOTED: Final = deferred(r"(?<![0-9a-fA-F])`|`(?![0-9a-fA-F])")
@@ -64,17 +70,8 @@ RIGHTS_BITS: Final = {
 #: A word of a language, and so many of them for each pair make a sentence.
 _SPOKEN: Final = deferred(r"(?<![\w.-])[^\W\d_]{2,}(?![\w.(-]\w)")
 _SENTENCE: Final = 3
-#: Words that no dump has in its labels; two of them around several pairs make a sentence too.
-_OF_SPEECH: Final = frozenset(
-    "a am an and are because but did does has have i if in is it its my not of on our should that the then these this was we when with would".split()
-)
-_SPEECH: Final = 2
-#: Names of control words in lines that have those of all.
-CONTROL_WORDS: Final = (("proc",), ("exit",), ("entry",))
-#: What begins a remark behind a value: a mark, or blanks that set it apart.
-_REMARK: Final = deferred(r"\s*(?:[(\[{#;<>/|!]|--?>?(?!\w)|-->)|\s{2}|\t")
-#: What begins a comment; pairs in it are the author's words.
-_BEHIND: Final = deferred(r"//|/\*|<-|#\s|--\s|->\s*(?=[A-Za-z])")
+#: How a sentence goes on behind a number; a remark begins with a mark, with more blanks, or with a capital letter.
+_GOES_ON: Final = deferred(r"[,.]? ?[a-z]")
 
 
 @lru_cache(maxsize=1 << 13)
@@ -84,12 +81,7 @@ def is_code(text: str) -> bool:
 
 
 @lru_cache(maxsize=1 << 13)
-def may_be_a_value(text: str) -> bool:
-    """Whether a line looks like program text, but would be a name with its value in a text that is no program."""
-    return ASSIGNED.match(text) is not None
-
-
-def _tidy(text: str, source: bool) -> str:
+def tidy(text: str, source: bool) -> str:
     """A line with paths (`vmcs::host::RIP`, `vmcs->guest_rip`) and calls that read (`vmread(0x802)`) in the form of a label."""
     text = re.sub(r"(?<=\w)::(?=\w)", ".", text.strip().rstrip(","))
     if "`" in text:
@@ -107,97 +99,37 @@ def _what_is_read(match: re.Match[str]) -> str:
     return f"0x{int(number[1], 16):04x}" if number else match[1]
 
 
-class Outline(NamedTuple):
-    """What kind of line a line is, whatever stands above it."""
-
-    text: str  # tidy
-    opens: str  # the heading of the structure that begins here
-    closes: bool
-    fails: bool  # says that a VMREAD failed
-    code: bool
-
-
 @lru_cache(maxsize=1 << 13)
-def outline_of(raw: str, source: bool) -> Outline:
-    """The outline of a line; `source`: it stands in program text."""
-    text = _tidy(raw, source)
+def opened_by(text: str) -> str:
+    """The heading of the structure that begins on a line; "" if none does."""
     opens = OPENS.match(text)
-    return Outline(
-        text,
-        f"{opens['member'] or opens['only'] or opens['type'].rpartition('.')[2]}:" if opens else "",
-        CLOSES.match(text) is not None,
-        READ_FAILED.search(text) is not None,
-        CODE.match(text) is not None,
-    )
+    return f"{opens['member'] or opens['only'] or opens['type'].rpartition('.')[2]}:" if opens else ""
+
+
+class Pair(NamedTuple):
+    """A label and the number behind it as written; or, as `bad`, the label of something that is no number."""
+
+    start: int
+    end: int
+    label: str
+    value: str
+    bad: str
 
 
 @lru_cache(maxsize=1 << 13)
-def pairs_in(text: str) -> tuple[tuple[int, int, str, str, str], ...]:
-    """The pairs of a line: (start, end, label, number as written, "" or the label of something that is no number)."""
-    if not HAS_PAIR.search(text):
-        return ()
-    return tuple(
-        (match.start(), match.end(), match["label"] or "", match["value"] or match["badvalue"], match["bad"] or "")
-        for match in PAIR.finditer(text)
-    )
+def pairs_in(text: str) -> tuple[Pair, ...]:
+    """The pairs of a line."""
+    found = PAIR.finditer(text) if HAS_PAIR.search(text) else ()
+    return tuple(Pair(*one.span(), one["label"] or "", one["value"] or one["badvalue"], one["bad"] or "") for one in found)
 
 
 @lru_cache(maxsize=1 << 13)
-def lists_controls(text: str) -> bool:
-    """Whether a line has the control words under a word each, the pin-based ones among them: `Pin: 16 Proc: 401e172 Exit: 36fff Entry: 11ff`."""
-    words = [normalise(label)[-1:] for _, _, label, _, _ in pairs_in(text)] if "pin" in text.lower() else []
-    return ("pin",) in words and sum(one in CONTROL_WORDS for one in words) > 1
-
-
-@lru_cache(maxsize=1 << 13)
-def in_sentence(text: str, start: int = 0) -> bool:
-    """Whether words stand around the pair of a line that begins at `start`, as in a sentence, and not a dump's own labels."""
+def in_sentence(text: str) -> bool:
+    """Whether words stand around the pairs of a line, as in a sentence, and not behind a name and value, as a remark does."""
     pairs = pairs_in(text)
-    rest, end = list[str](), 0
-    for begin, stop, _, _, _ in pairs:
-        rest.append(text[end:begin])
-        end = stop
-    if pairs and _is_annotated(text, pairs[0]):
-        comment = _BEHIND.search(text, pairs[0][1])
-        return comment is not None and comment.end() <= start and bool(_SPOKEN.search(" ".join((*rest[1:], text[end:]))))
-    spoken = len(_SPOKEN.findall(" ".join((*rest, text[end:]))))
-    return spoken >= _SENTENCE * len(pairs) or (len(pairs) > 1 and not rest[0].rstrip().endswith(":") and _speaks(text))
-
-
-def _is_annotated(text: str, pair: tuple[int, int, str, str, str]) -> bool:
-    """Whether a line begins with a pair of a dump, and what follows it is a remark."""
-    start, end, label, number, _ = pair
-    if text[:start].strip(" \t([{\"'*-") or not _is_own_label(label.strip(" ,;()[]\"'")):
+    first = pairs[0]
+    label = first.label.strip(" ,;()[]\"'")
+    begins = not text[: first.start].strip(" \t([{\"'*-") and (re.fullmatch(r"\w+", label) or names_one(label))
+    if begins and not _GOES_ON.match(text, first.end):
         return False
-    behind = text[end:]
-    by_colon = text[start + len(label) : end].removesuffix(number).strip(" \t\"'") == ":"
-    return by_colon or _REMARK.match(behind) is not None or all(word.isupper() for word in _SPOKEN.findall(behind))
-
-
-def _is_own_label(label: str) -> bool:
-    return bool(re.fullmatch(r"\w+", label)) or bool(match_label(label).fields) or match_msr(label) is not None
-
-
-def _speaks(text: str) -> bool:
-    """Whether a line has a sentence's words, whatever else stands on it."""
-    words = [word.lower() for word in _SPOKEN.findall(text)]
-    return len(words) >= _SENTENCE and len({word for word in words if word in _OF_SPEECH}) >= _SPEECH
-
-
-@lru_cache(maxsize=1 << 13)
-def is_of_guest(text: str) -> bool:
-    """Whether a line names one register and gives a limit or access rights, which the VMCS has of the guest's registers only."""
-    given = {normalise(label.strip(" ,;()[]\"'")) for _, _, label, _, bad in pairs_in(text) if not bad}
-    return len(REGISTER_HEAD.findall(text)) == 1 and not given.isdisjoint({("ar",), ("limit",)})
-
-
-_FAILS: Final = deferred(
-    r"vm_?(?:launch|resume|entry|enter)\b.{0,80}(?:fail|error)|(?:fail|error).{0,80}\bvm[ _-]?(?:launch|resume|entry|enter)|80000021",
-    re.IGNORECASE,
-)
-
-
-@lru_cache(maxsize=1 << 13)
-def says_failure(text: str) -> bool:
-    """Whether a line says that VM entry failed."""
-    return _FAILS.search(text) is not None
+    return len(_SPOKEN.findall(PAIR.sub(" ", text))) >= _SENTENCE * len(pairs)

@@ -9,21 +9,13 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.hexadecimal import as_wide, encoded
 from vmfuzz.model.operands import operand_width
 
-_REGISTER_WORDS = frozenset(
+#: Words of names that stand for themselves, in capital letters.
+_CAPITALS: Final = frozenset(
     "cs ss ds es fs gs tr ldtr gdtr idtr cr0 cr3 cr4 dr7 rip rsp rflags msr ept eptp vpid tsc apic pml io pid ssp vmcs hlat uinv smbase ple "
-    "tpr xss pasid seam pdpte0 pdpte1 pdpte2 pdpte3 ia32 efer pat debugctl cet ve".split()
+    "tpr xss pasid seam pdpte0 pdpte1 pdpte2 pdpte3 efer cet ve".split()
 )
-
-
 #: Words that the SDM joins.
-_JOINED: Final = (
-    ("vm entry", "VM-entry"),
-    ("vm exit", "VM-exit"),
-    ("vmx preemption", "VMX-preemption"),
-    ("processor based", "processor-based"),
-    ("pin based", "pin-based"),
-    ("vm ", "VM-"),
-)
+_JOINED: Final = {"vmx preemption": "VMX-preemption", "processor based": "processor-based", "pin based": "pin-based", "vm ": "VM-"}
 #: What lies in memory, where the fields point to.
 _IN_MEMORY: Final[Mapping[str, str]] = {
     "memory_link_dword": "the doubleword at the VMCS link pointer",
@@ -38,23 +30,10 @@ def spoken(name: str) -> str:
     """A field's name as one would say it: guest_gs_access_rights -> guest GS access rights."""
     if name in _IN_MEMORY:
         return _IN_MEMORY[name]
-    words = []
-    parts = name.split("_")
-    index = 0
-    while index < len(parts):
-        word = parts[index]
-        if word == "ia32":
-            rest = [part.upper() for part in parts[index:]]
-            if "SYSENTER" in rest or len(rest) <= 4:
-                words.append("_".join(rest))
-                break
-        if word == "live":
-            words.append("the processor's")
-        else:
-            words.append(word.upper() if word in _REGISTER_WORDS else word)
-        index += 1
-    text = " ".join(words)
-    for apart, joined in _JOINED:
+    name, ia32, msr = name.partition("ia32_")
+    words = [word.upper() if word in _CAPITALS else word for word in name.replace("live", "the processor's").split("_") if word]
+    text = " ".join([*words, f"{ia32}{msr}".upper()] if msr else words)
+    for apart, joined in _JOINED.items():
         text = text.replace(apart, joined)
     return text
 

@@ -43,6 +43,7 @@ vpid       vpids
 eptp       eptptr
 pdpte      pdptr pdptes pdptrs
 pdpte#     pdptr#
+debug      dbg
 debugctl   dbgctl dbgctlmsr debugcontrol
 guest      guests gst
 host       hst
@@ -68,36 +69,23 @@ access rights               ar
 ar bytes                    ar
 r flags                     rflags
 e flags                     rflags
-ar byte                     ar
 task register               tr
 local descriptor table      ldtr
 global descriptor table     gdtr
 interrupt descriptor table  idtr
 debug controls              debugctl
-dbg ctl                     debugctl
-perf global control         perfglobal
-perf glob ctl               perfglobal
-sysenter cs                 sysentercs
-sysenter esp                sysenteresp
-sysenter rsp                sysenteresp
-sysenter eip                sysentereip
-sysenter rip                sysentereip
-pending dbg                 pendingdebug
-pending debug               pendingdebug
-pending db                  pendingdebug
+pending db                  pending debug
 page fault                  pagefault
 extended page table         ept
 guest physical              guestphysical
 guest phys addr             guestphysical addr
 guest linear                guestlinear
-virtual processor           vpid
 virtualization exception    ve
 virt exception              ve
 err code                    errorcode
 i o                         io
 pdpte #                     pdpte#
 idt vec info                idtvectoring info
-perf ctl                    perfglobal
 type attr                   ar
 @ access                    @ ar
 ldtr access                 ldtr ar
@@ -125,10 +113,8 @@ posted_interrupt_notification_vector     pi nv; posted intr notification; pir ve
 posted_interrupt_notification_vector     posted intr notify vector; pinv
 eptp_index                               ept index
 last_pid_pointer_index                   last pid ptr idx; last pid pointer
-*_gdtr_base                              gdtr
-guest_gdtr_base                          gdtr addr
-*_idtr_base                              idtr
-guest_idtr_base                          idtr addr
+*_gdtr_base                              gdtr; gdtr addr
+*_idtr_base                              idtr; idtr addr
 io_bitmap_a                              iobitmapa
 io_bitmap_b                              iobitmapb
 msr_bitmap                               msr bitmap addr
@@ -138,7 +124,7 @@ vm_entry_msr_load_address                entry msr load; entry msr load ptr; ent
 vm_entry_msr_load_count                  entry msr count
 executive_vmcs_pointer                   executive
 tsc_offset                               tsc off
-virtual_apic_address                     virtual apic page addr; vapic page addr; vapic; virtual apic page; vapic pageaddr; virtual apic
+virtual_apic_address                     vapic page addr; vapic; virtual apic page; vapic pageaddr; virtual apic
 apic_access_address                      apic access; apic access page; apic accessaddr
 posted_interrupt_descriptor              pi desc; pir desc
 vm_function_controls                     vm functions
@@ -150,13 +136,13 @@ pconfig_exiting_bitmap                   pconfig bitmap
 sub_page_permission_table_pointer        subpage permission table ptr; spptp; spp table ptr; sub page perm table ptr
 tsc_multiplier                           tsc mult
 low_pasid_directory                      pasid low dir
-high_pasid_directory                     pasid high dir; high pasid dir addr
+high_pasid_directory                     pasid high dir
 hlat_pointer                             hlatp
 pid_pointer_table                        pid pointer table addr
 shared_ept_pointer                       shared eptp
-tertiary_processor_based_controls        tertiary; tertiary ctl; proc exec3; proc ctl 3
-secondary_processor_based_controls       secondary; secondary ctl; secondary proc; proc exec2; proc2; ctl2; proc exec control2
-primary_processor_based_controls         primary; primary ctl; proc ctl; primary proc; procexec; cpubased
+tertiary_processor_based_controls        tertiary; proc exec3; proc ctl 3
+secondary_processor_based_controls       secondary; secondary proc; proc exec2; proc2; ctl2; proc exec control2
+primary_processor_based_controls         primary; primary proc; procexec; cpubased
 pin_based_controls                       pin; pinexec
 secondary_vm_exit_controls               exit ctls2
 vm_exit_controls                         primary exit ctl
@@ -167,7 +153,7 @@ io_rsi                                   exit info io esi; exit info io rsi; inf
 io_rdi                                   exit info io edi; exit info io rdi; info io rdi
 io_rip                                   exit info io eip; exit info io rip; info io rip
 vmcs_link_pointer                        link; vmcslink
-*_ia32_perf_global_ctrl                  perfglobctl; perf global
+*_ia32_perf_global_ctrl                  perfglobctl; perf global; perf glob ctl; perf ctl
 guest_ia32_bndcfgs                       bndcfg
 exception_bitmap                         execution bitmap; exceptionbitmap
 page_fault_error_code_mask               pagefault error mask; pfecmask; pfec mask; pf mask
@@ -184,18 +170,18 @@ vm_exit_interruption_error_code          exit errorcode; exit intr error; exit e
 vm_exit_instruction_length               exit info instr len; exit ilen
 vm_exit_instruction_info                 instr info
 idt_vectoring_info                       idt vec; idtvectoring; exit info idtvectoring; vectoring info
-idt_vectoring_error_code                 idt err; info idtvectoring errorcode; idtvectoring error; vectoring errorcode
-idt_vectoring_error_code                 exit info idt vectoring error code
+idt_vectoring_error_code                 idt err; info idtvectoring errorcode; idtvectoring error; vectoring errorcode; exit info idtvectoring errorcode
 guest_interruptibility_state             interruptibility; interruptibility info; int state; intr status state
 guest_activity_state                     actv; act state; activity info
 vmx_preemption_timer_value               timer value
 cr3_target_value_#                       cr3 target#; cr3 target value#; cr3 target val#
 cr3_target_value_0                       cr3 target base
 exit_qualification                       qual; exit info qualification
-*_rsp                                    esp; sp
-guest_rsp                                stack; stack pointer
-*_rip                                    eip; ip; pc
-guest_rip                                instruction pointer
+*_ia32_sysenter_cs                       sysentercs
+*_ia32_sysenter_esp                      sysenteresp; sysenter rsp
+*_ia32_sysenter_eip                      sysentereip; sysenter rip
+*_rsp                                    esp; sp; stack
+*_rip                                    eip; ip; pc; instruction pointer
 guest_rflags                             eflags; rfl
 guest_pending_debug_exceptions           debugexceptions; debug exc; pending debug; pending dbe
 *_ia32_interrupt_ssp_table_addr          ssp table
@@ -216,10 +202,8 @@ def _rows(table: str) -> list[str]:
 WORDS: Final[dict[str, str]] = {
     spelling: "" if word == "-" else word for word, *spellings in map(str.split, _rows(_WORDS)) for spelling in spellings
 }
-#: (words in a row, what they are read as).
-PHRASES: Final[list[tuple[list[str], tuple[str, ...]]]] = [
-    (left.split(), tuple(right.split())) for left, right in (row.split("  ", 1) for row in _rows(_PHRASES))
-]
+#: Words in a row -> what they are read as.
+PHRASES: Final[dict[str, str]] = {left: right.strip() for left, right in (row.split("  ", 1) for row in _rows(_PHRASES))}
 #: (vmfuzz's name, labels).
 ALIASES: Final[list[tuple[str, list[str]]]] = [
     (name, labels.split("; ")) for name, labels in (row.split(None, 1) for row in _rows(_ALIASES))

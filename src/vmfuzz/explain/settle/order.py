@@ -40,7 +40,7 @@ def of_lines_in_order(
         )
         return {name: one for name, one in readings.items() if name not in out}, [Warned(0, text)] if out else []
     below = [name for name, is_below in found.placed.items() if is_below]
-    usual = not found.headless and _usual_order(below) and _complete(below)
+    usual = _usual_order(below) and _complete(below)
     return {
         name: one if usual or name not in below or one.assumed else replace(one, assumed=_BY_PLACE) for name, one in readings.items()
     }, []
