@@ -156,6 +156,15 @@ def test_a_log_that_names_fields_with_their_encodings_is_a_list():
     assert (dump.readings, accused(dump)) == ({}, {"guest_cs_access_rights": 0x4814})
 
 
+def test_msrs_in_a_list_are_no_encodings():
+    """They are named as fields are (IA32_DEBUGCTL, IA32_VMX_PINBASED_CTLS), and a name may begin with what a call begins with."""
+    msrs = (("kIa32Debugctl", 0x1D9), ("kIa32VmxPinbasedCtls", 0x481), ("kIa32VmxExitCtls", 0x483))
+    names = (("kGuestIa32Debugctl", 0x2802), ("kVmreadBitmap", 0x2026), ("kGuestCr0", 0x6800), ("kGuestCr4", 0x6804), ("kGuestRip", 0x681E))
+    enums = ("".join(f"  {name} = {value:#x},\n" for name, value in rows) for rows in (msrs, names))
+    (dump,) = read_text("".join(f"enum class Number {{\n{rows}}};\n" for rows in enums))
+    assert (accused(dump), dump.readings, len(dump.program.definitions)) == ({}, {}, 5)
+
+
 def test_a_call_hands_over_a_value_and_names_nothing():
     (dump,) = read_text(
         "vmwrite(0x6800, guest_cr0);\nvmwrite(0x6802, guest_cr3);\nvmwrite(0x6c02, guest_cr3);\nvmwrite(0x6c00, guest_cr0);\n"

@@ -25,8 +25,8 @@ _NUMBER: Final = (
     r"|(?:\$|16#)(?P<marked>[0-9a-fA-F_]{1,12})\#?|(?P<bare>[0-9][0-9a-fA-F]{0,15}|[a-fA-F](?:[0-9a-fA-F]{1,15}|(?=\W*$)))[uUlL]{0,3})(?!\w)"
 )
 _TOKEN: Final = deferred(rf"{_NUMBER}|(?P<word>[A-Za-z_][\w.]{{0,79}})")
-#: A comment to the end of the line, and one within it; "16-bit" says how wide a field is.
-_ASIDE: Final = deferred(r"/\*[^*]*(?:\*/|$)|//.*|\s(?:#|--)\s.*|\s;.*|\b(?:16|32|64)[- ][Bb]it\b")
+#: A comment within a line, or to its end.
+_ASIDE: Final = deferred(r"/\*[^*]*(?:\*/|$)|//.*|\s(?:(?:#|--)\s|;).*")
 #: `vmwrite(0x6C02, guest_cr3)` hands a value over, and `(0x0810) guest_interrupt_status = unavailable` is a line of a dump: they name nothing.
 _NO_PAIR: Final = deferred(
     r"(?:write|read|wr|rd|set|get|load|store)\w{0,20}\s*(?:::<\w+>)?[(!]|\bvm(?:write|read)\b[^,(]{1,80},|"
@@ -125,7 +125,7 @@ def _blocks(lines: Sequence[Line]) -> Iterator[list[tuple[Definition, str]]]:
 
 @lru_cache(maxsize=1 << 13)
 def _shape(text: str) -> _Shape:
-    bare = _ASIDE.sub(" ", text)
+    bare = _ASIDE.sub(" ", text[:_LONGEST])
     if len(text) > _LONGEST or _NO_PAIR.search(bare):
         return _Shape((), False)
     between: list[list[str]] = [[]]  # the words before the first number, behind it, behind the second ...

@@ -16,14 +16,16 @@ from vmfuzz.explain.text.numbers import NUMBER, read_number
 from vmfuzz.hexadecimal import encoded, hexadecimal
 from vmfuzz.patterns import deferred
 
-_ENCODING: Final = r"(?:0[xX][0-9a-fA-F]{1,8}|[0-9a-fA-F]{3,4}[hH]?)"
+#: Encodings with at least so many digits that they are no count: in brackets behind a name fewer are enough.
+_ENCODING: Final = r"(?:0[xX][0-9a-fA-F]{3,8}|[0-9a-fA-F]{4}[hH]?)"
+_BEHIND: Final = r"(?:0[xX][0-9a-fA-F]{1,8}|[0-9a-fA-F]{3,4}[hH]?)"
 _NAME: Final = r"[A-Za-z_](?:[\w@./>-]|:+(?=\w)| (?=[A-Za-z]))*?"
 #: `GUEST_CR0 (0x6800) = 0x80000031`, `4802 GUEST_CS_LIMIT: ffff`, `(0x4802) @before@guest_CS_limit = 0xffff`, `0x4802 = 0xffff`,
 #: `[GUEST_CR0] 0x80000031`, `486 IA32_VMX_CR0_FIXED0 0x80000021`; a capability MSR may come in halves, `0x16 / 0x7f`.
 _ROW: Final = deferred(
     rf"(?:[(\[<]?\s*+(?P<before>{_ENCODING})\b(?:\s*+[)\]>])?)?"
     rf"(?:[\s:=-]*+[(\[<@.]?(?P<name>{_NAME})[)\]>]?)?\s*+"
-    rf"(?:[(\[]\s*+(?P<behind>{_ENCODING})\s*+[)\]]\s*+)?"
+    rf"(?:[(\[]\s*+(?P<behind>{_BEHIND})\s*+[)\]]\s*+)?"
     rf"(?:(?P<sign>=>|->|[:=]+)\s*+)?(?<!\w)"
     rf"(?P<value>{NUMBER})(?:\s*+/\s*+(?P<high>{NUMBER}))?\s*+(?:[(#;<!].*)?$"
 )
