@@ -51,13 +51,13 @@ def test_the_two_sides_of_a_diff_are_two_states_and_its_other_lines_are_of_both(
     ],
 )
 def test_one_state_stays_one(text: str) -> None:
-    assert [state.name for state in states_apart(text)] == [""]
+    assert list(states_apart(text)) == [""]
     assert len(read_text(text)) == 1
 
 
 def test_before_and_after() -> None:
     text = "before: rip = 0x1000\nbefore: rflags = 0x2\nafter: rip = 0x2000\nafter: rflags = 0x202\n"
-    assert [(state.name, state.text.split("\n")[0], state.text.split("\n")[2]) for state in states_apart(text)] == [
+    assert [(state, part.split("\n")[0], part.split("\n")[2]) for state, part in states_apart(text).items()] == [
         ("before", "rip = 0x1000", ""),
         ("after", "", "rip = 0x2000"),
     ]

@@ -26,19 +26,20 @@ from vmfuzz.explain.outcomes import nested
 from vmfuzz.explain.outcomes.outcome import with_outcome
 from vmfuzz.explain.settle.settle import Circumstances, settled
 from vmfuzz.explain.text.apart import states_apart
-from vmfuzz.explain.text.lines import Ends, Line, begins_within, garbled, lines_of, ranges
+from vmfuzz.explain.text.lines import Ends, Line, begins_within, garbled, lines_of
 from vmfuzz.explain.text.mend import mend
-from vmfuzz.explain.text.numbers import bare_is_hex
+from vmfuzz.explain.text.numbers import bare_is_hex, ranges
 from vmfuzz.patterns import deferred
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
 
 #: Lines of a crash report of the guest or of the host that stand beside a dump: registers in no form that says which field.
 _CRASH: Final = deferred(
-    r"R?IP: +[0-9a-f]{4}:|(?:RFLAGS|EFLAGS): [0-9a-f]+ +CONTEXT|CPU: +\d|r[a-d]x: [0-9a-f]+ +r|r[sd]i: |rbp: |r\d+: |"
-    r"cr0: [0-9a-f]+ +cr4:|cr3: [0-9a-f]+ +cr2:|fsb: |ds: [0-9a-f]{4} +es: |----\[ Xen|RSP: [0-9a-f]{4}:|Code: |Call Trace|RAX: [0-9a-f]+ RBX|"
+    # Xen's
+    r"RFLAGS: [0-9a-f]+ +CONTEXT|CPU: +\d|r[a-d]x: [0-9a-f]+ +r|(?:r[sd]i|rbp|r\d+|fsb): |cr[03]: [0-9a-f]+ +cr[24]:|"
+    r"ds: [0-9a-f]{4} +es: |----\[ Xen|"
     # Linux's
-    r"CS: +[0-9a-f]{4} DS: |DS: [0-9a-f]{4} ES: |CR2: [0-9a-f]+ CR3: |CR0: [0-9a-f]+ CR2: |FS: +[0-9a-f]+\([0-9a-f]{4}\) GS:|DR[03]: [0-9a-f]+ DR|PKRU: |"
-    r"RSP: [0-9a-f]{16} EFLAGS|E[AS][XI]: [0-9a-f]{8} E"
+    r"R?[IS]P: +[0-9a-f]{4}:|RSP: [0-9a-f]{16} EFLAGS|(?:RAX|E[AS][XI]|CR[02]|DR[03]): [0-9a-f]+ [A-Z]|[CD]S: +[0-9a-f]{4} [DE]S: |"
+    r"FS: +[0-9a-f]+\([0-9a-f]{4}\) GS:|PKRU: |Code: |Call Trace"
 )
 #: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
 _BARE_ENCODING: Final = deferred(r"(?:0x)?([0-9a-fA-F]{4})\s+(?:0x)?[0-9a-fA-F]{1,16}")
@@ -57,8 +58,7 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
     mended = kvm_lines.unjoined(mend(spread(text)))
     lines = tuple(mended.split("\n"))
     states = states_apart(mended)
-    origins = [Origin(f"{name}, {state.name}" if state.name else name, state.name, lines=lines) for state in states]
-    found = [_Reader(state.text, origin).dumps() for state, origin in zip(states, origins, strict=True)]
+    found = [_Reader(part, Origin(f"{name}, {state}" if state else name, state, lines=lines)).dumps() for state, part in states.items()]
     if len(found) > 1 and not all(any(dump.readings for dump in dumps) for dumps in found):
         return _Reader(mended, Origin(name, lines=lines)).dumps()
     return [dump for dumps in found for dump in dumps]
@@ -154,6 +154,12 @@ def _read_plain(lines: list[Line], found: Found, named_only: bool) -> tuple[list
     of_kvm = sregs.is_marked(lines)
     if of_kvm:  # beside a dump of the VMCS they say nothing new
         taken |= sregs.parse_sregs([line for line in lines if line.number not in taken], Found() if named_only else found)
+    _read_pairs(lines, taken, found, named_only)
+    return lines, of_kvm and not named_only
+
+
+def _read_pairs(lines: list[Line], taken: Set[int], found: Found, named_only: bool) -> None:
+    """Read names with values in the lines that are not `taken`."""
     code = [is_code(line.text) for line in lines]
     source = any(code[index] and not ASSIGNED.match(line.text) for index, line in enumerate(lines))
     reader = PairReader(found, _manner([line for line in lines if line.number not in taken], found, named_only, source))
@@ -162,14 +168,13 @@ def _read_plain(lines: list[Line], found: Found, named_only: bool) -> tuple[list
         if line.number not in taken and not _CRASH.match(line.text):
             reader.read(line, in_code=surrounded)
     reader.finish()
-    return lines, of_kvm and not named_only
 
 
 def _manner(lines: list[Line], found: Found, named_only: bool, source: bool) -> Manner:
     """How these lines are written."""
     bare = [match for line in lines if (match := _BARE_ENCODING.fullmatch(line.text))]
     return Manner(
-        hex_by_default=bare_is_hex(line.text for line in lines),
+        hex_by_default=bare_is_hex("\n".join(line.text for line in lines)),
         named_only=named_only,
         top_indent=min((line.indent for line in lines if _BARE_SEGMENT.match(line.text)), default=0),
         source=source,

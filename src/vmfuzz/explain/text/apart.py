@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from vmfuzz.patterns import deferred
 
@@ -28,23 +28,16 @@ _BESIDE: Final = (
 )
 
 
-class State(NamedTuple):
-    """One state: what the text calls it ("" where the text has one only), and its text."""
-
-    name: str
-    text: str
-
-
-def states_apart(text: str) -> list[State]:
-    """The states of a text, at least one; two only where both have a value of the same name."""
+def states_apart(text: str) -> dict[str, str]:
+    """The text of each state by what the whole text calls it, "" where there is only one; two only where both have a value of the same name."""
     small = text.lower()
     lines = text.split("\n")
     for pair, pattern in _BESIDE:
         if all(state in small for state in pair):
             found = [match if (match := pattern.match(line)) and match["state"].lower() in pair else None for line in lines]
             if _names(pair[0], found) & _names(pair[1], found):
-                return [State(state, _text_of(state, lines, found)) for state in pair]
-    return [State("", text)]
+                return {state: _text_of(state, lines, found) for state in pair}
+    return {"": text}
 
 
 def _names(state: str, found: Sequence[re.Match[str] | None]) -> set[str]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import groupby, islice
+from itertools import islice
 from typing import Final
 
+from vmfuzz.explain.text.numbers import runs
 from vmfuzz.patterns import deferred
 
-#: What loggers and posters put before a single line; taken off again and again until none fits, or so often.
-_MOST_PREFIXES: Final = 8
+#: What loggers and posters put before a single line; taken off again and again until none fits.
 _PREFIXES: Final = tuple(
     deferred(pattern)
     for pattern in (
@@ -61,8 +61,6 @@ _FUNCTION: Final = deferred(r"\b(?:dump|print|show|log)_\w+")
 #: So many words a logger puts before a line at most.
 _MOST_WORDS: Final = 9
 _QUOTES: Final = frozenset("\"'`")
-#: No logger puts more than so many characters before a line.
-_LONGEST: Final = 120
 #: Signs may stand before signs ("12 | + ...").
 _DEEPEST: Final = 4
 #: No line is looked at beyond this.
@@ -86,11 +84,8 @@ def undecorated(lines: list[str]) -> list[str]:
 def _without_prefixes(line: str) -> str:
     """The line after everything that loggers and posters put before it; its own indentation stays."""
     line = line[:_WHOLE]
-    for _ in range(_MOST_PREFIXES):
-        match = next((match for prefix in _PREFIXES if (match := prefix.match(line))), None)
-        if match is None:
-            break
-        line = line[match.end() :]
+    while found := next((match for prefix in _PREFIXES if (match := prefix.match(line))), None):
+        line = line[found.end() :]
     return line
 
 
@@ -117,10 +112,9 @@ def _is_habit(lines: list[str], having: list[int]) -> bool:
 
 def _stretches(indices: list[int]) -> Iterator[int]:
     """Those of the indices that follow one another in long stretches."""
-    for _, run in groupby(enumerate(indices), lambda pair: pair[1] - pair[0]):
-        stretch = [index for _, index in run]
-        if len(stretch) >= _STRETCH:
-            yield from stretch
+    for run in runs(indices):
+        if len(run) >= _STRETCH:
+            yield from run
 
 
 def _signs(lines: list[str]) -> Iterator[Sequence[_Sign]]:
@@ -147,7 +141,7 @@ def _heads(line: str) -> tuple[_Sign, ...]:
     """What a logger may have put before a line, shortest first: words, times as "#"."""
     found: list[_Sign] = []
     words = ""
-    for word in islice(_WORD.finditer(line[:_LONGEST]), _MOST_WORDS):
+    for word in islice(_WORD.finditer(line), _MOST_WORDS):
         words += _COUNTS.sub("#", word[0].rstrip()) + " "
         if _TELLS.search(_FUNCTION.sub("", word[0]).replace("_", " ")) or not word[0][-1].isspace():
             break

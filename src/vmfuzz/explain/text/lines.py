@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from vmfuzz.explain.text.decoration import undecorated
@@ -29,27 +26,20 @@ class Line:
     raw: str
 
 
-@lru_cache(maxsize=1 << 13)
-def _indent(body: str) -> int:
-    expanded = body.expandtabs(8)
-    return len(expanded) - len(expanded.lstrip())
-
-
 def lines_of(text: str) -> list[Line]:
     """The lines of a mended text without prefixes; empty lines are left out."""
     result = []
     raws = text.split("\n")
     for number, (raw, body) in enumerate(zip(raws, undecorated(raws), strict=True), 1):
         if body and not body.isspace():
-            caller = _CALLER.match(raw)
-            result.append(Line(number, body.strip(), _indent(body), caller[1] if caller else "", raw))
+            expanded, caller = body.expandtabs(8), _CALLER.match(raw)
+            indent = len(expanded) - len(expanded.lstrip())
+            result.append(Line(number, body.strip(), indent, caller[1] if caller else "", raw))
     return result
 
 
-#: First lines that are the end of a line: of one with "LDTR:" or "IDTR Limit:", and of one with several numbers.
-_END_OF_NAME: Final = deferred(r"TR\b", re.IGNORECASE)
-_PAIR: Final = deferred(r"[A-Za-z][\w .]{0,40}[:=] *(?:0x)?[0-9a-fA-F]+$")
-_NUMBERS: Final = deferred(r"[0-9a-fA-F]+(?:[ :]+[0-9a-fA-F]+)+$")
+#: What only the end of a line begins with: of one with "LDTR:" or "IDTR Limit:", and of one with several numbers.
+_END_OF_LINE: Final = deferred(r"(?i:TR)\b|\s*[0-9a-fA-F]+(?:[ :]+[0-9a-fA-F]+)+\s*$")
 
 
 def garbled(lines: list[Line]) -> frozenset[int]:
@@ -71,23 +61,9 @@ def begins_within(lines: list[Line]) -> Line | None:
     if not lines:
         return None
     first, *others = lines
-    if not others:
-        return first if _END_OF_NAME.match(first.raw) else None
-    logged = sum(line.raw.strip() != line.text for line in others)
-    below = [line for line in others[:_ENOUGH] if line.raw.strip() != line.text and _PAIR.match(line.text)]
-    habit = logged * 5 >= len(others) * 4 or (len(below) == _ENOUGH and _PAIR.match(first.text))
-    lost = first.raw.strip() == first.text and len(others) >= _ENOUGH and habit
-    numbers = _NUMBERS.match(first.text) and not any(_NUMBERS.match(line.text) for line in others)
-    return first if lost or numbers or _END_OF_NAME.match(first.text) else None
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Line numbers as a person writes them: "lines 3 to 40, 42"."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    shown = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in runs)
-    return f"line {shown}" if shown.isdecimal() else f"lines {shown}"
+    prefixed = [line.raw.strip() != line.text for line in others]
+    habit = len(prefixed) >= _ENOUGH and (all(prefixed[:_ENOUGH]) or sum(prefixed) * 5 >= len(prefixed) * 4)
+    if first.raw.strip() == first.text and habit:
+        return first
+    end = _END_OF_LINE.match(first.raw) and not any(_END_OF_LINE.match(line.raw) for line in others)
+    return first if end else None

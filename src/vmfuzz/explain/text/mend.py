@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from binascii import a2b_qp
 from collections.abc import Callable
 from typing import Final
 
@@ -33,11 +34,6 @@ def _plain_spaces(text: str) -> str:
     return text if text.isascii() else _SPACE.sub(lambda match: _SPACES.get(match[0], ""), text)
 
 
-def _letters(match: re.Match[str]) -> str:
-    """What a run of quoted bytes stands for."""
-    return bytes(int(byte, 16) for byte in re.findall(r"=([0-9A-F]{2})", match[0])).decode("utf-8", "replace")
-
-
 def _unfolded(match: re.Match[str]) -> str:
     """A structure on one line, spread over lines."""
     return re.sub(r"\s*(\}+),?\s*", r"\n\1\n", re.sub(r",\s+", ",\n", re.sub(r"\{\s*", "{\n", match[0])))
@@ -46,14 +42,13 @@ def _unfolded(match: re.Match[str]) -> str:
 #: What is mended, in this order: a sign of it in the text, pattern, what takes its place.
 _DAMAGES: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = (
     # text/plain as mail transports it: "=3D" and soft line breaks; a letter beyond ASCII is a run of such bytes, which a break may divide
-    ("=", deferred(r"=[C-F][0-9A-F](?:(?:=\n)?=[89AB][0-9A-F])+"), _letters),
+    ("=", deferred(r"=[C-F][0-9A-F](?:(?:=\n)?=[89AB][0-9A-F])+"), lambda match: a2b_qp(match[0]).decode("utf-8", "replace")),
     ("=3D", deferred(r"=(3D|20|09|\n)"), lambda match: {"3D": "=", "20": " ", "09": "\t"}.get(match[1], "")),
     # `0x` and blanks up to the width of the number, as "0x%16x" prints it
     ("0x ", deferred(r"\b0x( {1,15})(?=[0-9a-fA-F]{1,15}\b(?!\s*[:=]))"), lambda match: "0x" + "0" * len(match[1])),
     # pages and tables in them: a cell, where a block or a row ends and another begins on the same line, other tags
-    ("<", deferred(r"<br ?/?>\n?", re.IGNORECASE), "\n"),
     ("<", deferred(r"</t[dh]>\s*<t[dh][^>]*>", re.IGNORECASE), " | "),
-    ("<", deferred(r"</(?:p|div|li|tr|h\d|pre|table|ul|ol|blockquote)>(?=[ \t]*[^ \t\n])", re.IGNORECASE), "\n"),
+    ("<", deferred(r"<br ?/?>\n?|</(?:p|div|li|tr|h\d|pre|table|ul|ol|blockquote)>(?=[ \t]*[^ \t\n])", re.IGNORECASE), "\n"),
     (
         "<",
         deferred(

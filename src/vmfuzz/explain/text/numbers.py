@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import groupby
 from typing import Final
 
 from vmfuzz.patterns import deferred
@@ -16,8 +17,8 @@ NUMBER: Final = (
 )
 #: Decimal numbers that no program prints for a field in hexadecimal: all ones of 32 and of 64 bits, 80000021H, and what has 17 digits and more.
 _DECIMAL: Final = deferred(r"[\s:=|,;(](?:4294967295|2147483681|18446744073709551615|[1-9]\d{16,19})(?![\w.])")
-_MARKED: Final = deferred(r"[:=|,;\t]\s*0[xX][0-9a-fA-F]+")
-_UNMARKED: Final = deferred(r"[:=|,;\t]\s*(?!0[xX])(?=[0-9a-fA-F]*[a-fA-F])(?=[0-9a-fA-F]*[0-9])[0-9a-fA-F]{2,16}\b")
+_MARKED: Final = deferred(r"[:=|,;\t][ \t]*0[xX][0-9a-fA-F]+")
+_UNMARKED: Final = deferred(r"[:=|,;\t][ \t]*(?!0[xX])(?=[0-9a-fA-F]*[a-fA-F])(?=[0-9a-fA-F]*[0-9])[0-9a-fA-F]{2,16}\b")
 #: What `read_number` reads, signs between digits left out: the digits behind 0x, before H, or bare.
 _SUFFIX: Final = r"(?:[uU]?[lL]{1,2}|[uU])"
 _FORM: Final = deferred(
@@ -27,7 +28,7 @@ _BETWEEN: Final = deferred(r"(?<=[0-9a-fA-F])[_'`](?=[0-9a-fA-F])")
 #: Widths to which programs pad hexadecimal numbers with zeros.
 _PADDED: Final = (4, 5, 8, 16)
 #: An exit reason with its bit 31, as messages print it without a mark.
-_FAILED_ENTRY: Final = deferred(r"\s*(?:0{8})?8000_?\d{4}\s*")
+_FAILED_ENTRY: Final = deferred(r"(?:0{8})?8000_?\d{4}")
 
 
 @lru_cache(maxsize=1 << 14)
@@ -57,22 +58,28 @@ def _bare(body: str, hex_by_default: bool | None) -> int | None:
 
 def to_unsigned(text: str) -> int | None:
     """A number of an outcome as an unsigned 32-bit value: 0x80000021, 80000021, -2147483615, 2147483681, 0xffffffff80000021; None if it is none."""
+    text = text.strip()
     value = read_number(f"0x{text}" if _FAILED_ENTRY.fullmatch(text) else text, hex_by_default=False)
     if value is None or (value >> 32 and value >> 31 != (1 << 33) - 1):
         return None  # neither 32 bits nor 32 bits with their sign extended to 64
     return value & 0xFFFFFFFF
 
 
-def bare_is_hex(lines: Iterable[str]) -> bool | None:
-    """What numbers without a mark mean in these lines: decimal where hexadecimal ones carry 0x, hexadecimal where they do not."""
-    kinds = [_numbers_in(line) for line in lines]
-    marked, unmarked = sum(kind[0] for kind in kinds), sum(kind[1] for kind in kinds)
+def bare_is_hex(text: str) -> bool | None:
+    """What numbers without a mark mean in a text: decimal where hexadecimal ones carry 0x, hexadecimal where they do not."""
+    marked, unmarked = len(_MARKED.findall(text)), len(_UNMARKED.findall(text))
     if unmarked > marked:
         return True
-    return False if not unmarked and (marked or any(kind[2] for kind in kinds)) else None
+    return False if not unmarked and (marked or _DECIMAL.search(text)) else None
 
 
-@lru_cache(maxsize=1 << 13)
-def _numbers_in(line: str) -> tuple[int, int, bool]:
-    """(how many hexadecimal numbers with 0x, how many without, whether there is one that no program prints for a field in hexadecimal)."""
-    return len(_MARKED.findall(line)), len(_UNMARKED.findall(line)), _DECIMAL.search(line) is not None
+def runs(numbers: Iterable[int]) -> Iterator[list[int]]:
+    """The numbers, in the order given, in runs of those that follow one another."""
+    for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        yield [number for _, number in run]
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Line numbers as a person writes them: "lines 3 to 40, 42"."""
+    shown = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs(sorted(set(numbers))))
+    return f"line {shown}" if shown.isdecimal() else f"lines {shown}"
