@@ -80,14 +80,3 @@ def test_the_head_of_a_dump_of_kvms_that_is_cut_says_that_something_failed() -> 
     assert render(answer(dump), width=None).startswith(
         'KVM printed this VMCS ("last attempted VM-entry"): either the VM entry failed, or KVM'
     )
-
-
-def test_a_line_of_a_dump_that_cannot_be_read_is_at_least_a_warning() -> None:
-    text = XEN.replace(
-        "(XEN) *** Control", "(XEN) IDTR:\n(XEN)   TR: 0040 0008b zzzz\n(XEN) LDTR: 0000 1c000 ffffffff 0000000000000000\n(XEN) *** Control"
-    )
-    warnings = read(text).warnings
-    assert [warning for warning in warnings if "nothing of this line could be read" in warning] == [
-        "line 4: nothing of this line could be read: IDTR:",
-        "line 5: nothing of this line could be read: TR: 0040 0008b zzzz",
-    ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vmfuzz.explain.dump import Dump
-from vmfuzz.explain.formats.kvm_tables import NUMBERS, SEGMENTS, begins
+from vmfuzz.explain.formats.kvm_tables import CERTAIN, NUMBERS, SEGMENTS, STARTS
 from vmfuzz.explain.reading import read_text
 
 BODIES = Path(__file__).parent / "bodies"
@@ -33,24 +33,40 @@ def lines_moved(text: str, *moved: str) -> str:
 
 
 def test_what_a_key_may_be_follows_from_the_declared_lines() -> None:
-    assert {slot.field for slot in NUMBERS["", "PAT"][0].slots} == {"guest_ia32_pat", "host_ia32_pat"}
-    assert NUMBERS["", "PAT"][0].field == ""
-    assert NUMBERS["CS", "attr"][0].field == "guest_cs_access_rights"
-    assert NUMBERS["VMExit", "errcode"][0].field == "vm_exit_interruption_error_code"
-    assert [may.field for may in NUMBERS["", "CS:RIP"]] == ["", ""]  # two numbers, each the guest's or the host's
-    assert [slot.field for slot in NUMBERS["", "CS:RIP"][1].slots] == ["guest_ia32_sysenter_eip", "host_ia32_sysenter_eip"]
+    assert {(slot.field, slot.section) for slot in NUMBERS["", "PAT"]} == {("guest_ia32_pat", 3), ("host_ia32_pat", 5)}
+    assert {slot.field for slot in NUMBERS["CS", "attr"]} == {"guest_cs_access_rights"}
+    assert {slot.field for slot in NUMBERS["VMExit", "errcode"]} == {"vm_exit_interruption_error_code"}
+    assert {slot.field for slot in NUMBERS["", "CS:RIP"] if slot.part} == {"guest_ia32_sysenter_eip", "host_ia32_sysenter_eip"}
     assert "sel" not in {key for head, key in NUMBERS if head == "GDTR"}
     assert SEGMENTS == ("CS", "DS", "SS", "ES", "FS", "GS", "GDTR", "LDTR", "IDTR", "TR")
 
 
-def test_a_key_that_is_printed_in_two_sections_but_is_one_field_bounds_what_stands_around_it() -> None:
-    offset = NUMBERS["", "TSCOffset"][0]
-    assert (offset.field, offset.bounds) == ("tsc_offset", (1, 5))  # Xen before 4.6 prints it in the guest's section
-
-
 @pytest.mark.parametrize("line", KVM.splitlines() + XEN.splitlines()[2:-1])
 def test_every_line_of_a_dump_begins_like_one(line: str) -> None:
-    assert begins(line.strip()), line
+    assert STARTS.match(line.strip()), line
+
+
+@pytest.mark.parametrize(
+    ("line", "certain"),
+    [
+        ("reason=80000021 qualification=0000000000000000", True),
+        ("reason=80000021 qualification=0", False),
+        ("CS:   sel=0x0010, attr=0x0a09b, limit=0xffffffff, base=0x0000000000000000", True),
+        ("CS: sel=0x10, attr=0xa09b, limit=0xffffffff, base=0x0", False),
+        ("RSP = 0x0000000000000ff0 (0x0000000000000ff1)  RIP = 0x000000000000fff0 (0x000000000000fff1)", True),
+        ("CS: 0010 0a09b ffffffff 0000000000000000", True),
+        ("GDTR:            0000007f fffffe0000001000", True),
+        ("CS:  0010 DS: 0000 ES: 0000 CR0: 0000000080050033", False),
+        ("CR3 = 0x0000000012345000", False),
+    ],
+)
+def test_a_line_of_two_numbers_with_all_their_digits_is_of_no_other_program(line: str, certain: bool) -> None:
+    assert bool(CERTAIN.match(line)) is certain
+
+
+def test_a_dump_that_lost_the_ends_of_its_lines_is_read() -> None:
+    joined = read(" ".join(f"(XEN) {line}" for line in XEN.splitlines()))
+    assert {name: one.value for name, one in joined.readings.items()} == {name: one.value for name, one in read(XEN).readings.items()}
 
 
 def test_a_line_of_two_numbers_places_both_wherever_it_stands() -> None:

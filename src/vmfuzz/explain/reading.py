@@ -44,8 +44,6 @@ _CRASH: Final = deferred(
 #: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
 _BARE_ENCODING: Final = deferred(r"(?:0x)?([0-9a-fA-F]{4})\s+(?:0x)?[0-9a-fA-F]{1,16}")
 _BARE_SEGMENT: Final = deferred(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
-#: So much of a line is quoted.
-_SHOWN: Final = 40
 _KVM_SILENT: Final = "dump_invalid_vmcs"
 
 
@@ -111,7 +109,7 @@ class _Reader:
         foreign = foreign or ("" if part else amd.of_svme(dump, self.text))
         if foreign:
             dump = replace(dump, machine=replace(dump.machine, foreign=foreign), readings={}, notes=replace(dump.notes, warned=()))
-        return dump.warning(*self._warnings(dump, part))
+        return dump.warning(*self._warnings(dump))
 
     def _claims(self, part: list[Line], registers: list[Line]) -> Iterator[str]:
         """Which lines are whose."""
@@ -124,12 +122,8 @@ class _Reader:
             if lines:
                 yield f"{ranges([line.number for line in lines])}: {what}"
 
-    def _warnings(self, dump: Dump, part: list[Line]) -> Iterator[Warned]:
-        """What was lost, and what KVM could have printed."""
-        told = {warned.line for warned in dump.notes.warned}
-        for line in kvm_lines.lost_lines(part, self.rest):
-            if line.number not in told:
-                yield Warned(line.number, f"nothing of this line could be read: {line.text[:_SHOWN]}")
+    def _warnings(self, dump: Dump) -> Iterator[Warned]:
+        """What KVM could have printed."""
         if _KVM_SILENT in self.text and not self.parts and not (dump.reported and dump.reported.entered):
             yield Warned(0, "KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
 

@@ -8,39 +8,39 @@ in a warning. What a line gives to a key of another line counts only if all line
 from __future__ import annotations
 
 import re
-from collections import Counter
+from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate, pairwise
-from typing import Final
+from typing import Final, TypeVar
 
 from vmfuzz.explain.dump import Reading
 from vmfuzz.explain.evidence import Found
-from vmfuzz.explain.formats.kvm_tables import DECLARED, NUMBERS, SEGMENTS, May, Slot, begins, may_be, usual_digits, without_blanks
+from vmfuzz.explain.formats.kvm_tables import DECLARED, HEADINGS, NUMBERS, SEGMENTS, Slot, alternatives, usual_digits
 from vmfuzz.explain.text.lines import Ends, Line
 from vmfuzz.patterns import deferred
 
 _HEX: Final = r"(?:0x)?[0-9a-fA-F]+"
-_NUMBER: Final = deferred(_HEX)
-_KEYS: Final = sorted({slot.key for slots in DECLARED for slot in slots} | {key for _, key in NUMBERS}, key=len, reverse=True)
+_NUMBER: Final = deferred(rf"({_HEX})[;.]?")
+_KEYS: Final = alternatives(slot.key for line in DECLARED for slot in line)
+_HEADS: Final = alternatives({line[0].head for line in DECLARED} - {"", *SEGMENTS})
 _TOKEN: Final = deferred(
     r"\*\*\*\s*(?P<heading>Guest|Host|Control)\s+State\s*\*\*\*"
-    rf"|(?<![\w.:-])(?P<key>{'|'.join(re.escape(key) for key in _KEYS)})".replace(r"\ ", r"\s*")
-    + r"\s*=\s*(?P<value>(?![^\s,]+\s*=|Sysenter\b|\*\*\*)[^\s,]+)?(?:(?P<suffix>\s*\((?:effective|autoload)\))|(?P<copy>\s\(0x))?"
+    rf"|(?<![\w.:-])(?P<key>{_KEYS})\s*=\s*(?P<value>(?![^\s,]+\s*=|Sysenter\b|\*\*\*)[^\s,]+)?"
+    # what is no field, Xen's own copy, a number that a console may have broken, or the end of the text
+    r"(?:(?P<beside>\s*\((?:effective|autoload)\))|(?P<copy>\s\(0x)|(?P<broken>\n(?=(?:0?x)?[0-9a-fA-F]{1,16}(?:[\s,(|]|$))|(?:\s*\(\w*)?\Z))?"
     rf"|(?<![\w.])(?P<segment>{'|'.join(SEGMENTS)}):(?P<columns>(?:\s+[0-9a-fA-F]+(?![\w=]))*)"
-    r"|(?<![\w.])(?P<head>CR[034]|VMEntry|VMExit|IDTVectoring):"
-    r"|(?P<list>MSR (?:guest|host) auto(?:load|store)):"
+    rf"|(?<![\w.])(?P<head>{_HEADS}|MSR (?:guest|host) auto(?:load|store)):"
     rf"|(?<![\w.])(?P<entry>\d+):\s*msr=(?P<msr>{_HEX})\s+value=(?P<content>{_HEX})"
 )
-_HEADINGS: Final = {"Guest": May((), bounds=(0, 0)), "Host": May((), bounds=(2, 2)), "Control": May((), bounds=(4, 4))}
-_NOTHING: Final = May(())
-#: A line that begins with a value: it goes on a line that a mail program broke. Fewer digits than the second are no value of a line of its own.
-_VALUE_ALONE: Final = deferred(r"x?([0-9a-fA-F]{1,16})(?:[\s,(|]|$)|(0x[0-9a-fA-F]{1,16})(?:[\s,(]|$)")
-_WHOLE: Final = 4
-#: Lines that only Xen before 4.6 prints so.
-_OLD_XEN: Final = deferred(r"CS=[0-9a-fA-F]{4} DS=|Interruptibility=|DebugCtl=")
-_TIME: Final = deferred(r"\[\s*(\d+)[.,](\d+)\]")
+_LAST: Final = max(slot.rank for line in DECLARED for slot in line)
+_T = TypeVar("_T", int, str)
+
+
+def _only(values: Iterable[_T], none: _T) -> _T:
+    """The value if all are the same."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else none
 
 
 @dataclass
@@ -50,246 +50,170 @@ class Token:
     key: str
     value: str
     line: int
-    may: May
-    #: the line on which what the number belongs to stands (0: its own, -1: its key stands on another)
+    #: what it may be
+    slots: Sequence[Slot]
+    #: the line on which what the number belongs to stands, and whether the number stands on another
     opened: int = 0
+    wrapped: bool = False
     #: Xen's own copy of the register stands behind the value, in brackets
     copied: bool = False
-    #: the value may not be whole
-    cut: bool = False
-    #: guest and host print the key alike
-    shared: bool = False
+    #: behind the value the text ends, or the next line begins with a value
+    broken: bool = False
+
+    @property
+    def field(self) -> str:
+        """The field, or "+name"; "" if there is a choice, or none."""
+        return _only((slot.field for slot in self.slots), "")
+
+    @property
+    def open(self) -> bool:
+        """Whether it may be several fields."""
+        return not self.field and not self.section
+
+    @property
+    def section(self) -> int:
+        """The section in which it stands; 0 if there is a choice."""
+        return _only((slot.section for slot in self.slots), 0)
+
+    @property
+    def rank(self) -> int:
+        """Its place among the lines that all versions print; 0 if it has none, or there is a choice."""
+        return _only((slot.rank for slot in self.slots), 0)
 
 
 def parse(lines: list[Line], found: Found, ends: Ends) -> None:
     """Note what the lines of one dump give; `ends`: the lines of the text that may not be whole."""
-    if not lines:
-        return
-    tokens, astray = _tokens(lines, found)
-    if ends.unfinished is not None and lines[-1].number == ends.unfinished.number:
-        _note_cut(tokens, "\n".join(line.text for line in lines))
-    xen = any("(XEN)" in line.raw or _OLD_XEN.match(line.text) for line in lines)
-    orderly = _aligned(tokens, found, xen, _times_rise(lines)) and not astray
-    missing = _gaps(tokens)
+    whole = ends.unfinished not in lines[-1:]
+    tokens = list(_tokens(lines, "\n".join(line.text for line in lines) + "\n" * whole, found))
+    _narrow(tokens, xen=any("(XEN)" in line.raw for line in lines))
+    firsts = dict[str | int, Token]()  # without what is there again: a reply quotes lines below the dump
     for token in tokens:
-        name = token.may.field
-        doubt = _doubt(token, ends.torn, orderly, missing) if name else ""
-        value = _number(token, found) if name and not doubt else None
-        if doubt:
-            found.warn(doubt, token.line)
-        elif value is not None and name.startswith("+"):
-            found.beside.setdefault(name[1:], Reading(value, token.key, token.line))
-        elif value is not None:
-            found.put(name, value, token.key, token.line)
+        firsts.setdefault(token.field or id(token), token)
+    _place(list(firsts.values()), found)
+    missing = _gaps(firsts.values())
+    for token in (token for token in tokens if token.field):
+        number = _NUMBER.fullmatch(token.value)
+        doubt = _doubt(token, ends.torn, missing) if number else "is not a number"
+        if doubt or not number:
+            found.warn(f"{token.key} = {token.value or '(nothing)'} {doubt}; {token.field.lstrip('+')} counts as not given", token.line)
+        elif token.field.startswith("+"):
+            found.beside.setdefault(token.field[1:], Reading(int(number[1], 16), token.key, token.line))
+        else:
+            found.put(token.field, int(number[1], 16), token.key, token.line)
 
 
-def _tokens(lines: list[Line], found: Found) -> tuple[list[Token], bool]:
-    """(the numbers, whether a value stands on a line of its own where no key waits for one)."""
-    tokens = list[Token]()
-    joined = "\n".join(line.text for line in lines) + "\n"
-    matches = _TOKEN.finditer(joined)
-    match = next(matches, None)
-    head, opened, listed, astray, begins, end = "", 0, "", False, 0, 0
-    for line in lines:
-        starts, is_value, is_long = _beginning(line.text)
-        if starts:
+def _tokens(lines: list[Line], joined: str, found: Found) -> Iterator[Token]:
+    """The numbers and headings of the lines, which are joined to one text."""
+    ends = list(accumulate(len(line.text) + 1 for line in lines))
+    head, opened = "", 0
+    for match in _TOKEN.finditer(joined):
+        line = lines[bisect(ends, match.start())].number
+        if match["heading"]:
             head = ""
-        if is_value and begins >= end:
-            astray = astray or is_long
-            for token in tokens[-1:]:
-                token.cut = _is_short(token)  # a console may have broken its number
-        begins += len(line.text) + 1
-        while match is not None and match.start() < begins:
-            before, end = len(tokens), match.end()
-            if match["heading"]:
-                head = ""
-                tokens.append(Token("***", "", line.number, _HEADINGS[match["heading"]]))
-            elif match["key"]:
-                key = without_blanks(match["key"])
-                head = head if (head, key) in NUMBERS else ""
-                tokens += _keyed(match, head, key, line.number, found)
-                for token in tokens[before:] if head else ():
-                    token.opened = opened
-            elif match["list"]:
-                listed = match["list"]
-            elif match["entry"]:
-                if listed == "MSR guest autoload" and int(match["entry"]) <= 3:
-                    name = f"memory_msr_load_{int(match['entry']) + 1}"
-                    found.put(f"{name}_index", int(match["msr"], 16), listed, line.number)
-                    found.put(f"{name}_data", int(match["content"], 16) & (1 << 64) - 1, listed, line.number)
-            else:
-                head, opened = match["segment"] or match["head"], line.number
-                tokens += _columns(head, (match["columns"] or "").split(), line.number, found)
-            if "\n" in match[0].strip():
-                for token in tokens[before:]:
-                    token.opened = token.opened or -1
-            match = next(matches, None)
-    return tokens, astray
+            yield Token("***", "", line, [HEADINGS[match["heading"]]])
+        elif match["key"]:
+            key = "".join(match["key"].split())
+            head = head if (head, key) in NUMBERS else ""
+            for token in _keyed(match, head, key, line, found):
+                token.opened = opened if head else line
+                token.wrapped = token.opened != line or "\n" in match[0].strip()
+                yield token
+        elif match["entry"]:
+            if head == "MSR guest autoload" and int(match["entry"]) <= 3:
+                name = f"memory_msr_load_{int(match['entry']) + 1}"
+                found.put(f"{name}_index", int(match["msr"], 16), head, line)
+                found.put(f"{name}_data", int(match["content"], 16) & (1 << 64) - 1, head, line)
+        else:
+            head, opened = match["segment"] or match["head"], line
+            yield from _columns(head, (match["columns"] or "").split(), line, found)
 
 
 def _keyed(match: re.Match[str], head: str, key: str, line: int, found: Found) -> Iterator[Token]:
     """The numbers of a key below `head`."""
-    value, mays = match["value"] or "", NUMBERS.get((head, key), ())
-    if not mays:
+    value, slots = match["value"] or "", NUMBERS.get((head, key), [])
+    if not slots:
         found.warn(f"{key} = {value} stands without the key before it; it is not used", line)
-    elif match["suffix"]:
-        yield Token(key, value, line, May((), f"+{key} (not the field)"))
-    else:
-        if key == "CR3":
-            spaced = match[0][3].isspace() or value.startswith("0x")
-            mays = (may_be(slot for slot in mays[0].slots if slot.sign.startswith(" ") == spaced),)
-        parts = [value.replace("|", "", 1)] if key == "SVI|RVI" else value.split(":") if len(mays) > 1 else [value]
-        shown = f"{head} {key}" if head.startswith(("CR", *SEGMENTS)) else key
-        for may, part in zip(mays, parts, strict=False) if len(parts) == len(mays) else ():
-            yield Token(shown, part, line, may, copied=bool(match["copy"]), shared=not may.field)
+        return
+    if match["beside"]:
+        slots = [slots[0]._replace(field=f"+{key} (not the field)", section=0, rank=0)]
+    marked = [slot for slot in slots if (slot.mark == "0x") == value.startswith("0x")]  # the guest's CR3 is, the host's is not
+    parts = [value.replace("|", "", 1)] if key == "SVI|RVI" else value.split(":") if slots[-1].part else [value]
+    shown = f"{head} {key}" if head.startswith(("CR", *SEGMENTS)) else key
+    if len(parts) == slots[-1].part + 1:
+        for part, text in enumerate(parts):
+            may_be = [slot for slot in marked or slots if slot.part == part]
+            yield Token(shown, text, line, may_be, copied=bool(match["copy"]), broken=match["broken"] is not None)
 
 
 def _columns(head: str, columns: Sequence[str], line: int, found: Found) -> Iterator[Token]:
     """Xen's columns, which have no keys; the digits of each tell one from another."""
-    mays = [mays[0] for (one, _), mays in NUMBERS.items() if one == head] if columns else []
-    if len(columns) != len(mays) and any(len(column) != usual_digits(may.field) for column, may in zip(columns, mays, strict=False)):
-        found.warn(f"{head} has {len(columns)} of {len(mays)} columns; which are missing cannot be told", line)
-        return
-    for may, column in zip(mays, columns, strict=False):
-        yield Token(head, column, line, may)
+    slots = next((slots for slots in DECLARED if slots[0].head == head), ())
+    if [len(column) for column in columns] == [usual_digits(slot.field) for slot in slots]:
+        for slot, column in zip(slots, columns, strict=True):
+            yield Token(head, column, line, [slot], line)
+    elif columns:
+        found.warn(f"{head} has {len(columns)} of {len(slots)} columns; which are missing cannot be told", line)
 
 
-@lru_cache(maxsize=1 << 13)
-def _beginning(text: str) -> tuple[bool, bool, bool]:
-    """(whether a line begins with a key, whether it begins with a value, whether that may be a whole one)."""
-    value = _VALUE_ALONE.match(text)
-    return begins(text), value is not None, value is not None and text[0] != "x" and len(value[1] or value[2]) >= _WHOLE
+def _narrow(tokens: list[Token], xen: bool) -> None:
+    """Two numbers on a line are of one declared line, in its order: the guest's RSP stands before its RIP, the host's RIP before its RSP."""
+    for first, second in (pair for pair in pairwise(tokens) if pair[0].line == pair[1].line):
+        if first.key == "RSP":
+            second.broken |= first.copied != second.copied  # a copy behind only one of them: the other may be the host's
+            if xen and not first.copied:
+                first, second = second, first  # before 4.6 the host's are in the guest's order; the guest's have copies
+        both = [(one, other) for one in first.slots for other in second.slots if one.line == other.line and one.place < other.place]
+        if both:
+            first.slots, second.slots = [one for one, _ in both], [other for _, other in both]
 
 
-def _note_cut(tokens: list[Token], joined: str) -> None:
-    """Mark the last token if the text ends with it and it is shorter than what the programs print."""
-    last = tokens[-1] if tokens else None
-    if last is not None and re.sub(r"\s*\(\w*$", "", joined.rstrip()).endswith(last.value):
-        # "(effective)" may have stood behind EFER's value; RFLAGS has 8 digits or 16, and DR7 behind it
-        last.cut = _is_short(last) or _digits(last.value) not in (4, 5, 8, 16) or last.key in ("EFER", "RFLAGS")
-
-
-def _is_short(token: Token) -> bool:
-    """Whether a value has fewer digits than the programs print for its field."""
-    return _digits(token.value) < max((usual_digits(slot.field) for slot in token.may.slots[:1]), default=0)
-
-
-def _digits(value: str) -> int:
-    return len(value.removeprefix("0x"))
-
-
-def _aligned(tokens: list[Token], found: Found, xen: bool, in_time: bool) -> bool:
-    """Leave of what a number may be what its neighbours leave; returns whether all stand in the order in which the programs print them.
-
-    `in_time`: the times before the lines never fall.
-    """
-    pairs = [(first, second) for first, second in pairwise(tokens) if first.line == second.line and first.may.slots and second.may.slots]
-    for first, second in pairs:
-        if first.shared or second.shared:
-            _narrow_pair(first, second, xen)
-    in_order = _placed(tokens, found, in_time)
-    agree = _agree(tokens, found)
-    ranks = [token.may.rank for token in tokens if token.may.rank and all(slot.fixed for slot in token.may.slots)]
-    registers = [pair for pair in pairs if {token.key for token in pair} == {"RSP", "RIP"}]
-    # a copy behind only one of them: the other is the host's
-    return in_order and agree and ranks == sorted(ranks) and all(first.copied == second.copied for first, second in registers)
-
-
-def _placed(tokens: list[Token], found: Found, in_time: bool) -> bool:
-    """Leave to each key that guest and host share the section that the numbers before and behind it leave; returns whether all sections rise."""
-    bounds = [token.may.bounds for token in tokens if token.may.bounds]
-    lows = [0, *accumulate((low for low, _ in bounds), max)]
-    highs = list(accumulate((high or 1 for _, high in reversed(bounds)), min))[::-1]
-    in_order = in_time and all(low // 2 <= high // 2 for low, high in zip(lows[1:], highs, strict=True))
-    copies = Counter((token.may.slots, token.value) for token in tokens if token.shared)
-    at, previous = 0, None
-    for token in tokens:
-        if token.may.bounds:
-            at += 1
-        elif not token.may.field and token.may.slots:
-            reach = (max(1, lows[at]), min(highs[at], bounds[at][1]) if at < len(bounds) else lows[at] | 1)
-            left = _choice(token, previous, reach, copies[token.may.slots, token.value] > 1) if in_order and bounds else ()
-            token.may = may_be(left)
-            if not token.may.field:
-                token.may = _NOTHING
+def _place(tokens: list[Token], found: Found) -> None:
+    """Leave of what a number may be what the numbers before and behind it leave, if these stand in the order in which the programs print them."""
+    sections = [token.section for token in tokens]
+    known = [section // 2 for section in sections if section]
+    in_order = bool(known) and known == sorted(known)
+    if in_order:
+        _place_by_rank(tokens)
+    for token, low, high in zip(tokens, _last(sections), reversed(_last(reversed(sections))), strict=True):
+        if token.open:
+            token.slots = [slot for slot in token.slots if in_order and not slot.rank and low <= slot.section <= (high or low | 1)]
+            if not token.field:
                 text = f"{token.key} = {token.value} may be the guest's or the host's; the lines around it do not tell, so it is not used"
                 found.warn(text, token.line)
-        previous = token
-    return in_order
 
 
-def _narrow_pair(first: Token, second: Token, xen: bool) -> None:
-    """Two numbers on a line are of one declared line, in its order: KVM and Xen print the guest's RSP before its RIP, the host's RIP before its RSP.
-
-    Xen before 4.6 does so for neither; there copies stand behind the guest's.
-    """
-    both = [(one, other) for one in first.may.slots for other in second.may.slots if one.line == other.line and one.place < other.place]
-    if first.key == "RSP":
-        both = [(one, other) for one, other in both if one.section == (1 if first.copied or not xen else 3)]
-    if both:
-        first.may, second.may = may_be(dict.fromkeys(one for one, _ in both)), may_be(dict.fromkeys(other for _, other in both))
+def _place_by_rank(tokens: list[Token]) -> None:
+    """A line that all versions print stands directly below or above another; elsewhere it may be a copy of the other section's."""
+    for near, token in [*pairwise(tokens), *pairwise(tokens[::-1])]:
+        if token.open and near.rank:
+            token.slots = [slot for slot in token.slots if slot.rank and abs(slot.rank - near.rank) <= 1] or token.slots
 
 
-def _choice(token: Token, previous: Token | None, reach: tuple[int, int], again: bool) -> Iterable[Slot]:
-    """What a number may be between the sections of `reach`; `again`: the same stands elsewhere, so that one may be a copied line."""
-    slots = token.may.slots
-    if previous is not None and previous.may.slots:
-        next_line = [slot for slot in slots if slot.fixed and previous.may.rank in (slot.rank, slot.rank - 1)]
-        if next_line:
-            return next_line
-    if again and slots[0].fixed:
-        return ()
-    return (slot for slot in slots if reach[0] <= slot.section <= reach[1])
+def _last(numbers: Iterable[int]) -> list[int]:
+    """Each number, or where it is 0 the last other one before it."""
+    last = 0
+    return [last := number or last for number in numbers]
 
 
-def _agree(tokens: list[Token], found: Found) -> bool:
-    """Whether no key that guest and host share gives two values for one field; if it does, a line stands in the wrong section, and all are left out."""
-    shared = [token for token in tokens if token.shared and token.may.field]
-    if len({(token.may.field, token.value) for token in shared}) == len({token.may.field for token in shared}):
-        return True
-    for token in shared:
-        if token.key not in ("RSP", "RIP"):
-            found.warn(f"{token.key} = {token.value} may be the guest's or the host's, of which one has two; it is not used", token.line)
-            token.may = _NOTHING
-    return False
-
-
-def _times_rise(lines: list[Line]) -> bool:
-    """Whether the times that the kernel's log puts before its lines never fall, but for once at a heading: there two logs were put together."""
-    times = [(int(found[1]), found[2], line.text) for line in lines if (found := _TIME.search(line.raw, 0, 80))]
-    falls = [text for (*before, _), (*time, text) in pairwise(times) if before > time]
-    return not falls or (len(falls) == 1 and falls[0].startswith("***"))
-
-
-def _gaps(tokens: list[Token]) -> frozenset[int]:
-    """The lines behind which a line is missing that is always printed next: the rest of a wrapped line may be that one's."""
+def _gaps(tokens: Iterable[Token]) -> frozenset[int] | None:
+    """The lines behind which a line is missing that is always printed next; None if they do not stand in the print order."""
     ranks: dict[int, int] = {}
     for token in tokens:
-        if token.may.rank:
-            ranks.setdefault(token.opened if token.opened > 0 else token.line, token.may.rank)
-    if len(ranks) == 1:
-        return frozenset(ranks)
-    return frozenset(line for (line, rank), (_, after) in pairwise(ranks.items()) if after > rank + 1)
+        if token.rank:
+            ranks.setdefault(token.opened, token.rank)
+    if list(ranks.values()) != sorted(ranks.values()):
+        return None
+    return frozenset(line for (line, rank), (_, after) in pairwise([*ranks.items(), (0, _LAST + 1)]) if after > rank + 1)
 
 
-def _doubt(token: Token, torn: Line | None, orderly: bool, missing: frozenset[int]) -> str:
-    """Why a token's value may be none, or another field's; "" if nothing says so. `missing`: lines behind which a register is missing."""
-    what = f"{token.key} = {token.value}"
+def _doubt(token: Token, torn: Line | None, missing: frozenset[int] | None) -> str:
+    """Why a token's value may be none, or another field's; "" if nothing says so. `missing`: what `_gaps` gives."""
     if torn is not None and token.line == torn.number:
-        return f"the text may begin within this line, so that {what} is not used"
-    if token.cut:
-        return f"{what} may be cut off; the value is not used"
-    if not orderly and token.opened not in (0, token.line):
-        return f"{what} stands on another line than what it belongs to, and the lines of this dump are not in their order; it is not used"
-    if token.opened in missing and token.line != token.opened:
-        return f"{what} stands on a line of its own, and the register that should come next is missing; it may be that one's, so it is not used"
+        return "stands on a line within which the text may begin"
+    short = len(token.value.removeprefix("0x")) < usual_digits(token.field)
+    # RFLAGS may have 16 digits; "(effective)" may have stood behind EFER; of two lines of values one is another's
+    if token.broken and (short or token.wrapped or token.key in ("RFLAGS", "EFER")):
+        return "may be cut off, or another's"
+    if token.wrapped and (missing is None or token.opened in missing):
+        return "stands on another line than what it belongs to, and the lines of this dump are not all there in their order"
     return ""
-
-
-def _number(token: Token, found: Found) -> int | None:
-    text = token.value.rstrip(",;.")
-    if _NUMBER.fullmatch(text) and not token.value.endswith(".."):
-        return int(text, 16)
-    why = "is cut off" if token.value.endswith(("..", "…")) else "is not a number"
-    found.warn(f"{token.key} = {token.value or '(nothing)'} {why}; {token.may.field} counts as not given", token.line)
-    return None

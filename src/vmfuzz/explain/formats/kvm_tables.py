@@ -1,27 +1,25 @@
 """What Linux KVM (`dump_vmcs`) and Xen (`vmcs_dump_vcpu`) print of a VMCS, line by line, and what follows from that: the numbers with their
-places in the print order, how lines begin, and how the rest of a broken one does.
+places in the print order, how lines begin, which no other program prints, and how the rest of a broken one begins.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.patterns import deferred
 
 #: The lines of all versions, in the order in which they are printed; {field} is a number, {+name} one that stands beside the VMCS, and of several
-#: names before a line each has one of its own. Behind 0x a number has that mark, behind # none and all its digits: a line that begins otherwise is of
-#: another program. Before a line stands ~ where not all versions print it there, and & where it may change places with the line above, or stand for it.
+#: names before a line each has one of its own. A line of which the first number stands behind 0x has that mark, and one with # has its second key:
+#: without it, it is of another program. Before a line stands ~ where not all versions print it there, and & where it may change places with the line
+#: above, or stand for it.
 _LINES: Final = {
     "guest": """
         CR0: actual={guest_cr0}, shadow={cr0_read_shadow}, gh_mask={cr0_guest_host_mask}
-      ~ CR0: actual={guest_cr0}, shadow={cr0_read_shadow}, mask={cr0_guest_host_mask}
         CR4: actual={guest_cr4}, shadow={cr4_read_shadow}, gh_mask={cr4_guest_host_mask}
-      ~ CR4: actual={guest_cr4}, shadow={cr4_read_shadow}, mask={cr4_guest_host_mask}
         CR3 = 0x{guest_cr3}
       & CR3: actual={guest_cr3}
       ~ target_count={cr3_target_count}
@@ -57,9 +55,10 @@ _LINES: Final = {
     """,
     "host": """
         RIP = 0x{host_rip}  RSP = 0x{host_rsp}
-      & RSP = 0x{host_rsp}  RIP = 0x{host_rip}
         CS=#{host_cs_selector} SS={host_ss_selector} DS={host_ds_selector}
-      & ES={host_es_selector} FS={host_fs_selector} GS={host_gs_selector} TR={host_tr_selector}
+      & CS=#{host_cs_selector} DS={host_ds_selector} ES={host_es_selector} FS={host_fs_selector}
+      & GS=#{host_gs_selector} SS={host_ss_selector} TR={host_tr_selector}
+      & ES=#{host_es_selector} FS={host_fs_selector} GS={host_gs_selector} TR={host_tr_selector}
         FSBase={host_fs_base} GSBase={host_gs_base} TRBase={host_tr_base}
         GDTBase={host_gdtr_base} IDTBase={host_idtr_base}
         CR0=#{host_cr0} CR3={host_cr3} CR4={host_cr4}
@@ -84,14 +83,14 @@ _LINES: Final = {
         VMExit: intr_info={vm_exit_interruption_info} errcode={vm_exit_interruption_error_code} ilen={vm_exit_instruction_length}
         reason=#{exit_reason} qualification={exit_qualification}
         IDTVectoring: info={idt_vectoring_info} errcode={idt_vectoring_error_code}
-        TSC Offset = {tsc_offset}
-      & TSC Multiplier = {tsc_multiplier}
+      ~ TSC Offset = {tsc_offset}
+      ~ TSC Multiplier = {tsc_multiplier}
       ~ SVI|RVI = {guest_interrupt_status}
-        TPR Threshold = {tpr_threshold}
-      & APIC-access addr = {apic_access_address}
-      & virt-APIC addr = {virtual_apic_address}
-      & PostedIntrVec = {posted_interrupt_notification_vector}
-        EPT pointer = {eptp}  EPTP index = {eptp_index}
+      ~ TPR Threshold = {tpr_threshold}
+      ~ APIC-access addr = {apic_access_address}
+      ~ virt-APIC addr = {virtual_apic_address}
+      ~ PostedIntrVec = {posted_interrupt_notification_vector}
+      ~ EPT pointer = {eptp}  EPTP index = {eptp_index}
       ~ CR3 target0={cr3_target_value_0} target1={cr3_target_value_1}
       ~ CR3 target1={cr3_target_value_1}
       ~ CR3 target2={cr3_target_value_2} target3={cr3_target_value_3}
@@ -99,8 +98,8 @@ _LINES: Final = {
       ~ target_count={cr3_target_count}
       ~ target0={cr3_target_value_0} target1={cr3_target_value_1}
       ~ target2={cr3_target_value_2} target3={cr3_target_value_3}
-        PLE Gap={ple_gap} Window={ple_window}
-        Virtual processor ID = {vpid} VMfunc controls = {vm_function_controls}
+      ~ PLE Gap={ple_gap} Window={ple_window}
+      ~ Virtual processor ID = {vpid} VMfunc controls = {vm_function_controls}
       ~ VMfunc controls = {vm_function_controls}
       ~ VE info address = {virtualization_exception_information}
       ~ DeadlinePhy = {guest_deadline}  DeadlineVir = {guest_deadline_shadow}
@@ -110,7 +109,8 @@ _LINES: Final = {
       ~ SSP_TABLE = 0x{host_ia32_interrupt_ssp_table_addr}
     """,
 }
-_NUMBER: Final = re.compile(r"(?P<key>[^={},]+?)(?P<sign> ?=)(?P<mark> ?(?:0x|#)?)\{(?P<field>[^}]+)\}(?::\{(?P<second>\w+)\})?")
+_LINE: Final = re.compile(r"^ *(?P<sign>[~&]?) *(?:(?P<heads>[\w ]+): )?(?P<numbers>\S.*)$", re.MULTILINE)
+_NUMBER: Final = re.compile(r"(?P<key>[^={},]+?) ?= ?(?P<mark>0x|#|)\{(?P<field>[^}]+)\}(?::\{(?P<second>\w+)\})?")
 
 
 class Slot(NamedTuple):
@@ -119,80 +119,43 @@ class Slot(NamedTuple):
     #: the declared line, and the number's place in it
     line: int
     place: int
-    #: 1, 3, 5 for the guest's, the host's and the control section, before which their headings are
+    #: 3, 5, 7 for the guest's, the host's and the control section; the heading before it has one less
     section: int
-    #: the place of the line among those that all versions print in the same order; `fixed`: it is one of these
+    #: the place of the line among those that all versions print in the same order; 0: it is none of these
     rank: int
-    fixed: bool
-    #: what stands before the whole line ("CS", "VMEntry"), the number's key, what stands between that and the number
+    #: what stands before the whole line ("CS", "VMEntry"), the number's key, what stands before its digits
     head: str
     key: str
-    sign: str
+    mark: str
+    #: "+name" for what is no field; "" for a heading
     field: str
-    #: behind a colon: the second number of this key
-    second: bool = False
+    #: 1 for the second number of a key, behind a colon
+    part: int
 
 
-def _declared() -> Iterator[list[Slot]]:
+def _declared() -> Iterator[tuple[Slot, ...]]:
     """The numbers of each line."""
     line, rank = 0, 0
-    for section, text in enumerate(_LINES.values()):
-        for declared in text.strip().splitlines():
-            body = declared.strip(" ~&")
-            heads, colon, rest = body.partition(": ")
-            for head in heads.split() if colon and "@" in rest else (heads,) if colon else ("",):
-                line, rank = line + 1, rank + (declared.strip() == body)
-                slots = list[Slot]()
-                for one in _NUMBER.finditer(rest.replace("@", head.lower()) if colon else body):
-                    for field in filter(None, (one["field"], one["second"])):
-                        place = line, len(slots), 2 * section + 1, rank, not declared.strip().startswith("~")
-                        slots.append(
-                            Slot(*place, head, one["key"].strip(), (one["sign"] + one["mark"]).rstrip(), field, field == one["second"])
-                        )
-                yield slots
+    for section, declared in ((2 * index + 3, one) for index, text in enumerate(_LINES.values()) for one in _LINE.finditer(text)):
+        for head in (declared["heads"] or "").split() or [""]:
+            line, rank = line + 1, rank + (not declared["sign"])
+            numbers = _NUMBER.finditer(declared["numbers"].replace("@", head.lower()))
+            parts = [(one, part, field) for one in numbers for part, field in enumerate((one["field"], one["second"])) if field]
+            yield tuple(
+                Slot(line, place, section, rank * (declared["sign"] != "~"), head, one["key"].strip(), one["mark"], field, part)
+                for place, (one, part, field) in enumerate(parts)
+            )
 
 
 DECLARED: Final = tuple(_declared())
-
-
-class May(NamedTuple):
-    """What a number, or a heading, may be."""
-
-    slots: tuple[Slot, ...]
-    #: the field, or "+name"; "" if there is a choice
-    field: str = ""
-    #: the place in the print order; 0 if there is a choice, or none that all versions share
-    rank: int = 0
-    #: the first and the last section in which it may be; None where there is a choice of fields
-    bounds: tuple[int, int] | None = None
-
-
-def may_be(slots: Iterable[Slot]) -> May:
-    """One of these."""
-    slots = tuple(slots)
-    if len({slot.field for slot in slots}) != 1:
-        return May(slots)
-    ranks = {slot.rank for slot in slots if slot.fixed}
-    sections = [slot.section for slot in slots]
-    return May(slots, slots[0].field, ranks.pop() if len(ranks) == 1 else 0, (min(sections), max(sections)))
-
-
-def without_blanks(key: str) -> str:
-    """A key as `NUMBERS` has it."""
-    return re.sub(r"\s", "", key)
-
-
-def _numbers() -> dict[tuple[str, str], tuple[May, ...]]:
-    found: dict[tuple[str, str], tuple[list[Slot], list[Slot]]] = {}
-    for slot in (slot for line in DECLARED for slot in line):
-        found.setdefault((slot.head, without_blanks(slot.key)), ([], []))[slot.second].append(slot)
-    return {key: tuple(may_be(slots) for slots in both if slots) for key, both in found.items()}
-
-
-#: What stands before the line ("" if nothing does) and a key without its blanks -> what its number may be, or both its numbers.
-NUMBERS: Final = MappingProxyType(_numbers())
+#: The headings, each as the one number of a line before its section.
+HEADINGS: Final = {name.title(): Slot(0, 0, 2 * index + 2, 0, "", "***", "", "", 0) for index, name in enumerate(_LINES)}
 #: The registers that have parts.
-SEGMENTS: Final = tuple(head for head, key in NUMBERS if key == "limit")
+SEGMENTS: Final = tuple(line[0].head for line in DECLARED if line[-1].key == "base")
+#: What stands before the line ("" if nothing does) and a key without its blanks -> what its number may be, or its numbers.
+NUMBERS: Final[dict[tuple[str, str], list[Slot]]] = {}
+for _slot in chain(*DECLARED):
+    NUMBERS.setdefault((_slot.head, "".join(_slot.key.split())), []).append(_slot)
 
 
 def usual_digits(field: str) -> int:
@@ -204,39 +167,51 @@ def usual_digits(field: str) -> int:
     return 8 if field == "guest_rflags" else FIELDS[field].width // 4
 
 
-def _spelled(slot: Slot) -> str:
-    """The pattern of a line's beginning: up to what shows that its first number is of this program."""
-    key = re.escape(slot.key).replace(r"\ ", r"\s*")
-    if slot.head:
-        return rf"{slot.head}:\s+(?:sel|attr|limit|base)=" if slot.head in SEGMENTS else rf"{slot.head}:\s*{key}"
-    digits = FIELDS[slot.field].width // 4 if slot.sign == "=#" else 0
-    return key + {"=": "=", " =": " ?=", "=0x": "= ?0x", " = 0x": r" ?=\s+0x", "=#": rf"= ?[0-9a-fA-F]{{{digits}}}\b"}[slot.sign]
+def alternatives(keys: Iterable[str]) -> str:
+    """The pattern of one of these keys; where it has a blank, a mail program may have broken the line."""
+    return "|".join(map(re.escape, sorted(set(keys), key=lambda key: (-len(key), key)))).replace(r"\ ", r"\s*")
 
 
-#: How the lines of a dump begin.
-STARTS: Final = deferred(
-    r"\*\*\* ?(?:Guest|Host|Control) State|VMCS [0-9a-fA-Fx]+, last attempted|EFER\(|MSR (?:guest|host) auto|\d+: msr=|ve_info:|sel\s+attr\s+limit\s+base|"
-    r"(?:[CDSEFG]S|LDTR|TR):\s+[0-9a-fA-F]{4}\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8}\s|[GI]DTR:\s+[0-9a-fA-F]{4,8}\s+[0-9a-fA-F]{8,16}|"
-    + "|".join(dict.fromkeys(_spelled(slots[0]) for slots in DECLARED))
+def _signed(*keys: str) -> str:
+    return rf"(?:{alternatives(keys)})\s*="
+
+
+_PARTS: Final = _signed(*(slot.key for line in DECLARED for slot in line if slot.head))
+
+
+def _beginning(line: Sequence[Slot]) -> str:
+    """The pattern of a line's beginning, up to what shows that it is of these programs."""
+    key, mark = _signed(line[0].key), line[0].mark
+    if line[0].head:
+        return rf"{line[0].head}:(?:\s*{_PARTS}|$)"
+    return rf"{key}\s*\S+(?:\s+{_signed(line[1].key)}|$)" if mark == "#" else rf"{key}\s*{mark}"
+
+
+def _two_numbers(line: Sequence[Slot]) -> str:
+    """The pattern of a line up to its second number, if both have all their digits."""
+    first, second = (rf"{_signed(slot.key)}\s*(?:0x)?[0-9a-fA-F]{{{usual_digits(slot.field)},16}}" for slot in line[:2])
+    return rf"(?:{line[0].head}:\s*)?{first}(?: \(0x\w+\)|,|)\s+{second}\b"
+
+
+#: Lines that no other program prints: headings, Xen's columns, and lines of more than one number.
+_COLUMNS: Final = rf"(?:{'|'.join(SEGMENTS)}):\s+(?:[0-9a-fA-F]{{4,8}}\s+){{1,3}}[0-9a-fA-F]{{8,16}}\b"
+_CERTAIN: Final = (
+    rf"\*\*\* ?(?:Guest|Host|Control) State|VMCS [0-9a-fA-Fx]+, last attempted|sel\s+attr\s+limit\s+base|MSR (?:guest|host) auto|{_COLUMNS}"
 )
+CERTAIN: Final = deferred("|".join([_CERTAIN, *(_two_numbers(line) for line in DECLARED if len(line) > 1)]))
+#: How the lines of a dump begin.
+STARTS: Final = deferred("|".join([_CERTAIN, r"\d+: msr=", *map(_beginning, DECLARED)]))
 
 
-@lru_cache(maxsize=1 << 13)
-def begins(text: str) -> bool:
-    """Whether a line (without prefixes) begins like one of a dump."""
-    return STARTS.match(text) is not None
+def _rests(line: Sequence[Slot]) -> Iterator[str]:
+    """What the rest of a broken line begins with: a later key, or the end of one."""
+    for slot in line:
+        words = slot.key.split(" ")
+        yield from (" ".join(words[at:]) for at in range(0 if slot.place or slot.head else 1, len(words)))
 
 
-#: What may begin the line after a break: a later number of a line, or the end of a key.
+#: What may begin the line after a break.
 CONTINUES: Final = deferred(
-    r"(?:, ?)?(?:actual|msr|value)=|(?:= ?)?(?:x?[0-9a-fA-F]{1,16}|0x[0-9a-fA-F]+)(?:[\s,|]|$)|=$|\((?:0x|effective|autoload|[\w./]+#\w+\))|(?:, ?)?(?:"
-    + "|".join(
-        dict.fromkeys(
-            re.escape(slot.key.split(" ", at)[-1]) + (" ?=" if slot.sign[0] == " " else "=")
-            for slots in DECLARED
-            for slot in slots
-            for at in range(0 if slot.place or slot.head else 1, slot.key.count(" ") + 1)
-        )
-    )
-    + ")"
+    r"(?:= ?)?(?:0?x)?[0-9a-fA-F]{1,16}(?:[\s,|]|$)|=$|value=|\((?:0x|effective|autoload)|(?:, ?)?"
+    + _signed(*(rest for line in DECLARED for rest in _rests(line)))
 )
