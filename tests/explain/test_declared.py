@@ -55,7 +55,12 @@ FORMAT = Declared(
     program="Tiny",
     source="tiny/panic.c",
     words=("tiny: no entry",),
-    lines=("tiny: no entry", "pc/sp {guest_rip}/{guest_rsp} fl {guest_rflags}", "@> {guest_@_selector} {guest_@_access_rights}[ lim {guest_@_limit}]"),
+    lines=(
+        "tiny: no entry",
+        "pc/sp {guest_rip}/{guest_rsp} fl {guest_rflags}",
+        "@> {guest_@_selector} {guest_@_access_rights} lim {guest_@_limit}",
+        "@> {guest_@_selector} {guest_@_access_rights}",
+    ),
     registers=("cs", "ss"),
     sample="tiny: no entry\\npc/sp fff0/7c00 fl 2\\ncs> 8 9b lim ffff\\nss> 10 93\\n",
     gives={"guest_rip": 0xFFF0, "guest_rsp": 0x7C00, "guest_rflags": 2, "guest_cs_selector": 8, "guest_cs_access_rights": 0x9B,

@@ -89,6 +89,12 @@ def test_a_number_in_a_table_is_no_capability_msr_if_no_processor_has_its_value(
     assert read("0x480: 0x00da040000000004\n0x481: 0x0000007f00000016\n").msrs == {0x480: 0xDA040000000004, 0x481: 0x7F00000016}
 
 
+def test_of_two_values_for_a_capability_msr_none_is_used() -> None:
+    dump = read("IA32_VMX_MISC = 0x401e7\nIA32_VMX_MISC = 0x401e5\nIA32_VMX_CR4_FIXED0 = 0x2000\nIA32_VMX_CR4_FIXED0 = 0x2000\n")
+    assert dump.msrs == {0x488: 0x2000}
+    assert [warning.partition(":")[0] for warning in dump.warnings] == ["line 2"]
+
+
 DUMP = "guest_CR0=0x00000011\nguest_CR3=0x00001000\nguest_CR4=0x00002000\nguest_RIP=0x1044\n"
 
 
@@ -281,13 +287,6 @@ def test_the_time_for_a_line_grows_with_its_length(unit: str) -> None:
         values(f"guest_cr0: 0x31 {line}\n{line} = 0x31\n")
 
     assert grows_with_its_input(read_line, lambda size: unit * (size // len(unit)), 100_000)
-
-
-def test_the_members_of_a_structure_do_not_mix_with_a_dump_beside_them() -> None:
-    members = "".join(f"CPU(0x01): vcpu->vmcs.guest_{name} = 0x99\n" for name in ("CR0", "CR4", "RIP"))
-    dump = read(f"{members}guest_CR0 = 0x31\nguest_CR4 = 0x2000\nguest_RIP = 0x1000\n")
-    assert {name: reading.value for name, reading in dump.readings.items()} == {"guest_cr0": 0x31, "guest_cr4": 0x2000, "guest_rip": 0x1000}
-    assert [warning for warning in dump.warnings if "structure are not used" in warning]
 
 
 def test_a_negative_number_has_the_width_of_its_field() -> None:

@@ -21,7 +21,7 @@ from vmfuzz.explain.answer.layout import WIDTH
 from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.answer.states import answers
 from vmfuzz.explain.answer.verify import fitting_cpu, verified
-from vmfuzz.explain.dump import Dump, Program, display_path
+from vmfuzz.explain.dump import Dump, Program
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.encoding_lists import collect
 from vmfuzz.explain.given import dump_of_words, dumps_of
@@ -233,7 +233,7 @@ def _from_file(path: Path) -> list[Dump]:
 
 
 def _from_stream(stream: BinaryIO, name: str) -> list[Dump]:
-    return dumps_of(stream, display_path(name))
+    return dumps_of(stream, "standard input" if name == "-" else name)
 
 
 def _from_argument(text: str) -> Dump:

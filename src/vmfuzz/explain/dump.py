@@ -7,9 +7,8 @@ warning). Nothing here decides or judges: settle/ and judgement/ do.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
@@ -20,15 +19,12 @@ from vmfuzz.model.processor_errata import Signature
 
 ALL: Final = (1 << 64) - 1
 HIGH_HALF: Final = ALL - 0xFFFFFFFF
-#: IA32_VMX_BASIC, and the most that it may give as the size of a VMCS region.
-_BASIC: Final = 0x480
-_PAGE: Final = 4096
 #: Bits of an encoding that are 0 in every one (SDM Vol. 3C, "Field Encoding in VMCS").
 _RESERVED: Final = 0xFFFF9000
 #: The smallest encoding outside of the 16-bit control fields; smaller numbers may be anything.
 SMALLEST_ENCODING: Final = 0x800
-#: MSRs whose low half is what must be 1, and whose high half is what may be 1.
-_CONTROLS: Final = frozenset({0x481, 0x482, 0x483, 0x484, 0x48B, 0x48D, 0x48E, 0x48F, 0x490})
+#: Capability MSRs with bits in their high half on any processor: the size of a VMCS region, or what may be 1.
+_HIGH: Final = frozenset({0x480, 0x481, 0x482, 0x483, 0x484, 0x48B, 0x48D, 0x48E, 0x48F, 0x490})
 
 
 @dataclass(frozen=True)
@@ -72,15 +68,6 @@ class Warned:
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.text}" if self.line else self.text
-
-
-@dataclass(frozen=True, slots=True)
-class Misfit:
-    """A value with more bits than its field, which is not used."""
-
-    name: str
-    value: int
-    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +134,9 @@ class Notes:
     """What a person should know of the reading: warnings, values too wide for their field, labels with a number that mean no field."""
 
     warned: tuple[Warned, ...] = ()
-    misfits: tuple[Misfit, ...] = ()
+    misfits: Mapping[str, Reading] = field(default_factory=dict)
     #: label, line
     unread: tuple[tuple[str, int], ...] = ()
-
-    def with_warnings(self, warned: Iterable[Warned]) -> Notes:
-        """The same with more warnings."""
-        return Notes((*self.warned, *warned), self.misfits, self.unread)
 
 
 @dataclass(frozen=True)
@@ -189,7 +172,7 @@ class Dump:
 
     def warning(self, *warned: Warned) -> Dump:
         """The same with more warnings."""
-        return replace(self, notes=self.notes.with_warnings(warned)) if warned else self
+        return replace(self, notes=replace(self.notes, warned=(*self.notes.warned, *warned)))
 
     @property
     def warnings(self) -> list[str]:
@@ -199,19 +182,12 @@ class Dump:
     @property
     def empty(self) -> bool:
         """Whether nothing that can be judged has been read."""
-        given = self.readings or self.msrs or self.reported or self.program.definitions or self.beside or self.named.hm_error
-        return not given
-
-    def given(self, names: Iterable[str]) -> bool:
-        """Whether at least one of the fields is given."""
-        return any(name in self.readings for name in names)
+        return not (self.readings or self.msrs or self.reported or self.program.definitions or self.beside or self.named.hm_error)
 
 
 def plausible(number: int, value: int) -> bool:
-    """Whether a processor may have this value in a capability MSR: a VMCS region has a size, and what must be 1 may be 1."""
-    if number == _BASIC:
-        return 1 <= value >> 32 & 0x1FFF <= _PAGE
-    return number not in _CONTROLS or not value & ~(value >> 32) & 0xFFFFFFFF
+    """Whether a processor may have this value in a capability MSR."""
+    return number not in _HIGH or value >> 32 > 0
 
 
 def half(encoding: int) -> int:
@@ -224,8 +200,3 @@ def may_be_meant(field: str, number: int) -> bool:
     if number < SMALLEST_ENCODING <= FIELDS[field].encoding:
         return False
     return number & ~1 in BY_ENCODING or not number & _RESERVED
-
-
-def display_path(path: Path | str) -> str:
-    """A short name for a source of text."""
-    return "standard input" if str(path) == "-" else str(path)

@@ -9,7 +9,13 @@ import enum
 from dataclasses import dataclass, field
 from typing import Final
 
+from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.explain.dump import ALL, Definition, Reading, Warned
+
+#: Capability MSRs by name: places give them as they give fields.
+MSR_NUMBERS: Final = {name: number for number, name in FACT_MSRS.items()}
+#: Fields that people write above a dump, and programs by name in the place of a number.
+OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
 
 
 class Standing(enum.Enum):
@@ -18,18 +24,13 @@ class Standing(enum.Enum):
     SHOWN = enum.auto()  # a line of a known program
     NAMED = enum.auto()  # a name, or an encoding, and a value
     BITS = enum.auto()  # some bits of a value, under a name of their own
-    MEMBER = enum.auto()  # the end of a path through a program's structures
     SENTENCE = enum.auto()  # a sentence says so
     CALL = enum.auto()  # program text writes it
 
 
-#: What the lines of names and values, one after the other, make states of.
-OF_STATES: Final = frozenset({Standing.NAMED, Standing.BITS, Standing.CALL})
-
-
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One place that gives a field, or bits of one: the bits of `value` that are in `known` count. `label` is what the text calls it.
+    """One place that gives a field or a capability MSR, or bits of one: the bits of `value` that are in `known` count. `label` is what the text calls it.
 
     `written` is the number as it stands there, "" where that does not matter; `assumed` says why it is taken for this field where the label
     does not say all.
@@ -45,14 +46,8 @@ class Evidence:
     written: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MsrEvidence:
-    """One place that gives a capability MSR."""
-
-    number: int
-    value: int
-    line: int
-    written: str = ""
+#: What is left of places, and what a person should know of those that are not.
+Kept = tuple[list[Evidence], list[Warned]]
 
 
 @dataclass
@@ -60,7 +55,6 @@ class Found:
     """All that the readers find in one text, in the order in which they find it; they add to it and look at nothing but what they added."""
 
     evidence: list[Evidence] = field(default_factory=list)
-    msrs: list[MsrEvidence] = field(default_factory=list)
     #: fields, with the line, to which program text gives something that is no constant
     computed: list[tuple[str, int]] = field(default_factory=list)
     #: fields that only their places name, and whether they stand on another line than their register
@@ -78,6 +72,8 @@ class Found:
     zeroed: bool = False
     #: VirtualBox's own word on the failed check (its "HM error" number)
     hm_error: int | None = None
+    #: structures of KVM's show the registers as the guest sees them, not the VMCS
+    viewed: bool = False
     #: the last line that says that VM entry failed
     failed: int = 0
 
@@ -93,7 +89,7 @@ class Found:
         standing: Standing = Standing.SHOWN,
         written: str = "",
     ) -> None:
-        """Note that a place gives a field."""
+        """Note that a place gives a field or a capability MSR."""
         self.evidence.append(Evidence(name, value, label, line, known, assumed, standing, written))
 
     def warn(self, text: str, line: int = 0) -> None:

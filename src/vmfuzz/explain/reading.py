@@ -24,7 +24,7 @@ from vmfuzz.explain.formats.shapes import ASSIGNED, is_code
 from vmfuzz.explain.formats.xen_tables import read_tables
 from vmfuzz.explain.outcomes import nested
 from vmfuzz.explain.outcomes.outcome import with_outcome
-from vmfuzz.explain.settle.settle import Circumstances, settled
+from vmfuzz.explain.settle.settle import settled
 from vmfuzz.explain.text.apart import states_apart
 from vmfuzz.explain.text.lines import Ends, Line, begins_within, garbled, lines_of
 from vmfuzz.explain.text.mend import mend
@@ -93,11 +93,12 @@ class _Reader:
         found = Found()
         kvm.parse(part, found, self.ends)
         for line in registers:
-            qemu.FORMAT.read(line, found, beside=qemu.FORMAT.program if part else "")  # the VMCS itself goes before its guest's registers
+            qemu.FORMAT.read(line, found, beside=bool(part))  # the VMCS itself goes before its guest's registers
         virtualbox.parse_vbox(self.vbox, found)
         foreign = "" if part else amd.of_vmrun(self.text)
-        lines, viewed = ([], False) if foreign else _read_plain(self.rest, found, bool(part))
-        dump = settled(found, name, Circumstances(lines, self.ends, garbled(self.lines), viewed))
+        if not foreign:
+            _read_plain(self.rest, found, bool(part))
+        dump = settled(found, name, self.ends, garbled(self.lines))
         prose = "\n".join(line.text for line in self.rest) + "\n" + "\n".join(line.text for line in [*self.qemu, *self.vbox])
         dump = with_outcome(dump, prose if told else None, self.rest, self.text)
         trace = (*self._claims(part, registers), *dump.origin.trace)
@@ -140,16 +141,14 @@ class _Reader:
         return Format.PAIRS
 
 
-def _read_plain(lines: list[Line], found: Found, named_only: bool) -> tuple[list[Line], bool]:
-    """Read lines of no known program; returns them as they are read, and whether a program of KVM's shows its view of the registers in them."""
+def _read_plain(lines: list[Line], found: Found, named_only: bool) -> None:
+    """Read lines of no known program."""
     if not named_only:
         lines = in_pairs(read_tables(read_declared(lines, found, formats()), found))
     taken: Set[int] = encoding_lists.collect(lines, found)
-    of_kvm = sregs.is_marked(lines)
-    if of_kvm:  # beside a dump of the VMCS they say nothing new
-        taken |= sregs.parse_sregs([line for line in lines if line.number not in taken], Found() if named_only else found)
+    # beside a dump of the VMCS KVM's structures say nothing new
+    taken |= sregs.parse_sregs([line for line in lines if line.number not in taken], Found() if named_only else found)
     _read_pairs(lines, taken, found, named_only)
-    return lines, of_kvm and not named_only
 
 
 def _read_pairs(lines: list[Line], taken: Set[int], found: Found, named_only: bool) -> None:
@@ -194,5 +193,5 @@ def _read_json(text: str, name: str) -> Dump | None:
     found = Found()
     for field in state:
         found.put(field, state[field], field, 1)
-    dump = with_outcome(settled(found, name, Circumstances()))
+    dump = with_outcome(settled(found, name, Ends(), ()))
     return replace(dump, origin=replace(dump.origin, format=Format.JSON), memory=dict(state.memory), complete=True)

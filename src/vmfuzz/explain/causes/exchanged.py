@@ -69,9 +69,9 @@ def _values(dump: Dump) -> dict[str, _Value]:
         value = exact(dump.readings, name)
         if value is not None:
             values[name] = _Value(value, reading.line)
-    for misfit in dump.notes.misfits:
-        if misfit.name in FIELDS and misfit.value >= _LONG:
-            values.setdefault(misfit.name, _Value(misfit.value, misfit.line, False))
+    for name, misfit in dump.notes.misfits.items():
+        if name in FIELDS and misfit.value >= _LONG:
+            values.setdefault(name, _Value(misfit.value, misfit.line, False))
     return values
 
 

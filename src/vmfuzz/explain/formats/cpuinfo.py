@@ -21,17 +21,12 @@ _FORMS: Final = (
 )
 _SIGNATURE: Final = deferred(r"\b(?:cpuid(?:\.1)?|signature|sig)\b(?:[ :=]|eax){1,8}0x([0-9a-f]{5,6})\b", re.IGNORECASE)
 _INTEL: Final = 6
-_WORDS: Final = ("family", "fam:", "cpuid", "signature", "sig")
 
 
 def processor_of(text: str) -> Signature | None:
     """The processor of family 6 that the text names first, None if it names none."""
-    small = text.lower()
-    if not any(word in small for word in _WORDS):
-        return None
     for form in _FORMS:
-        match = form.search(text)
-        if match:
+        if match := form.search(text):
             family, model, stepping = (None if part is None else int(part, 0) for part in match.groups())
             return Signature(family, model or 0, stepping) if family == _INTEL else None
     match = _SIGNATURE.search(text)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from vmfuzz.explain.evidence import Found
-from vmfuzz.explain.formats.meaning import NO_REGISTER, OUTCOME, Above, Manner, register_in
+from vmfuzz.explain.evidence import OUTCOME, Found
+from vmfuzz.explain.formats.meaning import NO_REGISTER, Above, Manner, register_in
 from vmfuzz.explain.names.labels import SEGMENTS, area_of, match_label, names_one, normalise
 from vmfuzz.explain.text.lines import Line
 

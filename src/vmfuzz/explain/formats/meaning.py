@@ -17,8 +17,6 @@ PART_WORDS: Final = frozenset((part,) for part in PARTS)
 NO_AREA: Final = "no area named: read as guest state"
 #: Words beside the name of a register that take nothing from it: "guest CS segment:".
 _BESIDE_REGISTER: Final = frozenset({"guest", "host", "segment", "register", "reg", "state"})
-#: Fields that people write above a dump, and programs by name in the place of a number.
-OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
 #: Words that alone mean too many other things to be taken for a field.
 _TOO_COMMON: Final = frozenset({("proc",), ("entry", "error"), ("exit", "error"), ("function",), ("tpr",)})
 
@@ -114,7 +112,7 @@ class Understanding:
     def _part_of_register_above(self, label: str, part: str, where: Where) -> Meaning | None:
         area, register = self.above.register
         if register not in SEGMENTS or (register in ("gdtr", "idtr") and part in ("ar", "sel")):
-            self.found.astray |= bool(self.found.evidence or self.found.msrs)
+            self.found.astray |= bool(self.found.evidence)
             self.found.warn(f"{label} without the name of a register above it; it is not used", where.number)
             return _UNSURE
         matched = match_label(f"{area} {register} {part}")

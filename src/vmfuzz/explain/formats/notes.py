@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import ALL, half, plausible
-from vmfuzz.explain.evidence import Found, MsrEvidence, Standing
-from vmfuzz.explain.formats.meaning import NO_AREA, OUTCOME, Above, Manner, Understanding, Where
+from vmfuzz.explain.evidence import OUTCOME, Found, Standing
+from vmfuzz.explain.formats.meaning import NO_AREA, Above, Manner, Understanding, Where
 from vmfuzz.explain.formats.shapes import RIGHTS_BITS
 from vmfuzz.explain.names.labels import SEGMENTS, match_msr, normalise
 from vmfuzz.explain.text.numbers import read_number, to_unsigned
@@ -94,7 +95,7 @@ class Notes:
             return  # a number that stands for something else in a table
         if second is not None:
             value = value & 0xFFFFFFFF | (int(second, 16) & 0xFFFFFFFF) << 32
-        self.found.msrs.append(MsrEvidence(number, value, self.line, text))
+        self.found.put(FACT_MSRS[number], value, FACT_MSRS[number], self.line, written=text)
 
     def _rights_bits(self, words: tuple[str, ...], text: str, where: Where) -> bool:
         area, register = self.above.register

@@ -83,9 +83,9 @@ class PairReader:
         pairs = pairs_in(text)
         whose = ""
         for pair, context in _in_context(text, pairs, not self.above.area):
-            label, of_path, of_sentence = cut_label(pair.label.strip(_AROUND_LABELS), self.above.area)
+            label, of_sentence = cut_label(pair.label.strip(_AROUND_LABELS), self.above.area)
             whose = area_of(label.lower().split()[:1]) or area_of(context) or whose  # `host CS=0x38 SS=0x30`
-            standing = Standing.MEMBER if of_path else Standing.NAMED
+            standing = Standing.NAMED
             if of_sentence or in_sentence(text):
                 standing = Standing.SENTENCE
                 whose = whose or ("guest" if "guest" in text.lower() else "")

@@ -6,7 +6,7 @@ It shows the registers as the guest sees them, not the VMCS: no controls, no int
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from vmfuzz.explain.dump import ALL, HIGH_HALF
@@ -38,68 +38,67 @@ FORMAT: Final = Declared(
     source="target/i386/cpu-dump.c",
     words=("AX=", "IP=", "CR0=", "DR6=", "EFER=", "DT=", "TR =", "S ="),
     lines=(
-        "EAX={+EAX:8} EBX={+EBX:8} ECX={+ECX:8} EDX={+EDX:8}",
-        "ESI={+ESI:8} EDI={+EDI:8} EBP={+EBP:8} ESP={+ESP guest_rsp:8}",
-        "EIP={+EIP guest_rip:8} EFL={+EFL guest_rflags:8} ... SMM={+SMM:1}",
-        "RAX={+RAX:16} RBX={+RBX:16} RCX={+RCX:16} RDX={+RDX:16}",
-        "RSI={+RSI:16} RDI={+RDI:16} RBP={+RBP:16} RSP={+RSP guest_rsp:16}",
-        "R8 ={+R8:16} R9 ={+R9:16} R10={+R10:16} R11={+R11:16}",
-        "R12={+R12:16} R13={+R13:16} R14={+R14:16} R15={+R15:16}",
-        "RIP={+RIP guest_rip:16} RFL={+RFL guest_rflags:8} ... SMM={+SMM:1}",
         f"@ ={_SEGMENT.format('@')}",
         f"LDT={_SEGMENT.format('ldtr')}",
         "GDT= {guest_gdtr_base:8|16} {guest_gdtr_limit:8}",
         "IDT= {guest_idtr_base:8|16} {guest_idtr_limit:8}",
-        "CR0={+CR0:8} CR2={+CR2:8|16} CR3={+CR3:8|16} CR4={+CR4:8}",
-        "~ CR2={+CR2:8|16} CR3={+CR3:8|16} CR4={+CR4:8}",
-        "~ CR3={+CR3:8|16} CR4={+CR4:8}",
-        "~ CR4={+CR4:8}",
-        "DR0={+DR0:16} DR1={+DR1:16} DR2={+DR2:16} DR3={+DR3:16}",
-        "DR6={+DR6:16} DR7={+DR7 guest_dr7:16}",
+        "EIP={+EIP guest_rip:8}",
+        "RIP={+RIP guest_rip:16}",
         "EFER={+EFER vm_entry_controls:16}",
+        "CR0={+CR0:8}",
+        "@={+@:8|16}",
+        "@ ={+@:16}",
+        "~ ESP={+ESP guest_rsp:8}",
+        "~ RSP={+RSP guest_rsp:16}",
+        "~ EFL={+EFL guest_rflags:8}",
+        "~ RFL={+RFL guest_rflags:8}",
+        "~ SMM={+SMM:1}",
+        "~ CR2={+CR2:8|16}",
+        "~ CR3={+CR3:8|16}",
+        "~ CR4={+CR4:8}",
+        "~ DR7={+DR7 guest_dr7:16}",
     ),
-    registers=("ES", "CS", "SS", "DS", "FS", "GS", "TR"),
+    registers=(
+        *("ES", "CS", "SS", "DS", "FS", "GS", "TR"),
+        *(size + name for size in "ER" for name in ("AX", "BX", "CX", "DX", "SI", "DI", "BP")),
+        *("R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15"),
+        *("DR0", "DR1", "DR2", "DR3", "DR6"),
+    ),
     view="QEMU shows the guest's registers, not the VMCS",
-    open_ended=True,
+    parts=True,
     shows=_shows,
 )
 _FAILED: Final = deferred(r"entry failed|hardware error|internal error", re.IGNORECASE)
-_HEAD: Final = 200
-#: The register with which a line of the dump begins.
-_FIRST: Final = deferred(r"([A-Z][A-Z0-9]{1,3}) ?=")
+#: The register with which a line of the dump begins; EAX and RAX are one.
+_REGISTER: Final = deferred(r"[ER]?([A-Z][A-Z0-9]{1,2}) ?=")
 #: So many lines with registers that were there already begin another dump; and more dumps than this nobody reads.
-_AGAIN, _MOST = 3, 4
+_AGAIN, _MOST = 2, 4
 
 
-def dumps_of(lines: list[Line], others: list[Line]) -> list[tuple[list[Line], bool]]:
+def dumps_of(lines: Sequence[Line], others: Iterable[Line]) -> list[tuple[list[Line], bool]]:
     """The register dumps among QEMU's lines, each with whether a line that says "failed" stands above it; those first. At least one, perhaps empty."""
-    if not lines:
-        return [([], False)]
-    parts: list[list[Line]] = [[]]
-    seen: set[str] = set()
-    for index, line in enumerate(lines):
-        following = [_kind(later.text) for later in lines[index : index + _AGAIN]]
-        if following[0] and len(following) > 1 and seen.issuperset(following):
-            parts.append([])
-            seen = set()
-        parts[-1].append(line)
-        seen.add(following[0])
-    failures = [line.number for line in others if _FAILED.search(line.text[:_HEAD])]
+    failures = [line.number for line in others if _FAILED.search(line.text)]
     found: list[tuple[list[Line], bool]] = []
-    known: list[set[str]] = []
     end = 0
-    for part in parts:
-        registers = [line for line in part if _kind(line.text)]
-        texts = {line.text for line in registers}
-        if not found or not any(texts <= earlier for earlier in known):  # else it is quoted
-            known.append(texts)
-            found.append((part, bool(registers) and any(end < number < registers[0].number for number in failures)))
-        end = registers[-1].number if registers else end
-    return sorted(found, key=lambda one: not one[1])[:_MOST]
+    for part in _parts(lines):
+        texts = {line.text for line in part}
+        if not any(texts <= {line.text for line in earlier} for earlier, _ in found):  # else it is quoted
+            found.append((part, any(end < number < part[0].number for number in failures)))
+        end = part[-1].number
+    return sorted(found, key=lambda one: not one[1])[:_MOST] or [([], False)]
 
 
-@lru_cache(maxsize=1 << 13)
-def _kind(text: str) -> str:
-    """The register with which a line begins, "" for a line of another kind; EAX and RAX are one."""
-    match = _FIRST.match(text)
-    return match[1].lstrip("ER") or match[1] if match else ""
+def _parts(lines: Sequence[Line]) -> list[list[Line]]:
+    """The lines, divided where registers come again."""
+    parts = [list(lines[:1])]
+    for index, line in enumerate(lines[1:], 1):
+        following = [_register(one) for one in lines[index : index + _AGAIN]]
+        if len(following) == _AGAIN and {_register(one) for one in parts[-1]}.issuperset(following):
+            parts.append([])
+        parts[-1].append(line)
+    return parts if lines else []
+
+
+def _register(line: Line) -> str:
+    match = _REGISTER.search(line.text)
+    return match[1] if match else ""

@@ -5,21 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from vmfuzz.explain.evidence import Found
-from vmfuzz.explain.formats.declared import Declared, Shown
+from vmfuzz.explain.formats.declared import Declared
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
 
-_SEEN: Final = "VirtualBox shows the guest's registers, not the VMCS"
-_SAVED: Final = "saved"
-
-
-def _shows(name: str, number: int, _digits: int) -> Shown:
-    """What a number says: the registers are the guest's, the controls those of the VMCS."""
-    return Shown(number, why=_SEEN if name.startswith("guest_") else "")
-
-
 FORMAT: Final = Declared(
-    program=_SAVED,
+    program="saved",
     source="src/VBox/VMM/VMMR3/HM.cpp",
     words=("={", "CPU[", "EFlags", "Attr "),
     lines=(
@@ -36,28 +27,21 @@ FORMAT: Final = Declared(
         "CPU[{}] ExitCtls 0x{vm_exit_controls}",
         "CPU[{}] Instruction error 0x{vm_instruction_error}",
         "CPU[{}] Exit reason 0x{exit_reason}",
-        "CPU[{}] ",
     ),
     registers=("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldtr", "CS", "DS", "ES", "FS", "GS", "SS"),
-    within_lines=True,
-    shows=_shows,
+    view="VirtualBox shows the guest's registers, not the VMCS",
+    parts=True,
 )
-_ERROR: Final = deferred(r"HM error +=\s*(?:0x(?P<hex>[0-9a-fA-F]+)|\(?(?P<decimal>\d+))")
+_ERROR: Final = deferred(r"HM error +=\s*\(?(0x[0-9a-fA-F]+|\d+)")
 _OF_VIRTUAL_8086: Final = deferred(r"Real-on-v86 active *= *true")
-#: Lines of the same report that give no field.
-_OTHERS: Final = deferred(r"HM error +=|rcLastExitToR3|VT-x info|Real-on-v86|Guest VMCS active")
-#: `HM: Host CR4   = 0x370678`: the processor's own registers when VirtualBox starts, outside VMX operation; they are in no VMCS.
-_AT_START: Final = deferred(r"\bHM: Host (?:CR\d|EFER|XCR0)\b")
+#: Lines of the same report that give no field; at its start VirtualBox logs the processor's registers outside VMX operation: they are in no VMCS.
+_OTHERS: Final = deferred(r"HM error +=|rcLastExitToR3|VT-x info|Real-on-v86|Guest VMCS active|\bHM: Host (?:CR\d|EFER|XCR0)\b")
 
 
 def vbox_lines(lines: list[Line]) -> list[Line]:
     """The lines of VirtualBox's log that say something about the guest's state, or about registers that are in no VMCS."""
     own = {line.number for line in FORMAT.own_lines(lines)}
-    return [line for line in lines if line.number in own or _is_other(line)]
-
-
-def _is_other(line: Line) -> bool:
-    return _OTHERS.search(line.text) is not None or ("HM: Host" in line.raw and _AT_START.search(line.raw) is not None)
+    return [line for line in lines if line.number in own or _OTHERS.search(line.raw)]
 
 
 def parse_vbox(lines: list[Line], found: Found) -> None:
@@ -68,7 +52,6 @@ def parse_vbox(lines: list[Line], found: Found) -> None:
             "VirtualBox runs this guest's real mode as virtual-8086 mode: the VMCS holds virtual-8086 segments, the log shows the guest's own"
         )
     for line in lines:
-        error = _ERROR.match(line.text)
-        if error:
-            found.hm_error = (int(error["hex"], 16) if error["hex"] else int(error["decimal"])) or None  # 0: VirtualBox has noted none
-        FORMAT.read(line, found, beside=_SAVED if virtual_8086 else "")
+        if error := _ERROR.match(line.text):
+            found.hm_error = int(error[1], 16 if error[1].startswith("0x") else 10) or None  # 0: VirtualBox has noted none
+        FORMAT.read(line, found, beside=virtual_8086)

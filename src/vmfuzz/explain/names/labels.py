@@ -189,10 +189,9 @@ PARTS: Final = ("ar", "limit", "base", "sel")
 
 
 class Cut(NamedTuple):
-    """The part of what stands before a number that names it, and whether it ends a path through a program's structures, or words of a sentence."""
+    """The part of what stands before a number that names it, and whether it ends words of a sentence."""
 
     label: str
-    of_path: bool = False
     of_sentence: bool = False
 
 
@@ -213,5 +212,5 @@ def cut_label(written: str, area: str) -> Cut:
             path = split_words(" ".join(parts[:start]))
             sure = "_" in last if others else not _OF_STRUCTURE.isdisjoint(split_words(last))
             told = OF_ANOTHER_TIME.search(" ".join((*others, *path))) is None and _OF_ANOTHER_FIELD.isdisjoint(path)
-            return Cut(end, start > 0, any(map(str.isalpha, others))) if sure and told else Cut(written)
+            return Cut(end, any(map(str.isalpha, others))) if sure and told else Cut(written)
     return Cut(written)

@@ -28,5 +28,5 @@ def with_outcome(dump: Dump, told: str | None = "", lines: Sequence[Line] = (), 
     if reported is None and _ATTEMPTED in text and "exit_reason" not in dump.readings:
         reported = Attempted(_ATTEMPTED, error=0)  # nothing but the head says that something went wrong: the end is cut off
     named = Named(tuple(words.checks), words.msr, dump.named.hm_error)
-    notes = dump.notes.with_warnings((*choice.warned, *words.warned))
-    return replace(dump, reported=reported, named=named, beside={**dump.beside, **choice.beside, **words.beside}, notes=notes)
+    dump = dump.warning(*choice.warned, *words.warned)
+    return replace(dump, reported=reported, named=named, beside={**dump.beside, **choice.beside, **words.beside})

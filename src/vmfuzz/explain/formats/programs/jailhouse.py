@@ -12,7 +12,7 @@ FORMAT: Final = Declared(
     words=("AR-BYTES:", " FLAGS: "),
     lines=(
         "RIP: 0x{guest_rip} RSP: 0x{guest_rsp} FLAGS: {guest_rflags}",
-        "CS: {guest_cs_selector} BASE: 0x{guest_cs_base} AR-BYTES: {guest_cs_access_rights}[ EFER.LMA {vm_entry_controls.9}]",
+        "CS: {guest_cs_selector} BASE: 0x{guest_cs_base} AR-BYTES: {guest_cs_access_rights} EFER.LMA {vm_entry_controls.9}",
     ),
     sample="""\
 RIP: 0xffffffff8104ac5b RSP: 0xffffc90000107e98 FLAGS: 246
