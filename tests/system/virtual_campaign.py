@@ -11,7 +11,6 @@ candidate of the first ones ended otherwise, an outcome is unexplained, or reset
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from typing import Any, Final
 import numpy as np
 from every_row import raw_batches
 from guest_executor import ImageExecutor
-from image_machine import ImageMachine, build_image, needs_image
+from image_machine import ImageMachine, build_image, image_options, needs_image
 from machine import needs
 
 from vmfuzz.arch.fields import FIELDS
@@ -181,10 +180,7 @@ def run(iso: Path, cpu: str, candidates: int, *, seed: int = 1, family: int = 10
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--candidates", type=int, default=100_000)
-    parser.add_argument("--cpu", default="corei7_skylake_x", help="a CPU model of Debian's Bochs")
-    parser.add_argument("--seed", type=int, default=1)
+    parser = image_options(__doc__, 100_000)
     parser.add_argument("--narrow", action="store_true", help="without --virtual")
     parser.add_argument("--raw", action="store_true", help="raw rows in the place of the campaign")
     wanted = parser.parse_args()
