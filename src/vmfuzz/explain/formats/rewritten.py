@@ -1,6 +1,7 @@
-"""Rewrites lines that give a name and its value apart into pairs: sentences, and a list of names before one of values.
+"""Rewrites lines that give a name and its value apart into pairs: sentences, a list of names before one of values, what gdb prints.
 
-`VMCS_HOST_TR_SELECTOR is written with 0x0`; `(EXIT_REASON, EXIT_QUALIFICATION): 80000021, 0`.
+`VMCS_HOST_TR_SELECTOR is written with 0x0`; `(EXIT_REASON, EXIT_QUALIFICATION): 80000021, 0`; `(gdb) p/x vmcs12->guest_cr0` and below it
+`$5 = 0x31`.
 Whatever makes a sentence a wish, a condition or of another time leaves it as it is; and a dump's own value goes before a sentence's (settle/).
 """
 
@@ -33,12 +34,20 @@ _LISTS: Final = deferred(
     rf"(?:^|.*?[\s(\[{{])(?P<names>{_NAME}(?:\s*[,|]\s*{_NAME})+)\s*[)\]}}]?\s*(?:=|:|->|=>|is|are|was)\s*[(\[{{]?\s*"
     rf"(?P<values>{NUMBER}(?:\s*[,|]\s*{NUMBER})+)\s*[)\]}}]?[.;]?$"
 )
+_GDB_ASKED: Final = deferred(r"\(gdb\)\s*(?:p|print|output|call)(?:\s*/\w+)?\s+(?P<expression>\S.*)")
+_GDB_PRINTED: Final = deferred(r"\$\d+ = (?P<value>.+)")
 
 
 def in_pairs(lines: Sequence[Line]) -> list[Line]:
-    """The lines, such ones as pairs; all others as they are."""
-    texts = (_in_pairs(line.text) for line in lines)
-    return [line if text == line.text else replace(line, text=text) for line, text in zip(lines, texts, strict=True)]
+    """The lines, such ones as pairs and without gdb's commands; all others as they are."""
+    found, expression = list[Line](), ""
+    for line in lines:
+        asked, printed = _GDB_ASKED.match(line.text), _GDB_PRINTED.match(line.text)
+        text = f"{expression} = {printed['value']}" if printed and expression else _in_pairs(line.text)
+        expression = asked["expression"].replace("->", ".") if asked else ""
+        if not asked:
+            found.append(line if text == line.text else replace(line, text=text))
+    return found
 
 
 @lru_cache(maxsize=1 << 13)
