@@ -21,6 +21,8 @@ _DECLARED: Final = deferred(
 )
 #: The same, where words in the comment behind it are meant.
 _COMMENTED: Final = deferred(r"\s*[A-Za-z_]\w*\s*=\s*(?:0x)?[0-9a-f]+\s*,?\s*(?:/[/*]|#)", re.IGNORECASE)
+#: Behind a name: it is one of an enumeration.
+_ENUMERATED: Final = deferred(r"\s*=\s*(?:0x)?[0-9a-f]+\s*,", re.IGNORECASE)
 #: Before and behind the words of a string literal in a program (a log may have a quotation too).
 _LITERAL_BEGINS: Final = deferred(r"(?:[(,{>\[]|\breturn|^)\s*$|^\s*(?:0x)?[0-9a-f]+\s*:\s*$")
 _LITERAL_ENDS: Final = deferred(r"[^\"\n]{0,80}(?:\"\s*(?:,|\)?\s*;|\})|\\n\")")
@@ -129,7 +131,7 @@ def is_listed(place: Place) -> bool:
     """Whether what is named is a name in program text or in a list of constants: nothing has happened then."""
     line, begin, end = place
     commented = _COMMENTED.match(line)
-    if _DECLARED.match(line) or (commented and commented.end() <= begin):
+    if _DECLARED.match(line) or _ENUMERATED.match(line, end) or (commented and commented.end() <= begin):
         return True
     ends = _LITERAL_ENDS.match(line, end) if line.count('"', 0, begin) % 2 else None
     return ends is not None and (ends.group(0).endswith(";") or _LITERAL_BEGINS.search(line[: line.rfind('"', 0, begin)]) is not None)
