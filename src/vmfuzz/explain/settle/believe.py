@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Final
 
+from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import ALL, HIGH_HALF, Reading, Warned
 from vmfuzz.explain.evidence import MSR_NUMBERS, Evidence, Standing
 from vmfuzz.hexadecimal import hexadecimal
+from vmfuzz.model.checks import wrmsr
 from vmfuzz.model.operands import operand_width
 
-#: Encodings up to this are too small not to be values.
+#: Numbers up to this are too small not to be values.
 _SMALL: Final = 0xFF
 
 
@@ -29,8 +32,8 @@ class Belief:
         width = 64 if one.name in MSR_NUMBERS else operand_width(one.name)
         new = Reading(one.value, one.label, one.line, one.known | ALL & ~((1 << width) - 1), one.assumed)
         value = f"{one.label} = {hexadecimal(one.value)}"
-        if _is_encoding(one):
-            self.warned.append(Warned(one.line, f"{value} is the field's encoding, not a value; it is not used"))
+        if one.standing is not Standing.SHOWN and one.value in _numbers_of(one.name):
+            self.warned.append(Warned(one.line, f"{value} is the number of the field or of its MSR, not a value; it is not used"))
         elif one.value >> width:
             self.warned.append(Warned(one.line, f"{value} does not fit {one.name}, which has {width} bits; the value is not used"))
             self.misfits.setdefault(one.name, new)
@@ -67,6 +70,13 @@ def believed(places: Iterable[Evidence]) -> Belief:
     return belief
 
 
-def _is_encoding(one: Evidence) -> bool:
-    """Whether a line of name and value gives the field's own encoding: it is a line of a list of encodings."""
-    return one.standing is not Standing.SHOWN and one.name in FIELDS and one.value == FIELDS[one.name].encoding and one.value > _SMALL
+@cache
+def _numbers_of(name: str) -> frozenset[int]:
+    """What a list of constants has beside the name of a field: its encoding, or the number of the MSR that it holds, or that tells of it."""
+    if name not in FIELDS:
+        return frozenset()
+    words = [word for word in CONTROL_WORDS.values() if word.field == name]
+    of_msrs = [*(word.msr for word in words), *(word.true_msr or word.msr for word in words)]
+    _, _, register = name.partition("_ia32_")
+    numbers = {FIELDS[name].encoding, *of_msrs, getattr(wrmsr, f"IA32_{register.upper()}", 0)}
+    return frozenset(number for number in numbers if number > _SMALL)
