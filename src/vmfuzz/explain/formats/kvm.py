@@ -186,7 +186,8 @@ def _place_by_rank(tokens: list[Token]) -> None:
     """A line that all versions print stands directly below or above another; elsewhere it may be a copy of the other section's."""
     for near, token in [*pairwise(tokens), *pairwise(tokens[::-1])]:
         if token.open and near.rank:
-            token.slots = [slot for slot in token.slots if slot.rank and abs(slot.rank - near.rank) <= 1] or token.slots
+            fits = (slot for slot in token.slots if slot.rank and slot.section == near.section and abs(slot.rank - near.rank) <= 1)
+            token.slots = list(fits) or token.slots
 
 
 def _last(numbers: Iterable[int]) -> list[int]:
