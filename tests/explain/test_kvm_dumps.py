@@ -105,3 +105,13 @@ def test_a_part_below_a_register_that_has_none_such_ends_the_register() -> None:
     dump = read(changed(KVM, "GDTR:                           limit=0x0000007f", "GDTR:   sel=0x0000, limit=0x0000007f"))
     assert "guest_gdtr_limit" not in dump.readings
     assert any("sel = 0x0000 stands without the key before it" in warning for warning in dump.warnings)
+
+
+def test_the_hosts_rsp_of_an_old_xen_is_known_without_the_consoles_prefix() -> None:
+    text = (BODIES.parent / "samples" / "xen-4.4.txt").read_text(encoding="utf-8")
+    dump = read(text.replace("(XEN) ", ""))
+    assert {name: dump.readings[name].value for name in ("host_rsp", "host_rip")} == {
+        "host_rsp": 0xFFFF83043FF0FF90,
+        "host_rip": 0xFFFF82C4801D5D70,
+    }
+    assert dump.readings["guest_rsp"].value == 0xAFFF8

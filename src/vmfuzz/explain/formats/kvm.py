@@ -33,6 +33,7 @@ _TOKEN: Final = deferred(
     rf"|(?<![\w.])(?P<head>{_HEADS}|MSR (?:guest|host) auto(?:load|store)):"
     rf"|(?<![\w.])(?P<entry>\d+):\s*msr=(?P<msr>{_HEX})\s+value=(?P<content>{_HEX})"
 )
+_OLD_XEN: Final = deferred(r"CS=\w+ DS=")  # KVM, and Xen since 4.6, have SS next
 _LAST: Final = max(slot.rank for line in DECLARED for slot in line)
 _T = TypeVar("_T", int, str)
 
@@ -85,7 +86,7 @@ def parse(lines: list[Line], found: Found, ends: Ends) -> None:
     """Note what the lines of one dump give; `ends`: the lines of the text that may not be whole."""
     whole = ends.unfinished not in lines[-1:]
     tokens = list(_tokens(lines, "\n".join(line.text for line in lines) + "\n" * whole, found))
-    _narrow(tokens, xen=any("(XEN)" in line.raw for line in lines))
+    _narrow(tokens, xen=any("(XEN)" in line.raw or _OLD_XEN.match(line.text) for line in lines))
     firsts = dict[str | int, Token]()  # without what is there again: a reply quotes lines below the dump
     for token in tokens:
         firsts.setdefault(token.field or id(token), token)
