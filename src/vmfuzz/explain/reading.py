@@ -26,7 +26,7 @@ from vmfuzz.explain.outcomes import nested
 from vmfuzz.explain.outcomes.outcome import with_outcome
 from vmfuzz.explain.settle.settle import settled
 from vmfuzz.explain.text.apart import states_apart
-from vmfuzz.explain.text.lines import Ends, Line, begins_within, garbled, lines_of
+from vmfuzz.explain.text.lines import Ends, Line, ends_of, garbled, lines_of
 from vmfuzz.explain.text.mend import mend
 from vmfuzz.explain.text.numbers import bare_is_hex, ranges
 from vmfuzz.patterns import deferred
@@ -69,7 +69,7 @@ class _Reader:
         self.text = text
         self.origin = origin
         self.lines = [line for line in lines_of(text) if not line.text.startswith(("# source:", "# note:"))]
-        self.ends = Ends(begins_within(self.lines), self.lines[-1] if self.lines and not text.endswith("\n") else None)
+        self.ends = ends_of(self.lines, whole=text.endswith("\n"))
         parts, others = kvm_lines.split_lines(self.lines)
         #: lines of KVM's and Xen's dumps, of QEMU's, of VirtualBox's log, and all others
         self.parts = [part for part in parts if len(part) > 1] or parts[:1]

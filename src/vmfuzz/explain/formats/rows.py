@@ -90,6 +90,8 @@ class Rows:
         if match_msr(name) is not None:
             self.notes.msr(name, value, row["high"])
             return True
+        if row["high"]:
+            return False  # (only an MSR has halves)
         if encoding:
             two_numbers = not (name or row["sign"])  # these may be anything, unless many lines are of them
             return (not two_numbers or self.notes.manner.encodings_first) and self._encoded(name, encoding, value, not row["before"])
@@ -107,7 +109,8 @@ class Rows:
         name = name if match_label(name).fields else _LAST_NAME.split(name)[-1]
         meant, field = match_label(name), BY_ENCODING.get(encoding & ~1)
         if len(meant.fields) != 1:
-            if field is None or (name and encoding < SMALLEST_ENCODING):
+            unknown = name and not meant.fields and name_first  # (the author believes in the name)
+            if field is None or unknown or (name and encoding < SMALLEST_ENCODING):
                 return False
         elif field is not None and field.name == meant.fields[0]:
             self.right += 1

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
+from typing import Final
 
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import Warned
 from vmfuzz.explain.evidence import MSR_NUMBERS, OUTCOME, Evidence, Kept, Standing
-from vmfuzz.explain.text.lines import Line
+from vmfuzz.explain.text.lines import Ends, Line
 from vmfuzz.hexadecimal import hexadecimal
+from vmfuzz.patterns import deferred
+
+#: So many labels that look alike are no accident.
+_ALIKE: Final = 4
+_AREA: Final = deferred(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNORECASE)
+#: The label of a place that has no name, but an encoding.
+_ENCODING: Final = deferred(r"[0-9A-F]{4}H")
 
 
 def without_garbled(places: Sequence[Evidence], numbers: Collection[int]) -> Kept:
@@ -15,13 +25,29 @@ def without_garbled(places: Sequence[Evidence], numbers: Collection[int]) -> Kep
     return _without(places, lambda one: one.line in numbers, "there are characters in it that are no text")
 
 
-def without_torn_head(places: Sequence[Evidence], torn: Line | None) -> Kept:
-    """The text seems to begin within the line `torn`: what it gives is not used, unless a known program's reader has looked at it."""
-    if torn is None:
-        return list(places), []
+def without_torn_head(places: Sequence[Evidence], ends: Ends) -> Kept:
+    """A text may begin within a line: what its first line gives is not used if that line lacks what the others begin with.
+
+    A known program's reader has looked at its lines itself.
+    """
+    others = {one.name: one.label for one in places if one.line != ends.first and one.name in FIELDS}.values()
+    alike = len(others) >= _ALIKE
+    named = alike and sum(bool(_AREA.search(label)) for label in others) * 10 >= len(others) * 9
+    nameless = alike and not any(map(_ENCODING.fullmatch, others))
+
+    def lacks(one: Evidence) -> bool:
+        """Whether a label lacks what all others have: the name of an area, or a name at all."""
+        area = named and one.name.startswith(("guest", "host")) and not _AREA.search(one.label)
+        return area or (nameless and _ENCODING.fullmatch(one.label) is not None)
+
     return _without(
         places,
-        lambda one: one.line == torn.number and one.standing is not Standing.SHOWN and one.name not in OUTCOME,
+        lambda one: (
+            one.line == ends.first
+            and one.standing is not Standing.SHOWN
+            and one.name not in OUTCOME
+            and (ends.torn is not None or lacks(one))
+        ),
         "the text may begin within this line",
     )
 

@@ -30,7 +30,7 @@ def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Du
     """
     steps: tuple[tuple[str, Callable[[Sequence[Evidence]], Kept]], ...] = (
         ("characters that are no text", lambda places: without_garbled(places, garbled)),
-        ("the text begins within the line", lambda places: without_torn_head(places, ends.torn)),
+        ("the text begins within the line", lambda places: without_torn_head(places, ends)),
         ("the text ends within the line", lambda places: without_cut_end(places, ends.unfinished)),
         ("what a program computes", lambda places: _without_computed(places, {name for name, _ in found.computed})),
         ("the lines are not in their order", lambda places: in_order(places, found)),

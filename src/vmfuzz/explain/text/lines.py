@@ -50,17 +50,23 @@ def garbled(lines: list[Line]) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class Ends:
-    """The lines of a text that may not be whole: the first, if the text seems to begin within it, and the last, if it has no line end."""
+    """The lines of a text that may not be whole: the first, if the text seems to begin within it, and the last, if it has no line end.
 
+    `first`: the number of the first line, torn or not.
+    """
+
+    first: int = 0
     torn: Line | None = None
     unfinished: Line | None = None
 
 
-def begins_within(lines: list[Line]) -> Line | None:
+def ends_of(lines: list[Line], whole: bool) -> Ends:
+    """The ends of a text; `whole`: its last line has a line end."""
+    return Ends(lines[0].number, _begins_within(*lines), None if whole else lines[-1]) if lines else Ends()
+
+
+def _begins_within(first: Line, *others: Line) -> Line | None:
     """The first line of a text if it seems to have lost its beginning: the prefix that most others have, or most of its name."""
-    if not lines:
-        return None
-    first, *others = lines
     prefixed = [line.raw.strip() != line.text for line in others]
     habit = len(prefixed) >= _ENOUGH and (all(prefixed[:_ENOUGH]) or sum(prefixed) * 5 >= len(prefixed) * 4)
     if first.raw.strip() == first.text and habit:
