@@ -79,3 +79,32 @@ def test_a_strangers_format_is_one_file(tmp_path: Path, monkeypatch: pytest.Monk
         assert len(programs.formats()) == len(FORMATS) + 1
     finally:
         programs.formats.cache_clear()
+
+
+PREFIXED = """
+from vmfuzz.explain.formats.declared import Declared
+
+FORMAT = Declared(
+    program="Wren",
+    source="",
+    words=("wren: ",),
+    prefix="wren: ",
+    lines=("cr0 {guest_cr0} cr4 {guest_cr4}", "rip {guest_rip} rsp {guest_rsp}"),
+    sample="wren: cr0 31 cr4 2000\\nwren: rip fff0 rsp 7c00\\n",
+    gives={"guest_cr0": 0x31, "guest_cr4": 0x2000, "guest_rip": 0xFFF0, "guest_rsp": 0x7C00},
+)
+"""
+
+
+@pytest.mark.parametrize("around", [0, 40], ids=["alone", "in-a-long-log"])
+def test_what_a_program_prints_before_each_line_may_be_taken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, around: int) -> None:
+    (tmp_path / "wren.py").write_text(PREFIXED, encoding="utf-8")
+    monkeypatch.setattr(programs, "__path__", [*programs.__path__, str(tmp_path)])
+    programs.formats.cache_clear()
+    try:
+        wren = next(one for one in programs.formats() if one.program == "Wren")
+        (dump,) = read_text("usb: new device\n" * around + wren.sample + "usb: gone\n" * around)
+        assert {name: reading.value for name, reading in dump.readings.items()} == wren.gives
+        assert f"lines {around + 1} to {around + 2}: what Wren prints" in dump.origin.trace
+    finally:
+        programs.formats.cache_clear()

@@ -6,6 +6,8 @@ import pytest
 from one_dump import read, values
 
 from patience import grows_with_its_input
+from vmfuzz.arch.fields import FIELDS
+from vmfuzz.explain.reading import read_text
 
 
 @pytest.mark.parametrize(
@@ -297,3 +299,13 @@ def test_a_negative_number_has_the_width_of_its_field() -> None:
         "exception_bitmap": 0x80000021,
         "guest_rflags": 2,
     }
+
+
+def test_of_a_line_without_end_no_number_is_cut_and_a_warning_says_what_is_not_read() -> None:
+    value = 0x123456789ABCDEF
+    names = [name for name in FIELDS if name.startswith("guest_") and FIELDS[name].width == 64]
+    line = ", ".join(f"{name}=0x{value:x}" for name in names * 20)
+    (dump,) = read_text(f"dump: {line}\n")
+    assert len(line) > 16384
+    assert {name: reading.value for name, reading in dump.readings.items()} == dict.fromkeys(names, value)
+    assert any("characters; those behind the first 16,384 are not read" in warning for warning in dump.warnings)

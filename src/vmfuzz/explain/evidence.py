@@ -55,6 +55,8 @@ class Found:
     """All that the readers find in one text, in the order in which they find it; they add to it and look at nothing but what they added."""
 
     evidence: list[Evidence] = field(default_factory=list)
+    #: declared programs, each with the numbers of its lines
+    programs: dict[str, list[int]] = field(default_factory=dict)
     #: fields, with the line, to which program text gives something that is no constant
     computed: list[tuple[str, int]] = field(default_factory=list)
     #: fields that only their places name, and whether they stand on another line than their register

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from typing import Final
 
@@ -26,6 +26,7 @@ from vmfuzz.explain.outcomes import nested
 from vmfuzz.explain.outcomes.outcome import with_outcome
 from vmfuzz.explain.settle.settle import settled
 from vmfuzz.explain.text.apart import states_apart
+from vmfuzz.explain.text.decoration import MOST_CHARACTERS
 from vmfuzz.explain.text.lines import Ends, Line, ends_of, garbled, lines_of
 from vmfuzz.explain.text.mend import mend
 from vmfuzz.explain.text.numbers import bare_is_hex, ranges
@@ -101,7 +102,7 @@ class _Reader:
         dump = settled(found, name, self.ends, garbled(self.lines))
         prose = "\n".join(line.text for line in self.rest) + "\n" + "\n".join(line.text for line in [*self.qemu, *self.vbox])
         dump = with_outcome(dump, prose if told else None, self.rest, self.text)
-        trace = (*self._claims(part, registers), *dump.origin.trace)
+        trace = (*self._claims(part, registers, found.programs), *dump.origin.trace)
         dump = replace(
             dump,
             origin=Origin(name, self.origin.state, self._format(dump), self.origin.lines, trace),
@@ -112,19 +113,29 @@ class _Reader:
             dump = replace(dump, machine=replace(dump.machine, foreign=foreign), readings={}, notes=replace(dump.notes, warned=()))
         return dump.warning(*self._warnings(dump))
 
-    def _claims(self, part: list[Line], registers: list[Line]) -> Iterator[str]:
+    def _claims(self, part: list[Line], registers: list[Line], programs: Mapping[str, list[int]]) -> Iterator[str]:
         """Which lines are whose."""
-        for what, lines in (
-            ("KVM's or Xen's dump of a VMCS", part),
-            ("QEMU's registers", registers),
-            ("VirtualBox's log", self.vbox),
-            ("lines of no known program: pairs, tables, program text, sentences", self.rest),
+        known = {number for numbers in programs.values() for number in numbers}
+        for what, numbers in (
+            ("KVM's or Xen's dump of a VMCS", [line.number for line in part]),
+            ("QEMU's registers", [line.number for line in registers]),
+            ("VirtualBox's log", [line.number for line in self.vbox]),
+            *((f"what {program} prints", numbers) for program, numbers in programs.items()),
+            (
+                "lines of no known program: pairs, tables, program text, sentences",
+                [line.number for line in self.rest if line.number not in known],
+            ),
         ):
-            if lines:
-                yield f"{ranges([line.number for line in lines])}: {what}"
+            if numbers:
+                yield f"{ranges(numbers)}: {what}"
 
     def _warnings(self, dump: Dump) -> Iterator[Warned]:
-        """What KVM could have printed."""
+        """What was not read, and what KVM could have printed."""
+        for line in self.lines:
+            if len(line.raw) > MOST_CHARACTERS:
+                yield Warned(
+                    line.number, f"this line has {len(line.raw):,} characters; those behind the first {MOST_CHARACTERS:,} are not read"
+                )
         if _KVM_SILENT in self.text and not self.parts and not (dump.reported and dump.reported.entered):
             yield Warned(0, "KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
 

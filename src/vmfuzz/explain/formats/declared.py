@@ -60,6 +60,8 @@ class Declared:
     sample: str = ""
     gives: dict[str, int] = field(default_factory=dict)
     registers: tuple[str, ...] = ()
+    #: what the program prints before each line ("tiny: "); a line counts without it too, since it may have been taken off with what loggers print
+    prefix: str = ""
     #: why what it shows of the guest is not quite the VMCS; "" where it is
     view: str = ""
     #: `lines` are parts of lines, of which any may be missing; one with ~ before it begins no line but the rest of one that a mail program broke
@@ -70,7 +72,7 @@ class Declared:
     @cached_property
     def shapes(self) -> tuple[_Shape, ...]:
         """The declared lines as patterns."""
-        return tuple(_shape(line, self.registers, self.parts) for line in self.lines)
+        return tuple(_shape(line, self.registers, self.parts, self.prefix) for line in self.lines)
 
     def is_in(self, lines: Iterable[Line]) -> bool:
         """Whether these may have lines of this format."""
@@ -122,12 +124,13 @@ class Declared:
                     found.put(name, shown.value, label or name, line.number, assumed=why, known=shown.known, written=text)
 
 
-def _shape(line: str, registers: Sequence[str], parts: bool) -> _Shape:
+def _shape(line: str, registers: Sequence[str], parts: bool, prefix: str) -> _Shape:
     pieces = _HOLE.split(line.removeprefix(_REST))
     texts, holes = pieces[::2], pieces[1::2]  # a text before each number, and one behind the last
     labels = [text.removesuffix("0x").strip(" :=/[]{(") for text in texts[:-1]]
     columns = "@" in texts[0] or not all(labels)
-    pattern, numbers = (r"(?<!\w)" if parts else "") + _pattern_of(texts[0], registers), list[tuple[str, str]]()
+    begin = rf"(?:{re.escape(prefix.strip())}\s*)?" if prefix else r"(?<!\w)" if parts else ""
+    pattern, numbers = begin + _pattern_of(texts[0], registers), list[tuple[str, str]]()
     for index, (hole, label, behind) in enumerate(zip(holes, labels, texts[1:], strict=True)):
         gives, _, digits = hole.partition(":")
         group, number = f"n{index}", f"{_DIGIT}{{1,16}}"
@@ -152,5 +155,7 @@ def read_declared(lines: Iterable[Line], found: Found, formats: Iterable[Declare
     rest = list(lines)
     for one in formats:
         if one.is_in(rest):
-            rest = [left for line in rest if (left := one.read(line, found)) is not None]
+            left = [other for line in rest if (other := one.read(line, found)) is not None]
+            found.programs[one.program] = sorted({line.number for line in rest} - {line.number for line in left})
+            rest = left
     return rest

@@ -63,8 +63,8 @@ _MOST_WORDS: Final = 9
 _QUOTES: Final = frozenset("\"'`")
 #: Signs may stand before signs ("12 | + ...").
 _DEEPEST: Final = 4
-#: No line is looked at beyond this.
-_WHOLE: Final = 4000
+#: So many characters of a line are read at most; reading.py warns of the rest.
+MOST_CHARACTERS: Final = 1 << 14
 #: A sign of a line, and what is left of the line without it.
 _Sign = tuple[str, str]
 
@@ -83,7 +83,7 @@ def undecorated(lines: list[str]) -> list[str]:
 @lru_cache(maxsize=1 << 13)
 def _without_prefixes(line: str) -> str:
     """The line after everything that loggers and posters put before it; its own indentation stays."""
-    line = line[:_WHOLE]
+    line = line if len(line) <= MOST_CHARACTERS else line[:MOST_CHARACTERS].rpartition(" ")[0]  # (no number is cut)
     while found := next((match for prefix in _PREFIXES if (match := prefix.match(line))), None):
         line = line[found.end() :]
     return line
