@@ -45,6 +45,8 @@ _CRASH: Final = deferred(
 #: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
 _BARE_ENCODING: Final = deferred(r"(?:0x)?([0-9a-fA-F]{4})\s+(?:0x)?[0-9a-fA-F]{1,16}")
 _BARE_SEGMENT: Final = deferred(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
+#: So much of a line is quoted.
+_SHOWN: Final = 40
 _KVM_SILENT: Final = "dump_invalid_vmcs"
 
 
@@ -77,6 +79,9 @@ class _Reader:
         self.qemu, self.vbox = qemu.FORMAT.own_lines(others), virtualbox.vbox_lines(others)
         taken = {line.number for line in [*self.qemu, *self.vbox]}
         self.rest = [line for line in others if line.number not in taken]
+        # what is the same for each of many dumps in a text
+        self.garbled, self.processor = garbled(self.lines), processor_of(text)
+        self.prose = "\n".join(line.text for line in self.rest) + "\n" + "\n".join(line.text for line in [*self.qemu, *self.vbox])
 
     def dumps(self) -> list[Dump]:
         """The dumps of the text: one for each of KVM's and Xen's, or for each of QEMU's, or one."""
@@ -99,19 +104,18 @@ class _Reader:
         foreign = "" if part else amd.of_vmrun(self.text)
         if not foreign:
             _read_plain(self.rest, found, bool(part))
-        dump = settled(found, name, self.ends, garbled(self.lines))
-        prose = "\n".join(line.text for line in self.rest) + "\n" + "\n".join(line.text for line in [*self.qemu, *self.vbox])
-        dump = with_outcome(dump, prose if told else None, self.rest, self.text)
+        dump = settled(found, name, self.ends, self.garbled)
+        dump = with_outcome(dump, self.prose if told else None, self.rest, self.text)
         trace = (*self._claims(part, registers, found.programs), *dump.origin.trace)
         dump = replace(
             dump,
             origin=Origin(name, self.origin.state, self._format(dump), self.origin.lines, trace),
-            machine=Machine(processor_of(self.text), nested=nested.note(self.text, dump)),
+            machine=Machine(self.processor, nested=nested.note(self.text, dump)),
         )
         foreign = foreign or ("" if part else amd.of_svme(dump, self.text))
         if foreign:
             dump = replace(dump, machine=replace(dump.machine, foreign=foreign), readings={}, notes=replace(dump.notes, warned=()))
-        return dump.warning(*self._warnings(dump))
+        return dump.warning(*self._warnings(dump, part))
 
     def _claims(self, part: list[Line], registers: list[Line], programs: Mapping[str, list[int]]) -> Iterator[str]:
         """Which lines are whose."""
@@ -129,13 +133,17 @@ class _Reader:
             if numbers:
                 yield f"{ranges(numbers)}: {what}"
 
-    def _warnings(self, dump: Dump) -> Iterator[Warned]:
+    def _warnings(self, dump: Dump, part: list[Line]) -> Iterator[Warned]:
         """What was not read, and what KVM could have printed."""
         for line in self.lines:
             if len(line.raw) > MOST_CHARACTERS:
                 yield Warned(
                     line.number, f"this line has {len(line.raw):,} characters; those behind the first {MOST_CHARACTERS:,} are not read"
                 )
+        told = {warned.line for warned in dump.notes.warned}
+        for line in kvm_lines.lost_lines(part, self.rest):
+            if line.number not in told:
+                yield Warned(line.number, f"nothing of this line could be read: {line.text[:_SHOWN]}")
         if _KVM_SILENT in self.text and not self.parts and not (dump.reported and dump.reported.entered):
             yield Warned(0, "KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
 

@@ -38,10 +38,9 @@ _LAST: Final = max(slot.rank for line in DECLARED for slot in line)
 _T = TypeVar("_T", int, str)
 
 
-def _only(values: Iterable[_T], none: _T) -> _T:
+def _only(values: Sequence[_T], none: _T) -> _T:
     """The value if all are the same."""
-    found = set(values)
-    return found.pop() if len(found) == 1 else none
+    return values[0] if values and values.count(values[0]) == len(values) else none
 
 
 @dataclass
@@ -64,7 +63,7 @@ class Token:
     @property
     def field(self) -> str:
         """The field, or "+name"; "" if there is a choice, or none."""
-        return _only((slot.field for slot in self.slots), "")
+        return _only([slot.field for slot in self.slots], "")
 
     @property
     def open(self) -> bool:
@@ -74,12 +73,12 @@ class Token:
     @property
     def section(self) -> int:
         """The section in which it stands; 0 if there is a choice."""
-        return _only((slot.section for slot in self.slots), 0)
+        return _only([slot.section for slot in self.slots], 0)
 
     @property
     def rank(self) -> int:
         """Its place among the lines that all versions print; 0 if it has none, or there is a choice."""
-        return _only((slot.rank for slot in self.slots), 0)
+        return _only([slot.rank for slot in self.slots], 0)
 
 
 def parse(lines: list[Line], found: Found, ends: Ends) -> None:
@@ -137,12 +136,11 @@ def _keyed(match: re.Match[str], head: str, key: str, line: int, found: Found) -
         return
     if match["beside"]:
         slots = [slots[0]._replace(field=f"+{key} (not the field)", section=0, rank=0)]
-    marked = [slot for slot in slots if (slot.mark == "0x") == value.startswith("0x")]  # the guest's CR3 is, the host's is not
     parts = [value.replace("|", "", 1)] if key == "SVI|RVI" else value.split(":") if slots[-1].part else [value]
     shown = f"{head} {key}" if head.startswith(("CR", *SEGMENTS)) else key
     if len(parts) == slots[-1].part + 1:
         for part, text in enumerate(parts):
-            may_be = [slot for slot in marked or slots if slot.part == part]
+            may_be = [slot for slot in slots if slot.part == part]
             yield Token(shown, text, line, may_be, copied=bool(match["copy"]), broken=match["broken"] is not None)
 
 
@@ -166,6 +164,9 @@ def _narrow(tokens: list[Token], xen: bool) -> None:
         both = [(one, other) for one in first.slots for other in second.slots if one.line == other.line and one.place < other.place]
         if both:
             first.slots, second.slots = [one for one, _ in both], [other for _, other in both]
+    if len({token.value.startswith("0x") for token in tokens if token.value}) > 1:  # (else the text has another way to print all numbers)
+        for token in tokens:
+            token.slots = [slot for slot in token.slots if (slot.mark == "0x") == token.value.startswith("0x")] or token.slots
 
 
 def _place(tokens: list[Token], found: Found) -> None:
@@ -213,8 +214,9 @@ def _doubt(token: Token, torn: Line | None, missing: frozenset[int] | None) -> s
     if torn is not None and token.line == torn.number:
         return "stands on a line within which the text may begin"
     short = len(token.value.removeprefix("0x")) < usual_digits(token.field)
+    padded = not token.value.startswith("0x") and all(slot.mark == "#" for slot in token.slots)
     # RFLAGS may have 16 digits; "(effective)" may have stood behind EFER; of two lines of values one is another's
-    if token.broken and (short or token.wrapped or token.key in ("RFLAGS", "EFER")):
+    if (short and padded) or (token.broken and (short or token.wrapped or token.key in ("RFLAGS", "EFER"))):
         return "may be cut off, or another's"
     if token.wrapped and (missing is None or token.opened in missing):
         return "stands on another line than what it belongs to, and the lines of this dump are not all there in their order"

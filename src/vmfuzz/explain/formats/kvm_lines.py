@@ -6,29 +6,54 @@ import re
 from itertools import pairwise
 from typing import Final
 
-from vmfuzz.explain.formats.kvm_tables import CERTAIN, CONTINUES, STARTS
+from vmfuzz.explain.formats.kvm_tables import CERTAIN, CONTINUES, HEADED, SEGMENTS, STARTS
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
 
+#: So many kinds of lines like KVM's or Xen's are a dump, whatever stands beside them.
+_KINDS: Final = 3
+#: Registers as monitors print them, in no form of KVM's or Xen's.
+_BARE: Final = deferred(
+    r"(?:guest[_. ])?(?:cr[034]|e?[re]?flags|[re]?[is]p|dr7|efer|[c-gs]s|tr|ldtr|[gi]dtr)(?:[._ ](?:sel\w*|base|limit|ar|access|attr\w*))?"
+    r" ?[:=] ?(?:0x)?[0-9a-f]",
+    re.IGNORECASE,
+)
+#: The beginning of lines of a dump that have values.
+_WITH_VALUES: Final = deferred(r"(?:[C-GS]S|LDTR|TR|GDTR|IDTR|CR[034]|RFLAGS|DR7|PinBased|EntryControls|ExitControls) *[:=]")
 _GUEST: Final = deferred(r"\*\*\* ?Guest State")
+#: No line of a dump is so long.
+_JOINED: Final = 300
 #: Where a line of a dump may begin within another one.
 _WITHIN: Final = deferred(r"[ \t]+(?=\*\*\* ?(?:Guest|Host|Control) State|\(XEN\)|\[ *\d+\.\d+\]|VMCS [0-9a-fA-F]+, last)")
 
 
 def unjoined(text: str) -> str:
-    """The text with new lines within a line that has several sections of a dump: whoever pasted it lost the ends of lines."""
-    return "\n".join(_WITHIN.sub("\n", line) if line.count(" State *") > 1 else line for line in text.split("\n"))
+    """The text with new lines within a long line that has sections of a dump: whoever pasted it lost the ends of lines."""
+    return "\n".join(_WITHIN.sub("\n", line) if len(line) >= _JOINED and " State *" in line else line for line in text.split("\n"))
 
 
 def split_lines(lines: list[Line]) -> tuple[list[list[Line]], list[Line]]:
-    """(the lines of each dump in the text, all other lines); without a line that no other program prints there is none."""
-    if not any(CERTAIN.match(line.text) for line in lines):
+    """(the lines of each dump in the text, all other lines)."""
+    if not _is_dump(lines):
         return [], lines
     mine, others = list[Line](), list[Line]()
     for index, line in enumerate(lines):
         goes_on = bool(mine) and mine[-1] is lines[index - 1] and CONTINUES.match(line.text)
         (mine if goes_on or STARTS.match(line.text) else others).append(line)
     return [dump for stream in _streams(mine) for dump in _dumps(stream) if dump], others
+
+
+def lost_lines(part: list[Line], others: list[Line]) -> list[Line]:
+    """The lines within a dump that begin as those with values do, and of which nothing belongs to the dump: they are damaged."""
+    return [line for line in others if part and part[0].number < line.number <= part[-1].number + 1 and _WITH_VALUES.match(line.text)]
+
+
+def _is_dump(lines: list[Line]) -> bool:
+    """Whether a text has a dump: a line of no other program, several kinds of lines like KVM's, or no registers in other forms beside one."""
+    like = [line for line in lines if CERTAIN.match(line.text)]
+    kinds = {"" if (key := _key(line)).rstrip(":") in SEGMENTS else key for line in like}
+    sure = any(HEADED.match(line.text) for line in lines) or len(kinds) >= _KINDS
+    return sure or (bool(like) and not any(_BARE.match(line.text) for line in lines if not CERTAIN.match(line.text)))
 
 
 def _streams(lines: list[Line]) -> list[list[Line]]:

@@ -198,6 +198,8 @@ _COLUMNS: Final = rf"(?:{'|'.join(SEGMENTS)}):\s+(?:[0-9a-fA-F]{{4,8}}\s+){{1,3}
 _CERTAIN: Final = (
     rf"\*\*\* ?(?:Guest|Host|Control) State|VMCS [0-9a-fA-Fx]+, last attempted|sel\s+attr\s+limit\s+base|MSR (?:guest|host) auto|{_COLUMNS}"
 )
+#: Those of them that may stand alone, whatever stands beside them.
+HEADED: Final = deferred(_CERTAIN + r"|CR[034]: ?actual|SVI\|RVI|Sysenter RSP=\S+ +CS:RIP=|(?:[FG]S|TR|GDT|IDT)Base=[0-9a-fA-F]{16}")
 CERTAIN: Final = deferred("|".join([_CERTAIN, *(_two_numbers(line) for line in DECLARED if len(line) > 1)]))
 #: How the lines of a dump begin.
 STARTS: Final = deferred("|".join([_CERTAIN, r"\d+: msr=", *map(_beginning, DECLARED)]))

@@ -109,7 +109,7 @@ def _in_context(text: str, pairs: Sequence[Pair], free: bool) -> Iterator[tuple[
     end = 0
     for pair in pairs:
         before = text[end : pair.start].strip(" ,;()[]-")
-        if before.endswith(":") and len(before.split()) <= _MAX_CONTEXT:
+        if before.endswith(":") and len(before.split()) <= _MAX_CONTEXT and context != ("ctl",):
             context = normalise(before)
             context = ("guest", *context) if of_guest and "host" not in context else context
         if not pair.bad:

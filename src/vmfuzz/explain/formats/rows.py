@@ -33,7 +33,7 @@ _ROW: Final = deferred(
 #: `GUEST_ES/FS/GS = 0x10, base 0, limit 0xffffffff, AR 0xc093`
 _SEVERAL: Final = deferred(
     rf"(?<!\S)(?P<names>\w+(?:/\w+)+)(?P<encodings>\s+encodings?)?\s*[:=]\s*(?P<values>{NUMBER}(?:\s*[/,]\s*{NUMBER})*)"
-    rf"(?P<parts>(?:,\s*[A-Za-z]+[\s:=]+{NUMBER})*)\s*$"
+    rf"(?P<parts>(?:,\s*[A-Za-z]+[\s:=]+{NUMBER})*)\s*(?:[(#;<!.].*)?$"
 )
 _BETWEEN_VALUES: Final = deferred(r"\s*[/,]\s*")
 _PART: Final = deferred(rf"([A-Za-z]+)[\s:=]+({NUMBER})")

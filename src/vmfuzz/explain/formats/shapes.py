@@ -56,7 +56,7 @@ FAILS: Final = deferred(
 EMPHASIS: Final = deferred(r"\*\*(?=[^\s*])([^*]*)(?<=[^\s*])\*\*")
 QUOTED: Final = deferred(r"(?<![0-9a-fA-F])`|`(?![0-9a-fA-F])")
 #: A row of a table that has a register's parts in one cell: `| GUEST_TR | Sel=0x28, Base=0x1000 |`.
-_REGISTER_ROW: Final = deferred(r"\|\s*(\w+)\s*\|(?=\s*\w+=)")
+_REGISTER_ROW: Final = deferred(r"\|\s*(\w+(?: \w+)?)\s*\|(?=\s*\w+=)")
 #: What a kernel says of a process: the registers on the line are that process's.
 OF_PROCESS: Final = deferred(
     r"\baudit(?:\(\d|: type=)|\btype=[A-Z]+ msg=audit|\bsegfault at |\bgeneral protection fault ip[:=]|\btrap [a-z ]{2,24} ip[:=]"

@@ -14,6 +14,7 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import Reading, Warned
 from vmfuzz.explain.outcomes import others
 from vmfuzz.explain.outcomes.heard import ERRORS, KVM_FAIL_ENTRY, NO_BIT_31, Heard
+from vmfuzz.explain.outcomes.languages import OF_A_PROGRAM
 from vmfuzz.explain.reported import FAILED_ENTRY, FAILURE_REASONS, Doubtful, Refused, Reported, Unnumbered, possible
 from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.patterns import deferred
@@ -40,12 +41,6 @@ _OF_ANOTHER: Final = (
     "VM-instruction error {} is no error of a VM entry: another instruction left it, and a VM exit does not change that field"
 )
 _OF_AMD: Final = "this looks like AMD's VMRUN (a VMCB); vmfuzz knows Intel's VMCS only"
-#: A line of a program's own that says that an entry failed, not a sentence.
-_OF_A_PROGRAM: Final = deferred(
-    r"\W{0,4}(?:[\w.]{1,30}(?:\(\w*\))?: *){0,3}(?:the )?(?:VMLAUNCH|VMRESUME|VM[- ]?entry|VM[- ]?enter)(?: instruction)?[ :]{1,3}fail(?:ed|ure)\b"
-    r"(?: (?:on|in|for|at) [\w #-]{1,20})?\W*",
-    re.IGNORECASE,
-)
 #: What AMD's VMRUN reports for a VMCB that it refuses.
 AMD: Final = deferred(
     r"VMEXIT_INVALID|\bVMRUN\b|(?:hardware error|exit code)\W+0xf{8}(?:f{8})?\b|^\s*(?:0xf{8}(?:f{8})?|-1)\s*$",
@@ -168,7 +163,7 @@ def _newer(by_reason: Reported | None, by_error: Reported | None, words: Reporte
     if by_error is None:
         if words is None or not by_reason.entered or by_reason.remark or (words.error == 0 and not isinstance(words, Unnumbered)):
             return by_reason  # (KVM's 0 leaves it to the exit reason)
-        if _OF_A_PROGRAM.fullmatch(words.text):
+        if OF_A_PROGRAM.fullmatch(words.text):
             return Unnumbered(words.text, error=0, remark=stale)
         return replace(by_reason, remark=_OTHER_ENTRY.format(words.text))
     if not by_reason.exit_reason:

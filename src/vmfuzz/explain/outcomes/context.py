@@ -27,7 +27,7 @@ _ENUMERATED: Final = deferred(r"\s*=\s*(?:0x)?[0-9a-f]+\s*,", re.IGNORECASE)
 _LITERAL_BEGINS: Final = deferred(r"(?:[(,{>\[]|\breturn|^)\s*$|^\s*(?:0x)?[0-9a-f]+\s*:\s*$")
 _LITERAL_ENDS: Final = deferred(r"[^\"\n]{0,80}(?:\"\s*(?:,|\)?\s*;|\})|\\n\")")
 #: A statement of a program.
-_CODE: Final = deferred(r"[=!]=|\breturn\b|\|\||\b(?:if|switch)\s*\(|[;{]\s*\}?\s*$")
+_CODE: Final = deferred(r"[=!]=|\breturn\b|\|\||\b(?:if|switch)\s*\(|[(=][^\n]*[;{]\s*\}?\s*$")
 #: Before what is counted, and has not just happened: `The count for exit 33`
 _COUNTED: Final = deferred(r"\b(?:counts?|counters?|number|statistics?|most|many) (?:of|for)\b[^\n]{0,40}$", re.IGNORECASE)
 #: Two outcomes on lines as near as this are rows of a table.

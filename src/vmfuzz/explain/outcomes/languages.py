@@ -110,13 +110,22 @@ _CLAUSE: Final = deferred(r"(?:[^.;!?。！？；]|[.;!?](?!\s|$|[^\x00-\x7f]))+
 #: So much of a sentence is quoted.
 _QUOTED: Final = 120
 
+#: A line of a program's own that says that an entry failed, not a sentence.
+OF_A_PROGRAM: Final = deferred(
+    r"\W{0,4}(?:[\w.]{1,30}(?:\(\w*\))?: *){0,3}(?:the )?(?:VMLAUNCH|VMRESUME|VM[- ]?entry|VM[- ]?enter)(?: instruction)?[ :]{1,3}fail(?:ed|ure)\b"
+    r"(?: (?:on|in|for|at) [\w #-]{1,20})?\W*",
+    re.IGNORECASE,
+)
+
 
 def in_languages(text: str) -> Reported | None:
     """The outcome that words say: which kind of field is invalid, or an error code beside a failed entry; error 0: only that an entry failed."""
     lines = text.split("\n")
     told = [(number, found) for number, line in enumerate(lines) if (found := _told(line)) is not None]
     sure = first_told([(number, found) for number, found in told if found.error != 0])
-    return sure or next((_with_code(found, lines[number : number + 1 + _BELOW]) for number, found in told if found.error == 0), None)
+    # a program's own line says more than what a person tells of it
+    pending = sorted((one for one in told if one[1].error == 0), key=lambda one: not OF_A_PROGRAM.fullmatch(one[1].text))
+    return sure or next((_with_code(found, lines[number : number + 1 + _BELOW]) for number, found in pending), None)
 
 
 @lru_cache(maxsize=1 << 13)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from vmfuzz.arch.registers import CR4
@@ -36,19 +37,32 @@ _WHO: Final = (
     "kvm:kvm_nested_vmenter_failed there and read /sys/kernel/tracing/trace. (kvm_intel.nested=N on L0 takes VMX away from L1.)"
 )
 
+_PREPARED: Final = "This guest is prepared to run guests of its own (L1): its CR4 has VMXE, or VMCS shadowing is on."
+
 
 def note(text: str, dump: Dump) -> str:
     """What to know of nesting, "" where neither the text nor the fields speak of it."""
     shadow = dump.readings.get("cr4_read_shadow")
     secondary = dump.readings.get("secondary_processor_based_controls")
-    small = text.lower()
-    from_xen, from_virtualbox = "(XEN)" in text or "vvmx" in small, "kvmxvdiag_" in small or "verr_vmx_" in small
-    if _WORDS.search(text):
-        first = "The text speaks of nested virtualization."
-    elif _VIRTUAL_HOST.search(text):
-        first = "The machine that printed this is itself a guest (L1)."
-    elif (shadow is not None and shadow.value >> CR4.VMXE & 1) or (not from_xen and secondary is not None and secondary.value & _SHADOWING):
-        first = "This guest is prepared to run guests of its own (L1): its CR4 has VMXE, or VMCS shadowing is on."
-    else:
+    first, by_whom = _told(text)
+    shadowing = secondary is not None and secondary.value & _SHADOWING and by_whom is not _BY_XEN
+    if not first and not (shadow is not None and shadow.value >> CR4.VMXE & 1) and not shadowing:
         return ""
-    return f"{first} {_BY_XEN if from_xen else _BY_VIRTUALBOX if from_virtualbox else f'{_WHOSE} {_WHO}'}"
+    return f"{first or _PREPARED} {by_whom}"
+
+
+@lru_cache(maxsize=1)
+def _told(text: str) -> tuple[str, str]:
+    """What the text says of nesting, "" if nothing, and what to know of the hypervisor that prints it; a text may have many dumps."""
+    small = text.lower()
+    nested, is_guest = _WORDS.search(text), _VIRTUAL_HOST.search(text)
+    first = (
+        "The text speaks of nested virtualization."
+        if nested
+        else "The machine that printed this is itself a guest (L1)."
+        if is_guest
+        else ""
+    )
+    if "(XEN)" in text or "vvmx" in small:
+        return first, _BY_XEN
+    return first, _BY_VIRTUALBOX if "kvmxvdiag_" in small or "verr_vmx_" in small else f"{_WHOSE} {_WHO}"

@@ -20,6 +20,7 @@ _PREFIXES: Final = tuple(
     deferred(pattern)
     for pattern in (
         r"\s*>+ ?(?!>)",  # mail quotation
+        r"\s*\d{8,}[a-z]\[[^\]]{1,12}\] ?",  # Bochs: its clock, how bad it is, who says it
         # a time, a caller, a program, a mark, a time blanked by the poster: [ 12.345], [T123], [VMX], [**], [...]; not what a value stands behind
         # ([GUEST_CR0] 0x...), an encoding, or what names an area
         r"\s*\[(?!0x|[0-9a-fA-F]{4}[hH]?\]|[^\]]*\b(?i:guest|host)\b)[^\[\]={}\"']{0,40}\](?!\s*[=:]?\s*(?:0[xX])?[0-9a-fA-F]+[hH]?\s*$):? ?",
