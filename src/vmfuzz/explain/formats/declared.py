@@ -8,7 +8,8 @@ In a declared line stand, where the program prints a number (hexadecimal, as `%x
     {}                      a number that says nothing here
     {name} = {value}        any name and its value; what they mean is found out as in any other text
 
-`@` stands for the name of one of the declared registers, and a blank for any blanks.
+`@` stands for the name of one of the declared registers, and a blank for any blanks. `%#x` prints 0 without its 0x: declare such a line
+in both ways. A decimal number (`%d`) is `{}`, since its digits would be read as hexadecimal.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Declared:
 
     program: str
     source: str
-    #: plain strings of which one stands in any text of this format
+    #: every text of this format contains at least one of these strings
     words: tuple[str, ...]
     lines: tuple[str, ...]
     #: what the program prints, with what is to be read of it: each declared line is in it, and it has no other lines ("" where tests/texts has it)

@@ -35,7 +35,7 @@ class Manner:
     source: bool = False
     #: lines of nothing but an encoding and a value are no accident
     encodings_first: bool = False
-    #: fields that the dump beside is sure of
+    #: fields that a program's dump in the same text gives; a value elsewhere does not replace them
     sure: frozenset[str] = frozenset()
 
 
@@ -81,14 +81,17 @@ class Above:
 
 
 class Meaning(NamedTuple):
-    """The field that a label means, or its high half, and what was assumed; no field where it is known, but not which (that has been said)."""
+    """The field that a label means, or its high half, and what was assumed.
+
+    `field` is "" where the label means some field, but the text does not tell which; a warning has been noted.
+    """
 
     field: str
     assumed: str = ""
     high: bool = False
 
 
-_UNSURE: Final = Meaning("")
+_AMBIGUOUS: Final = Meaning("")
 
 
 class Understanding:
@@ -114,7 +117,7 @@ class Understanding:
         if register not in SEGMENTS or (register in ("gdtr", "idtr") and part in ("ar", "sel")):
             self.found.astray |= bool(self.found.evidence)
             self.found.warn(f"{label} without the name of a register above it; it is not used", where.number)
-            return _UNSURE
+            return _AMBIGUOUS
         matched = match_label(f"{area} {register} {part}")
         if not matched.fields:
             return None
@@ -128,14 +131,14 @@ class Understanding:
         match = match_label(f"{area_of(where.context)} {named[0]} {part}", area=where.area) if len(named) == 1 else NOTHING
         if not match.fields:
             self.found.warn(f"{label} behind {' '.join(where.context)} means no VMCS field; it is not used", where.number)
-            return _UNSURE
+            return _AMBIGUOUS
         return Meaning(match.fields[0], NO_AREA if match.assumed_guest else "")
 
     def _by_label(self, label: str, words: tuple[str, ...], where: Where) -> Meaning | None:
         match = match_label(label, where.context, where.area)
         if len(match.fields) > 1:
             self.found.warn(f"{label} may mean {' or '.join(match.fields)}; it is not used", where.number)
-            return _UNSURE
+            return _AMBIGUOUS
         if not match.fields or (words in _TOO_COMMON and not where.context):
             return None
         if self.manner.named_only and (match.assumed_guest or not set(words) & {"guest", "host", "entry", "exit"}):
@@ -143,6 +146,6 @@ class Understanding:
         if len(words) == 1 and words[0] in _OF_SYSENTER:
             if SYSENTER not in label and where.indent > self.manner.top_indent and self.above.may_be_msrs:
                 self.found.warn(f"{label} stands indented under nothing that says what it belongs to; it is not used", where.number)
-                return _UNSURE
+                return _AMBIGUOUS
             self.found.placed.setdefault(match.fields[0], False)
         return Meaning(match.fields[0], NO_AREA if match.assumed_guest else "", match.high)

@@ -16,7 +16,7 @@ from vmfuzz.explain.text.numbers import NUMBER, read_number
 from vmfuzz.hexadecimal import encoded, hexadecimal
 from vmfuzz.patterns import deferred
 
-#: Encodings with at least so many digits that they are no count: in brackets behind a name fewer are enough.
+#: An encoding has at least this many digits, so that it cannot be a count; in brackets behind a name fewer will do.
 _ENCODING: Final = r"(?:0[xX][0-9a-fA-F]{3,8}|[0-9a-fA-F]{4}[hH]?)"
 _BEHIND: Final = r"(?:0[xX][0-9a-fA-F]{1,8}|[0-9a-fA-F]{3,4}[hH]?)"
 _NAME: Final = r"[A-Za-z_](?:[\w@./>-]|:+(?=\w)| (?=[A-Za-z]))*?"
@@ -116,11 +116,11 @@ class Rows:
             self.right += 1
             self._define(Definition(name, field.name, encoding - meant.high, self.notes.line))
         else:
-            return self._is_wrong(_Wrong(Definition(name, meant.fields[0], encoding, self.notes.line), value, written, name_first))
+            return self._keep_wrong(_Wrong(Definition(name, meant.fields[0], encoding, self.notes.line), value, written, name_first))
         self._put(encoding, value, name or encoded(encoding), written, self.notes.line)
         return True
 
-    def _is_wrong(self, one: _Wrong) -> bool:
+    def _keep_wrong(self, one: _Wrong) -> bool:
         """Keep a name with what may be meant as its field's encoding; before a name stands only what a field can be read with."""
         field, encoding = one.definition.field, one.definition.encoding
         if not may_be_meant(field, encoding) or not (one.name_first or encoding & ~1 in BY_ENCODING):

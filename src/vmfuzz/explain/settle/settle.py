@@ -1,4 +1,4 @@
-"""What is believed of all that the readers found: the one place that decides, in the order in which `settled` reads."""
+"""Decides which of the places that the readers found are believed; `settled` lists the steps in their order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vmfuzz.explain.settle.states import of_one_state
 from vmfuzz.explain.text.lines import Ends
 from vmfuzz.hexadecimal import hexadecimal
 
-#: So many names a warning lists.
+#: A warning lists at most this many names.
 _SHOWN: Final = 6
 _IN_SENTENCE: Final = "given in a sentence, not in a dump"
 #: What KVM's structures show is the guest's view; KVM adds to these before they reach the VMCS.
