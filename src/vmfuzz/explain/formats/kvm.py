@@ -86,6 +86,7 @@ def parse(lines: list[Line], found: Found, ends: Ends) -> None:
     whole = ends.unfinished not in lines[-1:]
     tokens = list(_tokens(lines, "\n".join(line.text for line in lines) + "\n" * whole, found))
     _narrow(tokens, xen=any("(XEN)" in line.raw or _OLD_XEN.match(line.text) for line in lines))
+    _narrow_by_mark(tokens)
     firsts = dict[str | int, Token]()  # without what is there again: a reply quotes lines below the dump
     for token in tokens:
         firsts.setdefault(token.field or id(token), token)
@@ -164,7 +165,11 @@ def _narrow(tokens: list[Token], xen: bool) -> None:
         both = [(one, other) for one in first.slots for other in second.slots if one.line == other.line and one.place < other.place]
         if both:
             first.slots, second.slots = [one for one, _ in both], [other for _, other in both]
-    if len({token.value.startswith("0x") for token in tokens if token.value}) > 1:  # (else the text has another way to print all numbers)
+
+
+def _narrow_by_mark(tokens: list[Token]) -> None:
+    """Where some numbers have 0x and some have not, as KVM and Xen print them, that tells one from another: the guest's CR3 has it."""
+    if len({token.value.startswith("0x") for token in tokens if token.value}) > 1:
         for token in tokens:
             token.slots = [slot for slot in token.slots if (slot.mark == "0x") == token.value.startswith("0x")] or token.slots
 
