@@ -81,6 +81,7 @@ class _Reader:
         self.rest = [line for line in others if line.number not in taken]
         # what is the same for each of many dumps in a text
         self.garbled, self.processor = garbled(self.lines), processor_of(text)
+        self.long = [line for line in self.lines if len(line.raw) > MOST_CHARACTERS]
         self.prose = "\n".join(line.text for line in self.rest) + "\n" + "\n".join(line.text for line in [*self.qemu, *self.vbox])
 
     def dumps(self) -> list[Dump]:
@@ -135,11 +136,9 @@ class _Reader:
 
     def _warnings(self, dump: Dump, part: list[Line]) -> Iterator[Warned]:
         """What was not read, and what KVM could have printed."""
-        for line in self.lines:
-            if len(line.raw) > MOST_CHARACTERS:
-                yield Warned(
-                    line.number, f"this line has {len(line.raw):,} characters; those behind the first {MOST_CHARACTERS:,} are not read"
-                )
+        for line in self.long:
+            text = f"this line has {len(line.raw):,} characters; those behind the first {MOST_CHARACTERS:,} are not read"
+            yield Warned(line.number, text)
         told = {warned.line for warned in dump.notes.warned}
         for line in kvm_lines.lost_lines(part, self.rest):
             if line.number not in told:

@@ -50,10 +50,12 @@ def lost_lines(part: list[Line], others: list[Line]) -> list[Line]:
 
 def _is_dump(lines: list[Line]) -> bool:
     """Whether a text has a dump: a line of no other program, several kinds of lines like KVM's, or no registers in other forms beside one."""
-    like = [line for line in lines if CERTAIN.match(line.text)]
-    kinds = {"" if (key := _key(line)).rstrip(":") in SEGMENTS else key for line in like}
-    sure = any(HEADED.match(line.text) for line in lines) or len(kinds) >= _KINDS
-    return sure or (bool(like) and not any(_BARE.match(line.text) for line in lines if not CERTAIN.match(line.text)))
+    if any(HEADED.match(line.text) for line in lines):
+        return True
+    like = {line.number: _key(line) for line in lines if CERTAIN.match(line.text)}
+    kinds = {"" if key.rstrip(":") in SEGMENTS else key for key in like.values()}
+    beside = (line for line in lines if line.number not in like)
+    return len(kinds) >= _KINDS or (bool(like) and not any(_BARE.match(line.text) for line in beside))
 
 
 def _streams(lines: list[Line]) -> list[list[Line]]:
