@@ -37,7 +37,14 @@ GOOD = known_good(CAPS)
 #: what KVM's nested VMX lacks
 LACKING = ("executive_vmcs_pointer", "guest_smbase")
 WHOLE = ModelExecutor(CAPS, GOOD)
-LESS = ModelExecutor(CAPS, GOOD.without(*LACKING))
+
+
+def opened_less(*_arguments: object, **_options: object) -> ModelExecutor:
+    """Another one of the processor without them, for what closes it."""
+    return ModelExecutor(CAPS, GOOD.without(*LACKING))
+
+
+LESS = opened_less()
 CASES = [Case("64-bit/plain/nothing", {"guest_smbase": 0x30000}), Case("64-bit/plain/nothing", {"guest_rflags": 0})]
 SAYS = f"{LESS.name} lacks guest_smbase"
 
@@ -89,7 +96,7 @@ def test_bases_hold_no_field_that_the_processor_lacks(lacking: tuple[str, ...]) 
 
 
 def test_replay_does_not_run_their_cases_says_so_and_counts_them(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmfuzz.corpus.replay.open_executor", lambda *_args, **_options: LESS)
+    monkeypatch.setattr("vmfuzz.corpus.replay.open_executor", opened_less)
     report = replay([(corpus, entry(case)) for case in CASES], "kmod", corpus)
     assert (report.executed, report.predicted_only, report.changed) == (1, 0, [])
     assert dict(report.lacking) == {SAYS: 1}
@@ -101,7 +108,7 @@ def test_replay_does_not_run_their_cases_says_so_and_counts_them(corpus: Path, m
 
 
 def test_minimize_names_the_field(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmfuzz.cli.minimize.open_executor", lambda *_args, **_options: LESS)
+    monkeypatch.setattr("vmfuzz.cli.minimize.open_executor", opened_less)
     done = vmfuzz("minimize", CASES[0].id, "--corpus", str(corpus), "--executor", "kmod")
     assert done.exit_code == 2
     assert f"{CASES[0].id}: not run: {SAYS}; name an executor that has it with --executor" in done.stderr

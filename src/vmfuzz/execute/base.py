@@ -8,6 +8,7 @@ from typing import Final, Protocol, Self, runtime_checkable
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.fields import FIELDS
+from vmfuzz.arch.live import LIVE
 from vmfuzz.arch.outcomes import Outcomes
 from vmfuzz.errors import ExecutorError, UsageError
 from vmfuzz.state.batch import VmcsBatch
@@ -143,6 +144,13 @@ AS: Final = " as "
 def warnings_of(executor: Executor) -> list[str]:
     """What the kernel of the executor's machine has warned of so far; nothing where it has none, or its log may not be read."""
     return list(executor.warnings) if isinstance(executor, Warns) else []
+
+
+def require_settable(batch: VmcsBatch) -> None:
+    """Raise UsageError where a batch varies a live condition that nothing can set."""
+    fixed = next((name for name in batch.columns if name in LIVE and not LIVE[name].settable), None)
+    if fixed is not None:
+        raise UsageError(f"{fixed} cannot vary in a batch: it is a fact of the processor, not something to set")
 
 
 def require_fields(name: str, known_good: Vmcs, batch: VmcsBatch) -> None:

@@ -70,9 +70,9 @@ def mixed_batch(base: Vmcs) -> VmcsBatch:
     )
     count = 600
     columns = {}
-    for name in names:
+    for name in (name for name in names if name in base):
         flips = np.left_shift(np.uint64(1), rng.integers(0, 32, count).astype(np.uint64))
-        columns[name] = np.uint64(base.get(name) or 0) ^ np.where(rng.random(count) < 0.2, flips, np.uint64(0))
+        columns[name] = np.uint64(base[name]) ^ np.where(rng.random(count) < 0.2, flips, np.uint64(0))
     return VmcsBatch(base, columns)
 
 

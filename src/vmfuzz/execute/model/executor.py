@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.arch.outcomes import Kind, Outcomes
-from vmfuzz.execute.base import require_fields
+from vmfuzz.execute.base import Opened, require_fields, require_settable
 from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.operand_values import OperandValues
@@ -20,7 +18,7 @@ from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.vmcs import Vmcs
 
 
-class ModelExecutor:
+class ModelExecutor(Opened):
     """A processor that makes exactly `checks` and of several allowed outcomes takes the first.
 
     `known_good` is given; the fields that it holds are those that the processor has.
@@ -43,13 +41,12 @@ class ModelExecutor:
         """The state that it was made with."""
         return self._known_good
 
-    def run(self, batch: VmcsBatch | Sequence[Vmcs]) -> Outcomes:
+    def _run_batch(self, batch: VmcsBatch) -> Outcomes:
         """The lowest allowed outcome of each candidate (a failure before an entry; of failures the earliest stage's).
 
-        Raises UsageError where the batch writes a field that the known-good state does not have: this processor lacks it.
+        Raises UsageError where the batch writes a field that the known-good state does not have (this processor lacks it), or varies a fact.
         """
-        if not isinstance(batch, VmcsBatch):
-            batch = VmcsBatch.of(batch)
+        require_settable(batch)
         require_fields(self.name, self._known_good, batch)
         allowed = self._model.predict_batch(batch).allowed
         written = np.broadcast_to(OperandValues(batch)("vm_entry_interruption_info"), len(batch)).astype(np.uint32)
@@ -67,12 +64,3 @@ class ModelExecutor:
                 outcomes.raw_reason[rows] = outcome.number
                 outcomes.entry_interruption_info[rows] = written[rows] & np.uint32(0x7FFFFFFF)
         return outcomes
-
-    def close(self) -> None:
-        """Nothing to release."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()

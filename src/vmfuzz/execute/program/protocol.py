@@ -15,6 +15,7 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.live import LIVE
 from vmfuzz.arch.outcomes import ANY_EXIT, Kind, Outcomes
 from vmfuzz.errors import UsageError
+from vmfuzz.execute.base import require_settable
 from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.state.batch import VmcsBatch
 from vmfuzz.state.profiles import capabilities, known_good
@@ -96,9 +97,7 @@ def request_of(batch: VmcsBatch, rows: npt.NDArray[np.intp], number: int) -> byt
 
     Raises UsageError where the batch varies what nothing can set.
     """
-    fixed = [name for name in batch.columns if name in LIVE and not LIVE[name].settable]
-    if fixed:
-        raise UsageError(f"{fixed[0]} cannot vary in a batch: it is a fact of the processor, not something to set")
+    require_settable(batch)
     base = {
         **dict.fromkeys(_SETTABLE, 0),
         **{name: value for name, value in batch.base.items() if name not in FIELDS or FIELDS[name].writable},

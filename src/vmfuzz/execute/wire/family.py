@@ -13,6 +13,7 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.arch.live import LIVE
 from vmfuzz.arch.registers import RFLAGS
 from vmfuzz.errors import UsageError
+from vmfuzz.execute.base import require_settable
 from vmfuzz.execute.wire.abi import constants, struct_dtype
 from vmfuzz.execute.wire.written import written
 from vmfuzz.hexadecimal import hexadecimal
@@ -151,12 +152,11 @@ def _x2apic_mode(batch: VmcsBatch, known_good: Vmcs) -> bool:
 
 
 def _live_columns(batch: VmcsBatch, known_good: Vmcs) -> dict[int, Values]:
+    require_settable(batch)
     found: dict[int, Values] = {}
     bit = 1 << constants()["TARGET_LIVE_BIT"]
     for name, condition in LIVE.items():
         if not condition.settable:
-            if name in batch.columns:
-                raise UsageError(f"{name} cannot vary in a batch: it is a fact of the processor, not something to set")
             continue
         if name in batch.columns:
             found[bit | condition.target] = batch.columns[name]
