@@ -15,7 +15,7 @@ from vmfuzz.errors import UsageError
 from vmfuzz.explain.answer.answer import answer
 from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.text.decode import decode
+from vmfuzz.explain.text.large import decode
 
 SCRIPT = Path(__file__).parents[2] / "tests" / "quality" / "damaged_dumps.py"
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.txt"))

@@ -12,7 +12,7 @@ import pytest
 from vmfuzz.explain.answer.answer import Answer, answer
 from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.text.decode import decode
+from vmfuzz.explain.text.large import decode
 
 BODIES = Path(__file__).parent / "bodies"
 KVM = (BODIES / "kvm.txt").read_text(encoding="utf-8")

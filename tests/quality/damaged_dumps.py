@@ -38,7 +38,7 @@ from vmfuzz.explain.answer.answer import answer
 from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.dump import ALL, Dump
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.text.decode import decode
+from vmfuzz.explain.text.large import decode
 from vmfuzz.explain.text.mend import mend
 
 KINDS = ("cut", "head", "shuffle", "swap", "drop", "double", "bytes")

@@ -28,20 +28,11 @@ class Standing(enum.Enum):
     CALL = enum.auto()  # program text writes it
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """One place that gives a field or a capability MSR, or bits of one: the bits of `value` that are in `known` count. `label` is what the text calls it.
+@dataclass(frozen=True)
+class Evidence(Reading):
+    """One place that gives a field or a capability MSR, or bits of one. `written` is the number as it stands there, "" where that does not matter."""
 
-    `written` is the number as it stands there, "" where that does not matter; `assumed` says why it is taken for this field where the label
-    does not say all.
-    """
-
-    name: str
-    value: int
-    label: str
-    line: int
-    known: int = ALL
-    assumed: str = ""
+    name: str = ""
     standing: Standing = Standing.SHOWN
     written: str = ""
 
@@ -92,7 +83,7 @@ class Found:
         written: str = "",
     ) -> None:
         """Note that a place gives a field or a capability MSR."""
-        self.evidence.append(Evidence(name, value, label, line, known, assumed, standing, written))
+        self.evidence.append(Evidence(value, label, line, known, assumed, name, standing, written))
 
     def warn(self, text: str, line: int = 0) -> None:
         """Note what a person should know of a line, or of the text (line 0)."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -101,7 +101,7 @@ class Declared:
         for shape in self.shapes:
             match = shape.pattern.fullmatch(line.text)
             if match and _NAME in match.groupdict():
-                return replace(line, text=f"{match[_NAME]} = 0x{match[_VALUE]}")
+                return line._replace(text=f"{match[_NAME]} = 0x{match[_VALUE]}")
             if match:
                 self._note(shape, match, line, found, beside)
                 return None

@@ -20,6 +20,8 @@ _BARE: Final = deferred(
 )
 #: The beginning of lines of a dump that have values.
 _WITH_VALUES: Final = deferred(r"(?:[C-GS]S|LDTR|TR|GDTR|IDTR|CR[034]|RFLAGS|DR7|PinBased|EntryControls|ExitControls) *[:=]")
+#: Who logged a line: dmesg's caller id.
+_CALLER: Final = deferred(r"^[^A-Za-z]*\[\s*\d+\.\d+\]\s*\[\s*([TC]\d+)\]")
 _GUEST: Final = deferred(r"\*\*\* ?Guest State")
 #: No line of a dump is so long.
 _JOINED: Final = 300
@@ -60,8 +62,9 @@ def _is_dump(lines: list[Line]) -> bool:
 
 def _streams(lines: list[Line]) -> list[list[Line]]:
     """The lines of each processor: those of several may be interleaved."""
-    callers = sorted({line.caller for line in lines if line.caller})
-    return [[line for line in lines if line.caller == caller] for caller in callers] if len(callers) > 1 else [lines]
+    callers = [match[1] if (match := _CALLER.match(line.raw)) else "" for line in lines]
+    several = sorted({*callers} - {""})
+    return [[line for line, its in zip(lines, callers, strict=True) if its == one] for one in several] if len(several) > 1 else [lines]
 
 
 def _dumps(lines: list[Line]) -> list[list[Line]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -46,7 +45,7 @@ def in_pairs(lines: Sequence[Line]) -> list[Line]:
         text = f"{expression} = {printed['value']}" if printed and expression else _in_pairs(line.text)
         expression = asked["expression"].replace("->", ".") if asked else ""
         if not asked:
-            found.append(line if text == line.text else replace(line, text=text))
+            found.append(line if text == line.text else line._replace(text=text))
     return found
 
 

@@ -30,7 +30,8 @@ class Belief:
     def add(self, one: Evidence) -> None:
         """Believe what a place says: beside another one, equals keep the bits that agree, and what is assumed yields."""
         width = 64 if one.name in MSR_NUMBERS else operand_width(one.name)
-        new = Reading(one.value, one.label, one.line, one.known | ALL & ~((1 << width) - 1), one.assumed)
+        known = one.known | ALL >> width << width
+        new = one if known == one.known else replace(one, known=known)
         value = f"{one.label} = {hexadecimal(one.value)}"
         if one.standing is not Standing.SHOWN and one.value in _numbers_of(one.name):
             self.warned.append(Warned(one.line, f"{value} is the number of the field or of its MSR, not a value; it is not used"))
@@ -56,7 +57,7 @@ class Belief:
             return earlier
         known = (earlier.known | new.known) & ~differing
         value = earlier.value & earlier.known | new.value & new.known
-        return Reading(value & known, new.label, new.line, known, earlier.assumed)
+        return replace(new, value=value & known, known=known, assumed=earlier.assumed)
 
 
 def believed(places: Iterable[Evidence]) -> Belief:

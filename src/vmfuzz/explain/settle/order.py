@@ -1,27 +1,34 @@
-"""Whether the places of lines mean anything: what only its place names is not believed where lines are not in the order in which they were printed."""
+"""What the order of the lines tells: whether their places mean anything, and which of several states that a log shows is the one to judge."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
-from vmfuzz.explain.dump import Warned
-from vmfuzz.explain.evidence import Evidence, Found, Kept
+from vmfuzz.explain.dump import ALL, Warned
+from vmfuzz.explain.evidence import Evidence, Found, Kept, Standing
 from vmfuzz.explain.names.labels import SEGMENTS
-from vmfuzz.explain.settle.states import states_of
+from vmfuzz.explain.text.numbers import ranges
 
 _BY_PLACE: Final = "no register named on the line: read as part of the one above"
 #: So many names a warning lists.
 _SHOWN: Final = 6
 #: The registers that have the same parts in a dump: a register without them has lost its name, and the one above has two of each.
 _GROUPS: Final = (SEGMENTS[:6], SEGMENTS[6:8], SEGMENTS[8:])
+#: So many fields in the same order, printed again, are a new state and no contradiction.
+_AGAIN: Final = 3
+#: A line so far from a state is not of it.
+_NEAR: Final = 10
+
+_State = list[Evidence]
 
 
 def in_order(places: Sequence[Evidence], found: Found) -> Kept:
     """The places without those of fields that only a place names, if parts of registers stand astray; doubted if registers lack parts."""
     below = {name for name, is_below in found.placed.items() if is_below}
-    if found.astray or any(state[0].name in below for state in states_of(places)[1:]):  # (no state begins within a register)
+    if found.astray or (below and any(state[0].name in below for state in _states_of(places)[1:])):  # (no state begins within a register)
         out = list(dict.fromkeys(one.name for one in places if one.name in found.placed))
         text = (
             f"parts of registers stand where they cannot belong, so the lines are not in their order; {len(out)} values that only their "
@@ -33,11 +40,53 @@ def in_order(places: Sequence[Evidence], found: Found) -> Kept:
     return [replace(one, assumed=_BY_PLACE) if one.name in below and not one.assumed else one for one in places], []
 
 
-def _complete(names: Iterable[str]) -> bool:
+def _complete(names: Collection[str]) -> bool:
     """Whether these are the same parts of all segment registers, of both or none of LDTR and TR, and of both or none of GDTR and IDTR."""
-    parts: dict[str, set[str]] = {register: set() for register in SEGMENTS}
-    for name in names:
-        area, register, part = [*name.split("_", 2), "", ""][:3]
-        if area == "guest" and register in SEGMENTS and part != "selector":
-            parts[register].add(part)
-    return not any(parts.values()) or all(len({frozenset(parts[register]) for register in group}) == 1 for group in _GROUPS)
+    parts = {register: {name.split("_", 2)[2] for name in names if name.startswith(f"guest_{register}_")} for register in SEGMENTS}
+    return all(parts[one] - {"selector"} == parts[other] - {"selector"} for group in _GROUPS for one, other in pairwise(group))
+
+
+def of_one_state(places: Sequence[Evidence], failed: int) -> Kept:
+    """Of fields that are printed again with other values, those next to the line `failed` (0: there is none), or else the last."""
+    states = _states_of(places)
+    values = [{one.name: one.value for one in state if one.known == ALL} for state in states]
+    differing = {name for one, other in pairwise(values) for name in one.keys() & other.keys() if one[name] != other[name]}
+    if not differing:
+        return list(places), []
+
+    def away(state: _State) -> int:
+        return min(abs(one.line - failed) for one in state)
+
+    nearest = min(reversed(states), key=away)
+    near = failed > 0 and away(nearest) <= _NEAR
+    chosen = nearest if near else states[-1]
+    mine = set(map(id, chosen))
+    settled = differing & {one.name for one in chosen}
+    lines = ranges(range(chosen[0].line, chosen[-1].line + 1))
+    text = f"the text shows {len(states)} states of the same fields; the one of {lines} is judged, {'next to the failure' if near else 'the last'}"
+    return [one for one in places if one.name not in settled or id(one) in mine], [Warned(chosen[0].line, text)]
+
+
+def _states_of(places: Sequence[Evidence]) -> list[_State]:
+    """The stretches of values that repeat one another's fields in their order; what known programs show and sentences say is in none."""
+    blocks: list[_State] = [[]]
+    seen: set[str] = set()
+    listed = (one for one in places if one.standing not in (Standing.SHOWN, Standing.SENTENCE))
+    for one in sorted(listed, key=lambda one: one.line):
+        if one.known == ALL and one.name in seen:
+            blocks.append([])
+            seen = set()
+        blocks[-1].append(one)
+        seen.add(one.name)
+    states = blocks[:1]
+    for block in blocks[1:]:
+        if any(_repeats(state, block) for state in states[-2:]):
+            states.append(block)
+    return states
+
+
+def _repeats(state: _State, block: _State) -> bool:
+    mine, other = ([(one.name, one.label) for one in part] for part in (state, block))  # (other labels may be of another structure)
+    begins = list(dict.fromkeys(key for key in other if key in mine))[:_AGAIN]
+    places = [mine.index(key) for key in begins]
+    return len(begins) == _AGAIN and places == sorted(places)

@@ -10,10 +10,8 @@ from typing import Final
 from vmfuzz.explain.dump import ALL, Dump, Named, Notes, Origin, Program, Reading, Warned
 from vmfuzz.explain.evidence import MSR_NUMBERS, OUTCOME, Evidence, Found, Kept, Standing
 from vmfuzz.explain.settle.believe import believed
-from vmfuzz.explain.settle.ends import without_cut_end, without_garbled, without_torn_head
-from vmfuzz.explain.settle.order import in_order
-from vmfuzz.explain.settle.states import of_one_state
-from vmfuzz.explain.text.lines import Ends
+from vmfuzz.explain.settle.order import in_order, of_one_state
+from vmfuzz.explain.text.lines import Ends, Line
 from vmfuzz.hexadecimal import hexadecimal
 
 #: A warning lists at most this many names.
@@ -28,11 +26,14 @@ def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Du
 
     `ends`: the lines of the text that may not be whole; `garbled`: the numbers of those with characters that are no text.
     """
+    computed = {name for name, _ in found.computed}
+    no_text, begins = "there are characters in it that are no text", "the text may begin within this line"
     steps: tuple[tuple[str, Callable[[Sequence[Evidence]], Kept]], ...] = (
-        ("characters that are no text", lambda places: without_garbled(places, garbled)),
-        ("the text begins within the line", lambda places: without_torn_head(places, ends)),
-        ("the text ends within the line", lambda places: without_cut_end(places, ends.unfinished)),
-        ("what a program computes", lambda places: _without_computed(places, {name for name, _ in found.computed})),
+        ("characters that are no text", lambda places: _without(places, lambda one: one.line in garbled, no_text)),
+        ("the text begins within the line", lambda places: _without(places, lambda one: _is_torn(one, ends.torn), begins)),
+        ("the text ends within the line", lambda places: _without_cut_end(places, ends.unfinished)),
+        # (which of the two a field holds that program text also gives something that is no constant, the text does not show)
+        ("what a program computes", lambda places: _without(places, lambda one: one.standing is Standing.CALL and one.name in computed)),
         ("the lines are not in their order", lambda places: in_order(places, found)),
         ("other states of the same fields", lambda places: of_one_state(places, found.failed)),
         ("sentences on fields that are shown", _without_told),
@@ -42,7 +43,10 @@ def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Du
         before = places
         places, said = step(before)
         warned += said
-        trace += _gone(what, before, places)
+        if len(places) < len(before):
+            kept = {(one.name, one.line) for one in places}
+            gone = [f"{one.name} (line {one.line})" for one in before if (one.name, one.line) not in kept]
+            trace.append(f"not believed, {what}: {', '.join(gone)}")
     belief = believed(places)
     msrs = {MSR_NUMBERS[one]: reading for one, reading in belief.readings.items() if one in MSR_NUMBERS and reading.known == ALL}
     fields = {one: reading for one, reading in belief.readings.items() if one not in MSR_NUMBERS}
@@ -62,16 +66,34 @@ def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Du
     )
 
 
-def _gone(what: str, before: Sequence[Evidence], after: Sequence[Evidence]) -> list[str]:
-    """Which places a step does without, in a sentence, if there are any."""
-    kept = {(one.name, one.line) for one in after}
-    gone = [f"{one.name} (line {one.line})" for one in before if (one.name, one.line) not in kept]
-    return [f"not believed, {what}: {', '.join(gone)}"] if gone else []
+def _without(places: Sequence[Evidence], doubtful: Callable[[Evidence], bool], why: str = "") -> Kept:
+    """The places that are not doubtful, and a warning for each of the others if there is something to say."""
+    gone = [one for one in places if doubtful(one)]
+    warned = [Warned(one.line, f"{why}, so that {one.label} = {hexadecimal(one.value)} is not used") for one in gone if why]
+    return [one for one in places if not doubtful(one)] if gone else list(places), warned
 
 
-def _without_computed(places: Sequence[Evidence], computed: Collection[str]) -> Kept:
-    """A field that program text also gives something that is no constant: which of the two it holds, the text does not show."""
-    return [one for one in places if not (one.standing is Standing.CALL and one.name in computed)], []
+def _is_torn(one: Evidence, torn: Line | None) -> bool:
+    """Whether the text begins within the line of a place. A known program's reader has looked at its lines itself."""
+    return torn is not None and one.line == torn.number and one.standing is not Standing.SHOWN and one.name not in OUTCOME
+
+
+def _without_cut_end(places: Sequence[Evidence], end: Line | None) -> Kept:
+    """The text ends with the line `end` and has no line end there: if its number is shorter than its like, it has been cut.
+
+    How long the number of a capability MSR is, nobody knows; and another half may have followed.
+    """
+    written = [one for one in places if one.written]
+    last = max(reversed(written), key=lambda one: one.line, default=None)
+    if end is None or last is None or last.line != end.number:
+        return list(places), []
+    kind = last.name.rpartition("_")[2]  # another base, limit, selector
+    like = (len(one.written) for one in written if one.name.rpartition("_")[2] == kind and one.standing is not Standing.BITS)
+    if last.name in MSR_NUMBERS or (end.text.endswith(last.written) and len(last.written) < max(like, default=0)):
+        kept = [one for one in places if one.line != end.number or one.label != last.label]
+        return kept, [Warned(end.number, f"the text ends within {last.name} = {last.written}; the value is not used")]
+    doubt = f"the text ends with {last.name} = {last.written}; if it has been cut there, the value is wrong"
+    return list(places), [Warned(end.number, doubt)] * end.text.endswith(last.written)
 
 
 def _without_told(places: Sequence[Evidence]) -> Kept:

@@ -7,7 +7,6 @@ What can be nothing else is taken off every line. Any other sign is taken off wh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Final
@@ -15,25 +14,24 @@ from typing import Final
 from vmfuzz.explain.text.numbers import runs
 from vmfuzz.patterns import deferred
 
-#: What loggers and posters put before a single line; taken off again and again until none fits.
-_PREFIXES: Final = tuple(
-    deferred(pattern)
-    for pattern in (
-        r"\s*>+ ?(?!>)",  # mail quotation
-        r"\s*\d{8,}[a-z]\[[^\]]{1,12}\] ?",  # Bochs: its clock, how bad it is, who says it
-        # a time, a caller, a program, a mark, a time blanked by the poster: [ 12.345], [T123], [VMX], [**], [...]; not what a value stands behind
-        # ([GUEST_CR0] 0x...), an encoding, or what names an area
-        r"\s*\[(?!0x|[0-9a-fA-F]{4}[hH]?\]|[^\]]*\b(?i:guest|host)\b)[^\[\]={}\"']{0,40}\](?!\s*[=:]?\s*(?:0[xX])?[0-9a-fA-F]+[hH]?\s*$):? ?",
-        # a clock, a date before it, and who logged: syslog with months in any language, the journal, libvirt
-        r"\s*(?:[^\s\d=]\S{1,5}\s+\d{1,2} |\d[\d./-]+[T ])?\d\d:\d\d:\d\d\S*"
-        r"(?: \d+: \w+ :(?: \w+:\d+ :)?| [\w.-]+ (?:kernel|[\w./@-]+\[\d+\]|[a-z][\w-]*-[\w-]+):)? ?",
-        r"\s*\S[^\[\]]{0,24}-\d+ +(?:\( *[\d-]+\) +)?\[\d{3}\] +(?:\S{4,5} +)?\d+\.\d+: (?:(?:b?print|bputs): +[\w.]+: )?",  # ftrace
-        r"\s*(?:/(?:[\w.+-]+/)*[\w.+-]+|[\w-]+\.(?:log|txt|out)):(?:\d+:)?",  # grep's name of the file
-        r"\s*(?:\((?:XEN|d\d+|intelhaxm)\):?(?: d\d+v\d+)?|(?:kernel|kvm[_-]intel|kvm):) ?",
-        r"\s*(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR)\s+(?:[\w:]+: )?",
-        r"\s*(?:[A-Za-z]\w{0,15}\(\w{1,10}\): )?@?[A-Za-z][\w.+-]{0,40}@(?=[A-Za-z_]\w*\s*[=:])",  # the dump's tag
-        r"\s*\+0x[0-9a-fA-F]{3,4} +",  # WinDbg's dt
-    )
+#: What loggers and posters put before a single line, as many of them as there are.
+_PREFIXES: Final = deferred(
+    r"(?:\s*(?:"
+    r">+ ?(?!>)|"  # mail quotation
+    r"\d{8,}[a-z]\[[^\]]{1,12}\] ?|"  # Bochs: its clock, how bad it is, who says it
+    # a time, a caller, a program, a mark, a time blanked by the poster: [ 12.345], [T123], [VMX], [**], [...]; not what a value stands behind
+    # ([GUEST_CR0] 0x...), an encoding, or what names an area
+    r"\[(?!0x|[0-9a-fA-F]{4}[hH]?\]|[^\]]*\b(?i:guest|host)\b)[^\[\]={}\"']{0,40}\](?!\s*[=:]?\s*(?:0[xX])?[0-9a-fA-F]+[hH]?\s*$):? ?|"
+    # a clock, a date before it, and who logged: syslog with months in any language, the journal, libvirt
+    r"(?:[^\s\d=]\S{1,5}\s+\d{1,2} |\d[\d./-]+[T ])?\d\d:\d\d:\d\d\S*"
+    r"(?: \d+: \w+ :(?: \w+:\d+ :)?| [\w.-]+ (?:kernel|[\w./@-]+\[\d+\]|[a-z][\w-]*-[\w-]+):)? ?|"
+    r"\S[^\[\]]{0,24}-\d+ +(?:\( *[\d-]+\) +)?\[\d{3}\] +(?:\S{4,5} +)?\d+\.\d+: (?:(?:b?print|bputs): +[\w.]+: )?|"  # ftrace
+    r"(?:/(?:[\w.+-]+/)*[\w.+-]+|[\w-]+\.(?:log|txt|out)):(?:\d+:)?|"  # grep's name of the file
+    r"(?:\((?:XEN|d\d+|intelhaxm)\):?(?: d\d+v\d+)?|(?:kernel|kvm[_-]intel|kvm):) ?|"
+    r"(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR)\s+(?:[\w:]+: )?|"
+    r"(?:[A-Za-z]\w{0,15}\(\w{1,10}\): )?@?[A-Za-z][\w.+-]{0,40}@(?=[A-Za-z_]\w*\s*[=:])|"  # the dump's tag
+    r"\+0x[0-9a-fA-F]{3,4} +"  # WinDbg's dt
+    r"))*"
 )
 #: So many lines one after the other have a sign by no accident, wherever they stand.
 _STRETCH: Final = 8
@@ -63,7 +61,7 @@ _FUNCTION: Final = deferred(r"\b(?:dump|print|show|log)_\w+")
 _MOST_WORDS: Final = 9
 _QUOTES: Final = frozenset("\"'`")
 #: Signs may stand before signs ("12 | + ...").
-_DEEPEST: Final = 4
+_DEEPEST: Final = 5
 #: So many characters of a line are read at most; reading.py warns of the rest.
 MOST_CHARACTERS: Final = 1 << 14
 #: A sign of a line, and what is left of the line without it.
@@ -72,10 +70,9 @@ _Sign = tuple[str, str]
 
 def undecorated(lines: list[str]) -> list[str]:
     """The lines, as many as before, without what loggers and posters put before each, and without signs that most of them, or many, have."""
-    lines = list(map(_without_prefixes, lines))
     for _ in range(_DEEPEST):
         before = lines
-        lines = list(map(_without_prefixes, _without_habits(lines)))
+        lines = _without_habits(list(map(_without_prefixes, lines)))
         if lines == before:
             break
     return lines
@@ -85,61 +82,39 @@ def undecorated(lines: list[str]) -> list[str]:
 def _without_prefixes(line: str) -> str:
     """The line after everything that loggers and posters put before it; its own indentation stays."""
     line = line if len(line) <= MOST_CHARACTERS else line[:MOST_CHARACTERS].rpartition(" ")[0]  # (no number is cut)
-    while found := next((match for prefix in _PREFIXES if (match := prefix.match(line))), None):
-        line = line[found.end() :]
-    return line
+    found = _PREFIXES.match(line)
+    return line[found.end() :] if found else line
 
 
 def _without_habits(lines: list[str]) -> list[str]:
-    """The lines without those of their signs that nearly all lines have, or long stretches of them."""
+    """The lines without those of their signs that nearly all have that are not empty, and at least a fifth of all, or long stretches of them."""
     having: dict[str, dict[int, str]] = {}
-    for index, found in enumerate(_signs(lines)):
-        for sign, rest in found:
+    numbered = 0
+    for index, line in enumerate(lines):
+        if match := _NUMBERED.match(line):  # by the distance from how many numbers stand above, the same for all lines that count on
+            numbered += 1
+            having.setdefault(str(int(match["number"]) - numbered), {})[index] = line[match.end() :]
+        for sign, rest in _signs(line):
             having.setdefault(sign, {})[index] = rest
     result = list(lines)
+    nearly_all = max(_LEAST * 5, len(lines), 4 * sum(not line.isspace() for line in lines if line))
     for rests in having.values():
-        indices = list(rests)
-        for index in indices if _is_habit(lines, indices) else _stretches(indices):
-            result[index] = min(result[index], rests[index], key=len)
+        for run in runs(rests):
+            if len(rests) * 5 >= nearly_all or len(run) >= _STRETCH:
+                for index in run:
+                    result[index] = min(result[index], rests[index], key=len)
     return result
 
 
-def _is_habit(lines: list[str], having: list[int]) -> bool:
-    """Whether these are nearly all lines that are not empty; less than a fifth of all lines is no habit, however many are empty."""
-    if len(having) < _LEAST or len(having) * 5 < len(lines):
-        return False
-    return len(having) * 5 >= sum(not line.isspace() and line != "" for line in lines) * 4
-
-
-def _stretches(indices: list[int]) -> Iterator[int]:
-    """Those of the indices that follow one another in long stretches."""
-    for run in runs(indices):
-        if len(run) >= _STRETCH:
-            yield from run
-
-
-def _signs(lines: list[str]) -> Iterator[Sequence[_Sign]]:
-    """The signs of each line; its number as the distance from how many numbers stand above it, the same for all lines that count on."""
-    count = 0
-    for line in lines:
-        match = _NUMBERED.match(line)
-        count += match is not None
-        number = [(str(int(match["number"]) - count), line[match.end() :])] if match else []
-        yield [*number, *(_marks(line) or _heads(line))]
-
-
 @lru_cache(maxsize=1 << 13)
-def _marks(line: str) -> tuple[_Sign, ...]:
-    match = _MARKED.match(line)
-    if match is None:
-        return (("\\", bare.rstrip("\\").rstrip()),) if (bare := line.rstrip()).endswith("\\") else ()
-    mark, rest = match["mark"], line[match.end() :]
-    return ((mark, rest.rstrip(" \t,;)").removesuffix(mark) if mark in _QUOTES else rest),)
-
-
-@lru_cache(maxsize=1 << 13)
-def _heads(line: str) -> tuple[_Sign, ...]:
-    """What a logger may have put before a line, shortest first: words, times as "#"."""
+def _signs(line: str) -> tuple[_Sign, ...]:
+    """A mark before a line or at its end; or else what a logger may have put before it, shortest first: words, times as "#"."""
+    if match := _MARKED.match(line):
+        mark, rest = match["mark"], line[match.end() :]
+        return ((mark, rest.rstrip(" \t,;)").removesuffix(mark) if mark in _QUOTES else rest),)
+    bare = line.rstrip()
+    if bare.endswith("\\"):
+        return (("\\", bare.rstrip("\\").rstrip()),)
     found: list[_Sign] = []
     words = ""
     for word in islice(_WORD.finditer(line), _MOST_WORDS):

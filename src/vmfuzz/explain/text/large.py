@@ -1,13 +1,12 @@
-"""Reads what a person gives, however large: a log of hundreds of megabytes is searched for the lines that matter, an endless file is refused."""
+"""The text in what a person gives, however large: a log of hundreds of megabytes is searched for the lines that matter, an endless file is refused."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
+from itertools import chain, repeat
 from typing import BinaryIO, Final
 
 from vmfuzz.errors import UsageError
-from vmfuzz.explain.text.decode import decode
 
 #: Texts up to this size are read as they are; of larger ones, so much is kept at most.
 _WHOLE: Final = 1 << 20
@@ -21,6 +20,8 @@ _MATTERS: Final = (
     *(b"vmentry", b"vm-entry", b"vm entry", b"vmlaunch", b"vmresume", b"entry fail", b"hardware_entry", b"hm error", b"haxm_", b"(xen) "),
     *(b"80000021", b"80000022", b"80000029", b"8000_002", b"21474836"),
 )
+#: The marks of UTF-16.
+_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_all(stream: BinaryIO, name: str) -> tuple[str, str]:
@@ -28,59 +29,79 @@ def read_all(stream: BinaryIO, name: str) -> tuple[str, str]:
     data = stream.read(_WHOLE + 1)
     if len(data) <= _WHOLE:
         return decode(data, name), ""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if data.startswith(_MARKS):
         raise UsageError(
             f"{name} has more than {_WHOLE} bytes of UTF-16: expected UTF-8 for so large a text; convert it, or cut out the part that matters"
         )
-    lines, kept = _searched(_batches(data, stream, name))
-    text = b"\n".join(lines)
-    count = text.count(b"\n")
+    lines, kept = _searched(_lines(data, stream, name))
+    count = len(lines) - 1
     if not kept:
         if data.strip():
             decode(data, name)  # which refuses what is no text
         return "", f"{name} has {count:,} lines, and none that looks like a dump or the outcome of a VM entry"
-    full = "; there are more" if kept >= _WHOLE else ""
-    note = f"{name} has {count:,} lines: only the {kept:,} bytes around those that look like a dump or an outcome were read{full}"
-    return decode(text, name), note
+    more, first = ("more than ", "first ") if kept >= _WHOLE else ("", "")
+    note = f"{name} has {more}{count:,} lines: only the {first}{kept:,} bytes around those that look like a dump or an outcome were read"
+    return decode(b"\n".join(lines) + b"\n" * bool(more), name), note
 
 
-def _batches(data: bytes, stream: BinaryIO, name: str) -> Iterator[list[bytes]]:
-    """The lines of the data and of what follows it in the stream, each as far as it may be read. Raises UsageError where there is no end."""
+def _lines(data: bytes, stream: BinaryIO, name: str) -> Iterator[tuple[bytes, bool]]:
+    """Each line of the data and of what follows in the stream, as far as it may be read, and whether it matters. Raises UsageError for an endless one."""
     total, rest = 0, b""
     while data:
         total += len(data)
         if total > _MOST_READ:
             raise UsageError(f"{name} has more than {_MOST_READ} bytes: expected a log or a dump; cut out the part around the failure")
-        *lines, rest = (rest + data).split(b"\n")
-        yield [line[:_LONGEST_LINE] for line in lines]
+        data = rest + data
+        searched = _matters(data)
+        *lines, rest = data.split(b"\n")
+        yield from ((line[:_LONGEST_LINE], searched and _matters(line[:_LONGEST_LINE])) for line in lines)
         rest = rest[:_LONGEST_LINE]
         data = stream.read(_WHOLE)
-    yield [rest]
-
-
-def _searched(batches: Iterator[list[bytes]]) -> tuple[list[bytes], int]:
-    """(the lines that matter and those around them, the others as empty lines, so that line numbers stay; how many bytes are kept)."""
-    lines: list[bytes] = []
-    recent = deque[bytes](maxlen=_AROUND)
-    kept = keep = 0
-    for batch in batches:
-        searched = kept < _WHOLE and _matters(b"\n".join(batch))
-        for line in batch:
-            if searched and kept < _WHOLE and _matters(line):
-                lines[len(lines) - len(recent) :] = recent
-                kept += sum(map(len, recent))
-                recent.clear()
-                keep = _AROUND + 1
-            if keep and kept < _WHOLE:
-                lines.append(line)
-                kept += len(line)
-                keep -= 1
-            else:
-                lines.append(b"")
-                recent.append(line)
-    return lines, kept
+    yield rest, _matters(rest)
 
 
 def _matters(text: bytes) -> bool:
     small = text.lower()
     return any(needle in small for needle in _MATTERS)
+
+
+def _searched(lines: Iterator[tuple[bytes, bool]]) -> tuple[list[bytes], int]:
+    """(the lines that matter and those around them, the others as empty lines, so that line numbers stay; how many bytes: no more than enough)."""
+    result: list[bytes] = []
+    decided, last, kept = -_AROUND, -2 * _AROUND, 0  # of the line `decided` no line from here on tells anything
+    for line, matters in chain(lines, repeat((b"", False), _AROUND)):
+        result.append(line)
+        last = decided + _AROUND if matters else last
+        if decided >= 0 and last >= decided - _AROUND:
+            kept += len(result[decided])
+        elif decided >= 0:
+            result[decided] = b""
+        decided += 1
+        if kept >= _WHOLE:
+            break
+    return result[:decided], kept
+
+
+def decode(data: bytes, name: str) -> str:
+    """Bytes as text; what is no UTF-8, or UTF-16, is kept as replacement characters. Raises UsageError, naming `name`, for what is no text at all."""
+    if not data.strip():
+        raise UsageError(f"{name} is empty: expected a VMCS dump, a log, or vmfuzz's JSON")
+    encoding = _encoding(data)
+    if not encoding:
+        raise UsageError(
+            f"{name} is binary data: expected text. (The VMCS region in memory has a layout that Intel does not publish; read the fields with VMREAD, "
+            "`vmfuzz dump-code` prints a function for that.)"
+        )
+    return data.decode(encoding, "replace")
+
+
+def _encoding(data: bytes) -> str:
+    """UTF-16 by its mark, or by its zeros where that is lost, as in what PowerShell's redirection writes; "" for what is no text, else UTF-8."""
+    if data.startswith(_MARKS):
+        return "utf-16"
+    head = data[:4096]
+    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if head[first::2].count(0) * 10 >= len(head[first::2]) * 9 > 0:
+            return encoding if any(32 <= byte < 127 for byte in head) else ""
+    odd = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
+    return "" if odd * 10 > len(head) else "utf-8"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from vmfuzz.explain.text.decoration import undecorated
 from vmfuzz.patterns import deferred
@@ -12,17 +11,16 @@ from vmfuzz.patterns import deferred
 _ENOUGH: Final = 2
 #: Control characters, and what stands for bytes that are no UTF-8.
 _NO_TEXT: Final = deferred(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
-_CALLER: Final = deferred(r"^[^A-Za-z]*\[\s*\d+\.\d+\]\s*\[\s*([TC]\d+)\]")
+#: What only the end of a line begins with: of one with "LDTR:" or "IDTR Limit:", and of one with several numbers.
+_END_OF_LINE: Final = deferred(r"(?i:TR)\b|\s*[0-9a-fA-F]+(?:[ :]+[0-9a-fA-F]+)+\s*$")
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line without its prefixes: its number in the text, its indentation, and who logged it (dmesg caller id, "" if not shown)."""
+class Line(NamedTuple):
+    """A line without its prefixes: its number in the text, and its indentation. `raw`: with them."""
 
     number: int
     text: str
     indent: int
-    caller: str
     raw: str
 
 
@@ -31,45 +29,32 @@ def lines_of(text: str) -> list[Line]:
     result = []
     raws = text.split("\n")
     for number, (raw, body) in enumerate(zip(raws, undecorated(raws), strict=True), 1):
-        if body and not body.isspace():
-            expanded, caller = body.expandtabs(8), _CALLER.match(raw)
-            indent = len(expanded) - len(expanded.lstrip())
-            result.append(Line(number, body.strip(), indent, caller[1] if caller else "", raw))
+        if bare := body.strip():
+            expanded = body.expandtabs()
+            result.append(Line(number, bare, len(expanded) - len(expanded.lstrip()), raw))
     return result
-
-
-#: What only the end of a line begins with: of one with "LDTR:" or "IDTR Limit:", and of one with several numbers.
-_END_OF_LINE: Final = deferred(r"(?i:TR)\b|\s*[0-9a-fA-F]+(?:[ :]+[0-9a-fA-F]+)+\s*$")
 
 
 def garbled(lines: list[Line]) -> frozenset[int]:
     """The numbers of lines with characters that no program prints; none where nearly all lines have some, as logs of terminals do."""
-    found = frozenset(line.number for line in lines if not line.raw.isascii() or not line.raw.isprintable() if _NO_TEXT.search(line.raw))
+    found = frozenset(line.number for line in lines if not (line.raw.isascii() and line.raw.isprintable()) and _NO_TEXT.search(line.raw))
     return found if len(found) * 4 <= len(lines) * 3 else frozenset()
 
 
-@dataclass(frozen=True)
-class Ends:
-    """The lines of a text that may not be whole: the first, if the text seems to begin within it, and the last, if it has no line end.
+class Ends(NamedTuple):
+    """The lines of a text that may not be whole: the first, if the text seems to begin within it, and the last, if it has no line end."""
 
-    `first`: the number of the first line, torn or not.
-    """
-
-    first: int = 0
     torn: Line | None = None
     unfinished: Line | None = None
 
 
 def ends_of(lines: list[Line], whole: bool) -> Ends:
     """The ends of a text; `whole`: its last line has a line end."""
-    return Ends(lines[0].number, _begins_within(*lines), None if whole else lines[-1]) if lines else Ends()
-
-
-def _begins_within(first: Line, *others: Line) -> Line | None:
-    """The first line of a text if it seems to have lost its beginning: the prefix that most others have, or most of its name."""
+    if not lines:
+        return Ends()
+    first, *others = lines
     prefixed = [line.raw.strip() != line.text for line in others]
     habit = len(prefixed) >= _ENOUGH and (all(prefixed[:_ENOUGH]) or sum(prefixed) * 5 >= len(prefixed) * 4)
-    if first.raw.strip() == first.text and habit:
-        return first
-    end = _END_OF_LINE.match(first.raw) and not any(_END_OF_LINE.match(line.raw) for line in others)
-    return first if end else None
+    lacks_prefix = habit and first.raw.strip() == first.text
+    is_end = _END_OF_LINE.match(first.raw) and not any(_END_OF_LINE.match(line.raw) for line in others)
+    return Ends(first if lacks_prefix or is_end else None, None if whole else lines[-1])

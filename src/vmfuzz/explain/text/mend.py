@@ -15,6 +15,8 @@ _ENDS: Final = 3
 _SPACES: Final = {"\u00a0": " ", "\u202f": " ", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
 #: Characters without width, with which pages say where a long word may be broken.
 _NOTHING: Final = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
+#: Elements of HTML behind which a new line begins.
+_BLOCKS: Final = r"p|div|li|tr|h\d|pre|table|ul|ol|blockquote"
 _SPACE: Final = deferred(f"[{''.join(_SPACES)}{_NOTHING}]")
 
 
@@ -48,20 +50,17 @@ _DAMAGES: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]]
     ("0x ", deferred(r"\b0x( {1,15})(?=[0-9a-fA-F]{1,15}\b(?!\s*[:=]))"), lambda match: "0x" + "0" * len(match[1])),
     # pages and tables in them: a cell, where a block or a row ends and another begins on the same line, other tags
     ("<", deferred(r"</t[dh]>\s*<t[dh][^>]*>", re.IGNORECASE), " | "),
-    ("<", deferred(r"<br ?/?>\n?|</(?:p|div|li|tr|h\d|pre|table|ul|ol|blockquote)>(?=[ \t]*[^ \t\n])", re.IGNORECASE), "\n"),
+    ("<", deferred(rf"<br ?/?>\n?|</(?:{_BLOCKS})>(?=[ \t]*[^ \t\n])", re.IGNORECASE), "\n"),
     (
         "<",
-        deferred(
-            r"</?(?:pre|p|div|span|code|b|i|u|tt|font|a|li|ul|ol|table|tbody|thead|tr|td|th|em|strong|samp|kbd|blockquote|h\d|html|body|wbr)\b[^<>]*>",
-            re.IGNORECASE,
-        ),
+        deferred(rf"</?(?:{_BLOCKS}|[abiu]|span|code|tt|font|tbody|thead|t[dh]|em|strong|samp|kbd|html|body|wbr)\b[^<>]*>", re.IGNORECASE),
         "",
     ),
     ("&", deferred(r"&#?\w{1,31};"), lambda match: html.unescape(match[0])),
     # colours and other terminal sequences, also as loggers and pagers spell the escape character, or colours without it
     (
         "[",
-        deferred(r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07)|\[(?:0|\d{1,2}(?:;\d{1,3}){0,4})m(?!\])"),
+        deferred(r"(?:\x1b|\^\[|[#\\]033|\\(?:x|u00)1b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07)|\[(?:0|\d\d?(?:;\d{1,3}){0,4})m(?!\])"),
         "",
     ),
     ("\x1b(", deferred(r"\x1b\([0AB]"), ""),
@@ -71,9 +70,5 @@ _DAMAGES: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]]
     ("`", deferred(r"\b([0-9a-fA-F]{8})`([0-9a-fA-F]{8})\b"), r"\1\2"),
     ("[Type:", deferred(r"\s*\[Type: [^\]]*\]$", re.MULTILINE), ""),
     # a structure on one line, as debuggers and Rust's "{:?}" print it: `$1 = {guest_cr0 = 0x80050033, ...}`, `State { cr0: 5, cs: Segment { ... } }`
-    (
-        "{",
-        deferred(r"^(?:[^\n{]*[\s=>])?(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()\n]*\}[,. \t]*$", re.MULTILINE),
-        _unfolded,
-    ),
+    ("{", deferred(r"^(?:[^\n{]*[\s=>])?(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()\n]*\}[,. \t]*$", re.MULTILINE), _unfolded),
 )
