@@ -1,7 +1,7 @@
-"""What stands around the words of an outcome: whether it has happened, or is denied, counted, declared in a program or one of a list of outcomes.
+"""What stands around the words of an outcome, and whether that takes away that it has happened.
 
-One question for all that names an outcome (numbers, words, identifiers), and one more for a number that stands alone: 80000021H is also a usual value
-of CR0, and of the MSR that fixes bits of CR0.
+One table of doubts for all that names an outcome (numbers, words, identifiers), and one more question for a number that stands alone: 80000021H is
+also a usual value of CR0, and of the MSR that fixes bits of CR0.
 """
 
 from __future__ import annotations
@@ -13,56 +13,110 @@ from typing import Final, NamedTuple
 from vmfuzz.explain.reported import Reported
 from vmfuzz.patterns import deferred
 
-#: The beginning of a line of program text or of a list of constants, where the words name what can happen.
-_DECLARED: Final = deferred(
-    r"\s*(?:#\s*define\b|case\b|/\*|//|(?:pub )?const\b|static\b|\[?(?:0x)?[0-9a-f]+\]?\s*=>|\{\s*\w+\s*,\s*\"|\[\w+\]\s*=\s*\"|"
-    r"[A-Za-z_]\w*\s*,\s*(?:/[/*].*)?$)",
-    re.IGNORECASE,
-)
-#: The same, where words in the comment behind it are meant.
-_COMMENTED: Final = deferred(r"\s*[A-Za-z_]\w*\s*=\s*(?:0x)?[0-9a-f]+\s*,?\s*(?:/[/*]|#)", re.IGNORECASE)
-#: Behind a name: it is one of an enumeration.
-_ENUMERATED: Final = deferred(r"\s*=\s*(?:0x)?[0-9a-f]+\s*,", re.IGNORECASE)
-#: Before and behind the words of a string literal in a program (a log may have a quotation too).
-_LITERAL_BEGINS: Final = deferred(r"(?:[(,{>\[]|\breturn|^)\s*$|^\s*(?:0x)?[0-9a-f]+\s*:\s*$")
-_LITERAL_ENDS: Final = deferred(r"[^\"\n]{0,80}(?:\"\s*(?:,|\)?\s*;|\})|\\n\")")
-#: A statement of a program.
-_CODE: Final = deferred(r"[=!]=|\breturn\b|\|\||\b(?:if|switch)\s*\(|[(=][^\n]*[;{]\s*\}?\s*$")
-#: Before what is counted, and has not just happened: `The count for exit 33`
-_COUNTED: Final = deferred(r"\b(?:counts?|counters?|number|statistics?|most|many) (?:of|for)\b[^\n]{0,40}$", re.IGNORECASE)
-#: Two outcomes on lines as near as this are rows of a table.
-_ROWS: Final = 3
 #: So much of a line before and behind an outcome is looked at.
 _BEFORE_IT, _BEHIND_IT = 300, 200
-#: So many words in small letters make a sentence.
-_WORD: Final = deferred(r"(?<!\S)[a-z]+[,.]?(?!\S)")
-_SENTENCE: Final = 6
-#: Where a clause ends: what stands in another one denies nothing.
-_CLAUSE: Final = deferred(r"[.,;:!?](?=\s|$)|[。，；：！？、]|\s-+\s|\b(?:but|aber|pero|mais|но)\b|但")
+#: Two outcomes on lines as near as this are rows of a table.
+_ROWS: Final = 3
+#: Where a sentence ends, and where a clause ends.
+SENTENCE_ENDS: Final = deferred(r"[.;!?](?=\s|$|[^\x00-\x7f])|[。；！？]")
+_CLAUSE_ENDS: Final = deferred(rf"{SENTENCE_ENDS.pattern}|[,:](?=\s|$)|[，：、]|\s-+\s|\b(?:but|aber|pero|mais|но)\b|但")
+
+
+class Place(NamedTuple):
+    """Words of a text, and what stands before and behind them on their line (of a very long one not all)."""
+
+    head: str
+    words: str
+    rest: str
+
+
+def place_of(text: str, begin: int, end: int) -> Place:
+    """The place of [begin:end] of a text; a mark stands where the beginning of a very long line was."""
+    first, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
+    at = max(first, begin - _BEFORE_IT)
+    return Place(
+        "\u2026" * (at > first) + text[at:begin], text[begin:end], text[end : min(stop if stop >= 0 else len(text), end + _BEHIND_IT)]
+    )
+
+
+class Doubt:
+    """What takes away that an outcome has happened: what shows it on the outcome's line, or in the part of it up to these ends.
+
+    In the patterns, \\x02 stands before the words of the outcome and \\x03 behind them.
+    """
+
+    def __init__(self, *shown: str, ends: re.Pattern[str] | None = None) -> None:
+        self._shown, self._ends = deferred("|".join(shown), re.IGNORECASE), ends
+
+    def on(self, place: Place) -> bool:
+        """Whether it is there."""
+        head, words, rest = place
+        if self._ends is not None:
+            head, rest = self._ends.split(head)[-1], self._ends.split(rest)[0]
+        return self._shown.search(f"{head}\x02{words}\x03{rest}") is not None
+
+
+#: A name in a program's text or in a list of constants.
+LISTED: Final = Doubt(
+    r"^\s*(?:#\s*define\b|case\b|/\*|//|(?:pub )?const\b|static\b|\[?(?:0x)?[0-9a-f]+\]?\s*=>|\{\s*\w+\s*,\s*\"|\[\w+\]\s*=\s*\")",
+    r"^\s*[a-z_]\w*\s*(?:=\s*(?:0x)?[0-9a-f]+\s*,?|,)\s*(?:/[/*]|#)[^\x02]*\x02",  # in the comment behind a constant
+    r"\x03\s*=\s*(?:0x)?[0-9a-f]+\s*,|^\s*(?:\[\w+\]\s*=\s*)?\x02[a-z_]\w*\x03\s*,\s*(?:/[/*].*)?$",  # a constant of an enumeration
+    # a string literal (a log may have a quotation too)
+    r"(?:[(,{>\[]|\breturn|^|^\s*(?:0x)?[0-9a-f]+\s*:)\s*\"[^\"\x02]*\x02[^\"]*\x03[^\"\n]{0,80}(?:\"\s*(?:,|\)?\s*;|\})|\\n\")",
+    r"\"[^\"\x02]*\x02[^\"]*\x03[^\"\n]{0,80}\"\s*\)?\s*;",
+)
+#: A statement of a program, in which a name stands for what can happen; a line of a patch.
+CODE: Final = Doubt(
+    r"[=!]=|\breturn\b|\|\||\b(?:if|switch|printk?f?)\s*\(|->\w+\(|[(=][^\n]*[;{]\s*\}?\s*$",
+    r"%[#0-9]*l{0,2}[dxus]\b|^\s*(?:#\s*(?:if|include)\b|diff --git|@@ |\+\+\+ |--- [ab]/)",
+)
+#: What is counted: `The count for exit 33`
+COUNTED: Final = Doubt(r"\b(?:counts?|counters?|number|statistics?|most|many) (?:of|for)\b[^\n\x02]{0,40}\x02")
 #: What a failing entry does, of which "not" and "never" take away that it did.
 _DOES: Final = r"(?:fail|exit|return|give|get|got|show|report|print|produce|end|stop|crash|see|hit|have|cause|trigger|throw|raise|panic|yield|VM_?fail)\w*"
-#: What denies words, or those that follow it in the same clause, with at most so many words between.
-_DENIED: Final = deferred(
-    r"\b(?:instead of|rather than|no longer|any ?longer|used to|fixe[sd]|avoids?|prevents?|statt|anstatt|nicht mehr|au lieu d[e'’]|ne [^\s]+ plus|"
-    r"en (?:lugar|vez) de|ya no)|вместо|больше не|不再|而不是|而非|没有|未再|더 이상|대신|"
-    rf"\b(?:(?:does|do|did|is|was|has|have|had|should|would|will|must|could|can)(?: ?n['’]?t| not)|never) (?:any ?more )?{_DOES}",
-    re.IGNORECASE,
+#: Behind what denies: few words before the outcome, or it stands in the words of the outcome themselves.
+_FEW: Final = r"(?:[^\x02]*\x03|\S*(?:\s+\S+){0,3}\s*\S*\x02)"
+#: What is denied in its clause.
+DENIED: Final = Doubt(
+    r"(?:\b(?:instead of|rather than|no longer|any ?longer|used to|fixe[sd]|avoids?|prevents?|statt|anstatt|nicht mehr|au lieu d[e'’]|ne [^\s]+ plus|"
+    rf"en (?:lugar|vez) de|ya no)|вместо|больше не|不再|而不是|而非|没有|未再|더 이상|대신){_FEW}",
+    r"\b(?:(?:does|do|did|is|was|has|have|had|should|would|will|must|could|can)(?: ?n['’]?t| not)|never) (?:any ?more )?"
+    rf"(?:\x02{_DOES}|{_DOES}{_FEW})",
+    r"\b(?:without|no|ohne|kein\w*|sans|sin|без) (?:any |an? |the )?[\"'“«(]?\x02",
+    r"\x03[\"'”»)]?\s*(?:\S+\s+){0,4}?(?:(?:is|are) gone|disappear(?:s|ed)?|no longer|do(?:es)? not (?:occur|happen)|(?:is|was|are|were) fixed|"
+    r"went away|ist weg|tritt nicht mehr|ne se produit plus|desapareci|больше не|исчез|消失|不再|なくなった|ではなく|발생하지 않)",
+    ends=_CLAUSE_ENDS,
 )
-_BETWEEN: Final = 3
-#: The same right before the words.
-_WITHOUT: Final = deferred(r"\b(?:without|no|ohne|kein\w*|sans|sin|без) (?:any |an? |the )?[\"'“«(]?$", re.IGNORECASE)
-#: What denies the words before it.
-_GONE: Final = deferred(
-    r"[\"'”»)]?\s*(?:\S+\s+){0,4}?(?:(?:is|are) gone|disappear(?:s|ed)?|no longer|do(?:es)? not (?:occur|happen)|(?:is|was|are|were) fixed|went away|"
-    r"ist weg|tritt nicht mehr|ne se produit plus|desapareci|больше не|исчез|消失|不再|なくなった|ではなく|발생하지 않)",
-    re.IGNORECASE,
+#: What may happen ("if", "whether"); what a chapter, a program or the title of a change is about; the error code of an event.
+SUPPOSED: Final = Doubt(
+    r"(?:\b(?:if|whether|unless|in case|should|may|might|can|could|would|will|until|every time|section|chapter|SDM|manual|wenn|falls|si|если|когда)\b"
+    r"(?! (?:I|we|my|it)\b)|如果|若|もし|만약)[^\x02]*\x02",
+    r"\b(?:emulat\w+|handl\w+|check\w*|debug\w*|cause[sd]?|reasons? for|kinds? of|about|on|for|why)[ _-](?:an? |the |of )*\x02",
+    r"^\s*\* |^\W*(?:(?:[\w/]+: ?){1,3})?"
+    r"(?-i:Handle|Fix(?:es|ed)?|Add|Improve|Check|Detect|Report|Print|Return|Make|Move|Clean ?up|Refactor|Emulate|Support|Test)\b",
+    r"\b(?:event|fault|exception|interruption)\b[^.;]{0,30}\b\x02?error\x03?[ _-]?code",
+    ends=SENTENCE_ENDS,
 )
-#: So much of a line before a number that stands alone, and behind it, is looked at; not what stands in another sentence.
-_FAR: Final = 120
-_SENTENCE_ENDS: Final = deferred(r"[.;!?](?:\s|$)|\s-+\s")
-#: What may stand between words and the number, or between a label and its sign.
-_MARKS: Final = " \t\"'`*([{<|~,"
-_SIGNS: Final = ("=", ":", "=>", "->")
+#: Many words in small letters, as no program prints them.
+_SMALL: Final = r"\x02?[a-z]+[\x03,.]*(?:\s+|$)"
+PROSE: Final = Doubt(rf"(?<!\S)(?-i:(?:(?!{_SMALL})(?>\S+)\s+)*{_SMALL}){{6}}")
+
+
+def has_happened(place: Place, *doubts: Doubt) -> bool:
+    """Whether what is named has happened: it is not listed in a program, not denied, and none of the doubts that count here too is there."""
+    return not any(doubt.on(place) for doubt in (LISTED, DENIED, *doubts))
+
+
+def first_told(named: Sequence[tuple[int, Reported]]) -> Reported | None:
+    """The first of the outcomes (each with its line) that is not a row of a list of outcomes: another one stands near, or several anywhere."""
+    outcomes = [(number, (found.exit_reason, found.error)) for number, found in named]
+    for (number, found), (_, own) in zip(named, outcomes, strict=True):
+        others = {outcome: at for at, outcome in outcomes if outcome != own and any(outcome)}
+        if not any(own) or (len(others) <= 1 and not any(0 < abs(at - number) <= _ROWS for at in others.values())):
+            return found
+    return None
+
+
 #: Words behind which a number is an outcome: `error: 0x80000021`, `hv_vcpu_run ret = 0x80000021`, `and I get: 0x80000021`
 _OUTCOME: Final = deferred(
     r"(?:\b|_)(?:err(?:or|no)?|ret(?:urn(?:s|ed)?|val)?|rc|reason|status|code|result|fail(?:s|ed|ure|ing)?|exit(?:[ _-]?info(?:rmation)?)?|"
@@ -76,97 +130,20 @@ _OWNER: Final = deferred(
     r"\b[er]?(?:[abcd]x|[sd]i|[sbi]p)\b|\br(?:[89]|1[0-5])\b|\b(?:registers?|msr|controls?|ctls?|bits?|address|base|limit|rights|selector|values?|states?)\b",
     re.IGNORECASE,
 )
-#: What the number is said to be in or to go to: `writes 0x80000021 to CR0`; or one word of a piece of memory.
-_OWNED_BEHIND: Final = deferred(
-    r"[\s\"'`)]*(?:in|into|to|for|as|=|->)\s+(?:the )?(?:guest |host )?\w*(?:cr[0348]|fixed[01]?|msr)\b|[ \t,]+(?:0x)?[0-9a-f]{8,16}\b",
-    re.IGNORECASE,
+#: A number is said to be in or to go to one of these; it stands behind the number of a field or an MSR; or it is one word of a piece of memory.
+_OWNED: Final = Doubt(
+    r"\x03[\s\"'`)]*(?:in|into|to|for|as|=|->)\s+(?:the )?(?:guest |host )?\w*(?:cr[0348]|fixed[01]?|msr)\b|\x03[ \t,]+(?:0x)?[0-9a-f]{8,16}\b",
+    r"(?:^|[\s,;:])(?:(?:0x)?0*[46028][0-9a-f]{2,3}h?|(?:0x)?[0-9a-f]{8,16})[;:]?[ \t\"'`*([{<|~,]*\x02",
 )
-#: The number of a field or an MSR before its value, or one word of a piece of memory.
-_NUMBER_BEFORE: Final = deferred(r"(?:^|[\s,;:])(?:(?:0x)?0*[46028][0-9a-f]{2,3}h?|(?:0x)?[0-9a-f]{8,16})[;:]?$", re.IGNORECASE)
-
-
-class Place(NamedTuple):
-    """Words of a text: their line (a very long one is cut, and a mark stands where its beginning was), and where they are in it."""
-
-    line: str
-    begin: int
-    end: int
-
-    @property
-    def head(self) -> str:
-        """What stands before them on their line."""
-        return self.line[: self.begin]
-
-    @property
-    def is_sentence(self) -> bool:
-        """Whether they stand among many words, as no program prints them."""
-        return len(_WORD.findall(self.line)) >= _SENTENCE
-
-
-def place_of(text: str, begin: int, end: int) -> Place:
-    """The place of [begin:end] of a text."""
-    first, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
-    at = max(first, begin - _BEFORE_IT)
-    mark = "\u2026" if at > first else ""
-    line = text[at : min(stop if stop >= 0 else len(text), end + _BEHIND_IT)]
-    return Place(mark + line, len(mark) + begin - at, len(mark) + end - at)
-
-
-def has_happened(place: Place) -> bool:
-    """Whether what is named has happened: it is not declared in a program, and not denied."""
-    return not is_listed(place) and not is_negated(place)
-
-
-def is_counted(place: Place) -> bool:
-    """Whether what is named is what a text counts."""
-    return _COUNTED.search(place.head) is not None
-
-
-def is_code(line: str) -> bool:
-    """Whether a line is a statement of a program, in which a name stands for what can happen."""
-    return _CODE.search(line) is not None
-
-
-def is_listed(place: Place) -> bool:
-    """Whether what is named is a name in program text or in a list of constants: nothing has happened then."""
-    line, begin, end = place
-    commented = _COMMENTED.match(line)
-    if _DECLARED.match(line) or _ENUMERATED.match(line, end) or (commented and commented.end() <= begin):
-        return True
-    ends = _LITERAL_ENDS.match(line, end) if line.count('"', 0, begin) % 2 else None
-    return ends is not None and (ends.group(0).endswith(";") or _LITERAL_BEGINS.search(line[: line.rfind('"', 0, begin)]) is not None)
-
-
-def is_negated(place: Place) -> bool:
-    """Whether the line denies what is named."""
-    line, begin, end = place
-    head, rest = _CLAUSE.split(place.head)[-1], _CLAUSE.split(line[end:])[0]
-    denied = [match.end() for match in _DENIED.finditer(head + line[begin:end])]
-    near = bool(denied) and len(head[denied[-1] :].split()) <= _BETWEEN + (not head.endswith(tuple(" \t")))
-    return near or _WITHOUT.search(head) is not None or _GONE.match(rest) is not None
-
-
-def first_told(named: Sequence[tuple[int, Reported]]) -> Reported | None:
-    """The first of the outcomes (each with its line) that is not a row of a list of outcomes: another one stands near, or several anywhere."""
-    for number, found in named:
-        others = {_outcome(one): at for at, one in named if _outcome(one) != _outcome(found) and any(_outcome(one))}
-        if not any(_outcome(found)) or (len(others) <= 1 and not any(0 < abs(at - number) <= _ROWS for at in others.values())):
-            return found
-    return None
-
-
-def _outcome(reported: Reported) -> tuple[int | None, int | None]:
-    return reported.exit_reason, reported.error
 
 
 def is_outcome(place: Place) -> bool:
-    """Whether a number is an outcome by itself: no register, field, MSR or label of another kind owns it."""
-    line, begin, end = place
-    head = line[max(0, begin - _FAR) : begin].rstrip(_MARKS)
-    if _OWNED_BEHIND.match(line[end : end + _FAR]) or _NUMBER_BEFORE.search(head) or is_code(line):
+    """Whether a number that stands alone is an outcome: no register, field, MSR or label of another kind owns it."""
+    if _OWNED.on(place) or CODE.on(place):
         return False
-    words = _SENTENCE_ENDS.split(head.rstrip("=:-> \t\"'`*)]"))[-1]
+    head = place.head.rstrip(" \t\"'`*([{<|~,")
+    words = SENTENCE_ENDS.split(head.rstrip("=:-> \t\"'`*)]"))[-1]
     outcome = max((match.end() for match in _OUTCOME.finditer(words)), default=-1)
-    if head.endswith(_SIGNS):
+    if head.endswith(("=", ":", "=>", "->")):  # the sign of a label
         return outcome == len(words)
     return outcome >= max((match.end() for match in _OWNER.finditer(words)), default=-1)

@@ -16,7 +16,7 @@ from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.explain.dump import NamedChecks, Reading, Warned
-from vmfuzz.explain.outcomes.context import Place, is_listed
+from vmfuzz.explain.outcomes.context import LISTED, place_of
 from vmfuzz.explain.outcomes.others import refused
 from vmfuzz.explain.reported import FAILED_ENTRY, Refused, Reported, Spoken, Unnumbered
 from vmfuzz.explain.text.lines import Line
@@ -139,7 +139,7 @@ def _of_virtualbox(line: Line, said: ProgramsWord) -> None:
     """The diagnostics of VirtualBox's nested VMX, some of them of checks that only VirtualBox makes."""
     for match in _DIAGNOSTIC.finditer(line.text):
         ids = DIAGNOSTICS.checks_named(match[1])
-        if ids is None or is_listed(Place(line.text, *match.span())):
+        if ids is None or LISTED.on(place_of(line.text, *match.span())):
             continue
         if ids:
             said.name(line, "VirtualBox", match.group(0), ids)
