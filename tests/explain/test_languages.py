@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from one_dump import read
 
-from vmfuzz.explain.outcomes.identifiers import identified
+from vmfuzz.explain.outcomes.words import identified
 
 GUEST, CONTROLS, HOST = ("80000021", "7", "8")
 
@@ -49,6 +49,8 @@ def outcome(text: str) -> str:
         ("VM-Eintritt fehlgeschlagen", "failed"),
         ("запуск гостя: ошибка", "failed"),
         ("虚拟机进入失败", "failed"),
+        ('{"error": "vmlaunch fails: invalid guest state"}', GUEST),
+        ("vmlaunch fails, the control fields are invalid", CONTROLS),
     ],
 )
 def test_what_people_say_of_a_failed_entry(text: str, expected: str) -> None:
@@ -74,6 +76,9 @@ def test_what_people_say_of_a_failed_entry(text: str, expected: str) -> None:
         "the state kInvalidGuestState of our own machine",
         "Section 26.7, VM-entry failures during or after loading guest state",
         "vm_entry_msr_load_address",
+        "    [VMX_EXIT_FAILED_VMENTER_GS]  = exit_invalid_guest_state,",
+        'hax_log(HAX_LOGE, "VM entry failed: RIP %08lx"',
+        "@@ -12,3 +12,4 @@ static int vmlaunch_error(void) KVM_EXIT_FAIL_ENTRY",
     ],
 )
 def test_what_is_denied_supposed_or_listed_has_not_happened(text: str) -> None:

@@ -9,7 +9,6 @@ import pytest
 from vmfuzz.explain.answer.answer import Answer, answer
 from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.answer.teach import why
-from vmfuzz.explain.outcomes.programs import named_checks
 from vmfuzz.explain.reading import read_text
 from vmfuzz.model.bochs_messages import MESSAGES
 from vmfuzz.model.checks import BY_ID, CHECKS
@@ -259,8 +258,10 @@ def test_virtualbox_logs_the_controls_that_the_processor_refused() -> None:
 def test_every_message_of_bochs_names_its_checks(message: str) -> None:
     segment = next((name for name in ("tr", "ldtr") if any(f"guest.{name}." in one for one in MESSAGES[message])), "gs")
     text = message.replace("%s", segment.upper()).replace("%d", "3").replace("%08x", "00000500").replace("%lx", "174").replace("%x", "174")
-    named = {check.id for check in named_checks(f"00412345678e[CPU0  ] {text}")}
-    meant = MESSAGES.checks_named(message)
+    text = text.replace("%016lx", "0000000000042000").replace("%c", "A")
+    (said,) = answered(f"00412345678e[CPU0  ] {text}\n").dump.named.checks
+    named, meant = {check.id for check in said.checks}, MESSAGES.checks_named(message)
+    assert said.text == text
     assert meant is not None
     assert named <= meant
     assert named or not any(f".{segment}." in check for check in meant)

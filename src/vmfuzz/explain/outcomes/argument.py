@@ -8,7 +8,7 @@ from typing import Final
 from vmfuzz.arch.outcomes import INSTRUCTION_ERRORS
 from vmfuzz.explain.outcomes.choose import choose
 from vmfuzz.explain.outcomes.heard import QUALIFICATION, Heard
-from vmfuzz.explain.outcomes.identifiers import meant
+from vmfuzz.explain.outcomes.words import meant
 from vmfuzz.explain.reported import FAILED_ENTRY, FAILURE_REASONS, Reported, possible
 from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.patterns import deferred

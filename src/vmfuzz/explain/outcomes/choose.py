@@ -14,7 +14,7 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import Reading, Warned
 from vmfuzz.explain.outcomes import others
 from vmfuzz.explain.outcomes.heard import ERRORS, KVM_FAIL_ENTRY, NO_BIT_31, Heard
-from vmfuzz.explain.outcomes.languages import OF_A_PROGRAM
+from vmfuzz.explain.outcomes.words import OF_A_PROGRAM
 from vmfuzz.explain.reported import FAILED_ENTRY, FAILURE_REASONS, Doubtful, Refused, Reported, Unnumbered, possible
 from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.patterns import deferred

@@ -7,7 +7,7 @@ also a usual value of CR0, and of the MSR that fixes bits of CR0.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from vmfuzz.explain.reported import Reported
@@ -31,53 +31,46 @@ class Place(NamedTuple):
 
 
 def place_of(text: str, begin: int, end: int) -> Place:
-    """The place of [begin:end] of a text; a mark stands where the beginning of a very long line was."""
-    first, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
-    at = max(first, begin - _BEFORE_IT)
-    return Place(
-        "\u2026" * (at > first) + text[at:begin], text[begin:end], text[end : min(stop if stop >= 0 else len(text), end + _BEHIND_IT)]
-    )
+    """The place of [begin:end] of a text."""
+    before, behind = text[max(0, begin - _BEFORE_IT) : begin], text[end : end + _BEHIND_IT]
+    return Place(before.rpartition("\n")[2], text[begin:end], behind.partition("\n")[0])
 
 
-class Doubt:
-    """What takes away that an outcome has happened: what shows it on the outcome's line, or in the part of it up to these ends.
+def _shown_by(*patterns: str, ends: re.Pattern[str] | None = None) -> Callable[[Place], bool]:
+    """What takes away that an outcome has happened: whether one of these is on its line, or in the part of it up to these ends.
 
     In the patterns, \\x02 stands before the words of the outcome and \\x03 behind them.
     """
+    shown = deferred("|".join(patterns), re.IGNORECASE)
 
-    def __init__(self, *shown: str, ends: re.Pattern[str] | None = None) -> None:
-        self._shown, self._ends = deferred("|".join(shown), re.IGNORECASE), ends
+    def is_there(place: Place) -> bool:
+        head, rest = (ends.split(place.head)[-1], ends.split(place.rest)[0]) if ends else (place.head, place.rest)
+        return shown.search(f"{head}\x02{place.words}\x03{rest}") is not None
 
-    def on(self, place: Place) -> bool:
-        """Whether it is there."""
-        head, words, rest = place
-        if self._ends is not None:
-            head, rest = self._ends.split(head)[-1], self._ends.split(rest)[0]
-        return self._shown.search(f"{head}\x02{words}\x03{rest}") is not None
+    return is_there
 
 
 #: A name in a program's text or in a list of constants.
-LISTED: Final = Doubt(
+is_listed: Final = _shown_by(
     r"^\s*(?:#\s*define\b|case\b|/\*|//|(?:pub )?const\b|static\b|\[?(?:0x)?[0-9a-f]+\]?\s*=>|\{\s*\w+\s*,\s*\"|\[\w+\]\s*=\s*\")",
     r"^\s*[a-z_]\w*\s*(?:=\s*(?:0x)?[0-9a-f]+\s*,?|,)\s*(?:/[/*]|#)[^\x02]*\x02",  # in the comment behind a constant
-    r"\x03\s*=\s*(?:0x)?[0-9a-f]+\s*,|^\s*(?:\[\w+\]\s*=\s*)?\x02[a-z_]\w*\x03\s*,\s*(?:/[/*].*)?$",  # a constant of an enumeration
+    r"\x03\s*=\s*(?:0x)?[0-9a-f]+\s*,|^\s*(?:(?:\[\w+\]\s*)?=\s*)?\x02[a-z_]\w*\x03\s*,\s*(?:/[/*].*)?$",  # a constant of an enumeration
     # a string literal (a log may have a quotation too)
     r"(?:[(,{>\[]|\breturn|^|^\s*(?:0x)?[0-9a-f]+\s*:)\s*\"[^\"\x02]*\x02[^\"]*\x03[^\"\n]{0,80}(?:\"\s*(?:,|\)?\s*;|\})|\\n\")",
     r"\"[^\"\x02]*\x02[^\"]*\x03[^\"\n]{0,80}\"\s*\)?\s*;",
 )
 #: A statement of a program, in which a name stands for what can happen; a line of a patch.
-CODE: Final = Doubt(
-    r"[=!]=|\breturn\b|\|\||\b(?:if|switch|printk?f?)\s*\(|->\w+\(|[(=][^\n]*[;{]\s*\}?\s*$",
-    r"%[#0-9]*l{0,2}[dxus]\b|^\s*(?:#\s*(?:if|include)\b|diff --git|@@ |\+\+\+ |--- [ab]/)",
+is_code: Final = _shown_by(
+    r"[=!]=|\breturn\b|\|\||\b(?:if|switch|printk?f?)\s*\(|->\w+\(|[(=][^\n]*[;{]\s*\}?\s*$|%[#0-9]*l{0,2}[dxus]\b|^@@ |^diff --git",
 )
 #: What is counted: `The count for exit 33`
-COUNTED: Final = Doubt(r"\b(?:counts?|counters?|number|statistics?|most|many) (?:of|for)\b[^\n\x02]{0,40}\x02")
+is_counted: Final = _shown_by(r"\b(?:counts?|counters?|number|statistics?|most|many) (?:of|for)\b[^\n\x02]{0,40}\x02")
 #: What a failing entry does, of which "not" and "never" take away that it did.
 _DOES: Final = r"(?:fail|exit|return|give|get|got|show|report|print|produce|end|stop|crash|see|hit|have|cause|trigger|throw|raise|panic|yield|VM_?fail)\w*"
 #: Behind what denies: few words before the outcome, or it stands in the words of the outcome themselves.
 _FEW: Final = r"(?:[^\x02]*\x03|\S*(?:\s+\S+){0,3}\s*\S*\x02)"
 #: What is denied in its clause.
-DENIED: Final = Doubt(
+is_denied: Final = _shown_by(
     r"(?:\b(?:instead of|rather than|no longer|any ?longer|used to|fixe[sd]|avoids?|prevents?|statt|anstatt|nicht mehr|au lieu d[e'’]|ne [^\s]+ plus|"
     rf"en (?:lugar|vez) de|ya no)|вместо|больше не|不再|而不是|而非|没有|未再|더 이상|대신){_FEW}",
     r"\b(?:(?:does|do|did|is|was|has|have|had|should|would|will|must|could|can)(?: ?n['’]?t| not)|never) (?:any ?more )?"
@@ -88,7 +81,7 @@ DENIED: Final = Doubt(
     ends=_CLAUSE_ENDS,
 )
 #: What may happen ("if", "whether"); what a chapter, a program or the title of a change is about; the error code of an event.
-SUPPOSED: Final = Doubt(
+is_supposed: Final = _shown_by(
     r"(?:\b(?:if|whether|unless|in case|should|may|might|can|could|would|will|until|every time|section|chapter|SDM|manual|wenn|falls|si|если|когда)\b"
     r"(?! (?:I|we|my|it)\b)|如果|若|もし|만약)[^\x02]*\x02",
     r"\b(?:emulat\w+|handl\w+|check\w*|debug\w*|cause[sd]?|reasons? for|kinds? of|about|on|for|why)[ _-](?:an? |the |of )*\x02",
@@ -99,12 +92,12 @@ SUPPOSED: Final = Doubt(
 )
 #: Many words in small letters, as no program prints them.
 _SMALL: Final = r"\x02?[a-z]+[\x03,.]*(?:\s+|$)"
-PROSE: Final = Doubt(rf"(?<!\S)(?-i:(?:(?!{_SMALL})(?>\S+)\s+)*{_SMALL}){{6}}")
+is_prose: Final = _shown_by(rf"(?<!\S)(?-i:(?:(?!{_SMALL})(?>\S+)\s+)*{_SMALL}){{6}}")
 
 
-def has_happened(place: Place, *doubts: Doubt) -> bool:
+def has_happened(place: Place, *doubts: Callable[[Place], bool]) -> bool:
     """Whether what is named has happened: it is not listed in a program, not denied, and none of the doubts that count here too is there."""
-    return not any(doubt.on(place) for doubt in (LISTED, DENIED, *doubts))
+    return not any(doubt(place) for doubt in (is_listed, is_denied, *doubts))
 
 
 def first_told(named: Sequence[tuple[int, Reported]]) -> Reported | None:
@@ -117,21 +110,18 @@ def first_told(named: Sequence[tuple[int, Reported]]) -> Reported | None:
     return None
 
 
-#: Words behind which a number is an outcome: `error: 0x80000021`, `hv_vcpu_run ret = 0x80000021`, `and I get: 0x80000021`
-_OUTCOME: Final = deferred(
-    r"(?:\b|_)(?:err(?:or|no)?|ret(?:urn(?:s|ed)?|val)?|rc|reason|status|code|result|fail(?:s|ed|ure|ing)?|exit(?:[ _-]?info(?:rmation)?)?|"
-    r"vm[ _-]?(?:exit|entry|enter|launch|resume)|get|got|gives?|gave|sees?|saw|prints?|printed|says?|said|shows?|following|this|kvm|qemu)"
-    r"(?:[ _-]?(?:code|value)| is| was| as| of)?\b|\b21474836(?:81|82|89)$",
-    re.IGNORECASE,
-)
-#: What else has such a value: a register, an MSR, a field of the VMCS, or a part of these.
-_OWNER: Final = deferred(
-    r"\b\w*(?:cr[0348]|dr[0-7]|efer|fixed[01]?|mask|shadow|r?flags)\w*|\b(?:guest|host|g|h|ia32|msr|vmcs|vmx|ctrl)_\w+|"
-    r"\b[er]?(?:[abcd]x|[sd]i|[sbi]p)\b|\br(?:[89]|1[0-5])\b|\b(?:registers?|msr|controls?|ctls?|bits?|address|base|limit|rights|selector|values?|states?)\b",
+#: Before a number: words of an outcome (`error: 0x80000021`, `hv_vcpu_run ret = 0x80000021`, `and I get: 0x80000021`), and what else has such a
+#: value: a register, an MSR, a field of the VMCS, or a part of these.
+_BEFORE_A_NUMBER: Final = deferred(
+    r"(?P<outcome>(?:\b|(?<=_))(?:err(?:or|no)?|ret(?:urn(?:s|ed)?|val)?|rc|reason|status|code|result|fail(?:s|ed|ure|ing)?|exit(?:[ _-]?info)?|get|got|"
+    r"vm[ _-]?(?:exit|entry|enter|launch|resume)|gives?|gave|sees?|saw|prints?|printed|says?|said|shows?|following|this|kvm|qemu)"
+    r"(?:[ _-]?(?:code|value)| is| was| as| of)?\b|\b21474836(?:81|82|89)$)|"
+    r"cr[0348]|dr[0-7]|efer|fixed|mask|shadow|flags|\b(?:guest|host|g|h|ia32|msr|vmcs|vmx|ctrl)_|\b[er]?(?:[abcd]x|[sd]i|[sbi]p)\b|\br(?:[89]|1[0-5])\b|"
+    r"\b(?:registers?|msr|controls?|ctls?|bits?|address|base|limit|rights|selector|values?|states?)\b",
     re.IGNORECASE,
 )
 #: A number is said to be in or to go to one of these; it stands behind the number of a field or an MSR; or it is one word of a piece of memory.
-_OWNED: Final = Doubt(
+_is_owned: Final = _shown_by(
     r"\x03[\s\"'`)]*(?:in|into|to|for|as|=|->)\s+(?:the )?(?:guest |host )?\w*(?:cr[0348]|fixed[01]?|msr)\b|\x03[ \t,]+(?:0x)?[0-9a-f]{8,16}\b",
     r"(?:^|[\s,;:])(?:(?:0x)?0*[46028][0-9a-f]{2,3}h?|(?:0x)?[0-9a-f]{8,16})[;:]?[ \t\"'`*([{<|~,]*\x02",
 )
@@ -139,11 +129,11 @@ _OWNED: Final = Doubt(
 
 def is_outcome(place: Place) -> bool:
     """Whether a number that stands alone is an outcome: no register, field, MSR or label of another kind owns it."""
-    if _OWNED.on(place) or CODE.on(place):
+    if _is_owned(place) or is_code(place):
         return False
     head = place.head.rstrip(" \t\"'`*([{<|~,")
     words = SENTENCE_ENDS.split(head.rstrip("=:-> \t\"'`*)]"))[-1]
-    outcome = max((match.end() for match in _OUTCOME.finditer(words)), default=-1)
+    *_, last = (None, *_BEFORE_A_NUMBER.finditer(words))
     if head.endswith(("=", ":", "=>", "->")):  # the sign of a label
-        return outcome == len(words)
-    return outcome >= max((match.end() for match in _OWNER.finditer(words)), default=-1)
+        return last is not None and last["outcome"] is not None and last.end() == len(words)
+    return last is None or last["outcome"] is not None

@@ -7,10 +7,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Final
 
-from vmfuzz.explain.outcomes.context import CODE, COUNTED, Place, first_told, has_happened, is_outcome, place_of
-from vmfuzz.explain.outcomes.identifiers import identified
-from vmfuzz.explain.outcomes.languages import in_languages
+from vmfuzz.explain.outcomes.context import Place, first_told, has_happened, is_code, is_counted, is_outcome, place_of
 from vmfuzz.explain.outcomes.phrases import PHRASES, Meaning
+from vmfuzz.explain.outcomes.words import identified, in_languages
 from vmfuzz.explain.reported import FAILED_ENTRY, FAILURE_REASONS, Reported, possible
 from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.patterns import deferred
@@ -73,13 +72,13 @@ class Heard:
         """Note what one phrase says."""
         words = " ".join(match.group(0).split())
         if means is Meaning.NONE:
-            self.without_number = self.without_number or ("" if CODE.on(place) else words)
+            self.without_number = self.without_number or ("" if is_code(place) else words)
             return
         one = _numbered(match, means, words, place) if isinstance(means, Meaning) else replace(means, text=words)
         if one is None:
             return
         if isinstance(means, Reported) or one.error == 0:
-            if not COUNTED.on(place):
+            if not is_counted(place):
                 self._named.append((self.text.count("\n", 0, match.start()), one))
         elif means is Meaning.FIELD or one.of_another_instruction:
             self.error = self.error or one
@@ -113,7 +112,7 @@ def _is_of_another(value: int, meaning: Meaning, words: str, place: Place) -> bo
     """Whether the number is the one that KVM gives its user for a failed entry, or an exit reason of KVM's own, or one that is counted."""
     if value == KVM_FAIL_ENTRY and "FAIL_ENTRY" in words.upper():
         return True
-    return meaning is Meaning.REASON and value < _REASONS and (_OF_KVM.search(place.head) is not None or COUNTED.on(place))
+    return meaning is Meaning.REASON and value < _REASONS and (_OF_KVM.search(place.head) is not None or is_counted(place))
 
 
 def _said(words: str, meaning: Meaning, value: int) -> Reported | None:

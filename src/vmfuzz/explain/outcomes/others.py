@@ -7,7 +7,7 @@ from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.explain.names.spoken import spoken
-from vmfuzz.explain.outcomes.context import CODE, PROSE, has_happened, place_of
+from vmfuzz.explain.outcomes.context import has_happened, is_code, is_prose, place_of
 from vmfuzz.explain.reported import ENTRY_ERRORS, OtherFailure, Refused, Reported
 from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.hexadecimal import encoded
@@ -98,7 +98,7 @@ def failed_instruction(text: str) -> OtherFailure | None:
     """The first VMREAD, VMWRITE, VMPTRLD, VMCLEAR or VMXON of which a program, not a sentence, says that it failed."""
     for match in _INSTRUCTION.finditer(text):
         place = place_of(text, match.start("verb"), match.end("verb"))
-        if has_happened(place, CODE, PROSE):
+        if has_happened(place, is_code, is_prose):
             return _failed(match)
     return None
 

@@ -5,9 +5,8 @@ KVM does in the tracepoint kvm_nested_vmenter_failed, for a VM entry of a hyperv
 
 from __future__ import annotations
 
-import fnmatch
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Final
@@ -16,13 +15,12 @@ from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.outcomes import Kind
 from vmfuzz.explain.dump import NamedChecks, Reading, Warned
-from vmfuzz.explain.outcomes.context import LISTED, place_of
+from vmfuzz.explain.outcomes.context import is_listed, place_of
 from vmfuzz.explain.outcomes.others import refused
 from vmfuzz.explain.reported import FAILED_ENTRY, Refused, Reported, Spoken, Unnumbered
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.bochs_messages import MESSAGES
-from vmfuzz.model.check import Check
 from vmfuzz.model.checks import CHECKS
 from vmfuzz.model.kvm_messages import CONSISTENCY_CHECKS
 from vmfuzz.model.virtualbox_messages import DIAGNOSTICS
@@ -30,13 +28,13 @@ from vmfuzz.model.wording import bit_name
 from vmfuzz.patterns import deferred
 
 _KVM: Final = "KVM"
-#: A conversion of a format string -> what it prints; `%s` prints the name of a segment register.
-_PRINTED: Final = (("%d", r"-?\d+"), ("%x", "[0-9a-f]+"), ("%lx", "[0-9a-f]+"), ("%08x", "[0-9a-f]+"), ("%s", r"\w+"))
-_BOCHS: Final = deferred(r"(?P<mark>[\"'`])?(?P<message>VMENTER FAIL.*|VMFAIL.*|VMX LoadMSRs.*)")
+_BOCHS: Final = deferred(r"VMENTER|VMFAIL|VMX LoadMSRs")
+#: A conversion of a format string: of numbers, or of the name of a segment register.
+_CONVERSION: Final = deferred(r"%\d*l?[cdsx]")
 #: A program that makes Bochs' checks on a VMCS, with Bochs' messages.
 _AUDITOR: Final = deferred(r"VMCS[ -]?Auditor|\bCheckVMXState\b", re.IGNORECASE)
 _DIAGNOSTIC: Final = deferred(r"\bkVmxVDiag_Vmentry_(\w+)")
-_OWN_CHECK: Final = "VirtualBox refused this entry of a hypervisor in its guest by a check of its own, which no processor makes"
+_OWN_CHECK: Final = "{} refused this entry of a hypervisor in its guest by a check of its own, which no processor makes"
 #: Xen's line on the MSR that could not be loaded.
 _XEN_MSR: Final = deferred(r"msr (?P<number>[0-9a-f]{8}) val (?P<value>[0-9a-f]{1,16}) \(mbz", re.IGNORECASE)
 #: ACRN's word on a control that it wanted and cannot have.
@@ -45,33 +43,9 @@ _ACRN: Final = deferred(
 )
 
 
-@cache
-def _messages() -> tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]:
-    """Patterns of Bochs' messages: those with most words of their own first, as one may begin with another, and "%s" stands for any register."""
-    found = []
-    for message, ids in MESSAGES.items():
-        pattern = re.escape(message).replace("%s", r"(?P<name>\w+)", 1)
-        words = message
-        for conversion, printed in _PRINTED:
-            pattern, words = pattern.replace(conversion, printed), words.replace(conversion, "")
-        found.append((len(words), re.compile(pattern), ids))
-    return tuple((pattern, ids) for _, pattern, ids in sorted(found, key=lambda one: -one[0]))
-
-
-def named_checks(text: str) -> tuple[Check, ...]:
-    """The checks that a message of Bochs in this text stands for."""
-    for pattern, ids in _messages() if _BOCHS.search(text) else ():
-        match = pattern.search(text)
-        if match:
-            name = (match.groupdict().get("name") or "*").lower()
-            wanted = [one.replace("*", name, 1) for one in ids]
-            return tuple(check for check in CHECKS if any(fnmatch.fnmatchcase(check.id, one) for one in wanted))
-    return ()
-
-
 @dataclass
 class ProgramsWord:
-    """What programs say of the failure: what they name, and an outcome of VirtualBox's own checks."""
+    """What programs say of the failure: what they name, and an outcome of a check that only such a program makes."""
 
     checks: list[NamedChecks] = field(default_factory=list)
     #: line, MSR, value
@@ -82,7 +56,7 @@ class ProgramsWord:
 
     def believed(self, heard: Reported | None) -> Reported | None:
         """The outcome: what else was heard, or what follows from the checks where they say more; a program goes before a person's words."""
-        heard = self.own_check if heard is None else heard
+        heard = heard or self.own_check
         if not self.checks:
             return heard
         first = self.checks[0]
@@ -90,13 +64,8 @@ class ProgramsWord:
         if in_words and first.program == _KVM:
             heard = Refused(first.text, error=0)
         if isinstance(heard, Refused):
-            outcomes = {one.text: _reported(one) for one in self.checks}
-            return replace(heard, outcome=outcomes.get(heard.text))
+            return replace(heard, outcome=next((_reported(one) for one in self.checks if one.text == heard.text), None))
         return _reported(first) or heard if in_words else heard
-
-    def name(self, line: Line, program: str, text: str, ids: Collection[str]) -> None:
-        """Note the checks that a program names."""
-        self.checks.append(NamedChecks(line.number, program, text, tuple(check for check in CHECKS if check.id in ids)))
 
 
 def words_of_programs(lines: Sequence[Line]) -> ProgramsWord:
@@ -104,47 +73,42 @@ def words_of_programs(lines: Sequence[Line]) -> ProgramsWord:
     said = ProgramsWord()
     checker = "VMCS-Auditor" if any(_AUDITOR.search(line.text) for line in lines) else "Bochs"
     for line in lines:
-        _of_bochs(line, checker, said)
-        _of_kvm(line, said)
-        _of_virtualbox(line, said)
-        msr, control = _XEN_MSR.search(line.text), _ACRN.search(line.text)
-        if msr:
+        for program, text, ids in _named(line.text, checker):
+            if ids is None:
+                said.warned.append(Warned(line.number, f'{program} refused the entry by a check that is not in the table here: "{text}"'))
+            elif not ids:
+                said.own_check = said.own_check or Unnumbered(text, error=0, remark=_OWN_CHECK.format(program))
+            elif all((one.program, one.text) != (program, text) for one in said.checks):
+                said.checks.append(NamedChecks(line.number, program, text, tuple(check for check in CHECKS if check.id in ids)))
+        if msr := _XEN_MSR.search(line.text):
             said.msr = (line.number, int(msr["number"], 16), int(msr["value"], 16))
-        if control:
+        if control := _ACRN.search(line.text):
             _of_acrn(control, said)
     return said
 
 
-def _of_bochs(line: Line, checker: str, said: ProgramsWord) -> None:
-    match = _BOCHS.search(line.text)
-    checks = named_checks(line.text) if match else ()
-    if match and checks:
-        quoted = match["message"].partition(match["mark"])[0] if match["mark"] else match["message"]
-        said.checks.append(NamedChecks(line.number, checker, quoted, checks))
+def _named(line: str, checker: str) -> Iterator[tuple[str, str, Collection[str] | None]]:
+    """What a line names: the program, its words, and ids of checks (none: the check is the program's own; None: the table here has it not)."""
+    for pattern, message in _messages() if _BOCHS.search(line) else ():
+        if match := pattern.search(line):
+            ids = MESSAGES.checks_named(message) or frozenset()
+            segment = match[1].lower() if match.lastindex else ""
+            yield checker, match.group(0), {id for id in ids if f".{segment}." in f"{id}."} or ids
+            break
+    traced = refused(line)
+    text = traced.text if traced is not None else line.strip()  # or nothing but such a text stands in the line
+    if text in CONSISTENCY_CHECKS or isinstance(traced, Refused):
+        yield _KVM, text, CONSISTENCY_CHECKS.checks_named(text)
+    for match in _DIAGNOSTIC.finditer(line):
+        if not is_listed(place_of(line, *match.span())):
+            yield "VirtualBox", match.group(0), DIAGNOSTICS.checks_named(match[1])
 
 
-def _of_kvm(line: Line, said: ProgramsWord) -> None:
-    """What KVM's tracepoint says, or a line that is nothing but such a text."""
-    traced = refused(line.text)
-    text = traced.text if traced is not None else line.text.strip()
-    ids = CONSISTENCY_CHECKS.checks_named(text)
-    if ids:
-        if all((one.program, one.text) != (_KVM, text) for one in said.checks):
-            said.name(line, _KVM, text, ids)
-    elif isinstance(traced, Refused) and ids is None:
-        said.warned.append(Warned(line.number, f'KVM refused the entry by a check that is not in the table here: "{text}"'))
-
-
-def _of_virtualbox(line: Line, said: ProgramsWord) -> None:
-    """The diagnostics of VirtualBox's nested VMX, some of them of checks that only VirtualBox makes."""
-    for match in _DIAGNOSTIC.finditer(line.text):
-        ids = DIAGNOSTICS.checks_named(match[1])
-        if ids is None or LISTED.on(place_of(line.text, *match.span())):
-            continue
-        if ids:
-            said.name(line, "VirtualBox", match.group(0), ids)
-        else:
-            said.own_check = said.own_check or Unnumbered(match.group(0), error=0, remark=_OWN_CHECK)
+@cache
+def _messages() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Patterns of Bochs' messages: those with most words of their own first, as one may begin with another, and "%s" stands for any register."""
+    messages = sorted(MESSAGES, key=lambda message: len(_CONVERSION.sub("", message)), reverse=True)
+    return tuple((re.compile(_CONVERSION.sub(r"(-?\\w+)", re.escape(message))), message) for message in messages)
 
 
 def _of_acrn(match: re.Match[str], said: ProgramsWord) -> None:
@@ -168,6 +132,5 @@ def _reported(said: NamedChecks) -> Reported | None:
         return None
     # KVM gives the later number where the manual leaves two: it makes rules on address-space size with those of the host state
     kind, number = shared[-1] if said.program == _KVM else shared[0]
-    if kind is Kind.ENTRY_FAILURE:
-        return Reported(said.text, FAILED_ENTRY | (number or 0))
-    return Reported(said.text, error=number if kind is Kind.VMFAIL_VALID else None)
+    reason = FAILED_ENTRY | (number or 0) if kind is Kind.ENTRY_FAILURE else None
+    return Reported(said.text, reason, number if kind is Kind.VMFAIL_VALID else None)
