@@ -16,7 +16,7 @@ from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Reported, Spoken
 from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.patterns import deferred
 
-#: The words of a name -> its outcome (error 0: the name gives no number).
+#: The words of a name, in a program perhaps without the signs between them -> its outcome (error 0: the name gives no number).
 _NAMES: Final = {
     # Linux' asm/vmx.h and HAXM (VMXERR_), Xen (VMX_INSN_), XMHF (VM_INST_ERRNO_), Ymir (vmentry_), HyperPlatform (k), hvpp and Rust's x86 crate (With)
     r"launch_(?:with_)?non_clear": Reported("", error=4),
@@ -30,9 +30,8 @@ _NAMES: Final = {
     r"invalid_vm_execution_controls_in_executive": Reported("", error=25),
     r"(?:events?_)?block(?:ed)?_(?:by_)?mov_ss": Reported("", error=26),
     # FreeBSD's vmm, HAXM, HyperPlatform, QEMU, Bochs, VirtualBox; Windows' WinHvPlatformDefs.h
-    r"invalid_guest|entry_fail(?:ed|ure)?_(?:guest|gs)|w_?hv_?run_vp_exit_reason_invalid_vp_register_value": Reported(
-        "", FAILED_ENTRY | 33
-    ),
+    r"invalid_guest|entry_fail(?:ed|ure)?_(?:guest|gs)": Reported("", FAILED_ENTRY | 33),
+    r"w_hv_run_vp_exit_reason_invalid_vp_register_value": Reported("", FAILED_ENTRY | 33),
     r"msr_load_fail|(?:err|entry_fail(?:ed|ure)?)_msr(?:_load(?:ing)?)?": Reported("", FAILED_ENTRY | 34),
     r"mce_during_vm_entry|(?:err|fail(?:ed|ure)?)_machine_check": Reported("", FAILED_ENTRY | 41),
     # VirtualBox' include/VBox/err.h
