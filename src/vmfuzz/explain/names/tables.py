@@ -39,23 +39,16 @@ bitmap     bmp bitmaps
 interruptibility intrstate interruptability
 activity   actv
 virtual    virt
-vpid       vpids
 eptp       eptptr
-pdpte      pdptr pdptes pdptrs
 pdpte#     pdptr#
 debug      dbg
 debugctl   dbgctl dbgctlmsr debugcontrol
-guest      guests gst
+guest      gst
 host       hst
-link       linkage
-ldtr       ldt
-gdtr       gdt
-idtr       idt
-reason     reasons
-segment    segments seg
+^dtr       ^dt
+rflags     eflags rfl
 errorcode  ec errcode
 pagefault  pf
-proc2      procbased2
 ve         virtxcpt
 -          k vms vmcs12 vmcs02 evmcs
 -          vmcs vmx vmcs16 vmcs32 vmcs64 vmcsn vmcs16bit 16bit 32bit 64bit natural nat width ia32 field fields full f
@@ -68,15 +61,9 @@ guest/host mask             mask
 access rights               ar
 ar bytes                    ar
 r flags                     rflags
-e flags                     rflags
 task register               tr
-local descriptor table      ldtr
-global descriptor table     gdtr
-interrupt descriptor table  idtr
 debug controls              debugctl
-pending db                  pending debug
 page fault                  pagefault
-extended page table         ept
 guest physical              guestphysical
 guest phys addr             guestphysical addr
 guest linear                guestlinear
@@ -84,20 +71,13 @@ virtualization exception    ve
 virt exception              ve
 err code                    errorcode
 i o                         io
-pdpte #                     pdpte#
 idt vec info                idtvectoring info
-type attr                   ar
-@ access                    @ ar
-ldtr access                 ldtr ar
 seccpu                      secondary proc
-s cet                       scet
 int ssp table               isst
 ssp table                   isst
 sm base                     smbase
 pause loop exiting          ple
-spec ctl                    specctrl
 posted int                  pi
-apic access                 apicaccess
 read shadow                 shadow
 lbr ctrl                    lbrctl
 rtit ctrl                   rtitctl
@@ -113,17 +93,12 @@ posted_interrupt_notification_vector     pi nv; posted intr notification; pir ve
 posted_interrupt_notification_vector     posted intr notify vector; pinv
 eptp_index                               ept index
 last_pid_pointer_index                   last pid ptr idx; last pid pointer
-*_gdtr_base                              gdtr; gdtr addr
-*_idtr_base                              idtr; idtr addr
-io_bitmap_a                              iobitmapa
-io_bitmap_b                              iobitmapb
+*_~_base                                 ~; ~ addr
 msr_bitmap                               msr bitmap addr
 vm_exit_msr_store_address                exit msr store; exit msr store ptr; exit msr store list
-vm_exit_msr_load_address                 exit msr load; exit msr load ptr
-vm_entry_msr_load_address                entry msr load; entry msr load ptr; entry msr adr
+vm_%_msr_load_address                    % msr load; % msr load ptr; % msr adr
 vm_entry_msr_load_count                  entry msr count
 executive_vmcs_pointer                   executive
-tsc_offset                               tsc off
 virtual_apic_address                     vapic page addr; vapic; virtual apic page; vapic pageaddr; virtual apic
 apic_access_address                      apic access; apic access page; apic accessaddr
 posted_interrupt_descriptor              pi desc; pir desc
@@ -134,7 +109,6 @@ eoi_exit_bitmap_#                        eoi exit bitmap#; eoi bitmap #; eoi bit
 virtualization_exception_information     ve exc info addr
 pconfig_exiting_bitmap                   pconfig bitmap
 sub_page_permission_table_pointer        subpage permission table ptr; spptp; spp table ptr; sub page perm table ptr
-tsc_multiplier                           tsc mult
 low_pasid_directory                      pasid low dir
 high_pasid_directory                     pasid high dir
 hlat_pointer                             hlatp
@@ -148,26 +122,18 @@ secondary_vm_exit_controls               exit ctls2
 vm_exit_controls                         primary exit ctl
 guest_physical_address                   guest paddr; info guest paddr; guestphysical; gpa; exit info guestphysical addr
 guest_linear_address                     info guestlinear addr; guestlinear; gla; linear addr; exit guestlinear addr; exit info guestlinear addr
-io_rcx                                   exit info io ecx; exit info io rcx; info io rcx
-io_rsi                                   exit info io esi; exit info io rsi; info io rsi
-io_rdi                                   exit info io edi; exit info io rdi; info io rdi
-io_rip                                   exit info io eip; exit info io rip; info io rip
+io_r$                                    exit info io e$; exit info io r$; info io r$
 vmcs_link_pointer                        link; vmcslink
 *_ia32_perf_global_ctrl                  perfglobctl; perf global; perf glob ctl; perf ctl
-guest_ia32_bndcfgs                       bndcfg
 exception_bitmap                         execution bitmap; exceptionbitmap
-page_fault_error_code_mask               pagefault error mask; pfecmask; pfec mask; pf mask
-page_fault_error_code_match              pagefault error match; pfecmatch; pfec match; pf match
-cr3_target_count                         cr3 targets
+page_fault_error_code_&                  pagefault error &; pfec&; pfec &; pf &
 vm_entry_interruption_info               entry intr; entry event
 vm_entry_exception_error_code            entry errorcode; entry exc error; entry error
-vm_entry_instruction_length              entry instr; entry ilen
+vm_%_instruction_length                  % instr; % ilen; % info instr len
 tpr_threshold                            tpr thresh; tpr; task privilege threshold; task p rivilege threshold
 vm_instruction_error                     info vminstruction error
 exit_reason                              reason; exit info reason
-vm_exit_interruption_info                exit intr
 vm_exit_interruption_error_code          exit errorcode; exit intr error; exit err; exit info exception error code; exit info intr errorcode
-vm_exit_instruction_length               exit info instr len; exit ilen
 vm_exit_instruction_info                 instr info
 idt_vectoring_info                       idt vec; idtvectoring; exit info idtvectoring; vectoring info
 idt_vectoring_error_code                 idt err; info idtvectoring errorcode; idtvectoring error; vectoring errorcode; exit info idtvectoring errorcode
@@ -177,18 +143,25 @@ vmx_preemption_timer_value               timer value
 cr3_target_value_#                       cr3 target#; cr3 target value#; cr3 target val#
 cr3_target_value_0                       cr3 target base
 exit_qualification                       qual; exit info qualification
-*_ia32_sysenter_cs                       sysentercs
-*_ia32_sysenter_esp                      sysenteresp; sysenter rsp
-*_ia32_sysenter_eip                      sysentereip; sysenter rip
+*_ia32_sysenter_esp                      sysenter rsp
+*_ia32_sysenter_eip                      sysenter rip
 *_rsp                                    esp; sp; stack
-*_rip                                    eip; ip; pc; instruction pointer
-guest_rflags                             eflags; rfl
+*_rip                                    eip; ip; pc; instr ptr
 guest_pending_debug_exceptions           debugexceptions; debug exc; pending debug; pending dbe
 *_ia32_interrupt_ssp_table_addr          ssp table
 """
 
-#: Signs in these tables and what each stands for, one row for each: an index, a segment register, an area.
-_EACH: Final = {"#": "0123", "@": ("es", "cs", "ss", "ds", "fs", "gs", "tr"), "*": ("guest", "host")}
+#: Signs in these tables and what each stands for, one row for each: an index, a register or the middle of its name, an area.
+_EACH: Final = {
+    "#": "0123",
+    "@": ("es", "cs", "ss", "ds", "fs", "gs", "tr"),
+    "^": "lgi",
+    "~": ("gdtr", "idtr"),
+    "*": ("guest", "host"),
+    "%": ("entry", "exit"),
+    "&": ("mask", "match"),
+    "$": ("cx", "si", "di", "ip"),
+}
 
 
 def _rows(table: str) -> list[str]:
