@@ -19,6 +19,8 @@ from vmfuzz.explain.text.columns import columns_of
         ("exit reason -2147483615", 0x80000021, "exit reason", "-2147483615"),
         ("rip: 0xffff`80001000", 0xFFFF80001000, "rip", "0xffff`80001000"),
         ("VMCS_LINK_HIGH = 0xffffffff", 0xFFFFFFFF00000000, "VMCS_LINK_HIGH", "0xffffffff"),
+        ("| **GUEST_TR** | Sel=`0x0028`, Lim=`0x67` |", 0x28, "GUEST_TR Sel", "0x0028"),
+        ("    GuestEsSelector = 0x0800_u32,", 0x800, "GuestEsSelector", "0x0800"),
     ],
 )
 def test_the_number_of_a_value(line: str, value: int, label: str, number: str) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.errors import VmfuzzError
-from vmfuzz.explain.dump import Dump, Format, Machine, Origin, Warned
+from vmfuzz.explain.dump import Dump, Format, Machine, Origin, Reading, Warned
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats import amd, encoding_lists, kvm, kvm_lines, qemu, sregs, virtualbox
 from vmfuzz.explain.formats.cpuinfo import processor_of
@@ -27,7 +27,7 @@ from vmfuzz.explain.outcomes.outcome import with_outcome
 from vmfuzz.explain.settle.settle import settled
 from vmfuzz.explain.text.apart import states_apart
 from vmfuzz.explain.text.decoration import MOST_CHARACTERS
-from vmfuzz.explain.text.lines import Ends, Line, ends_of, garbled, lines_of
+from vmfuzz.explain.text.lines import Line, ends_of, garbled, lines_of
 from vmfuzz.explain.text.mend import mend
 from vmfuzz.explain.text.numbers import bare_is_hex, ranges
 from vmfuzz.patterns import deferred
@@ -35,12 +35,10 @@ from vmfuzz.state.vmcs import SCHEMA, Vmcs
 
 #: Lines of a crash report of the guest or of the host that stand beside a dump: registers in no form that says which field.
 _CRASH: Final = deferred(
-    # Xen's
-    r"RFLAGS: [0-9a-f]+ +CONTEXT|CPU: +\d|r[a-d]x: [0-9a-f]+ +r|(?:r[sd]i|rbp|r\d+|fsb): |cr[03]: [0-9a-f]+ +cr[24]:|"
-    r"ds: [0-9a-f]{4} +es: |----\[ Xen|"
-    # Linux's
-    r"R?[IS]P: +[0-9a-f]{4}:|RSP: [0-9a-f]{16} EFLAGS|(?:RAX|E[AS][XI]|CR[02]|DR[03]): [0-9a-f]+ [A-Z]|[CD]S: +[0-9a-f]{4} [DE]S: |"
-    r"FS: +[0-9a-f]+\([0-9a-f]{4}\) GS:|PKRU: |Code: |Call Trace"
+    # Xen's, and Linux's
+    r"----\[ Xen|CPU: +\d|RFLAGS: [0-9a-f]+ +CONTEXT|r[a-d]x: [0-9a-f]+ +r|(?:r[sd]i|rbp|r\d+|fsb): |(?:cr[03]: [0-9a-f]+ +cr[24]|ds: [0-9a-f]{4} +es):|"
+    r"R?[IS]P: +[0-9a-f]{4}:|RSP: [0-9a-f]+ EFL|(?:RAX|E[AS][XI]|CR[02]|DR[03]): [0-9a-f]+ [A-Z]|[CD]S: +[0-9a-f]{4} [DE]S: |FS: +[0-9a-f]+\(|"
+    r"PKRU: |Code: |Call Trace"
 )
 #: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
 _BARE_ENCODING: Final = deferred(r"(?:0x)?([0-9a-fA-F]{4})\s+(?:0x)?[0-9a-fA-F]{1,16}")
@@ -120,19 +118,12 @@ class _Reader:
 
     def _claims(self, part: list[Line], registers: list[Line], programs: Mapping[str, list[int]]) -> Iterator[str]:
         """Which lines are whose."""
-        known = {number for numbers in programs.values() for number in numbers}
-        for what, numbers in (
-            ("KVM's or Xen's dump of a VMCS", [line.number for line in part]),
-            ("QEMU's registers", [line.number for line in registers]),
-            ("VirtualBox's log", [line.number for line in self.vbox]),
-            *((f"what {program} prints", numbers) for program, numbers in programs.items()),
-            (
-                "lines of no known program: pairs, tables, program text, sentences",
-                [line.number for line in self.rest if line.number not in known],
-            ),
-        ):
-            if numbers:
-                yield f"{ranges(numbers)}: {what}"
+        known = {"KVM's or Xen's dump of a VMCS": part, "QEMU's registers": registers, "VirtualBox's log": self.vbox}
+        whose = {what: [line.number for line in lines] for what, lines in known.items()}
+        whose |= {f"what {program} prints": numbers for program, numbers in programs.items()}
+        others = {line.number for line in self.rest}.difference(*programs.values())
+        whose["lines of no known program: pairs, tables, program text, sentences"] = sorted(others)
+        return (f"{ranges(numbers)}: {what}" for what, numbers in whose.items() if numbers)
 
     def _warnings(self, dump: Dump, part: list[Line]) -> Iterator[Warned]:
         """What was not read, and what KVM could have printed."""
@@ -208,8 +199,5 @@ def _read_json(text: str, name: str) -> Dump | None:
         state = Vmcs.from_json(held[0])
     except (ValueError, RecursionError, IndexError, VmfuzzError):
         return None
-    found = Found()
-    for field in state:
-        found.put(field, state[field], field, 1)
-    dump = with_outcome(settled(found, name, Ends(), ()))
-    return replace(dump, origin=replace(dump.origin, format=Format.JSON), memory=dict(state.memory), complete=True)
+    readings = {field: Reading(state[field], field, 1) for field in state}
+    return with_outcome(Dump(Origin(name, format=Format.JSON), readings, memory=dict(state.memory), complete=True))

@@ -9,7 +9,7 @@ from typing import Final
 
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.dump import ALL, HIGH_HALF, Reading, Warned
+from vmfuzz.explain.dump import ALL, HIGH_HALF, Warned
 from vmfuzz.explain.evidence import MSR_NUMBERS, Evidence, Standing
 from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.checks import wrmsr
@@ -23,41 +23,40 @@ _SMALL: Final = 0xFF
 class Belief:
     """What is believed of fields and capability MSRs, by name, and what a person should know of the places that are not."""
 
-    readings: dict[str, Reading] = field(default_factory=dict)
-    misfits: dict[str, Reading] = field(default_factory=dict)
+    readings: dict[str, Evidence] = field(default_factory=dict)
+    misfits: dict[str, Evidence] = field(default_factory=dict)
     warned: list[Warned] = field(default_factory=list)
 
     def add(self, one: Evidence) -> None:
         """Believe what a place says: beside another one, equals keep the bits that agree, and what is assumed yields."""
         width = 64 if one.name in MSR_NUMBERS else operand_width(one.name)
-        known = one.known | ALL >> width << width
-        new = one if known == one.known else replace(one, known=known)
-        value = f"{one.label} = {hexadecimal(one.value)}"
         if one.standing is not Standing.SHOWN and one.value in _numbers_of(one.name):
-            self.warned.append(Warned(one.line, f"{value} is the number of the field or of its MSR, not a value; it is not used"))
+            self._warn(one, " is the number of the field or of its MSR, not a value; it is not used")
         elif one.value >> width:
-            self.warned.append(Warned(one.line, f"{value} does not fit {one.name}, which has {width} bits; the value is not used"))
-            self.misfits.setdefault(one.name, new)
+            self._warn(one, f" does not fit {one.name}, which has {width} bits; the value is not used")
+            self.misfits.setdefault(one.name, one)
         else:
+            known = one.known | ALL >> width << width
+            new = one if known == one.known else replace(one, known=known)
             earlier = self.readings.get(one.name)
-            self.readings[one.name] = new if earlier is None else self._both(one.name, earlier, new)
+            self.readings[one.name] = new if earlier is None else self._both(earlier, new)
 
-    def _both(self, name: str, earlier: Reading, new: Reading) -> Reading:
+    def _both(self, earlier: Evidence, new: Evidence) -> Evidence:
         """What two places say together."""
         if bool(earlier.assumed) is not bool(new.assumed):
             return new if earlier.assumed else earlier
         differing = (earlier.value ^ new.value) & new.known & earlier.known
         if differing:
-            text = (
-                f"{new.label} = {hexadecimal(new.value)}, but line {earlier.line} says {hexadecimal(earlier.value)} for {name}; "
-                "the bits in which the two differ count as unknown"
-            )
-            self.warned.append(Warned(new.line, text))
+            other = f"line {earlier.line} says {hexadecimal(earlier.value)} for {new.name}"
+            self._warn(new, f", but {other}; the bits in which the two differ count as unknown")
         elif not new.known & ~earlier.known:
             return earlier
         known = (earlier.known | new.known) & ~differing
         value = earlier.value & earlier.known | new.value & new.known
         return replace(new, value=value & known, known=known, assumed=earlier.assumed)
+
+    def _warn(self, one: Evidence, text: str) -> None:
+        self.warned.append(Warned(one.line, f"{one.label} = {hexadecimal(one.value)}{text}"))
 
 
 def believed(places: Iterable[Evidence]) -> Belief:
@@ -76,8 +75,6 @@ def _numbers_of(name: str) -> frozenset[int]:
     """What a list of constants has beside the name of a field: its encoding, or the number of the MSR that it holds, or that tells of it."""
     if name not in FIELDS:
         return frozenset()
-    words = [word for word in CONTROL_WORDS.values() if word.field == name]
-    of_msrs = [*(word.msr for word in words), *(word.true_msr or word.msr for word in words)]
-    _, _, register = name.partition("_ia32_")
-    numbers = {FIELDS[name].encoding, *of_msrs, getattr(wrmsr, f"IA32_{register.upper()}", 0)}
-    return frozenset(number for number in numbers if number > _SMALL)
+    of_msrs = {msr for word in CONTROL_WORDS.values() if word.field == name for msr in (word.msr, word.true_msr or 0)}
+    held = getattr(wrmsr, f"IA32_{name.partition('_ia32_')[2].upper()}", 0)
+    return frozenset(number for number in {FIELDS[name].encoding, held, *of_msrs} if number > _SMALL)

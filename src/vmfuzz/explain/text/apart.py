@@ -6,7 +6,6 @@ Each becomes a text of its own that has the lines of that state and the lines of
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from vmfuzz.patterns import deferred
@@ -31,23 +30,18 @@ _BESIDE: Final = (
 def states_apart(text: str) -> dict[str, str]:
     """The text of each state by what the whole text calls it, "" where there is only one; two only where both have a value of the same name."""
     small = text.lower()
-    lines = text.split("\n")
     for pair, pattern in _BESIDE:
-        if all(state in small for state in pair):
-            found = [match if (match := pattern.match(line)) and match["state"].lower() in pair else None for line in lines]
-            if _names(pair[0], found) & _names(pair[1], found):
-                return {state: _text_of(state, lines, found) for state in pair}
+        if not all(state in small for state in pair):
+            continue
+        parts: dict[str, list[str]] = {state: [] for state in pair}
+        names: dict[str, set[str]] = {state: set() for state in pair}  # what it has values of: pairs without their numbers
+        for line in text.split("\n"):
+            match = pattern.match(line)
+            own = match["state"].lower() if match else ""
+            for state, part in parts.items():
+                part.append(line if match is None or own not in parts else match["begin"] + match["pair"] if state == own else "")
+            if match and own in parts:
+                names[own].add(_NUMBER.sub("#", match["pair"]))
+        if set.intersection(*names.values()):
+            return {state: "\n".join(part) for state, part in parts.items()}
     return {"": text}
-
-
-def _names(state: str, found: Sequence[re.Match[str] | None]) -> set[str]:
-    """What a state has values of: its pairs without their numbers."""
-    return {_NUMBER.sub("#", match["pair"]) for match in found if match and match["state"].lower() == state}
-
-
-def _text_of(state: str, lines: Sequence[str], found: Sequence[re.Match[str] | None]) -> str:
-    """The lines of a state and those of none, on their lines."""
-    return "\n".join(
-        line if match is None else match["begin"] + match["pair"] if match["state"].lower() == state else ""
-        for line, match in zip(lines, found, strict=True)
-    )

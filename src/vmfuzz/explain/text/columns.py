@@ -6,14 +6,11 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-from vmfuzz.explain.text.numbers import read_number
+from vmfuzz.explain.text.numbers import NUMBER, read_number
 from vmfuzz.patterns import deferred
 
-_NUMBER: Final = deferred(
-    r"(?<![A-Za-z0-9_])-?(?:0[xX][0-9a-fA-F_'`]+|[0-9a-fA-F](?:[0-9a-fA-F_'`]*[0-9a-fA-F])?)(?:[hH]|[uUlL]{1,3})?(?![0-9A-Za-z])"
-)
+_NUMBER: Final = deferred(rf"(?<![A-Za-z0-9_])(?:0x[0-9a-fA-F]+(?=_u)|{NUMBER}(?![0-9A-Za-z]))")  # (0x800_u32 is Rust's)
 _WORD: Final = deferred(r"[A-Za-z0-9]+")
-_ALL_32: Final = (1 << 32) - 1
 
 
 def columns_of(line: str, value: int, label: str, taken: Collection[tuple[int, int]] = ()) -> tuple[int, int] | None:
@@ -23,17 +20,12 @@ def columns_of(line: str, value: int, label: str, taken: Collection[tuple[int, i
     A half of a field, and a span of its bits, is found where it stands shifted.
     """
     wanted = {value, value >> 32} if value >> 32 and not value & 0xFFFFFFFF else {value}
-    numbers = [match for match in _NUMBER.finditer(line) if not wanted.isdisjoint(_values(match[0]))]
-    if not numbers:
-        return None
-    numbers = [match for match in numbers if (match.start() + 1, match.end()) not in taken] or numbers
+    found = [
+        (match.start() + 1, match.end())
+        for match in _NUMBER.finditer(line)
+        if any(read_number(match[0], base) in wanted for base in (True, False))
+    ]
+    found = [place for place in found if place not in taken] or found
     words = _WORD.findall(label)
     ends = [match.end() for match in re.finditer(re.escape(words[-1]), line, re.IGNORECASE)] if words else []
-    best = min(numbers, key=lambda match: min(match.start() - at if match.start() >= at else len(line) for at in ends or [0]))
-    return best.start() + 1, best.end()
-
-
-def _values(text: str) -> set[int | None]:
-    """What a number may mean: one without a mark is hexadecimal or decimal, a negative one is of 32 or 64 bits."""
-    found = {read_number(text, hex_by_default) for hex_by_default in (True, False)}
-    return found | {one & _ALL_32 for one in found if one is not None} if text.startswith("-") else found
+    return min(found, key=lambda place: min(place[0] - at if place[0] > at else len(line) for at in ends or [0]), default=None)
