@@ -63,7 +63,7 @@ EXPLAIN_MAY_IMPORT: dict[str, set[str]] = {
     "settle": {"dump", "text", "names", "evidence"},
     "outcomes": {"reported", "dump", "text", "names"},
     "reading": {"dump", "text", "names", "evidence", "formats", "settle", "outcomes"},
-    "given": {"dump", "text", "outcomes", "reading"},
+    "given": {"reported", "dump", "text", "outcomes", "reading"},
     "judgement": {"reported", "dump"},
     "repair": {"dump", "names", "judgement"},
     "causes": {"dump", "names", "outcomes", "judgement", "repair"},

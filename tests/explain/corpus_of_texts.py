@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -38,7 +37,7 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.answer.answer import Answer, answer
 from vmfuzz.explain.dump import ALL, Dump, Reading
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.reported import Reported
+from vmfuzz.explain.reported import Report, Reported
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ROOT / "tests" / "texts"
@@ -115,12 +114,11 @@ def _of_reading(dump: Dump) -> Iterator[str]:
 
 
 def _outcome(reported: Reported) -> str:
-    kind = re.sub("(?<=[a-z])(?=[A-Z])", " ", type(reported).__name__).lower()
-    words = [kind] if kind != "reported" else []
+    words = [str(reported.kind)] if reported.kind is not Report.TOLD else []
     if reported.exit_reason is not None:
         words.append(f"{reported.exit_reason:08x}" if reported.exit_reason >> 31 else f"exit {reported.exit_reason}")
     elif reported.error is None:
-        words.append("VMfailInvalid" if kind == "reported" else "")
+        words.append("" if words else "VMfailInvalid")
     else:
         words.append(f"error {reported.error}" if reported.error else "without a number")
     words += [f"q{reported.qualification:x}"] if reported.qualification is not None else []

@@ -8,7 +8,7 @@ from vmfuzz.arch.outcomes import Kind
 from vmfuzz.explain.answer.answer import Answer, answer
 from vmfuzz.explain.answer.render import render
 from vmfuzz.explain.reading import read_text
-from vmfuzz.explain.reported import Refused
+from vmfuzz.explain.reported import Report
 from vmfuzz.model.checks import BY_ID
 from vmfuzz.model.kvm_messages import BELOW, BELOW_ERRORS, CONSISTENCY_CHECKS
 
@@ -26,9 +26,9 @@ def test_every_text_names_its_checks_and_an_outcome_that_they_have(text: str) ->
         (said,) = (dump := answered(line).dump).named.checks
         assert (said.program, said.text) == ("KVM", text)
         assert {check.id for check in said.checks} == CONSISTENCY_CHECKS.checks_named(text)
-        assert isinstance(dump.reported, Refused)
-        assert dump.reported.text == text
-        reported = dump.reported.outcome
+        assert dump.reported is not None
+        assert (dump.reported.kind, dump.reported.text) == (Report.REFUSED, text)
+        reported = dump.reported.other
         outcomes = {outcome for check in said.checks for outcome in check.fails.outcomes}
         if reported is None:
             assert len({(outcome.kind, outcome.number) for outcome in outcomes}) > 1
@@ -58,8 +58,8 @@ def test_every_text_names_its_checks_and_an_outcome_that_they_have(text: str) ->
 )
 def test_what_is_said_to_people(text: str, first: str, check: str, error: int | None, reason: int | None) -> None:
     found = answered(TRACE.format(text))
-    assert isinstance(found.dump.reported, Refused)
-    outcome = found.dump.reported.outcome
+    assert found.dump.reported is not None
+    outcome = found.dump.reported.other
     assert outcome is not None
     assert (outcome.error, outcome.exit_reason) == (error, reason)
     shown = " ".join(render(found).split())
@@ -73,9 +73,9 @@ def test_one_failure_of_many_like_it_is_told_once() -> None:
     assert len(answered(line * 500).dump.named.checks) == 1
     two = answered(line + TRACE.format("e->reserved != 0"))
     assert [said.line for said in two.dump.named.checks] == [1, 2]
-    assert isinstance(two.dump.reported, Refused)
-    assert two.dump.reported.outcome is not None
-    assert two.dump.reported.outcome.exit_reason == 0x80000021
+    assert two.dump.reported is not None
+    assert two.dump.reported.other is not None
+    assert two.dump.reported.other.exit_reason == 0x80000021
 
 
 @pytest.mark.parametrize(("name", "error"), BELOW_ERRORS.items())

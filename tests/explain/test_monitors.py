@@ -300,7 +300,7 @@ def test_outcomes_in_words(text: str, reason: int) -> None:
 def test_a_failure_without_its_number_leaves_the_cause_to_the_registers() -> None:
     assert "failed" in render(answered("KVM_EXIT_FAIL_ENTRY\n")).splitlines()[0]
     found = answered("KVM_EXIT_FAIL_ENTRY\nguest_cs_access_rights = 0xa08b\nguest_rflags = 0x2\n")
-    assert violated(found) == ["guest.cs.s"]
+    assert [finding.check.id for finding in found.explaining] == ["guest.cs.s"]
 
 
 # Suspicions and changes

@@ -28,12 +28,15 @@ def shown(text):
             ("VMWRITE of guest SSP (682AH) failed with error 12", "does not have that field"),
         ),
         ("[17952.582712] vmwrite error: reg 6820 value 46 (err 70)", ("VMWRITE of guest RFLAGS (6820H)", "70 is no VM-instruction error")),
-        ("[ 36.3] kvm: vmwrite failed: field=6c0a val=fffffe0000003000 err=0", ("TR base (6C0AH)", "Error 0 is none", "no current VMCS")),
+        (
+            "[ 36.3] kvm: vmwrite failed: field=6c0a val=fffffe0000003000 err=0",
+            ("TR base (6C0AH)", "0 is no VM-instruction error", "no current VMCS"),
+        ),
         ("vmread failed: field=4400", ("VMREAD of VM-instruction error (4400H) failed",)),
         ("[ 1868.8] kvm: vmptrld           (null)/6b8640000000 failed", ("VMPTRLD failed", "no current VMCS", "revision identifier")),
         ("boot: ERROR: sched VMPTRLD failed slot=00000000", ("VMPTRLD failed",)),
         ("VMPTRLD error: 11", ("VMPTRLD failed with error 11",)),
-        ("VMPTRLD failed, error 11", ("VMPTRLD failed with error 11", "not the VMCS revision identifier")),
+        ("VMPTRLD failed, error 11", ("VMPTRLD failed with error 11", "incorrect VMCS revision identifier")),
         ("vmwrite(0x401e, 0) failed with error 12", ("VMWRITE of secondary processor-based controls (401EH)",)),
     ],
 )
@@ -92,17 +95,16 @@ def test_kvms_word_for_a_failed_entry_of_a_nested_guest():
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("text", "name"),
     [
-        ("CPU 3/KVM-93 [013] ....  6076.4: kvm_nested_vmexit: vcpu 3 reason EPT_VIOLATION rip 0x103c00 info1 0x781", 48),
-        (" qemu-31 [000] 159269.8: kvm_exit:             reason EPT_MISCONFIG rip 0x133025 info 0 0", 49),
-        ("  36.22%  reason MSR_WRITE rip 0xffffffff8110ac58 info 0 0", 32),
+        ("CPU 3/KVM-93 [013] ....  6076.4: kvm_nested_vmexit: vcpu 3 reason EPT_VIOLATION rip 0x103c00 info1 0x781", "EPT_VIOLATION"),
+        (" qemu-31 [000] 159269.8: kvm_exit:             reason EPT_MISCONFIG rip 0x133025 info 0 0", "EPT_MISCONFIG"),
+        ("  36.22%  reason MSR_WRITE rip 0xffffffff8110ac58 info 0 0", "MSR_WRITE"),
     ],
 )
-def test_an_exit_in_a_trace_shows_that_the_guest_ran(text, reason):
-    found = answered(text)
-    assert found.dump.reported is not None
-    assert (found.dump.reported.exit_reason, found.exit_code) == (reason, 0)
+def test_an_exit_in_a_trace_shows_that_the_guest_ran(text, name):
+    assert shown(text).startswith(f'This VM entry did not fail: "reason {name}" in a trace, so the guest ran until that exit.')
+    assert answered(text).exit_code == 0
 
 
 def test_exits_of_a_trace_say_nothing_of_a_vmcs_beside_them():
@@ -112,7 +114,7 @@ def test_exits_of_a_trace_say_nothing_of_a_vmcs_beside_them():
 @pytest.mark.parametrize("text", ["KVM internal error. Suberror: 1\nemulation failure\n", "emulation failure\n"])
 def test_a_failed_emulation_is_no_failed_entry(text):
     said = shown(text + REGISTERS)
-    assert said.startswith("This is no failed VM entry: an internal error of KVM (it had to emulate an instruction, and could not)")
+    assert said.startswith(f"This is no failed VM entry: {text.splitlines()[0]}. ")
     assert "VMREAD" not in said
     assert answered(text + REGISTERS).exit_code == 0
 

@@ -7,7 +7,7 @@ import pytest
 from vmfuzz.explain.answer.advice import collect_next, headline, proves
 from vmfuzz.explain.answer.answer import answer
 from vmfuzz.explain.answer.render import render
-from vmfuzz.explain.outcomes.argument import from_words
+from vmfuzz.explain.given import from_words
 from vmfuzz.explain.outcomes.virtualbox import hm_error
 from vmfuzz.explain.reading import read_text
 
@@ -150,7 +150,7 @@ def test_exit_reasons_of_kvm_to_its_user_are_none_of_the_processor():
     text = (
         "  Wanted KVM exit reason: 2 (IO), got: 9 (FAIL_ENTRY)\nRFLAGS=0x00000002\nInterruptibility = 00000009  ActivityState = 00000000\n"
     )
-    assert shown(text).startswith("The VM entry failed (FAIL_ENTRY).")
+    assert shown(text).startswith('The VM entry failed: "FAIL_ENTRY", without the number that says why.')
     assert "Cause: guest RFLAGS bit 9 (IF) is 0" in shown(text)
 
 

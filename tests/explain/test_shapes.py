@@ -12,8 +12,8 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.errors import UsageError
 from vmfuzz.explain.answer.answer import answer
 from vmfuzz.explain.formats.shapes import is_code
+from vmfuzz.explain.given import from_words
 from vmfuzz.explain.names.labels import match_label, match_msr
-from vmfuzz.explain.outcomes.argument import from_words
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.text.large import read_all
 
@@ -207,7 +207,6 @@ def test_a_control_word_is_no_capability_msr(label):
     ("words", "reason", "error"),
     [
         ("80000021H", 0x80000021, None),
-        ("33 0", 0x80000021, None),
         ("Failed to enter VM, reason 33, code 0", 0x80000021, None),
         ("VM entry failed: reason 0x21 qual 0x0", 0x80000021, None),
         ("FailEntry(2147483681, 2)", 0x80000021, None),

@@ -24,8 +24,7 @@ from vmfuzz.explain.answer.verify import fitting_cpu, verified
 from vmfuzz.explain.dump import Dump, Program
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.encoding_lists import collect
-from vmfuzz.explain.given import dump_of_words, dumps_of
-from vmfuzz.explain.outcomes.argument import from_words
+from vmfuzz.explain.given import dump_of_words, dumps_of, from_words
 from vmfuzz.explain.text.large import read_all
 from vmfuzz.explain.text.lines import lines_of
 from vmfuzz.explain.text.mend import mend

@@ -23,7 +23,7 @@ from vmfuzz.explain.formats.rewritten import in_pairs
 from vmfuzz.explain.formats.shapes import ASSIGNED, is_code
 from vmfuzz.explain.formats.xen_tables import read_tables
 from vmfuzz.explain.outcomes import nested
-from vmfuzz.explain.outcomes.outcome import with_outcome
+from vmfuzz.explain.outcomes.choose import with_outcome
 from vmfuzz.explain.settle.settle import settled
 from vmfuzz.explain.text.apart import states_apart
 from vmfuzz.explain.text.decoration import MOST_CHARACTERS

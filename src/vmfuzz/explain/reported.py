@@ -1,7 +1,8 @@
-"""The outcome that a text reports, and how sure or how complete that is: one class for each kind."""
+"""The outcome that a text reports, and how sure or how complete that is."""
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,11 +14,25 @@ ENTRY_ERRORS: Final = (4, 5, 6, 7, 8, 16, 17, 18, 25, 26)
 FAILURE_REASONS: Final = (33, 34, 41)
 
 
+class Report(enum.StrEnum):
+    """What a text says of an outcome."""
+
+    TOLD = "told"  # a program says it, with its number or by a name that stands for one
+    SPOKEN = "spoken"  # a person's words say it: whatever a program says goes before them
+    UNNUMBERED = "unnumbered"  # an entry failed, and the program gives no number
+    ATTEMPTED = "attempted"  # KVM's dump of a VMCS without its end: the entry failed, or an exit came that KVM does not expect
+    DOUBTFUL = "doubtful"  # an error beside an exit reason (`other`): one is left over from another time, and the text does not tell which
+    REFUSED = "refused"  # KVM refused a nested guest's entry by a check named in its source's words; `other`: what its hypervisor gets
+    INSTRUCTION = "failed instruction"  # another VMX instruction failed, which leaves open whether an entry did
+    INTERNAL = "internal error"  # KVM, not the processor, could not go on with a guest that had run
+
+
 @dataclass(frozen=True)
 class Reported:
     """The outcome that a text reports: an exit reason (whole field), or a VM-instruction error, or VMfailInvalid.
 
     `text` is what stood there. `exit_reason` None and `error` None: VMfailInvalid. `error` 0: a failure without its number.
+    `means`: what a failure that is none of a VM entry means.
     """
 
     text: str
@@ -26,63 +41,16 @@ class Reported:
     qualification: int | None = None
     msr_entry: int | None = None
     remark: str = ""
+    kind: Report = Report.TOLD
+    means: str = ""
+    other: Reported | None = None
 
     @property
     def entered(self) -> bool:
         """Whether this says that the VM entry succeeded."""
-        return self.exit_reason is not None and not self.exit_reason >> 31 & 1
+        return self.kind is Report.INTERNAL or (self.exit_reason is not None and not self.exit_reason & FAILED_ENTRY)
 
     @property
     def of_another_instruction(self) -> bool:
         """Whether this is a VM-instruction error that no VM entry gives."""
         return bool(self.error) and self.error not in ENTRY_ERRORS
-
-
-@dataclass(frozen=True)
-class Doubtful(Reported):
-    """A VM-instruction error beside an exit reason, of which one is left over from another time: the text does not tell which."""
-
-    other: Reported | None = None
-
-
-@dataclass(frozen=True)
-class Unnumbered(Reported):
-    """A failed entry of which the program gives no number."""
-
-
-@dataclass(frozen=True)
-class Attempted(Reported):
-    """KVM's dump of a VMCS, of which the end with the exit reason is cut off: the entry failed, or an exit came that KVM does not expect."""
-
-
-@dataclass(frozen=True)
-class Spoken(Reported):
-    """What a person's words say of an outcome: whatever a program says goes before it."""
-
-
-@dataclass(frozen=True)
-class OtherFailure(Reported):
-    """A failure that is no failed VM entry: `text` is what failed, `means` what that means. `running`: the guest had run when it came up."""
-
-    means: str = ""
-    running: bool = False
-
-    @property
-    def entered(self) -> bool:
-        """Whether no entry failed: an instruction that failed before one leaves that open."""
-        return self.running
-
-
-@dataclass(frozen=True)
-class Refused(Reported):
-    """An entry of a nested guest that KVM refused by a check of its own, named in its source's words.
-
-    `outcome`: what its hypervisor gets, where the check tells. It proves nothing of other checks, of which KVM leaves some to the processor below.
-    """
-
-    outcome: Reported | None = None
-
-
-def possible(reason: int) -> bool:
-    """Whether a processor can report this exit reason: bit 31 comes only with the basic exit reasons of a failed entry."""
-    return not reason >> 31 & 1 or (reason & 0xFFFF in FAILURE_REASONS and not reason >> 16 & 0x7FFF)

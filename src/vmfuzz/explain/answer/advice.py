@@ -9,10 +9,10 @@ from typing import Final
 
 from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.arch.outcomes import EXIT_REASONS, INSTRUCTION_ERRORS, Kind, Outcome
+from vmfuzz.arch.outcomes import ANY_EXIT, EXIT_REASONS, INSTRUCTION_ERRORS, Kind, Outcome
 from vmfuzz.explain.dump import Format
 from vmfuzz.explain.names.spoken import with_encoding
-from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Attempted, Doubtful, OtherFailure, Refused, Reported, Unnumbered
+from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Report, Reported
 from vmfuzz.hexadecimal import as_wide
 
 #: What decides an outcome: in words, and which fields (a pattern of their names; "" for what no field holds).
@@ -101,16 +101,20 @@ _OTHER_ERRORS: Final = MappingProxyType(
 )
 
 
+#: Failures that are none of a VM entry.
+_NO_ENTRY: Final = (Report.INSTRUCTION, Report.INTERNAL)
+
+
 def verdict(reported: Reported) -> str:
     """The sentence that comes first: whether the entry failed, and with what; less where the outcome does not tell."""
-    if isinstance(reported, OtherFailure):
+    if reported.kind in _NO_ENTRY:
         return f"{headline(reported)}. {reported.means}"
-    if isinstance(reported, Attempted):
+    if reported.kind is Report.ATTEMPTED:
         return (
             f'KVM printed this VMCS ("{reported.text}"): either the VM entry failed, or KVM did not expect the exit. The end of the dump is '
             "missing, with the controls and the exit reason; paste the whole dump."
         )
-    if isinstance(reported, Doubtful) and reported.other is not None:
+    if reported.kind is Report.DOUBTFUL and reported.other is not None:
         return _either(reported, reported.other)
     if reported.error and reported.error not in ENTRY_ERRORS:
         return f"{headline(reported)}. This error alone does not say that a VM entry failed."
@@ -136,7 +140,7 @@ def _exit_name(reason: int) -> str:
 
 def of_checks(reported: Reported | None) -> bool:
     """Whether checks of VMCS fields decide what is reported: it has a cause among them, shown or not."""
-    if reported is None or isinstance(reported, Doubtful):
+    if reported is None or reported.kind is Report.DOUBTFUL:
         return False
     return reported.error in (7, 8) or (reported.exit_reason or 0) in (FAILED_ENTRY | 33, FAILED_ENTRY | 34)
 
@@ -160,14 +164,17 @@ def numbers_of(outcome: Outcome) -> str:
 
 def headline(reported: Reported) -> str:
     """One sentence: what the reported outcome is."""
-    if isinstance(reported, OtherFailure):
-        return f"This is no failed VM entry: {reported.text}"
-    if isinstance(reported, Refused):
-        gets = f". That hypervisor sees {headline(reported.outcome)}" if reported.outcome is not None else ""
+    if reported.kind in _NO_ENTRY:
+        named = _OTHER_ERRORS.get(reported.error or 0)
+        return f"This is no failed VM entry: {reported.text}{f' ({named})' if named else ''}"
+    if reported.kind is Report.REFUSED:
+        gets = f". That hypervisor sees {headline(reported.other)}" if reported.other is not None else ""
         return f"KVM refused the VMCS of the hypervisor in its guest (vmcs12), because this condition in its source is true: {reported.text}{gets}"
+    if reported.exit_reason == ANY_EXIT:
+        return f'"{reported.text}" in a trace, so the guest ran until that exit'
     if reported.exit_reason is None and reported.error is None:
         return "VMfailInvalid: there was no current VMCS when VMLAUNCH or VMRESUME executed"
-    if isinstance(reported, Unnumbered):
+    if reported.kind is Report.UNNUMBERED:
         return f'"{reported.text}", without the number that says why'
     if reported.error == 0:
         return "the hypervisor gave up and does not say why (its error is 0 or not shown)"
@@ -213,14 +220,14 @@ _OF_QUALIFICATION: Final = MappingProxyType(
 
 def proves(reported: Reported) -> str:
     """What the outcome proves; "" if nothing."""
-    if isinstance(reported, Doubtful | OtherFailure | Attempted):
+    if reported.kind in (Report.DOUBTFUL, Report.ATTEMPTED, *_NO_ENTRY):
         return ""
-    if isinstance(reported, Refused):
+    if reported.kind is Report.REFUSED:
         return (
             "No processor has seen it: KVM makes this check in software, before it enters the guest. Correct in L1's VMCS what the check names; if L1 "
             "asked for nothing wrong, look for the mistake in L0's KVM."
         )
-    if isinstance(reported, Unnumbered):
+    if reported.kind is Report.UNNUMBERED:
         return (
             "Either VMLAUNCH or VMRESUME failed (the VM-instruction error, 4400H, says why), or the processor refused the guest state (the exit "
             "reason, 4402H, is then 80000021H, 80000022H or 80000029H). KVM gives one of the two as hardware_entry_failure_reason."
@@ -273,7 +280,7 @@ def _of_group(words: str, pattern: str, given: Collection[str], missing: Collect
 
 
 def _deciding(reported: Reported) -> _Groups:
-    if isinstance(reported, OtherFailure | Refused):
+    if reported.kind in (Report.REFUSED, *_NO_ENTRY):
         return ()
     if reported.error == 0:
         return _ALL_FIELDS

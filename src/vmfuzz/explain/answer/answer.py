@@ -32,10 +32,9 @@ from vmfuzz.explain.judgement.judge import (
     usual,
 )
 from vmfuzz.explain.judgement.processor import Knowledge, from_capabilities, infer
-from vmfuzz.explain.outcomes.choose import KVM_EXIT
 from vmfuzz.explain.repair.decisions import decided
 from vmfuzz.explain.repair.search import Repair, find_repairs
-from vmfuzz.explain.reported import Doubtful
+from vmfuzz.explain.reported import Report
 from vmfuzz.model.check import Stage
 from vmfuzz.model.partial import Evaluator
 from vmfuzz.model.processor_errata import Signature
@@ -122,7 +121,7 @@ class Answer:
             return 2
         if self.entered:
             return 0
-        if self.violated or self.contradicted or any(mistake.stops for mistake in self.causes) or KVM_EXIT in self.dump.beside:
+        if self.violated or self.contradicted or any(mistake.stops for mistake in self.causes):
             return 1
         return int(self.dump.reported is not None)
 
@@ -279,7 +278,7 @@ def _in_time(own: Stage | None, failing: Stage | None) -> _When:
 def _failing_stage(result: Answer) -> Stage | None:
     """The stage in which the entry fails, by what is reported, else by the checks that are certain to fail; None where neither tells."""
     reported = result.dump.reported
-    if isinstance(reported, Doubtful):
+    if reported is not None and reported.kind is Report.DOUBTFUL:
         return None
     if reported is not None and reported.exit_reason is not None:
         return None if reported.entered else Stage.GUEST

@@ -53,7 +53,8 @@ def to_json(answer: Answer) -> dict[str, Any]:
 
 
 def _reported(reported: Reported) -> dict[str, Any]:
-    return {**asdict(reported), "entered": reported.entered, "means": advice.headline(reported)}
+    other = _reported(reported.other) if reported.other is not None else None
+    return {**asdict(reported), "other": other, "entered": reported.entered, "means": advice.headline(reported)}
 
 
 def _undecided(finding: Finding) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from vmfuzz.explain.causes.mistakes import Mistake
 from vmfuzz.explain.dump import Dump, Format
 from vmfuzz.explain.judgement.judge import Finding, Verdict, certain
 from vmfuzz.explain.names.spoken import shown, spoken, with_encoding
-from vmfuzz.explain.outcomes.choose import KVM_EXIT
 from vmfuzz.explain.outcomes.virtualbox import hm_error
 from vmfuzz.explain.repair.search import Repair
 from vmfuzz.model.expr import Cond, parts_of
@@ -56,15 +55,10 @@ def _verdict(answer: Answer) -> str:
         return "Nothing that vmfuzz can read: no VMCS field, no capability MSR, no outcome of a VM entry."
     if reported is not None:
         return advice.verdict(reported)
-    failed = answer.dump.beside.get(KVM_EXIT)
     certain = [finding for finding in answer.violated if finding.verdict is Verdict.VIOLATED]
     if certain:
         outcomes = sorted({advice.spoken_outcome(outcome) for finding in _first_stage(certain) for outcome in finding.check.fails.outcomes})
-        if failed is not None:
-            return f"The VM entry failed ({failed.label}). The values shown lead to {' or '.join(outcomes)}."
         return f"This VM entry will fail: {' or '.join(outcomes)}."
-    if failed is not None:
-        return f"The VM entry failed ({failed.label}). The text does not give the number that says why (hardware_entry_failure_reason)."
     if answer.violated:
         return f"This VM entry will fail on most processors: {advice.spoken_outcome(answer.violated[0].check.fails.outcomes[0])}."
     if answer.causes:

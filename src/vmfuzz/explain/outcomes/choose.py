@@ -1,193 +1,156 @@
 """Which of the outcomes that a text and its fields tell is believed, and what a person should know of the others.
 
-In order: a failure by its number, then fields and phrases by which of them is the newer one, then words, then failures that are none of an entry.
+The first source of `Source` that a text has, after the rules below have taken away what is of another time, or of another instruction.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.dump import Reading, Warned
-from vmfuzz.explain.outcomes import others
-from vmfuzz.explain.outcomes.heard import ERRORS, KVM_FAIL_ENTRY, NO_BIT_31, Heard
+from vmfuzz.explain.dump import Dump, Named, Warned
+from vmfuzz.explain.outcomes.heard import ERRORS, Source, heard, numbered
+from vmfuzz.explain.outcomes.phrases import Meaning
+from vmfuzz.explain.outcomes.programs import words_of_programs
 from vmfuzz.explain.outcomes.words import OF_A_PROGRAM
-from vmfuzz.explain.reported import FAILED_ENTRY, FAILURE_REASONS, Doubtful, Refused, Reported, Unnumbered, possible
+from vmfuzz.explain.reported import ENTRY_ERRORS, Report, Reported
+from vmfuzz.explain.text.lines import Line
 from vmfuzz.hexadecimal import hexadecimal
-from vmfuzz.patterns import deferred
 
-#: Under which name `Dump.beside` has the exit reason of KVM.
-KVM_EXIT: Final = "KVM exit reason"
-_CUT_AMD: Final = "65535 is the end of FFFFFFFFH: AMD's VMRUN gives that for a VMCB that it refuses, and no Intel processor gives it"
-_OTHER_ENTRY: Final = (
-    "The text also says '{}'. That was another entry, or this dump was made before it: make one right after the failed entry, before "
-    "another VM exit writes these fields"
-)
-_LEFT_OVER: Final = (
-    "exit reason {} is left over from an exit before, and says nothing of this entry: every VM exit clears bit 31 of the "
-    "VM-entry interruption information, which is 1 here. So the last entry failed, or the dump was made before it"
-)
-_NEW_VMCS: Final = (
-    "exit reason 0 is what a new VMCS holds: an exit for it makes bit 31 of the VM-exit interruption information 1, which is 0 here"
-)
-_OF_A_VMREAD: Final = (
-    "VM-instruction error {} is no error of a VM entry: another instruction left it, mostly the VMREAD of a field that this "
-    "processor does not have, and it says nothing of the entry"
-)
-_OF_ANOTHER: Final = (
-    "VM-instruction error {} is no error of a VM entry: another instruction left it, and a VM exit does not change that field"
-)
-_OF_AMD: Final = "this looks like AMD's VMRUN (a VMCB); vmfuzz knows Intel's VMCS only"
-#: What AMD's VMRUN reports for a VMCB that it refuses.
-AMD: Final = deferred(
-    r"VMEXIT_INVALID|\bVMRUN\b|(?:hardware error|exit code)\W+0xf{8}(?:f{8})?\b|^\s*(?:0xf{8}(?:f{8})?|-1)\s*$",
-    re.IGNORECASE,
-)
+#: Above KVM's dump of a VMCS; a dump that is whole tells the exit reason.
+_ATTEMPTED: Final = "last attempted VM-entry"
+#: Bits of an exit reason that say more of how the guest ran.
+_OF_THE_GUEST: Final = 0x7E00_0000
 #: A text with more fields than these was printed field by field, by VMREADs that leave an error of their own.
 _MANY_FIELDS: Final = 20
+_STALE: Final = "exit reason {0.exit_reason} in the text is left over from an exit before"
+_OTHER_ENTRY: Final = (
+    "The text also says '{0.text}'. That was another entry, or this dump was made before it: make one right after the failed entry, before "
+    "another VM exit writes these fields"
+)
+_OF_ANOTHER: Final = (
+    "VM-instruction error {0.error} is no error of a VM entry, and a VM exit does not change that field: another instruction left it, mostly the "
+    "VMREAD of a field that this processor does not have"
+)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The outcome that is believed, values that stand beside the VMCS, and warnings."""
+class _Rule(NamedTuple):
+    """What `lost` tells is none of this entry beside all these sources, `when` that holds of it, of the first of them, and of the dump.
 
-    reported: Reported | None = None
-    beside: Mapping[str, Reading] = field(default_factory=dict)
-    warned: tuple[Warned, ...] = ()
+    `says`: a remark on the first of them, or a warning where there is none.
+    """
 
-
-class _Fields:
-    """The fields that hold an outcome, and what is said of them."""
-
-    def __init__(self, readings: Mapping[str, Reading]) -> None:
-        self._readings = readings
-        self.count, self.controls = len(readings), any(name.endswith("_controls") for name in readings)
-        self.said: list[Warned] = []
-        self.reason = self.exact("exit_reason")
-        if self.reason is not None and not possible(self.reason.value):
-            self.say(f"exit reason {hexadecimal(self.reason.value)} is none that a processor reports; it is not used", self.reason.line)
-            self.reason = None
-
-    def say(self, text: str, line: int = 0) -> None:
-        """Warn of something."""
-        self.said.append(Warned(line, text))
-
-    def exact(self, name: str) -> Reading | None:
-        """The reading of a field, None if there is none or only some bits of it are known (the text contradicts itself)."""
-        reading = self._readings.get(name)
-        return reading if reading is not None and reading.partial.within(FIELDS[name].width).exact else None
-
-    def is_valid(self, info: str) -> bool | None:
-        """Bit 31 of an interruption information, None where the text does not say."""
-        reading = self.exact(info)
-        return None if reading is None or reading.assumed else bool(reading.value >> 31 & 1)
+    lost: Source
+    beside: tuple[Source, ...]
+    when: Callable[[Reported, Reported, Dump], bool]
+    says: str = ""
 
 
-def choose(heard: Heard, readings: Mapping[str, Reading]) -> Choice:
-    """The outcome of a text that says what was `heard` and gives these fields."""
-    fields = _Fields(readings)
-    nameless = heard.without_number
-    if nameless and fields.reason is not None and fields.reason.value == KVM_FAIL_ENTRY:
-        fields.reason = None
-    reported = _of_entry(heard, fields)
-    if nameless and (reported is None or (reported.entered and fields.reason is None)):
-        if fields.count:  # any check that they violate may be the cause
-            return Choice(None, {KVM_EXIT: Reading(KVM_FAIL_ENTRY, nameless, 0)}, tuple(fields.said))
-        reported = Unnumbered(nameless, error=0, remark=_CUT_AMD if nameless.endswith("65535") else "")
-    reported = _or_other(reported, heard, fields)
-    if reported is None and AMD.search(heard.text):
-        fields.say(_OF_AMD)
-    return Choice(reported, warned=tuple(fields.said))
-
-
-def _of_entry(heard: Heard, fields: _Fields) -> Reported | None:
-    """How the entry ended, by numbers or by words."""
-    failed = heard.failed
-    by_reason, by_error = _without_left_overs(_by_reason(heard, fields), _by_error(heard, fields), fields)
-    if failed is not None and (failed.error is not None or fields.reason is None):
-        reported: Reported | None = failed
-    else:
-        reported = _newer(by_reason, by_error, heard.words) or failed or heard.words
-    qualification = fields.exact("exit_qualification")
-    if reported is None or reported.exit_reason is None or reported.qualification is not None or qualification is None:
-        return reported
-    return replace(reported, qualification=qualification.value)
-
-
-def _without_left_overs(by_reason: Reported | None, by_error: Reported | None, fields: _Fields) -> tuple[Reported | None, Reported | None]:
-    """Without what other fields show to be of another time, or of another instruction."""
-    if by_reason is not None and by_reason.entered and fields.is_valid("vm_entry_interruption_info"):
-        fields.say(_LEFT_OVER.format(by_reason.exit_reason))
-        by_reason = None
-    if by_reason is not None and by_reason.exit_reason == 0 and fields.is_valid("vm_exit_interruption_info") is False:
-        fields.say(_NEW_VMCS)
-        by_reason = None
-    if by_error is not None and by_error.of_another_instruction and not by_reason and fields.count > _MANY_FIELDS:
-        fields.say(_OF_A_VMREAD.format(by_error.error))
-        by_error = None
-    return by_reason, by_error
-
-
-def _by_reason(heard: Heard, fields: _Fields) -> Reported | None:
-    """What the exit reason says: the field's (many monitors print its low 16 bits only), a number's that stands alone, a phrase's."""
-    words = heard.words
-    if fields.reason is None:
-        return heard.alone or (heard.ran if words is None else None)  # an exit of which words tell is not how the entry ended that failed
-    named = words if words is not None and words.exit_reason else None
-    failed = heard.failed or heard.alone or named
-    also, value = failed or heard.ran or Reported(""), fields.reason.value
-    reported = Reported(f"exit reason {hexadecimal(value)} in the dump", value, None, also.qualification, also.msr_entry)
-    if value in FAILURE_REASONS:
-        return replace(reported, exit_reason=FAILED_ENTRY | value, remark=NO_BIT_31)
-    if failed is not None and not value >> 31:
-        return Reported(reported.text, value, remark=_OTHER_ENTRY.format(failed.text))
-    return reported
-
-
-def _by_error(heard: Heard, fields: _Fields) -> Reported | None:
-    """What the VM-instruction error says: the text's, the field's, or its words', which a program prints for an error of this entry."""
-    found, held, words = heard.error, fields.exact("vm_instruction_error"), heard.words
-    if found is None and held is not None and 0 < held.value < ERRORS:
-        found = Reported(f"VM-instruction error {held.value} in the dump", error=held.value)
-    return words if words is not None and words.error and (found is None or found.of_another_instruction) else found
-
-
-def _newer(by_reason: Reported | None, by_error: Reported | None, words: Reported | None) -> Reported | None:
-    """Which of the two fields tells how the entry ended. A VM exit does not change the error, and a VMfail does not change the exit reason."""
-    if by_reason is None:
-        return by_error
-    stale = f"exit reason {by_reason.exit_reason} in the text is left over from an exit before"
-    if by_error is None:
-        if words is None or not by_reason.entered or by_reason.remark or (words.error == 0 and not isinstance(words, Unnumbered)):
-            return by_reason  # (KVM's 0 leaves it to the exit reason)
-        if OF_A_PROGRAM.fullmatch(words.text):
-            return Unnumbered(words.text, error=0, remark=stale)
-        return replace(by_reason, remark=_OTHER_ENTRY.format(words.text))
-    if not by_reason.exit_reason:
-        return by_error  # 0 is what a new VMCS holds
-    if by_error.of_another_instruction:
-        return replace(by_reason, remark="; ".join(filter(None, (by_reason.remark, _OF_ANOTHER.format(by_error.error)))))
-    if by_reason.entered and words not in (None, by_error):
-        return replace(by_error, remark=stale)
-    return Doubtful(by_error.text, error=by_error.error, other=by_reason)
-
-
-def _or_other(reported: Reported | None, heard: Heard, fields: _Fields) -> Reported | None:
-    """What is no outcome of an entry counts where the text has none that tells more, and else is a warning."""
-    nested, instruction = others.refused(heard.text), others.failed_instruction(heard.text)
-    if nested is not None and (reported is None or reported.error == 0):
-        reported = nested
-    elif isinstance(nested, Refused):
-        fields.say(f"KVM refused an entry of a nested guest, because of {nested.text}")
+_RULES: Final = (
+    _Rule(
+        Source.REASON,
+        (),
+        lambda lost, _, dump: lost.entered and _bit_31(dump, "vm_entry_interruption_info") is True,
+        "exit reason {0.exit_reason} is left over from an exit before, and says nothing of this entry: every VM exit clears bit 31 of the "
+        "VM-entry interruption information, which is 1 here. So the last entry failed, or the dump was made before it",
+    ),
+    _Rule(
+        Source.REASON,
+        (),
+        lambda lost, _, dump: lost.exit_reason == 0 and _bit_31(dump, "vm_exit_interruption_info") is False,
+        "exit reason 0 is what a new VMCS holds: an exit for it makes bit 31 of the VM-exit interruption information 1, which is 0 here",
+    ),
+    _Rule(Source.REASON, (Source.ERROR,), lambda lost, *_: lost.exit_reason == 0),
+    # a VM exit does not change the error, and a VMfail does not change the exit reason: words tell which of the two is newer
+    _Rule(Source.REASON, (Source.ERROR, Source.WORDS), lambda lost, *_: lost.entered, _STALE),
+    _Rule(Source.REASON, (Source.WORDS,), lambda lost, words, _: lost.entered and bool(OF_A_PROGRAM.fullmatch(words.text)), _STALE),
+    _Rule(Source.WORDS, (Source.REASON,), lambda _, reason, __: reason.entered, _OTHER_ENTRY),
+    _Rule(Source.FAILED, (Source.REASON,), lambda lost, reason, _: reason.entered and lost.error is None, _OTHER_ENTRY),
+    _Rule(Source.WORDS, (Source.REFUSED,), lambda lost, *_: lost.error == 0),
     # who prints a VMCS also prints which of its fields cannot be read
-    if instruction is not None and not (fields.count and instruction.text.startswith("VMREAD")):
-        if reported is None or reported.of_another_instruction:
-            return instruction
-        if not instruction.text.startswith("VMREAD"):
-            fields.say(f"the text says that {instruction.text}. {instruction.means}")
-    if reported is not None:
-        return reported
-    return others.internal_error(heard.text) or (None if fields.controls else others.traced(heard.text))
+    _Rule(Source.INSTRUCTION, (), lambda lost, _, dump: bool(dump.readings) and lost.text.startswith("VMREAD")),
+    _Rule(Source.OTHER_ERROR, (Source.INSTRUCTION,), lambda *_: True),
+    _Rule(Source.OTHER_ERROR, (), lambda _, __, dump: len(dump.readings) > _MANY_FIELDS, _OF_ANOTHER),
+    _Rule(Source.TRACE, (), lambda _, __, dump: any(name.endswith("_controls") for name in dump.readings)),
+)
+#: What to say of an outcome that is not believed.
+_ALSO: Final = {
+    Source.REFUSED: "KVM refused an entry of a nested guest, because of {0.text}",
+    Source.INSTRUCTION: "the text says that {0.text}. {0.means}",
+    Source.OTHER_ERROR: _OF_ANOTHER,
+}
+
+
+def with_outcome(dump: Dump, told: str | None = "", lines: Sequence[Line] = (), text: str = "") -> Dump:
+    """The dump with the outcome that is believed.
+
+    `told`: what may tell it (None: the failure is another dump's); `lines`: those of no known program; `text`: all around the dump.
+    """
+    if told is not None:
+        dump = _chosen(dump, told)
+    words = words_of_programs(lines)
+    reported = words.believed(dump.reported)
+    if reported is None and _ATTEMPTED in text and "exit_reason" not in dump.readings:
+        # nothing but the head says that something went wrong: the end is cut off
+        reported = Reported(_ATTEMPTED, error=0, kind=Report.ATTEMPTED)
+    named = Named(tuple(words.checks), words.msr, dump.named.hm_error)
+    return replace(dump.warning(*words.warned), reported=reported, named=named, beside={**dump.beside, **words.beside})
+
+
+def _chosen(dump: Dump, told: str) -> Dump:
+    """The dump with what its text and its fields tell."""
+    claims = heard(told)
+    said = _add_fields(claims, dump)
+    for lost, beside, when, says in _RULES:
+        if lost in claims and claims.keys() >= set(beside) and when(claims[lost], claims[beside[0] if beside else lost], dump):
+            words = says.format(claims.pop(lost))
+            if not beside:
+                said.append(Warned(0, words))
+            elif words:
+                claims[beside[0]] = replace(claims[beside[0]], remark=words)
+    first = min(claims, default=None)
+    reported = claims.pop(first) if first is not None else None
+    said += [Warned(0, _ALSO[source].format(one)) for source, one in claims.items() if source in _ALSO]
+    if reported is not None and reported.exit_reason is not None and reported.qualification is None:
+        reported = replace(reported, qualification=_exact(dump, "exit_qualification"))
+    if reported is not None and first is Source.REASON and Source.ERROR in claims:
+        error = claims[Source.ERROR]
+        reported = Reported(error.text, error=error.error, kind=Report.DOUBTFUL, other=reported)
+    return replace(dump.warning(*(one for one in said if one.text)), reported=reported)
+
+
+def _add_fields(claims: dict[Source, Reported], dump: Dump) -> list[Warned]:
+    """Add what the fields tell, or what the text tells in their place; returns warnings."""
+    reason, error, ran = _exact(dump, "exit_reason"), _exact(dump, "vm_instruction_error"), claims.pop(Source.RAN, None)
+    shown = f"exit reason {hexadecimal(reason or 0)}"
+    held = numbered(f"{shown} in the dump", Meaning.REASON, reason & ~_OF_THE_GUEST) if reason is not None else None
+    told = claims.get(Source.FAILED, ran)
+    if held is not None and told is not None and told.exit_reason is not None and told.entered == held.entered:
+        held = replace(held, qualification=told.qualification, msr_entry=told.msr_entry)
+        claims.pop(Source.FAILED, None)
+    if reason is None and claims.keys().isdisjoint((Source.FAILED, Source.WORDS, Source.UNNUMBERED)):
+        held = ran
+    if held is not None:
+        claims[Source.REASON] = held
+    if error and error < ERRORS:
+        source = Source.ERROR if error in ENTRY_ERRORS else Source.OTHER_ERROR
+        claims.setdefault(source, Reported(f"VM-instruction error {error} in the dump", error=error))
+    if Source.ERROR not in claims and Source.WORDS in claims and claims[Source.WORDS].error:
+        claims[Source.ERROR] = claims.pop(Source.WORDS)
+    if reason is None or held is not None:
+        return []
+    return [Warned(dump.readings["exit_reason"].line, f"{shown} is none that a processor reports; it is not used")]
+
+
+def _exact(dump: Dump, name: str) -> int | None:
+    """The value of a field, None if there is none or only some bits of it are known (the text contradicts itself)."""
+    reading = dump.readings.get(name)
+    return reading.value if reading is not None and reading.partial.within(FIELDS[name].width).exact else None
+
+
+def _bit_31(dump: Dump, name: str) -> bool | None:
+    """Whether an interruption information is valid, None where the text does not say."""
+    value = _exact(dump, name)
+    return None if value is None or dump.readings[name].assumed else bool(value >> 31 & 1)

@@ -6,7 +6,8 @@ import enum
 import re
 from typing import Final, NamedTuple
 
-from vmfuzz.explain.reported import FAILED_ENTRY, Reported, Unnumbered
+from vmfuzz.arch.outcomes import ANY_EXIT
+from vmfuzz.explain.reported import FAILED_ENTRY, Report, Reported
 from vmfuzz.patterns import deferred
 
 
@@ -18,13 +19,13 @@ class Meaning(enum.Enum):
     REASON = enum.auto()  # an exit reason
     HARDWARE = enum.auto()  # what KVM passes on: either, 0 for neither
     ALONE = enum.auto()  # an exit reason that nothing names as one
-    NONE = enum.auto()  # there is none: KVM, or a program of its, says only that an entry failed
+    BARE = enum.auto()  # there is nothing else: a person gives it on the command line
 
 
 class Phrase(NamedTuple):
-    """A phrase: parts of it in small letters, which are found ten times as fast; what its number is, or its outcome."""
+    """A phrase: a part of it in small letters, which is found ten times as fast; what its number is, or its outcome."""
 
-    needs: tuple[str, ...]
+    needs: str
     pattern: re.Pattern[str]
     means: Meaning | Reported
 
@@ -34,25 +35,38 @@ _IS: Final = r"(?: is| was|[ \t=:#(<\[\"'{]){0,6}"
 _LAUNCH: Final = r"(?:VMLAUNCH|VMRESUME|\bvm[ -]?entry)"
 _NO_EVENT: Final = r"(?:(?!fault|exception|intr|interrupt|event)[^\n.;])"  # an event has an error code too
 _ERROR: Final = r"err(?:or)?\b(?:;? code| number)?|(?:失败|错误|ошибк)[^\n\d]{0,20}"  # in English, Chinese, Russian
-#: VM-instruction errors of a VM entry, none of which a compiler's intrinsic returns.
-_ENTRY_ERROR: Final = r"(?:0x)?0*(?:[4578]|1[678]|2[56])\b"
 _RETURNS: Final = r"(?:returns?|returned|gives?|gave|reads?|contains?|holds?|shows?)\b"
 #: The compiler's function for VMLAUNCH or VMRESUME, before what it returns.
 _INTRINSIC: Final = r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*"
+_CUT_AMD: Final = "65535 is the end of FFFFFFFFH: AMD's VMRUN gives that for a VMCB that it refuses, and no Intel processor gives it"
+
+
+def _unnumbered(remark: str = "") -> Reported:
+    """A failed entry of which KVM, a program of its, or a compiler's function says no number."""
+    return Reported("", error=0, kind=Report.UNNUMBERED, remark=remark)
+
+
+def _internal(why: str) -> Reported:
+    """An internal error of KVM."""
+    means = (
+        f"{why}The guest had run, or KVM had emulated it, when this came up. Look at the instruction at the guest's RIP (QEMU prints it under "
+        "`Code=`) and at the kernel's log; no field of a VMCS needs to be wrong."
+    )
+    return Reported("", kind=Report.INTERNAL, means=means)
+
 
 #: The most reliable first.
 PHRASES: Final = tuple(
-    Phrase(tuple(needs.split()), deferred(pattern, re.IGNORECASE), means)
+    Phrase(needs, deferred(pattern, re.IGNORECASE), means)
     for needs, pattern, means in (
-        # KVM's users: QEMU, kvmtool, Firecracker, HAXM, old qemu-kvm
+        # KVM's users: QEMU, kvmtool, Firecracker, HAXM, old qemu-kvm; KVM of a nested guest; NoirVisor
         (
             "fail",
-            r"(?:(?:\w+: )?entry failed,? *hardware error|failed entry,? *reason|hardware_entry_failure_reason|"
-            rf"(?:KVM_EXIT_)?fail[ _-]?entry|hw run failure)[\"' :=(,]+(?:(?:signal|reason)[ :=]+)?{_VALUE}",
+            r"(?:(?:\w+: )?entry failed,? *hardware error|failed entry,? *reason|hardware_entry_failure_reason|(?:KVM_EXIT_)?fail[ _-]?entry|"
+            r"hw run failure|nested_vmx_exit_reflected failed vm entry|Failed at VM-?Entry,? *Code)"
+            rf"[\"' :=(,]+(?:(?:signal|reason)[ :=]+)?{_VALUE}",
             Meaning.HARDWARE,
         ),
-        # KVM of a nested guest; NoirVisor
-        ("failed", rf"(?:nested_vmx_exit_reflected failed vm entry|Failed at VM-?Entry,? *Code) *=? *{_VALUE}", Meaning.ERROR),
         ("", rf"{_LAUNCH}(?:\b|_){_NO_EVENT}{{0,20}}?(?:{_ERROR}){_IS}{_VALUE}", Meaning.ERROR),
         (
             "",
@@ -60,7 +74,8 @@ PHRASES: Final = tuple(
             rf"\b(?:err|error|code|status|number)\b{_IS}{_VALUE}",
             Meaning.ERROR,
         ),
-        ("", rf"\bVM(?:LAUNCH|RESUME)(?:\(\))? *(?:->|=>|{_RETURNS}) *(?={_ENTRY_ERROR}){_VALUE}", Meaning.ERROR),
+        # (the numbers are errors of a VM entry that no compiler's intrinsic returns)
+        ("", rf"\bVM(?:LAUNCH|RESUME)(?:\(\))? *(?:->|=>|{_RETURNS}) *(?=(?:0x)?0*(?:[4578]|1[678]|2[56])\b){_VALUE}", Meaning.ERROR),
         ("error", rf"\berror\W{{0,2}}{_VALUE} (?:from|by|of|on|at|after) (?:the |my )?VM(?:LAUNCH|RESUME)\b", Meaning.ERROR),
         (
             "err",
@@ -71,7 +86,7 @@ PHRASES: Final = tuple(
         (
             "reason",
             r"(?:(?:exit[ _-]*reason|\bvm[ _-]?(?:entry|exit|enter|launch|resume)\b[^\n]{0,30}?\breason\b)"
-            rf"(?: field| is| was| of| as| the| VMCS|\.raw|[ \t=:(])+|\breason (?=(?:33|34|41)\b)){_VALUE}\)?",
+            rf"(?: field| is| was| of| as| the| VMCS|\.raw|[ \t=:(])+|\b(?:reason|basic)\W{{1,4}}(?=(?:33|34|41)\b)){_VALUE}\)?",
             Meaning.REASON,
         ),
         (
@@ -80,18 +95,24 @@ PHRASES: Final = tuple(
             Meaning.ALONE,
         ),
         # case counts: `fail_entry` is a part of a structure
-        ("fail", r"\b(?-i:(?:KVM_EXIT_)?FAIL_ENTRY)\b(?! *(?:=|,\n))|(?<=[kh]vm_run: )failed entry(?:, reason \d+)?", Meaning.NONE),
-        # names of exit reasons in Linux's trace events (the others are identifiers), in Rust's structures, in the manual
-        (
-            "invalid_state",
-            r"\bINVALID_STATE\s+FAILED_VMENTRY\b|\bkvm_(?:nested_vm)?exit:[^:]{0,60}\breason\s+INVALID_STATE\b",
-            Reported("", FAILED_ENTRY | 33, remark="the name that Linux's trace events have for it"),
-        ),
-        ("true", r"\b(?:reason|basic)\W{1,4}33\b[^{}]{0,200}?\bentry_?fail\w*\W{1,4}true\b", Reported("", FAILED_ENTRY | 33)),
+        ("65535", r"(?<=[kh]vm_run: )failed entry, reason 65535", _unnumbered(_CUT_AMD)),
+        ("fail", r"\b(?-i:(?:KVM_EXIT_)?FAIL_ENTRY)\b(?! *(?:=|,\n))|(?<=[kh]vm_run: )failed entry", _unnumbered()),
+        ("__vmx_vm", rf"{_INTRINSIC}1\b", _unnumbered("1 from the compiler's intrinsic: there is a number")),
+        ("__vmx_vm", rf"{_INTRINSIC}2\b", Reported("", remark="2 from the compiler's intrinsic")),
+        # Linux's trace events (their other names for a failed entry are identifiers), the manual
+        ("invalid_state", r"\breason\s+INVALID_STATE\s+(?:FAILED_VMENTRY|rip)\b", Reported("", FAILED_ENTRY | 33)),
         ("msr", r"VM[- ]?entry fail\w*(?: due to|[:,]) *MSR[- ]load", Reported("", FAILED_ENTRY | 34)),
         ("machine", r"VM[- ]?entry fail\w*(?: due to|[:,]) *machine[- ]check", Reported("", FAILED_ENTRY | 41)),
-        ("__vmx_vm", rf"{_INTRINSIC}1\b", Unnumbered("", error=0, remark="1 from the compiler's intrinsic: there is a number")),
-        ("__vmx_vm", rf"{_INTRINSIC}2\b", Reported("", remark="2 from the compiler's intrinsic")),
+        ("reason", r"\breason\s+(?-i:[A-Z][A-Z_]{2,30})(?=\s+rip\b)", Reported("", ANY_EXIT)),
         ("vm", r"\bVM_?fail_?Invalid\b|\bVM(?:LAUNCH|RESUME)\b[^\n]{0,40}\bCF ?[=:] ?1\b", Reported("")),
+        (
+            "",
+            r"KVM internal error\. Suberror: 1\b|(?m:^emulation failure$)",
+            _internal("KVM had to emulate an instruction, and could not. "),
+        ),
+        ("kvm", r"KVM internal error\. Suberror: 2\b", _internal("Two exceptions came up at once. ")),
+        ("kvm", r"KVM internal error\. Suberror: 3\b", _internal("A VM exit came up while an event was delivered. ")),
+        ("kvm", r"KVM internal error\. Suberror: 4\b", _internal("A VM exit came up that KVM does not expect. ")),
+        ("kvm", r"KVM internal error\. Suberror|\bKVM_EXIT_INTERNAL_ERROR\b", _internal("")),
     )
 )

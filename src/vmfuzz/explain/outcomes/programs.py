@@ -17,7 +17,7 @@ from vmfuzz.arch.outcomes import Kind
 from vmfuzz.explain.dump import NamedChecks, Reading, Warned
 from vmfuzz.explain.outcomes.context import is_listed, place_of
 from vmfuzz.explain.outcomes.others import refused
-from vmfuzz.explain.reported import FAILED_ENTRY, Refused, Reported, Spoken, Unnumbered
+from vmfuzz.explain.reported import FAILED_ENTRY, Report, Reported
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.bochs_messages import MESSAGES
@@ -60,11 +60,11 @@ class ProgramsWord:
         if not self.checks:
             return heard
         first = self.checks[0]
-        in_words = heard is None or isinstance(heard, Spoken | Unnumbered)
+        in_words = heard is None or heard.kind in (Report.SPOKEN, Report.UNNUMBERED)
         if in_words and first.program == _KVM:
-            heard = Refused(first.text, error=0)
-        if isinstance(heard, Refused):
-            return replace(heard, outcome=next((_reported(one) for one in self.checks if one.text == heard.text), None))
+            heard = Reported(first.text, error=0, kind=Report.REFUSED)
+        if heard is not None and heard.kind is Report.REFUSED:
+            return replace(heard, other=next((_reported(one) for one in self.checks if one.text == heard.text), None))
         return _reported(first) or heard if in_words else heard
 
 
@@ -77,7 +77,7 @@ def words_of_programs(lines: Sequence[Line]) -> ProgramsWord:
             if ids is None:
                 said.warned.append(Warned(line.number, f'{program} refused the entry by a check that is not in the table here: "{text}"'))
             elif not ids:
-                said.own_check = said.own_check or Unnumbered(text, error=0, remark=_OWN_CHECK.format(program))
+                said.own_check = said.own_check or Reported(text, error=0, kind=Report.UNNUMBERED, remark=_OWN_CHECK.format(program))
             elif all((one.program, one.text) != (program, text) for one in said.checks):
                 said.checks.append(NamedChecks(line.number, program, text, tuple(check for check in CHECKS if check.id in ids)))
         if msr := _XEN_MSR.search(line.text):
@@ -97,7 +97,7 @@ def _named(line: str, checker: str) -> Iterator[tuple[str, str, Collection[str] 
             break
     traced = refused(line)
     text = traced.text if traced is not None else line.strip()  # or nothing but such a text stands in the line
-    if text in CONSISTENCY_CHECKS or isinstance(traced, Refused):
+    if text in CONSISTENCY_CHECKS or (traced is not None and traced.kind is Report.REFUSED):
         yield _KVM, text, CONSISTENCY_CHECKS.checks_named(text)
     for match in _DIAGNOSTIC.finditer(line):
         if not is_listed(place_of(line, *match.span())):

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from vmfuzz.explain.outcomes.context import SENTENCE_ENDS, first_told, has_happened, is_code, is_counted, is_supposed, place_of
-from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Reported, Spoken, Unnumbered
+from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Report, Reported
 from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.patterns import deferred
 
@@ -160,8 +160,8 @@ def _of_sentence(line: str, begin: int, end: int) -> Reported | None:
         matches |= {idea: match for idea in _INVALID if (match := _SAID[idea].search(line, begin, end))}
     happened = {idea for idea, match in matches.items() if has_happened(place_of(line, *match.span()), is_code, is_counted, is_supposed)}
     words = " ".join(line[begin:end].split())[:_QUOTED]
-    sure = next((Spoken(words, *outcome) for idea, outcome in _INVALID.items() if idea in happened), None)
-    return sure or (Unnumbered(words, error=0) if happened >= {"fails", "entry"} else None)
+    sure = next((Reported(words, *outcome, kind=Report.SPOKEN) for idea, outcome in _INVALID.items() if idea in happened), None)
+    return sure or (Reported(words, error=0, kind=Report.UNNUMBERED) if happened >= {"fails", "entry"} else None)
 
 
 def _with_code(failed: Reported, lines: list[str]) -> Reported:
@@ -170,5 +170,6 @@ def _with_code(failed: Reported, lines: list[str]) -> Reported:
         for match in _CODE.finditer(line):
             value = to_unsigned(match["value"])
             if value in ENTRY_ERRORS and has_happened(place_of(line, *match.span()), is_supposed):
-                return Spoken(failed.text if line == lines[0] else f"{failed.text[:80]} {match.group(0)}", error=value)
+                words = failed.text if line == lines[0] else f"{failed.text[:80]} {match.group(0)}"
+                return Reported(words, error=value, kind=Report.SPOKEN)
     return failed
