@@ -12,7 +12,7 @@ from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.errors import VmfuzzError
 from vmfuzz.explain.dump import Dump, Format, Machine, Origin, Reading, Warned
 from vmfuzz.explain.evidence import Found
-from vmfuzz.explain.formats import amd, encoding_lists, kvm, kvm_lines, qemu, sregs, virtualbox
+from vmfuzz.explain.formats import amd, dumps, encoding_lists, kvm, qemu, sregs, virtualbox
 from vmfuzz.explain.formats.cpuinfo import processor_of
 from vmfuzz.explain.formats.declared import read_declared
 from vmfuzz.explain.formats.json_text import spread
@@ -54,7 +54,7 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
     own = _read_json(text, name) if SCHEMA in text else None
     if own is not None:
         return [own]
-    mended = kvm_lines.unjoined(mend(spread(text)))
+    mended = mend(spread(text))
     lines = tuple(mended.split("\n"))
     states = states_apart(mended)
     found = [_Reader(part, Origin(f"{name}, {state}" if state else name, state, lines=lines)).dumps() for state, part in states.items()]
@@ -71,7 +71,7 @@ class _Reader:
         self.origin = origin
         self.lines = [line for line in lines_of(text) if not line.text.startswith(("# source:", "# note:"))]
         self.ends = ends_of(self.lines, whole=text.endswith("\n"))
-        parts, others = kvm_lines.split_lines(self.lines)
+        parts, others = dumps.split_lines(self.lines)
         #: lines of KVM's and Xen's dumps, of QEMU's, of VirtualBox's log, and all others
         self.parts = [part for part in parts if len(part) > 1] or parts[:1]
         self.qemu, self.vbox = qemu.FORMAT.own_lines(others), virtualbox.vbox_lines(others)
@@ -131,7 +131,7 @@ class _Reader:
             text = f"this line has {len(line.raw):,} characters; those behind the first {MOST_CHARACTERS:,} are not read"
             yield Warned(line.number, text)
         told = {warned.line for warned in dump.notes.warned}
-        for line in kvm_lines.lost_lines(part, self.rest):
+        for line in dumps.lost_lines(part, self.rest):
             if line.number not in told:
                 yield Warned(line.number, f"nothing of this line could be read: {line.text[:_SHOWN]}")
         if _KVM_SILENT in self.text and not self.parts and not (dump.reported and dump.reported.entered):

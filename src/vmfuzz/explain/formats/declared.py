@@ -25,10 +25,23 @@ from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
 
-_HOLE: Final = deferred(r"\{([+\w.@ :|]*)\}")
+_HOLE: Final = deferred(r"(?s)(.*?)\{([^{}:]*):?([\d|]*)\}")
 _DIGIT: Final = "[0-9a-fA-F]"
 _REST: Final = "~ "
 _NAME, _VALUE = "name", "value"
+
+
+class Number(NamedTuple):
+    """A number of a declared line: what is printed before it, what it gives, and how many digits it has ("" where it is any number of them)."""
+
+    before: str
+    gives: str
+    digits: str
+
+
+def numbers_in(line: str) -> list[Number]:
+    """The numbers of a declared line."""
+    return [Number(*match.groups()) for match in _HOLE.finditer(line)]
 
 
 class Shown(NamedTuple):
@@ -126,23 +139,21 @@ class Declared:
 
 
 def _shape(line: str, registers: Sequence[str], parts: bool, prefix: str) -> _Shape:
-    pieces = _HOLE.split(line.removeprefix(_REST))
-    texts, holes = pieces[::2], pieces[1::2]  # a text before each number, and one behind the last
-    labels = [text.removesuffix("0x").strip(" :=/[]{(") for text in texts[:-1]]
-    columns = "@" in texts[0] or not all(labels)
-    begin = rf"(?:{re.escape(prefix.strip())}\s*)?" if prefix else r"(?<!\w)" if parts else ""
-    pattern, numbers = begin + _pattern_of(texts[0], registers), list[tuple[str, str]]()
-    for index, (hole, label, behind) in enumerate(zip(holes, labels, texts[1:], strict=True)):
-        gives, _, digits = hole.partition(":")
+    numbers = numbers_in(line.removeprefix(_REST))
+    labels = [number.before.removesuffix("0x").strip(" :=/[]{(") for number in numbers]
+    columns = not all(labels) or any("@" in number.before for number in numbers[:1])
+    pattern, given = rf"(?:{re.escape(prefix.strip())}\s*)?" if prefix else r"(?<!\w)" if parts else "", list[tuple[str, str]]()
+    for index, ((before, gives, digits), label) in enumerate(zip(numbers, labels, strict=True)):
         group, number = f"n{index}", f"{_DIGIT}{{1,16}}"
         if gives in (_NAME, _VALUE):
             group, number = gives, r"[A-Za-z]\w*" if gives == _NAME else number
         elif digits:
             number = "|".join(rf"{_DIGIT}{{{count}}}\b" for count in digits.split("|"))
-        pattern += f"(?P<{group}>{number})" + _pattern_of(behind, registers)
+        pattern += _pattern_of(before, registers) + f"(?P<{group}>{number})"
         part = gives.partition("_")[2].partition("_")[2].replace("_", " ")  # what is in a register's columns is called after it
-        numbers.append((gives, f"{labels[0].partition(' ')[0]} {part}" if columns and part else label))
-    return _Shape(re.compile(pattern), tuple(numbers), line.startswith(_REST))
+        given.append((gives, f"{labels[0].partition(' ')[0]} {part}" if columns and part else label))
+    behind = _pattern_of(_HOLE.sub("", line.removeprefix(_REST)), registers)
+    return _Shape(re.compile(pattern + behind), tuple(given), line.startswith(_REST))
 
 
 def _pattern_of(text: str, registers: Sequence[str]) -> str:

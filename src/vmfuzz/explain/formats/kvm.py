@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from bisect import bisect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Final, TypeVar
+from typing import Final
 
 from vmfuzz.explain.dump import Reading
 from vmfuzz.explain.evidence import Found
-from vmfuzz.explain.formats.kvm_tables import DECLARED, HEADINGS, NUMBERS, SEGMENTS, Slot, alternatives, usual_digits
+from vmfuzz.explain.formats.kvm_tables import DECLARED, HEADINGS, NUMBERS, SEGMENTS, Slot, alternatives
 from vmfuzz.explain.text.lines import Ends, Line
 from vmfuzz.patterns import deferred
 
@@ -35,12 +35,6 @@ _TOKEN: Final = deferred(
 )
 _OLD_XEN: Final = deferred(r"CS=\w+ DS=")  # KVM, and Xen since 4.6, have SS next
 _LAST: Final = max(slot.rank for line in DECLARED for slot in line)
-_T = TypeVar("_T", int, str)
-
-
-def _only(values: Sequence[_T], none: _T) -> _T:
-    """The value if all are the same."""
-    return values[0] if values and values.count(values[0]) == len(values) else none
 
 
 @dataclass
@@ -63,30 +57,21 @@ class Token:
     @property
     def field(self) -> str:
         """The field, or "+name"; "" if there is a choice, or none."""
-        return _only([slot.field for slot in self.slots], "")
-
-    @property
-    def open(self) -> bool:
-        """Whether it may be several fields."""
-        return not self.field and not self.section
+        fields = {slot.field for slot in self.slots}
+        return fields.pop() if len(fields) == 1 else ""
 
     @property
     def section(self) -> int:
         """The section in which it stands; 0 if there is a choice."""
-        return _only([slot.section for slot in self.slots], 0)
-
-    @property
-    def rank(self) -> int:
-        """Its place among the lines that all versions print; 0 if it has none, or there is a choice."""
-        return _only([slot.rank for slot in self.slots], 0)
+        sections = {slot.section for slot in self.slots}
+        return sections.pop() if len(sections) == 1 else 0
 
 
 def parse(lines: list[Line], found: Found, ends: Ends) -> None:
     """Note what the lines of one dump give; `ends`: the lines of the text that may not be whole."""
     whole = ends.unfinished not in lines[-1:]
     tokens = list(_tokens(lines, "\n".join(line.text for line in lines) + "\n" * whole, found))
-    _narrow(tokens, xen=any("(XEN)" in line.raw or _OLD_XEN.match(line.text) for line in lines))
-    _narrow_by_mark(tokens)
+    _pair(tokens, xen=any("(XEN)" in line.raw or _OLD_XEN.match(line.text) for line in lines))
     firsts = dict[str | int, Token]()  # without what is there again: a reply quotes lines below the dump
     for token in tokens:
         firsts.setdefault(token.field or id(token), token)
@@ -148,53 +133,48 @@ def _keyed(match: re.Match[str], head: str, key: str, line: int, found: Found) -
 def _columns(head: str, columns: Sequence[str], line: int, found: Found) -> Iterator[Token]:
     """Xen's columns, which have no keys; the digits of each tell one from another."""
     slots = next((slots for slots in DECLARED if slots[0].head == head), ())
-    if [len(column) for column in columns] == [usual_digits(slot.field) for slot in slots]:
+    if [len(column) for column in columns] == [slot.digits for slot in slots]:
         for slot, column in zip(slots, columns, strict=True):
             yield Token(head, column, line, [slot], line)
     elif columns:
         found.warn(f"{head} has {len(columns)} of {len(slots)} columns; which are missing cannot be told", line)
 
 
-def _narrow(tokens: list[Token], xen: bool) -> None:
+def _narrow(one: Token, other: Token, fits: Callable[[Slot, Slot], bool]) -> None:
+    """Leave of what two numbers may be what fits together, if anything does."""
+    one.slots = [slot for slot in one.slots if any(fits(slot, near) for near in other.slots)] or one.slots
+    other.slots = [slot for slot in other.slots if any(fits(near, slot) for near in one.slots)] or other.slots
+
+
+def _pair(tokens: list[Token], xen: bool) -> None:
     """Two numbers on a line are of one declared line, in its order: the guest's RSP stands before its RIP, the host's RIP before its RSP."""
     for first, second in (pair for pair in pairwise(tokens) if pair[0].line == pair[1].line):
         if first.key == "RSP":
             second.broken |= first.copied != second.copied  # a copy behind only one of them: the other may be the host's
             if xen and not first.copied:
                 first, second = second, first  # before 4.6 the host's are in the guest's order; the guest's have copies
-        both = [(one, other) for one in first.slots for other in second.slots if one.line == other.line and one.place < other.place]
-        if both:
-            first.slots, second.slots = [one for one, _ in both], [other for _, other in both]
-
-
-def _narrow_by_mark(tokens: list[Token]) -> None:
-    """Where some numbers have 0x and some have not, as KVM and Xen print them, that tells one from another: the guest's CR3 has it."""
-    if len({token.value.startswith("0x") for token in tokens if token.value}) > 1:
-        for token in tokens:
-            token.slots = [slot for slot in token.slots if (slot.mark == "0x") == token.value.startswith("0x")] or token.slots
+        _narrow(first, second, lambda one, other: one.line == other.line and one.place < other.place)
+    some_marked = len({token.value.startswith("0x") for token in tokens if token.value}) > 1  # as KVM and Xen print: the guest's CR3 has 0x
+    for token in tokens if some_marked else ():
+        token.slots = [slot for slot in token.slots if (slot.mark == "0x") == token.value.startswith("0x")] or token.slots
 
 
 def _place(tokens: list[Token], found: Found) -> None:
-    """Leave of what a number may be what the numbers before and behind it leave, if these stand in the order in which the programs print them."""
+    """Leave of what a number may be what the numbers before and behind it leave, if these stand in the order in which the programs print them.
+
+    A line that all versions print stands directly below or above another; elsewhere it may be a copy of the other section's.
+    """
     sections = [token.section for token in tokens]
     known = [section // 2 for section in sections if section]
     in_order = bool(known) and known == sorted(known)
-    if in_order:
-        _place_by_rank(tokens)
+    for one, other in [*pairwise(tokens), *pairwise(tokens[::-1])] if in_order else ():
+        _narrow(one, other, _near)
     for token, low, high in zip(tokens, _last(sections), reversed(_last(reversed(sections))), strict=True):
-        if token.open:
+        if not (token.field or token.section):
             token.slots = [slot for slot in token.slots if in_order and not slot.rank and low <= slot.section <= (high or low | 1)]
             if not token.field:
                 text = f"{token.key} = {token.value} may be the guest's or the host's; the lines around it do not tell, so it is not used"
                 found.warn(text, token.line)
-
-
-def _place_by_rank(tokens: list[Token]) -> None:
-    """A line that all versions print stands directly below or above another; elsewhere it may be a copy of the other section's."""
-    for near, token in [*pairwise(tokens), *pairwise(tokens[::-1])]:
-        if token.open and near.rank:
-            fits = (slot for slot in token.slots if slot.rank and slot.section == near.section and abs(slot.rank - near.rank) <= 1)
-            token.slots = list(fits) or token.slots
 
 
 def _last(numbers: Iterable[int]) -> list[int]:
@@ -203,12 +183,17 @@ def _last(numbers: Iterable[int]) -> list[int]:
     return [last := number or last for number in numbers]
 
 
+def _near(one: Slot, other: Slot) -> bool:
+    """Whether two numbers are of lines that all versions print one below the other."""
+    return bool(one.rank and other.rank) and one.section == other.section and abs(one.rank - other.rank) <= 1
+
+
 def _gaps(tokens: Iterable[Token]) -> frozenset[int] | None:
     """The lines behind which a line is missing that is always printed next; None if they do not stand in the print order."""
     ranks: dict[int, int] = {}
     for token in tokens:
-        if token.rank:
-            ranks.setdefault(token.opened, token.rank)
+        if token.field and token.slots[0].rank:
+            ranks.setdefault(token.opened, token.slots[0].rank)
     if list(ranks.values()) != sorted(ranks.values()):
         return None
     return frozenset(line for (line, rank), (_, after) in pairwise([*ranks.items(), (0, _LAST + 1)]) if after > rank + 1)
@@ -218,7 +203,7 @@ def _doubt(token: Token, torn: Line | None, missing: frozenset[int] | None) -> s
     """Why a token's value may be none, or another field's; "" if nothing says so. `missing`: what `_gaps` gives."""
     if torn is not None and token.line == torn.number:
         return "stands on a line within which the text may begin"
-    short = len(token.value.removeprefix("0x")) < usual_digits(token.field)
+    short = len(token.value.removeprefix("0x")) < token.slots[0].digits
     padded = not token.value.startswith("0x") and all(slot.mark == "#" for slot in token.slots)
     # RFLAGS may have 16 digits; "(effective)" may have stood behind EFER; of two lines of values one is another's
     if (short and padded) or (token.broken and (short or token.wrapped or token.key in ("RFLAGS", "EFER"))):

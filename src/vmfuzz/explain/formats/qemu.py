@@ -6,11 +6,12 @@ It shows the registers as the guest sees them, not the VMCS: no controls, no int
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from vmfuzz.explain.dump import ALL, HIGH_HALF
 from vmfuzz.explain.formats.declared import Declared, Shown
+from vmfuzz.explain.formats.dumps import divided
 from vmfuzz.explain.formats.sregs import mode_of
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
@@ -69,36 +70,17 @@ FORMAT: Final = Declared(
     shows=_shows,
 )
 _FAILED: Final = deferred(r"entry failed|hardware error|internal error", re.IGNORECASE)
-#: The register with which a line of the dump begins; EAX and RAX are one.
-_REGISTER: Final = deferred(r"[ER]?([A-Z][A-Z0-9]{1,2}) ?=")
-#: So many lines with registers that were there already begin another dump; and more dumps than this nobody reads.
-_AGAIN, _MOST = 2, 4
+#: What begins a dump; and more dumps than this nobody reads.
+_FIRST: Final = deferred(r"[ER]AX=")
+_MOST: Final = 4
 
 
-def dumps_of(lines: Sequence[Line], others: Iterable[Line]) -> list[tuple[list[Line], bool]]:
+def dumps_of(lines: list[Line], others: Iterable[Line]) -> list[tuple[list[Line], bool]]:
     """The register dumps among QEMU's lines, each with whether a line that says "failed" stands above it; those first. At least one, perhaps empty."""
     failures = [line.number for line in others if _FAILED.search(line.text)]
     found: list[tuple[list[Line], bool]] = []
     end = 0
-    for part in _parts(lines):
-        texts = {line.text for line in part}
-        if not any(texts <= {line.text for line in earlier} for earlier, _ in found):  # else it is quoted
-            found.append((part, any(end < number < part[0].number for number in failures)))
+    for part in divided(lines, _FIRST):
+        found.append((part, any(end < number < part[0].number for number in failures)))
         end = part[-1].number
     return sorted(found, key=lambda one: not one[1])[:_MOST] or [([], False)]
-
-
-def _parts(lines: Sequence[Line]) -> list[list[Line]]:
-    """The lines, divided where registers come again."""
-    parts = [list(lines[:1])]
-    for index, line in enumerate(lines[1:], 1):
-        following = [_register(one) for one in lines[index : index + _AGAIN]]
-        if len(following) == _AGAIN and {_register(one) for one in parts[-1]}.issuperset(following):
-            parts.append([])
-        parts[-1].append(line)
-    return parts if lines else []
-
-
-def _register(line: Line) -> str:
-    match = _REGISTER.search(line.text)
-    return match[1] if match else ""
