@@ -12,7 +12,7 @@ from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.errors import VmfuzzError
 from vmfuzz.explain.dump import Dump, Format, Machine, Origin, Reading, Warned
 from vmfuzz.explain.evidence import Found
-from vmfuzz.explain.formats import amd, dumps, encoding_lists, kvm, qemu, sregs, virtualbox
+from vmfuzz.explain.formats import amd, dumps, encoding_lists, kvm, qemu, virtualbox
 from vmfuzz.explain.formats.cpuinfo import processor_of
 from vmfuzz.explain.formats.declared import read_declared
 from vmfuzz.explain.formats.json_text import spread
@@ -43,6 +43,8 @@ _CRASH: Final = deferred(
 #: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
 _BARE_ENCODING: Final = deferred(r"(?:0x)?([0-9a-fA-F]{4})\s+(?:0x)?[0-9a-fA-F]{1,16}")
 _BARE_SEGMENT: Final = deferred(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
+#: Structures that userspace gets from KVM: settle/views.py.
+_STRUCTURES: Final = deferred(r"\b(?:kvm_segment|kvm_(?:[gs]et_)?s?regs|apic_base|sregs)\b")
 #: So much of a line is quoted.
 _SHOWN: Final = 40
 _KVM_SILENT: Final = "dump_invalid_vmcs"
@@ -155,8 +157,7 @@ def _read_plain(lines: list[Line], found: Found, named_only: bool) -> None:
     if not named_only:
         lines = in_pairs(read_tables(read_declared(lines, found, formats()), found))
     taken: Set[int] = encoding_lists.collect(lines, found)
-    # beside a dump of the VMCS KVM's structures say nothing new
-    taken |= sregs.parse_sregs([line for line in lines if line.number not in taken], Found() if named_only else found)
+    found.viewed = _STRUCTURES.search("\n".join(line.text for line in lines).lower()) is not None
     _read_pairs(lines, taken, found, named_only)
 
 

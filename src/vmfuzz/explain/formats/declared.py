@@ -2,7 +2,7 @@
 
 In a declared line stand, where the program prints a number (hexadecimal, as `%x` or `%08lx` print it; what is printed before it is written out):
 
-    {guest_rip}             the field, or a part of it: {vm_entry_controls.9} is its bit 9
+    {guest_rip}             the field, or a part of it: {vm_entry_controls.9} is its bit 9, {vm_entry_controls.9<10} that, from bit 10 of the number
     {guest_rip:8|16}        it has so many digits
     {+CR2}                  a value that stands beside the VMCS under this name; {+EIP guest_rip} is that and a field
     {}                      a number that says nothing here
@@ -44,14 +44,6 @@ def numbers_in(line: str) -> list[Number]:
     return [Number(*match.groups()) for match in _HOLE.finditer(line)]
 
 
-class Shown(NamedTuple):
-    """What a number shows of a field: its value, which bits of it are known, and why, where the format's own reason does not say it."""
-
-    value: int
-    known: int = ALL
-    why: str = ""
-
-
 @dataclass(frozen=True)
 class _Shape:
     """A declared line as a pattern; what each of its numbers gives, and what the line calls it; whether it only goes on with a broken line."""
@@ -80,8 +72,8 @@ class Declared:
     view: str = ""
     #: `lines` are parts of lines, of which any may be missing; one with ~ before it begins no line but the rest of one that a mail program broke
     parts: bool = False
-    #: what a number of so many digits shows of a field, where that is not the whole field
-    shows: Callable[[str, int, int], Shown] | None = None
+    #: what a number of so many digits shows of a field, its value and the bits that are known, where that is not the whole field
+    shows: Callable[[str, int, int], tuple[int, int]] | None = None
 
     @cached_property
     def shapes(self) -> tuple[_Shape, ...]:
@@ -126,16 +118,18 @@ class Declared:
             text, label = match[f"n{number}"], label.replace("@", register)
             for one in gives.split():
                 name, _, bit = one.replace("@", register if one.startswith("+") else register.lower()).partition(".")
-                value = int(text, 16)
-                shown = self.shows(name, value, len(text)) if self.shows else Shown(value)
+                value, known = int(text, 16), ALL
                 if bit:
-                    shown = Shown(value << int(bit), 1 << int(bit))
+                    to, _, of = bit.partition("<")
+                    value, known = (value >> int(of or 0) & 1) << int(to), 1 << int(to)
+                elif self.shows:
+                    value, known = self.shows(name, value, len(text))
                 if beside or name.startswith("+"):
                     title = name[1:] if name.startswith("+") else label
-                    found.beside.setdefault(f"{self.program} {title}", Reading(shown.value, label or title, line.number))
+                    found.beside.setdefault(f"{self.program} {title}", Reading(value, label or title, line.number))
                 else:
-                    why = shown.why or self.view * name.startswith("guest")
-                    found.put(name, shown.value, label or name, line.number, assumed=why, known=shown.known, written=text)
+                    why = self.view if bit or name.startswith("guest") else ""
+                    found.put(name, value, label or name, line.number, assumed=why, known=known, written=text)
 
 
 def _shape(line: str, registers: Sequence[str], parts: bool, prefix: str) -> _Shape:

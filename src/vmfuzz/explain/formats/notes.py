@@ -102,7 +102,7 @@ class Notes:
         if area != "guest" or register not in SEGMENTS[:8] or len(words) != 1 or words[0] not in RIGHTS_BITS:
             return False
         low, width = RIGHTS_BITS[words[0]]
-        value = read_number(text, True)
+        value = read_number(text, self.manner.hex_by_default is not False)
         if value is None or value >> width:
             return False
         name = f"guest_{register}_access_rights"

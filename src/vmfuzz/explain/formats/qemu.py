@@ -10,27 +10,24 @@ from collections.abc import Iterable
 from typing import Final
 
 from vmfuzz.explain.dump import ALL, HIGH_HALF
-from vmfuzz.explain.formats.declared import Declared, Shown
+from vmfuzz.explain.formats.declared import Declared
 from vmfuzz.explain.formats.dumps import divided
-from vmfuzz.explain.formats.sregs import mode_of
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
 
-_PRESENT, _UNUSABLE = 1 << 7, 1 << 16
+_PRESENT, _UNUSABLE, _RIGHTS = 1 << 7, 1 << 16, 0x1F0FF
 
 
-def _shows(name: str, number: int, digits: int) -> Shown:
+def _shows(name: str, number: int, digits: int) -> tuple[int, int]:
     """What a printed number says of a field: its value, and which bits of it are known."""
-    if name == "vm_entry_controls":
-        return mode_of(number)
     if name.endswith("access_rights"):
         # Nothing in the dump says whether the segment is unusable; one that is not present mostly is. Newer versions of QEMU clear P for an unusable
         # segment (so that P = 1 means usable there), older ones print P as KVM gives it, and the dump does not tell which version made it.
         rights = number >> 8 & 0xF0FF
-        return Shown(rights, ALL & ~_UNUSABLE if rights & _PRESENT else ALL & ~0x1F0FF)
+        return rights, ALL & ~(_UNUSABLE if rights & _PRESENT else _RIGHTS)
     # outside of 64-bit mode QEMU prints eight digits, whatever the register holds above
     halved = digits == 8 and name.endswith(("base", "rip", "rsp"))
-    return Shown(number, ALL & ~HIGH_HALF if halved else ALL)
+    return number, ALL & ~HIGH_HALF if halved else ALL
 
 
 _SEGMENT: Final = "{{guest_{0}_selector:4}} {{guest_{0}_base:8|16}} {{guest_{0}_limit:8}} {{guest_{0}_access_rights:8}}"
@@ -45,7 +42,7 @@ FORMAT: Final = Declared(
         "IDT= {guest_idtr_base:8|16} {guest_idtr_limit:8}",
         "EIP={+EIP guest_rip:8}",
         "RIP={+RIP guest_rip:16}",
-        "EFER={+EFER vm_entry_controls:16}",
+        "EFER={+EFER vm_entry_controls.9<10:16}",  # KVM makes "IA-32e mode guest" from LMA
         "CR0={+CR0:8}",
         "@={+@:8|16}",
         "@ ={+@:16}",

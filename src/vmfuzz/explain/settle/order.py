@@ -37,7 +37,8 @@ def in_order(places: Sequence[Evidence], found: Found) -> Kept:
         return [one for one in places if one.name not in out], [Warned(0, text)] * bool(out)
     if _complete(below):
         return list(places), []
-    return [replace(one, assumed=_BY_PLACE) if one.name in below and not one.assumed else one for one in places], []
+    doubted = {id(one) for one in places if one.name in below and not one.assumed and one.standing is not Standing.SHOWN}
+    return [replace(one, assumed=_BY_PLACE) if id(one) in doubted else one for one in places], []
 
 
 def _complete(names: Collection[str]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -11,14 +10,13 @@ from vmfuzz.explain.dump import ALL, Dump, Named, Notes, Origin, Program, Readin
 from vmfuzz.explain.evidence import MSR_NUMBERS, OUTCOME, Evidence, Found, Kept, Standing
 from vmfuzz.explain.settle.believe import believed
 from vmfuzz.explain.settle.order import in_order, of_one_state
+from vmfuzz.explain.settle.views import as_viewed, views
 from vmfuzz.explain.text.lines import Ends, Line
 from vmfuzz.hexadecimal import hexadecimal
 
 #: A warning lists at most this many names.
 _SHOWN: Final = 6
 _IN_SENTENCE: Final = "given in a sentence, not in a dump"
-#: What KVM's structures show is the guest's view; KVM adds to these before they reach the VMCS.
-_VIEWED: Final = ("guest_cr0", "guest_cr3", "guest_cr4", "guest_ia32_efer")
 
 
 def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Dump:
@@ -37,6 +35,7 @@ def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Du
         ("the lines are not in their order", lambda places: in_order(places, found)),
         ("other states of the same fields", lambda places: of_one_state(places, found.failed)),
         ("sentences on fields that are shown", _without_told),
+        ("the guest's view", lambda places: as_viewed(places) if found.viewed else (list(places), [])),
     )
     places, warned, trace = list(found.evidence), list(found.warnings), list[str]()
     for what, step in steps:
@@ -50,19 +49,19 @@ def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Du
     belief = believed(places)
     msrs = {MSR_NUMBERS[one]: reading for one, reading in belief.readings.items() if one in MSR_NUMBERS and reading.known == ALL}
     fields = {one: reading for one, reading in belief.readings.items() if one not in MSR_NUMBERS}
-    views = _views(fields) if found.viewed else {}
-    readings = {one: reading for one, reading in fields.items() if one not in views}
-    trace += [f"not believed, the guest's view: {', '.join(views)}"] if views else []
+    seen = views(fields) if found.viewed else {}
+    readings = {one: reading for one, reading in fields.items() if one not in seen}
+    trace += [f"not believed, the guest's view: {', '.join(seen)}"] if seen else []
     trace.append(f"believed: {len(readings)} fields and {len(msrs)} capability MSRs of {len(found.evidence)} places")
     return Dump(
         Origin(name, trace=tuple(trace)),
         readings,
         {number: reading.value for number, reading in msrs.items()},
         {number: reading.line for number, reading in msrs.items()},
-        beside={**{f"KVM {view.label}": view for view in views.values()}, **found.beside},
+        beside={**{f"KVM {view.label}": view for view in seen.values()}, **found.beside},
         named=Named(hm_error=found.hm_error),
         program=Program(tuple(found.definitions), dict(found.written), found.zeroed),
-        notes=Notes((*warned, *belief.warned, *_computed(found, fields)), belief.misfits, tuple(found.unread)),
+        notes=Notes((*warned, *belief.warned, *_computed(found, fields)), belief.misfits, () if found.viewed else tuple(found.unread)),
     )
 
 
@@ -120,9 +119,3 @@ def _computed(found: Found, readings: Mapping[str, Reading]) -> list[Warned]:
     names = list(reversed(computed))
     listed = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     return [Warned(min(computed.values()), f"the program computes what it writes to {listed}: not given by this text")]
-
-
-def _views(readings: Mapping[str, Reading]) -> dict[str, Reading]:
-    """The guest's view, which a text of KVM's structures gives as CR0, CR3, CR4 and IA32_EFER in other forms too."""
-    found = {name: readings[name] for name in _VIEWED if name in readings}
-    return {name: one for name, one in found.items() if not re.search("guest|vmcs", one.label, re.IGNORECASE)}

@@ -37,8 +37,8 @@ def _plain_spaces(text: str) -> str:
 
 
 def _unfolded(match: re.Match[str]) -> str:
-    """A structure on one line, spread over lines."""
-    return re.sub(r"\s*(\}+),?\s*", r"\n\1\n", re.sub(r",\s+", ",\n", re.sub(r"\{\s*", "{\n", match[0])))
+    """A structure with several members on a line, spread over lines."""
+    return re.sub(r"\s*(\}+),?\s*", r"\n\1\n", re.sub(r",\s+", ",\n", re.sub(r"\{\s*", "{\n", " ".join(match[0].split()))))
 
 
 #: What is mended, in this order: a sign of it in the text, pattern, what takes its place.
@@ -73,4 +73,6 @@ _DAMAGES: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]]
     ("[Type:", deferred(r"\s*\[Type: [^\]]*\]$", re.MULTILINE), ""),
     # a structure on one line, as debuggers and Rust's "{:?}" print it: `$1 = {guest_cr0 = 0x80050033, ...}`, `State { cr0: 5, cs: Segment { ... } }`
     ("{", deferred(r"^(?:[^\n{]*[\s=>])?(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()\n]*\}[,. \t]*$", re.MULTILINE), _unfolded),
+    # the same as gdb breaks it, wherever its lines are full
+    ("$", deferred(r"^\$\d+ = \{\w+ = [^;()$]*?\}(?:,\s*\Z|$)", re.MULTILINE), _unfolded),
 )

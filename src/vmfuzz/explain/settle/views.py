@@ -1,0 +1,60 @@
+"""What userspace gets from KVM (struct kvm_sregs and kvm_regs) are the registers as the guest sees them, not the VMCS."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from vmfuzz.explain.dump import ALL, Reading, Warned
+from vmfuzz.explain.evidence import Evidence, Kept, Standing
+
+_SEEN: Final = "KVM's structures show the guest's registers, not the VMCS"
+#: KVM adds to these before they reach the VMCS.
+_CHANGED: Final = ("guest_cr0", "guest_cr3", "guest_cr4", "guest_ia32_efer")
+#: The bits of access rights, all of which have a name of their own in the structures.
+_RIGHTS: Final = 0x1F0FF
+_PRESENT, _UNUSABLE = 1 << 7, 1 << 16
+#: The bits of a type that KVM may set: "busy" of a TSS, none of an LDT, and "accessed" of others (with unrestricted guest).
+_MAY_BE_SET: Final = {"guest_tr_access_rights": 2, "guest_ldtr_access_rights": 0}
+_ACCESSED: Final = 1
+_NOT_ACCESSED: Final = (
+    '{0} has type {1}, which is not "accessed" (bit 0 is 0). Where the processor has unrestricted guest, KVM sets that bit; elsewhere the entry '
+    "fails. Give {0} type {2}"
+)
+#: "IA-32e mode guest", which KVM makes from the bit above it in IA32_EFER, LMA.
+_IA32E: Final = 1 << 9
+
+
+def as_viewed(places: Sequence[Evidence]) -> Kept:
+    """The places with what is known of the VMCS; beside a dump of the VMCS the structures say nothing new."""
+    if any(one.standing is Standing.SHOWN for one in places):
+        return [one for one in places if one.standing is Standing.SHOWN or not _is_view(one.name, one.label)], []
+    bits = [one for one in places if one.standing is Standing.BITS]
+    unusable = {one.name for one in bits if one.value & _UNUSABLE}
+    doubtful = {one.name for one in bits if one.known & _PRESENT & ~one.value} - unusable  # newer versions of KVM make it unusable
+    kept, warned = list[Evidence](), list[Warned]()
+    for one in places:
+        if not _is_view(one.name, one.label):
+            kept.append(one)
+        elif one.standing is not Standing.BITS:
+            kept.append(replace(one, assumed=_SEEN))
+        elif one.name not in doubtful:
+            may_be_set = _MAY_BE_SET.get(one.name, _ACCESSED) & one.known & ~one.value if one.name not in unusable else 0
+            kept.append(replace(one, assumed=_SEEN, known=(one.known | ALL & ~_RIGHTS) & ~may_be_set))
+            if may_be_set & _ACCESSED:
+                register, kind = one.label.split()[0], one.value & 0xF
+                warned.append(Warned(one.line, _NOT_ACCESSED.format(register, kind, kind | _ACCESSED)))
+        if one.name == "guest_ia32_efer":
+            kept.append(replace(one, name="vm_entry_controls", value=one.value >> 1 & _IA32E, known=_IA32E, assumed=_SEEN))
+    return kept, warned
+
+
+def views(readings: Mapping[str, Reading]) -> dict[str, Reading]:
+    """The guest's view, which a text of KVM's structures gives as CR0, CR3, CR4 and IA32_EFER in other forms too."""
+    return {name: readings[name] for name in _CHANGED if name in readings and _is_view(name, readings[name].label)}
+
+
+def _is_view(name: str, label: str) -> bool:
+    return name.startswith("guest") and not re.search("guest|vmcs", label, re.IGNORECASE)
