@@ -104,13 +104,15 @@ def _of_reading(dump: Dump) -> Iterator[str]:
         ],
     )
     yield from _listed("written", [f"{name}@{line}" for name, line in dump.program.written.items()])
-    yield from _listed("unread", [f"{_one_line(label)}@{line};" for label, line in dump.notes.unread])
+    yield from _listed("unread", [f"{_one_line(label)}@{line};" for label, line in dump.unread])
     yield from (f"warns: {_one_line(warning)}" for warning in dump.warnings)
-    yield from _listed("foreign", [_one_line(dump.machine.foreign)] if dump.machine.foreign else [])
-    yield from _listed("nested", [dump.machine.nested.partition(".")[0]] if dump.machine.nested else [])
-    yield from (f"said: {' '.join(check.id for check in said.checks)}@{said.line}" for said in dump.named.checks)
-    yield from _listed("refused", [f"msr {dump.named.msr[1]:x}={dump.named.msr[2]:x}@{dump.named.msr[0]}"] if dump.named.msr else [])
-    yield from _listed("error", [f"HM {dump.named.hm_error}"] if dump.named.hm_error else [])
+    yield from _listed("foreign", [_one_line(dump.foreign)] if dump.foreign else [])
+    yield from _listed("nested", [dump.nested.partition(".")[0]] if dump.nested else [])
+    yield from (f"said: {' '.join(check.id for check in said.checks)}@{said.line}" for said in dump.named)
+    yield from _listed(
+        "refused", [f"msr {dump.refused_msr[1]:x}={dump.refused_msr[2]:x}@{dump.refused_msr[0]}"] if dump.refused_msr else []
+    )
+    yield from _listed("error", [f"HM {dump.hm_error}"] if dump.hm_error else [])
 
 
 def _outcome(reported: Reported) -> str:

@@ -69,7 +69,7 @@ def accused(dump: Dump) -> dict[str, int]:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_list_is_read_and_none_of_it_is_a_value(form):
     (dump,) = read_text(written(form))
-    assert (dump.readings, dump.warnings, dump.notes.unread) == ({}, [], ())
+    assert (dump.readings, dump.warnings, dump.unread) == ({}, [], ())
     assert accused(dump) == {"guest_ss_access_rights": 0x4828}
 
 
@@ -137,7 +137,7 @@ def test_a_dump_that_gives_encodings_too_is_no_list(line):
 @pytest.mark.parametrize("word", ["unavailable", "not supported", "failed", "<error>"])
 def test_a_dump_without_values_is_no_list(word):
     (dump,) = read_text("".join(f"(0x{value:04x}) {name} = {word}\n" for name, value in LIST))
-    assert (dump.program.definitions, dump.readings) == ((), {})
+    assert (dump.program.definitions, dump.readings) == ([], {})
 
 
 def test_the_last_line_of_a_list_has_no_comma():
@@ -169,4 +169,4 @@ def test_a_call_hands_over_a_value_and_names_nothing():
     (dump,) = read_text(
         "vmwrite(0x6800, guest_cr0);\nvmwrite(0x6802, guest_cr3);\nvmwrite(0x6c02, guest_cr3);\nvmwrite(0x6c00, guest_cr0);\n"
     )
-    assert dump.program.definitions == ()
+    assert dump.program.definitions == []

@@ -60,7 +60,7 @@ def test_the_answer_says_what_avoids_it_and_which_processor_it_is() -> None:
     ],
 )
 def test_the_processor_that_a_text_names(text: str, expected: tuple[int, int, int] | None) -> None:
-    assert read(f"exit reason 0x80000021\n{text}").machine.processor == expected
+    assert read(f"exit reason 0x80000021\n{text}").processor == expected
 
 
 def named(tmp_path: Path, text: str, mutation: dict[str, str], *options: str) -> bool:

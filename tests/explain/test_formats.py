@@ -207,7 +207,7 @@ def test_json_with_faults_is_read_as_far_as_it_goes():
 
 def test_virtualbox_names_the_check_itself(read):
     dump = read("vbox")
-    assert dump.named.hm_error == 570
+    assert dump.hm_error == 570
     assert not dump.readings
 
 

@@ -52,8 +52,8 @@ def test_qemus_control_registers_are_said_not_to_be_judged_and_nothing_that_is_s
 
 
 def test_vmcs_shadowing_that_xen_sets_on_its_own_is_no_nesting() -> None:
-    assert read(XEN).machine.nested == ""
-    nested = read(XEN + "(XEN) vvmx: L2 guest\n").machine.nested
+    assert read(XEN).nested == ""
+    nested = read(XEN + "(XEN) vvmx: L2 guest\n").nested
     assert "Xen runs L2 in a VMCS of its own" in nested
     assert "KVM" not in nested
 

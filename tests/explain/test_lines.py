@@ -56,7 +56,7 @@ CONTROL_WORDS = {
 )
 def test_control_words_beside_the_pin_based_ones(line: str) -> None:
     assert values(f"{line}\n") == CONTROL_WORDS
-    assert read(f"VM-instruction error 7\n{line}\n").notes.unread == ()
+    assert read(f"VM-instruction error 7\n{line}\n").unread == ()
 
 
 @pytest.mark.parametrize(

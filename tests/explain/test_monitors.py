@@ -105,7 +105,7 @@ def test_gdb_breaks_lines_anywhere() -> None:
     assert value(found, "guest_cs_access_rights") == 0x9B
     assert value(found, "guest_gs_access_rights") == 0x10000
     assert value(found, "guest_gdtr_limit") == 0x17
-    assert found.dump.notes.unread == ()
+    assert found.dump.unread == ()
 
 
 def test_a_segment_that_was_not_accessed_is_named() -> None:
@@ -139,8 +139,8 @@ def test_a_vmcb_is_no_vmcs(text: str) -> None:
 
 def test_svme_gives_an_amd_processor_away() -> None:
     text = "RIP: 0xffffffff81000000 RSP: 0xffffc90000000000 FLAGS: 246\nCR0: 0x80050033 CR4: 0x6a0\nEFER: 0x0000000000001d01\n"
-    assert "SVME" in answered(text).dump.machine.foreign
-    assert answered(text.replace("1d01", "0d01")).dump.machine.foreign == ""
+    assert "SVME" in answered(text).dump.foreign
+    assert answered(text.replace("1d01", "0d01")).dump.foreign == ""
 
 
 # What stands around a dump
@@ -259,7 +259,7 @@ def test_every_message_of_bochs_names_its_checks(message: str) -> None:
     segment = next((name for name in ("tr", "ldtr") if any(f"guest.{name}." in one for one in MESSAGES[message])), "gs")
     text = message.replace("%s", segment.upper()).replace("%d", "3").replace("%08x", "00000500").replace("%lx", "174").replace("%x", "174")
     text = text.replace("%016lx", "0000000000042000").replace("%c", "A")
-    (said,) = answered(f"00412345678e[CPU0  ] {text}\n").dump.named.checks
+    (said,) = answered(f"00412345678e[CPU0  ] {text}\n").dump.named
     named, meant = {check.id for check in said.checks}, MESSAGES.checks_named(message)
     assert said.text == text
     assert meant is not None

@@ -91,7 +91,7 @@ def test_kvms_word_for_a_failed_entry_of_a_nested_guest():
     found = answered("[  158.349308] nested_vmx_exit_reflected failed vm entry 7")
     assert found.dump.reported is not None
     assert found.dump.reported.error == 7
-    assert "vmcs02" in found.dump.machine.nested
+    assert "vmcs02" in found.dump.nested
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_failed_vmrun_is_amds(text):
 
 def test_an_intel_failure_beside_amds_is_judged():
     found = answered("On AMD it gives hardware error 0xffffffff, and here\nKVM: entry failed, hardware error 0x80000021")
-    assert found.dump.machine.foreign == ""
+    assert found.dump.foreign == ""
     assert found.exit_code == 1
 
 

@@ -20,7 +20,7 @@ def test_each_pattern_means_checks_of_one_stage(name: str, patterns: tuple[str, 
 def test_a_diagnostic_names_the_cause_and_one_of_virtualbox_alone_does_not() -> None:
     (dump,) = read_text("vmresume: failed, kVmxVDiag_Vmentry_GuestSegAttrPresentDs\n")
     found = answer(dump)
-    assert [check.id for named in dump.named.checks for check in named.checks] == ["guest.ds.p"]
+    assert [check.id for named in dump.named for check in named.checks] == ["guest.ds.p"]
     assert dump.reported is not None
     assert dump.reported.exit_reason == 0x80000021
     assert [cause.what for cause in found.causes] == ['VirtualBox says "kVmxVDiag_Vmentry_GuestSegAttrPresentDs".']

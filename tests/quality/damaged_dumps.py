@@ -117,7 +117,7 @@ def wrong_fields(dump: Dump, whole: Dump, broken: str, whole_lines: frozenset[st
             continue
         if name == "exit_reason" and whole.reported is not None and whole.reported.exit_reason == reading.value:
             continue  # told in other words
-        if any(warned.line == reading.line for warned in dump.notes.warned):
+        if any(warned.line == reading.line for warned in dump.warned):
             continue
         lines = lines or mend(broken.lstrip("\ufeff")).split("\n")
         nearby = lines[max(0, reading.line - _REACH) : reading.line + 1]
@@ -130,7 +130,7 @@ def wrong_fields(dump: Dump, whole: Dump, broken: str, whole_lines: frozenset[st
         found.append((reason, f"{name} = {reading.value:#x} from {lines[reading.line - 1 : reading.line]}"))
     for number, value in dump.msrs.items():
         line = dump.msr_lines[number]
-        if whole.msrs.get(number) != value and all(warned.line != line for warned in dump.notes.warned):
+        if whole.msrs.get(number) != value and all(warned.line != line for warned in dump.warned):
             lines = lines or mend(broken.lstrip("\ufeff")).split("\n")
             own = kind == "bytes" and not whole_lines.issuperset(lines[line - 1 : line])
             reason = OWN_LINE if own else LIKE_LINES if kind == "swap of like lines" else ERROR

@@ -267,7 +267,7 @@ def _with_encodings(dumps: list[Dump], path: Path) -> list[Dump]:
         replace(
             dump,
             program=Program(
-                (*dump.program.definitions, *found.definitions),
+                [*dump.program.definitions, *found.definitions],
                 {**found.written, **dump.program.written},
                 dump.program.zeroed or found.zeroed,
             ),

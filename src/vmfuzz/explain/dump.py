@@ -109,44 +109,14 @@ class Origin:
     trace: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Named:
-    """What programs name as the cause: checks; the entry of the MSR-load area that Xen shows as refused; VirtualBox's "HM error" number."""
-
-    checks: tuple[NamedChecks, ...] = ()
-    #: line, MSR, value
-    msr: tuple[int, int, int] | None = None
-    hm_error: int | None = None
-
-
-@dataclass(frozen=True)
+@dataclass
 class Program:
     """What program text says: its list of encodings, the names that it passes to a function that writes fields, with their lines."""
 
-    definitions: tuple[Definition, ...] = ()
-    written: Mapping[str, int] = field(default_factory=dict)
+    definitions: list[Definition] = field(default_factory=list)
+    written: dict[str, int] = field(default_factory=dict)
     #: whether the source or its author says that the region was zeroed before it was written
     zeroed: bool = False
-
-
-@dataclass(frozen=True)
-class Notes:
-    """What a person should know of the reading: warnings, values too wide for their field, labels with a number that mean no field."""
-
-    warned: tuple[Warned, ...] = ()
-    misfits: Mapping[str, Reading] = field(default_factory=dict)
-    #: label, line
-    unread: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the text says of the machine: its processor; why it is none for vmfuzz; what to know where hypervisors are nested."""
-
-    processor: Signature | None = None
-    #: a sentence without its end: a dump of another architecture
-    foreign: str = ""
-    nested: str = ""
 
 
 @dataclass(frozen=True)
@@ -165,24 +135,35 @@ class Dump:
     #: whether a field that is not given is known to have been left at 0
     complete: bool = False
     reported: Reported | None = None
-    named: Named = field(default_factory=Named)
+    #: checks that programs name as the cause, VirtualBox by the number of its "HM error"
+    named: tuple[NamedChecks, ...] = ()
+    hm_error: int | None = None
+    #: line, MSR and value of the entry of the MSR-load area that Xen shows as refused
+    refused_msr: tuple[int, int, int] | None = None
     program: Program = field(default_factory=Program)
-    notes: Notes = field(default_factory=Notes)
-    machine: Machine = field(default_factory=Machine)
+    warned: tuple[Warned, ...] = ()
+    #: values too wide for their field
+    misfits: Mapping[str, Reading] = field(default_factory=dict)
+    #: labels with a number that mean no field, with their line
+    unread: tuple[tuple[str, int], ...] = ()
+    processor: Signature | None = None
+    #: why this is no state of an Intel processor, a sentence without its end; what to know where hypervisors are nested
+    foreign: str = ""
+    nested: str = ""
 
     def warning(self, *warned: Warned) -> Dump:
         """The same with more warnings."""
-        return replace(self, notes=replace(self.notes, warned=(*self.notes.warned, *warned)))
+        return replace(self, warned=(*self.warned, *warned))
 
     @property
     def warnings(self) -> list[str]:
         """All warnings in the order of the text, each once; those on the whole text last."""
-        return [str(one) for one in sorted(dict.fromkeys(self.notes.warned), key=lambda one: (not one.line, one.line))]
+        return [str(one) for one in sorted(dict.fromkeys(self.warned), key=lambda one: (not one.line, one.line))]
 
     @property
     def empty(self) -> bool:
         """Whether nothing that can be judged has been read."""
-        return not (self.readings or self.msrs or self.reported or self.program.definitions or self.beside or self.named.hm_error)
+        return not (self.readings or self.msrs or self.reported or self.program.definitions or self.beside or self.hm_error)
 
 
 def plausible(number: int, value: int) -> bool:

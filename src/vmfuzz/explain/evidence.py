@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vmfuzz.arch.capabilities import FACT_MSRS
-from vmfuzz.explain.dump import ALL, Definition, Reading, Warned
+from vmfuzz.explain.dump import ALL, Program, Reading, Warned
 
 #: Capability MSRs by name: places give them as they give fields.
 MSR_NUMBERS: Final = {name: number for number, name in FACT_MSRS.items()}
@@ -42,7 +42,7 @@ Kept = tuple[list[Evidence], list[Warned]]
 
 
 @dataclass
-class Found:
+class Found(Program):
     """All that the readers find in one text, in the order in which they find it; they add to it and look at nothing but what they added."""
 
     evidence: list[Evidence] = field(default_factory=list)
@@ -57,12 +57,8 @@ class Found:
     warnings: list[Warned] = field(default_factory=list)
     #: values that stand beside the VMCS and are no fields
     beside: dict[str, Reading] = field(default_factory=dict)
-    definitions: list[Definition] = field(default_factory=list)
-    #: names that the source passes to a function that writes fields, with the line
-    written: dict[str, int] = field(default_factory=dict)
     #: labels with a number that mean no field, with their line
     unread: list[tuple[str, int]] = field(default_factory=list)
-    zeroed: bool = False
     #: VirtualBox's own word on the failed check (its "HM error" number)
     hm_error: int | None = None
     #: structures of KVM's show the registers as the guest sees them, not the VMCS

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.errors import VmfuzzError
-from vmfuzz.explain.dump import Dump, Format, Machine, Origin, Reading, Warned
+from vmfuzz.explain.dump import Dump, Format, Origin, Reading, Warned
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats import amd, dumps, encoding_lists, kvm, qemu, virtualbox
 from vmfuzz.explain.formats.cpuinfo import processor_of
@@ -42,7 +41,6 @@ _CRASH: Final = deferred(
 )
 #: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
 _BARE_ENCODING: Final = deferred(r"(?:0x)?([0-9a-fA-F]{4})\s+(?:0x)?[0-9a-fA-F]{1,16}")
-_BARE_SEGMENT: Final = deferred(r"(?:[c-gs]s|ldtr|tr|gdtr|idtr)\s*[:=]", re.IGNORECASE)
 #: Structures that userspace gets from KVM: settle/views.py.
 _STRUCTURES: Final = deferred(r"\b(?:kvm_segment|kvm_(?:[gs]et_)?s?regs|apic_base|sregs)\b")
 #: So much of a line is quoted.
@@ -111,11 +109,12 @@ class _Reader:
         dump = replace(
             dump,
             origin=Origin(name, self.origin.state, self._format(dump), self.origin.lines, trace),
-            machine=Machine(self.processor, nested=nested.note(self.text, dump)),
+            processor=self.processor,
+            nested=nested.note(self.text, dump),
         )
         foreign = foreign or ("" if part else amd.of_svme(dump, self.text))
         if foreign:
-            dump = replace(dump, machine=replace(dump.machine, foreign=foreign), readings={}, notes=replace(dump.notes, warned=()))
+            dump = replace(dump, foreign=foreign, readings={}, warned=())
         return dump.warning(*self._warnings(dump, part))
 
     def _claims(self, part: list[Line], registers: list[Line], programs: Mapping[str, list[int]]) -> Iterator[str]:
@@ -132,7 +131,7 @@ class _Reader:
         for line in self.long:
             text = f"this line has {len(line.raw):,} characters; those behind the first {MOST_CHARACTERS:,} are not read"
             yield Warned(line.number, text)
-        told = {warned.line for warned in dump.notes.warned}
+        told = {warned.line for warned in dump.warned}
         for line in dumps.lost_lines(part, self.rest):
             if line.number not in told:
                 yield Warned(line.number, f"nothing of this line could be read: {line.text[:_SHOWN]}")
@@ -179,7 +178,6 @@ def _manner(lines: list[Line], found: Found, named_only: bool, source: bool) -> 
     return Manner(
         hex_by_default=bare_is_hex("\n".join(line.text for line in lines)),
         named_only=named_only,
-        top_indent=min((line.indent for line in lines if _BARE_SEGMENT.match(line.text)), default=0),
         source=source,
         encodings_first=len(bare) >= 5 and sum(int(match[1], 16) in BY_ENCODING for match in bare) * 10 >= len(bare) * 9,
         sure=frozenset(one.name for one in found.evidence) if named_only else frozenset(),

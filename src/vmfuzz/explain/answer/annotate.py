@@ -126,7 +126,7 @@ def annotation(dumps: Sequence[Dump]) -> Iterator[AnnotatedLine | Skipped]:
             found.setdefault(mark.line, []).append(mark)
     warned: dict[int, list[str]] = {}
     for dump in dumps:
-        for one in dump.notes.warned:
+        for one in dump.warned:
             warned.setdefault(one.line, []).append(one.text)
 
     def line(number: int) -> AnnotatedLine:
@@ -160,7 +160,7 @@ def annotated(dumps: Sequence[Dump]) -> str:
         result.append(f"{one.number:{width}} {'?' if one.unread else ' '} {visible(one.text)}".rstrip())
         result += [f"{'':{width}}   {row}" for row in _rows(one.marks, numbered=len(dumps) > 1)]
         result += [f"{'':{width}} ! {text}" for text in one.warnings]
-    of_all = dict.fromkeys(one.text for dump in dumps for one in dump.notes.warned if not one.line)
+    of_all = dict.fromkeys(one.text for dump in dumps for one in dump.warned if not one.line)
     return "\n".join([*result, *(f"{'':{width}} ! {text}" for text in of_all)]) + "\n"
 
 

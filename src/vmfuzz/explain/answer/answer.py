@@ -117,7 +117,7 @@ class Answer:
     @property
     def exit_code(self) -> int:
         """0: nothing wrong was found; 1: a check fails, or a failed entry is reported; 2: nothing could be read."""
-        if self.dump.empty or self.dump.machine.foreign:
+        if self.dump.empty or self.dump.foreign:
             return 2
         if self.entered:
             return 0
@@ -161,7 +161,7 @@ def answer(dump: Dump, capabilities: Capabilities | None = None, working: Dump |
 def _processor(dump: Dump, capabilities: Capabilities | None) -> Signature | None:
     if capabilities is not None and capabilities.cpuid:
         return Signature.of(capabilities.registers(1)[0])
-    return dump.machine.processor
+    return dump.processor
 
 
 def _and(result: Answer, causes: Iterable[Mistake] = (), remarks: Iterable[Mistake] = ()) -> Answer:

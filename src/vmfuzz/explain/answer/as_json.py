@@ -43,10 +43,10 @@ def to_json(answer: Answer) -> dict[str, Any]:
         "beside": {name: hex(reading.value) for name, reading in dump.beside.items()},
         "capability_msrs": {FACT_MSRS[number]: hex(value) for number, value in sorted(dump.msrs.items())},
         "notes": answer.knowledge.notes,
-        "nested": dump.machine.nested or None,
-        "foreign": dump.machine.foreign or None,
+        "nested": dump.nested or None,
+        "foreign": dump.foreign or None,
         "warnings": dump.warnings,
-        "labels_without_field": [{"label": label, "line": line} for label, line in dump.notes.unread],
+        "labels_without_field": [{"label": label, "line": line} for label, line in dump.unread],
         "errata": _errata(answer),
         "comparison": _comparison(answer.comparison) if answer.comparison is not None else None,
     }

@@ -39,8 +39,8 @@ def fitting(answer: Answer) -> list[ProcessorErratum]:
 
 def _shows(erratum: ProcessorErratum, answer: Answer) -> bool:
     """Whether the text shows the state in which an erratum shows."""
-    if answer.dump.named.msr is not None:
-        _, msr, value = answer.dump.named.msr
+    if answer.dump.refused_msr is not None:
+        _, msr, value = answer.dump.refused_msr
         uneven = value >> 61 & _UPPER not in (0, _UPPER) or (value >> 61 & _UPPER != 0) != bool(value >> _SIGN & 1)
         return uneven and any(first <= msr <= last for first, last in erratum.msrs)
     return erratum.when is not FALSE and answer.evaluator.judge(erratum.when).truth is True

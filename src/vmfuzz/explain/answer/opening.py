@@ -41,16 +41,16 @@ def opening(answer: Answer, verified: str) -> list[Group]:
         outcome += [Paragraph(Role.PROVED, proved)] if proved else []
     if answer.dump.reported is not None and answer.dump.reported.remark:
         outcome.append(Paragraph(Role.PROVED, f"({answer.dump.reported.remark})"))
-    if answer.dump.named.hm_error is not None and not hm_error(answer.dump.named.hm_error):
-        unknown = f"HM error {answer.dump.named.hm_error} is not in the table of VirtualBox 6 and 7; look it up in your version's source."
+    if answer.dump.hm_error is not None and not hm_error(answer.dump.hm_error):
+        unknown = f"HM error {answer.dump.hm_error} is not in the table of VirtualBox 6 and 7; look it up in your version's source."
         outcome.append(Paragraph(Role.PROVED, unknown))
     return [outcome, [*_cause(answer), *_change(answer, verified)]]
 
 
 def _verdict(answer: Answer) -> str:
     reported = answer.dump.reported
-    if answer.dump.machine.foreign:
-        return f"{answer.dump.machine.foreign}."
+    if answer.dump.foreign:
+        return f"{answer.dump.foreign}."
     if answer.dump.empty:
         return "Nothing that vmfuzz can read: no VMCS field, no capability MSR, no outcome of a VM entry."
     if reported is not None:

@@ -34,7 +34,7 @@ _SUSPICIOUSLY_MANY: Final = 20
 
 def sections(answer: Answer, explain: bool = False, verified: str = "") -> list[Section]:
     """The whole answer. `explain` lists all violated checks, with a paragraph on each; `verified` says what a real entry on an emulated CPU gave."""
-    nested = [Paragraph(Role.STATEMENT, answer.dump.machine.nested, "Nested")] if answer.dump.machine.nested and not answer.entered else []
+    nested = [Paragraph(Role.STATEMENT, answer.dump.nested, "Nested")] if answer.dump.nested and not answer.entered else []
     return [
         Section("opening", opening(answer, verified)),
         Section("comparison", comparison_groups(answer)),
@@ -231,7 +231,7 @@ def _warnings(answer: Answer) -> list[Group]:
 
 def _read(answer: Answer) -> list[Group]:
     dump = answer.dump
-    if dump.machine.foreign:
+    if dump.foreign:
         return []
     if dump.empty:
         wanted = "Give a VMCS dump (Linux KVM, Xen, QEMU, VirtualBox, lines of name and value, vmfuzz JSON), or an error number."
@@ -246,7 +246,7 @@ def _read(answer: Answer) -> list[Group]:
         group.append(Paragraph(Role.NOTE, f"{', '.join(names)}.", f"{reason[0].upper()}{reason[1:]}"))
     if registers := not_judged(dump):
         group.append(Paragraph(Role.NOTE, f"{registers}."))
-    if dump.notes.unread:
-        labels = ", ".join(dict.fromkeys(label for label, _ in dump.notes.unread))
+    if dump.unread:
+        labels = ", ".join(dict.fromkeys(label for label, _ in dump.unread))
         group.append(Paragraph(Role.NOTE, f"{labels[:300]}.", "Labels that name no VMCS field"))
     return [group]

@@ -69,7 +69,7 @@ def _values(dump: Dump) -> dict[str, _Value]:
         value = exact(dump.readings, name)
         if value is not None:
             values[name] = _Value(value, reading.line)
-    for name, misfit in dump.notes.misfits.items():
+    for name, misfit in dump.misfits.items():
         if name in FIELDS and misfit.value >= _LONG:
             values.setdefault(name, _Value(misfit.value, misfit.line, False))
     return values

@@ -42,7 +42,7 @@ def causes(dump: Dump, violated: frozenset[str], satisfied: frozenset[str]) -> l
     `violated`, `satisfied`: ids of the checks of which the text shows that; of one that is satisfied, the program is wrong or saw other values.
     """
     found = []
-    for said in dump.named.checks:
+    for said in dump.named:
         checks = said.checks
         if all(check.id in satisfied for check in checks):
             found.append(_errs(said))
@@ -58,8 +58,8 @@ def causes(dump: Dump, violated: frozenset[str], satisfied: frozenset[str]) -> l
                     line=said.line,
                 )
             )
-    if dump.named.msr is not None:
-        line, number, value = dump.named.msr
+    if dump.refused_msr is not None:
+        line, number, value = dump.refused_msr
         canonical = value >> 47 in (0, (1 << 17) - 1)
         why = (
             "VM entry loads an entry as WRMSR would, and WRMSR refuses this one: either the MSR, or a bit of the value that this processor reserves."

@@ -152,7 +152,7 @@ def _not_loaded(dump: Dump) -> list[Mistake]:
 
 def _virtualbox(dump: Dump) -> list[Mistake]:
     """VirtualBox has made the checks itself and names the one that failed."""
-    meaning = hm_error(dump.named.hm_error) if dump.named.hm_error is not None else ""
+    meaning = hm_error(dump.hm_error) if dump.hm_error is not None else ""
     if not meaning:
         return []
     segment = next((name for name in SEGMENTS if f"guest {name.upper()}" in meaning), "")
@@ -165,7 +165,7 @@ def _virtualbox(dump: Dump) -> list[Mistake]:
     part = next(
         (part for part in ("limit", "base", "access_rights") if part.replace("_", " ") in meaning), "access_rights" if segment else ""
     )
-    what = f"{meaning} (HM error {dump.named.hm_error})"
+    what = f"{meaning} (HM error {dump.hm_error})"
     shown_values = f" The log shows {', '.join(printed)}." if printed else ""
     return [
         Mistake(

@@ -29,8 +29,6 @@ class Manner:
     hex_by_default: bool | None = None
     #: labels count only where they name guest or host themselves: the text has a dump of another format too
     named_only: bool = False
-    #: the indentation of the lines that name a segment register
-    top_indent: int = 0
     #: there is program text in it
     source: bool = False
     #: lines of nothing but an encoding and a value are no accident
@@ -144,7 +142,7 @@ class Understanding:
         if self.manner.named_only and (match.assumed_guest or not set(words) & {"guest", "host", "entry", "exit"}):
             return None
         if len(words) == 1 and words[0] in _OF_SYSENTER:
-            if SYSENTER not in label and where.indent > self.manner.top_indent and self.above.may_be_msrs:
+            if SYSENTER not in label and where.indent and self.above.may_be_msrs:
                 self.found.warn(f"{label} stands indented under nothing that says what it belongs to; it is not used", where.number)
                 return _AMBIGUOUS
             self.found.placed.setdefault(match.fields[0], False)

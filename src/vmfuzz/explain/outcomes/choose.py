@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.dump import Dump, Named, Warned
+from vmfuzz.explain.dump import Dump, Warned
 from vmfuzz.explain.outcomes.heard import ERRORS, Source, heard, numbered
 from vmfuzz.explain.outcomes.phrases import Meaning
 from vmfuzz.explain.outcomes.programs import words_of_programs
@@ -95,8 +95,8 @@ def with_outcome(dump: Dump, told: str | None = "", lines: Sequence[Line] = (), 
     if reported is None and _ATTEMPTED in text and "exit_reason" not in dump.readings:
         # nothing but the head says that something went wrong: the end is cut off
         reported = Reported(_ATTEMPTED, error=0, kind=Report.ATTEMPTED)
-    named = Named(tuple(words.checks), words.msr, dump.named.hm_error)
-    return replace(dump.warning(*words.warned), reported=reported, named=named, beside={**dump.beside, **words.beside})
+    dump = replace(dump.warning(*words.warned), reported=reported, named=tuple(words.checks), refused_msr=words.msr)
+    return replace(dump, beside={**dump.beside, **words.beside})
 
 
 def _chosen(dump: Dump, told: str) -> Dump:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from vmfuzz.explain.dump import ALL, Dump, Named, Notes, Origin, Program, Reading, Warned
+from vmfuzz.explain.dump import ALL, Dump, Origin, Reading, Warned
 from vmfuzz.explain.evidence import MSR_NUMBERS, OUTCOME, Evidence, Found, Kept, Standing
 from vmfuzz.explain.settle.believe import believed
 from vmfuzz.explain.settle.order import in_order, of_one_state
@@ -59,9 +59,11 @@ def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Du
         {number: reading.value for number, reading in msrs.items()},
         {number: reading.line for number, reading in msrs.items()},
         beside={**{f"KVM {view.label}": view for view in seen.values()}, **found.beside},
-        named=Named(hm_error=found.hm_error),
-        program=Program(tuple(found.definitions), dict(found.written), found.zeroed),
-        notes=Notes((*warned, *belief.warned, *_computed(found, fields)), belief.misfits, () if found.viewed else tuple(found.unread)),
+        hm_error=found.hm_error,
+        program=found,
+        warned=(*warned, *belief.warned, *_computed(found, fields)),
+        misfits=belief.misfits,
+        unread=() if found.viewed else tuple(found.unread),
     )
 
 
