@@ -100,21 +100,20 @@ class _Reader:
         for line in registers:
             qemu.FORMAT.read(line, found, beside=bool(part))  # the VMCS itself goes before its guest's registers
         virtualbox.parse_vbox(self.vbox, found)
-        foreign = "" if part else amd.of_vmrun(self.text)
-        if not foreign:
-            _read_plain(self.rest, found, bool(part))
+        _read_plain(self.rest, found, bool(part))
         dump = settled(found, name, self.ends, self.garbled)
         dump = with_outcome(dump, self.prose if told else None, self.rest, self.text)
+        foreign = "" if part else amd.why_foreign(self.text, dump)
+        if foreign:
+            dump = replace(dump, readings={}, warned=())
         trace = (*self._claims(part, registers, found.programs), *dump.origin.trace)
         dump = replace(
             dump,
             origin=Origin(name, self.origin.state, self._format(dump), self.origin.lines, trace),
             processor=self.processor,
+            foreign=foreign,
             nested=nested.note(self.text, dump),
         )
-        foreign = foreign or ("" if part else amd.of_svme(dump, self.text))
-        if foreign:
-            dump = replace(dump, foreign=foreign, readings={}, warned=())
         return dump.warning(*self._warnings(dump, part))
 
     def _claims(self, part: list[Line], registers: list[Line], programs: Mapping[str, list[int]]) -> Iterator[str]:

@@ -17,29 +17,23 @@ _VMRUN: Final = deferred(
 _INTEL: Final = deferred(r"8000_?00(?:21|22|29)\b|hardware error 0x[1-9a-f]\b|GenuineIntel|VERR_VMX_")
 #: IA32_EFER.SVME: set while AMD's processors run guests, reserved on Intel's.
 _SVME: Final = 1 << 12
-_IS_VMCB: Final = (
-    "This is a dump of an AMD processor (a VMCB, which VMRUN checks). vmfuzz knows the VM entries of Intel processors (a VMCS) only"
-)
-_IS_SVM: Final = (
-    "This comes from an AMD processor: `{}` is what is printed where AMD's VMRUN fails. vmfuzz knows the VM entries of Intel processors (VMLAUNCH, "
-    "VMRESUME) only"
-)
-_IS_SVME: Final = (
-    "IA32_EFER bit 12 (SVME) is 1, which only AMD processors have: this guest runs under SVM. vmfuzz knows the VM entries of Intel "
-    "processors only"
-)
+_KNOWN: Final = "vmfuzz knows the VM entries of Intel processors (VMLAUNCH, VMRESUME) only"
+_IS_VMCB: Final = "This is a dump of an AMD processor (a VMCB, which VMRUN checks)"
+_IS_SVM: Final = "This comes from an AMD processor: `{}` is what is printed where AMD's VMRUN fails"
+_IS_SVME: Final = "IA32_EFER bit 12 (SVME) is 1, which only AMD processors have: this guest runs under SVM"
 
 
-def of_vmrun(text: str) -> str:
-    """Why vmfuzz cannot judge a text in which a VMCB is dumped, or which tells of a failed VMRUN; "" where it can."""
+def why_foreign(text: str, dump: Dump) -> str:
+    """Why vmfuzz cannot judge a text in which a VMCB is dumped, which tells of a failed VMRUN, or has no control words and EFER.SVME = 1; "" where it can.
+
+    Beside an Intel processor's word that bit is a mistake.
+    """
     if any(words in text for words in _VMCB):
-        return _IS_VMCB
-    vmrun = _VMRUN.search(text)
-    return "" if vmrun is None or _INTEL.search(text) else _IS_SVM.format(vmrun[0])
-
-
-def of_svme(dump: Dump, text: str) -> str:
-    """The same of a dump without control words in which EFER.SVME is 1; beside an Intel processor's word that bit is a mistake."""
+        return f"{_IS_VMCB}. {_KNOWN}"
+    if _INTEL.search(text):
+        return ""
+    if vmrun := _VMRUN.search(text):
+        return f"{_IS_SVM.format(vmrun[0])}. {_KNOWN}"
     readings = [*dump.readings.items(), *dump.beside.items()]
     svme = any(reading.value & _SVME for name, reading in readings if name.lower().endswith(("guest_ia32_efer", " efer")))
-    return _IS_SVME if svme and not _INTEL.search(text) and not any(name.endswith("_controls") for name in dump.readings) else ""
+    return f"{_IS_SVME}. {_KNOWN}" if svme and not any(name.endswith("_controls") for name in dump.readings) else ""

@@ -25,27 +25,14 @@ from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
 
-_HOLE: Final = deferred(r"(?s)(.*?)\{([^{}:]*):?([\d|]*)\}")
+#: A number of a declared line: what is printed before it, what it gives, and how many digits it has ("" where it is any number of them).
+HOLE: Final = deferred(r"(?s)(.*?)\{([^{}:]*):?([\d|]*)\}")
 _DIGIT: Final = "[0-9a-fA-F]"
 _REST: Final = "~ "
 _NAME, _VALUE = "name", "value"
 
 
-class Number(NamedTuple):
-    """A number of a declared line: what is printed before it, what it gives, and how many digits it has ("" where it is any number of them)."""
-
-    before: str
-    gives: str
-    digits: str
-
-
-def numbers_in(line: str) -> list[Number]:
-    """The numbers of a declared line."""
-    return [Number(*match.groups()) for match in _HOLE.finditer(line)]
-
-
-@dataclass(frozen=True)
-class _Shape:
+class _Shape(NamedTuple):
     """A declared line as a pattern; what each of its numbers gives, and what the line calls it; whether it only goes on with a broken line."""
 
     pattern: re.Pattern[str]
@@ -98,19 +85,12 @@ class Declared:
         """Note what a line of this format gives, as fields, or only beside them; returns the line as any other text has it, where the format
         leaves that open, else None.
         """
-        if self.parts:
-            for shape in self.shapes:
-                for part in shape.pattern.finditer(line.text):
-                    self._note(shape, part, line, found, beside)
-            return None
-        for shape in self.shapes:
-            match = shape.pattern.fullmatch(line.text)
-            if match and _NAME in match.groupdict():
+        matches = [(shape, match) for shape in self.shapes for match in shape.pattern.finditer(line.text)]
+        for shape, match in matches if self.parts else matches[:1]:
+            if _NAME in match.groupdict():
                 return line._replace(text=f"{match[_NAME]} = 0x{match[_VALUE]}")
-            if match:
-                self._note(shape, match, line, found, beside)
-                return None
-        return line
+            self._note(shape, match, line, found, beside)
+        return None if matches else line
 
     def _note(self, shape: _Shape, match: re.Match[str], line: Line, found: Found, beside: bool) -> None:
         register = match.groupdict().get("register", "")
@@ -133,10 +113,11 @@ class Declared:
 
 
 def _shape(line: str, registers: Sequence[str], parts: bool, prefix: str) -> _Shape:
-    numbers = numbers_in(line.removeprefix(_REST))
-    labels = [number.before.removesuffix("0x").strip(" :=/[]{(") for number in numbers]
-    columns = not all(labels) or any("@" in number.before for number in numbers[:1])
-    pattern, given = rf"(?:{re.escape(prefix.strip())}\s*)?" if prefix else r"(?<!\w)" if parts else "", list[tuple[str, str]]()
+    numbers = HOLE.findall(line.removeprefix(_REST))
+    labels = [before.removesuffix("0x").strip(" :=/[]{(") for before, _, _ in numbers]
+    columns = not all(labels) or any("@" in before for before, _, _ in numbers[:1])
+    begin, end = (r"(?<!\w)", "") if parts else (rf"^(?:{re.escape(prefix.strip())}\s*)?", "$")
+    pattern, given = begin, list[tuple[str, str]]()
     for index, ((before, gives, digits), label) in enumerate(zip(numbers, labels, strict=True)):
         group, number = f"n{index}", f"{_DIGIT}{{1,16}}"
         if gives in (_NAME, _VALUE):
@@ -146,8 +127,8 @@ def _shape(line: str, registers: Sequence[str], parts: bool, prefix: str) -> _Sh
         pattern += _pattern_of(before, registers) + f"(?P<{group}>{number})"
         part = gives.partition("_")[2].partition("_")[2].replace("_", " ")  # what is in a register's columns is called after it
         given.append((gives, f"{labels[0].partition(' ')[0]} {part}" if columns and part else label))
-    behind = _pattern_of(_HOLE.sub("", line.removeprefix(_REST)), registers)
-    return _Shape(re.compile(pattern + behind), tuple(given), line.startswith(_REST))
+    behind = _pattern_of(HOLE.sub("", line.removeprefix(_REST)), registers)
+    return _Shape(re.compile(pattern + behind + end), tuple(given), line.startswith(_REST))
 
 
 def _pattern_of(text: str, registers: Sequence[str]) -> str:

@@ -100,10 +100,10 @@ def _tokens(lines: list[Line], joined: str, found: Found) -> Iterator[Token]:
         elif match["key"]:
             key = "".join(match["key"].split())
             head = head if (head, key) in NUMBERS else ""
-            for token in _keyed(match, head, key, line, found):
-                token.opened = opened if head else line
-                token.wrapped = token.opened != line or "\n" in match[0].strip()
-                yield token
+            begins = opened if head else line
+            for shown, value, slots in _keyed(match, head, key, line, found):
+                wrapped = begins != line or "\n" in match[0].strip()
+                yield Token(shown, value, line, slots, begins, wrapped, match["copy"] is not None, match["broken"] is not None)
         elif match["entry"]:
             if head == "MSR guest autoload" and int(match["entry"]) <= 3:
                 name = f"memory_msr_load_{int(match['entry']) + 1}"
@@ -114,8 +114,8 @@ def _tokens(lines: list[Line], joined: str, found: Found) -> Iterator[Token]:
             yield from _columns(head, (match["columns"] or "").split(), line, found)
 
 
-def _keyed(match: re.Match[str], head: str, key: str, line: int, found: Found) -> Iterator[Token]:
-    """The numbers of a key below `head`."""
+def _keyed(match: re.Match[str], head: str, key: str, line: int, found: Found) -> Iterator[tuple[str, str, Sequence[Slot]]]:
+    """The numbers of a key below `head`: what the text calls each, its value, what it may be."""
     value, slots = match["value"] or "", NUMBERS.get((head, key), [])
     if not slots:
         found.warn(f"{key} = {value} stands without the key before it; it is not used", line)
@@ -125,9 +125,7 @@ def _keyed(match: re.Match[str], head: str, key: str, line: int, found: Found) -
     parts = [value.replace("|", "", 1)] if key == "SVI|RVI" else value.split(":") if slots[-1].part else [value]
     shown = f"{head} {key}" if head.startswith(("CR", *SEGMENTS)) else key
     if len(parts) == slots[-1].part + 1:
-        for part, text in enumerate(parts):
-            may_be = [slot for slot in slots if slot.part == part]
-            yield Token(shown, text, line, may_be, copied=bool(match["copy"]), broken=match["broken"] is not None)
+        yield from ((shown, text, [slot for slot in slots if slot.part == part]) for part, text in enumerate(parts))
 
 
 def _columns(head: str, columns: Sequence[str], line: int, found: Found) -> Iterator[Token]:
@@ -190,13 +188,11 @@ def _near(one: Slot, other: Slot) -> bool:
 
 def _gaps(tokens: Iterable[Token]) -> frozenset[int] | None:
     """The lines behind which a line is missing that is always printed next; None if they do not stand in the print order."""
-    ranks: dict[int, int] = {}
-    for token in tokens:
-        if token.field and token.slots[0].rank:
-            ranks.setdefault(token.opened, token.slots[0].rank)
-    if list(ranks.values()) != sorted(ranks.values()):
+    ranks = [(token.opened, token.slots[0].rank) for token in tokens if token.field and token.slots[0].rank]
+    following = [*pairwise([*ranks, (0, _LAST + 1)])]
+    if any(rank > after for (_, rank), (_, after) in following):
         return None
-    return frozenset(line for (line, rank), (_, after) in pairwise([*ranks.items(), (0, _LAST + 1)]) if after > rank + 1)
+    return frozenset(line for (line, rank), (_, after) in following if after > rank + 1)
 
 
 def _doubt(token: Token, torn: Line | None, missing: frozenset[int] | None) -> str:

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.formats.declared import numbers_in
+from vmfuzz.explain.formats.declared import HOLE
 from vmfuzz.patterns import deferred
 
 #: The lines of all versions, in the order in which they are printed; numbers are declared as in declared.py, with the digits that are printed at
@@ -120,7 +120,7 @@ def _declared() -> Iterator[tuple[Slot, ...]]:
         for head in (declared["heads"] or "").split() or [""]:
             line, rank = line + 1, rank + (not set("~&") & set(signs))
             slots: list[Slot] = []
-            for place, (before, field, digits) in enumerate(numbers_in(declared["numbers"].replace("@", head.lower()))):
+            for place, (before, field, digits) in enumerate(HOLE.findall(declared["numbers"].replace("@", head.lower()))):
                 begins = ("!" if "!" in signs else ";") if not place or ";" in before else ""
                 key, _, mark = (slots[-1].key, "", "") if before == ":" else map(str.strip, before.strip(";, \n").rpartition("="))
                 width = int(digits or FIELDS[field].width // 4)

@@ -12,16 +12,14 @@ FORMAT: Final = Declared(
     words=("[",),
     lines=(
         "@ desc[{}] 0x{guest_@_base}/0x{guest_@_limit}/0x{guest_@_access_rights}",
-        "gdtr[{}] 0x{guest_gdtr_base}/0x{guest_gdtr_limit}",
-        "idtr[{}] 0x{guest_idtr_base}/0x{guest_idtr_limit}",
+        "@[{}] 0x{guest_@_base}/0x{guest_@_limit}",
         "@[{}] 0x{guest_@_selector}",
         "{name}[{}] 0x{value}",
     ),
-    registers=("cs", "ss", "ds", "es", "fs", "gs", "tr", "ldtr"),
+    registers=("cs", "ss", "ds", "es", "fs", "gs", "tr", "ldtr", "gdtr", "idtr"),
     sample="""\
 cs desc[0]	0x0000000000000000/0xffffffff/0x0000c09b
 gdtr[0]		0x000000003fa00000/0x00000047
-idtr[0]		0x000000003fa01000/0x000000ff
 cs[0]		0x0010
 entry_ctls[0]		0x000011ff
 """,
@@ -31,8 +29,6 @@ entry_ctls[0]		0x000011ff
         "guest_cs_access_rights": 0xC09B,
         "guest_gdtr_base": 0x3FA00000,
         "guest_gdtr_limit": 0x47,
-        "guest_idtr_base": 0x3FA01000,
-        "guest_idtr_limit": 0xFF,
         "guest_cs_selector": 0x10,
         "vm_entry_controls": 0x11FF,
     },
