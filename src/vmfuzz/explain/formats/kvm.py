@@ -23,14 +23,13 @@ from vmfuzz.patterns import deferred
 _HEX: Final = r"(?:0x)?[0-9a-fA-F]+"
 _NUMBER: Final = deferred(rf"({_HEX})[;.]?")
 _KEYS: Final = alternatives(slot.key for line in DECLARED for slot in line)
-_HEADS: Final = alternatives({line[0].head for line in DECLARED} - {"", *SEGMENTS})
+_HEADS: Final = alternatives({line[0].head for line in DECLARED} - {""})
 _TOKEN: Final = deferred(
     r"\*\*\*\s*(?P<heading>Guest|Host|Control)\s+State\s*\*\*\*"
     rf"|(?<![\w.:-])(?P<key>{_KEYS})\s*=\s*(?P<value>(?![^\s,]+\s*=|Sysenter\b|\*\*\*)[^\s,]+)?"
     # what is no field, Xen's own copy, a number that a console may have broken, or the end of the text
     r"(?:(?P<beside>\s*\((?:effective|autoload)\))|(?P<copy>\s\(0x)|(?P<broken>\n(?=(?:0?x)?[0-9a-fA-F]{1,16}(?:[\s,(|]|$))|(?:\s*\(\w*)?\Z))?"
-    rf"|(?<![\w.])(?P<segment>{'|'.join(SEGMENTS)}):(?P<columns>(?:\s+[0-9a-fA-F]+(?![\w=]))*)"
-    rf"|(?<![\w.])(?P<head>{_HEADS}|MSR (?:guest|host) auto(?:load|store)):"
+    rf"|(?<![\w.])(?P<head>{_HEADS}|MSR (?:guest|host) auto(?:load|store)):(?P<columns>(?:\s+[0-9a-fA-F]+(?![\w=:]))*)"
     rf"|(?<![\w.])(?P<entry>\d+):\s*msr=(?P<msr>{_HEX})\s+value=(?P<content>{_HEX})"
 )
 _OLD_XEN: Final = deferred(r"CS=\w+ DS=")  # KVM, and Xen since 4.6, have SS next
@@ -110,8 +109,8 @@ def _tokens(lines: list[Line], joined: str, found: Found) -> Iterator[Token]:
                 found.put(f"{name}_index", int(match["msr"], 16), head, line)
                 found.put(f"{name}_data", int(match["content"], 16) & (1 << 64) - 1, head, line)
         else:
-            head, opened = match["segment"] or match["head"], line
-            yield from _columns(head, (match["columns"] or "").split(), line, found)
+            head, opened = match["head"], line
+            yield from _columns(head, match["columns"].split(), line, found)
 
 
 def _keyed(match: re.Match[str], head: str, key: str, line: int, found: Found) -> Iterator[tuple[str, str, Sequence[Slot]]]:
@@ -166,7 +165,9 @@ def _place(tokens: list[Token], found: Found) -> None:
     known = [section // 2 for section in sections if section]
     in_order = bool(known) and known == sorted(known)
     for one, other in [*pairwise(tokens), *pairwise(tokens[::-1])] if in_order else ():
-        _narrow(one, other, _near)
+        _narrow(
+            one, other, lambda slot, near: slot.rank * near.rank > 0 and slot.section == near.section and abs(slot.rank - near.rank) <= 1
+        )
     for token, low, high in zip(tokens, _last(sections), reversed(_last(reversed(sections))), strict=True):
         if not (token.field or token.section):
             token.slots = [slot for slot in token.slots if in_order and not slot.rank and low <= slot.section <= (high or low | 1)]
@@ -179,11 +180,6 @@ def _last(numbers: Iterable[int]) -> list[int]:
     """Each number, or where it is 0 the last other one before it."""
     last = 0
     return [last := number or last for number in numbers]
-
-
-def _near(one: Slot, other: Slot) -> bool:
-    """Whether two numbers are of lines that all versions print one below the other."""
-    return bool(one.rank and other.rank) and one.section == other.section and abs(one.rank - other.rank) <= 1
 
 
 def _gaps(tokens: Iterable[Token]) -> frozenset[int] | None:

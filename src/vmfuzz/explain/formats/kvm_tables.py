@@ -182,17 +182,8 @@ CERTAIN: Final = deferred(
 )
 #: How the lines of a dump begin.
 STARTS: Final = deferred("|".join([_CERTAIN, r"\d+: msr=", *chain.from_iterable(map(_beginnings, DECLARED))]))
-
-
-def _rests(line: Sequence[Slot]) -> Iterator[str]:
-    """What the rest of a broken line begins with: a later key, or the end of one."""
-    for slot in line:
-        words = slot.key.split(" ")
-        yield from (" ".join(words[at:]) for at in range(0 if slot.place or slot.head else 1, len(words)))
-
-
-#: What may begin the line after a break.
+#: What may begin the line after a break: a number, what stands between numbers, a key or its end.
 CONTINUES: Final = deferred(
     r"(?:= ?)?(?:0?x)?[0-9a-fA-F]{1,16}(?:[\s,|]|$)|=$|value=|\((?:0x|effective|autoload)|(?:, ?)?"
-    + _signed(*(rest for line in DECLARED for rest in _rests(line)))
+    + _signed(*(slot.key.split(" ", at)[-1] for slot in chain(*DECLARED) for at in range(slot.key.count(" ") + 1)))
 )
