@@ -93,24 +93,25 @@ def _tokens(lines: list[Line], joined: str, found: Found) -> Iterator[Token]:
     head, opened = "", 0
     for match in _TOKEN.finditer(joined):
         line = lines[bisect(ends, match.start())].number
+        key = "".join((match["key"] or "").split())
         if match["heading"]:
             head = ""
             yield Token("***", "", line, [HEADINGS[match["heading"]]])
-        elif match["key"]:
-            key = "".join(match["key"].split())
-            head = head if (head, key) in NUMBERS else ""
-            begins = opened if head else line
-            for shown, value, slots in _keyed(match, head, key, line, found):
-                wrapped = begins != line or "\n" in match[0].strip()
-                yield Token(shown, value, line, slots, begins, wrapped, match["copy"] is not None, match["broken"] is not None)
         elif match["entry"]:
             if head == "MSR guest autoload" and int(match["entry"]) <= 3:
                 name = f"memory_msr_load_{int(match['entry']) + 1}"
                 found.put(f"{name}_index", int(match["msr"], 16), head, line)
                 found.put(f"{name}_data", int(match["content"], 16) & (1 << 64) - 1, head, line)
         else:
-            head, opened = match["head"], line
-            yield from _columns(head, match["columns"].split(), line, found)
+            if match["head"]:
+                head, opened = match["head"], line
+            elif not head or (head, key) not in NUMBERS:
+                head, opened = "", line
+            wrapped = opened != line or "\n" in match[0].strip()
+            for text, value, slots in (
+                _keyed(match, head, key, line, found) if key else _columns(head, match["columns"].split(), line, found)
+            ):
+                yield Token(text, value, line, slots, opened, wrapped, match["copy"] is not None, match["broken"] is not None)
 
 
 def _keyed(match: re.Match[str], head: str, key: str, line: int, found: Found) -> Iterator[tuple[str, str, Sequence[Slot]]]:
@@ -127,12 +128,11 @@ def _keyed(match: re.Match[str], head: str, key: str, line: int, found: Found) -
         yield from ((shown, text, [slot for slot in slots if slot.part == part]) for part, text in enumerate(parts))
 
 
-def _columns(head: str, columns: Sequence[str], line: int, found: Found) -> Iterator[Token]:
-    """Xen's columns, which have no keys; the digits of each tell one from another."""
+def _columns(head: str, columns: Sequence[str], line: int, found: Found) -> Iterator[tuple[str, str, Sequence[Slot]]]:
+    """The same of Xen's columns, which have no keys; the digits of each tell one from another."""
     slots = next((slots for slots in DECLARED if slots[0].head == head), ())
     if [len(column) for column in columns] == [slot.digits for slot in slots]:
-        for slot, column in zip(slots, columns, strict=True):
-            yield Token(head, column, line, [slot], line)
+        yield from ((head, column, [slot]) for slot, column in zip(slots, columns, strict=True))
     elif columns:
         found.warn(f"{head} has {len(columns)} of {len(slots)} columns; which are missing cannot be told", line)
 
