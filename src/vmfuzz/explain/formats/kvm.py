@@ -56,14 +56,12 @@ class Token:
     @property
     def field(self) -> str:
         """The field, or "+name"; "" if there is a choice, or none."""
-        fields = {slot.field for slot in self.slots}
-        return fields.pop() if len(fields) == 1 else ""
+        return self.slots[0].field if self.slots and all(slot.field == self.slots[0].field for slot in self.slots[1:]) else ""
 
     @property
     def section(self) -> int:
         """The section in which it stands; 0 if there is a choice."""
-        sections = {slot.section for slot in self.slots}
-        return sections.pop() if len(sections) == 1 else 0
+        return self.slots[0].section if self.slots and all(slot.section == self.slots[0].section for slot in self.slots[1:]) else 0
 
 
 def parse(lines: list[Line], found: Found, ends: Ends) -> None:
@@ -139,8 +137,10 @@ def _columns(head: str, columns: Sequence[str], line: int, found: Found) -> Iter
 
 def _narrow(one: Token, other: Token, fits: Callable[[Slot, Slot], bool]) -> None:
     """Leave of what two numbers may be what fits together, if anything does."""
-    one.slots = [slot for slot in one.slots if any(fits(slot, near) for near in other.slots)] or one.slots
-    other.slots = [slot for slot in other.slots if any(fits(near, slot) for near in one.slots)] or other.slots
+    if len(one.slots) > 1:
+        one.slots = [slot for slot in one.slots if any(fits(slot, near) for near in other.slots)] or one.slots
+    if len(other.slots) > 1:
+        other.slots = [slot for slot in other.slots if any(fits(near, slot) for near in one.slots)] or other.slots
 
 
 def _pair(tokens: list[Token], xen: bool) -> None:

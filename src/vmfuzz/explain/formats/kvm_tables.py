@@ -165,9 +165,11 @@ def _beginnings(line: Sequence[Slot]) -> Iterator[str]:
             yield rf"{_signed(slot.key)}\s*{slot.mark}"
 
 
-def _number(line: Sequence[Slot]) -> str:
-    """The pattern of a key of a line, and its number, if that has all its digits."""
-    return "|".join(rf"{_signed(slot.key)}\s*(?:0x)?{_HEX}{{{slot.digits},16}}" for slot in line)
+def _two_numbers(line: Sequence[Slot]) -> str:
+    """The pattern of the beginning of a line with two numbers that have all their digits."""
+    keys = {digits: _signed(*(slot.key for slot in line if slot.digits == digits)) for digits in {slot.digits for slot in line}}
+    number = "|".join(rf"{signed}\s*(?:0x)?{_HEX}{{{digits},16}}" for digits, signed in keys.items())
+    return rf"(?:{line[0].head}:\s*)?(?:{number})(?: \(0x\w+\)|,|)\s+(?:{number})\b"
 
 
 #: Lines that no other program prints: headings, Xen's columns, and lines of more than one number.
@@ -177,9 +179,7 @@ _CERTAIN: Final = (
 )
 #: Those of them that may stand alone, whatever stands beside them.
 HEADED: Final = deferred("|".join([_CERTAIN, *(one for line in DECLARED if line[0].begins == "!" for one in _beginnings(line))]))
-CERTAIN: Final = deferred(
-    "|".join([_CERTAIN, *(rf"(?:{line[0].head}:\s*)?(?:{_number(line)})(?: \(0x\w+\)|,|)\s+(?:{_number(line)})\b" for line in DECLARED)])
-)
+CERTAIN: Final = deferred("|".join([_CERTAIN, *(_two_numbers(line) for line in DECLARED if len(line) > 1)]))
 #: How the lines of a dump begin.
 STARTS: Final = deferred("|".join([_CERTAIN, r"\d+: msr=", *chain.from_iterable(map(_beginnings, DECLARED))]))
 #: What may begin the line after a break: a number, what stands between numbers, a key or its end.
