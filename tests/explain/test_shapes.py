@@ -242,6 +242,13 @@ def test_a_large_log_is_searched_and_keeps_its_line_numbers():
     assert min(reading.line for reading in dump.readings.values()) > 40_000
 
 
+def test_a_large_log_in_utf_16_is_searched_like_any_other():
+    noise = "usb 1-1: new device\n" * 40_000
+    text, left_out = read_all(io.BytesIO((noise + KVM + noise).encode("utf-16")), "log")
+    assert "only the" in left_out
+    assert min(reading.line for reading in read_text(text)[0].readings.values()) > 40_000
+
+
 def test_a_large_log_without_a_dump_is_not_called_empty():
     text, left_out = read_all(io.BytesIO(b"usb 1-1: new device\n" * 100_000), "log")
     assert left_out == "log has 100,000 lines, and none that looks like a dump or the outcome of a VM entry"

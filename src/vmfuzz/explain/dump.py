@@ -153,7 +153,7 @@ class Dump:
 
     def warning(self, *warned: Warned) -> Dump:
         """The same with more warnings."""
-        return replace(self, warned=(*self.warned, *warned))
+        return replace(self, warned=(*self.warned, *warned)) if warned else self
 
     @property
     def warnings(self) -> list[str]:

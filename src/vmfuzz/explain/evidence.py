@@ -16,6 +16,7 @@ from vmfuzz.explain.dump import ALL, Program, Reading, Warned
 MSR_NUMBERS: Final = {name: number for number, name in FACT_MSRS.items()}
 #: Fields that people write above a dump, and programs by name in the place of a number.
 OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
+_IN_SENTENCE: Final = "given in a sentence, not in a dump"
 
 
 class Standing(enum.Enum):
@@ -79,6 +80,7 @@ class Found(Program):
         written: str = "",
     ) -> None:
         """Note that a place gives a field or a capability MSR."""
+        assumed = assumed or _IN_SENTENCE * (standing is Standing.SENTENCE and name not in OUTCOME)
         self.evidence.append(Evidence(value, label, line, known, assumed, name, standing, written))
 
     def warn(self, text: str, line: int = 0) -> None:

@@ -43,9 +43,6 @@ _CRASH: Final = deferred(
 _BARE_ENCODING: Final = deferred(r"(?:0x)?([0-9a-fA-F]{4})\s+(?:0x)?[0-9a-fA-F]{1,16}")
 #: Structures that userspace gets from KVM: settle/views.py.
 _STRUCTURES: Final = deferred(r"\b(?:kvm_segment|kvm_(?:[gs]et_)?s?regs|apic_base|sregs)\b")
-#: So much of a line is quoted.
-_SHOWN: Final = 40
-_KVM_SILENT: Final = "dump_invalid_vmcs"
 
 
 def read_text(text: str, name: str = "input") -> list[Dump]:
@@ -133,8 +130,8 @@ class _Reader:
         told = {warned.line for warned in dump.warned}
         for line in dumps.lost_lines(part, self.rest):
             if line.number not in told:
-                yield Warned(line.number, f"nothing of this line could be read: {line.text[:_SHOWN]}")
-        if _KVM_SILENT in self.text and not self.parts and not (dump.reported and dump.reported.entered):
+                yield Warned(line.number, f"nothing of this line could be read: {line.text[:40]}")
+        if "dump_invalid_vmcs" in self.text and not self.parts and not (dump.reported and dump.reported.entered):
             yield Warned(0, "KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
 
     def _format(self, dump: Dump) -> Format:
@@ -161,26 +158,23 @@ def _read_plain(lines: list[Line], found: Found, named_only: bool) -> None:
 
 def _read_pairs(lines: list[Line], taken: Set[int], found: Found, named_only: bool) -> None:
     """Read names with values in the lines that are not `taken`."""
+    left = [line for line in lines if line.number not in taken]
     code = [is_code(line.text) for line in lines]
     source = any(code[index] and not ASSIGNED.match(line.text) for index, line in enumerate(lines))
-    reader = PairReader(found, _manner([line for line in lines if line.number not in taken], found, named_only, source))
-    for index, line in enumerate(lines):
-        surrounded = source and 0 < index < len(lines) - 1 and code[index - 1] and code[index + 1]
-        if line.number not in taken and not _CRASH.match(line.text):
-            reader.read(line, in_code=surrounded)
-    reader.finish()
-
-
-def _manner(lines: list[Line], found: Found, named_only: bool, source: bool) -> Manner:
-    """How these lines are written."""
-    bare = [match for line in lines if (match := _BARE_ENCODING.fullmatch(line.text))]
-    return Manner(
-        hex_by_default=bare_is_hex("\n".join(line.text for line in lines)),
+    bare = [match for line in left if (match := _BARE_ENCODING.fullmatch(line.text))]
+    manner = Manner(
+        hex_by_default=bare_is_hex("\n".join(line.text for line in left)),
         named_only=named_only,
         source=source,
         encodings_first=len(bare) >= 5 and sum(int(match[1], 16) in BY_ENCODING for match in bare) * 10 >= len(bare) * 9,
         sure=frozenset(one.name for one in found.evidence) if named_only else frozenset(),
     )
+    reader = PairReader(found, manner)
+    for index, line in enumerate(lines):
+        surrounded = source and 0 < index < len(lines) - 1 and code[index - 1] and code[index + 1]
+        if line.number not in taken and not _CRASH.match(line.text):
+            reader.read(line, in_code=surrounded)
+    reader.finish()
 
 
 def _read_json(text: str, name: str) -> Dump | None:

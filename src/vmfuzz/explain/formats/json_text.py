@@ -58,26 +58,21 @@ def _placed(found: list[tuple[str, str]], source: str) -> str:
 
 
 def _leaves(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
-    """(the key that stands before it, the line) of each value in the data; the key of text that stands for itself is ""."""
+    """(the key that stands before it, the line) of each value in the data; the key of text that stands for itself, such as a journal's, is ""."""
     if isinstance(data, dict):
-        yield from _of_object(data, path)
+        name, value = (next((data[key] for key in keys if key in data), None) for keys in (_NAME_KEYS, _VALUE_KEYS))
+        if isinstance(data.get(_MESSAGE), str):
+            yield "", data[_MESSAGE]
+        elif isinstance(name, str) and isinstance(value, (int, str)):
+            yield name, _line((*path, name), value)
+        else:
+            for key, item in data.items():
+                yield from _leaves(item, () if key in _TEXT_KEYS and isinstance(item, str) else (*path, key))
     elif isinstance(data, list):
         for item in data:
             yield from _leaves(item, path)
     elif isinstance(data, (int, str)) and not isinstance(data, bool):
         yield path[-1] if path else "", _line(path, data)
-
-
-def _of_object(data: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """The leaves of a record of a journal, of one that has a name and a value, or of any other object."""
-    name, value = (next((data[key] for key in keys if key in data), None) for keys in (_NAME_KEYS, _VALUE_KEYS))
-    if isinstance(data.get(_MESSAGE), str):
-        yield "", data[_MESSAGE]
-    elif isinstance(name, str) and isinstance(value, (int, str)):
-        yield name, _line((*path, name), value)
-    else:
-        for key, item in data.items():
-            yield from _leaves(item, () if key in _TEXT_KEYS and isinstance(item, str) else (*path, key))
 
 
 def _line(path: tuple[str, ...], value: int | str) -> str:

@@ -95,8 +95,8 @@ def with_outcome(dump: Dump, told: str | None = "", lines: Sequence[Line] = (), 
     if reported is None and _ATTEMPTED in text and "exit_reason" not in dump.readings:
         # nothing but the head says that something went wrong: the end is cut off
         reported = Reported(_ATTEMPTED, error=0, kind=Report.ATTEMPTED)
-    dump = replace(dump.warning(*words.warned), reported=reported, named=tuple(words.checks), refused_msr=words.msr)
-    return replace(dump, beside={**dump.beside, **words.beside})
+    beside = {**dump.beside, **words.beside}
+    return replace(dump.warning(*words.warned), reported=reported, named=tuple(words.checks), refused_msr=words.msr, beside=beside)
 
 
 def _chosen(dump: Dump, told: str) -> Dump:

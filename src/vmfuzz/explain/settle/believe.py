@@ -42,13 +42,16 @@ class Belief:
             self.readings[one.name] = new if earlier is None else self._both(earlier, new)
 
     def _both(self, earlier: Evidence, new: Evidence) -> Evidence:
-        """What two places say together."""
-        if bool(earlier.assumed) is not bool(new.assumed):
-            return new if earlier.assumed else earlier
+        """What two places say together: what is less sure yields."""
         differing = (earlier.value ^ new.value) & new.known & earlier.known
+        better, worse = sorted((earlier, new), key=_doubt)
+        says = f"line {better.line} says {hexadecimal(better.value)}"
+        if _doubt(better) != _doubt(worse):
+            if differing and worse.standing is Standing.SENTENCE:
+                self._warn(worse, f" stands in a sentence; {says}, and that is used")
+            return better
         if differing:
-            other = f"line {earlier.line} says {hexadecimal(earlier.value)} for {new.name}"
-            self._warn(new, f", but {other}; the bits in which the two differ count as unknown")
+            self._warn(new, f", but {says} for {new.name}; the bits in which the two differ count as unknown")
         elif not new.known & ~earlier.known:
             return earlier
         known = (earlier.known | new.known) & ~differing
@@ -68,6 +71,11 @@ def believed(places: Iterable[Evidence]) -> Belief:
         low = one.name in halved and one.known == ALL and not one.value >> 32  # the other half stands elsewhere
         belief.add(replace(one, known=ALL & ~HIGH_HALF) if low else one)
     return belief
+
+
+def _doubt(one: Evidence) -> tuple[bool, bool]:
+    """How sure it is what a place says, the surest first: what a sentence says of a field counts only where no dump shows the field."""
+    return one.standing is Standing.SENTENCE, bool(one.assumed)
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from vmfuzz.explain.dump import ALL, Dump, Origin, Reading, Warned
@@ -16,7 +15,6 @@ from vmfuzz.hexadecimal import hexadecimal
 
 #: A warning lists at most this many names.
 _SHOWN: Final = 6
-_IN_SENTENCE: Final = "given in a sentence, not in a dump"
 
 
 def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Dump:
@@ -34,7 +32,6 @@ def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Du
         ("what a program computes", lambda places: _without(places, lambda one: one.standing is Standing.CALL and one.name in computed)),
         ("the lines are not in their order", lambda places: in_order(places, found)),
         ("other states of the same fields", lambda places: of_one_state(places, found.failed)),
-        ("sentences on fields that are shown", _without_told),
         ("the guest's view", lambda places: as_viewed(places) if found.viewed else (list(places), [])),
     )
     places, warned, trace = list(found.evidence), list(found.warnings), list[str]()
@@ -95,22 +92,6 @@ def _without_cut_end(places: Sequence[Evidence], end: Line | None) -> Kept:
         return kept, [Warned(end.number, f"the text ends within {last.name} = {last.written}; the value is not used")]
     doubt = f"the text ends with {last.name} = {last.written}; if it has been cut there, the value is wrong"
     return list(places), [Warned(end.number, doubt)] * end.text.endswith(last.written)
-
-
-def _without_told(places: Sequence[Evidence]) -> Kept:
-    """What a sentence says of a field counts only where no dump shows the field."""
-    shown = {one.name: one for one in places if one.standing is not Standing.SENTENCE}
-    kept, warned = list[Evidence](), list[Warned]()
-    for one in places:
-        other = shown.get(one.name)
-        if one.standing is not Standing.SENTENCE:
-            kept.append(one)
-        elif other is None:
-            kept.append(replace(one, assumed=one.assumed or ("" if one.name in OUTCOME else _IN_SENTENCE)))
-        elif (other.value ^ one.value) & other.known & one.known:
-            text = f"{one.label} = {hexadecimal(one.value)} stands in a sentence; line {other.line} says {hexadecimal(other.value)}, and that is used"
-            warned.append(Warned(one.line, text))
-    return kept, warned
 
 
 def _computed(found: Found, readings: Mapping[str, Reading]) -> list[Warned]:

@@ -30,9 +30,7 @@ def read_all(stream: BinaryIO, name: str) -> tuple[str, str]:
     if len(data) <= _WHOLE:
         return decode(data, name), ""
     if data.startswith(_MARKS):
-        raise UsageError(
-            f"{name} has more than {_WHOLE} bytes of UTF-16: expected UTF-8 for so large a text; convert it, or cut out the part that matters"
-        )
+        data = (data + stream.read(_MOST_READ)).decode("utf-16", "replace").encode()
     lines, kept = _searched(_lines(data, stream, name))
     count = len(lines) - 1
     if not kept:

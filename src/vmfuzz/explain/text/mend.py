@@ -67,7 +67,7 @@ _DAMAGES: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]]
     # the end of a line as a string literal spells it
     ("\\", deferred(r"(?:\\[rn])+(?=[\"']?[,;)]*[ \t]*\\?$)", re.MULTILINE), ""),
     # the heading of a section of KVM's and Xen's dumps within a line: whoever pasted it lost the ends of lines
-    ("State **", deferred(r"[ \t]+(?=\*\*\* ?(?:Guest|Host|Control) State \*\*\*[^\n]{9})"), "\n"),
+    ("State **", deferred(r"\*\*\*(?<=[ \t]\*{3})(?= ?(?:Guest|Host|Control) State \*\*\*[^\n]{9})"), r"\n***"),
     # numbers and types as WinDbg prints them
     ("`", deferred(r"\b([0-9a-fA-F]{8})`([0-9a-fA-F]{8})\b"), r"\1\2"),
     ("[Type:", deferred(r"\s*\[Type: [^\]]*\]$", re.MULTILINE), ""),
