@@ -36,7 +36,6 @@ FOR_PROGRAMS = {
     "explain/answer/as_json.py",
     "explain/causes/mistakes.py",  # a line of source code
     "explain/formats/json_text.py",
-    "explain/formats/shapes.py",  # a text in another form
     "generate/ground.py",
     "report/dump_code.py",
     "report/pictures.py",

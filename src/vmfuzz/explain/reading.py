@@ -15,10 +15,9 @@ from vmfuzz.explain.formats import amd, dumps, encoding_lists, kvm, qemu, virtua
 from vmfuzz.explain.formats.cpuinfo import processor_of
 from vmfuzz.explain.formats.declared import read_declared
 from vmfuzz.explain.formats.json_text import spread
-from vmfuzz.explain.formats.meaning import Manner
+from vmfuzz.explain.formats.notes import Manner
 from vmfuzz.explain.formats.pairs import PairReader
 from vmfuzz.explain.formats.programs import formats
-from vmfuzz.explain.formats.rewritten import in_pairs
 from vmfuzz.explain.formats.shapes import ASSIGNED, is_code
 from vmfuzz.explain.formats.xen_tables import read_tables
 from vmfuzz.explain.outcomes import nested
@@ -150,7 +149,7 @@ class _Reader:
 def _read_plain(lines: list[Line], found: Found, named_only: bool) -> None:
     """Read lines of no known program."""
     if not named_only:
-        lines = in_pairs(read_tables(read_declared(lines, found, formats()), found))
+        lines = read_tables(read_declared(lines, found, formats()), found)
     taken: Set[int] = encoding_lists.collect(lines, found)
     found.viewed = _STRUCTURES.search("\n".join(line.text for line in lines).lower()) is not None
     _read_pairs(lines, taken, found, named_only)

@@ -1,23 +1,69 @@
-"""Notes what lines of names and values give: the value as the text writes numbers, the field that the label means, how it stands there."""
+"""Notes what lines of names and values give: the value as the text writes numbers, the field that the label means at its place, how it stands there.
+
+A label may name its field alone (`GUEST_CS_AR_BYTES`), or with the help of what stands above it: a register with its parts in lines of their
+own ("rights", "lim", "base"), a heading ("host state", "sysenter msrs:"), the beginning of its line ("entry state: intr=...").
+"""
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
 from typing import Final
 
 from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import ALL, half, plausible
 from vmfuzz.explain.evidence import OUTCOME, Found, Standing
-from vmfuzz.explain.formats.meaning import NO_AREA, Above, Manner, Understanding, Where
-from vmfuzz.explain.formats.shapes import RIGHTS_BITS
-from vmfuzz.explain.names.labels import SEGMENTS, match_msr, normalise
+from vmfuzz.explain.formats.shapes import RIGHTS_BITS, Pair
+from vmfuzz.explain.names.labels import (
+    NOTHING,
+    PARTS,
+    SEGMENTS,
+    SYSENTER,
+    Match,
+    area_of,
+    match_label,
+    match_msr,
+    names_one,
+    normalise,
+    register_in,
+)
 from vmfuzz.explain.text.numbers import read_number, to_unsigned
 from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.patterns import deferred
 
 #: An exit reason of a failed entry, in hexadecimal whatever other numbers carry.
 _FAILED_ENTRY: Final = deferred(r"8000_?00(?:21|22|29)")
+_OF_SYSENTER: Final = frozenset({"cs", "esp", "rsp", "eip", "rip"})
+_NO_AREA: Final = "no area named: read as guest state"
+#: Words that alone mean too many other things to be taken for a field.
+_TOO_COMMON: Final = frozenset({("proc",), ("entry", "error"), ("exit", "error"), ("function",), ("tpr",)})
+#: No register stands above.
+NO_REGISTER: Final = ("", "")
+#: A longer label is more than a name.
+_MOST_UNREAD: Final = 5
+_AROUND_HEADINGS: Final = "*=-# :"
+_MARKS: Final = ("*", "=", "-", "#")
+_MOST_OF_HEADING: Final = 5
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a whole text is written."""
+
+    #: what digits without a mark mean; None where that is not known
+    hex_by_default: bool | None = None
+    #: labels count only where they name guest or host themselves: the text has a dump of another format too
+    named_only: bool = False
+    #: there is program text in it
+    source: bool = False
+    #: lines of nothing but an encoding and a value are no accident
+    encodings_first: bool = False
+    #: fields that a program's dump in the same text gives; a value elsewhere does not replace them
+    sure: frozenset[str] = frozenset()
+
+
+class _Unused(Exception):
+    """Why the text does not tell what a label gives."""
 
 
 class Notes:
@@ -26,86 +72,149 @@ class Notes:
     def __init__(self, found: Found, manner: Manner) -> None:
         self.found = found
         self.manner = manner
-        self.above = Above()
-        self.understanding = Understanding(found, manner, self.above)
-        self.line = 0
+        self.line = self.indent = 0
+        self.area = ""
+        #: (area, register) that parts belong to, and the line that names it; SYSENTER's registers count as parts of "sysenter"
+        self.register = NO_REGISTER
+        self.register_line = 0
+        #: whether indented lines may be MSRs: the last heading says so, or there is none
+        self.may_be_msrs = True
 
-    def store(self, label: str, text: str, where: Where | None = None) -> bool:
-        """Note one pair, on the line that is read if `where` says no more; returns whether the label is known."""
-        where = where or Where(self.line, self.above.area)
-        if match_msr(label) is not None:
-            self.msr(label, text, None)
+    def store(self, pair: Pair) -> bool:
+        """Note one pair; returns whether its label is known."""
+        label, text = pair.label, pair.value
+        if self.msr(label, text):
             return True
         words = normalise(label)
-        meaning = self.understanding.of(label, words, where)
-        if meaning is None:
-            if self._rights_bits(words, text, where):
-                return True
-            if len(label.split()) <= 5 and text.lower().startswith("0x"):  # (a longer label is more than a name)
-                self.found.unread.append((label, self.line))
-            return False
-        if not meaning.field:
+        try:
+            meant = self._meant(words, pair)
+            if not meant.fields:
+                return self._rights_bits(label, text) or self._unread(label, text)
+            name = meant.fields[0]
+            value = self._value(name, text) << (32 if meant.high else 0)
+            if words in (("esp",), ("eip",)) and value >> 32 and SYSENTER not in name:
+                raise _Unused(f"= {text} is too wide for a 32-bit register; it may be SYSENTER's, so it is not used")
+            if pair.of_sentence and meant.assumed_guest:
+                raise _Unused(f"= {hexadecimal(value)} stands in a sentence that does not say whose it is; it is not used")
+        except _Unused as why:
+            self.found.warn(f"{label} {why}", self.line)
             return True
-        value = self._value(meaning.field, text)
-        if value is None:
-            self.found.warn(
-                f"{label} = {text} may be decimal or hexadecimal; it is not used (write 0x{text} or say which)"
-                if re.fullmatch(r"\d+", text)
-                else f"{label} = {text} is not a number; {meaning.field} counts as not given",
-                self.line,
-            )
-            return True
-        if words in (("esp",), ("eip",)) and value >> 32 and "sysenter" not in meaning.field:
-            self.found.warn(f"{label} = {text} is too wide for a 32-bit register; it may be SYSENTER's, so it is not used", self.line)
-            return True
-        value = value << 32 if meaning.high else value
-        self.put(meaning.field, value, label, where, text, assumed=meaning.assumed, known=half(meaning.high))
-        self.above.goes_on(meaning.field, words, where)
+        standing = Standing.SENTENCE if pair.of_sentence else Standing.NAMED
+        self.put(name, value, label, text, standing=standing, assumed=_NO_AREA if meant.assumed_guest else "", known=half(meant.high))
+        self._goes_on(name, words, pair)
         return True
 
-    def _value(self, name: str, text: str) -> int | None:
-        if name not in OUTCOME:
-            number = read_number(text, self.manner.hex_by_default)
-            return number & FIELDS[name].mask if number is not None and text.startswith("-") else number
-        by_default = self.manner.hex_by_default
-        marked = None if _FAILED_ENTRY.fullmatch(text) else by_default if len(text) < 8 or by_default is False else True
-        value = read_number(text, marked)
-        return to_unsigned(text) if value is None or (value >> 32 and name == "exit_reason") else value
+    def _unread(self, label: str, text: str) -> bool:
+        if len(label.split()) <= _MOST_UNREAD and text.lower().startswith("0x"):
+            self.found.unread.append((label, self.line))
+        return False
+
+    def _meant(self, words: tuple[str, ...], pair: Pair) -> Match:
+        """What a label means at its place; notes the fields that only their places name."""
+        named, part = register_in(pair.context), words[0] if len(words) == 1 else ""
+        if part in PARTS:
+            return self._part_of_named(part, pair) if named else self._part_of_register_above(part)
+        of_sysenter = part in _OF_SYSENTER and (named or self.register[1]) == SYSENTER
+        meant = match_label(f"{SYSENTER} {part}" if of_sysenter else pair.label, pair.context, self.area or pair.area)
+        if len(meant.fields) > 1:
+            raise _Unused(f"may mean {' or '.join(meant.fields)}; it is not used")
+        unsure = self.manner.named_only and (meant.assumed_guest or not set(words) & {"guest", "host", "entry", "exit"})
+        if not meant.fields or unsure or (words in _TOO_COMMON and not pair.context):
+            return NOTHING
+        if part in _OF_SYSENTER:
+            if not of_sysenter and self.indent and self.may_be_msrs:
+                raise _Unused("stands indented under nothing that says what it belongs to; it is not used")
+            self.found.placed.setdefault(meant.fields[0], False)
+        return meant
+
+    def _part_of_named(self, part: str, pair: Pair) -> Match:
+        """A part behind the name of its register on the same line: `CS: selector=0x10, base=0x0`."""
+        meant = match_label(" ".join((*pair.context, part)), area=self.area or pair.area)
+        if not meant.fields:
+            raise _Unused(f"behind {' '.join(pair.context)} means no VMCS field; it is not used")
+        return meant
+
+    def _part_of_register_above(self, part: str) -> Match:
+        area, register = self.register
+        meant = match_label(f"{area or 'guest'} {register} {part}")
+        if not meant.fields and area != "host":
+            self.found.astray |= bool(self.found.evidence)
+            raise _Unused("without the name of a register above it; it is not used")
+        for name in meant.fields:
+            self.found.placed[name] = self.found.placed.get(name, False) or self.register_line != self.line
+        return meant
+
+    def _goes_on(self, name: str, words: tuple[str, ...], pair: Pair) -> None:
+        """A label of these words gives the field `name`: parts of its register may follow in the next lines at once."""
+        area, register, *_ = [*name.split("_"), ""]
+        if pair.of_sentence or register_in(pair.context):
+            self.register = NO_REGISTER  # a line that names a register before its parts lists them
+        elif register in SEGMENTS:
+            self.register = (area, register)
+            self.register_line = self.register_line if len(words) == 1 and words[0] in PARTS else self.line
+        elif not (pair.context or (self.register[1] == SYSENTER and SYSENTER in name)):
+            self.register = NO_REGISTER
+
+    def _value(self, name: str, text: str) -> int:
+        """The number that a text gives a field."""
+        value = read_number(text, self.manner.hex_by_default)
+        if name in OUTCOME and (value is None or _FAILED_ENTRY.fullmatch(text) or (value >> 32 and name == "exit_reason")):
+            value = to_unsigned(text)
+        if value is None:
+            raise _Unused(f"= {text} may be decimal or hexadecimal; it is not used (write 0x{text} or say which)")
+        return value & FIELDS[name].mask if text.startswith("-") else value
 
     def put(
-        self, name: str, value: int, label: str, where: Where | None = None, text: str = "", *, assumed: str = "", known: int = ALL
+        self,
+        name: str,
+        value: int,
+        label: str,
+        text: str,
+        *,
+        line: int = 0,
+        standing: Standing = Standing.NAMED,
+        assumed: str = "",
+        known: int = ALL,
     ) -> None:
-        """Note a value of a field; `text` is the number as written."""
-        where = where or Where(self.line)
-        if name in self.manner.sure:
-            return
-        if where.standing is Standing.SENTENCE and assumed == NO_AREA:
-            told = f"{label} = {hexadecimal(value)} stands in a sentence that does not say whose it is; it is not used"
-            self.found.warn(told, where.number)
-            return
-        self.found.put(name, value, label, where.number, assumed=assumed, known=known, standing=where.standing, written=text)
+        """Note a value of a field on the line that is read, or on another; `text` is the number as written."""
+        if name not in self.manner.sure:
+            self.found.put(name, value, label, line or self.line, assumed=assumed, known=known, standing=standing, written=text)
 
-    def msr(self, label: str, text: str, second: str | None) -> None:
-        """Note a capability MSR; `second`: its upper half, where the halves are printed as allowed-0 / allowed-1."""
+    def msr(self, label: str, text: str, second: str | None = None) -> bool:
+        """Note a capability MSR, if the label names one; `second`: its upper half, where the halves are printed as allowed-0 / allowed-1."""
         number = match_msr(label)
         value = read_number(text, True)
-        if number is None or value is None:
-            return
-        if label[:1].isdigit() and not plausible(number, value):
-            return  # a number that stands for something else in a table
-        if second is not None:
-            value = value & 0xFFFFFFFF | (int(second, 16) & 0xFFFFFFFF) << 32
-        self.found.put(FACT_MSRS[number], value, FACT_MSRS[number], self.line, written=text)
+        if number is not None and value is not None and (not label[:1].isdigit() or plausible(number, value)):
+            if second is not None:
+                value = value & 0xFFFFFFFF | (int(second, 16) & 0xFFFFFFFF) << 32
+            self.found.put(FACT_MSRS[number], value, FACT_MSRS[number], self.line, written=text)
+        return number is not None
 
-    def _rights_bits(self, words: tuple[str, ...], text: str, where: Where) -> bool:
-        area, register = self.above.register
-        if area != "guest" or register not in SEGMENTS[:8] or len(words) != 1 or words[0] not in RIGHTS_BITS:
-            return False
-        low, width = RIGHTS_BITS[words[0]]
+    def _rights_bits(self, label: str, text: str) -> bool:
+        """Note bits of the access rights of the register above, if the label is their name."""
+        area, register = self.register
+        low, width = RIGHTS_BITS.get(label.lower(), (0, 0))
         value = read_number(text, self.manner.hex_by_default is not False)
-        if value is None or value >> width:
+        if area == "host" or register not in SEGMENTS[:8] or not width or value is None or value >> width:
             return False
-        name = f"guest_{register}_access_rights"
-        where = where._replace(standing=Standing.BITS)
-        self.put(name, value << low, f"{register} {words[0]}", where, text, known=((1 << width) - 1) << low)
+        known = ((1 << width) - 1) << low
+        self.put(f"guest_{register}_access_rights", value << low, f"{register} {label}", text, standing=Standing.BITS, known=known)
         return True
+
+    def heading(self, text: str) -> None:
+        """Change what stands above the lines that follow, if the text is a heading; say so if it is a name with something that is no number."""
+        label, _, value = map(str.strip, text.strip(_AROUND_HEADINGS).partition(":"))
+        if value and (fields := match_label(label).fields):
+            if not self.manner.source and (fields[0] not in OUTCOME or value[0].isdigit()):  # (outcomes/ reads their names)
+                self.found.warn(f"{label}: {value} is not a number; the field counts as not given", self.line)
+            return
+        words, marked, ends = normalise(text.strip(_AROUND_HEADINGS)), text.startswith(_MARKS), text.rstrip().endswith(":")
+        if len(words if marked else text.split()) > _MOST_OF_HEADING:
+            return
+        area = area_of(word for word in words if word in text.lower())  # ("h" means one before a name only)
+        register = register_in(words)
+        if area and (ends or marked or "state" in words) and register not in SEGMENTS and not names_one(" ".join(words)):
+            self.area, self.register = area, NO_REGISTER  # (the value of a field may be on the next line)
+        if ends and words:
+            self.may_be_msrs, self.register_line = "msr" in text.lower(), self.line
+            self.register = (area or self.area, register) if register else NO_REGISTER

@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.explain.dump import ALL, SMALLEST_ENCODING, Definition, half, may_be_meant
-from vmfuzz.explain.formats.meaning import Where
 from vmfuzz.explain.formats.notes import Notes
-from vmfuzz.explain.names.labels import match_label, match_msr, names_one
+from vmfuzz.explain.formats.shapes import Pair
+from vmfuzz.explain.names.labels import match_label, names_one
 from vmfuzz.explain.text.numbers import NUMBER, read_number
 from vmfuzz.hexadecimal import encoded, hexadecimal
 from vmfuzz.patterns import deferred
@@ -66,7 +66,7 @@ class Rows:
 
     def read(self, text: str) -> bool:
         """Read a line; returns whether it is one."""
-        return self._cells(cells_of(text)) or text.startswith("|") or self._row(text) or self._several(text)
+        return self._cells(cells_of(text)) or (text.startswith("|") and "=" not in text) or self._row(text) or self._several(text)
 
     def _cells(self, cells: Sequence[str]) -> bool:
         """Read a row of which one cell names a field, and others are numbers."""
@@ -80,15 +80,14 @@ class Rows:
             text = f"{label} stands with several numbers; which is the value cannot be told, so none is used"
             self.notes.found.warn(text, self.notes.line)
             return True
-        return self.notes.store(label, numbers[0])
+        return self.notes.store(Pair(label, numbers[0]))
 
     def _row(self, text: str) -> bool:
         row = _ROW.match(text)
         if not row:
             return False
         name, encoding, value = row["name"] or "", row["before"] or row["behind"], row["value"]
-        if match_msr(name) is not None:
-            self.notes.msr(name, value, row["high"])
+        if self.notes.msr(name, value, row["high"]):
             return True
         if row["high"]:
             return False  # (only an MSR has halves)
@@ -97,8 +96,8 @@ class Rows:
             return (not two_numbers or self.notes.manner.encodings_first) and self._encoded(name, encoding, value, not row["before"])
         if row["sign"] or not (value[:2] in ("0x", "0X") or value[-1] in "hH"):
             return False  # (a blank in the place of a sign may stand before any number)
-        meant = match_label(name, area=self.notes.above.area)
-        return len(meant.fields) == 1 and not meant.assumed_guest and self.notes.store(name, value)
+        meant = match_label(name, area=self.notes.area)
+        return len(meant.fields) == 1 and not meant.assumed_guest and self.notes.store(Pair(name, value))
 
     def _encoded(self, name: str, digits: str, written: str, name_first: bool) -> bool:
         """Note the value of a field that is named by an encoding, or by both; returns False where the digits are no encoding."""
@@ -133,7 +132,7 @@ class Rows:
 
     def _put(self, encoding: int, value: int, label: str, written: str, line: int) -> None:
         value = value << 32 if encoding & 1 else value
-        self.notes.put(BY_ENCODING[encoding & ~1].name, value, label, Where(line), written, known=half(encoding))
+        self.notes.put(BY_ENCODING[encoding & ~1].name, value, label, written, line=line, known=half(encoding))
 
     def finish(self) -> None:
         """Decide what only the whole text can tell: so many wrong encodings are no encodings."""
@@ -145,7 +144,7 @@ class Rows:
                 continue
             self._define(definition)
             if name_first:  # what the encoding makes of it is judged apart
-                self.notes.put(definition.field, value, name, Where(line), written)
+                self.notes.put(definition.field, value, name, written, line=line)
                 continue
             target = BY_ENCODING[encoding & ~1].name
             self.notes.found.warn(f"{encoded(encoding)} is {target}, but the line says {name}; the encoding is believed", line)
@@ -160,7 +159,7 @@ class Rows:
         if len(values) not in (1, len(names)) or not match_label(names[0]).fields:
             return False
         for name, written in zip(names, values * (len(names) // len(values)), strict=True):
-            meant = match_label(name, area=self.notes.above.area).fields
+            meant = match_label(name, area=self.notes.area).fields
             number = read_number(written, self.notes.manner.hex_by_default)
             if number is None or len(meant) != 1:
                 self.notes.found.warn(f"{name} = {written} cannot be read", self.notes.line)
@@ -168,10 +167,10 @@ class Rows:
                 self._define(Definition(name, meant[0], number, self.notes.line))
             elif several["parts"]:
                 for part, value in ((name, written), *_PART.findall(several["parts"])):
-                    self.notes.store(part, value)
+                    self.notes.store(Pair(part, value))
             else:
                 cut = _CUT.fullmatch(meant[0]) and _CUT_DIGITS.fullmatch(written)
-                self.notes.put(meant[0], number, name, None, written, known=_CUT_LIMIT if cut else ALL)
+                self.notes.put(meant[0], number, name, written, known=_CUT_LIMIT if cut else ALL)
         return True
 
 

@@ -1,66 +1,65 @@
-"""What a line of "name: value" text or of a program looks like by itself, whatever stands above it."""
+"""What a line of "name: value" text or of a program looks like by itself, whatever stands above it: which names stand beside which numbers."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from vmfuzz.explain.names.labels import names_one
+from vmfuzz.explain.names.labels import OF_ANOTHER_TIME, area_of, cut_label, names_one, names_surely, normalise, register_in
 from vmfuzz.explain.text.numbers import NUMBER
 from vmfuzz.patterns import deferred
 
-PAIR: Final = deferred(
-    rf"(?P<label>[A-Za-z_\"'0-9(][^=:|\n]*?)\s*(?:=>|->|:=|=|:(?!:))\s*[\"']?(?P<value>{NUMBER})(?P<end>[\"']?(?!\w|\.(?!\s|$)|…|[!#$%@^~?`\\+&]\w))|"
-    rf"(?P<bad>[A-Za-z_]\w*)\s*[:=]\s*(?P<badvalue>0x\w+(?:\.\.+|…)?|[0-9a-fA-F]{{2,16}}(?:\.\.+|…))"
+#: How a sentence says it: NAME is (written with) VALUE; NAME holds VALUE.
+_DONE: Final = r"(?:set|written|wrote|loaded|initiali[sz]ed|programmed|filled|configured|equal|stored|read(?:s)?(?: back)?)"
+_SAYS: Final = (
+    rf"(?i:(?:is|was|are|gets|got|has been) (?:(?:still|always|now|just|currently) )?(?:{_DONE} )?(?:with |to |as |by )?"
+    r"|(?:holds?|contains?|has|equals|reads(?: back)?(?: as)?|shows) (?:the value )?)"
 )
-#: Whether there can be a pair at all: PAIR tries every place of a line of prose.
-HAS_PAIR: Final = deferred(r"(?:>|[:=])\s*[\"']?-?[0-9a-fA-F]")
+#: A number that goes on as an expression is no value: `vmx_guest_cr4 = 1 << `, `eptp = 0x18 | (u64)e`.
+_NO_EXPRESSION: Final = r"(?!\s*(?:<<|>>|\|\s*\(|[&^+*]\s*[\w(~]))"
+_PAIR: Final = deferred(
+    rf"(?<!\w)(?:(?P<label>[A-Za-z_\"'0-9(][^=:|\n]{{0,200}}?)(?:\s*(?:=>|->|:=|=|:(?!:))\s*[\"']?|(?P<said>,? {_SAYS}))(?P<value>{NUMBER})"
+    rf"[\"']?(?!\w|\.(?!\s|$)|…|[!#$%@^~?`\\+&]\w){_NO_EXPRESSION}|"
+    rf"(?P<bad>[A-Za-z_]\w*)\s*[:=]\s*(?P<badvalue>0x\w++(?:\.\.+|…)?|[0-9a-fA-F]{{2,16}}(?:\.\.+|…)){_NO_EXPRESSION})"
+)
+#: Whether there can be a pair at all: _PAIR tries every place of a line of prose.
+_HAS_PAIR: Final = deferred(rf"(?:[>:=]\s*[\"']?|\s{_SAYS})-?[0-9a-fA-F]")
+#: As many names as values: `(EXIT_REASON, EXIT_QUALIFICATION): 80000021, 0`.
+_NAME: Final = r"[A-Za-z_][\w.]{0,50}(?: [A-Za-z]\w{0,30}){0,3}"
+_LISTS: Final = deferred(
+    rf"(?:^|.*?[\s(\[{{])(?P<names>{_NAME}(?:\s*[,|]\s*{_NAME})+)\s*[)\]}}]?\s*(?:=|:|->|=>|is|are|was)\s*[(\[{{]?\s*"
+    rf"(?P<values>{NUMBER}(?:\s*[,|]\s*{NUMBER})+)\s*[)\]}}]?[.;]?$"
+)
+_BETWEEN: Final = deferred(r"\s*[,|]\s*")
+_CLAUSE: Final = deferred(r"[.;!?](?:\s|$)")
+#: No longer line has a sentence or a list.
+_LONGEST: Final = 600
 #: Of lines that begin with "#", only directives are program text: many programs print "# name = value".
-CODE: Final = deferred(
-    r".*(?:[;{}\\]\s*$|\bprintk?f?\s*\(|\bunsigned\b|\btypedef\b|\bstruct\b|->\w|\bif\s*\(|\bfor\s*\(|\breturn\b)|//|"
-    r"#\s*(?:define|include|ifn?def|elif|endif|undef|pragma)\b|#(?:if|else|error|line)\b"
+_CODE: Final = deferred(
+    r"(?!\(gdb\)|[})\]]+,?$)(?:.*(?:[{}\\]\s*$|;\s*(?:/[/*].*)?$|\bprintk?f?\s*\(|\bunsigned\b|\btypedef\b|\bstruct\b|->\w|\bif\s*\(|\bfor\s*\(|\breturn\b)|//|"
+    r"#\s*(?:define|include|ifn?def|elif|endif|undef|pragma)\b|#(?:if|else|error|line)\b)"
 )
 #: How Rust ("{:#x?}") and others print the beginning of a structure: `cs: SegmentState {`, `GuestState {`.
-OPENS: Final = deferred(
+_OPENS: Final = deferred(
     r"(?!(?:struct|enum|union|typedef|static|const|impl|fn|pub|if|else|for|while|switch|do|return|unsafe|match|class|let|mod|use)\b)"
     r"(?:(?:(?P<member>\w+(?: \w+){0,3})\s*[:=]\s*)?(?P<type>[A-Za-z_][\w:.<>]*)|(?P<only>[a-z_]\w*)\s*=)\s*[{]$"
 )
-CLOSES: Final = deferred(r"[})\]]+,?$")
 #: `vmread(0x6800) = 0x...`, `vmread(GUEST_CR0): 0x...`: what is read stands for itself
-READ_CALL: Final = deferred(
+_READ_CALL: Final = deferred(
     r"\b\w*(?:vm|vmcs|vmx)_?read\w*\s*(?:::<\w+>)?\(\s*([\w:.]+)\s*\)(?=\s*(?:=>|->|[:=])\s*(?:0[xX])?[0-9a-fA-F]+\s*,?$)", re.IGNORECASE
 )
-#: What is printed behind a VMREAD that failed: the flags that it left, not the guest's.
-FLAGS_LEFT: Final = deferred(r"[#/;\s]*[re]?flags\s*[:=]", re.IGNORECASE)
-READ_FAILED: Final = deferred(r"vm_?read\b.*\bfail", re.IGNORECASE)
 #: A member of structures: `vcpu->vmcs.guest_rip`.
 _PATH: Final = r"[A-Za-z_][\w\[\]]*(?:(?:->|\.)[\w\[\]]+)*"
 #: A line that ends as a statement, or whose name is a member, but in a text that is no program only gives a value to a name (behind where it is
 #: printed: "CPU(0x01): ").
 ASSIGNED: Final = deferred(
-    rf"(?:[A-Z]\w{{0,15}}(?:\(\w{{1,10}}\))?: +)?(?:{_PATH}\s*[:=]\s*{NUMBER}\s*;|(?=[\w.\[\]]+->){_PATH}\s*=\s*{NUMBER}\s*)$"
-)
-#: A statement of a program, or the beginning of one: `vmx_guest_cr4 |= 1 << 13;`, `vcpu->vmcs.guest_cr4 = 0x20; // VMXE`, `eptp = 0x18 | (u64)e`
-STATEMENT: Final = deferred(
-    rf"[A-Za-z_](?:->|[\w.\[\]])*\s*(?:[|&^+*/%-]|<<|>>)?=(?!=)(?:[^;]*;\s*(?:/[/*].*)?$|\s*{NUMBER}\s*(?:<<|>>|\|\s*\(|[&^+*]\s*[\w(~]))"
-)
-#: The name of a register before its parts: `CS: selector=0x10, base=0x0`
-REGISTER_HEAD: Final = deferred(r"\b(?:[c-gs]s|ldtr?|tr|[gi]dtr?)\s*:", re.IGNORECASE)
-#: That VM entry failed.
-FAILS: Final = deferred(
-    r"vm_?(?:launch|resume|entry|enter)\b.{0,80}(?:fail|error)|(?:fail|error).{0,80}\bvm[ _-]?(?:launch|resume|entry|enter)|80000021",
-    re.IGNORECASE,
+    rf"(?:[A-Z]\w{{0,15}}(?:\(\w{{1,10}}\))?: +)?(?:{_PATH}\s*[:=]\s*{NUMBER}\s*;\s*(?:/[/*].*)?|(?=[\w.\[\]]+->){_PATH}\s*=\s*{NUMBER}\s*)$"
 )
 #: Marks of Markdown: `**name:** ...`, and grave accents (but not those between the digits of WinDbg's numbers).
-EMPHASIS: Final = deferred(r"\*\*(?=[^\s*])([^*]*)(?<=[^\s*])\*\*")
-QUOTED: Final = deferred(r"(?<![0-9a-fA-F])`|`(?![0-9a-fA-F])")
-#: A row of a table that has a register's parts in one cell: `| GUEST_TR | Sel=0x28, Base=0x1000 |`.
-_REGISTER_ROW: Final = deferred(r"\|\s*(\w+(?: \w+)?)\s*\|(?=\s*\w+=)")
-#: What a kernel says of a process: the registers on the line are that process's.
-OF_PROCESS: Final = deferred(
-    r"\baudit(?:\(\d|: type=)|\btype=[A-Z]+ msg=audit|\bsegfault at |\bgeneral protection fault ip[:=]|\btrap [a-z ]{2,24} ip[:=]"
-)
+_EMPHASIS: Final = deferred(r"\*\*(?=[^\s*])([^*]*)(?<=[^\s*])\*\*")
+_QUOTED: Final = deferred(r"(?<![0-9a-fA-F])`|`(?![0-9a-fA-F])")
 #: Single bits and spans of the access rights, as some programs print them: word -> (lowest bit, width).
 RIGHTS_BITS: Final = {
     "type": (0, 4), "type_": (0, 4), "s": (4, 1), "dpl": (5, 2), "p": (7, 1), "present": (7, 1), "avl": (12, 1), "l": (13, 1), "db": (14, 1), "g": (15, 1),
@@ -72,64 +71,109 @@ _SPOKEN: Final = deferred(r"(?<![\w.-])[^\W\d_]{2,}(?![\w.(-]\w)")
 _SENTENCE: Final = 3
 #: How a sentence goes on behind a number; a remark begins with a mark, with more blanks, or with a capital letter.
 _GOES_ON: Final = deferred(r"[,.]? ?[a-z]")
+_MOST_CONTEXT: Final = 4
+#: Words of control words that mean others where the pin-based ones do not stand beside them: `Pin: 16 Proc: 401e172 Exit: 36fff Entry: 11ff`.
+_CONTROL_WORDS: Final = frozenset({("proc",), ("exit",), ("entry",)})
+#: Parts that the VMCS has of the guest's registers only.
+_OF_GUEST: Final = frozenset({("ar",), ("limit",)})
+_AROUND_LABELS: Final = " ,;()[]\"'"
 
 
 @lru_cache(maxsize=1 << 13)
 def is_code(text: str) -> bool:
     """Whether a line is of program text, so that its assignments are no values of a dump."""
-    return bool(CODE.match(text)) and not OPENS.match(text) and not CLOSES.match(text)
+    return bool(_CODE.match(text)) and not _OPENS.match(text)
 
 
 @lru_cache(maxsize=1 << 13)
-def tidy(text: str, source: bool) -> str:
-    """A line with paths (`vmcs::host::RIP`, `vmcs->guest_rip`) and calls that read (`vmread(0x802)`) in the form of a label."""
+def tidy(text: str) -> str:
+    """A line with paths (`vmcs::host::RIP`) and calls that read (`vmread(0x802)`) in the form of a label, without marks of Markdown."""
     text = re.sub(r"(?<=\w)::(?=\w)", ".", text.strip().rstrip(","))
     if "`" in text:
-        text = QUOTED.sub("", text)
-    if "**" in text and not EMPHASIS.fullmatch(text):  # (a line that is emphasised as a whole is a heading)
-        text = EMPHASIS.sub(r"\1", text)
-    text = _REGISTER_ROW.sub(r"\1: ", text)
-    if not source and ASSIGNED.match(text):
-        text = text.rstrip(";").replace("->", ".")
-    return READ_CALL.sub(_what_is_read, text)
-
-
-def _what_is_read(match: re.Match[str]) -> str:
-    number = re.fullmatch(r"0[xX]([0-9a-fA-F]{1,4})", match[1])
-    return f"0x{int(number[1], 16):04x}" if number else match[1]
+        text = _QUOTED.sub("", text)
+    if "**" in text and not _EMPHASIS.fullmatch(text):  # (a line that is emphasised as a whole is a heading)
+        text = _EMPHASIS.sub(r"\1", text)
+    return _READ_CALL.sub(lambda call: call[1].replace("0x", "0x000"), text)  # (an encoding has three digits at least)
 
 
 @lru_cache(maxsize=1 << 13)
 def opened_by(text: str) -> str:
     """The heading of the structure that begins on a line; "" if none does."""
-    opens = OPENS.match(text)
+    opens = _OPENS.match(text)
     return f"{opens['member'] or opens['only'] or opens['type'].rpartition('.')[2]}:" if opens else ""
 
 
 class Pair(NamedTuple):
-    """A label and the number behind it as written; or, as `bad`, the label of something that is no number."""
+    """A label and the number behind it as written, and how they stand there; or, as `bad`, the label of something that is no number."""
 
-    start: int
-    end: int
     label: str
     value: str
-    bad: str
+    bad: str = ""
+    start: int = 0
+    end: int = 0
+    of_sentence: bool = False
+    #: words that stand before it, or before one before it: `CS: sel=...`, `entry state: intr=...`
+    context: tuple[str, ...] = ()
+    #: whose register it is, as the line says: "guest", "host" or ""
+    area: str = ""
 
 
 @lru_cache(maxsize=1 << 13)
 def pairs_in(text: str) -> tuple[Pair, ...]:
     """The pairs of a line."""
-    found = PAIR.finditer(text) if HAS_PAIR.search(text) else ()
-    return tuple(Pair(*one.span(), one["label"] or "", one["value"] or one["badvalue"], one["bad"] or "") for one in found)
+    pairs = _listed(text)
+    if not pairs and _HAS_PAIR.search(text):
+        pairs = [pair for match in _PAIR.finditer(text) if (pair := _pair(match))]
+    words = {normalise(pair.label)[-1:] for pair in pairs}
+    of_controls = ("pin",) in words and len(words & _CONTROL_WORDS) > 1
+    in_sentence = bool(pairs) and _is_sentence(text, pairs)
+    context: tuple[str, ...] = ("ctl",) if of_controls else ()
+    area, end, found = "", 0, list[Pair]()
+    for pair in pairs:
+        before = text[end : pair.start].strip(" ,;()[]")
+        head = normalise(before) if before.endswith((":", "|", "-")) and not of_controls else ()
+        context = head if 0 < len(head) <= _MOST_CONTEXT else context
+        end = end if pair.bad else pair.end
+        area = area_of(pair.label.lower().split()[:1]) or area_of(context) or area  # `host CS=0x38 SS=0x30`
+        found.append(pair._replace(of_sentence=pair.of_sentence or in_sentence, context=context, area=area))
+    registers = {register_in(pair.context) for pair in found} - {""}
+    if (len(registers) == 1 and not words.isdisjoint(_OF_GUEST)) or (in_sentence and "guest" in text.lower()):
+        found = [pair._replace(area=pair.area or "guest") for pair in found]
+    return tuple(found)
 
 
-@lru_cache(maxsize=1 << 13)
-def in_sentence(text: str) -> bool:
+def _pair(match: re.Match[str]) -> Pair | None:
+    """A name, a sign or a verb, and a number; None if the verb says something else than what a field holds."""
+    if match["bad"]:
+        return Pair("", match["badvalue"], match["bad"], *match.span())
+    start, end = match.span("label")
+    head, dash, _ = match["label"].rpartition(" - ")
+    if dash and not names_one(match["label"]):
+        start += len(head + dash)
+    cut = cut_label(match.string[start:end].strip(_AROUND_LABELS))
+    if match["said"]:
+        clause = _CLAUSE.split(match["label"])[-1] + _CLAUSE.split(match.string[end:])[0]
+        if len(match.string) > _LONGEST or OF_ANOTHER_TIME.search(clause) or not names_surely(cut.label):
+            return None
+    return Pair(cut.label, match["value"], "", start, match.end(), cut.of_sentence)
+
+
+def _listed(text: str) -> list[Pair]:
+    """The pairs of a list of names before one of as many values; none unless each name is that of a field."""
+    lists = _LISTS.match(text) if ("," in text or "|" in text) and len(text) <= _LONGEST else None
+    if lists is None:
+        return []
+    names, values = (_BETWEEN.split(lists[part]) for part in ("names", "values"))
+    if len(names) != len(values) or not all(map(names_one, names)):
+        return []
+    return [Pair(name, value, "", *lists.span()) for name, value in zip(names, values, strict=True)]
+
+
+def _is_sentence(text: str, pairs: Sequence[Pair]) -> bool:
     """Whether words stand around the pairs of a line, as in a sentence, and not behind a name and value, as a remark does."""
-    pairs = pairs_in(text)
-    first = pairs[0]
-    label = first.label.strip(" ,;()[]\"'")
-    begins = not text[: first.start].strip(" \t([{\"'*-") and (re.fullmatch(r"\w+", label) or names_one(label))
+    first, ends = pairs[0], [0, *(pair.end for pair in pairs)]
+    begins = not text[: first.start].strip(" \t([{\"'*-") and (re.fullmatch(r"\w+", first.label) or names_one(first.label))
     if begins and not _GOES_ON.match(text, first.end):
         return False
-    return len(_SPOKEN.findall(PAIR.sub(" ", text))) >= _SENTENCE * len(pairs)
+    around = [text[end : pair.start] for end, pair in zip(ends, pairs, strict=False)]
+    return len(_SPOKEN.findall(" ".join([*around, text[ends[-1] :]]))) >= _SENTENCE * len(pairs)

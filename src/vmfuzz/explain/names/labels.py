@@ -19,16 +19,18 @@ from vmfuzz.patterns import deferred
 _AREAS: Final = {"guest", "host"}
 #: Words that are left out in a second attempt only, because some names rest on them.
 _WEAK: Final = frozenset("msr register reg addr ptr ctl segment seg state number no current physical field".split())
-_MOST_WORDS: Final = 8
 _HIGH: Final = {"high", "hi", "h"}
 #: What stands for an area before a name: G_CR0, H_CR0.
 _INITIALS: Final = {"g": "guest", "h": "host"}
 _CAMEL: Final = deferred(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_MSR_NAME: Final = deferred(r"(?P<sure>(?:MSR[_ ])?(?:IA32[_ ])?)(?:VMX[_ ]|(?=PERF[_ ]))(?P<name>[A-Z0-9_ ]+)", re.IGNORECASE)
-_MSR_NUMBER: Final = deferred(r"(?:msr\W*)?(?:0x)?0*(?P<index>4[89][0-9a-f]|345)h?", re.IGNORECASE)
-#: An element of an array of all capability MSRs, by its place from 480H on or by its number: `vmx_msrs[2]`, `vmx_msrs[0x482]`.
-_MSR_ARRAY: Final = deferred(
-    r"(?:\w+[.>-])*\w*(?:vmx_?(?:msrs?|caps?|capabilit(?:y|ies))|vmx_\w*msrs?)\w*\[(?P<index>\d{1,4}|0x[0-9a-f]{1,4})\]?", re.IGNORECASE
+#: What `sure` begins is no field's name; `VMX_EXIT_CONTROLS` may be one.
+_MSR_NAME: Final = deferred(
+    r"(?:(?P<sure>(?:MSR[_ ](?:IA32[_ ])?|IA32[_ ])(?:VMX[_ ]|(?=PERF))|(?:VMX[_ ]|^)(?=TRUE|CR\d))|VMX[_ ]|(?=PERF))(?P<name>[A-Z0-9_ ]+)",
+    re.IGNORECASE,
+)
+#: A capability MSR by its number, or by its place in an array of all of them: "0x480", "msr[480]", `vmx_msrs[2]`, `vmx_msrs[0x482]`.
+_MSR_NUMBER: Final = deferred(
+    r"(?P<array>[\w.>-]*vmx_?\w*(?:msrs?|caps?|capabilit(?:y|ies))\w*\[)?(?:msr\W*)?(?P<index>(?:0x)?[0-9a-f]+)h?\]?", re.IGNORECASE
 )
 _FIRST_MSR: Final = 0x480
 
@@ -50,26 +52,19 @@ def area_of(words: Iterable[str]) -> str:
     return named.pop() if len(named) == 1 else ""
 
 
-def split_words(label: str) -> list[str]:
-    """The words of a label in small letters: at punctuation, underscores and changes of case."""
+def _words(label: str) -> list[str]:
+    """The words of a label in small letters and in one spelling: at punctuation, underscores and changes of case."""
     label = re.sub(r"\((?:16|32|64|natural)[^)]*\)?", "", label)
     label = re.sub(r"exec(?:ution)?_?vmcs", "executive", label, flags=re.IGNORECASE)  # "exec" and "vmcs" alone say nothing
     spaced = re.sub(r"\bVM(?=[a-z])", "VM ", re.sub(r"[^0-9A-Za-z]+", " ", label))
-    words = []
-    for word in spaced.split():
-        mixed = not word.isupper() and not word.islower()
-        words += _CAMEL.sub(" ", word).lower().split() if mixed else [word.lower()]
-    return words
-
-
-def _plain(words: list[str]) -> list[str]:
-    return [word for word in (WORDS.get(word, word) for word in words) if word]
+    words = [word if word.isupper() or word.islower() else _CAMEL.sub(" ", word) for word in spaced.split()]
+    return [read_as for word in " ".join(words).lower().split() if (read_as := WORDS.get(word, word))]
 
 
 @cache
 def _phrases() -> tuple[re.Pattern[str], Mapping[str, str]]:
     """(a pattern of all phrases, the longest first; what each is read as)."""
-    read_as = {" ".join(_plain(split_words(phrase))): words for phrase, words in PHRASES.items()}
+    read_as = {" ".join(_words(phrase)): words for phrase, words in PHRASES.items()}
     longest = sorted(filter(None, read_as), key=lambda phrase: -phrase.count(" "))
     return re.compile(rf"(?<!\S)(?:{'|'.join(longest)})(?!\S)"), read_as
 
@@ -77,31 +72,22 @@ def _phrases() -> tuple[re.Pattern[str], Mapping[str, str]]:
 @lru_cache(maxsize=1 << 14)
 def normalise(label: str) -> tuple[str, ...]:
     """The words of a label after spellings and phrases have been unified, in the label's order."""
-    words = _plain(split_words(label))
+    words = _words(label)
     if len(words) > 1:
         words[0] = _INITIALS.get(words[0], words[0])
     phrases, read_as = _phrases()
     return tuple(phrases.sub(lambda match: read_as[match[0]], " ".join(words)).split())
 
 
-_Index = dict[frozenset[str], dict[str, set[str]]]
-
-
 @cache
-def _index() -> _Index:
-    index: _Index = {}
-    for name in FIELDS:
-        _enter(index, name, name)
-    for name, labels in ALIASES:
+def _index() -> Mapping[frozenset[str], Mapping[str, set[str]]]:
+    """The fields that a set of words names, by area."""
+    index: dict[frozenset[str], dict[str, set[str]]] = {}
+    for name, labels in (*((name, [name]) for name in FIELDS), *ALIASES):
         for label in labels:
-            _enter(index, label, name)
+            by_area = index.setdefault(frozenset(normalise(label)) - _AREAS, {})
+            by_area.setdefault(area_of(name.split("_")[:1]), set()).add(name)
     return index
-
-
-def _enter(index: _Index, label: str, name: str) -> None:
-    area = area_of(name.split("_")[:1])
-    words = frozenset(normalise(label)) - _AREAS
-    index.setdefault(words, {}).setdefault(area, set()).add(name)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -112,64 +98,57 @@ def match_label(label: str, context: tuple[str, ...] = (), area: str = "") -> Ma
     """
     words = list(normalise(label))
     own = _AREAS.intersection(words)
-    if not words or len(words) > _MOST_WORDS or len(own) > 1:
+    if len(own) > 1:
         return NOTHING
     high = len(words) > 1 and words[-1] in _HIGH
-    if high:
-        words.pop()
-    area = next(iter(own), area)
-    bare = frozenset(words) - _AREAS
-    around = frozenset(context) - _AREAS
-    for wanted in dict.fromkeys((bare, bare | around if bare else bare)):
+    area, bare = next(iter(own), area), frozenset(words[: -1 if high else None]) - _AREAS
+    for wanted in dict.fromkeys((bare, bare.union(context) - _AREAS)) if bare else ():
         for attempt in dict.fromkeys((wanted, wanted - {"ctl"}, wanted - {"state"}, wanted - _WEAK)):
-            match = _choose(_index().get(attempt, {}), area) if attempt else NOTHING
+            match = _choose(_index().get(attempt, {}), area)
             if match.fields:
-                return Match(match.fields, match.assumed_guest, high)
+                return match._replace(high=high)
     return NOTHING
 
 
 def _choose(by_area: Mapping[str, set[str]], area: str) -> Match:
     """The fields of one set of words: those of the area, those without one, or the guest's if nothing says whose."""
-    if names := by_area.get(area) or by_area.get(""):
-        return Match(tuple(sorted(names)))
-    if area or not by_area:
-        return NOTHING
+    names = by_area.get(area) or by_area.get("")
+    if names or area or not by_area:
+        return Match(tuple(sorted(names or ())))
     return Match(tuple(sorted(by_area.get("guest") or by_area["host"])), assumed_guest=len(by_area) > 1)
 
 
 def _of_msr(name: str) -> str:
     """What tells a capability MSR's name from the others'."""
-    return re.sub("[_ ]|CTLS?|CONTROLS?", "", name.upper()).replace("VPIDCAPS", "VPIDCAP")
+    return re.sub("IA32_VMX_|[_ ]|CTLS?|CONTROLS?|(?<=CAP)S$", "", name.upper())
 
 
-@cache
-def _msrs() -> dict[str, int]:
-    """The MSRs by what tells their names; IA32_PERF_CAPABILITIES says whether IA32_PERF_GLOBAL_CTRL has bit 48."""
-    names = {**CAPABILITY_MSRS, IA32_PERF_CAPABILITIES: "PERF_CAPABILITIES"}
-    return {_of_msr(name.removeprefix("IA32_VMX_")): number for number, name in names.items()}
+#: IA32_PERF_CAPABILITIES says whether IA32_PERF_GLOBAL_CTRL has bit 48.
+_MSRS: Final = {_of_msr(name): number for number, name in {**CAPABILITY_MSRS, IA32_PERF_CAPABILITIES: "PERF_CAPABILITIES"}.items()}
 
 
 @lru_cache(maxsize=1 << 14)
 def match_msr(label: str) -> int | None:
     """The number of the capability MSR that a label names ("IA32_VMX_BASIC", "MSR_IA32_VMX_CR0_FIXED0", "0x480"), or None."""
     label = label.strip()
-    if element := _MSR_ARRAY.fullmatch(label):
-        index = int(element["index"], 0)
-        return next((number for number in (index, _FIRST_MSR + index) if number in CAPABILITY_MSRS), None)
-    if alone := _MSR_NUMBER.fullmatch(label):
-        number = int(alone["index"], 16)
-        return number if number in CAPABILITY_MSRS or (number == IA32_PERF_CAPABILITIES and not label.isdigit()) else None
+    if numbered := _MSR_NUMBER.fullmatch(label):
+        index = int(numbered["index"], 10 if numbered["array"] and numbered["index"].isdigit() else 16)
+        index += _FIRST_MSR if numbered["array"] and index < _FIRST_MSR else 0
+        return index if index in CAPABILITY_MSRS or (index == IA32_PERF_CAPABILITIES and not label.isdigit()) else None
     match = _MSR_NAME.search(label)
-    name = _of_msr(match["name"] if match else label)
-    named = _msrs().get(name)
-    is_control_word = "CTLS" in CAPABILITY_MSRS.get(named or 0, "")  # VMX_EXIT_CONTROLS may be the field
-    means_no_other = name.startswith(("TRUE", "CR")) or (match and (match["sure"] or not is_control_word))
-    return named if means_no_other else None
+    number = _MSRS.get(_of_msr(match["name"])) if match else None
+    is_control_word = "CTLS" in CAPABILITY_MSRS.get(number or 0, "")
+    return number if match and (match["sure"] is not None or not is_control_word) else None
 
 
 def names_one(label: str) -> bool:
     """Whether a label names one field, or a capability MSR."""
     return len(match_label(label).fields) == 1 or match_msr(label) is not None
+
+
+def names_surely(label: str) -> bool:
+    """Whether a label names one field, or a capability MSR, and whose it is."""
+    return names_one(label) and not match_label(label).assumed_guest
 
 
 #: What says that a value is not the one with which VM entry was tried: it is of another time, wished for, or supposed.
@@ -180,12 +159,19 @@ OF_ANOTHER_TIME: Final = deferred(
 )
 #: Words in a path that make what it ends with another field's, or no field's.
 _OF_ANOTHER_FIELD: Final = frozenset("shadow mask host exit entry backup copy default initial init reset".split())
-#: Words without which the end of a path is not sure to be of a VMCS.
-_OF_STRUCTURE: Final = frozenset({"guest", "host", "vmcs"})
+#: What the end of a path has where it is sure to be of a VMCS.
+_OF_STRUCTURE: Final = deferred("guest|host|vmcs", re.IGNORECASE)
 _LONGEST_PATH: Final = 6
 #: Registers that have parts, and the words for the parts.
 SEGMENTS: Final = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr", "gdtr", "idtr")
 PARTS: Final = ("ar", "limit", "base", "sel")
+#: A group of registers that stand below its name as parts do below a segment register's.
+SYSENTER: Final = "sysenter"
+
+
+def register_in(words: Iterable[str]) -> str:
+    """The register, with parts, that is named in a heading or before the pairs of a line; "" if there is none."""
+    return next((word for word in words if word in SEGMENTS or word == SYSENTER), "")
 
 
 class Cut(NamedTuple):
@@ -195,22 +181,18 @@ class Cut(NamedTuple):
     of_sentence: bool = False
 
 
-def cut_label(written: str, area: str) -> Cut:
+@lru_cache(maxsize=1 << 13)
+def cut_label(written: str) -> Cut:
     """What names a number, of all that is written before it: `vmcs.guest_rip` of "now vcpu.vmcs.guest_rip"; all of it if no part is known."""
-    if match_label(written, area=area).fields or match_msr(written) is not None:
-        return Cut(written)
-    head, dash, name = written.rpartition(" - ")
-    if dash:
-        named = f"{area_of(normalise(head))} {name}".strip()
-        return Cut(named if match_label(named).fields else name)
     *others, last = written.split() or [""]
-    parts = last.split(".")
-    for start in range(0 if others else 1, min(len(parts), _LONGEST_PATH)):
+    parts = re.split(r"\.|->", last)
+    sure = "_" in last if others else _OF_STRUCTURE.search(last)
+    if not sure or match_label(written).fields or match_msr(written) is not None:
+        return Cut(written)
+    for start in range(max(not others, len(parts) - _LONGEST_PATH), len(parts)):
         end = ".".join(parts[start:])
-        match = match_label(end)
-        if len(match.fields) == 1 and not match.assumed_guest:
-            path = split_words(" ".join(parts[:start]))
-            sure = "_" in last if others else not _OF_STRUCTURE.isdisjoint(split_words(last))
-            told = OF_ANOTHER_TIME.search(" ".join((*others, *path))) is None and _OF_ANOTHER_FIELD.isdisjoint(path)
-            return Cut(end, any(map(str.isalpha, others))) if sure and told else Cut(written)
+        if names_surely(end):
+            path = " ".join((*others, *parts[:start]))
+            told = not OF_ANOTHER_TIME.search(path) and _OF_ANOTHER_FIELD.isdisjoint(normalise(".".join(parts[:start])))
+            return Cut(end, any(map(str.isalpha, others))) if told else Cut(written)
     return Cut(written)
