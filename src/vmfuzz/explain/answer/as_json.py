@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
+from vmfuzz.arch.outcomes import ANY_EXIT
 from vmfuzz.explain.answer import advice
 from vmfuzz.explain.answer.annotate import Columns
 from vmfuzz.explain.answer.answer import Answer
@@ -54,7 +55,8 @@ def to_json(answer: Answer) -> dict[str, Any]:
 
 def _reported(reported: Reported) -> dict[str, Any]:
     other = _reported(reported.other) if reported.other is not None else None
-    return {**asdict(reported), "other": other, "entered": reported.entered, "means": advice.headline(reported)}
+    reason = None if reported.exit_reason == ANY_EXIT else reported.exit_reason
+    return {**asdict(reported), "exit_reason": reason, "other": other, "entered": reported.entered, "means": advice.headline(reported)}
 
 
 def _undecided(finding: Finding) -> dict[str, Any]:

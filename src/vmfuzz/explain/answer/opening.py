@@ -22,6 +22,7 @@ from vmfuzz.explain.judgement.judge import Finding, Verdict, certain
 from vmfuzz.explain.names.spoken import shown, spoken, with_encoding
 from vmfuzz.explain.outcomes.virtualbox import hm_error
 from vmfuzz.explain.repair.search import Repair
+from vmfuzz.explain.reported import Report
 from vmfuzz.model.expr import Cond, parts_of
 from vmfuzz.model.partial import UNKNOWN, Partial
 from vmfuzz.model.wording import named_bit, numbered_bit
@@ -37,7 +38,7 @@ def opening(answer: Answer, verified: str) -> list[Group]:
     """The outcome; the cause and the smallest change."""
     outcome = [Paragraph(Role.OUTCOME, _verdict(answer))]
     if answer.dump.reported is not None and not answer.entered:
-        proved = advice.proves(answer.dump.reported)
+        proved = _leads_to(answer) or advice.proves(answer.dump.reported)
         outcome += [Paragraph(Role.PROVED, proved)] if proved else []
     if answer.dump.reported is not None and answer.dump.reported.remark:
         outcome.append(Paragraph(Role.PROVED, f"({answer.dump.reported.remark})"))
@@ -55,15 +56,26 @@ def _verdict(answer: Answer) -> str:
         return "Nothing that vmfuzz can read: no VMCS field, no capability MSR, no outcome of a VM entry."
     if reported is not None:
         return advice.verdict(reported)
-    certain = [finding for finding in answer.violated if finding.verdict is Verdict.VIOLATED]
-    if certain:
-        outcomes = sorted({advice.spoken_outcome(outcome) for finding in _first_stage(certain) for outcome in finding.check.fails.outcomes})
-        return f"This VM entry will fail: {' or '.join(outcomes)}."
+    if outcomes := _certain_outcomes(answer):
+        return f"This VM entry will fail: {outcomes}."
     if answer.violated:
         return f"This VM entry will fail on most processors: {advice.spoken_outcome(answer.violated[0].check.fails.outcomes[0])}."
     if answer.causes:
         return "The text has a mistake that can make the VM entry fail."
     return _nothing_violated(answer.dump) if answer.dump.readings else _without_values(answer.dump)
+
+
+def _certain_outcomes(answer: Answer) -> str:
+    """The outcomes of the violated checks that are made first; "" if no check is certain to be violated."""
+    certain = [finding for finding in answer.violated if finding.verdict is Verdict.VIOLATED]
+    return " or ".join(sorted({advice.spoken_outcome(outcome) for one in _first_stage(certain) for outcome in one.check.fails.outcomes}))
+
+
+def _leads_to(answer: Answer) -> str:
+    """Of a failure without its number: the outcome to which the values lead; "" where they do not say."""
+    unnumbered = answer.dump.reported is not None and answer.dump.reported.kind is Report.UNNUMBERED
+    outcomes = _certain_outcomes(answer) if unnumbered else ""
+    return f"The values shown lead to {outcomes}." if outcomes else ""
 
 
 def _without_values(dump: Dump) -> str:
@@ -87,7 +99,7 @@ def _nothing_violated(dump: Dump) -> str:
 
 
 def _first_stage(findings: list[Finding]) -> list[Finding]:
-    first = min(finding.check.fails.stage for finding in findings)
+    first = min((finding.check.fails.stage for finding in findings), default=None)
     return [finding for finding in findings if finding.check.fails.stage is first]
 
 
