@@ -125,6 +125,7 @@ def test_a_failed_emulation_is_no_failed_entry(text):
         "KVM: entry failed, hardware error 0xffffffff\nEAX=00000004 EBX=00000000 ECX=00000000 EDX=00000000\n" + REGISTERS,
         "!!         VCPU0: Guru Meditation -4054 (VERR_SVM_IN_USE)",
         "Details: VERR_SVM_UNKNOWN_EXIT",
+        "kvm_run: failed entry, reason 65535",
     ],
 )
 def test_a_failed_vmrun_is_amds(text):

@@ -185,7 +185,6 @@ def test_source_that_names_the_failure_is_no_report_of_one():
         ("kvm_run: failed entry, reason 7", 7, None),
         ("hvm_run: failed entry, reason 8", 8, None),
         ("kvm_run: failed entry, reason 33", None, FAILED),
-        ("kvm_run: failed entry, reason 65535", 0, None),
         ("i debug __vmx_vmlaunch() return 1 and i try to get VM_INSTRUCTION_ERROR content, return 7.", 7, None),
     ],
 )

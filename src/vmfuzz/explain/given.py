@@ -9,17 +9,12 @@ from typing import BinaryIO, Final
 from vmfuzz.errors import UsageError
 from vmfuzz.explain.dump import Dump, Format, Origin, Warned
 from vmfuzz.explain.outcomes.choose import with_outcome
-from vmfuzz.explain.outcomes.heard import detailed, numbered
-from vmfuzz.explain.outcomes.phrases import Meaning
 from vmfuzz.explain.outcomes.words import meant
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.reported import Reported
 from vmfuzz.explain.text.large import read_all
-from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.patterns import deferred
 
-#: Nothing but a number, and behind it perhaps a qualification.
-_BARE: Final = deferred(r"(?P<value>-?(?:0x)?[0-9a-f_]+h?)\b[ ,/:;]*(?P<behind>(?:\(|qual).*)?", re.DOTALL | re.IGNORECASE)
 #: What AMD's VMRUN reports for a VMCB that it refuses.
 _AMD: Final = deferred(r"VMEXIT_INVALID|\bVMRUN\b|(?:hardware error|exit code|^)\W*(?:0xf{8}(?:f{8})?|-1)\s*$", re.IGNORECASE)
 
@@ -33,13 +28,7 @@ def dumps_of(stream: BinaryIO, name: str) -> list[Dump]:
 
 def from_words(words: str) -> Reported | None:
     """The outcome that a person means by a bare number or a log line; None where it is neither."""
-    text = words.strip()
-    bare = _BARE.fullmatch(text)
-    if bare is None:
-        return with_outcome(Dump(Origin()), text).reported or meant(text)
-    value = to_unsigned(bare["value"])
-    found = numbered(text, Meaning.BARE, value) if value is not None else None
-    return found and detailed(found, bare["behind"] or "")
+    return with_outcome(Dump(Origin()), words).reported or meant(words.strip())
 
 
 def dump_of_words(text: str, name: str) -> Dump:

@@ -11,7 +11,8 @@ from vmfuzz.patterns import deferred
 _VMCB: Final = ("kvm_amd: ", "last attempted VMRUN", "VMCB Control Area", "VMCB State Save Area", "nested_cr3:", "exitcode = 0x", "vmcb->")
 #: What programs print of AMD's VMRUN without a VMCB: VirtualBox's names, and the number that KVM gives for an entry that VMRUN refuses.
 _VMRUN: Final = deferred(
-    r"\bVERR_SVM_\w+|\bVMEXIT_INVALID\b|\bhardware(?: error|_entry_failure_reason)\W{1,3}(?:0xf{8}(?:f{8})?|-1|4294967295)\b"
+    r"\bVERR_SVM_\w+|\bVMEXIT_INVALID\b|\bfailed entry, reason 65535\b|"  # (the end of FFFFFFFFH)
+    r"\bhardware(?: error|_entry_failure_reason)\W{1,3}(?:0xf{8}(?:f{8})?|-1|4294967295)\b"
 )
 #: Beside one of these the other processor is an Intel one, and the text is about both.
 _INTEL: Final = deferred(r"8000_?00(?:21|22|29)\b|hardware error 0x[1-9a-f]\b|GenuineIntel|VERR_VMX_")

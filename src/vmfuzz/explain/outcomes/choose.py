@@ -52,14 +52,14 @@ _RULES: Final = (
     _Rule(
         Source.REASON,
         (),
-        lambda lost, _, dump: lost.entered and _bit_31(dump, "vm_entry_interruption_info") is True,
+        lambda lost, _, dump: lost.entered and bool((_exact(dump, "vm_entry_interruption_info") or 0) >> 31),
         "exit reason {0.exit_reason} is left over from an exit before, and says nothing of this entry: every VM exit clears bit 31 of the "
         "VM-entry interruption information, which is 1 here. So the last entry failed, or the dump was made before it",
     ),
     _Rule(
         Source.REASON,
         (),
-        lambda lost, _, dump: lost.exit_reason == 0 and _bit_31(dump, "vm_exit_interruption_info") is False,
+        lambda lost, _, dump: lost.exit_reason == 0 and (info := _exact(dump, "vm_exit_interruption_info")) is not None and not info >> 31,
         "exit reason 0 is what a new VMCS holds: an exit for it makes bit 31 of the VM-exit interruption information 1, which is 0 here",
     ),
     _Rule(Source.REASON, (Source.ERROR,), lambda lost, *_: lost.exit_reason == 0),
@@ -73,6 +73,7 @@ _RULES: Final = (
     _Rule(Source.INSTRUCTION, (), lambda lost, _, dump: bool(dump.readings) and lost.text.startswith("VMREAD")),
     _Rule(Source.OTHER_ERROR, (Source.INSTRUCTION,), lambda *_: True),
     _Rule(Source.OTHER_ERROR, (), lambda _, __, dump: len(dump.readings) > _MANY_FIELDS, _OF_ANOTHER),
+    _Rule(Source.BARE, (), lambda _, __, dump: bool(dump.readings)),
     _Rule(Source.TRACE, (), lambda _, __, dump: any(name.endswith("_controls") for name in dump.readings)),
 )
 #: What to say of an outcome that is not believed.
@@ -148,9 +149,3 @@ def _exact(dump: Dump, name: str) -> int | None:
     """The value of a field, None if there is none or only some bits of it are known (the text contradicts itself)."""
     reading = dump.readings.get(name)
     return reading.value if reading is not None and reading.partial.within(FIELDS[name].width).exact else None
-
-
-def _bit_31(dump: Dump, name: str) -> bool | None:
-    """Whether an interruption information is valid, None where the text does not say."""
-    value = _exact(dump, name)
-    return None if value is None or dump.readings[name].assumed else bool(value >> 31 & 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
 from vmfuzz.arch.outcomes import INSTRUCTION_ERRORS
@@ -35,8 +36,8 @@ _READ_AS: Final = (
 )
 #: Exit reasons and VM-instruction errors are smaller than these.
 _REASONS, ERRORS = 128, 64
-#: So many numbers that stand alone are looked at: one that is in a text a thousand times is a value in a log.
-_MOST_ALONE: Final = 1000
+#: So many times one phrase is looked at: what is in a text more often is a value in a log.
+_MOST: Final = 1 << 14
 #: So far behind a number its qualification is looked for, and so far above it its label.
 _NEAR, _ABOVE = 120, 200
 
@@ -54,6 +55,7 @@ class Source(enum.IntEnum):
     OTHER_ERROR = enum.auto()  # a VM-instruction error of another instruction
     INTERNAL = enum.auto()  # KVM failed
     TRACE = enum.auto()  # the first exit that a trace event names
+    BARE = enum.auto()  # a number, and nothing else
     RAN = enum.auto()  # the first exit of a guest that ran, in a phrase: a log has many of those
 
 
@@ -63,9 +65,7 @@ def heard(text: str) -> dict[Source, Reported]:
     named: list[tuple[int, Reported]] = []
     small = text.lower()
     for needs, pattern, means in PHRASES:
-        for looked, match in enumerate(pattern.finditer(text) if needs in small else ()):
-            if means is Meaning.ALONE and looked > _MOST_ALONE:
-                break
+        for match in islice(pattern.finditer(text), _MOST) if needs in small else ():
             place = place_of(text, match.start(), match.end())
             one = _told(match, means, place) if has_happened(place) else None
             if one is None:
@@ -87,6 +87,8 @@ def heard(text: str) -> dict[Source, Reported]:
 
 def _source(one: Reported, means: Meaning | Reported) -> Source | None:
     """Which source a phrase is, None for words without a number."""
+    if means is Meaning.BARE:
+        return Source.BARE
     if one.kind is Report.INTERNAL:
         return Source.INTERNAL
     if isinstance(means, Reported) or one.error == 0:
@@ -111,7 +113,7 @@ def _told(match: re.Match[str], means: Meaning | Reported, place: Place) -> Repo
         return None
     if means is Meaning.REASON and value == said.exit_reason & 0xFF and (_OF_KVM.search(place.head) or is_counted(place)):
         return None
-    return detailed(said, match.string[match.end() : match.end() + _NEAR])
+    return _detailed(said, match.string[match.end() : match.end() + _NEAR])
 
 
 def _is_outcome_below(text: str, begin: int, place: Place) -> bool:
@@ -135,7 +137,7 @@ def numbered(words: str, means: Meaning, value: int) -> Reported | None:
     return Reported(words, error=value) if possible else None
 
 
-def detailed(said: Reported, near: str) -> Reported:
+def _detailed(said: Reported, near: str) -> Reported:
     """With the qualification, or the entry of the MSR-load area, that stands behind the number."""
     found = _DETAIL.search(near)
     if found is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from vmfuzz.arch.outcomes import ANY_EXIT
 from vmfuzz.explain.reported import FAILED_ENTRY, Report, Reported
@@ -19,45 +19,28 @@ class Meaning(enum.Enum):
     REASON = enum.auto()  # an exit reason
     HARDWARE = enum.auto()  # what KVM passes on: either, 0 for neither
     ALONE = enum.auto()  # an exit reason that nothing names as one
-    BARE = enum.auto()  # there is nothing else: a person gives it on the command line
-
-
-class Phrase(NamedTuple):
-    """A phrase: a part of it in small letters, which is found ten times as fast; what its number is, or its outcome."""
-
-    needs: str
-    pattern: re.Pattern[str]
-    means: Meaning | Reported
+    BARE = enum.auto()  # there is nothing else
 
 
 _VALUE: Final = r"(?=-?[a-fA-F]*\d)(?P<value>-?(?:0[xX])?[0-9a-fA-F]{1,16}[hH]?)\b"
 _IS: Final = r"(?: is| was|[ \t=:#(<\[\"'{]){0,6}"
 _LAUNCH: Final = r"(?:VMLAUNCH|VMRESUME|\bvm[ -]?entry)"
 _NO_EVENT: Final = r"(?:(?!fault|exception|intr|interrupt|event)[^\n.;])"  # an event has an error code too
-_ERROR: Final = r"err(?:or)?\b(?:;? code| number)?|(?:失败|错误|ошибк)[^\n\d]{0,20}"  # in English, Chinese, Russian
 _RETURNS: Final = r"(?:returns?|returned|gives?|gave|reads?|contains?|holds?|shows?)\b"
 #: The compiler's function for VMLAUNCH or VMRESUME, before what it returns.
 _INTRINSIC: Final = r"__vmx_vm(?:launch|resume)\b[^\n]{0,20}\b(?:returns?|returned|status|=|:)[ :=]*"
-_CUT_AMD: Final = "65535 is the end of FFFFFFFFH: AMD's VMRUN gives that for a VMCB that it refuses, and no Intel processor gives it"
+_UNNUMBERED: Final = Reported("", error=0, kind=Report.UNNUMBERED)
+_INTERNAL: Final = Reported(
+    "",
+    kind=Report.INTERNAL,
+    means="The guest had run, or KVM had emulated it, when this came up. Suberror 1: KVM had to emulate an instruction, and could not; 2: two "
+    "exceptions at once; 3: a VM exit while an event was delivered; 4: a VM exit that KVM does not expect. Look at the instruction at the guest's RIP "
+    "(QEMU prints it under `Code=`) and at the kernel's log; no field of a VMCS needs to be wrong.",
+)
 
-
-def _unnumbered(remark: str = "") -> Reported:
-    """A failed entry of which KVM, a program of its, or a compiler's function says no number."""
-    return Reported("", error=0, kind=Report.UNNUMBERED, remark=remark)
-
-
-def _internal(why: str) -> Reported:
-    """An internal error of KVM."""
-    means = (
-        f"{why}The guest had run, or KVM had emulated it, when this came up. Look at the instruction at the guest's RIP (QEMU prints it under "
-        "`Code=`) and at the kernel's log; no field of a VMCS needs to be wrong."
-    )
-    return Reported("", kind=Report.INTERNAL, means=means)
-
-
-#: The most reliable first.
-PHRASES: Final = tuple(
-    Phrase(needs, deferred(pattern, re.IGNORECASE), means)
+#: Phrases, the most reliable first: a part in small letters, which is found ten times as fast; what the number is, or the outcome.
+PHRASES: Final[tuple[tuple[str, re.Pattern[str], Meaning | Reported], ...]] = tuple(
+    (needs, deferred(pattern, re.IGNORECASE), means)
     for needs, pattern, means in (
         # KVM's users: QEMU, kvmtool, Firecracker, HAXM, old qemu-kvm; KVM of a nested guest; NoirVisor
         (
@@ -67,16 +50,14 @@ PHRASES: Final = tuple(
             rf"[\"' :=(,]+(?:(?:signal|reason)[ :=]+)?{_VALUE}",
             Meaning.HARDWARE,
         ),
-        ("", rf"{_LAUNCH}(?:\b|_){_NO_EVENT}{{0,20}}?(?:{_ERROR}){_IS}{_VALUE}", Meaning.ERROR),
         (
             "",
-            rf"(?:(?:{_LAUNCH}|\blaunch)\b{_NO_EVENT}{{0,40}}?\b(?:fail|err)[^\n]{{0,40}}?|\bVM_?Fail\w{{0,10}}\W{{1,6}})"
-            rf"\b(?:err|error|code|status|number)\b{_IS}{_VALUE}",
+            rf"(?:{_LAUNCH}|\blaunch(?=[^\n]{{0,40}}fail)|\bVM_?(?=fail)){_NO_EVENT}{{0,40}}?"
+            rf"(?:err(?:or)?\b(?:;? code| number)?|fail\w*(?:[^\n]{{0,40}}?|\W{{1,6}})\b(?:code|status|number)\b){_IS}{_VALUE}",
             Meaning.ERROR,
         ),
         # (the numbers are errors of a VM entry that no compiler's intrinsic returns)
         ("", rf"\bVM(?:LAUNCH|RESUME)(?:\(\))? *(?:->|=>|{_RETURNS}) *(?=(?:0x)?0*(?:[4578]|1[678]|2[56])\b){_VALUE}", Meaning.ERROR),
-        ("error", rf"\berror\W{{0,2}}{_VALUE} (?:from|by|of|on|at|after) (?:the |my )?VM(?:LAUNCH|RESUME)\b", Meaning.ERROR),
         (
             "err",
             r"\b(?:vmx[ _-]*|(?:vmx?[ _-]*)?(?:inst|insn|instr|instruction)[ _-]*)err(?:or)?\b(?: field| number| content| value)?\)?"
@@ -95,24 +76,17 @@ PHRASES: Final = tuple(
             Meaning.ALONE,
         ),
         # case counts: `fail_entry` is a part of a structure
-        ("65535", r"(?<=[kh]vm_run: )failed entry, reason 65535", _unnumbered(_CUT_AMD)),
-        ("fail", r"\b(?-i:(?:KVM_EXIT_)?FAIL_ENTRY)\b(?! *(?:=|,\n))|(?<=[kh]vm_run: )failed entry", _unnumbered()),
-        ("__vmx_vm", rf"{_INTRINSIC}1\b", _unnumbered("1 from the compiler's intrinsic: there is a number")),
-        ("__vmx_vm", rf"{_INTRINSIC}2\b", Reported("", remark="2 from the compiler's intrinsic")),
+        ("fail", r"\b(?-i:(?:KVM_EXIT_)?FAIL_ENTRY)\b(?! *(?:=|,\n))|(?<=[kh]vm_run: )failed entry(?!, reason 65535)", _UNNUMBERED),
+        ("__vmx_vm", rf"{_INTRINSIC}1\b", _UNNUMBERED),
+        ("__vmx_vm", rf"{_INTRINSIC}2\b", Reported("")),
         # Linux's trace events (their other names for a failed entry are identifiers), the manual
         ("invalid_state", r"\breason\s+INVALID_STATE\s+(?:FAILED_VMENTRY|rip)\b", Reported("", FAILED_ENTRY | 33)),
         ("msr", r"VM[- ]?entry fail\w*(?: due to|[:,]) *MSR[- ]load", Reported("", FAILED_ENTRY | 34)),
         ("machine", r"VM[- ]?entry fail\w*(?: due to|[:,]) *machine[- ]check", Reported("", FAILED_ENTRY | 41)),
         ("reason", r"\breason\s+(?-i:[A-Z][A-Z_]{2,30})(?=\s+rip\b)", Reported("", ANY_EXIT)),
         ("vm", r"\bVM_?fail_?Invalid\b|\bVM(?:LAUNCH|RESUME)\b[^\n]{0,40}\bCF ?[=:] ?1\b", Reported("")),
-        (
-            "",
-            r"KVM internal error\. Suberror: 1\b|(?m:^emulation failure$)",
-            _internal("KVM had to emulate an instruction, and could not. "),
-        ),
-        ("kvm", r"KVM internal error\. Suberror: 2\b", _internal("Two exceptions came up at once. ")),
-        ("kvm", r"KVM internal error\. Suberror: 3\b", _internal("A VM exit came up while an event was delivered. ")),
-        ("kvm", r"KVM internal error\. Suberror: 4\b", _internal("A VM exit came up that KVM does not expect. ")),
-        ("kvm", r"KVM internal error\. Suberror|\bKVM_EXIT_INTERNAL_ERROR\b", _internal("")),
+        ("", r"KVM internal error\. Suberror: \d|\bKVM_EXIT_INTERNAL_ERROR\b|(?m:^emulation failure$)", _INTERNAL),
+        # nothing else stands in the text, but perhaps a qualification
+        ("", rf"\A\s*{_VALUE}(?=[ ,/:;]*(?s:(?:\(|qual).*)?\s*\Z)", Meaning.BARE),
     )
 )

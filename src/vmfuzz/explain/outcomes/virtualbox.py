@@ -20,15 +20,11 @@ _HM_ERRORS: Final = (
     (608, "TI flag of guest TR or LDTR selector"), (612, "base of guest TR, FS, GS or LDTR"), (619, "guest TR access rights"), (620, "guest CS.S"),
     (621, "guest CS DPL"), (623, "guest PDPTEs"), (625, "VMCS link pointer and shadow VMCS"),
 )  # fmt: skip
-_V86_PARTS: Final = ("base must be the selector * 16", "limit must be 0000FFFFH", "access rights must be 000000F3H")
-_V86_FIRST, _V86_LAST = 554, 571
+#: What the numbers of each group in virtual-8086 mode are about.
+_V86_PARTS: Final = ("access rights must be 000000F3H", "base must be the selector * 16", "limit must be 0000FFFFH")
 
 
 def hm_error(number: int) -> str:
     """What VirtualBox's "HM error" number says; the numbers are those of VirtualBox 6 and 7."""
-    for last, meaning in _HM_ERRORS:
-        if number <= last and number >= 500:
-            if _V86_FIRST <= number <= _V86_LAST:
-                return f"{meaning}: the {_V86_PARTS[(number - _V86_FIRST) % 3]}"
-            return meaning
-    return ""
+    meaning = next((meaning for last, meaning in _HM_ERRORS if 500 <= number <= last), "")
+    return f"{meaning}: the {_V86_PARTS[(number - 556) % 3]}" if meaning.startswith("virtual-8086") else meaning

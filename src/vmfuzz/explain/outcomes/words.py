@@ -85,7 +85,7 @@ _IDEAS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "code": (
         r"\b(?:vm[- ]?)?(?:instruction[ _-]?)?err(?:or)?[ _-]?(?:code|number|no|num)\b|\berrno\b|\berror\b", r"\bFehler(?:code|nummer)\w*",
-        r"\b(?:code|num[ée]ro) d['’]erreur", r"\b(?:c[óo]digo|n[úu]mero) de error", r"(?:код|номер)\w* ошибки",
+        r"\b(?:code|num[ée]ro) d['’]erreur", r"\b(?:c[óo]digo|n[úu]mero) de error", r"(?:код|номер)\w* ошибки|ошибка",
         r"错误(?:代码|码|号|编号)|错误 ?(?:为|是|:|：)", r"エラー(?:コード|番号)", r"(?:오류|에러) ?(?:코드|번호)",
     ),
 }  # fmt: skip
