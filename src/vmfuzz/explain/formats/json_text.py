@@ -76,14 +76,10 @@ def _leaves(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
 
 
 def _line(path: tuple[str, ...], value: int | str) -> str:
+    """A name and its value: the shortest end of the path that names a field in the area that the path names, or else the whole path."""
     if isinstance(value, str) and ("\n" in value or not path):
         return value
-    return f"{_label(path)} = {value if isinstance(value, str) or value < 0 else hex(value)}"
-
-
-def _label(path: tuple[str, ...]) -> str:
-    """The shortest end of the path that names a field in the area that the path names; else the whole path."""
     area = next((f"{word}." for part in path for word in ("guest", "host") if word in part.lower()), "")
     ends = [".".join(path[at:]) for at in reversed(range(len(path)))]
     labels = [end if "guest" in end.lower() or "host" in end.lower() else area + end for end in ends]
-    return next(filter(names_one, labels), ends[-1])
+    return f"{next(filter(names_one, labels), ends[-1])} = {value if isinstance(value, str) or value < 0 else hex(value)}"

@@ -43,8 +43,8 @@ _NUMBERED: Final = deferred(
 )
 #: A list mark only before a blank; "#" is also where instructions to C's preprocessor begin; "|" at both ends is a table's.
 _MARKED: Final = deferred(
-    r"\s*(?P<mark>//|[+;%>│┃¦»]|[-*•!~](?=\s)|#(?!\s*(?:define|undef|if\w*|el\w+|endif|include|pragma|error)\b)|\|(?!.*(?:\s\|\s|\|\s*$))"
-    r"|\"(?=.*\"[,;)]*\s*$)|'(?=.*'[,;)]*\s*$)|`(?=.*`[,;)]*\s*$)) ?"
+    r"\s*(?P<mark>//|[+;%>│┃¦»]|[-*•!~](?=\s)|#(?!\s*(?:define|undef|if\w*|el\w+|endif|include|pragma|error)\b)|\|(?!.*(?:\s\|\s|\|\s*$))|"
+    r"(?P<quote>[\"'`])(?=.*(?P=quote)[,;)]*\s*$)) ?"
 )
 #: A time, a date, a version: it may differ from line to line. A number alone may be an encoding.
 _COUNTS: Final = deferred(r"\d+(?:[:.,/+-]+\d+)+")
@@ -59,13 +59,10 @@ _TELLS: Final = deferred(
 _FUNCTION: Final = deferred(r"\b(?:dump|print|show|log)_\w+")
 #: So many words a logger puts before a line at most.
 _MOST_WORDS: Final = 9
-_QUOTES: Final = frozenset("\"'`")
 #: Signs may stand before signs ("12 | + ...").
 _DEEPEST: Final = 5
 #: So many characters of a line are read at most; reading.py warns of the rest.
 MOST_CHARACTERS: Final = 1 << 14
-#: A sign of a line, and what is left of the line without it.
-_Sign = tuple[str, str]
 
 
 def undecorated(lines: list[str]) -> list[str]:
@@ -107,15 +104,15 @@ def _without_habits(lines: list[str]) -> list[str]:
 
 
 @lru_cache(maxsize=1 << 13)
-def _signs(line: str) -> tuple[_Sign, ...]:
-    """A mark before a line or at its end; or else what a logger may have put before it, shortest first: words, times as "#"."""
+def _signs(line: str) -> tuple[tuple[str, str], ...]:
+    """(a sign, the line without it): a mark before or behind it, or else what a logger may have put there, shortest first: words, times as "#"."""
     if match := _MARKED.match(line):
         mark, rest = match["mark"], line[match.end() :]
-        return ((mark, rest.rstrip(" \t,;)").removesuffix(mark) if mark in _QUOTES else rest),)
+        return ((mark, rest.rstrip(" \t,;)").removesuffix(mark) if match["quote"] else rest),)
     bare = line.rstrip()
     if bare.endswith("\\"):
         return (("\\", bare.rstrip("\\").rstrip()),)
-    found: list[_Sign] = []
+    found: list[tuple[str, str]] = []
     words = ""
     for word in islice(_WORD.finditer(line), _MOST_WORDS):
         words += _COUNTS.sub("#", word[0].rstrip()) + " "

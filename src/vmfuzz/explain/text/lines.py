@@ -7,8 +7,6 @@ from typing import Final, NamedTuple
 from vmfuzz.explain.text.decoration import undecorated
 from vmfuzz.patterns import deferred
 
-#: Fewer lines than this show no habit.
-_ENOUGH: Final = 2
 #: Control characters, and what stands for bytes that are no UTF-8.
 _NO_TEXT: Final = deferred(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
 #: What only the end of a line begins with: of one with "LDTR:" or "IDTR Limit:", and of one with several numbers.
@@ -54,7 +52,7 @@ def ends_of(lines: list[Line], whole: bool) -> Ends:
         return Ends()
     first, *others = lines
     prefixed = [line.raw.strip() != line.text for line in others]
-    habit = len(prefixed) >= _ENOUGH and (all(prefixed[:_ENOUGH]) or sum(prefixed) * 5 >= len(prefixed) * 4)
+    habit = len(prefixed) > 1 and (all(prefixed[:2]) or sum(prefixed) * 5 >= len(prefixed) * 4)
     lacks_prefix = habit and first.raw.strip() == first.text
     is_end = _END_OF_LINE.match(first.raw) and not any(_END_OF_LINE.match(line.raw) for line in others)
     return Ends(first if lacks_prefix or is_end else None, None if whole else lines[-1])
