@@ -115,3 +115,21 @@ def test_the_hosts_rsp_of_an_old_xen_is_known_without_the_consoles_prefix() -> N
         "host_rip": 0xFFFF82C4801D5D70,
     }
     assert dump.readings["guest_rsp"].value == 0xAFFF8
+
+
+@pytest.mark.parametrize("body", [KVM, XEN], ids=["KVM", "Xen"])
+def test_a_dump_that_is_quoted_is_one_dump(body: str) -> None:
+    dump = read(body + "\nOn Monday somebody wrote:\n\n" + "".join(f"> {line}\n" for line in body.splitlines()))
+    assert {name: one.value for name, one in dump.readings.items()} == {name: one.value for name, one in read(body).readings.items()}
+
+
+@pytest.mark.parametrize("key", ["EntryControls=", "ExitControls=", "SecondaryExec=", "PAT = 0x", "PDPTR2 = "])
+def test_a_line_may_begin_where_some_version_begins_one(key: str) -> None:
+    assert STARTS.match(f"{key}0")
+
+
+@pytest.mark.parametrize(
+    "line", ["CR3=0000000000001000", "RIP=000000000000fff0 RFL=00000002", "DR7=0000000000000400", "GS=0000", "CS=0010 10"]
+)
+def test_a_key_that_other_programs_print_begins_no_line(line: str) -> None:
+    assert not STARTS.match(line)

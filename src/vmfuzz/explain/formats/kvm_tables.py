@@ -185,5 +185,7 @@ STARTS: Final = deferred("|".join([_CERTAIN, r"\d+: msr=", *chain.from_iterable(
 #: What may begin the line after a break: a number, what stands between numbers, a key or its end.
 CONTINUES: Final = deferred(
     r"(?:= ?)?(?:0?x)?[0-9a-fA-F]{1,16}(?:[\s,|]|$)|=$|value=|\((?:0x|effective|autoload)|(?:, ?)?"
-    + _signed(*(slot.key.split(" ", at)[-1] for slot in chain(*DECLARED) for at in range(slot.key.count(" ") + 1)))
+    + _signed(
+        *(slot.key.split(" ", at)[-1] for slot in chain(*DECLARED) for at in range(not (slot.place or slot.head), slot.key.count(" ") + 1))
+    )
 )
