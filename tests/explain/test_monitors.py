@@ -108,6 +108,19 @@ def test_gdb_breaks_lines_anywhere() -> None:
     assert found.dump.unread == ()
 
 
+def test_a_vmcs_beside_kvms_structures_keeps_its_own_names() -> None:
+    found = answered(GDB_SREGS + "GUEST_IA32_EFER = 0x500\nGUEST_CR0 = 0x80000031\n")
+    assert value(found, "guest_ia32_efer") == 0x500
+    assert value(found, "guest_cr0") == 0x80000031
+    assert found.dump.readings["guest_cs_base"].assumed
+
+
+def test_what_is_not_present_may_be_unusable_and_is_not_judged() -> None:
+    found = answered(GDB_SREGS.replace("type = 0x2, present = 0x1", "type = 0x2, present = 0x0"))
+    assert value(found, "guest_cs_access_rights") == 0x9B
+    assert value(found, "guest_ds_access_rights") is None
+
+
 def test_a_segment_that_was_not_accessed_is_named() -> None:
     (warning,) = answered(GDB_SREGS).dump.warnings
     assert "ds has type 2" in warning

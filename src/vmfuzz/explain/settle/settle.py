@@ -9,7 +9,7 @@ from vmfuzz.explain.dump import ALL, Dump, Origin, Reading, Warned
 from vmfuzz.explain.evidence import MSR_NUMBERS, OUTCOME, Evidence, Found, Kept, Standing
 from vmfuzz.explain.settle.believe import believed
 from vmfuzz.explain.settle.order import in_order, of_one_state
-from vmfuzz.explain.settle.views import as_viewed, views
+from vmfuzz.explain.settle.views import CHANGED, SEEN, as_viewed
 from vmfuzz.explain.text.lines import Ends, Line
 from vmfuzz.hexadecimal import hexadecimal
 
@@ -46,7 +46,7 @@ def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Du
     belief = believed(places)
     msrs = {MSR_NUMBERS[one]: reading for one, reading in belief.readings.items() if one in MSR_NUMBERS and reading.known == ALL}
     fields = {one: reading for one, reading in belief.readings.items() if one not in MSR_NUMBERS}
-    seen = views(fields) if found.viewed else {}
+    seen = {one: reading for one, reading in fields.items() if one in CHANGED and reading.assumed == SEEN}
     readings = {one: reading for one, reading in fields.items() if one not in seen}
     trace += [f"not believed, the guest's view: {', '.join(seen)}"] if seen else []
     trace.append(f"believed: {len(readings)} fields and {len(msrs)} capability MSRs of {len(found.evidence)} places")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from vmfuzz.explain.dump import ALL, Reading, Warned
+from vmfuzz.explain.dump import ALL, Warned
 from vmfuzz.explain.evidence import Evidence, Kept, Standing
 
-_SEEN: Final = "KVM's structures show the guest's registers, not the VMCS"
+SEEN: Final = "KVM's structures show the guest's registers, not the VMCS"
 #: KVM adds to these before they reach the VMCS.
-_CHANGED: Final = ("guest_cr0", "guest_cr3", "guest_cr4", "guest_ia32_efer")
+CHANGED: Final = ("guest_cr0", "guest_cr3", "guest_cr4", "guest_ia32_efer")
 #: The bits of access rights, all of which have a name of their own in the structures.
 _RIGHTS: Final = 0x1F0FF
 _PRESENT, _UNUSABLE = 1 << 7, 1 << 16
@@ -38,22 +38,18 @@ def as_viewed(places: Sequence[Evidence]) -> Kept:
     for one in places:
         if not _is_view(one.name, one.label):
             kept.append(one)
-        elif one.standing is not Standing.BITS:
-            kept.append(replace(one, assumed=_SEEN))
+            continue
+        if one.standing is not Standing.BITS:
+            kept.append(replace(one, assumed=SEEN))
         elif one.name not in doubtful:
             may_be_set = _MAY_BE_SET.get(one.name, _ACCESSED) & one.known & ~one.value if one.name not in unusable else 0
-            kept.append(replace(one, assumed=_SEEN, known=(one.known | ALL & ~_RIGHTS) & ~may_be_set))
+            kept.append(replace(one, assumed=SEEN, known=(one.known | ALL & ~_RIGHTS) & ~may_be_set))
             if may_be_set & _ACCESSED:
                 register, kind = one.label.split()[0], one.value & 0xF
                 warned.append(Warned(one.line, _NOT_ACCESSED.format(register, kind, kind | _ACCESSED)))
         if one.name == "guest_ia32_efer":
-            kept.append(replace(one, name="vm_entry_controls", value=one.value >> 1 & _IA32E, known=_IA32E, assumed=_SEEN))
+            kept.append(replace(one, name="vm_entry_controls", value=one.value >> 1 & _IA32E, known=_IA32E, assumed=SEEN))
     return kept, warned
-
-
-def views(readings: Mapping[str, Reading]) -> dict[str, Reading]:
-    """The guest's view, which a text of KVM's structures gives as CR0, CR3, CR4 and IA32_EFER in other forms too."""
-    return {name: readings[name] for name in _CHANGED if name in readings and _is_view(name, readings[name].label)}
 
 
 def _is_view(name: str, label: str) -> bool:
