@@ -163,7 +163,6 @@ def _read_pairs(lines: list[Line], taken: Set[int], found: Found, named_only: bo
     bare = [match for line in left if (match := _BARE_ENCODING.fullmatch(line.text))]
     manner = Manner(
         hex_by_default=bare_is_hex("\n".join(line.text for line in left)),
-        named_only=named_only,
         source=source,
         encodings_first=len(bare) >= 5 and sum(int(match[1], 16) in BY_ENCODING for match in bare) * 10 >= len(bare) * 9,
         sure=frozenset(one.name for one in found.evidence) if named_only else frozenset(),

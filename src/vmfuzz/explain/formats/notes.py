@@ -14,25 +14,12 @@ from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import ALL, half, plausible
 from vmfuzz.explain.evidence import OUTCOME, Found, Standing
 from vmfuzz.explain.formats.shapes import RIGHTS_BITS, Pair
-from vmfuzz.explain.names.labels import (
-    NOTHING,
-    PARTS,
-    SEGMENTS,
-    SYSENTER,
-    Match,
-    area_of,
-    match_label,
-    match_msr,
-    names_one,
-    normalise,
-    register_in,
-)
+from vmfuzz.explain.names.labels import NOTHING, PARTS, SEGMENTS, SYSENTER, Match, area_of, match_label, match_msr, normalise, register_in
 from vmfuzz.explain.text.numbers import read_number, to_unsigned
 from vmfuzz.hexadecimal import hexadecimal
-from vmfuzz.patterns import deferred
 
 #: An exit reason of a failed entry, in hexadecimal whatever other numbers carry.
-_FAILED_ENTRY: Final = deferred(r"8000_?00(?:21|22|29)")
+_FAILED_ENTRY: Final = ("80000", "8000_")
 _OF_SYSENTER: Final = frozenset({"cs", "esp", "rsp", "eip", "rip"})
 _NO_AREA: Final = "no area named: read as guest state"
 #: Words that alone mean too many other things to be taken for a field.
@@ -52,13 +39,11 @@ class Manner:
 
     #: what digits without a mark mean; None where that is not known
     hex_by_default: bool | None = None
-    #: labels count only where they name guest or host themselves: the text has a dump of another format too
-    named_only: bool = False
     #: there is program text in it
     source: bool = False
     #: lines of nothing but an encoding and a value are no accident
     encodings_first: bool = False
-    #: fields that a program's dump in the same text gives; a value elsewhere does not replace them
+    #: fields that a program's dump in the same text gives: no value elsewhere replaces them, and labels beside it have to name guest or host themselves
     sure: frozenset[str] = frozenset()
 
 
@@ -118,7 +103,7 @@ class Notes:
         meant = match_label(f"{SYSENTER} {part}" if of_sysenter else pair.label, pair.context, self.area or pair.area)
         if len(meant.fields) > 1:
             raise _Unused(f"may mean {' or '.join(meant.fields)}; it is not used")
-        unsure = self.manner.named_only and (meant.assumed_guest or not set(words) & {"guest", "host", "entry", "exit"})
+        unsure = self.manner.sure and (meant.assumed_guest or not set(words) & {"guest", "host", "entry", "exit"})
         if not meant.fields or unsure or (words in _TOO_COMMON and not pair.context):
             return NOTHING
         if part in _OF_SYSENTER:
@@ -146,39 +131,30 @@ class Notes:
 
     def _goes_on(self, name: str, words: tuple[str, ...], pair: Pair) -> None:
         """A label of these words gives the field `name`: parts of its register may follow in the next lines at once."""
-        area, register, *_ = [*name.split("_"), ""]
+        register = register_in(name.split("_"))
         if pair.of_sentence or register_in(pair.context):
             self.register = NO_REGISTER  # a line that names a register before its parts lists them
         elif register in SEGMENTS:
-            self.register = (area, register)
+            self.register = (name.partition("_")[0], register)
             self.register_line = self.register_line if len(words) == 1 and words[0] in PARTS else self.line
-        elif not (pair.context or (self.register[1] == SYSENTER and SYSENTER in name)):
+        elif not pair.context and register != self.register[1]:
             self.register = NO_REGISTER
 
     def _value(self, name: str, text: str) -> int:
         """The number that a text gives a field."""
         value = read_number(text, self.manner.hex_by_default)
-        if name in OUTCOME and (value is None or _FAILED_ENTRY.fullmatch(text) or (value >> 32 and name == "exit_reason")):
+        if name in OUTCOME and (value is None or (name == "exit_reason" and (value >> 32 or text.startswith(_FAILED_ENTRY)))):
             value = to_unsigned(text)
         if value is None:
             raise _Unused(f"= {text} may be decimal or hexadecimal; it is not used (write 0x{text} or say which)")
         return value & FIELDS[name].mask if text.startswith("-") else value
 
     def put(
-        self,
-        name: str,
-        value: int,
-        label: str,
-        text: str,
-        *,
-        line: int = 0,
-        standing: Standing = Standing.NAMED,
-        assumed: str = "",
-        known: int = ALL,
+        self, name: str, value: int, label: str, text: str, *, standing: Standing = Standing.NAMED, assumed: str = "", known: int = ALL
     ) -> None:
-        """Note a value of a field on the line that is read, or on another; `text` is the number as written."""
+        """Note a value of a field; `text` is the number as written."""
         if name not in self.manner.sure:
-            self.found.put(name, value, label, line or self.line, assumed=assumed, known=known, standing=standing, written=text)
+            self.found.put(name, value, label, self.line, assumed=assumed, known=known, standing=standing, written=text)
 
     def msr(self, label: str, text: str, second: str | None = None) -> bool:
         """Note a capability MSR, if the label names one; `second`: its upper half, where the halves are printed as allowed-0 / allowed-1."""
@@ -213,7 +189,7 @@ class Notes:
             return
         area = area_of(word for word in words if word in text.lower())  # ("h" means one before a name only)
         register = register_in(words)
-        if area and (ends or marked or "state" in words) and register not in SEGMENTS and not names_one(" ".join(words)):
+        if area and (ends or marked or "state" in words) and register not in SEGMENTS and not match_label(" ".join(words)).fields:
             self.area, self.register = area, NO_REGISTER  # (the value of a field may be on the next line)
         if ends and words:
             self.may_be_msrs, self.register_line = "msr" in text.lower(), self.line

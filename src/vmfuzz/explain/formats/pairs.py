@@ -70,9 +70,8 @@ class PairReader:
         for pair in pairs:
             if not pair.bad:
                 self.notes.store(pair)
-        if all(pair.bad for pair in pairs):
-            self.notes.heading(text)
-        for pair in pairs:
-            if match_label(pair.bad).fields:
+            elif match_label(pair.bad).fields:
                 why = "is cut off" if pair.value.endswith((".", "…")) else "is not a number"
                 self.found.warn(f"{pair.bad} = {pair.value} {why}; the field counts as not given", self.notes.line)
+        if all(pair.bad for pair in pairs):
+            self.notes.heading(text)

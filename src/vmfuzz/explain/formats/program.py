@@ -93,7 +93,7 @@ def _meant(argument: str, area: str) -> Match:
     if encoding := _ENCODING.fullmatch(argument):
         field = BY_ENCODING.get(int(encoding[1], 16) & ~1)
         return Match((field.name,), high=bool(int(encoding[1], 16) & 1)) if field else NOTHING
-    return match_label(cut_label(argument).label, area=area) if _PATH.fullmatch(argument) else NOTHING
+    return match_label(cut_label(argument)[0], area=area) if _PATH.fullmatch(argument) else NOTHING
 
 
 def _value(text: str, ones: int) -> int | None:

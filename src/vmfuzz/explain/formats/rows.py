@@ -116,7 +116,7 @@ class Rows:
             self._define(Definition(name, field.name, encoding - meant.high, self.notes.line))
         else:
             return self._keep_wrong(_Wrong(Definition(name, meant.fields[0], encoding, self.notes.line), value, written, name_first))
-        self._put(encoding, value, name or encoded(encoding), written, self.notes.line)
+        self._put(encoding, value, name or encoded(encoding), written)
         return True
 
     def _keep_wrong(self, one: _Wrong) -> bool:
@@ -130,25 +130,26 @@ class Rows:
     def _define(self, definition: Definition) -> None:
         self.notes.found.definitions.append(definition)
 
-    def _put(self, encoding: int, value: int, label: str, written: str, line: int) -> None:
+    def _put(self, encoding: int, value: int, label: str, written: str) -> None:
         value = value << 32 if encoding & 1 else value
-        self.notes.put(BY_ENCODING[encoding & ~1].name, value, label, written, line=line, known=half(encoding))
+        self.notes.put(BY_ENCODING[encoding & ~1].name, value, label, written, known=half(encoding))
 
     def finish(self) -> None:
         """Decide what only the whole text can tell: so many wrong encodings are no encodings."""
         for definition, value, written, name_first in self.wrong:
-            name, line, encoding = definition.name, definition.line, definition.encoding
+            name, encoding = definition.name, definition.encoding
+            self.notes.line = line = definition.line
             if len(self.wrong) > self.right:
                 text = f"{name} stands with {hexadecimal(encoding)} and {written}; which is the value cannot be told, so none is used"
                 self.notes.found.warn(text, line)
                 continue
             self._define(definition)
             if name_first:  # what the encoding makes of it is judged apart
-                self.notes.put(definition.field, value, name, written, line=line)
+                self.notes.put(definition.field, value, name, written)
                 continue
             target = BY_ENCODING[encoding & ~1].name
             self.notes.found.warn(f"{encoded(encoding)} is {target}, but the line says {name}; the encoding is believed", line)
-            self._put(encoding, value, name, written, line)
+            self._put(encoding, value, name, written)
 
     def _several(self, text: str) -> bool:
         """Read a line of several names; a number that stands alone is that of all of them, and so are the parts behind it."""

@@ -34,7 +34,7 @@ _LISTS: Final = deferred(
 )
 _BETWEEN: Final = deferred(r"\s*[,|]\s*")
 _CLAUSE: Final = deferred(r"[.;!?](?:\s|$)")
-#: No longer line has a sentence or a list.
+#: No longer line has a list, and no clause is longer.
 _LONGEST: Final = 600
 #: Of lines that begin with "#", only directives are program text: many programs print "# name = value".
 _CODE: Final = deferred(
@@ -44,7 +44,7 @@ _CODE: Final = deferred(
 #: How Rust ("{:#x?}") and others print the beginning of a structure: `cs: SegmentState {`, `GuestState {`.
 _OPENS: Final = deferred(
     r"(?!(?:struct|enum|union|typedef|static|const|impl|fn|pub|if|else|for|while|switch|do|return|unsafe|match|class|let|mod|use)\b)"
-    r"(?:(?:(?P<member>\w+(?: \w+){0,3})\s*[:=]\s*)?(?P<type>[A-Za-z_][\w:.<>]*)|(?P<only>[a-z_]\w*)\s*=)\s*[{]$"
+    r"(?=[A-Za-z_])(?:(?P<member>\w+(?: \w+){0,3})\s*[:=]\s*)?(?P<type>[\w:.<>]*)\s*[{]$"
 )
 #: `vmread(0x6800) = 0x...`, `vmread(GUEST_CR0): 0x...`: what is read stands for itself
 _READ_CALL: Final = deferred(
@@ -100,7 +100,7 @@ def tidy(text: str) -> str:
 def opened_by(text: str) -> str:
     """The heading of the structure that begins on a line; "" if none does."""
     opens = _OPENS.match(text)
-    return f"{opens['member'] or opens['only'] or opens['type'].rpartition('.')[2]}:" if opens else ""
+    return f"{opens['member'] or opens['type'].rpartition('.')[2]}:" if opens else ""
 
 
 class Pair(NamedTuple):
@@ -150,23 +150,20 @@ def _pair(match: re.Match[str]) -> Pair | None:
     head, dash, _ = match["label"].rpartition(" - ")
     if dash and not names_one(match["label"]):
         start += len(head + dash)
-    cut = cut_label(match.string[start:end].strip(_AROUND_LABELS))
+    label, of_sentence = cut_label(match.string[start:end].strip(_AROUND_LABELS))
     if match["said"]:
-        clause = _CLAUSE.split(match["label"])[-1] + _CLAUSE.split(match.string[end:])[0]
-        if len(match.string) > _LONGEST or OF_ANOTHER_TIME.search(clause) or not names_surely(cut.label):
+        clause = _CLAUSE.split(match["label"])[-1] + _CLAUSE.split(match.string[end : end + _LONGEST])[0]
+        if not names_surely(label) or OF_ANOTHER_TIME.search(clause):
             return None
-    return Pair(cut.label, match["value"], "", start, match.end(), cut.of_sentence)
+    return Pair(label, match["value"], "", start, match.end(), of_sentence)
 
 
 def _listed(text: str) -> list[Pair]:
     """The pairs of a list of names before one of as many values; none unless each name is that of a field."""
     lists = _LISTS.match(text) if ("," in text or "|" in text) and len(text) <= _LONGEST else None
-    if lists is None:
-        return []
-    names, values = (_BETWEEN.split(lists[part]) for part in ("names", "values"))
-    if len(names) != len(values) or not all(map(names_one, names)):
-        return []
-    return [Pair(name, value, "", *lists.span()) for name, value in zip(names, values, strict=True)]
+    names, values = (_BETWEEN.split(lists[part]) if lists else [] for part in ("names", "values"))
+    whole = len(names) == len(values) and all(map(names_one, names))
+    return [Pair(name, value, "", 0, len(text)) for name, value in zip(names, values, strict=True)] if whole else []
 
 
 def _is_sentence(text: str, pairs: Sequence[Pair]) -> bool:

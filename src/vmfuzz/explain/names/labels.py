@@ -174,25 +174,18 @@ def register_in(words: Iterable[str]) -> str:
     return next((word for word in words if word in SEGMENTS or word == SYSENTER), "")
 
 
-class Cut(NamedTuple):
-    """The part of what stands before a number that names it, and whether it ends words of a sentence."""
-
-    label: str
-    of_sentence: bool = False
-
-
 @lru_cache(maxsize=1 << 13)
-def cut_label(written: str) -> Cut:
-    """What names a number, of all that is written before it: `vmcs.guest_rip` of "now vcpu.vmcs.guest_rip"; all of it if no part is known."""
+def cut_label(written: str) -> tuple[str, bool]:
+    """(what names a number, of all that is written before it: `vmcs.guest_rip` of "now vcpu.vmcs.guest_rip"; whether it ends words of a sentence)."""
     *others, last = written.split() or [""]
     parts = re.split(r"\.|->", last)
     sure = "_" in last if others else _OF_STRUCTURE.search(last)
     if not sure or match_label(written).fields or match_msr(written) is not None:
-        return Cut(written)
+        return written, False
     for start in range(max(not others, len(parts) - _LONGEST_PATH), len(parts)):
         end = ".".join(parts[start:])
         if names_surely(end):
             path = " ".join((*others, *parts[:start]))
             told = not OF_ANOTHER_TIME.search(path) and _OF_ANOTHER_FIELD.isdisjoint(normalise(".".join(parts[:start])))
-            return Cut(end, any(map(str.isalpha, others))) if told else Cut(written)
-    return Cut(written)
+            return (end, any(map(str.isalpha, others))) if told else (written, False)
+    return written, False
