@@ -74,7 +74,7 @@ _RULES: Final = (
     _Rule(Source.OTHER_ERROR, (Source.INSTRUCTION,), lambda *_: True),
     _Rule(Source.OTHER_ERROR, (), lambda _, __, dump: len(dump.readings) > _MANY_FIELDS, _OF_ANOTHER),
     _Rule(Source.BARE, (), lambda _, __, dump: bool(dump.readings)),
-    _Rule(Source.TRACE, (), lambda _, __, dump: any(name.endswith("_controls") for name in dump.readings)),
+    _Rule(Source.TRACE, (), lambda lost, _, dump: lost.kind is Report.TOLD and any(name.endswith("_controls") for name in dump.readings)),
 )
 #: What to say of an outcome that is not believed.
 _ALSO: Final = {

@@ -13,7 +13,7 @@ from vmfuzz.explain.outcomes.context import Place, first_told, has_happened, is_
 from vmfuzz.explain.outcomes.others import failed_instruction, refused
 from vmfuzz.explain.outcomes.phrases import PHRASES, Meaning
 from vmfuzz.explain.outcomes.words import identified, in_languages
-from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, FAILURE_REASONS, Report, Reported
+from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, FAILURE_REASONS, Reported
 from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.patterns import deferred
 
@@ -53,8 +53,7 @@ class Source(enum.IntEnum):
     UNNUMBERED = enum.auto()  # a program says that an entry failed, and not with which number
     INSTRUCTION = enum.auto()  # another VMX instruction failed
     OTHER_ERROR = enum.auto()  # a VM-instruction error of another instruction
-    INTERNAL = enum.auto()  # KVM failed
-    TRACE = enum.auto()  # the first exit that a trace event names
+    TRACE = enum.auto()  # KVM failed, or a trace event names an exit: the guest ran
     BARE = enum.auto()  # a number, and nothing else
     RAN = enum.auto()  # the first exit of a guest that ran, in a phrase: a log has many of those
 
@@ -89,8 +88,6 @@ def _source(one: Reported, means: Meaning | Reported) -> Source | None:
     """Which source a phrase is, None for words without a number."""
     if means is Meaning.BARE:
         return Source.BARE
-    if one.kind is Report.INTERNAL:
-        return Source.INTERNAL
     if isinstance(means, Reported) or one.error == 0:
         return Source.TRACE if one.entered else None
     if one.of_another_instruction:

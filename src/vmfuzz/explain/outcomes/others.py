@@ -57,11 +57,8 @@ def refused(text: str) -> Reported | None:
 
 def failed_instruction(text: str) -> Reported | None:
     """The first VMREAD, VMWRITE, VMPTRLD, VMCLEAR or VMXON of which a program, not a sentence, says that it failed."""
-    for match in _INSTRUCTION.finditer(text):
-        place = place_of(text, match.start("verb"), match.end("verb"))
-        if has_happened(place, is_code, is_prose):
-            return _failed(match)
-    return None
+    happened = (match for match in _INSTRUCTION.finditer(text) if has_happened(place_of(text, *match.span("verb")), is_code, is_prose))
+    return next(map(_failed, happened), None)
 
 
 def _failed(match: re.Match[str]) -> Reported:

@@ -79,13 +79,13 @@ PHRASES: Final[tuple[tuple[str, re.Pattern[str], Meaning | Reported], ...]] = tu
         ("fail", r"\b(?-i:(?:KVM_EXIT_)?FAIL_ENTRY)\b(?! *(?:=|,\n))|(?<=[kh]vm_run: )failed entry(?!, reason 65535)", _UNNUMBERED),
         ("__vmx_vm", rf"{_INTRINSIC}1\b", _UNNUMBERED),
         ("__vmx_vm", rf"{_INTRINSIC}2\b", Reported("")),
+        ("", r"KVM internal error\. Suberror: \d|\bKVM_EXIT_INTERNAL_ERROR\b|(?m:^emulation failure$)", _INTERNAL),
         # Linux's trace events (their other names for a failed entry are identifiers), the manual
         ("invalid_state", r"\breason\s+INVALID_STATE\s+(?:FAILED_VMENTRY|rip)\b", Reported("", FAILED_ENTRY | 33)),
         ("msr", r"VM[- ]?entry fail\w*(?: due to|[:,]) *MSR[- ]load", Reported("", FAILED_ENTRY | 34)),
         ("machine", r"VM[- ]?entry fail\w*(?: due to|[:,]) *machine[- ]check", Reported("", FAILED_ENTRY | 41)),
         ("reason", r"\breason\s+(?-i:[A-Z][A-Z_]{2,30})(?=\s+rip\b)", Reported("", ANY_EXIT)),
         ("vm", r"\bVM_?fail_?Invalid\b|\bVM(?:LAUNCH|RESUME)\b[^\n]{0,40}\bCF ?[=:] ?1\b", Reported("")),
-        ("", r"KVM internal error\. Suberror: \d|\bKVM_EXIT_INTERNAL_ERROR\b|(?m:^emulation failure$)", _INTERNAL),
         # nothing else stands in the text, but perhaps a qualification
         ("", rf"\A\s*{_VALUE}(?=[ ,/:;]*(?s:(?:\(|qual).*)?\s*\Z)", Meaning.BARE),
     )
