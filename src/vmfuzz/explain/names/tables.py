@@ -61,7 +61,12 @@ guest/host mask             mask
 access rights               ar
 ar bytes                    ar
 r flags                     rflags
+e flags                     rflags
 task register               tr
+local descriptor table      ldtr
+global descriptor table     gdtr
+interrupt descriptor table  idtr
+extended page table         ept
 debug controls              debugctl
 page fault                  pagefault
 guest physical              guestphysical
