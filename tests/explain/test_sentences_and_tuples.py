@@ -18,6 +18,7 @@ from one_dump import values
         ("CPU(0x01): @failure3@guest_RFLAGS = 0x2", {"guest_rflags": 2}),
         ("GUEST_CS_AR_BYTES: 0x            a09b, GUEST_RFLAGS: 0x               2", {"guest_cs_access_rights": 0xA09B, "guest_rflags": 2}),
         ("VM_EXIT_REASON raw=0x80000021", {"exit_reason": 0x80000021}),
+        ("| GUEST_CR0 = 0x80000031 | GUEST_CR4 = 0x2020 |", {"guest_cr0": 0x80000031, "guest_cr4": 0x2020}),
     ],
 )
 def test_a_statement_gives_its_value(text: str, expected: dict[str, int]) -> None:
