@@ -23,7 +23,7 @@ from vmfuzz.explain.answer.states import answers
 from vmfuzz.explain.answer.verify import fitting_cpu, verified
 from vmfuzz.explain.dump import Dump, Program
 from vmfuzz.explain.evidence import Found
-from vmfuzz.explain.formats.encoding_lists import collect
+from vmfuzz.explain.formats.encodings import collect
 from vmfuzz.explain.given import dump_of_words, dumps_of, from_words
 from vmfuzz.explain.text.large import read_all
 from vmfuzz.explain.text.lines import lines_of

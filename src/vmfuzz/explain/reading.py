@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from typing import Final
 
-from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.errors import VmfuzzError
 from vmfuzz.explain.dump import Dump, Format, Origin, Reading, Warned
 from vmfuzz.explain.evidence import Found
-from vmfuzz.explain.formats import amd, dumps, encoding_lists, kvm, qemu, virtualbox
+from vmfuzz.explain.formats import amd, dumps, encodings, kvm, qemu, virtualbox
 from vmfuzz.explain.formats.cpuinfo import processor_of
 from vmfuzz.explain.formats.declared import read_declared
 from vmfuzz.explain.formats.json_text import spread
@@ -19,7 +18,6 @@ from vmfuzz.explain.formats.notes import Manner
 from vmfuzz.explain.formats.pairs import PairReader
 from vmfuzz.explain.formats.programs import formats
 from vmfuzz.explain.formats.shapes import ASSIGNED, is_code
-from vmfuzz.explain.formats.xen_tables import read_tables
 from vmfuzz.explain.outcomes import nested
 from vmfuzz.explain.outcomes.choose import with_outcome
 from vmfuzz.explain.settle.settle import settled
@@ -38,8 +36,6 @@ _CRASH: Final = deferred(
     r"R?[IS]P: +[0-9a-f]{4}:|RSP: [0-9a-f]+ EFL|(?:RAX|E[AS][XI]|CR[02]|DR[03]): [0-9a-f]+ [A-Z]|[CD]S: +[0-9a-f]{4} [DE]S: |FS: +[0-9a-f]+\(|"
     r"PKRU: |Code: |Call Trace"
 )
-#: A line of nothing but an encoding and a value; only where many of them stand together is it no accident.
-_BARE_ENCODING: Final = deferred(r"(?:0x)?([0-9a-fA-F]{4})\s+(?:0x)?[0-9a-fA-F]{1,16}")
 #: Structures that userspace gets from KVM: settle/views.py.
 _STRUCTURES: Final = deferred(r"\b(?:kvm_segment|kvm_(?:[gs]et_)?s?regs|apic_base|sregs)\b")
 
@@ -149,8 +145,8 @@ class _Reader:
 def _read_plain(lines: list[Line], found: Found, named_only: bool) -> None:
     """Read lines of no known program."""
     if not named_only:
-        lines = read_tables(read_declared(lines, found, formats()), found)
-    taken: Set[int] = encoding_lists.collect(lines, found)
+        lines = read_declared(lines, found, formats())
+    taken: Set[int] = encodings.collect(lines, found, named_only)
     found.viewed = _STRUCTURES.search("\n".join(line.text for line in lines).lower()) is not None
     _read_pairs(lines, taken, found, named_only)
 
@@ -160,11 +156,9 @@ def _read_pairs(lines: list[Line], taken: Set[int], found: Found, named_only: bo
     left = [line for line in lines if line.number not in taken]
     code = [is_code(line.text) for line in lines]
     source = any(code[index] and not ASSIGNED.match(line.text) for index, line in enumerate(lines))
-    bare = [match for line in left if (match := _BARE_ENCODING.fullmatch(line.text))]
     manner = Manner(
         hex_by_default=bare_is_hex("\n".join(line.text for line in left)),
         source=source,
-        encodings_first=len(bare) >= 5 and sum(int(match[1], 16) in BY_ENCODING for match in bare) * 10 >= len(bare) * 9,
         sure=frozenset(one.name for one in found.evidence) if named_only else frozenset(),
     )
     reader = PairReader(found, manner)
@@ -172,7 +166,6 @@ def _read_pairs(lines: list[Line], taken: Set[int], found: Found, named_only: bo
         surrounded = source and 0 < index < len(lines) - 1 and code[index - 1] and code[index + 1]
         if line.number not in taken and not _CRASH.match(line.text):
             reader.read(line, in_code=surrounded)
-    reader.finish()
 
 
 def _read_json(text: str, name: str) -> Dump | None:

@@ -41,8 +41,6 @@ class Manner:
     hex_by_default: bool | None = None
     #: there is program text in it
     source: bool = False
-    #: lines of nothing but an encoding and a value are no accident
-    encodings_first: bool = False
     #: fields that a program's dump in the same text gives: no value elsewhere replaces them, and labels beside it have to name guest or host themselves
     sure: frozenset[str] = frozenset()
 

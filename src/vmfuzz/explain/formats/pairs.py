@@ -8,7 +8,7 @@ from typing import Final
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.notes import NO_REGISTER, Manner, Notes
 from vmfuzz.explain.formats.program import ProgramReader
-from vmfuzz.explain.formats.rows import Rows
+from vmfuzz.explain.formats.rows import read_row
 from vmfuzz.explain.formats.shapes import ASSIGNED, is_code, opened_by, pairs_in, tidy
 from vmfuzz.explain.names.labels import match_label
 from vmfuzz.explain.text.lines import Line
@@ -37,12 +37,7 @@ class PairReader:
         self.manner = manner
         self.notes = Notes(found, manner)
         self.program = ProgramReader(found)
-        self.rows = Rows(self.notes)
         self.before = ""
-
-    def finish(self) -> None:
-        """Note what only the whole text can tell: whether numbers beside names are encodings."""
-        self.rows.finish()
 
     def read(self, line: Line, in_code: bool = False) -> None:
         """Read one line; of program text (`in_code`) only calls that write a field count."""
@@ -61,7 +56,7 @@ class PairReader:
             self.notes.register = NO_REGISTER
         elif _FLAGS_LEFT.search(both):
             self.found.warn("these may be the flags that a VMREAD left; they are not used as the guest's", line.number)
-        elif not (in_code or (assigned and self.manner.source) or self.rows.read(text) or (is_code(text) and not assigned)):
+        elif not (in_code or (assigned and self.manner.source) or read_row(text, self.notes) or (is_code(text) and not assigned)):
             self._pairs(text)
 
     def _pairs(self, text: str) -> None:

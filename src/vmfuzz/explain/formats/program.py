@@ -6,8 +6,7 @@ What stands in a comment is not read; what is more than a number the program com
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.dump import half
@@ -15,14 +14,12 @@ from vmfuzz.explain.evidence import Found, Standing
 from vmfuzz.explain.names.labels import NOTHING, Match, cut_label, match_label
 from vmfuzz.patterns import deferred
 
-#: Names of functions that write, with VM, VMX or VMCS in them. (Bounds: a line may be one long word.)
-_FUNCTION: Final = (
-    r"\b\w{0,40}(?:vm_?write|vm_?w\d|vmcs(?:\.|->|::)?_?write|vmx_?(?:vm)?write|write_?vmcs|wvmcs)\w{0,40}!?(?:::<\w+>)?\s*\("
-)
-_WRITER: Final = deferred(_FUNCTION, re.IGNORECASE)
+#: What names of functions that write have in them, and a call of one. (Bounds: a line may be one long word.)
+_WRITES: Final = r"(?:vm_?write|vm_?w\d|vmcs(?:\.|->|::)?_?write|vmx_?(?:vm)?write|write_?vmcs|wvmcs)"
+_WRITER: Final = deferred(rf"{_WRITES}\w{{0,40}}!?(?:::<\w+>)?\s*\(", re.IGNORECASE)
 #: An argument of a call; the brackets in it are closed again.
 _ARGUMENT: Final = r"(?>(?:[^(),]|\((?>(?:[^()]|\([^()]*\))*)\))*)"
-_CALL: Final = deferred(rf"{_FUNCTION}(?:{_ARGUMENT},)?({_ARGUMENT}),({_ARGUMENT})\)", re.IGNORECASE)
+_CALL: Final = deferred(rf"{_WRITER.pattern}(?:{_ARGUMENT},)?({_ARGUMENT}),({_ARGUMENT})\)", re.IGNORECASE)
 #: What no compiler reads, and directives of C ("#define"), which write nothing either.
 _COMMENT: Final = deferred(r"/\*(?:[^*]|\*(?!/))*(?:\*/|$)|//.*|^\s*(?:#|;|--\s).*")
 _ENCODING: Final = deferred(r"0[xX]0*([0-9a-fA-F]{3,4})")
@@ -34,16 +31,6 @@ _ONES: Final = deferred(r"(?:\((?:u64|uint64_t)\)\s*)?(?:(?:[~!]0|-1)(?:[uU]?[lL
 _FAILED: Final = deferred(r"[^;{]*\b(?:fail(?:ed|s|ure)|error)\b[^;{]*$", re.IGNORECASE)
 
 
-class _Write(NamedTuple):
-    """What a call writes: its field, what names it, the value (None: it is computed), which of its bits, and whether the line says that it failed."""
-
-    field: str
-    label: str
-    value: int | None
-    known: int
-    failed: bool
-
-
 class ProgramReader:
     """Reads the calls in the lines of a text."""
 
@@ -51,41 +38,31 @@ class ProgramReader:
         self.found = found
         self.in_comment = False  # a comment of C goes on
 
-    def call(self, text: str, number: int, area: str) -> bool:
+    def call(self, text: str, line: int, area: str) -> bool:
         """Read the calls in a line that write fields; returns whether there are any."""
         begins, ends = text.rfind("/*"), text.rfind("*/")
         text = text.partition("*/")[2] if self.in_comment else text
         self.in_comment = begins > ends or (self.in_comment and ends < 0)
-        writes = _writes_in(text, area) if "(" in text else ()
-        for write in writes:
-            if write.failed:
-                self.found.warn(f"the write of {write.label} failed, so that its value is not used", number)
-            elif write.value is None:
-                self.found.computed.append((write.field, number))
-            else:
-                self.found.put(write.field, write.value, write.label, number, known=write.known, standing=Standing.CALL)
-        return bool(writes)
+        code = _COMMENT.sub(" ", text) if "(" in text and _WRITER.search(text) else ""
+        read = [self._write(call, line, area) for call in _CALL.finditer(code)]
+        return any(read)
 
-
-@lru_cache(maxsize=1 << 13)
-def _writes_in(text: str, area: str) -> tuple[_Write, ...]:
-    code, found = _COMMENT.sub(" ", text), list[_Write]()
-    for call in _CALL.finditer(code):
-        first, second = call[1].strip(), call[2].strip()
-        label, written = min((first, second), (second, first), key=lambda way: _unsure(way[0], area))
-        meant = _meant(label, area)
-        if len(meant.fields) == 1:
-            value = _value(written, FIELDS[meant.fields[0]].mask)
-            value = (value & 0xFFFFFFFF) << 32 if value is not None and meant.high else value
-            failed = _FAILED.match(code, call.end()) is not None
-            found.append(_Write(meant.fields[0], label, value, half(int(meant.high)), failed))
-    return tuple(found)
-
-
-def _unsure(argument: str, area: str) -> int:
-    """How unsure it is that an argument names the field: `vmwrite(0x6c00, cr0)` writes a variable."""
-    meant = _meant(argument, area)
-    return 3 if len(meant.fields) != 1 else 2 if meant.assumed_guest else 1 if _ENCODING.fullmatch(argument) else 0
+    def _write(self, call: re.Match[str], line: int, area: str) -> bool:
+        """Note what a call writes, if one of its arguments names a field: the surer one, since `vmwrite(0x6c00, cr0)` writes a variable."""
+        ways = [(_meant(argument.strip(), area), argument.strip()) for argument in call.groups()]
+        (meant, label), (_, written) = sorted(ways, key=lambda way: (len(way[0].fields) != 1, way[0].assumed_guest, way[1][:1].isdigit()))
+        if len(meant.fields) != 1:
+            return False
+        field, number = meant.fields[0], _NUMBER.fullmatch(written)
+        value = FIELDS[field].mask if _ONES.fullmatch(written) else int(number[1], 0) if number else None
+        if _FAILED.match(call.string, call.end()):
+            self.found.warn(f"the write of {label} failed, so that its value is not used", line)
+        elif value is None:
+            self.found.computed.append((field, line))
+        else:
+            value = (value & 0xFFFFFFFF) << 32 if meant.high else value
+            self.found.put(field, value, label, line, known=half(meant.high), standing=Standing.CALL)
+        return True
 
 
 def _meant(argument: str, area: str) -> Match:
@@ -96,16 +73,7 @@ def _meant(argument: str, area: str) -> Match:
     return match_label(cut_label(argument)[0], area=area) if _PATH.fullmatch(argument) else NOTHING
 
 
-def _value(text: str, ones: int) -> int | None:
-    """The number that an argument is; None where it is more than that."""
-    if _ONES.fullmatch(text):
-        return ones
-    number = _NUMBER.fullmatch(text)
-    return int(number[1], 0) if number else None
-
-
-@lru_cache(maxsize=1 << 13)
-def handed_over(text: str) -> frozenset[str]:
+def handed_over(text: str) -> set[str]:
     """The words behind the name of a function that writes fields."""
     writer = _WRITER.search(text) if "(" in text else None
-    return frozenset(re.findall(r"[A-Za-z_]\w*", text[writer.end() :])) if writer else frozenset()
+    return set(re.findall(r"[A-Za-z_]\w*", text[writer.end() :])) if writer else set()
