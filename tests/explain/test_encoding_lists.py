@@ -45,6 +45,7 @@ FORMS = {
     "Pascal": ("const\n", "  {name} = ${value:04X};\n", ""),
     "Kotlin": ("", "const val {name} = 0x{value:04X}\n", ""),
     "Swift": ("enum Field: UInt32 {{\n", "    case {camel} = 0x{value:04x}\n", "}}\n"),
+    "brackets behind the name": ("", "{name} (0x{value:04x})\n", ""),
     "macro": ("", "VMCS_FIELD({name}, 0x{value:04x})\n", ""),
     "two on a line": ("enum {{\n", "  {name} = 0x{value:04x}, {name}_HIGH = 0x{high:04x},\n", "}};\n"),
 }
@@ -96,6 +97,11 @@ def test_a_short_list():
     (dump,) = read_text("| GUEST_CR4 | 0x6804 |\n| GUEST_CR0 | 0x6800 |\n| GUEST_CS_AR | 0x4814 |\n")
     assert (dump.readings, accused(dump)) == ({}, {"guest_cs_access_rights": 0x4814})
     assert answer(dump).violated == []
+
+
+def test_an_offset_is_not_set_by_the_line_that_names_it():
+    (dump,) = read_text("GUEST_CR0 (0x6800)\nTSC_OFFSET (0x2010)\nGUEST_CR4 (0x6804)\n")
+    assert {item.field for item in dump.program.definitions} == {"guest_cr0", "tsc_offset", "guest_cr4"}
 
 
 def test_names_of_the_manual_and_names_without_an_area():

@@ -26,7 +26,7 @@ from vmfuzz.patterns import deferred
 
 #: `vmwrite(0x6C02, guest_cr3)` hands a value over, and `(0x0810) guest_interrupt_status = unavailable` is a line of a dump: they name nothing.
 _NO_PAIR: Final = deferred(
-    r"(?:write|read|wr|rd|set|get|load|store)\w{0,20}\s*(?:::<\w+>)?[(!]|\bvm(?:write|read)\b[^,(]{1,80},|"
+    r"(?:write|read|wr|rd|(?<!off)set|get|load|store)\w{0,20}\s*(?:::<\w+>)?[(!]|\bvm(?:write|read)\b[^,(]{1,80},|"
     r"[=:<(|\[]\s*(?:un(?:available|supported|known|defined|readable)|not\s[\w ]{1,20}|n/?a|none|null|fail\w*|err\w*|invalid|missing|-+)[\s>)|\]]*$",
     re.IGNORECASE,
 )
