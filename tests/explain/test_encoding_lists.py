@@ -104,6 +104,12 @@ def test_an_offset_is_not_set_by_the_line_that_names_it():
     assert {item.field for item in dump.program.definitions} == {"guest_cr0", "tsc_offset", "guest_cr4"}
 
 
+@pytest.mark.parametrize("line", ["GUEST_CS_LIMIT (0x00004800) ", "GUEST_CR0 [0x80000031]"])
+def test_a_number_in_brackets_behind_a_name_is_no_value(line):
+    (dump,) = read_text(f"GUEST_RIP (0x0000681e) = 0x1000\n{line}")
+    assert {name: reading.value for name, reading in dump.readings.items()} == {"guest_rip": 0x1000}
+
+
 def test_names_of_the_manual_and_names_without_an_area():
     (dump,) = read_text(
         "| Guest CR0 | 00006800H |\n| Host CR0 | 00006C00H |\n| Host CR4 | 00006C06H |\n| VM-instruction error | 00004400H |\n"

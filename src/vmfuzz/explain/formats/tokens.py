@@ -90,7 +90,9 @@ def row_of(text: str) -> Row | None:
     )
     if before and behind:
         return None
-    cells, signs = _CELLS.split(names), tokens.form[: row.start("value")].rstrip("\"'`*[(<")
-    marked = len(cells) == 1 and (value[:2] in ("0x", "0X") or value[-1] in "hH")
+    cells, head = _CELLS.split(names), tokens.form[: row.start("value")]
+    signs = head.rstrip("\"'`*[(<")
+    # what stands in brackets behind a name is its encoding
+    marked = len(cells) == 1 and not head.endswith(("(", "[", "<")) and (value[:2] in ("0x", "0X") or value[-1] in "hH")
     sign = "=" if "=" in signs or ":" in signs else "|" if signs.endswith(("|", "t", ",")) else " " * marked
     return Row(next(filter(names_one, cells), cells[-1]), before or behind, value, high, not before, sign)
