@@ -7,7 +7,7 @@ gives encodings has one number more. Where enough names stand beside the encodin
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from typing import Final, NamedTuple
@@ -83,13 +83,11 @@ def collect(lines: Sequence[Line], found: Found, beside: bool = False) -> set[in
     Returns the numbers of the lines that are read. `beside`: what a dump in the same text gives goes before such values.
     """
     found.zeroed |= any(_says_zeroed(line.raw) for line in lines)
-    if any(_TITLE.match(line.text) for line in lines):
-        lines = [row for line in lines for row in _rows_of_table(line)]
     if not any(_has_encoding(line.text) for line in lines):
         return set()  # most texts have none: that is found out in half the time
     taken, names = set[int](), set[str]()
     sure = {one.name for one in found.evidence} if beside else set[str]()
-    for line, entry in _believed([(line.number, _shape(line.text)) for line in lines]):
+    for line, entry in _believed(_shapes(lines)):
         taken.add(line)
         if entry.name:
             found.definitions.append(Definition(*entry[:3], line))
@@ -125,20 +123,30 @@ def _rows_of_table(line: Line) -> list[Line]:
     return [line._replace(text=f"0x{first + step * index:04x} = {value}") for index, value in enumerate(values) if value[0] != "-"]
 
 
-def _believed(shapes: Sequence[tuple[int, _Shape]]) -> list[tuple[int, _Entry]]:
-    """The names with their own encoding, and those of other fields with what may be one in lines of the same form, unless these are more."""
-    bare = [shape.entries for _, shape in shapes if shape.form == _BARE]
-    skipped = {""} if len(bare) >= _MANY and sum(map(bool, bare)) * 10 >= len(bare) * 9 else {"", _BARE}
-    places = list[tuple[int, _Entry, str]]()
-    for _, run in groupby((one for one in shapes if one[1].form not in skipped), key=lambda one: bool(one[1].entries)):
+def _shapes(lines: Sequence[Line]) -> list[tuple[int, _Shape]]:
+    """The shapes of the lines with numbers; those of two numbers alone only where many stand together, nearly all with an encoding."""
+    if any(_TITLE.match(line.text) for line in lines):
+        lines = [row for line in lines for row in _rows_of_table(line)]
+    shapes = [(line.number, shape) for line in lines if (shape := _shape(line.text)).form]
+    bare = [bool(shape.entries) for _, shape in shapes if shape.form == _BARE]
+    if len(bare) >= _MANY and sum(bare) * 10 >= len(bare) * 9:
+        return shapes
+    return [one for one in shapes if one[1].form != _BARE]
+
+
+def _among_encodings(shapes: Sequence[tuple[int, _Shape]]) -> Iterator[tuple[int, _Entry, str]]:
+    """The entries with their lines and the forms of these, without numbers that do not stand among encodings: these may be anything."""
+    for _, run in groupby(shapes, key=lambda one: bool(one[1].entries)):
         block = [(line, entry, shape.form) for line, shape in run for entry in shape.entries]
         among = any(entry.right and entry.number >= SMALLEST_ENCODING for _, entry, _ in block)
-        # a number that does not stand among encodings may be anything
-        places += [
-            (line, entry, form.rstrip(",;)}"))
-            for line, entry, form in block
-            if among or entry.target or (entry.number >= SMALLEST_ENCODING and _CONSTANT.fullmatch(form))
-        ]
+        for line, entry, form in block:
+            if among or entry.target or (entry.number >= SMALLEST_ENCODING and _CONSTANT.fullmatch(form)):
+                yield line, entry, form.rstrip(",;)}")
+
+
+def _believed(shapes: Sequence[tuple[int, _Shape]]) -> list[tuple[int, _Entry]]:
+    """The names with their own encoding, and those of other fields with what may be one in lines of the same form, unless these are more."""
+    places = list(_among_encodings(shapes))
     right = [(line, entry) for line, entry, _ in places if entry.right]
     if len(right) < _FEWEST and not any(entry.target for _, entry in right):
         return []
@@ -171,12 +179,13 @@ def _valued(row: Row) -> list[_Entry]:
     value = read_number(row.value, None if row.name_first and row.number[:2] == "0x" else True)
     if encoding is None or value is None:
         return []
-    entry, target = _named(row.name.split(), [encoding]), BY_ENCODING.get(encoding & ~1)
-    if entry is None and target and not (row.name and row.name_first) and len(row.number.lower().replace("0x", "0")) >= _FEWEST_DIGITS:
-        entry = _Entry(row.name, target.name, target.encoding, True)  # (an author who puts a name first believes in it)
-    if entry is None or not (entry.right or (may_be_meant(entry.field, encoding) and (row.name_first or target))):
+    entry = _named(row.name.split(), [encoding])
+    target = None if row.name_first else BY_ENCODING.get(encoding & ~1)  # (an author who puts a name first believes in it)
+    if entry is None and target and len(row.number.lower().replace("0x", "0")) >= _FEWEST_DIGITS:
+        entry = _Entry(row.name, target.name, target.encoding, True)
+    if entry is None or not may_be_meant(entry.field, encoding) or not (row.name_first or target):
         return []
-    of = target.name if target and not row.name_first else entry.field
+    of = target.name if target else entry.field
     return [entry._replace(target=of, value=value << 32 * (encoding & 1), known=half(encoding), written=row.value)]
 
 
