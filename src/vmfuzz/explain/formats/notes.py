@@ -101,14 +101,18 @@ class Notes:
         meant = match_label(f"{SYSENTER} {part}" if of_sysenter else pair.label, pair.context, self.area or pair.area)
         if len(meant.fields) > 1:
             raise _Unused(f"may mean {' or '.join(meant.fields)}; it is not used")
-        unsure = self.manner.sure and (meant.assumed_guest or not set(words) & {"guest", "host", "entry", "exit"})
-        if not meant.fields or unsure or (words in _TOO_COMMON and not pair.context):
+        if not meant.fields or self._says_too_little(words, pair, meant):
             return NOTHING
         if part in _OF_SYSENTER:
             if not of_sysenter and self.indent and self.may_be_msrs:
                 raise _Unused("stands indented under nothing that says what it belongs to; it is not used")
             self.found.placed.setdefault(meant.fields[0], False)
         return meant
+
+    def _says_too_little(self, words: tuple[str, ...], pair: Pair, meant: Match) -> bool:
+        """Whether a label may mean something else than the field that it fits."""
+        unsure = self.manner.sure and (meant.assumed_guest or not set(words) & {"guest", "host", "entry", "exit"})
+        return bool(unsure) or (words in _TOO_COMMON and not pair.context)
 
     def _part_of_named(self, part: str, pair: Pair) -> Match:
         """A part behind the name of its register on the same line: `CS: selector=0x10, base=0x0`."""
@@ -154,12 +158,12 @@ class Notes:
         if name not in self.manner.sure:
             self.found.put(name, value, label, self.line, assumed=assumed, known=known, standing=standing, written=text)
 
-    def msr(self, label: str, text: str, second: str | None = None) -> bool:
+    def msr(self, label: str, text: str, second: str = "") -> bool:
         """Note a capability MSR, if the label names one; `second`: its upper half, where the halves are printed as allowed-0 / allowed-1."""
         number = match_msr(label)
         value = read_number(text, True)
         if number is not None and value is not None and (not label[:1].isdigit() or plausible(number, value)):
-            if second is not None:
+            if second:
                 value = value & 0xFFFFFFFF | (int(second, 16) & 0xFFFFFFFF) << 32
             self.found.put(FACT_MSRS[number], value, FACT_MSRS[number], self.line, written=text)
         return number is not None
@@ -176,12 +180,16 @@ class Notes:
         return True
 
     def heading(self, text: str) -> None:
-        """Change what stands above the lines that follow, if the text is a heading; say so if it is a name with something that is no number."""
+        """Read what may be a heading; say so if it is a name with something that is no number."""
         label, _, value = map(str.strip, text.strip(_AROUND_HEADINGS).partition(":"))
         if value and (fields := match_label(label).fields):
             if not self.manner.source and (fields[0] not in OUTCOME or value[0].isdigit()):  # (outcomes/ reads their names)
                 self.found.warn(f"{label}: {value} is not a number; the field counts as not given", self.line)
-            return
+        else:
+            self._stands_above(text)
+
+    def _stands_above(self, text: str) -> None:
+        """Change what stands above the lines that follow, if the text is short enough for a heading."""
         words, marked, ends = normalise(text.strip(_AROUND_HEADINGS)), text.startswith(_MARKS), text.rstrip().endswith(":")
         if len(words if marked else text.split()) > _MOST_OF_HEADING:
             return

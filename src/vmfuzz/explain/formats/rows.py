@@ -32,9 +32,10 @@ def read_row(text: str, notes: Notes) -> bool:
 
 
 def _one(row: Row, notes: Notes) -> bool:
-    number, msr = read_number(row.number, True), match_msr(row.name or row.number)
-    if msr is not None and (not row.name or number in (None, msr)):
-        return notes.msr(row.name or row.number, row.value, row.high or None)
+    label, number = row.name or row.number, read_number(row.number, True)
+    msr = match_msr(label)
+    if msr is not None and number in (None, msr):
+        return notes.msr(label, row.value, row.high)
     meant = match_label(row.name, area=notes.area)
     if row.high or (len(meant.fields) != 1 and msr is None):
         return False  # (only an MSR has halves)
