@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -125,21 +125,25 @@ def pairs_in(text: str) -> tuple[Pair, ...]:
     if not pairs and _HAS_PAIR.search(text):
         pairs = [pair for match in _PAIR.finditer(text) if (pair := _pair(match))]
     words = {normalise(pair.label)[-1:] for pair in pairs}
-    of_controls = ("pin",) in words and len(words & _CONTROL_WORDS) > 1
     in_sentence = bool(pairs) and _is_sentence(text, pairs)
+    found = list(_in_context(text, pairs, words))
+    registers = {register_in(pair.context) for pair in found} - {""}
+    of_guest = (len(registers) == 1 and not words.isdisjoint(_OF_GUEST)) or (in_sentence and "guest" in text.lower())
+    return tuple(pair._replace(of_sentence=pair.of_sentence or in_sentence, area=pair.area or "guest" * of_guest) for pair in found)
+
+
+def _in_context(text: str, pairs: Sequence[Pair], words: Set[tuple[str, ...]]) -> Iterator[Pair]:
+    """The pairs of a line, whose labels end with these words, with what stands before them."""
+    of_controls = ("pin",) in words and len(words & _CONTROL_WORDS) > 1
     context: tuple[str, ...] = ("ctl",) if of_controls else ()
-    area, end, found = "", 0, list[Pair]()
+    area, end = "", 0
     for pair in pairs:
         before = text[end : pair.start].strip(" ,;()[]")
         head = normalise(before) if before.endswith((":", "|", "-")) and not of_controls else ()
         context = head if 0 < len(head) <= _MOST_CONTEXT else context
         end = end if pair.bad else pair.end
         area = area_of(pair.label.lower().split()[:1]) or area_of(context) or area  # `host CS=0x38 SS=0x30`
-        found.append(pair._replace(of_sentence=pair.of_sentence or in_sentence, context=context, area=area))
-    registers = {register_in(pair.context) for pair in found} - {""}
-    if (len(registers) == 1 and not words.isdisjoint(_OF_GUEST)) or (in_sentence and "guest" in text.lower()):
-        found = [pair._replace(area=pair.area or "guest") for pair in found]
-    return tuple(found)
+        yield pair._replace(context=context, area=area)
 
 
 def _pair(match: re.Match[str]) -> Pair | None:
