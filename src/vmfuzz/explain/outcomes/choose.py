@@ -105,34 +105,38 @@ def _chosen(dump: Dump, told: str) -> Dump:
     claims = heard(told)
     said = _add_fields(claims, dump)
     for lost, beside, when, says in _RULES:
-        if lost in claims and claims.keys() >= set(beside) and when(claims[lost], claims[beside[0] if beside else lost], dump):
+        first = (*beside, lost)[0]
+        if claims.keys() >= {lost, *beside} and when(claims[lost], claims[first], dump):
             words = says.format(claims.pop(lost))
-            if not beside:
-                said.append(Warned(0, words))
+            if words and beside:
+                claims[first] = replace(claims[first], remark=words)
             elif words:
-                claims[beside[0]] = replace(claims[beside[0]], remark=words)
-    first = min(claims, default=None)
-    reported = claims.pop(first) if first is not None else None
-    said += [Warned(0, _ALSO[source].format(one)) for source, one in claims.items() if source in _ALSO]
+                said.append(Warned(0, words))
+    source = min(claims, default=Source.RAN)
+    reported = claims.pop(source, None)
+    said += [Warned(0, _ALSO[other].format(one)) for other, one in claims.items() if other in _ALSO]
     if reported is not None and reported.exit_reason is not None and reported.qualification is None:
         reported = replace(reported, qualification=_exact(dump, "exit_qualification"))
-    if reported is not None and first is Source.REASON and Source.ERROR in claims:
+    if source is Source.REASON and Source.ERROR in claims:
         error = claims[Source.ERROR]
         reported = Reported(error.text, error=error.error, kind=Report.DOUBTFUL, other=reported)
-    return replace(dump.warning(*(one for one in said if one.text)), reported=reported)
+    return replace(dump.warning(*said), reported=reported)
 
 
 def _add_fields(claims: dict[Source, Reported], dump: Dump) -> list[Warned]:
     """Add what the fields tell, or what the text tells in their place; returns warnings."""
     reason, error, ran = _exact(dump, "exit_reason"), _exact(dump, "vm_instruction_error"), claims.pop(Source.RAN, None)
-    shown = f"exit reason {hexadecimal(reason or 0)}"
-    held = numbered(f"{shown} in the dump", Meaning.REASON, reason & ~_OF_THE_GUEST) if reason is not None else None
+    held = ran if claims.keys().isdisjoint((Source.FAILED, Source.WORDS, Source.UNNUMBERED)) else None
+    warned = list[Warned]()
+    if reason is not None:
+        shown = f"exit reason {hexadecimal(reason)}"
+        held = numbered(f"{shown} in the dump", Meaning.REASON, reason & ~_OF_THE_GUEST)
+        if held is None:
+            warned.append(Warned(dump.readings["exit_reason"].line, f"{shown} is none that a processor reports; it is not used"))
     told = claims.get(Source.FAILED, ran)
     if held is not None and told is not None and told.exit_reason is not None and told.entered == held.entered:
         held = replace(held, qualification=told.qualification, msr_entry=told.msr_entry)
         claims.pop(Source.FAILED, None)
-    if reason is None and claims.keys().isdisjoint((Source.FAILED, Source.WORDS, Source.UNNUMBERED)):
-        held = ran
     if held is not None:
         claims[Source.REASON] = held
     if error and error < ERRORS:
@@ -140,9 +144,7 @@ def _add_fields(claims: dict[Source, Reported], dump: Dump) -> list[Warned]:
         claims.setdefault(source, Reported(f"VM-instruction error {error} in the dump", error=error))
     if Source.ERROR not in claims and Source.WORDS in claims and claims[Source.WORDS].error:
         claims[Source.ERROR] = claims.pop(Source.WORDS)
-    if reason is None or held is not None:
-        return []
-    return [Warned(dump.readings["exit_reason"].line, f"{shown} is none that a processor reports; it is not used")]
+    return warned
 
 
 def _exact(dump: Dump, name: str) -> int | None:

@@ -21,10 +21,11 @@ _INSTRUCTION: Final = deferred(
     r"\b(?P<name>vm_?(?:write|read|ptrld|clear)|vmxon)\b(?P<between>[^\n]{0,60}?)\b(?P<verb>fail(?:ed|ure|s)?|error)\b(?P<rest>[^\n]{0,60})",
     re.IGNORECASE,
 )
-_FIELD: Final = deferred(r"\b(?:field|reg|encoding)\b[ =:]*(?:0x)?0*([0-9a-f]{1,4})\b|\((?:0x)?([0-9a-f]{4})\b", re.IGNORECASE)
+_FIELD: Final = deferred(r"(?:\b(?:field|reg|encoding)\b[ =:]*(?:0x)?0*|\((?:0x)?(?=[0-9a-f]{4}\b))([0-9a-f]{1,4})\b", re.IGNORECASE)
 _ERROR: Final = deferred(r"\b(?:err(?:or)?|code)\b[ =:#]*(0x[0-9a-f]{1,4}|\d{1,5})\b", re.IGNORECASE)
-#: VM-instruction errors are smaller than this.
-_ERRORS: Final = 29
+#: All VM-instruction errors, and those that a VM entry does not give.
+_ERRORS: Final = range(1, 29)
+_OTHER_ERRORS: Final = frozenset(_ERRORS) - {*ENTRY_ERRORS}
 _NO_CURRENT: Final = (
     "there was no current VMCS, or not the one that was meant: VMPTRLD did not make it current on this processor, or VMCLEAR took it away."
 )
@@ -66,21 +67,20 @@ def _failed(match: re.Match[str]) -> Reported:
     words = f"{match['between']} {match['verb']}{match['rest']}"
     name, numbers, errors = match["name"].upper().replace("_", ""), _FIELD.search(words), _ERROR.search(words)
     error = to_unsigned(errors[1]) if errors else None
-    what, means = name, _MEANS.get(name) or _MEANS.get(error or 0)
+    what, means = name, _MEANS.get(name, _MEANS.get(error))
     if numbers and name in ("VMREAD", "VMWRITE"):
-        encoding = int(numbers[1] or numbers[2], 16)
-        field = BY_ENCODING.get(encoding) or BY_ENCODING.get(encoding & ~1)
+        encoding = int(numbers[1], 16)
+        field = BY_ENCODING.get(encoding & ~1)
         what += (
             f" of {spoken(field.name)} ({encoded(encoding)})" if field else f" of field {encoded(encoding)}, which vmfuzz does not know,"
         )
         if field and field.gates and error == 12:
             means = f"{means} `vmfuzz fields {encoded(encoding)}` says which capability makes it exist."
-    if means is None and (error is None or 0 < error < _ERRORS):
+    if means is None and (error is None or error in _ERRORS):
         means = f"Either this processor does not have the field (VM-instruction error 12), or {_NO_CURRENT}"
-    other = error if error and error < _ERRORS and error not in ENTRY_ERRORS else None
     return Reported(
         f"{what} failed{f' with error {error}' if error else ''}",
-        error=other,
+        error=error if error in _OTHER_ERRORS else None,
         kind=Report.INSTRUCTION,
         means=means or f"{error} is no VM-instruction error: {_NO_CURRENT}",
     )
