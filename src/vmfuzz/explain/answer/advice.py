@@ -99,7 +99,11 @@ _OTHER_ERRORS: Final = MappingProxyType(
         28: "invalid operand to INVEPT or INVVPID",
     }
 )
-
+#: What follows the number of an error.
+_NAMED_ERRORS: Final = MappingProxyType(
+    {error: f", which no VM entry gives: {name}" for error, name in _OTHER_ERRORS.items()}
+    | {error: f": {INSTRUCTION_ERRORS[error]}" for error in ENTRY_ERRORS}
+)
 
 #: Failures that are none of a VM entry.
 _NO_ENTRY: Final = (Report.INSTRUCTION, Report.INTERNAL)
@@ -179,12 +183,7 @@ def headline(reported: Reported) -> str:
     if reported.error == 0:
         return "the hypervisor gave up and does not say why (its error is 0 or not shown)"
     if reported.error is not None:
-        if reported.error in ENTRY_ERRORS:
-            return f"VM-instruction error {reported.error}: {INSTRUCTION_ERRORS[reported.error]}"
-        other = _OTHER_ERRORS.get(reported.error)
-        return f"VM-instruction error {reported.error}, " + (
-            f"which no VM entry gives: {other}" if other else "a number that no VM entry gives"
-        )
+        return f"VM-instruction error {reported.error}{_NAMED_ERRORS.get(reported.error, ', a number that no VM entry gives')}"
     reason = reported.exit_reason or 0
     number = reason & 0xFFFF
     name = _exit_name(reason)
