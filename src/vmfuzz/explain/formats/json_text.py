@@ -72,7 +72,7 @@ def _leaves(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
         for item in data:
             yield from _leaves(item, path)
     elif isinstance(data, (int, str)) and not isinstance(data, bool):
-        yield path[-1] if path else "", _line(path, data)
+        yield "".join(path[-1:]), _line(path, data)
 
 
 def _line(path: tuple[str, ...], value: int | str) -> str:

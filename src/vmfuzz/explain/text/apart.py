@@ -36,12 +36,13 @@ def states_apart(text: str) -> dict[str, str]:
         parts: dict[str, list[str]] = {state: [] for state in pair}
         names: dict[str, set[str]] = {state: set() for state in pair}  # what it has values of: pairs without their numbers
         for line in text.split("\n"):
+            lines = dict.fromkeys(pair, line)
             match = pattern.match(line)
-            own = match["state"].lower() if match else ""
-            for state, part in parts.items():
-                part.append(line if match is None or own not in parts else match["begin"] + match["pair"] if state == own else "")
-            if match and own in parts:
+            if match and (own := match["state"].lower()) in parts:
+                lines = {own: match["begin"] + match["pair"]}
                 names[own].add(_NUMBER.sub("#", match["pair"]))
+            for state, part in parts.items():
+                part.append(lines.get(state, ""))
         if set.intersection(*names.values()):
             return {state: "\n".join(part) for state, part in parts.items()}
     return {"": text}
