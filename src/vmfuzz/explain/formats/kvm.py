@@ -157,23 +157,23 @@ def _pair(tokens: list[Token], xen: bool) -> None:
 
 
 def _place(tokens: list[Token], found: Found) -> None:
-    """Leave of what a number may be what the numbers before and behind it leave, if these stand in the order in which the programs print them.
-
-    A line that all versions print stands directly below or above another; elsewhere it may be a copy of the other section's.
-    """
+    """Leave of what a number may be what the numbers before and behind it leave, if these stand in the order in which the programs print them."""
     sections = [token.section for token in tokens]
-    known = [section // 2 for section in sections if section]
+    known = [section // 2 for section in filter(None, sections)]
     in_order = bool(known) and known == sorted(known)
     for one, other in [*pairwise(tokens), *pairwise(tokens[::-1])] if in_order else ():
-        _narrow(
-            one, other, lambda slot, near: slot.rank * near.rank > 0 and slot.section == near.section and abs(slot.rank - near.rank) <= 1
-        )
+        _narrow(one, other, _are_next)
     for token, low, high in zip(tokens, _last(sections), reversed(_last(reversed(sections))), strict=True):
         if not (token.field or token.section):
             token.slots = [slot for slot in token.slots if in_order and not slot.rank and low <= slot.section <= (high or low | 1)]
             if not token.field:
                 text = f"{token.key} = {token.value} may be the guest's or the host's; the lines around it do not tell, so it is not used"
                 found.warn(text, token.line)
+
+
+def _are_next(one: Slot, other: Slot) -> bool:
+    """Whether all versions print the two lines, one directly below the other; elsewhere a line may be a copy of the other section's."""
+    return one.rank * other.rank > 0 and one.section == other.section and abs(one.rank - other.rank) <= 1
 
 
 def _last(numbers: Iterable[int]) -> list[int]:
