@@ -35,16 +35,19 @@ def in_order(places: Sequence[Evidence], found: Found) -> Kept:
             f"place names are not used ({', '.join(out[:_SHOWN])}{' ...' * (len(out) > _SHOWN)})"
         )
         return [one for one in places if one.name not in out], [Warned(0, text)] * bool(out)
-    if _complete(below):
-        return list(places), []
-    doubted = {id(one) for one in places if one.name in below and not one.assumed and one.standing is not Standing.SHOWN}
-    return [replace(one, assumed=_BY_PLACE) if id(one) in doubted else one for one in places], []
+    return _doubted(places, below), []
 
 
-def _complete(names: Collection[str]) -> bool:
-    """Whether these are the same parts of all segment registers, of both or none of LDTR and TR, and of both or none of GDTR and IDTR."""
+def _doubted(places: Sequence[Evidence], names: Collection[str]) -> list[Evidence]:
+    """The places, doubted where they give one of these fields that only a place names.
+
+    Not if these are the same parts of all segment registers, of both or none of LDTR and TR, and of both or none of GDTR and IDTR.
+    """
     parts = {register: {name.split("_", 2)[2] for name in names if name.startswith(f"guest_{register}_")} for register in SEGMENTS}
-    return all(parts[one] - {"selector"} == parts[other] - {"selector"} for group in _GROUPS for one, other in pairwise(group))
+    if all(parts[one] - {"selector"} == parts[other] - {"selector"} for group in _GROUPS for one, other in pairwise(group)):
+        return list(places)
+    doubtful = (one.name in names and not one.assumed and one.standing is not Standing.SHOWN for one in places)
+    return [replace(one, assumed=_BY_PLACE) if doubt else one for one, doubt in zip(places, doubtful, strict=True)]
 
 
 def of_one_state(places: Sequence[Evidence], failed: int) -> Kept:

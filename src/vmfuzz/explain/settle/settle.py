@@ -1,4 +1,4 @@
-"""Decides which of the places that the readers found are believed; `settled` lists the steps in their order."""
+"""Decides which of the places that the readers found are believed; `_stepped` lists the steps in their order."""
 
 from __future__ import annotations
 
@@ -18,10 +18,34 @@ _SHOWN: Final = 6
 
 
 def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Dump:
-    """The dump, from all that was found of it: step by step without the places that are not believed.
+    """The dump, from all that was found of it.
 
     `ends`: the lines of the text that may not be whole; `garbled`: the numbers of those with characters that are no text.
     """
+    places, warned, trace = _stepped(found, ends, garbled)
+    belief = believed(places)
+    msrs = {MSR_NUMBERS[one]: reading for one, reading in belief.readings.items() if one in MSR_NUMBERS and reading.known == ALL}
+    fields = {one: reading for one, reading in belief.readings.items() if one not in MSR_NUMBERS}
+    seen = {one: reading for one, reading in fields.items() if one in CHANGED and reading.assumed == SEEN}
+    readings = {one: reading for one, reading in fields.items() if one not in seen}
+    trace += [f"not believed, the guest's view: {', '.join(seen)}"] * bool(seen)
+    trace.append(f"believed: {len(readings)} fields and {len(msrs)} capability MSRs of {len(found.evidence)} places")
+    return Dump(
+        Origin(name, trace=tuple(trace)),
+        readings,
+        {number: reading.value for number, reading in msrs.items()},
+        {number: reading.line for number, reading in msrs.items()},
+        beside={**{f"KVM {view.label}": view for view in seen.values()}, **found.beside},
+        hm_error=found.hm_error,
+        program=found,
+        warned=(*warned, *belief.warned, *_computed(found, fields)),
+        misfits=belief.misfits,
+        unread=() if found.viewed else tuple(found.unread),
+    )
+
+
+def _stepped(found: Found, ends: Ends, garbled: Collection[int]) -> tuple[list[Evidence], list[Warned], list[str]]:
+    """Step by step without the places that are not believed: the others, what to know of these, and for each step which they are."""
     computed = {name for name, _ in found.computed}
     no_text, begins = "there are characters in it that are no text", "the text may begin within this line"
     steps: tuple[tuple[str, Callable[[Sequence[Evidence]], Kept]], ...] = (
@@ -43,25 +67,7 @@ def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Du
             kept = {(one.name, one.line) for one in places}
             gone = [f"{one.name} (line {one.line})" for one in before if (one.name, one.line) not in kept]
             trace.append(f"not believed, {what}: {', '.join(gone)}")
-    belief = believed(places)
-    msrs = {MSR_NUMBERS[one]: reading for one, reading in belief.readings.items() if one in MSR_NUMBERS and reading.known == ALL}
-    fields = {one: reading for one, reading in belief.readings.items() if one not in MSR_NUMBERS}
-    seen = {one: reading for one, reading in fields.items() if one in CHANGED and reading.assumed == SEEN}
-    readings = {one: reading for one, reading in fields.items() if one not in seen}
-    trace += [f"not believed, the guest's view: {', '.join(seen)}"] if seen else []
-    trace.append(f"believed: {len(readings)} fields and {len(msrs)} capability MSRs of {len(found.evidence)} places")
-    return Dump(
-        Origin(name, trace=tuple(trace)),
-        readings,
-        {number: reading.value for number, reading in msrs.items()},
-        {number: reading.line for number, reading in msrs.items()},
-        beside={**{f"KVM {view.label}": view for view in seen.values()}, **found.beside},
-        hm_error=found.hm_error,
-        program=found,
-        warned=(*warned, *belief.warned, *_computed(found, fields)),
-        misfits=belief.misfits,
-        unread=() if found.viewed else tuple(found.unread),
-    )
+    return places, warned, trace
 
 
 def _without(places: Sequence[Evidence], doubtful: Callable[[Evidence], bool], why: str = "") -> Kept:

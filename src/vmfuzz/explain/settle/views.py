@@ -31,9 +31,7 @@ def as_viewed(places: Sequence[Evidence]) -> Kept:
     """The places with what is known of the VMCS; beside a dump of the VMCS the structures say nothing new."""
     if any(one.standing is Standing.SHOWN for one in places):
         return [one for one in places if one.standing is Standing.SHOWN or not _is_view(one.name, one.label)], []
-    bits = [one for one in places if one.standing is Standing.BITS]
-    unusable = {one.name for one in bits if one.value & _UNUSABLE}
-    doubtful = {one.name for one in bits if one.known & _PRESENT & ~one.value} - unusable  # newer versions of KVM make it unusable
+    unusable, doubtful = _unusable(places)
     kept, warned = list[Evidence](), list[Warned]()
     for one in places:
         if not _is_view(one.name, one.label):
@@ -50,6 +48,13 @@ def as_viewed(places: Sequence[Evidence]) -> Kept:
         if one.name == "guest_ia32_efer":
             kept.append(replace(one, name="vm_entry_controls", value=one.value >> 1 & _IA32E, known=_IA32E, assumed=SEEN))
     return kept, warned
+
+
+def _unusable(places: Sequence[Evidence]) -> tuple[set[str], set[str]]:
+    """The access rights that say "unusable", and others that say "not present": newer versions of KVM make those unusable too."""
+    bits = [one for one in places if one.standing is Standing.BITS]
+    unusable = {one.name for one in bits if one.value & _UNUSABLE}
+    return unusable, {one.name for one in bits if one.known & _PRESENT & ~one.value} - unusable
 
 
 def _is_view(name: str, label: str) -> bool:
