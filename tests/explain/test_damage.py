@@ -272,6 +272,23 @@ def test_a_first_line_without_the_prefix_of_the_lines_below_may_have_lost_its_be
     assert any("the text may begin within this line" in warning for warning in dump.warnings)
 
 
+@pytest.mark.parametrize("first", ["SS_RIGHTS = 0x808b", "TR_LIMIT = 0xffff", "0816 = 0xc093"])
+def test_a_first_line_that_lacks_what_all_other_labels_have_may_have_lost_its_beginning(first):
+    """guest_LDTR lost "guest_LDTR_acce", GUEST_TR its area, an encoding its name."""
+    dump = read_text(f"{first}\nGUEST_CR0 = 0x31\nGUEST_CR4 = 0x2020\nGUEST_RIP = 0x1000\nHOST_CR0 = 0x80000031\n")[0]
+    assert set(dump.readings) == {"guest_cr0", "guest_cr4", "guest_rip", "host_cr0"}
+
+
+def test_a_number_with_xens_copy_is_that_of_a_register_of_which_xen_has_one():
+    """Two rests of broken lines are exchanged: the guest's RIP stands below the key of the TSC multiplier."""
+    body = (Path(__file__).parent / "bodies" / "xen.txt").read_text(encoding="utf-8")
+    whole = body.replace("TSC Multiplier = ", "TSC Multiplier =\n")
+    assert read_text(whole)[0].readings["tsc_multiplier"].value == 0
+    broken = whole.replace("TSC Multiplier =\n0x0000000000000000", "TSC Multiplier =\n0x0000000000209997 (0x0000000000209998)")
+    assert broken != whole
+    assert "tsc_multiplier" not in read_text(broken)[0].readings
+
+
 def test_rsp_and_rip_of_xens_host_before_the_heading_are_not_the_guests():
     """Xen before 4.6 prints the host's RSP first, and shuffled lines do not tell which Xen it was; the guest's have copies behind them."""
     head = "(XEN) Sysenter RSP=ffff83043ff0ffc0 CS:RIP=e008:ffff82c480220d00\n(XEN) RSP = 0xffff83043ff0ff90  RIP = 0xffff82c4801d5d70\n"

@@ -76,7 +76,7 @@ def parse(lines: list[Line], found: Found, ends: Ends) -> None:
     missing = _gaps(firsts.values())
     for token in (token for token in tokens if token.field):
         number = _NUMBER.fullmatch(token.value)
-        doubt = _doubt(token, ends.torn, missing) if number else "is not a number"
+        doubt = _doubt(token, ends.torn.number if ends.torn else 0, missing) if number else "is not a number"
         if doubt or not number:
             found.warn(f"{token.key} = {token.value or '(nothing)'} {doubt}; {token.field.lstrip('+')} counts as not given", token.line)
         elif token.field.startswith("+"):
@@ -191,14 +191,15 @@ def _gaps(tokens: Iterable[Token]) -> frozenset[int] | None:
     return frozenset(line for (line, rank), (_, after) in following if after > rank + 1)
 
 
-def _doubt(token: Token, torn: Line | None, missing: frozenset[int] | None) -> str:
-    """Why a token's value may be none, or another field's; "" if nothing says so. `missing`: what `_gaps` gives."""
-    if torn is not None and token.line == torn.number:
+def _doubt(token: Token, torn: int, missing: frozenset[int] | None) -> str:
+    """Why a token's value may be none, or another field's; "" if nothing says so. `torn`: a line's number; `missing`: what `_gaps` gives."""
+    if token.line == torn:
         return "stands on a line within which the text may begin"
     short = len(token.value.removeprefix("0x")) < token.slots[0].digits
     padded = not token.value.startswith("0x") and all(slot.mark == "#" for slot in token.slots)
-    # RFLAGS may have 16 digits; "(effective)" may have stood behind EFER; of two lines of values one is another's
-    if (short and padded) or (token.broken and (short or token.wrapped or token.key in ("RFLAGS", "EFER"))):
+    # Xen has copies of three; RFLAGS may have 16 digits; "(effective)" may have stood behind EFER; of two lines of values one is another's
+    copy_of_another = token.copied and token.key not in ("RSP", "RIP", "RFLAGS")
+    if (short and padded) or copy_of_another or (token.broken and (short or token.wrapped or token.key in ("RFLAGS", "EFER"))):
         return "may be cut off, or another's"
     if token.wrapped and (missing is None or token.opened in missing):
         return "stands on another line than what it belongs to, and the lines of this dump are not all there in their order"

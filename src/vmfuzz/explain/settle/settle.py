@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
+from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import ALL, Dump, Origin, Reading, Warned
 from vmfuzz.explain.evidence import MSR_NUMBERS, OUTCOME, Evidence, Found, Kept, Standing
 from vmfuzz.explain.settle.believe import believed
@@ -12,9 +14,17 @@ from vmfuzz.explain.settle.order import in_order, of_one_state
 from vmfuzz.explain.settle.views import CHANGED, SEEN, as_viewed
 from vmfuzz.explain.text.lines import Ends, Line
 from vmfuzz.hexadecimal import hexadecimal
+from vmfuzz.patterns import deferred
 
 #: A warning lists at most this many names.
 _SHOWN: Final = 6
+#: So many labels that look alike are no accident.
+_ALIKE: Final = 4
+#: What at least so many of ten labels have in common: that of a field with such a name says whose it is; that of any is more than an encoding.
+_OF_LABELS: Final = (
+    (9, ("guest", "host"), deferred(r"guest|host|ctrl|control|vmcs|exit|entry", re.IGNORECASE)),
+    (10, "", deferred(r"^(?![0-9A-F]{4}H$)")),
+)
 
 
 def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Dump:
@@ -47,10 +57,10 @@ def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Du
 def _stepped(found: Found, ends: Ends, garbled: Collection[int]) -> tuple[list[Evidence], list[Warned], list[str]]:
     """Step by step without the places that are not believed: the others, what to know of these, and for each step which they are."""
     computed = {name for name, _ in found.computed}
-    no_text, begins = "there are characters in it that are no text", "the text may begin within this line"
+    no_text = "there are characters in it that are no text"
     steps: tuple[tuple[str, Callable[[Sequence[Evidence]], Kept]], ...] = (
         ("characters that are no text", lambda places: _without(places, lambda one: one.line in garbled, no_text)),
-        ("the text begins within the line", lambda places: _without(places, lambda one: _is_torn(one, ends.torn), begins)),
+        ("the text begins within the line", lambda places: _without_torn_head(places, ends)),
         ("the text ends within the line", lambda places: _without_cut_end(places, ends.unfinished)),
         # (which of the two a field holds that program text also gives something that is no constant, the text does not show)
         ("what a program computes", lambda places: _without(places, lambda one: one.standing is Standing.CALL and one.name in computed)),
@@ -77,9 +87,22 @@ def _without(places: Sequence[Evidence], doubtful: Callable[[Evidence], bool], w
     return [one for one in places if not doubtful(one)] if gone else list(places), warned
 
 
-def _is_torn(one: Evidence, torn: Line | None) -> bool:
-    """Whether the text begins within the line of a place. A known program's reader has looked at its lines itself."""
-    return torn is not None and one.line == torn.number and one.standing is not Standing.SHOWN and one.name not in OUTCOME
+def _without_torn_head(places: Sequence[Evidence], ends: Ends) -> Kept:
+    """Without what the first line gives, if the text begins within it: the line shows it, or a label that lacks what nearly all others have.
+
+    A known program's reader has looked at its lines itself.
+    """
+    labels = {one.name: one.label for one in places if one.line != ends.first and one.name in FIELDS}.values()
+    count = max(len(labels), _ALIKE)
+    common = [(names, part) for most, names, part in _OF_LABELS if sum(bool(part.search(one)) for one in labels) * 10 >= count * most]
+
+    def is_torn(one: Evidence) -> bool:
+        """Whether the text begins within the line of a place."""
+        if one.line != ends.first or one.standing is Standing.SHOWN or one.name in OUTCOME:
+            return False
+        return ends.torn is not None or any(one.name.startswith(names) and not part.search(one.label) for names, part in common)
+
+    return _without(places, is_torn, "the text may begin within this line")
 
 
 def _without_cut_end(places: Sequence[Evidence], end: Line | None) -> Kept:

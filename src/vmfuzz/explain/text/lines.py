@@ -40,10 +40,14 @@ def garbled(lines: list[Line]) -> frozenset[int]:
 
 
 class Ends(NamedTuple):
-    """The lines of a text that may not be whole: the first, if the text seems to begin within it, and the last, if it has no line end."""
+    """The lines of a text that may not be whole: the first, if the text seems to begin within it, and the last, if it has no line end.
+
+    `first`: the number of the first line, torn or not.
+    """
 
     torn: Line | None = None
     unfinished: Line | None = None
+    first: int = 0
 
 
 def ends_of(lines: list[Line], whole: bool) -> Ends:
@@ -55,4 +59,4 @@ def ends_of(lines: list[Line], whole: bool) -> Ends:
     habit = len(prefixed) > 1 and (all(prefixed[:2]) or sum(prefixed) * 5 >= len(prefixed) * 4)
     lacks_prefix = habit and first.raw.strip() == first.text
     is_end = _END_OF_LINE.match(first.raw) and not any(_END_OF_LINE.match(line.raw) for line in others)
-    return Ends(first if lacks_prefix or is_end else None, None if whole else lines[-1])
+    return Ends(first if lacks_prefix or is_end else None, None if whole else lines[-1], first.number)
