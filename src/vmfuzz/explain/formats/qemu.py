@@ -68,7 +68,7 @@ FORMAT: Final = Declared(
 )
 _FAILED: Final = deferred(r"entry failed|hardware error|internal error", re.IGNORECASE)
 #: What begins a dump; and more dumps than this nobody reads.
-_FIRST: Final = deferred(r"[ER]AX=")
+_FIRST: Final = deferred(r"(?:.*\W)?[ER]AX=")
 _MOST: Final = 4
 
 

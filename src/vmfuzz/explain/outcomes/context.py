@@ -84,7 +84,8 @@ is_denied: Final = _shown_by(
 is_supposed: Final = _shown_by(
     r"(?:\b(?:if|whether|unless|in case|should|may|might|can|could|would|will|until|every time|section|chapter|SDM|manual|wenn|falls|si|если|когда)\b"
     r"(?! (?:I|we|my|it)\b)|如果|若|もし|만약)[^\x02]*\x02",
-    r"\b(?:emulat\w+|handl\w+|check\w*|debug\w*|cause[sd]?|reasons? for|kinds? of|about|on|for|why)[ _-](?:an? |the |of )*\x02",
+    r"\b(?:emulat\w+|handl\w+|check\w*|debug\w*|cause[sd]?|reasons? for|kinds? of|about|(?<!\d )(?<!fails )(?<!failed )(?<!error )on|for|why)"
+    r"[ _-](?:an? |the |of )*\x02",
     r"^\s*\* |^\W*(?:(?:[\w/]+: ?){1,3})?"
     r"(?-i:Handle|Fix(?:es|ed)?|Add|Improve|Check|Detect|Report|Print|Return|Make|Move|Clean ?up|Refactor|Emulate|Support|Test)\b",
     r"\b(?:event|fault|exception|interruption)\b[^.;]{0,30}\b\x02?error\x03?[ _-]?code",

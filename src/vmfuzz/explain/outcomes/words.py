@@ -85,7 +85,7 @@ _IDEAS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "code": (
         r"\b(?:vm[- ]?)?(?:instruction[ _-]?)?err(?:or)?[ _-]?(?:code|number|no|num)\b|\berrno\b|\berror\b", r"\bFehler(?:code|nummer)\w*",
-        r"\b(?:code|num[ée]ro) d['’]erreur", r"\b(?:c[óo]digo|n[úu]mero) de error", r"(?:код|номер)\w* ошибки|ошибка",
+        r"\b(?:code|num[ée]ro) d['’]erreur", r"\b(?:c[óo]digo|n[úu]mero) de error", r"(?:код|номер)\w* ошибки|ошибк\w+",
         r"错误(?:代码|码|号|编号)|错误 ?(?:为|是|:|：)", r"エラー(?:コード|番号)", r"(?:오류|에러) ?(?:코드|번호)",
     ),
 }  # fmt: skip
@@ -99,7 +99,7 @@ _SAID: Final = {idea: deferred(_WORDS[idea], re.IGNORECASE) for idea in ("fails"
 }
 _CODE: Final = deferred(
     rf"{_WORDS['code']}[ \t]*(?:(?:is|was|of|gives?|returned|returns?|ist|war|lautet|est|vaut|es|fue|равен|равно|это|是|为|為|は|が|이|는|은|가|with|"
-    r"[=:：#])[ \t]*){0,2}[<(\[\"'“]{0,2}(?P<value>(?:0x)?[0-9a-f]{1,8})\b(?![.\w])",
+    r"[=:：#])[ \t]*){0,2}[<(\[\"'“]{0,2}(?P<value>(?:0x)?[0-9a-f]{1,8})\b(?!\.?\w)",
     re.IGNORECASE,
 )
 #: One of these is in every line without letters beyond ASCII that says that something failed.

@@ -9,7 +9,7 @@ from typing import Final
 
 from vmfuzz.explain.dump import ALL, Warned
 from vmfuzz.explain.evidence import Evidence, Found, Kept, Standing
-from vmfuzz.explain.names.labels import SEGMENTS
+from vmfuzz.explain.names.labels import PARTS, SEGMENTS
 from vmfuzz.explain.text.numbers import ranges
 
 _BY_PLACE: Final = "no register named on the line: read as part of the one above"
@@ -28,7 +28,7 @@ _State = list[Evidence]
 def in_order(places: Sequence[Evidence], found: Found) -> Kept:
     """The places without those of fields that only a place names, if parts of registers stand astray; doubted if registers lack parts."""
     below = {name for name, is_below in found.placed.items() if is_below}
-    if found.astray or (below and any(state[0].name in below for state in _states_of(places)[1:])):  # (no state begins within a register)
+    if found.astray or (below and any(_begins_within(state, first, below) for first, *states in [_states_of(places)] for state in states)):
         out = list(dict.fromkeys(one.name for one in places if one.name in found.placed))
         text = (
             f"parts of registers stand where they cannot belong, so the lines are not in their order; {len(out)} values that only their "
@@ -36,6 +36,12 @@ def in_order(places: Sequence[Evidence], found: Found) -> Kept:
         )
         return [one for one in places if one.name not in out], [Warned(0, text)] * bool(out)
     return _doubted(places, below), []
+
+
+def _begins_within(state: _State, first: _State, below: Collection[str]) -> bool:
+    """Whether a state begins within a register, as none does: one of several registers may begin as the first one, with the parts of a register."""
+    again = {one.name for one in state} & {one.name for one in first}
+    return state[0].name in below and (state[0].name != first[0].name or len(again) <= len(PARTS))
 
 
 def _doubted(places: Sequence[Evidence], names: Collection[str]) -> list[Evidence]:

@@ -37,8 +37,9 @@ def _plain_spaces(text: str) -> str:
 
 
 def _unfolded(match: re.Match[str]) -> str:
-    """A structure with several members on a line, spread over lines."""
-    return re.sub(r"\s*(\}+),?\s*", r"\n\1\n", re.sub(r",\s+", ",\n", re.sub(r"\{\s*", "{\n", " ".join(match[0].split()))))
+    """A structure with several members on a line, which may be wrapped and quoted, spread over lines."""
+    text = re.sub(r"(?<=\w)\n(?=\w)", "", match[0].replace("\n> ", "\n"))
+    return re.sub(r"\s*(\}+),?\s*", r"\n\1\n", re.sub(r",\s+", ",\n", re.sub(r"\{\s*", "{\n", " ".join(text.split()))))
 
 
 #: What is mended, in this order: a sign of it in the text, pattern, what takes its place.
@@ -72,7 +73,17 @@ _DAMAGES: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]]
     ("`", deferred(r"\b([0-9a-fA-F]{8})`([0-9a-fA-F]{8})\b"), r"\1\2"),
     ("[Type:", deferred(r"\s*\[Type: [^\]]*\]$", re.MULTILINE), ""),
     # a structure on one line, as debuggers and Rust's "{:?}" print it: `$1 = {guest_cr0 = 0x80050033, ...}`, `State { cr0: 5, cs: Segment { ... } }`
-    ("{", deferred(r"^(?:[^\n{]*[\s=>])?(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()\n]*\}[,. \t]*$", re.MULTILINE), _unfolded),
+    (
+        "{",
+        deferred(r"^(?:[^\n{]*[ \t=>])?(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()\n]*\}[,. \t]*$", re.MULTILINE),
+        _unfolded,
+    ),
+    # KVM's in Rust, whatever stands around it, and however its line is wrapped or cut
+    (
+        "kvm_",
+        deferred(r"\bkvm_s?regs \{ ?(?=\w)(?:[^;(){}]*\{[^;(){}]*\})*(?:[^;(){}]*\}|[^\n;(){}]*(?:\{[^\n;(){}]*)?$)", re.MULTILINE),
+        lambda match: f"\n{_unfolded(match)}" + "\n" * match[0].endswith("}"),
+    ),
     # the same as gdb breaks it, wherever its lines are full
     ("$", deferred(r"^\$\d+ = \{\w+ = [^;()$]*?\}(?:,\s*\Z|$)", re.MULTILINE), _unfolded),
 )
