@@ -139,7 +139,7 @@ def _add_fields(claims: dict[Source, Reported], dump: Dump) -> list[Warned]:
         claims.pop(Source.FAILED, None)
     if held is not None:
         claims[Source.REASON] = held
-    if 0 < (error or 0) < ERRORS and Source.OTHER_ERROR not in claims:  # (a phrase tells it in decimal)
+    if error in range(1, ERRORS) and Source.OTHER_ERROR not in claims:  # (a phrase tells it in decimal)
         source = Source.ERROR if error in ENTRY_ERRORS else Source.OTHER_ERROR
         claims.setdefault(source, Reported(f"VM-instruction error {error} in the dump", error=error))
     if Source.ERROR not in claims and Source.WORDS in claims and claims[Source.WORDS].error:
