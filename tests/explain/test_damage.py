@@ -289,6 +289,14 @@ def test_a_number_with_xens_copy_is_that_of_a_register_of_which_xen_has_one():
     assert "tsc_multiplier" not in read_text(broken)[0].readings
 
 
+def test_a_line_of_qemus_registers_within_kvms_dump_gives_no_selector_of_the_host():
+    body = (Path(__file__).parent / "bodies" / "kvm.txt").read_text(encoding="utf-8")
+    heading, _, rest = body.partition("\n")
+    assert heading == "*** Guest State ***"
+    dump = read_text(f"{heading}\nSS =0040 00000000 0000ffff 00009300\n{rest}")[0]
+    assert dump.readings["host_ss_selector"].value == read_text(body)[0].readings["host_ss_selector"].value != 0x40
+
+
 def test_rsp_and_rip_of_xens_host_before_the_heading_are_not_the_guests():
     """Xen before 4.6 prints the host's RSP first, and shuffled lines do not tell which Xen it was; the guest's have copies behind them."""
     head = "(XEN) Sysenter RSP=ffff83043ff0ffc0 CS:RIP=e008:ffff82c480220d00\n(XEN) RSP = 0xffff83043ff0ff90  RIP = 0xffff82c4801d5d70\n"

@@ -26,8 +26,8 @@ _KEYS: Final = alternatives(slot.key for line in DECLARED for slot in line)
 _HEADS: Final = alternatives({line[0].head for line in DECLARED} - {""})
 _TOKEN: Final = deferred(
     r"\*\*\*\s*(?P<heading>Guest|Host|Control)\s+State\s*\*\*\*"
-    rf"|(?<![\w.:-])(?P<key>{_KEYS})\s*=\s*(?P<value>(?![^\s,]+\s*=|Sysenter\b|\*\*\*)[^\s,]+)?"
-    # what is no field, Xen's own copy, a number that a console may have broken, or the end of the text
+    rf"|(?<![\w.:-])(?P<key>{_KEYS})\s*=(?!\w+ \w{{8,16}} \w{{8}} )\s*(?P<value>(?![^\s,]+\s*=|Sysenter\b|\*\*\*)[^\s,]+)?"
+    # (several numbers are QEMU's) what is no field, Xen's own copy, a number that a console may have broken, or the end of the text
     r"(?:(?P<beside>\s*\((?:effective|autoload)\))|(?P<copy>\s\(0x)|(?P<broken>\n(?=(?:0?x)?[0-9a-fA-F]{1,16}(?:[\s,(|]|$))|(?:\s*\(\w*)?\Z))?"
     rf"|(?<![\w.])(?P<head>{_HEADS}|MSR (?:guest|host) auto(?:load|store)):(?P<columns>(?:\s+[0-9a-fA-F]+(?![\w=:]))*)"
     rf"|(?<![\w.])(?P<entry>\d+):\s*msr=(?P<msr>{_HEX})\s+value=(?P<content>{_HEX})"
@@ -198,7 +198,7 @@ def _doubt(token: Token, torn: int, missing: frozenset[int] | None) -> str:
     short = len(token.value.removeprefix("0x")) < token.slots[0].digits
     padded = not token.value.startswith("0x") and all(slot.mark == "#" for slot in token.slots)
     # Xen has copies of three; RFLAGS may have 16 digits; "(effective)" may have stood behind EFER; of two lines of values one is another's
-    copy_of_another = token.copied and token.key not in ("RSP", "RIP", "RFLAGS")
+    copy_of_another = token.copied and token.field not in ("guest_rsp", "guest_rip", "guest_rflags")
     if (short and padded) or copy_of_another or (token.broken and (short or token.wrapped or token.key in ("RFLAGS", "EFER"))):
         return "may be cut off, or another's"
     if token.wrapped and (missing is None or token.opened in missing):
