@@ -72,6 +72,13 @@ def test_an_exit_without_bit_31_is_a_success():
     assert "the guest ran" in headline(found)
 
 
+@pytest.mark.parametrize("words", ["0x80000021 qual 4", "33 (qualification 4)", "33 4", "80000021, 0x4", "0x80000021/4"])
+def test_a_qualification_behind_a_number(words):
+    found = from_words(words)
+    assert found is not None
+    assert (found.exit_reason, found.qualification) == (0x80000021, 4)
+
+
 def test_qualification_and_msr_entry():
     found = from_words("0x80000021 qual 4")
     assert found is not None

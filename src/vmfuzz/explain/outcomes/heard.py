@@ -19,7 +19,7 @@ from vmfuzz.patterns import deferred
 
 #: A qualification, or what Xen says in its place: an entry of the MSR-load area counts from 0 there.
 _DETAIL: Final = deferred(
-    r"(?:qual(?:ification)?\b(?: field| is| was| as|[ =:(])*|Invalid guest state \()(?P<value>(?:0x)?[0-9a-fA-F]+)\b|"
+    r"(?:qual(?:ification)?\b(?: field| is| was| as|[ =:(])*|Invalid guest state \(|\A[ ,/:;]+(?=\w{1,3}\s*\Z))(?P<value>(?:0x)?[0-9a-fA-F]+)\b|"
     r"(?:MSR loading \(entry|MSR entry) (?P<entry>\d+)",
     re.IGNORECASE,
 )

@@ -87,6 +87,10 @@ PHRASES: Final[tuple[tuple[str, re.Pattern[str], Meaning | Reported], ...]] = tu
         ("reason", r"\breason\s+(?-i:[A-Z][A-Z_]{2,30})(?=\s+rip\b)", Reported("", ANY_EXIT)),
         ("vm", r"\bVM_?fail_?Invalid\b|\bVM(?:LAUNCH|RESUME)\b[^\n]{0,40}\bCF ?[=:] ?1\b", Reported("")),
         # nothing else stands in the text, but perhaps a qualification
-        ("", rf"\A\s*{_VALUE}(?=[ ,/:;]*(?:\([^\n]*\)|qual.*)?\s*\Z)", Meaning.BARE),
+        (
+            "",
+            rf"\A\s*{_VALUE}(?=[ ,/:;]*(?:\([^\n]*\)|qual.*)?\s*\Z|(?<=21|22|29|33|34|41)[ ,/:;]+(?:0x)?[0-9a-f]\s*\Z)",
+            Meaning.BARE,
+        ),
     )
 )
