@@ -40,7 +40,7 @@ _HIGHEST: Final = 0xFFFF
 _FEWEST_DIGITS: Final = 4
 #: The form of a line of nothing but an encoding and a value; so many stand together, nine of ten with an encoding, or they are anything.
 _BARE, _MANY = "nn", 5
-#: At least so many names of a list have the encoding that is their own. (One alone may be an accident.)
+#: At least so many names of a list have the encoding that is their own. (One alone may be an accident, if its line may be more than a constant.)
 _FEWEST: Final = 2
 #: A label has no more words than this.
 _WORDS: Final = 6
@@ -141,22 +141,28 @@ def _among_encodings(shapes: Sequence[tuple[int, _Shape]]) -> Iterator[tuple[int
         among = any(entry.right and entry.number >= SMALLEST_ENCODING for _, entry, _ in block)
         for line, entry, form in block:
             if among or entry.target or (entry.number >= SMALLEST_ENCODING and _CONSTANT.fullmatch(form)):
-                yield line, entry, form.rstrip(",;)}")
+                yield line, entry, form
 
 
 def _believed(shapes: Sequence[tuple[int, _Shape]]) -> list[tuple[int, _Entry]]:
     """The names with their own encoding, and those of other fields with what may be one in lines of the same form, unless these are more."""
     places = list(_among_encodings(shapes))
-    right = [(line, entry) for line, entry, _ in places if entry.right]
-    if len(right) < _FEWEST and not any(entry.target for _, entry in right):
+    right = [place for place in places if place[1].right]
+    if len(right) < _FEWEST and not any(entry.target or _CONSTANT.fullmatch(form) for _, entry, form in right):
         return []
-    fields, forms = {entry.field for _, entry in right}, {form for _, entry, form in places if entry.right}
+    fields, forms = {entry.field for _, entry, _ in right}, {_bare(form) for *_, form in right}
     others = [
-        (line, entry)
+        (line, entry, form)
         for line, entry, form in places
-        if form in forms and entry.field not in fields and may_be_meant(entry.field, entry.number)
+        if _bare(form) in forms and entry.field not in fields and may_be_meant(entry.field, entry.number)
     ]
-    return sorted(right + others, key=lambda place: place[0]) if len(others) <= len(right) else right
+    believed = sorted(right + others, key=lambda place: place[0]) if len(others) <= len(right) else right
+    return [(line, entry) for line, entry, _ in believed]
+
+
+def _bare(form: str) -> str:
+    """A form without what ends some lines of a list only."""
+    return form.rstrip(",;)}")
 
 
 @lru_cache(maxsize=1 << 13)
