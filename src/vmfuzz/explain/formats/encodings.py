@@ -120,7 +120,7 @@ def _rows_of_table(line: Line) -> list[Line]:
         return [line]
     first, values = int(row["first"], 16), row["values"].split()
     step = 1 if first in _HALVED else 2
-    return [line._replace(text=f"0x{first + step * index:04x} = {value}") for index, value in enumerate(values) if value[0] != "-"]
+    return [line._replace(text=f"{encoded(first + step * index)} = {value}") for index, value in enumerate(values) if value[0] != "-"]
 
 
 def _shapes(lines: Sequence[Line]) -> list[tuple[int, _Shape]]:
