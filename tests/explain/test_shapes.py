@@ -243,8 +243,14 @@ def test_a_large_log_is_searched_and_keeps_its_line_numbers():
 
 
 def test_a_large_log_in_utf_16_is_searched_like_any_other():
+    class InPieces(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            assert size is not None
+            assert 0 < size <= 1 << 21, "the whole log is held in memory"
+            return super().read(size)
+
     noise = "usb 1-1: new device\n" * 40_000
-    text, left_out = read_all(io.BytesIO((noise + KVM + noise).encode("utf-16")), "log")
+    text, left_out = read_all(InPieces((noise + KVM + noise).encode("utf-16")), "log")
     assert "only the" in left_out
     assert min(reading.line for reading in read_text(text)[0].readings.values()) > 40_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from itertools import chain, repeat
 from typing import BinaryIO, Final
@@ -29,8 +30,6 @@ def read_all(stream: BinaryIO, name: str) -> tuple[str, str]:
     data = stream.read(_WHOLE + 1)
     if len(data) <= _WHOLE:
         return decode(data, name), ""
-    if data.startswith(_MARKS):
-        data = (data + stream.read(_MOST_READ)).decode("utf-16", "replace").encode()
     lines, kept = _searched(_lines(data, stream, name))
     count = len(lines) - 1
     if not kept:
@@ -45,11 +44,12 @@ def read_all(stream: BinaryIO, name: str) -> tuple[str, str]:
 def _lines(data: bytes, stream: BinaryIO, name: str) -> Iterator[tuple[bytes, bool]]:
     """Each line of the data and of what follows in the stream, as far as it may be read, and whether it matters. Raises UsageError for an endless one."""
     total, rest = 0, b""
+    utf_16 = codecs.getincrementaldecoder("utf-16")("replace") if data.startswith(_MARKS) else None
     while data:
         total += len(data)
         if total > _MOST_READ:
             raise UsageError(f"{name} has more than {_MOST_READ} bytes: expected a log or a dump; cut out the part around the failure")
-        data = rest + data
+        data = rest + (utf_16.decode(data).encode() if utf_16 else data)
         searched = _matters(data)
         *lines, rest = data.split(b"\n")
         yield from ((line[:_LONGEST_LINE], searched and _matters(line[:_LONGEST_LINE])) for line in lines)
