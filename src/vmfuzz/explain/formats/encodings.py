@@ -150,17 +150,17 @@ def _believed(shapes: Sequence[tuple[int, _Shape]]) -> list[tuple[int, _Entry]]:
     right = [place for place in places if place[1].right]
     if len(right) < _FEWEST and not any(entry.target or _CONSTANT.fullmatch(form) for _, entry, form in right):
         return []
-    fields, forms = {entry.field for _, entry, _ in right}, {_bare(form) for *_, form in right}
+    fields, forms = {entry.field for _, entry, _ in right}, {_without_end(form) for *_, form in right}
     others = [
         (line, entry, form)
         for line, entry, form in places
-        if _bare(form) in forms and entry.field not in fields and may_be_meant(entry.field, entry.number)
+        if _without_end(form) in forms and entry.field not in fields and may_be_meant(entry.field, entry.number)
     ]
     believed = sorted(right + others, key=lambda place: place[0]) if len(others) <= len(right) else right
     return [(line, entry) for line, entry, _ in believed]
 
 
-def _bare(form: str) -> str:
+def _without_end(form: str) -> str:
     """A form without what ends some lines of a list only."""
     return form.rstrip(",;)}")
 

@@ -26,8 +26,9 @@ _KEYS: Final = alternatives(slot.key for line in DECLARED for slot in line)
 _HEADS: Final = alternatives({line[0].head for line in DECLARED} - {""})
 _TOKEN: Final = deferred(
     r"\*\*\*\s*(?P<heading>Guest|Host|Control)\s+State\s*\*\*\*"
+    # no key of QEMU's, which has several numbers behind it
     rf"|(?<![\w.:-])(?P<key>{_KEYS})\s*=(?!\w+ \w{{8,16}} \w{{8}} )\s*(?P<value>(?![^\s,]+\s*=|Sysenter\b|\*\*\*)[^\s,]+)?"
-    # (several numbers are QEMU's) what is no field, Xen's own copy, a number that a console may have broken, or the end of the text
+    # what is no field, Xen's own copy, a number that a console may have broken, or the end of the text
     r"(?:(?P<beside>\s*\((?:effective|autoload)\))|(?P<copy>\s\(0x)|(?P<broken>\n(?=(?:0?x)?[0-9a-fA-F]{1,16}(?:[\s,(|]|$))|(?:\s*\(\w*)?\Z))?"
     rf"|(?<![\w.])(?P<head>{_HEADS}|MSR (?:guest|host) auto(?:load|store)):(?P<columns>(?:\s+[0-9a-fA-F]+(?![\w=:]))*)"
     rf"|(?<![\w.])(?P<entry>\d+):\s*msr=(?P<msr>{_HEX})\s+value=(?P<content>{_HEX})"

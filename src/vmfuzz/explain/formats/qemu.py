@@ -9,13 +9,15 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from vmfuzz.arch.registers import AR
 from vmfuzz.explain.dump import ALL, HIGH_HALF
 from vmfuzz.explain.formats.declared import Declared
 from vmfuzz.explain.formats.dumps import divided
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
 
-_PRESENT, _UNUSABLE, _RIGHTS = 1 << 7, 1 << 16, 0x1F0FF
+#: The bits of access rights.
+_RIGHTS: Final = 0x1F0FF
 
 
 def _shows(name: str, number: int, digits: int) -> tuple[int, int]:
@@ -24,7 +26,7 @@ def _shows(name: str, number: int, digits: int) -> tuple[int, int]:
         # Nothing in the dump says whether the segment is unusable; one that is not present mostly is. Newer versions of QEMU clear P for an unusable
         # segment (so that P = 1 means usable there), older ones print P as KVM gives it, and the dump does not tell which version made it.
         rights = number >> 8 & 0xF0FF
-        return rights, ALL & ~(_UNUSABLE if rights & _PRESENT else _RIGHTS)
+        return rights, ALL & ~(1 << AR.UNUSABLE if rights >> AR.P & 1 else _RIGHTS)
     # outside of 64-bit mode QEMU prints eight digits, whatever the register holds above
     halved = digits == 8 and name.endswith(("base", "rip", "rsp"))
     return number, ALL & ~HIGH_HALF if halved else ALL

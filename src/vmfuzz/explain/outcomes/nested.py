@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from vmfuzz.arch.controls import Secondary
 from vmfuzz.arch.registers import CR4
 from vmfuzz.explain.dump import Dump
 
@@ -38,7 +39,7 @@ def note(text: str, dump: Dump) -> str:
     first, by_whom = _said(text)
     shadow, secondary = (dump.readings.get(name) for name in ("cr4_read_shadow", "secondary_processor_based_controls"))
     prepared = shadow is not None and shadow.value >> CR4.VMXE & 1
-    shadowing = secondary is not None and secondary.value >> 14 & 1 and by_whom is not _DOES[_XEN]
+    shadowing = secondary is not None and secondary.value >> Secondary.VMCS_SHADOWING & 1 and by_whom is not _DOES[_XEN]
     return f"{first or _PREPARED} {by_whom}" if first or prepared or shadowing else ""
 
 

@@ -28,7 +28,8 @@ _State = list[Evidence]
 def in_order(places: Sequence[Evidence], found: Found) -> Kept:
     """The places without those of fields that only a place names, if parts of registers stand astray; doubted if registers lack parts."""
     below = {name for name, is_below in found.placed.items() if is_below}
-    if found.astray or (below and any(_begins_within(state, first, below) for first, *states in [_states_of(places)] for state in states)):
+    first, *others = _states_of(places) if below else [[]]
+    if found.astray or any(_begins_within(state, first, below) for state in others):
         out = list(dict.fromkeys(one.name for one in places if one.name in found.placed))
         text = (
             f"parts of registers stand where they cannot belong, so the lines are not in their order; {len(out)} values that only their "

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from vmfuzz.arch.controls import Entry
+from vmfuzz.arch.registers import AR
 from vmfuzz.explain.dump import ALL, Warned
 from vmfuzz.explain.evidence import Evidence, Kept, Standing
 
@@ -15,16 +17,15 @@ SEEN: Final = "KVM's structures show the guest's registers, not the VMCS"
 CHANGED: Final = ("guest_cr0", "guest_cr3", "guest_cr4", "guest_ia32_efer")
 #: The bits of access rights, all of which have a name of their own in the structures.
 _RIGHTS: Final = 0x1F0FF
-_PRESENT, _UNUSABLE = 1 << 7, 1 << 16
 #: The bits of a type that KVM may set: "busy" of a TSS, none of an LDT, and "accessed" of others (with unrestricted guest).
 _MAY_BE_SET: Final = {"guest_tr_access_rights": 2, "guest_ldtr_access_rights": 0}
-_ACCESSED: Final = 1
+_ACCESSED: Final = 1 << AR.ACCESSED
 _NOT_ACCESSED: Final = (
     '{0} has type {1}, which is not "accessed" (bit 0 is 0). Where the processor has unrestricted guest, KVM sets that bit; elsewhere the entry '
     "fails. Give {0} type {2}"
 )
 #: "IA-32e mode guest", which KVM makes from the bit above it in IA32_EFER, LMA.
-_IA32E: Final = 1 << 9
+_IA32E: Final = 1 << Entry.IA32E_MODE_GUEST
 
 
 def as_viewed(places: Sequence[Evidence]) -> Kept:
@@ -53,8 +54,8 @@ def as_viewed(places: Sequence[Evidence]) -> Kept:
 def _unusable(places: Sequence[Evidence]) -> tuple[set[str], set[str]]:
     """The access rights that say "unusable", and others that say "not present": newer versions of KVM make those unusable too."""
     bits = [one for one in places if one.standing is Standing.BITS]
-    unusable = {one.name for one in bits if one.value & _UNUSABLE}
-    return unusable, {one.name for one in bits if one.known & _PRESENT & ~one.value} - unusable
+    unusable = {one.name for one in bits if one.value >> AR.UNUSABLE & 1}
+    return unusable, {one.name for one in bits if (one.known & ~one.value) >> AR.P & 1} - unusable
 
 
 def _is_view(name: str, label: str) -> bool:
