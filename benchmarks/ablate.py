@@ -39,11 +39,11 @@ import corpus_of_texts  # noqa: E402
 import damaged_dumps  # noqa: E402
 
 import vmfuzz.explain  # noqa: E402
-from vmfuzz.patterns import Deferred  # noqa: E402
+from vmfuzz.explain.dump import Dump  # noqa: E402
+from vmfuzz.patterns import Deferred, deferred  # noqa: E402
 
 #: Modules of the answering side, and of what a text is not read with.
 _ANSWERING: Final = frozenset({"answer", "causes", "judgement", "repair"})
-_NEVER: Final = re.compile("(?!)")
 #: What a pattern is: compiled, or to be compiled when it is used.
 PATTERNS: Final = (re.Pattern, Deferred)
 _PROGRAMS: Final = ("samples", "bodies")
@@ -118,7 +118,7 @@ class Watch:
         """The rules that act in a text."""
         always, self.acting = self.acting, set(self.acting)
         forget()
-        result(text)
+        read(text)  # (what fails here is this watch, not a reader)
         found, self.acting = frozenset(self.acting), always
         return found
 
@@ -166,7 +166,7 @@ def rules() -> Iterator[Rule]:
         module = MODULES[name]
         for key, value in list(vars(module).items()):
             if isinstance(value, PATTERNS):
-                yield f"{name}.{key}", lambda value=value: _replaced(value, _NEVER)
+                yield f"{name}.{key}", lambda value=value: _replaced(value, _never(value))
             elif isinstance(value, tuple) and value and _has_patterns(value[0]):
                 for index in range(len(value)):
                     less = (*value[:index], _without(value[index]), *value[index + 1 :])
@@ -176,16 +176,17 @@ def rules() -> Iterator[Rule]:
                 if other is not None:
                     yield f"{name}.{key}()", lambda value=value, other=other: _replaced(value, other)
             elif inspect.isclass(value) and value.__module__ == module.__name__:
-                yield from _methods(name, value)
+                yield from _methods(name, value, module)
 
 
 def _is_own_function(value: object, module: types.ModuleType) -> bool:
-    return callable(value) and inspect.isfunction(inspect.unwrap(value)) and getattr(value, "__module__", "") == module.__name__
+    own = inspect.unwrap(value) if callable(value) else None
+    return inspect.isfunction(own) and own.__code__.co_filename == module.__file__
 
 
-def _methods(name: str, owner: type) -> Iterator[Rule]:
+def _methods(name: str, owner: type, module: types.ModuleType) -> Iterator[Rule]:
     for key, value in list(vars(owner).items()):
-        if inspect.isfunction(value) and not key.startswith("__"):
+        if _is_own_function(value, module) and not key.startswith("__"):  # (tuples with names and enumerations have methods of Python's)
             other = _switched_off(value)
             if other is not None:
                 yield f"{name}.{owner.__name__}.{key}()", lambda key=key, value=value, other=other: _set_method(owner, key, value, other)
@@ -222,12 +223,23 @@ def _has_patterns(row: object) -> bool:
 
 
 def _without(row: Any) -> Any:
-    return _NEVER if isinstance(row, PATTERNS) else tuple(_NEVER if isinstance(part, PATTERNS) else part for part in row)
+    return _never(row) if isinstance(row, PATTERNS) else tuple(_never(part) if isinstance(part, PATTERNS) else part for part in row)
+
+
+def _never(pattern: re.Pattern[str]) -> re.Pattern[str]:
+    """A pattern with the same groups that matches nothing."""
+    return deferred(f"(?!)(?:{pattern.pattern})", pattern.flags)
 
 
 def _shown(row: Any) -> str:
     pattern = row if isinstance(row, PATTERNS) else next(part for part in row if isinstance(part, PATTERNS))
     return str(pattern.pattern[:50])
+
+
+def read(text: str) -> list[Dump]:
+    """The dumps of a text."""
+    dumps: list[Dump] = MODULES["reading"].read_text(text)
+    return dumps
 
 
 def result(text: str) -> object:
@@ -248,8 +260,12 @@ def result(text: str) -> object:
                 len(dump.named),
                 dump.program.zeroed,
                 sorted((name, reading.value) for name, reading in dump.beside.items()),
+                sorted({warned.line for warned in dump.warned}),
+                sorted(dump.program.written),
+                dump.processor,
+                dump.nested,
             )
-            for dump in MODULES["reading" if "reading" in MODULES else "read"].read_text(text)
+            for dump in read(text)
         ]
     except Exception as error:  # a reader without one of its rules may fail in any way
         return repr(type(error))

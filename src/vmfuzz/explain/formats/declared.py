@@ -26,7 +26,7 @@ from vmfuzz.explain.text.lines import Line
 from vmfuzz.patterns import deferred
 
 #: A number of a declared line: what is printed before it, what it gives, and how many digits it has ("" where it is any number of them).
-HOLE: Final = deferred(r"(?s)(.*?)\{([^{}:]*):?([\d|]*)\}")
+HOLE: Final = deferred(r"(.*?)\{([^{}:]*):?([\d|]*)\}", re.DOTALL)
 _DIGIT: Final = "[0-9a-fA-F]"
 _REST: Final = "~ "
 _NAME, _VALUE = "name", "value"
