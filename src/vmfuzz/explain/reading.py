@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -14,10 +14,9 @@ from vmfuzz.explain.formats import amd, dumps, encodings, kvm, qemu, virtualbox
 from vmfuzz.explain.formats.cpuinfo import processor_of
 from vmfuzz.explain.formats.declared import read_declared
 from vmfuzz.explain.formats.json_text import spread
-from vmfuzz.explain.formats.notes import Manner
-from vmfuzz.explain.formats.pairs import PairReader
+from vmfuzz.explain.formats.pairs import read_pairs
+from vmfuzz.explain.formats.program import read_calls
 from vmfuzz.explain.formats.programs import formats
-from vmfuzz.explain.formats.shapes import ASSIGNED, is_code
 from vmfuzz.explain.outcomes import nested
 from vmfuzz.explain.outcomes.choose import with_outcome
 from vmfuzz.explain.settle.settle import settled
@@ -25,17 +24,10 @@ from vmfuzz.explain.text.apart import states_apart
 from vmfuzz.explain.text.decoration import MOST_CHARACTERS
 from vmfuzz.explain.text.lines import Line, ends_of, garbled, lines_of
 from vmfuzz.explain.text.mend import mend
-from vmfuzz.explain.text.numbers import bare_is_hex, ranges
+from vmfuzz.explain.text.numbers import ranges
 from vmfuzz.patterns import deferred
 from vmfuzz.state.vmcs import SCHEMA, Vmcs
 
-#: Lines of a crash report of the guest or of the host that stand beside a dump: registers in no form that says which field.
-_CRASH: Final = deferred(
-    # Xen's, and Linux's
-    r"----\[ Xen|CPU: +\d|RFLAGS: [0-9a-f]+ +CONTEXT|r[a-d]x: [0-9a-f]+ +r|(?:r[sd]i|rbp|r\d+|fsb): |(?:cr[03]: [0-9a-f]+ +cr[24]|ds: [0-9a-f]{4} +es):|"
-    r"R?[IS]P: +[0-9a-f]{4}:|RSP: [0-9a-f]+ EFL|(?:RAX|E[AS][XI]|CR[02]|DR[03]): [0-9a-f]+ [A-Z]|[CD]S: +[0-9a-f]{4} [DE]S: |FS: +[0-9a-f]+\(|"
-    r"PKRU: |Code: |Call Trace"
-)
 #: Structures that userspace gets from KVM: settle/views.py.
 _STRUCTURES: Final = deferred(r"\b(?:kvm_segment|kvm_(?:[gs]et_)?s?regs|apic_base|sregs)\b")
 
@@ -146,26 +138,10 @@ def _read_plain(lines: list[Line], found: Found, named_only: bool) -> None:
     """Read lines of no known program."""
     if not named_only:
         lines = read_declared(lines, found, formats())
-    taken: Set[int] = encodings.collect(lines, found, named_only)
+    taken = encodings.collect(lines, found, named_only)
     found.viewed = _STRUCTURES.search("\n".join(line.text for line in lines).lower()) is not None
-    _read_pairs(lines, taken, found, named_only)
-
-
-def _read_pairs(lines: list[Line], taken: Set[int], found: Found, named_only: bool) -> None:
-    """Read names with values in the lines that are not `taken`."""
-    left = [line for line in lines if line.number not in taken]
-    code = [is_code(line.text) for line in lines]
-    source = any(code[index] and not ASSIGNED.match(line.text) for index, line in enumerate(lines))
-    manner = Manner(
-        hex_by_default=bare_is_hex("\n".join(line.text for line in left)),
-        source=source,
-        sure=frozenset(one.name for one in found.evidence) if named_only else frozenset(),
-    )
-    reader = PairReader(found, manner)
-    for index, line in enumerate(lines):
-        surrounded = source and 0 < index < len(lines) - 1 and code[index - 1] and code[index + 1]
-        if line.number not in taken and not _CRASH.match(line.text):
-            reader.read(line, in_code=surrounded)
+    taken |= read_calls(lines, found)
+    read_pairs(lines, taken, found, named_only)
 
 
 def _read_json(text: str, name: str) -> Dump | None:

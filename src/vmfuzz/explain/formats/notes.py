@@ -6,14 +6,14 @@ own ("rights", "lim", "base"), a heading ("host state", "sysenter msrs:"), the b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
 from typing import Final
 
 from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import ALL, half, plausible
 from vmfuzz.explain.evidence import OUTCOME, Found, Standing
-from vmfuzz.explain.formats.shapes import RIGHTS_BITS, Pair
+from vmfuzz.explain.formats.shapes import Pair
 from vmfuzz.explain.names.labels import NOTHING, PARTS, SEGMENTS, SYSENTER, Match, area_of, match_label, match_msr, normalise, register_in
 from vmfuzz.explain.text.numbers import read_number, to_unsigned
 from vmfuzz.hexadecimal import hexadecimal
@@ -28,21 +28,14 @@ _TOO_COMMON: Final = frozenset({("proc",), ("entry", "error"), ("exit", "error")
 NO_REGISTER: Final = ("", "")
 #: A longer label is more than a name.
 _MOST_UNREAD: Final = 5
+#: Single bits and spans of the access rights, as some programs print them: word -> (lowest bit, width).
+_RIGHTS_BITS: Final = {
+    "type": (0, 4), "type_": (0, 4), "s": (4, 1), "dpl": (5, 2), "p": (7, 1), "present": (7, 1), "avl": (12, 1), "l": (13, 1), "db": (14, 1), "g": (15, 1),
+    "granularity": (15, 1), "unusable": (16, 1), "desc": (4, 1),
+}  # fmt: skip
 _AROUND_HEADINGS: Final = "*=-# :"
 _MARKS: Final = ("*", "=", "-", "#")
 _MOST_OF_HEADING: Final = 5
-
-
-@dataclass(frozen=True)
-class Manner:
-    """How a whole text is written."""
-
-    #: what digits without a mark mean; None where that is not known
-    hex_by_default: bool | None = None
-    #: there is program text in it
-    source: bool = False
-    #: fields that a program's dump in the same text gives: no value elsewhere replaces them, and labels beside it have to name guest or host themselves
-    sure: frozenset[str] = frozenset()
 
 
 class _Unused(Exception):
@@ -52,9 +45,14 @@ class _Unused(Exception):
 class Notes:
     """Notes values in `found`; knows the line that is read and what stands above it."""
 
-    def __init__(self, found: Found, manner: Manner) -> None:
+    def __init__(self, found: Found, hex_by_default: bool | None, sure: Collection[str], in_program: bool) -> None:
         self.found = found
-        self.manner = manner
+        #: what digits without a mark mean; None where that is not known
+        self.hex_by_default = hex_by_default
+        #: fields that a program's dump in the same text gives: no other replaces their values, and labels beside it have to name guest or host themselves
+        self.sure = sure
+        #: there is program text too
+        self.in_program = in_program
         self.line = self.indent = 0
         self.area = ""
         #: (area, register) that parts belong to, and the line that names it; SYSENTER's registers count as parts of "sysenter"
@@ -111,7 +109,7 @@ class Notes:
 
     def _says_too_little(self, words: tuple[str, ...], pair: Pair, meant: Match) -> bool:
         """Whether a label may mean something else than the field that it fits."""
-        unsure = self.manner.sure and (meant.assumed_guest or not set(words) & {"guest", "host", "entry", "exit"})
+        unsure = self.sure and (meant.assumed_guest or not set(words) & {"guest", "host", "entry", "exit"})
         return bool(unsure) or (words in _TOO_COMMON and not pair.context)
 
     def _part_of_named(self, part: str, pair: Pair) -> Match:
@@ -144,7 +142,7 @@ class Notes:
 
     def _value(self, name: str, text: str) -> int:
         """The number that a text gives a field."""
-        value = read_number(text, self.manner.hex_by_default)
+        value = read_number(text, self.hex_by_default)
         if name in OUTCOME and (value is None or (name == "exit_reason" and (value >> 32 or text.startswith(_FAILED_ENTRY)))):
             value = to_unsigned(text)
         if value is None:
@@ -155,7 +153,7 @@ class Notes:
         self, name: str, value: int, label: str, text: str, *, standing: Standing = Standing.NAMED, assumed: str = "", known: int = ALL
     ) -> None:
         """Note a value of a field; `text` is the number as written."""
-        if name not in self.manner.sure:
+        if name not in self.sure:
             self.found.put(name, value, label, self.line, assumed=assumed, known=known, standing=standing, written=text)
 
     def msr(self, label: str, text: str, second: str = "") -> bool:
@@ -171,8 +169,8 @@ class Notes:
     def _rights_bits(self, label: str, text: str) -> bool:
         """Note bits of the access rights of the register above, if the label is their name."""
         area, register = self.register
-        low, width = RIGHTS_BITS.get(label.lower(), (0, 0))
-        value = read_number(text, self.manner.hex_by_default is not False)
+        low, width = _RIGHTS_BITS.get(label.lower(), (0, 0))
+        value = read_number(text, self.hex_by_default is not False)
         if area == "host" or register not in SEGMENTS[:8] or not width or value is None or value >> width:
             return False
         known = ((1 << width) - 1) << low
@@ -183,7 +181,7 @@ class Notes:
         """Read what may be a heading; say so if it is a name with something that is no number."""
         label, _, value = map(str.strip, text.strip(_AROUND_HEADINGS).partition(":"))
         if value and (fields := match_label(label).fields):
-            if not self.manner.source and (fields[0] not in OUTCOME or value[0].isdigit()):  # (outcomes/ reads their names)
+            if not self.in_program and (fields[0] not in OUTCOME or value[0].isdigit()):  # (outcomes/ reads their names)
                 self.found.warn(f"{label}: {value} is not a number; the field counts as not given", self.line)
         else:
             self._stands_above(text)

@@ -1,72 +1,72 @@
-"""Reads "name: value" text: printk dumps of hobby hypervisors, lists of encodings with values, tables, CSV, code fragments, write calls."""
+"""Reads "name: value" text: printk dumps of hobby hypervisors, lists of encodings with values, tables, CSV, code fragments."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from vmfuzz.explain.evidence import Found
-from vmfuzz.explain.formats.notes import NO_REGISTER, Manner, Notes
-from vmfuzz.explain.formats.program import ProgramReader
+from vmfuzz.explain.formats.notes import NO_REGISTER, Notes
+from vmfuzz.explain.formats.program import lines_of_program
 from vmfuzz.explain.formats.rows import read_row
-from vmfuzz.explain.formats.shapes import ASSIGNED, is_code, opened_by, pairs_in, tidy
+from vmfuzz.explain.formats.shapes import opened_by, pairs_in, tidy
 from vmfuzz.explain.names.labels import match_label
 from vmfuzz.explain.text.lines import Line
+from vmfuzz.explain.text.numbers import bare_is_hex
 from vmfuzz.patterns import deferred
 
 #: That VM entry failed.
 _FAILS: Final = deferred(
-    r"vm_?(?:launch|resume|entry|enter)\b.{0,80}(?:fail|error)|(?:fail|error).{0,80}\bvm[ _-]?(?:launch|resume|entry|enter)|80000021",
-    re.IGNORECASE,
+    r"vm_?(?:launch|resume|entry|enter)\b.{0,80}(?:fail|error)|(?:fail|error).{0,80}\bvm[ _-]?(?:launch|resume|entry|enter)|80000021"
 )
-#: What a kernel says of a process: the registers on the line are that process's.
-_OF_PROCESS: Final = deferred(
-    r"\baudit(?:\(\d|: type=)|\btype=[A-Z]+ msg=audit|\bsegfault at |\bgeneral protection fault ip[:=]|\btrap [a-z ]{2,24} ip[:=]"
+#: Registers of somebody else that stand beside a dump, in no form that says whose they are: what Xen and Linux print of a crash of the guest or of the
+#: host, and what Linux says of a process.
+_OF_ANOTHER: Final = deferred(
+    r"----\[ Xen|CPU: +\d|RFLAGS: [0-9a-f]+ +CONTEXT|r[a-d]x: [0-9a-f]+ +r|(?:r[sd]i|rbp|r\d+|fsb): |(?:cr[03]: [0-9a-f]+ +cr[24]|ds: [0-9a-f]{4} +es):|"
+    r"R?[IS]P: +[0-9a-f]{4}:|RSP: [0-9a-f]+ EFL|(?:RAX|E[AS][XI]|CR[02]|DR[03]): [0-9a-f]+ [A-Z]|[CD]S: +[0-9a-f]{4} [DE]S: |FS: +[0-9a-f]+\(|"
+    r"PKRU: |Code: |Call Trace|"
+    r".*?(?:\baudit(?:\(\d|: type=)|\btype=[A-Z]+ msg=audit|\bsegfault at |\bgeneral protection fault ip[:=]|\btrap [a-z ]{2,24} ip[:=])"
 )
-#: What is printed behind a VMREAD that failed: the flags that it left, not the guest's.
-_FLAGS_LEFT: Final = deferred(r"vm_?read\b.*\bfail.*\n[#/;\s]*[re]?flags\s*[:=]", re.IGNORECASE)
-#: gdb's question, and below it the answer.
-_ANSWERED: Final = deferred(r"\(gdb\)\s*(?:p|print|output|call)(?:\s*/\w+)?\s+(?P<expression>\S.*)\n\$\d+ = (?P<value>.+)")
+#: gdb's question; its answer stands on the line below.
+_ASKED: Final = deferred(r"\(gdb\)\s*(?:p|print|output|call)(?:\s*/\w+)?\s+(\S.*)")
+_ANSWER: Final = deferred(r"\$\d+ = (.+)")
 
 
-class PairReader:
-    """Reads lines one after the other; knows the line before."""
-
-    def __init__(self, found: Found, manner: Manner) -> None:
-        self.found = found
-        self.manner = manner
-        self.notes = Notes(found, manner)
-        self.program = ProgramReader(found)
-        self.before = ""
-
-    def read(self, line: Line, in_code: bool = False) -> None:
-        """Read one line; of program text (`in_code`) only calls that write a field count."""
-        self.notes.line, self.notes.indent = line.number, line.indent
-        if _FAILS.search(line.text):
-            self.found.failed = line.number
-        both, self.before = f"{self.before}\n{line.text}", line.text
-        text = tidy(_ANSWERED.sub(r"\g<expression> = \g<value>", both).rpartition("\n")[2])
-        if _OF_PROCESS.search(text) or self.program.call(text, line.number, self.notes.area):
-            return
-        opened = "" if in_code else opened_by(text)
-        assigned = ASSIGNED.match(text) is not None
+def read_pairs(lines: Sequence[Line], taken: Collection[int], found: Found, beside: bool) -> None:
+    """Note what the lines give that are not `taken`; `beside`: what a dump in the same text gives goes before that."""
+    text = "\n".join(line.text for line in lines if line.number not in taken)
+    if _FAILS.search(text.lower()):
+        found.failed = max(line.number for line in lines if _FAILS.search(line.text.lower()))
+    of_program = lines_of_program(lines)
+    sure = frozenset(one.name for one in found.evidence) if beside else frozenset[str]()
+    notes = Notes(found, bare_is_hex(text), sure, bool(of_program))
+    question: re.Match[str] | None = None
+    for line in lines:
+        asked = question
+        question = _ASKED.match(line.text)
+        if line.number in taken or _OF_ANOTHER.match(line.text):
+            continue
+        notes.line, notes.indent = line.number, line.indent
+        answer = _ANSWER.match(line.text) if asked else None
+        text = tidy(f"{asked[1]} = {answer[1]}" if asked and answer else line.text)
+        opened = "" if line.number in of_program else opened_by(text)
         if opened:
-            self.notes.heading(opened)
+            notes.heading(opened)
         elif not text.strip("})],"):
-            self.notes.register = NO_REGISTER
-        elif _FLAGS_LEFT.search(both):
-            self.found.warn("these may be the flags that a VMREAD left; they are not used as the guest's", line.number)
-        elif not (in_code or (assigned and self.manner.source) or read_row(text, self.notes) or (is_code(text) and not assigned)):
-            self._pairs(text)
+            notes.register = NO_REGISTER
+        elif line.number not in of_program and not read_row(text, notes):
+            _read_line(text, notes)
 
-    def _pairs(self, text: str) -> None:
-        """Read the names and values of a line; it is a heading if it has none."""
-        pairs = pairs_in(text)
-        for pair in pairs:
-            if not pair.bad:
-                self.notes.store(pair)
-            elif match_label(pair.bad).fields:
-                why = "is cut off" if pair.value.endswith((".", "…")) else "is not a number"
-                self.found.warn(f"{pair.bad} = {pair.value} {why}; the field counts as not given", self.notes.line)
-        if all(pair.bad for pair in pairs):
-            self.notes.heading(text)
+
+def _read_line(text: str, notes: Notes) -> None:
+    """Read the names and values of a line; it is a heading if it has none."""
+    pairs = pairs_in(text)
+    for pair in pairs:
+        if not pair.bad:
+            notes.store(pair)
+        elif match_label(pair.bad).fields:
+            why = "is cut off" if pair.value.endswith((".", "…")) else "is not a number"
+            notes.found.warn(f"{pair.bad} = {pair.value} {why}; the field counts as not given", notes.line)
+    if all(pair.bad for pair in pairs):
+        notes.heading(text)

@@ -36,11 +36,6 @@ _BETWEEN: Final = deferred(r"\s*[,|]\s*")
 _CLAUSE: Final = deferred(r"[.;!?](?:\s|$)")
 #: No longer line has a list, and no clause is longer.
 _LONGEST: Final = 600
-#: Of lines that begin with "#", only directives are program text: many programs print "# name = value".
-_CODE: Final = deferred(
-    r"(?!\(gdb\)|[})\]]+,?$)(?:.*(?:[{}\\]\s*$|;\s*(?:/[/*].*)?$|\bprintk?f?\s*\(|\bunsigned\b|\btypedef\b|\bstruct\b|->\w|\bif\s*\(|\bfor\s*\(|\breturn\b)|//|"
-    r"#\s*(?:define|include|ifn?def|elif|endif|undef|pragma)\b|#(?:if|else|error|line)\b)"
-)
 #: How Rust ("{:#x?}") and others print the beginning of a structure: `cs: SegmentState {`, `GuestState {`.
 _OPENS: Final = deferred(
     r"(?!(?:struct|enum|union|typedef|static|const|impl|fn|pub|if|else|for|while|switch|do|return|unsafe|match|class|let|mod|use)\b)"
@@ -50,22 +45,9 @@ _OPENS: Final = deferred(
 _READ_CALL: Final = deferred(
     r"\b\w*(?:vm|vmcs|vmx)_?read\w*\s*(?:::<\w+>)?\(\s*([\w:.]+)\s*\)(?=\s*(?:=>|->|[:=])\s*(?:0[xX])?[0-9a-fA-F]+\s*,?$)", re.IGNORECASE
 )
-#: A member of structures: `vcpu->vmcs.guest_rip`.
-_PATH: Final = r"[A-Za-z_][\w\[\]]*(?:(?:->|\.)[\w\[\]]+)*"
-#: A line that ends as a statement, or whose name is a member, but in a text that is no program only gives a value to a name (behind where it is
-#: printed: "CPU(0x01): ").
-ASSIGNED: Final = deferred(
-    rf"(?:[A-Z]\w{{0,15}}(?:\(\w{{1,10}}\))?: +)?(?:{_PATH}\s*[:=]\s*{NUMBER}\s*;\s*(?:/[/*].*)?|(?=[\w.\[\]]+->){_PATH}\s*=\s*{NUMBER}\s*)$"
-)
 #: Marks of Markdown: `**name:** ...`, and grave accents (but not those between the digits of WinDbg's numbers).
 _EMPHASIS: Final = deferred(r"\*\*(?=[^\s*])([^*]*)(?<=[^\s*])\*\*")
 _QUOTED: Final = deferred(r"(?<![0-9a-fA-F])`|`(?![0-9a-fA-F])")
-#: Single bits and spans of the access rights, as some programs print them: word -> (lowest bit, width).
-RIGHTS_BITS: Final = {
-    "type": (0, 4), "type_": (0, 4), "s": (4, 1), "dpl": (5, 2), "p": (7, 1), "present": (7, 1), "avl": (12, 1), "l": (13, 1), "db": (14, 1), "g": (15, 1),
-    "granularity": (15, 1), "unusable": (16, 1), "desc": (4, 1),
-}  # fmt: skip
-
 #: A word of a language, and so many of them for each pair make a sentence.
 _SPOKEN: Final = deferred(r"(?<![\w.-])[^\W\d_]{2,}(?![\w.(-]\w)")
 _SENTENCE: Final = 3
@@ -77,12 +59,6 @@ _CONTROL_WORDS: Final = frozenset({("proc",), ("exit",), ("entry",)})
 #: Parts that the VMCS has of the guest's registers only.
 _OF_GUEST: Final = frozenset({("ar",), ("limit",)})
 _AROUND_LABELS: Final = " ,;()[]\"'"
-
-
-@lru_cache(maxsize=1 << 13)
-def is_code(text: str) -> bool:
-    """Whether a line is of program text, so that its assignments are no values of a dump."""
-    return bool(_CODE.match(text)) and not _OPENS.match(text)
 
 
 @lru_cache(maxsize=1 << 13)
