@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vmfuzz.explain.dump import Dump
-from vmfuzz.explain.formats.kvm_tables import CERTAIN, NUMBERS, SEGMENTS, STARTS
+from vmfuzz.explain.formats.kvm_tables import NUMBERS, OWN, SEGMENTS, STARTS
 from vmfuzz.explain.reading import read_text
 
 BODIES = Path(__file__).parent / "bodies"
@@ -47,21 +47,33 @@ def test_every_line_of_a_dump_begins_like_one(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "certain"),
+    ("line", "own"),
     [
-        ("reason=80000021 qualification=0000000000000000", True),
-        ("reason=80000021 qualification=0", False),
-        ("CS:   sel=0x0010, attr=0x0a09b, limit=0xffffffff, base=0x0000000000000000", True),
-        ("CS: sel=0x10, attr=0xa09b, limit=0xffffffff, base=0x0", False),
-        ("RSP = 0x0000000000000ff0 (0x0000000000000ff1)  RIP = 0x000000000000fff0 (0x000000000000fff1)", True),
+        ("*** Host State ***", True),
+        ("CR0: actual=0x0000000080050033, shadow=0x0000000080050033, gh_mask=ffffffffffffffff", True),
+        ("GDTBase=fffffe0000001000 IDTBase=fffffe0000000000", True),
+        ("VMEntry: intr_info=000004e6 errcode=00000000 ilen=00000002", True),
         ("CS: 0010 0a09b ffffffff 0000000000000000", True),
         ("GDTR:            0000007f fffffe0000001000", True),
         ("CS:  0010 DS: 0000 ES: 0000 CR0: 0000000080050033", False),
+        ("CS: sel=0x0010, attr=0x0a09b, limit=0xffffffff, base=0x0000000000000000", False),
+        ("RIP = 0x0000000000001000  RSP = 0x0000000000002000", False),
+        ("reason=80000021 qualification=0000000000000000", False),
         ("CR3 = 0x0000000012345000", False),
     ],
 )
-def test_a_line_of_two_numbers_with_all_their_digits_is_of_no_other_program(line: str, certain: bool) -> None:
-    assert bool(CERTAIN.match(line)) is certain
+def test_some_lines_no_other_program_prints(line: str, own: bool) -> None:
+    assert bool(OWN.match(line)) is own
+
+
+def test_registers_of_qemu_stand_in_for_those_that_kvms_dump_has_lost() -> None:
+    qemu = (BODIES.parent / "samples" / "qemu.txt").read_text(encoding="utf-8")
+    rest = KVM[KVM.index("*** Host State") :]
+    (alone,), (both,) = read_text(qemu), read_text(rest + qemu)
+    names = [name for name in alone.readings if name.startswith("guest_") and name not in read(rest).readings]
+    assert len(names) > 20
+    assert all(both.readings[name].value == alone.readings[name].value and both.readings[name].assumed for name in names)
+    assert read(KVM + qemu).readings["guest_cs_base"] == read(KVM).readings["guest_cs_base"]
 
 
 def test_a_dump_that_lost_the_ends_of_its_lines_is_read() -> None:

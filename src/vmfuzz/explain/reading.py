@@ -69,7 +69,7 @@ class _Reader:
     def dumps(self) -> list[Dump]:
         """The dumps of the text: one for each of KVM's and Xen's, or for each of QEMU's, or one."""
         of_qemu = qemu.dumps_of(self.qemu, self.rest)
-        found = [(part, self.qemu, True) for part in self.parts] or [([], registers, failed) for registers, failed in of_qemu]
+        found = [(part, of_qemu[0][0], True) for part in self.parts] or [([], registers, failed) for registers, failed in of_qemu]
         any_failed = any(failed for _, _, failed in found)
         name, of = self.origin.name, f" of {len(found)}"
         return [
@@ -82,7 +82,7 @@ class _Reader:
         found = Found()
         kvm.parse(part, found, self.ends)
         for line in registers:
-            qemu.FORMAT.read(line, found, beside=bool(part))  # the VMCS itself goes before its guest's registers
+            qemu.FORMAT.read(line, found)  # assumed: what a dump of the VMCS shows goes before
         virtualbox.parse_vbox(self.vbox, found)
         _read_plain(self.rest, found, bool(part))
         dump = settled(found, name, self.ends, self.garbled)
@@ -98,7 +98,7 @@ class _Reader:
             foreign=foreign,
             nested=nested.note(self.text, dump),
         )
-        return dump.warning(*self._warnings(dump, part))
+        return dump.warning(*self._warnings(dump))
 
     def _claims(self, part: list[Line], registers: list[Line], programs: Mapping[str, list[int]]) -> Iterator[str]:
         """Which lines are whose."""
@@ -109,15 +109,11 @@ class _Reader:
         whose["lines of no known program: pairs, tables, program text, sentences"] = sorted(others)
         return (f"{ranges(numbers)}: {what}" for what, numbers in whose.items() if numbers)
 
-    def _warnings(self, dump: Dump, part: list[Line]) -> Iterator[Warned]:
+    def _warnings(self, dump: Dump) -> Iterator[Warned]:
         """What was not read, and what KVM could have printed."""
         for line in self.long:
             text = f"this line has {len(line.raw):,} characters; those behind the first {MOST_CHARACTERS:,} are not read"
             yield Warned(line.number, text)
-        told = {warned.line for warned in dump.warned}
-        for line in dumps.lost_lines(part, self.rest):
-            if line.number not in told:
-                yield Warned(line.number, f"nothing of this line could be read: {line.text[:40]}")
         if "dump_invalid_vmcs" in self.text and not self.parts and not (dump.reported and dump.reported.entered):
             yield Warned(0, "KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
 

@@ -30,7 +30,7 @@ _LINES: Final = {
       ~ PDPTE0 = {guest_pdpte0}  PDPTE1 = {guest_pdpte1}; PDPTE2 = {guest_pdpte2}  PDPTE3 = {guest_pdpte3}
         RSP = 0x{guest_rsp}  RIP = 0x{guest_rip}
         RFLAGS=0x{guest_rflags:8}  DR7 = {guest_dr7}
-        Sysenter RSP={guest_ia32_sysenter_esp} CS:RIP={guest_ia32_sysenter_cs}:{guest_ia32_sysenter_eip}
+      ! Sysenter RSP={guest_ia32_sysenter_esp} CS:RIP={guest_ia32_sysenter_cs}:{guest_ia32_sysenter_eip}
         CS DS SS ES FS GS: sel={guest_@_selector}, attr={guest_@_access_rights:5}, limit={guest_@_limit}, base={guest_@_base}
         GDTR: limit={guest_@_limit}, base={guest_@_base}
         LDTR: sel={guest_@_selector}, attr={guest_@_access_rights:5}, limit={guest_@_limit}, base={guest_@_base}
@@ -55,7 +55,7 @@ _LINES: Final = {
       ! FSBase={host_fs_base} GSBase={host_gs_base} TRBase={host_tr_base}
       ! GDTBase={host_gdtr_base} IDTBase={host_idtr_base}
         CR0=#{host_cr0} CR3={host_cr3} CR4={host_cr4}
-        Sysenter RSP={host_ia32_sysenter_esp} CS:RIP={host_ia32_sysenter_cs}:{host_ia32_sysenter_eip}
+      ! Sysenter RSP={host_ia32_sysenter_esp} CS:RIP={host_ia32_sysenter_cs}:{host_ia32_sysenter_eip}
       ~ EFER = 0x{host_ia32_efer}; Host PAT = 0x{host_ia32_pat}; PAT = 0x{host_ia32_pat}
       ~ PerfGlobCtl = 0x{host_ia32_perf_global_ctrl}
       ~ S_CET = 0x{host_ia32_s_cet}, SSP = 0x{host_ssp}, SSP TABLE = 0x{host_ia32_interrupt_ssp_table_addr}
@@ -66,19 +66,19 @@ _LINES: Final = {
         PinBased={pin_based_controls}; CPUBased={primary_processor_based_controls}; SecondaryExec={secondary_processor_based_controls}
         ; TertiaryExec={tertiary_processor_based_controls}; EntryControls={vm_entry_controls}; ExitControls={vm_exit_controls}
         ; SecondaryExitControls={secondary_vm_exit_controls}; SecondaryVmExit={secondary_vm_exit_controls}
-        ExceptionBitmap={exception_bitmap} PFECmask={page_fault_error_code_mask} PFECmatch={page_fault_error_code_match}
-        VMEntry: intr_info={vm_entry_interruption_info} errcode={vm_entry_exception_error_code} ilen={vm_entry_instruction_length}
+      ! ExceptionBitmap={exception_bitmap} PFECmask={page_fault_error_code_mask} PFECmatch={page_fault_error_code_match}
+      ! VMEntry: intr_info={vm_entry_interruption_info} errcode={vm_entry_exception_error_code} ilen={vm_entry_instruction_length}
         VMExit: intr_info={vm_exit_interruption_info} errcode={vm_exit_interruption_error_code} ilen={vm_exit_instruction_length}
         reason=#{exit_reason} qualification={exit_qualification}
-        IDTVectoring: info={idt_vectoring_info} errcode={idt_vectoring_error_code}
+      ! IDTVectoring: info={idt_vectoring_info} errcode={idt_vectoring_error_code}
       ~ TSC Offset = {tsc_offset}; TSC Multiplier = {tsc_multiplier}
       ~ SVI|RVI = {guest_interrupt_status}
       ~ TPR Threshold = {tpr_threshold:2}; PostedIntrVec = {posted_interrupt_notification_vector:2}
       ~ APIC-access addr = {apic_access_address}; virt-APIC addr = {virtual_apic_address}
       ~ EPT pointer = {eptp}  EPTP index = {eptp_index}
       ~ CR3 target0={cr3_target_value_0} target1={cr3_target_value_1}; CR3 target2={cr3_target_value_2} target3={cr3_target_value_3}
-      ~ PLE Gap={ple_gap} Window={ple_window}
-      ~ Virtual processor ID = {vpid}; VMfunc controls = {vm_function_controls}
+     !~ PLE Gap={ple_gap} Window={ple_window}
+     !~ Virtual processor ID = {vpid}; VMfunc controls = {vm_function_controls}
       ~ VE info address = {virtualization_exception_information}
       ~ DeadlinePhy = {guest_deadline}  DeadlineVir = {guest_deadline_shadow}
       ~ GuestApicTimerVector = {virtual_timer_vector}
@@ -165,23 +165,14 @@ def _beginnings(line: Sequence[Slot]) -> Iterator[str]:
             yield rf"{_signed(slot.key)}\s*{slot.mark}"
 
 
-def _two_numbers(line: Sequence[Slot]) -> str:
-    """The pattern of the beginning of a line with two numbers that have all their digits."""
-    keys = {digits: _signed(*(slot.key for slot in line if slot.digits == digits)) for digits in {slot.digits for slot in line}}
-    number = "|".join(rf"{signed}\s*(?:0x)?{_HEX}{{{digits},16}}" for digits, signed in keys.items())
-    return rf"(?:{line[0].head}:\s*)?(?:{number})(?: \(0x\w+\)|,|)\s+(?:{number})\b"
-
-
-#: Lines that no other program prints: headings, Xen's columns, and lines of more than one number.
-_COLUMNS: Final = rf"(?:{'|'.join(SEGMENTS)}):\s+(?:{_HEX}{{4,8}}\s+){{1,3}}{_HEX}{{8,16}}\b"
-_CERTAIN: Final = (
-    rf"\*\*\* ?(?:Guest|Host|Control) State|VMCS [0-9a-fA-Fx]+, last attempted|sel\s+attr\s+limit\s+base|MSR (?:guest|host) auto|{_COLUMNS}"
+#: Lines that no other program prints: headings, Xen's columns, and those that are declared as such.
+_HEADINGS: Final = (
+    r"\*\*\* ?(?:Guest|Host|Control) State|VMCS [0-9a-fA-Fx]+, last attempted|sel\s+attr\s+limit\s+base|MSR (?:guest|host) auto"
+    rf"|(?:{'|'.join(SEGMENTS)}):\s+(?:{_HEX}{{4,8}}\s+){{1,3}}{_HEX}{{8,16}}\b"
 )
-#: Those of them that may stand alone, whatever stands beside them.
-HEADED: Final = deferred("|".join([_CERTAIN, *(one for line in DECLARED if line[0].begins == "!" for one in _beginnings(line))]))
-CERTAIN: Final = deferred("|".join([_CERTAIN, *(_two_numbers(line) for line in DECLARED if len(line) > 1)]))
+OWN: Final = deferred("|".join([_HEADINGS, *(one for line in DECLARED if line[0].begins == "!" for one in _beginnings(line))]))
 #: How the lines of a dump begin.
-STARTS: Final = deferred("|".join([_CERTAIN, r"\d+: msr=", *chain.from_iterable(map(_beginnings, DECLARED))]))
+STARTS: Final = deferred("|".join([_HEADINGS, r"\d+: msr=", *chain.from_iterable(map(_beginnings, DECLARED))]))
 #: What may begin the line after a break: a number, what stands between numbers, a key or its end.
 CONTINUES: Final = deferred(
     r"(?:= ?)?(?:0?x)?[0-9a-fA-F]{1,16}(?:[\s,|]|$)|=$|value=|\((?:0x|effective|autoload)|(?:, ?)?"

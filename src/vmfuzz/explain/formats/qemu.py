@@ -76,10 +76,10 @@ _MOST: Final = 4
 
 def dumps_of(lines: list[Line], others: Iterable[Line]) -> list[tuple[list[Line], bool]]:
     """The register dumps among QEMU's lines, each with whether a line that says "failed" stands above it; those first. At least one, perhaps empty."""
+    if not lines:
+        return [([], False)]
     failures = [line.number for line in others if _FAILED.search(line.text)]
-    found: list[tuple[list[Line], bool]] = []
-    end = 0
-    for part in divided(lines, _FIRST):
-        found.append((part, any(end < number < part[0].number for number in failures)))
-        end = part[-1].number
-    return sorted(found, key=lambda one: not one[1])[:_MOST] or [([], False)]
+    dumps = divided(lines, _FIRST)
+    above = [0, *(dump[-1].number for dump in dumps)]
+    found = [(dump, any(end < number < dump[0].number for number in failures)) for end, dump in zip(above, dumps, strict=False)]
+    return sorted(found, key=lambda one: not one[1])[:_MOST]
