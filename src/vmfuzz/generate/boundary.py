@@ -36,9 +36,7 @@ def _edits_of_value(bits: Bits, field: str, wanted: Iterable[int]) -> list[Edit]
     if _is_operand(bits, field):
         return [(0, value & full) for value in wanted if 0 <= value <= MASK64]
     if bits.op == "slice" and _is_operand(bits.args[0], field):
-        high, low = bits.args[1], bits.args[2]
-        span = ((1 << (high - low + 1)) - 1) << low
-        return [(full & ~span, (value << low) & span) for value in wanted if 0 <= value <= MASK64]
+        return _slice_edits(bits.args[1], bits.args[2], full, wanted)
     if bits.op not in ("and", "or", "add"):
         return []
     inner, constant = bits.args[0], _constant(bits.args[1])
@@ -50,6 +48,12 @@ def _edits_of_value(bits: Bits, field: str, wanted: Iterable[int]) -> list[Edit]
         return _mask_edits(constant if bits.op == "and" else full & ~constant, full)
     wraps = bits.op == "and" and constant >> 63 and field in inner.reads
     return _wrap_edits(inner, field, constant & -constant) if wraps else []
+
+
+def _slice_edits(high: int, low: int, full: int, wanted: Iterable[int]) -> list[Edit]:
+    """Each wanted value in bits high:low."""
+    span = ((1 << (high - low + 1)) - 1) << low
+    return [(full & ~span, (value << low) & span) for value in wanted if 0 <= value <= MASK64]
 
 
 def _is_operand(node: Node, field: str) -> bool:
@@ -107,6 +111,12 @@ def _wrap_edits(bits: Bits, field: str, limit: int) -> list[Edit]:
     return [(0, value) for value in sorted({*found, full // unit * unit}) if 0 <= value <= full]
 
 
+def _bit_edits(index: int, full: int) -> list[Edit]:
+    """The bit, the one below and the one above it, each set and cleared."""
+    bits = [1 << near & full for near in (index, index - 1, index + 1) if near >= 0]
+    return [(full & ~bit, value) for bit in bits if bit for value in (bit, 0)]
+
+
 def _mask_edits(mask: int, full: int) -> list[Edit]:
     """Each bit of the mask set alone, cleared alone; all set; all cleared; the end of the address space; bits next to the mask's lowest."""
     bits = [1 << index for index in range(64) if mask >> index & 1 and full >> index & 1]
@@ -121,23 +131,24 @@ def _mask_edits(mask: int, full: int) -> list[Edit]:
 def edits_of(condition: Node, field: str) -> tuple[Edit, ...]:
     """Edits of `field` that bring atoms of `condition` (capabilities folded in) to their boundary and across it."""
     edits: dict[Edit, None] = {}
-    full = (1 << operand_width(field)) - 1
     stack = [condition]
     while stack:
         node = stack.pop()
-        if field not in node.reads:
-            continue
-        op, args = node.op, node.args
-        if op == "bit" and args[0].op == "operand":
-            bits = [1 << index & full for index in (args[1], args[1] - 1, args[1] + 1) if index >= 0]
-            edits.update({(full & ~bit, value): None for bit in bits if bit for value in (bit, 0)})
-        elif op in ("eq", "le"):
-            for value, other in ((args[0], args[1]), (args[1], args[0])):
-                constant = _constant(other)
-                near = _extremes(value.width) if constant is None else _around(constant)
-                edits.update(dict.fromkeys(_edits_of_value(value, field, near)))
-        elif op == "one_of":
-            wanted = [near for value in args[1] for near in _around(value)]
-            edits.update(dict.fromkeys(_edits_of_value(args[0], field, wanted)))
-        stack.extend(child for child in node.children)
+        if field in node.reads:
+            edits.update(dict.fromkeys(_edits_of_atom(node, field)))
+            stack.extend(node.children)
     return tuple(edits)
+
+
+def _edits_of_atom(node: Node, field: str) -> list[Edit]:
+    """The same of a bit, a comparison or a membership; none for another node."""
+    op, args = node.op, node.args
+    if op == "bit" and args[0].op == "operand":
+        return _bit_edits(args[1], (1 << operand_width(field)) - 1)
+    if op in ("eq", "le"):
+        sides = [(value, _constant(other)) for value, other in (args, reversed(args))]
+        near = [_extremes(value.width) if constant is None else _around(constant) for value, constant in sides]
+        return [edit for (value, _), wanted in zip(sides, near, strict=True) for edit in _edits_of_value(value, field, wanted)]
+    if op == "one_of":
+        return _edits_of_value(args[0], field, [near for value in args[1] for near in _around(value)])
+    return []

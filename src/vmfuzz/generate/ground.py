@@ -157,10 +157,10 @@ def _made_ground(
     all_parts = [wanted or known for wanted, known in zip(parts, (bases.modes, bases.features, bases.events), strict=True)]
     stored = capabilities.name in profile_names() and stored_capabilities(capabilities.name) == capabilities
     in_words = f"capabilities({capabilities.name!r})" if stored else "capabilities"
-    operands = [name for name in (*FIELDS, *LIVE, *MEMORY_OPERANDS) if generator.can_vary(name)]
-    for name in fields or ():
-        if name not in operands:
-            raise UnknownNameError("operand that can vary", name, operands)
+    operands = list(filter(generator.can_vary, (*FIELDS, *LIVE, *MEMORY_OPERANDS)))
+    unknown = [name for name in fields or () if name not in operands]
+    if unknown:
+        raise UnknownNameError("operand that can vary", unknown[0], operands)
     ground = Ground(generator, all_parts, fields or operands, in_words + (", known_good" if known_good else ""))
     if next(ground.names(), None) is None:
         raise UsageError(f"{capabilities.name} has no base with {' and '.join(' or '.join(part) for part in parts if part)}")

@@ -7,7 +7,7 @@ or a bool array. Mixed evaluation is what makes batches cheap: only what reads a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from operator import and_, or_
+from operator import and_, invert, or_
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from vmfuzz.errors import ModelError
@@ -63,6 +63,7 @@ _LEAF_OPS: Final[Mapping[str, Callable[..., Any]]] = {
     "le": lambda left, right: left <= right,
     "one_of": _one_of,
 }
+_CONNECTIVES: Final[Mapping[str, Callable[..., Cond]]] = {"all": all_of, "any": any_of, "not": invert}
 
 #: How to evaluate each node that has been evaluated, by its serial.
 _RUNS: Final[dict[int, _Run]] = {}
@@ -172,13 +173,8 @@ def fold(node: Node, capability: Callable[[str], int], memo: dict[int, Node]) ->
 
 
 def _rebuild(node: Node, args: tuple[Any, ...]) -> Node:
-    if node.op == "all":
-        return all_of(*args)
-    if node.op == "any":
-        return any_of(*args)
-    if node.op == "not":
-        inverted: Cond = ~args[0]
-        return inverted
+    if node.op in _CONNECTIVES:
+        return _CONNECTIVES[node.op](*args)
     below = [arg for arg in args if isinstance(arg, Node)]
     if all(arg.op == "const" for arg in below):
         value = _LEAF_OPS[node.op](*(arg.args[0] if isinstance(arg, Node) else arg for arg in args))

@@ -5,7 +5,7 @@ An error replaces the condition under which the check fails. It shows where the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,8 +23,18 @@ BIT: Final = "bit position off by one"
 #: Kinds that generation looks for. Negated atoms are left to the coverage of atoms, dropped checks to the counts of deciding.
 SOUGHT: Final = (GATE_DROPPED, CONSTANT, BIT)
 #: Kinds that generation knows nothing of: the benchmark's test of whether it finds more than what it looks for.
-HELD_OUT: Final = ("bit position off by two", "comparison strict", "member dropped", "all for any", "sum in 32 bits")
+_FAR_BIT, _STRICT, _MEMBER, _CONNECTIVE, _SUM = (
+    "bit position off by two",
+    "comparison strict",
+    "member dropped",
+    "all for any",
+    "sum in 32 bits",
+)
+HELD_OUT: Final = (_FAR_BIT, _STRICT, _MEMBER, _CONNECTIVE, _SUM)
 KINDS: Final = (CHECK_DROPPED, GATE_DROPPED, ATOM_NEGATED, CONSTANT, BIT, *HELD_OUT)
+
+#: The kind of an error, what was changed, and the node that takes the other's place.
+_Replacement = tuple[str, str, Node]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,29 +90,56 @@ def _errors(compiled: CompiledCheck, kinds: tuple[str, ...]) -> Iterator[tuple[s
             yield kind, what, erroneous
 
 
-def _in_node(node: Node) -> Iterator[tuple[str, str, Node]]:
-    """(kind, what, replacement) for each small error in one node."""
-    op, args = node.op, node.args
-    if isinstance(node, Cond) and op in ATOMIC:
-        yield ATOM_NEGATED, f"not {op}", ~node
-    if op == "const" and args[0]:
-        for step in (1, -1):
-            value = args[0] + step & MASK64
-            yield CONSTANT, f"{hexadecimal(args[0])} -> {hexadecimal(value)}", make(Bits, "const", value)
-    elif op == "bit":
-        for kind, step in ((BIT, 1), (BIT, -1), (HELD_OUT[0], 2), (HELD_OUT[0], -2)):
-            if 0 <= args[1] + step < args[0].width:
-                yield kind, f"bit {args[1]} -> {args[1] + step}", make(Cond, "bit", args[0], args[1] + step, "")
-    elif op == "le":
-        yield HELD_OUT[1], "<= -> <", ~make(Cond, "le", args[1], args[0])
-    elif op == "one_of" and len(args[1]) > 1:
-        for member in args[1]:
-            yield (
-                HELD_OUT[2],
-                f"without {hexadecimal(member)}",
-                make(Cond, "one_of", args[0], tuple(value for value in args[1] if value != member)),
-            )
-    elif op in ("add", "shl") and node.reads:
-        yield HELD_OUT[4], describe(node), make(Bits, "and", node, make(Bits, "const", (1 << 32) - 1))
-    elif op in ("all", "any"):
-        yield HELD_OUT[3], f"{op} of {len(args)}", (any_of if op == "all" else all_of)(*args)
+def _in_node(node: Node) -> Iterator[_Replacement]:
+    """The small errors in one node."""
+    if isinstance(node, Cond) and node.op in ATOMIC:
+        yield ATOM_NEGATED, f"not {node.op}", ~node
+    if node.op in _OF_OPERATION:
+        yield from _OF_OPERATION[node.op](node)
+
+
+def _in_constant(node: Node) -> Iterator[_Replacement]:
+    (constant,) = node.args
+    for step in (1, -1) if constant else ():
+        value = constant + step & MASK64
+        yield CONSTANT, f"{hexadecimal(constant)} -> {hexadecimal(value)}", make(Bits, "const", value)
+
+
+def _in_bit(node: Node) -> Iterator[_Replacement]:
+    bits, index, _ = node.args
+    for kind, step in ((BIT, 1), (BIT, -1), (_FAR_BIT, 2), (_FAR_BIT, -2)):
+        if 0 <= index + step < bits.width:
+            yield kind, f"bit {index} -> {index + step}", make(Cond, "bit", bits, index + step, "")
+
+
+def _in_comparison(node: Node) -> Iterator[_Replacement]:
+    left, right = node.args
+    yield _STRICT, "<= -> <", ~make(Cond, "le", right, left)
+
+
+def _in_set(node: Node) -> Iterator[_Replacement]:
+    bits, members = node.args
+    for member in members if len(members) > 1 else ():
+        rest = tuple(value for value in members if value != member)
+        yield _MEMBER, f"without {hexadecimal(member)}", make(Cond, "one_of", bits, rest)
+
+
+def _in_sum(node: Node) -> Iterator[_Replacement]:
+    if node.reads:
+        yield _SUM, describe(node), make(Bits, "and", node, make(Bits, "const", (1 << 32) - 1))
+
+
+def _in_connective(node: Node) -> Iterator[_Replacement]:
+    yield _CONNECTIVE, f"{node.op} of {len(node.args)}", (any_of if node.op == "all" else all_of)(*node.args)
+
+
+_OF_OPERATION: Final[Mapping[str, Callable[[Node], Iterator[_Replacement]]]] = {
+    "const": _in_constant,
+    "bit": _in_bit,
+    "le": _in_comparison,
+    "one_of": _in_set,
+    "add": _in_sum,
+    "shl": _in_sum,
+    "all": _in_connective,
+    "any": _in_connective,
+}
