@@ -94,26 +94,30 @@ def _writes(before: Vmcs, after: Mapping[str, int], why: str) -> Iterator[Write]
 
 
 def _by_hand(entry: Entry, base: Vmcs) -> list[str]:
-    """What no VMWRITE can bring about: memory and live conditions."""
-    notes = [
-        f"the 64-bit word at {address:#x} of the harness is {word:#x} in the base"
-        for address, word in base.memory.items()
-        if word and address in {word_address(base, key) for key in entry.case.mutation if is_memory(key)}
+    """What no VMWRITE can bring about: words of memory, entries before this one, live conditions."""
+    memory = {key: value for key, value in entry.case.mutation.items() if is_memory(key)}
+    addresses = {word_address(base, key) for key in memory}
+    before = () if entry.behind is None else entry.behind.before
+    return [
+        *(
+            f"the 64-bit word at {address:#x} of the harness is {word:#x} in the base"
+            for address, word in base.memory.items()
+            if word and address in addresses
+        ),
+        *(f"before it, in the same virtual machine, an entry with {_changes(row)}" for row in before),
+        *(f"memory: {key} = {value:#x} (was {base_value(base, key):#x})" for key, value in memory.items()),
+        *(f"{key} = {value:#x} ({LIVE[key].meaning})" for key, value in _live(entry, base).items()),
     ]
-    for row in entry.behind.before if entry.behind is not None else ():
-        changes = ", ".join(f"{key} = {value:#x}" for key, value in row.items()) or "no change of the base"
-        notes.append(f"before it, in the same virtual machine, an entry with {changes}")
-    for key, value in entry.case.mutation.items():
-        if is_memory(key):
-            notes.append(f"memory: {key} = {value:#x} (was {base_value(base, key):#x})")
-        elif key in LIVE:
-            notes.append(f"{key} = {value:#x} ({LIVE[key].meaning})")
-    notes += [
-        f"{key} = {base[key]:#x} ({LIVE[key].meaning})"
-        for key in base
-        if key in LIVE and (LIVE[key].settable or LIVE[key].of_batch) and base[key]
-    ]
-    return notes
+
+
+def _changes(row: Mapping[str, int]) -> str:
+    return ", ".join(f"{key} = {value:#x}" for key, value in row.items()) or "no change of the base"
+
+
+def _live(entry: Entry, base: Vmcs) -> dict[str, int]:
+    """The live conditions that the case gives, and those of its base that are not 0 and that somebody can bring about."""
+    of_base = {key: base[key] for key in base if key in LIVE and base[key] and (LIVE[key].settable or LIVE[key].of_batch)}
+    return of_base | {key: value for key, value in entry.case.mutation.items() if key in LIVE}
 
 
 def _head(entry: Entry) -> list[str]:
