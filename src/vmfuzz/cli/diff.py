@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import click
 from click.core import ParameterSource
@@ -38,6 +38,9 @@ from vmfuzz.state.profiles import processor_names
 _OF_RUNNING: Final = ("cpu", "iterations", "seed", "corpus", "minimize_seconds", "directory", "errata")
 _MOST_NAMES: Final = 5
 _MOST_ONLY: Final = 8
+#: An executor with its CPU model; what is compared.
+_Executor = tuple[str, str | None]
+_Side = Path | _Executor
 
 
 @click.command()
@@ -90,15 +93,7 @@ def diff(
     Each difference is minimized, and the model says which of the two departs from the manual. With
     --directory the differences can be shown, minimized, exported and replayed like findings (`--corpus DIRECTORY`). Exit code 0: no difference; 1: some.
     """
-    one, two = _side(first, cpu), _side(second, cpu)
-    if isinstance(one, Path) and isinstance(two, Path):
-        _refuse_what_runs()
-        _stored(one, two, as_json)
-    if isinstance(one, Path) or isinstance(two, Path):
-        raise UsageError(
-            f"{one if isinstance(one, Path) else two}: a stored campaign is compared with another stored one; "
-            "to run its entries on two executors use --corpus, to run them again where they came from `vmfuzz replay`"
-        )
+    one, two = _executors(_side(first, cpu), _side(second, cpu), as_json)
     if directory is not None and has_campaign(directory):
         raise UsageError(f"{directory}: there is a campaign in it; keep the differences in another directory")
     cases = [entry.case for entry in _entries(corpus) if entry.behind is None] if corpus is not None else None
@@ -118,6 +113,20 @@ def diff(
     sys.exit(EXIT_FOUND if found.found else EXIT_AGREEMENT if found.compared else EXIT_NOTHING_TESTED)
 
 
+def _executors(one: _Side, two: _Side, as_json: bool) -> tuple[_Executor, _Executor]:
+    """The two, if both are executors. Two directories are compared here and now; of one, UsageError says what to do."""
+    if isinstance(one, Path) and isinstance(two, Path):
+        _refuse_what_runs()
+        _stored(one, two, as_json)
+    for side in (one, two):
+        if isinstance(side, Path):
+            raise UsageError(
+                f"{side}: a stored campaign is compared with another stored one; to run its entries on two executors use --corpus, "
+                "to run them again where they came from `vmfuzz replay`"
+            )
+    return cast("tuple[_Executor, _Executor]", (one, two))
+
+
 def _refuse_what_runs() -> None:
     """Raise UsageError where an option says what is to run, but what was recorded is compared."""
     context = click.get_current_context()
@@ -128,7 +137,7 @@ def _refuse_what_runs() -> None:
             )
 
 
-def _side(name: str, cpu: str | None) -> Path | tuple[str, str | None]:
+def _side(name: str, cpu: str | None) -> _Side:
     """What a name means: a directory of entries, or an executor and its CPU model."""
     if name in CPU_MODELS:
         return "bochs", name

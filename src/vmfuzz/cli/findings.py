@@ -31,14 +31,11 @@ def findings(place: Path | None, verdict: str | None, as_json: bool) -> None:
     A file that is not an entry does not stop the others, but makes the exit code 2.
     """
     place = resolved(place, to_read=True)
-    entries: list[Entry] = []
+    known: list[Entry] = []
     if not has_campaign(place) or entries_place(place).is_dir():
-        entries = [entry for _, entry in readable_entries(entries_place(place))[0]]
-    raw = stored_findings(place) if has_campaign(place) else []
-    lost = stored_lost(place) if has_campaign(place) else []
-    known = entries
-    if verdict is not None:
-        entries = [entry for entry in entries if entry.verdict.startswith(verdict)]
+        known = [entry for _, entry in readable_entries(entries_place(place))[0]]
+    raw, lost = (stored_findings(place), stored_lost(place)) if has_campaign(place) else ([], [])
+    entries = [entry for entry in known if entry.verdict.startswith(verdict or "")]
     if as_json:
         json.dump(
             {"entries": [to_json(entry) for entry in entries], "campaign": raw, "lost": [batch.to_json() for batch in lost]},

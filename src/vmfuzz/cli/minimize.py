@@ -33,6 +33,7 @@ from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UsageError
 from vmfuzz.execute.kinds import cpu_option, open_executor
 from vmfuzz.findings.minimize import Minimizer, Step, same_finding
 from vmfuzz.findings.triage import Keep, Triage, entry_of, repeats, settled
+from vmfuzz.state.vmcs import Vmcs
 
 _SHOWN = 20
 
@@ -83,13 +84,7 @@ def _one(id: str, place: Path | None, seconds: float, name: str) -> int:
     option, cpu = option_of(first) if name == "auto" else (name, first.name)
     with open_executor(option, cpu=cpu_option(option, cpu)) as executor, _step_line(is_quiet()) as on_step:
         trial = Trial(executor)
-        base = trial.base(entry.case.base)
-        if fields := trial.lacking(entry.case):
-            raise UsageError(
-                f"{entry.id}: not run: {executor.name} lacks {', '.join(fields)}; name an executor that has it with --executor"
-            )
-        if base is None or not trial.applies(entry.case):
-            raise UsageError(f"{entry.id}: {executor.name} lacks the base {entry.case.base} or an operand")
+        base = _base_of(trial, entry)
         comparison = trial.compare(base, [entry.case.mutation])
         if not repeats(trial, entry.case):
             click.echo(f"{entry.id} does not repeat on {executor.name}")
@@ -116,6 +111,16 @@ def _one(id: str, place: Path | None, seconds: float, name: str) -> int:
     click.echo(f"{entry.id} -> {minimized.id}")
     _print_entry(Output(), minimized)
     return EXIT_AGREEMENT
+
+
+def _base_of(trial: Trial, entry: Entry) -> Vmcs:
+    """The base of the entry's case; UsageError where the processor lacks it, or what the case changes."""
+    base, name = trial.base(entry.case.base), trial.executor.name
+    if fields := trial.lacking(entry.case):
+        raise UsageError(f"{entry.id}: not run: {name} lacks {', '.join(fields)}; name an executor that has it with --executor")
+    if base is None or not trial.applies(entry.case):
+        raise UsageError(f"{entry.id}: {name} lacks the base {entry.case.base} or an operand")
+    return base
 
 
 def _recorded_on(entry: Entry, processors: Iterable[Processor]) -> Entry:

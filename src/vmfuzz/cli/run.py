@@ -140,7 +140,8 @@ def run(
         from vmfuzz.cli.cluster import run_on_cluster  # it needs what is here
 
         sys.exit(run_on_cluster(click.get_current_context()))
-    options, quiet = {} if resume else risk_options(executor, risk, yes, jobs, poison), as_json or is_quiet()
+    options = {} if resume else risk_options(executor, risk, yes, jobs, poison)
+    quiet = as_json or is_quiet()
     if summary_file is not None:
         require_writable(summary_file)
     with _store(directory, resume, bisect_lost) as store:
@@ -166,9 +167,7 @@ def run(
         print_summary(summary, data)
         print_minimized(triaged, directory, data, executor)
         print_lost(lost, directory)
-    if failure is not None:
-        raise failure
-    sys.exit(EXIT_FOUND if lost else exit_code(summary))
+    raise failure or SystemExit(EXIT_FOUND if lost else exit_code(summary))
 
 
 def _known(errata: Path | None, store: Store | None) -> tuple[Erratum, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -15,7 +16,7 @@ from vmfuzz.cli.ci import is_quiet, quiet_option
 from vmfuzz.cli.console import Output
 from vmfuzz.cli.places import executor_options
 from vmfuzz.comparison.trial import Trial
-from vmfuzz.corpus.entries import save
+from vmfuzz.corpus.entries import Entry, save
 from vmfuzz.counted import counted
 from vmfuzz.errors import EXIT_AGREEMENT, EXIT_FOUND, UnknownNameError
 from vmfuzz.execute.kinds import open_executor
@@ -45,30 +46,33 @@ def suite(checks: tuple[str, ...], executor: str, cpu: str | None, output: Path 
     if index_file is not None:
         require_writable(index_file)
     with open_executor(executor, cpu=cpu) as opened:
-        trial = Trial(opened)
-        maker = Suite(trial)
-        atoms = maker.atoms(checks)
-        columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json or is_quiet()) as progress:
-            pairs = [maker.pair(atom) for atom in progress.track(atoms, description="atoms")]
-            entries = entries_of(trial, pairs)
         name = opened.name
+        pairs, entries = _made(Trial(opened), checks, quiet=as_json or is_quiet())
     index = {"schema": "vmfuzz-suite-1", "executor": name, "atoms": [pair.to_json() for pair in pairs]}
     if output is not None and index_file is not None:
-        for entry in entries.values():
+        for entry in entries:
             save(output, entry)
         write_text(index_file, json.dumps(index, indent=1) + "\n")
-    disagreements = [entry for entry in entries.values() if entry.verdict == "open"]
+    disagreements = [entry for entry in entries if entry.verdict == "open"]
     if as_json:
         click.echo(json.dumps(index, indent=1))
     else:
-        _print(name, pairs, Counter(entry.main_result.comparison.partition(":")[0] for entry in entries.values()), output)
+        _print(name, pairs, entries, output)
         for entry in disagreements:
             Output().print(f"disagreement: {entry.id} {entry.kind}: {entry.reason}")
     raise SystemExit(EXIT_FOUND if disagreements else EXIT_AGREEMENT)
 
 
-def _print(name: str, pairs: list[Pair], comparisons: Counter[str], output: Path | None) -> None:
+def _made(trial: Trial, checks: Sequence[str], quiet: bool) -> tuple[list[Pair], list[Entry]]:
+    """The pairs of cases of all atoms of these checks, and their entries."""
+    maker = Suite(trial)
+    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
+        pairs = [maker.pair(atom) for atom in progress.track(maker.atoms(checks), description="atoms")]
+        return pairs, list(entries_of(trial, pairs).values())
+
+
+def _print(name: str, pairs: list[Pair], entries: list[Entry], output: Path | None) -> None:
     console = Output()
     console.print(f"{counted(len(pairs), 'atom')} of the checks that exist on {name}")
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -77,6 +81,7 @@ def _print(name: str, pairs: list[Pair], comparisons: Counter[str], output: Path
     for status, count in Counter(pair.status for pair in pairs).most_common():
         table.add_row(f"{count:,}", "pair of cases that differ in one field" if status == PAIR else status)
     console.print(table)
+    comparisons = Counter(entry.main_result.comparison.partition(":")[0] for entry in entries)
     console.print("cases: " + ", ".join(f"{count:,} {words}" for words, count in comparisons.most_common()))
     unfound = [pair for pair in pairs if pair.status.startswith(NOT_FOUND)]
     for pair in unfound:

@@ -205,12 +205,8 @@ class ClusterRun:
         results = [Triage(left=sorted(part.campaign.progress.findings.by_id)) for part in self.parts]
         with self._interruptible():
             for number, part in enumerate(self.parts):
-                if not results[number].left or not seconds or not part.workers or self.client.status != "running":
-                    continue
-                worker, key = min(part.workers), f"{self._id}-{number}-minimize"
-                findings = [finding_data(finding) for finding in part.campaign.progress.findings.by_id.values()]
-                arguments = (key, part.processor.option, part.processor.cpu, findings, seconds, errata_data(part.campaign.errata))
-                self._running[submit(self.client, worker, key, "minimize", *arguments)] = _Task(part, number, worker, key)
+                if results[number].left and seconds and part.workers and self.client.status == "running":
+                    self._begin_minimizing(number, part, seconds)
             while self._running and not self._has_stopped():
                 try:
                     alive = self._look(newcomers=False)[0]
@@ -228,6 +224,12 @@ class ClusterRun:
                     except Exception as error:
                         self.notes.append(f"worker {task.worker} did not minimize: {first_line(error)}")
         return results
+
+    def _begin_minimizing(self, number: int, part: Part, seconds: float) -> None:
+        worker, key = min(part.workers), f"{self._id}-{number}-minimize"
+        findings = [finding_data(finding) for finding in part.campaign.progress.findings.by_id.values()]
+        arguments = (key, part.processor.option, part.processor.cpu, findings, seconds, errata_data(part.campaign.errata))
+        self._running[submit(self.client, worker, key, "minimize", *arguments)] = _Task(part, number, worker, key)
 
     def _has_stopped(self) -> bool:
         """Whether nothing more is to be waited for after Ctrl-C."""

@@ -120,16 +120,16 @@ class Minimizer:
         """All sets of operands that show it and of which no proper subset does."""
         if len(mutation) > _ALL_SUBSETS or self.costly:
             mutation = self._drop_greedily(base, mutation)
-            if self.costly:
-                return [mutation]
+        if self.costly:
+            return [mutation]
         self._report("which operands", Case(name, mutation))
-        found: list[frozenset[str]] = []
+        found: list[dict[str, int]] = []
         for size in range(1, len(mutation) + 1):
-            subsets = [frozenset(keys) for keys in itertools.combinations(mutation, size)]
-            subsets = [keys for keys in subsets if not any(smaller <= keys for smaller in found)]
-            shows = self._shows(base, [{key: mutation[key] for key in keys} for keys in subsets])
-            found.extend(keys for keys, yes in zip(subsets, shows, strict=True) if yes)
-        return [{key: mutation[key] for key in mutation if key in keys} for keys in found] or [mutation]
+            subsets = [dict(items) for items in itertools.combinations(mutation.items(), size)]
+            subsets = [subset for subset in subsets if not any(smaller.items() <= subset.items() for smaller in found)]
+            shows = self._shows(base, subsets)
+            found += itertools.compress(subsets, shows)
+        return found or [mutation]
 
     def _drop_greedily(self, base: Vmcs, mutation: dict[str, int]) -> dict[str, int]:
         """Leave out as many operands as possible: halves first, then quarters, down to single ones."""

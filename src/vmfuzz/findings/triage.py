@@ -18,7 +18,7 @@ from vmfuzz.campaign.loop import Campaign
 from vmfuzz.campaign.mismatches import Example, Finding, Origin
 from vmfuzz.comparison.behind import DEPENDS
 from vmfuzz.comparison.case import Case, base_value, batch_of, mutation_between
-from vmfuzz.comparison.compare import Verdict
+from vmfuzz.comparison.compare import Comparison, Verdict
 from vmfuzz.comparison.processor import Processor, processor_of
 from vmfuzz.comparison.signature import ACCEPTS, CRASH
 from vmfuzz.comparison.trial import Observation, Trial
@@ -174,23 +174,29 @@ class _Settling:
             return False
         repeating = repeats(trial, case)
         comparison = trial.compare(base, [case.mutation])
-        differs = comparison.verdict[0] in (Verdict.MISMATCH, Verdict.EXECUTOR_CRASHED)
-        if not repeating or not differs:
-            same = repeating and comparison.outcomes[0].short() == finding.actual
-            if not same and (self._counted_with_sequence(finding.id, count) or self._settle_sequence(found, case, count, seconds, origin)):
-                return True
-            (result.explained if same else result.unstable).append(finding.id)
+        verdict = comparison.verdict[0]
+        if repeating and verdict in (Verdict.MISMATCH, Verdict.EXECUTOR_CRASHED):
+            may_lose_values = verdict == Verdict.MISMATCH and comparison.outcomes.kind[0] != Kind.VMWRITE_FAILED
+            if may_lose_values and (fields := not_kept(trial, case)):
+                result.not_kept[finding.id] = fields
+                return False
+            self._minimize(found, case, count, seconds, comparison)
+            return True
+        if repeating and comparison.outcomes[0].short() == finding.actual:
+            result.explained.append(finding.id)
             return False
-        crash = comparison.verdict[0] == Verdict.EXECUTOR_CRASHED
-        if not crash and comparison.outcomes.kind[0] != Kind.VMWRITE_FAILED and (fields := not_kept(trial, case)):
-            result.not_kept[finding.id] = fields
-            return False
-        minimizer = Minimizer(trial, same_finding(comparison, 0), seconds, costly=bool(crash), on_step=self.on_step)
+        if self._counted_with_sequence(finding.id, count) or self._settle_sequence(found, case, count, seconds, origin):
+            return True
+        result.unstable.append(finding.id)
+        return False
+
+    def _minimize(self, found: Finding, case: Case, count: int, seconds: float, comparison: Comparison) -> None:
+        costly = bool(comparison.verdict[0] == Verdict.EXECUTOR_CRASHED)
+        minimizer = Minimizer(self.trial, same_finding(comparison, 0), seconds, costly=costly, on_step=self.on_step)
         for number, minimized in enumerate(minimizer.run(case)):
             self._add(minimized, count if number == 0 else 0, found.warnings)
             if number == 0:
-                self._count(finding.id, count)
-        return True
+                self._count(found.signature.id, count)
 
     def _counted_with_sequence(self, finding: str, count: int) -> bool:
         """Count a further example that does not repeat with the sequence that another one of its finding came down to, if one did."""
