@@ -1,4 +1,4 @@
-"""Reads lines of one name, or of several between slashes, and their numbers: rows of tables, a name with its value behind it, an MSR."""
+"""Reads lines of one name, or of several between slashes or commas, and their numbers: rows of tables, a name with its value behind it, an MSR."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from vmfuzz.explain.dump import ALL, Definition, may_be_meant
 from vmfuzz.explain.formats.notes import Notes
 from vmfuzz.explain.formats.shapes import Pair
 from vmfuzz.explain.formats.tokens import Row, Tokens, row_of, tokens_of
-from vmfuzz.explain.names.labels import match_label, match_msr
+from vmfuzz.explain.names.labels import match_label, match_msr, names_one
 from vmfuzz.explain.text.numbers import read_number
 from vmfuzz.patterns import deferred
 
 #: Forms of `GUEST_DS_BASE/LIMIT/AR = 0 / 0xFFFFFFFF / 0xC093`, `GUEST_DS_AR/ES_AR encodings: 0x4818, 0x481a`, `HOST_SS/DS = 0x10`,
-#: `GUEST_ES/FS/GS = 0x10, base 0, limit 0xffffffff, AR 0xc093`
-_SEVERAL: Final = deferred(r".*?(?P<names>w(?:/w)+)(?P<encodings>w)?[:=](?P<values>n(?:[/,]n)*)(?P<parts>(?:,w[:=]*n)*)(?:[t(#;<!.].*)?")
+#: `GUEST_ES/FS/GS = 0x10, base 0, limit 0xffffffff, AR 0xc093`, `(EXIT_REASON, EXIT_QUALIFICATION): 80000021, 0`.
+_SEVERAL: Final = deferred(
+    r".*?(?P<names>w(?:[/,]w)+)(?P<encodings>w)?\)?[:=]\(?(?P<values>n(?:[/,]n)*)(?P<parts>(?:,w[:=]*n)*)\)?(?:[t(#;<!.].*)?"
+)
 #: Limits that are printed with four digits although they have more.
 _CUT: Final = deferred(r"guest_(?![gi]dtr)\w+_limit")
 _CUT_DIGITS: Final = deferred(r"0x[0-9a-fA-F]{4}")
@@ -27,7 +29,7 @@ def read_row(text: str, notes: Notes) -> bool:
     return (
         (row is not None and _one(row, notes))
         or (text.startswith("|") and "=" not in text)
-        or ("/" in tokens.form and _several(tokens, notes))
+        or (("w/w" in tokens.form or "w,w" in tokens.form) and _several(tokens, notes))
     )
 
 
@@ -51,15 +53,16 @@ def _one(row: Row, notes: Notes) -> bool:
 
 
 def _several(tokens: Tokens, notes: Notes) -> bool:
-    """Read a line of several names; a number that stands alone is that of all of them, and so are the parts behind it."""
+    """Read a line of several names; a number that stands alone is that of all that slashes join, and so are the parts behind it."""
     several = _SEVERAL.fullmatch(tokens.form)
     if several is None:
         return False
     names, values, parts = (tokens.texts[several.start(part) : several.end(part)] for part in ("names", "values", "parts"))
-    names, values = _completed(names[::2]), values[::2]
-    if len(values) not in (1, len(names)) or not match_label(names[0]).fields:
+    between, names, values = names[1], _completed(names[::2]), values[::2]
+    values *= len(names) if len(values) == 1 and between == "/" else 1
+    if len(values) != len(names) or not all(map(names_one, names)):
         return False
-    for name, written in zip(names, values * (len(names) // len(values)), strict=True):
+    for name, written in zip(names, values, strict=True):
         meant, number = match_label(name).fields, read_number(written, True)
         if several["encodings"] and meant and number is not None:
             notes.found.definitions.append(Definition(name, meant[0], number, notes.line))

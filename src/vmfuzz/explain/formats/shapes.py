@@ -26,15 +26,8 @@ _PAIR: Final = deferred(
 )
 #: Whether there can be a pair at all: _PAIR tries every place of a line of prose.
 _HAS_PAIR: Final = deferred(rf"(?:[>:=]\s*[\"']?|\s{_SAYS})-?[0-9a-fA-F]")
-#: As many names as values: `(EXIT_REASON, EXIT_QUALIFICATION): 80000021, 0`.
-_NAME: Final = r"[A-Za-z_][\w.]{0,50}(?: [A-Za-z]\w{0,30}){0,3}"
-_LISTS: Final = deferred(
-    rf"(?:^|.*?[\s(\[{{])(?P<names>{_NAME}(?:\s*[,|]\s*{_NAME})+)\s*[)\]}}]?\s*(?:=|:|->|=>|is|are|was)\s*[(\[{{]?\s*"
-    rf"(?P<values>{NUMBER}(?:\s*[,|]\s*{NUMBER})+)\s*[)\]}}]?[.;]?$"
-)
-_BETWEEN: Final = deferred(r"\s*[,|]\s*")
 _CLAUSE: Final = deferred(r"[.;!?](?:\s|$)")
-#: No longer line has a list, and no clause is longer.
+#: No clause is longer.
 _LONGEST: Final = 600
 #: How Rust ("{:#x?}") and others print the beginning of a structure: `cs: SegmentState {`, `GuestState {`.
 _OPENS: Final = deferred(
@@ -97,9 +90,8 @@ class Pair(NamedTuple):
 @lru_cache(maxsize=1 << 13)
 def pairs_in(text: str) -> tuple[Pair, ...]:
     """The pairs of a line."""
-    pairs = _listed(text)
-    if not pairs and _HAS_PAIR.search(text):
-        pairs = [pair for match in _PAIR.finditer(text) if (pair := _pair(match))]
+    matches = _PAIR.finditer(text) if _HAS_PAIR.search(text) else ()
+    pairs = [pair for match in matches if (pair := _pair(match))]
     words = {normalise(pair.label)[-1:] for pair in pairs}
     in_sentence = bool(pairs) and _is_sentence(text, pairs)
     found = list(_in_context(text, pairs, words))
@@ -136,14 +128,6 @@ def _pair(match: re.Match[str]) -> Pair | None:
         if not names_surely(label) or OF_ANOTHER_TIME.search(clause):
             return None
     return Pair(label, match["value"], "", start, match.end(), of_sentence)
-
-
-def _listed(text: str) -> list[Pair]:
-    """The pairs of a list of names before one of as many values; none unless each name is that of a field."""
-    lists = _LISTS.match(text) if ("," in text or "|" in text) and len(text) <= _LONGEST else None
-    names, values = (_BETWEEN.split(lists[part]) if lists else [] for part in ("names", "values"))
-    whole = len(names) == len(values) and all(map(names_one, names))
-    return [Pair(name, value, "", 0, len(text)) for name, value in zip(names, values, strict=True)] if whole else []
 
 
 def _is_sentence(text: str, pairs: Sequence[Pair]) -> bool:
