@@ -253,7 +253,7 @@ def result(text: str) -> object:
                 sorted(dump.msrs.items()),
                 [(one.field, one.encoding) for one in dump.program.definitions],
                 dump.reported and (dump.reported.exit_reason, dump.reported.error, dump.reported.qualification, type(dump.reported)),
-                dump.origin.format,
+                dump.format,
                 bool(dump.foreign),
                 dump.hm_error,
                 dump.refused_msr,

@@ -58,7 +58,7 @@ EXPLAIN_MAY_IMPORT: dict[str, set[str]] = {
     "dump": {"reported"},
     "text": set(),
     "names": set(),
-    "evidence": {"dump"},
+    "evidence": {"dump", "text"},
     "formats": {"dump", "text", "names", "evidence"},
     "settle": {"dump", "text", "names", "evidence"},
     "outcomes": {"reported", "dump", "text", "names"},

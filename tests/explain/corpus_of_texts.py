@@ -77,7 +77,7 @@ def described(text: str) -> list[str]:
 def _described(found: Answer) -> Iterator[str]:
     dump = found.dump
     yield f"exit: {found.exit_code}"
-    yield f"format: {dump.origin.format}"
+    yield f"format: {dump.format}"
     if dump.reported is not None:
         yield f"outcome: {_outcome(dump.reported)}"
     for key, findings in (
@@ -93,7 +93,7 @@ def _described(found: Answer) -> Iterator[str]:
 
 def _of_reading(dump: Dump) -> Iterator[str]:
     yield from _listed("fields", [f"{name}={_value(reading)}" for name, reading in dump.readings.items()])
-    yield from _listed("msrs", [f"{number:x}={value:x}@{dump.msr_lines[number]}" for number, value in dump.msrs.items()])
+    yield from _listed("msrs", [f"{number:x}={one.value:x}@{one.line}" for number, one in dump.msrs.items()])
     yield from _listed("beside", [f"{name}={_value(reading)};" for name, reading in dump.beside.items()])
     yield from _listed(
         "definitions",

@@ -31,7 +31,7 @@ def test_each_of_equal_numbers_on_a_line_is_marked_once() -> None:
     of_fields = [mark for mark in marks(dump) if mark.kind is Kind.FIELD]
     assert len({(mark.line, mark.first) for mark in of_fields}) == len(of_fields)
     eip = next(mark for mark in of_fields if mark.name == "guest_ia32_sysenter_eip")
-    line = dump.origin.lines[eip.line - 1]
+    line = dump.lines[eip.line - 1]
     assert line[: eip.first - 1].endswith("CS:RIP=0000:")
 
 

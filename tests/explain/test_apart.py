@@ -25,7 +25,7 @@ VM-instruction error 8
 
 def test_the_vmcs_of_each_level_is_a_state_of_its_own() -> None:
     first, second = read_text(NESTED, "text")
-    assert (first.origin.name, second.origin.name) == ("text, vmcs12", "text, vmcs02")
+    assert (first.source, second.source) == ("text, vmcs12", "text, vmcs02")
     assert (first.readings["guest_rflags"].value, second.readings["guest_rflags"].value) == (0x202, 2)
     assert (first.readings["guest_rflags"].line, second.readings["guest_rflags"].line) == (2, 4)
     assert [finding.check.id for finding in answer(first).violated] == []

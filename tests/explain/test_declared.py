@@ -105,6 +105,6 @@ def test_what_a_program_prints_before_each_line_may_be_taken_off(tmp_path: Path,
         wren = next(one for one in programs.formats() if one.program == "Wren")
         (dump,) = read_text("usb: new device\n" * around + wren.sample + "usb: gone\n" * around)
         assert {name: reading.value for name, reading in dump.readings.items()} == wren.gives
-        assert f"lines {around + 1} to {around + 2}: what Wren prints" in dump.origin.trace
+        assert f"lines {around + 1} to {around + 2}: what Wren prints" in dump.trace
     finally:
         programs.formats.cache_clear()

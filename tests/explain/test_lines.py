@@ -88,12 +88,13 @@ def test_high_halves_that_differ_are_a_contradiction() -> None:
 
 def test_a_number_in_a_table_is_no_capability_msr_if_no_processor_has_its_value() -> None:
     assert read("  0x480\t\t0x180\t\t64-bit fields\n  0x481\t\t0x182\t\t64-bit fields\n").msrs == {}
-    assert read("0x480: 0x00da040000000004\n0x481: 0x0000007f00000016\n").msrs == {0x480: 0xDA040000000004, 0x481: 0x7F00000016}
+    msrs = read("0x480: 0x00da040000000004\n0x481: 0x0000007f00000016\n").msrs
+    assert (msrs[0x480].value, msrs[0x481].value) == (0xDA040000000004, 0x7F00000016)
 
 
 def test_of_two_values_for_a_capability_msr_none_is_used() -> None:
     dump = read("IA32_VMX_MISC = 0x401e7\nIA32_VMX_MISC = 0x401e5\nIA32_VMX_CR4_FIXED0 = 0x2000\nIA32_VMX_CR4_FIXED0 = 0x2000\n")
-    assert dump.msrs == {0x488: 0x2000}
+    assert {number: msr.value for number, msr in dump.msrs.items()} == {0x488: 0x2000}
     assert [warning.partition(":")[0] for warning in dump.warnings] == ["line 2"]
 
 

@@ -216,7 +216,7 @@ def test_windbg(text: str) -> None:
     found = answered(text)
     assert value(found, "guest_cs_selector") == 0x10
     assert value(found, "guest_cs_access_rights") == 0x209B
-    assert found.dump.msrs[0x489] == 0x3767FF
+    assert found.dump.msrs[0x489].value == 0x3767FF
     assert violated(found) == ["guest.cr4.fixed.ones"]
 
 

@@ -377,7 +377,7 @@ LIKE_KVM = [
 @pytest.mark.parametrize(("line", "field", "value"), LIKE_KVM)
 def test_one_line_like_kvms_makes_no_dump_of_kvm(line, field, value):
     found = answered(f"cr0=0x31 rflags=0x0\n{line}\n")
-    assert found.dump.origin.format == "name and value lines"
+    assert found.dump.format == "name and value lines"
     assert found.dump.readings[field].value == value
     assert found.dump.readings["guest_cr0"].value == 0x31
     assert ids(found) == ["guest.rflags.reserved.one"]
@@ -393,7 +393,7 @@ def test_one_line_like_kvms_makes_no_dump_of_kvm(line, field, value):
     ],
 )
 def test_a_few_lines_in_kvms_form_are_of_kvm(text):
-    assert read_text(f"{text}\n")[0].origin.format == "Linux KVM VMCS dump"
+    assert read_text(f"{text}\n")[0].format == "Linux KVM VMCS dump"
 
 
 def values(dump) -> dict[str, int]:

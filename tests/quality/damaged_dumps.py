@@ -128,13 +128,13 @@ def wrong_fields(dump: Dump, whole: Dump, broken: str, whole_lines: frozenset[st
         else:
             reason = LIKE_LINES if kind == "swap of like lines" else ERROR
         found.append((reason, f"{name} = {reading.value:#x} from {lines[reading.line - 1 : reading.line]}"))
-    for number, value in dump.msrs.items():
-        line = dump.msr_lines[number]
-        if whole.msrs.get(number) != value and all(warned.line != line for warned in dump.warned):
+    for number, msr in dump.msrs.items():
+        wanted = whole.msrs.get(number)
+        if (wanted is None or wanted.value != msr.value) and all(warned.line != msr.line for warned in dump.warned):
             lines = lines or mend(broken.lstrip("\ufeff")).split("\n")
-            own = kind == "bytes" and not whole_lines.issuperset(lines[line - 1 : line])
+            own = kind == "bytes" and not whole_lines.issuperset(lines[msr.line - 1 : msr.line])
             reason = OWN_LINE if own else LIKE_LINES if kind == "swap of like lines" else ERROR
-            found.append((reason, f"{CAPABILITY_MSRS[number]} = {value:#x}"))
+            found.append((reason, f"{CAPABILITY_MSRS[number]} = {msr.value:#x}"))
     return found
 
 

@@ -123,7 +123,7 @@ def _print(answers: list[Answer], explain: bool, verify: bool) -> None:
     width = WIDTH if sys.stdout.isatty() else None
     for index, one in enumerate(answers[:_MOST_PRINTED]):
         if len(answers) > 1:
-            click.echo(("" if not index else "\n") + f"== {one.dump.origin.name} ==")
+            click.echo(("" if not index else "\n") + f"== {one.dump.source} ==")
         click.echo(render(one, explain, verified(one) if verify and index < _MOST_VERIFIED else "", width), nl=False)
     if len(answers) > _MOST_PRINTED:
         failing = sum(one.exit_code == EXIT_FOUND for one in answers)
@@ -131,14 +131,14 @@ def _print(answers: list[Answer], explain: bool, verify: bool) -> None:
 
 
 def _annotate(dumps: list[Dump]) -> None:
-    for lines, of_text in groupby(dumps, key=lambda dump: dump.origin.lines):
+    for lines, of_text in groupby(dumps, key=lambda dump: dump.lines):
         if lines:
             click.echo(annotated(list(of_text)))
 
 
 def _trace(dumps: list[Dump]) -> None:
     for dump in dumps:
-        click.echo("\n".join([f"{dump.origin.name}: {dump.origin.format}", *(f"  {step}" for step in dump.origin.trace)]) + "\n")
+        click.echo("\n".join([f"{dump.source}: {dump.format}", *(f"  {step}" for step in dump.trace)]) + "\n")
 
 
 def _exit_code(answers: list[Answer]) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
 from vmfuzz.explain.reported import Reported
@@ -27,9 +27,18 @@ SMALLEST_ENCODING: Final = 0x800
 _HIGH: Final = frozenset({0x480, 0x481, 0x482, 0x483, 0x484, 0x48B, 0x48D, 0x48E, 0x48F, 0x490})
 
 
-@dataclass(frozen=True)
-class Reading:
-    """One value: the bits of `value` that are in `known` count. `label` is what the text calls it, `line` its line (1-based)."""
+class Standing(enum.Enum):
+    """How a place speaks of its field."""
+
+    SHOWN = enum.auto()  # a line of a known program
+    NAMED = enum.auto()  # a name, or an encoding, and a value
+    BITS = enum.auto()  # some bits of a value, under a name of their own
+    SENTENCE = enum.auto()  # a sentence says so
+    CALL = enum.auto()  # program text writes it
+
+
+class Reading(NamedTuple):
+    """One value, as one place of the text gives it: the bits of `value` that are in `known` count. `label` is what the text calls it, `line` its line."""
 
     value: int
     label: str
@@ -37,6 +46,11 @@ class Reading:
     known: int = ALL
     #: why the value is taken for this field where the label does not say all, such as "no area named: read as guest state"
     assumed: str = ""
+    #: the field or the capability MSR; "" if it is neither
+    name: str = ""
+    standing: Standing = Standing.SHOWN
+    #: the number as it stands there; "" where that does not matter
+    written: str = ""
 
     @property
     def partial(self) -> Partial:
@@ -95,20 +109,6 @@ class Format(enum.StrEnum):
     JSON = "vmfuzz JSON"
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Which part of which text a dump is."""
-
-    name: str = "input"
-    #: what the text calls this state, where it shows two: "vmcs02", "after", "+"
-    state: str = ""
-    format: Format = Format.UNKNOWN
-    #: the lines of the text as they were read; empty for vmfuzz's own JSON
-    lines: tuple[str, ...] = ()
-    #: which program's lines were read as what, and what was believed of them, a sentence each
-    trace: tuple[str, ...] = ()
-
-
 @dataclass
 class Program:
     """What program text says: its list of encodings, the names that it passes to a function that writes fields, with their lines."""
@@ -123,11 +123,17 @@ class Program:
 class Dump:
     """All that one dump says, as far as it is believed (settle/), and the outcome that the text reports (outcomes/)."""
 
-    origin: Origin
     readings: Mapping[str, Reading] = field(default_factory=dict)
-    #: capability MSRs, and the line of each
-    msrs: Mapping[int, int] = field(default_factory=dict)
-    msr_lines: Mapping[int, int] = field(default_factory=dict)
+    #: capability MSRs, all bits of each
+    msrs: Mapping[int, Reading] = field(default_factory=dict)
+    #: the name of the text, and what it calls this state where it shows two: "vmcs02", "after", "+"
+    source: str = "input"
+    state: str = ""
+    format: Format = Format.UNKNOWN
+    #: the lines of the text as they were read; empty for vmfuzz's own JSON
+    lines: tuple[str, ...] = ()
+    #: which program's lines were read as what, and what was believed of them, a sentence each
+    trace: tuple[str, ...] = ()
     #: values printed beside the VMCS that are not fields ("EFER (effective)", the guest's view of CR0)
     beside: Mapping[str, Reading] = field(default_factory=dict)
     #: words of memory by address

@@ -5,50 +5,28 @@ Nothing here is changed or taken out once it is noted: a place that turns out to
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, field
 from typing import Final
 
 from vmfuzz.arch.capabilities import FACT_MSRS
-from vmfuzz.explain.dump import ALL, Program, Reading, Warned
+from vmfuzz.explain.dump import Program, Reading, Warned
+from vmfuzz.explain.text.lines import Line
 
 #: Capability MSRs by name: places give them as they give fields.
 MSR_NUMBERS: Final = {name: number for number, name in FACT_MSRS.items()}
 #: Fields that people write above a dump, and programs by name in the place of a number.
 OUTCOME: Final = frozenset({"exit_reason", "vm_instruction_error", "exit_qualification"})
-_IN_SENTENCE: Final = "given in a sentence, not in a dump"
-
-
-class Standing(enum.Enum):
-    """How a place speaks of its field."""
-
-    SHOWN = enum.auto()  # a line of a known program
-    NAMED = enum.auto()  # a name, or an encoding, and a value
-    BITS = enum.auto()  # some bits of a value, under a name of their own
-    SENTENCE = enum.auto()  # a sentence says so
-    CALL = enum.auto()  # program text writes it
-
-
-@dataclass(frozen=True)
-class Evidence(Reading):
-    """One place that gives a field or a capability MSR, or bits of one. `written` is the number as it stands there, "" where that does not matter."""
-
-    name: str = ""
-    standing: Standing = Standing.SHOWN
-    written: str = ""
-
-
 #: What is left of places, and what a person should know of those that are not.
-Kept = tuple[list[Evidence], list[Warned]]
+Kept = tuple[list[Reading], list[Warned]]
 
 
 @dataclass
 class Found(Program):
     """All that the readers find in one text, in the order in which they find it; they add to it and look at nothing but what they added."""
 
-    evidence: list[Evidence] = field(default_factory=list)
-    #: declared programs, each with the numbers of its lines
-    programs: dict[str, list[int]] = field(default_factory=dict)
+    evidence: list[Reading] = field(default_factory=list)
+    #: what declared programs print, each with its lines
+    programs: dict[str, list[Line]] = field(default_factory=dict)
     #: fields, with the line, to which program text gives something that is no constant
     computed: list[tuple[str, int]] = field(default_factory=list)
     #: fields that only their places name, and whether they stand on another line than their register
@@ -66,22 +44,6 @@ class Found(Program):
     viewed: bool = False
     #: the last line that says that VM entry failed
     failed: int = 0
-
-    def put(
-        self,
-        name: str,
-        value: int,
-        label: str,
-        line: int,
-        *,
-        assumed: str = "",
-        known: int = ALL,
-        standing: Standing = Standing.SHOWN,
-        written: str = "",
-    ) -> None:
-        """Note that a place gives a field or a capability MSR."""
-        assumed = assumed or _IN_SENTENCE * (standing is Standing.SENTENCE and name not in OUTCOME)
-        self.evidence.append(Evidence(value, label, line, known, assumed, name, standing, written))
 
     def warn(self, text: str, line: int = 0) -> None:
         """Note what a person should know of a line, or of the text (line 0)."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import BinaryIO, Final
 
 from vmfuzz.errors import UsageError
-from vmfuzz.explain.dump import Dump, Format, Origin, Warned
+from vmfuzz.explain.dump import Dump, Format, Warned
 from vmfuzz.explain.outcomes.choose import with_outcome
 from vmfuzz.explain.outcomes.words import meant
 from vmfuzz.explain.reading import read_text
@@ -28,7 +28,7 @@ def dumps_of(stream: BinaryIO, name: str) -> list[Dump]:
 
 def from_words(words: str) -> Reported | None:
     """The outcome that a person means by a bare number or a log line; None where it is neither."""
-    return with_outcome(Dump(Origin()), words).reported or meant(words.strip())
+    return with_outcome(Dump(), words).reported or meant(words.strip())
 
 
 def dump_of_words(text: str, name: str) -> Dump:
@@ -36,7 +36,7 @@ def dump_of_words(text: str, name: str) -> Dump:
     found = from_words(text)
     dump = read_text(f"{text}\n", name)[0]
     if found is not None:
-        dump = replace(dump, reported=found, origin=replace(dump.origin, format=Format.ARGUMENT))
+        dump = replace(dump, reported=found, format=Format.ARGUMENT)
     if dump.empty and _AMD.search(text):
         raise UsageError(
             f"{text!r} is what AMD's VMRUN reports for a VMCB that it refuses; vmfuzz knows VM entries of Intel processors only"

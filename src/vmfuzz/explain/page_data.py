@@ -79,7 +79,7 @@ def _dumps(data: bytes) -> list[Dump]:
 def _answer(found: Answer) -> dict[str, Any]:
     """One answer: its name and exit code, its sections, and all of it as Markdown."""
     return {
-        "name": found.dump.origin.name.removeprefix(f"{_NAME}, "),
+        "name": found.dump.source.removeprefix(f"{_NAME}, "),
         "exit_code": found.exit_code,
         "entered": found.entered,
         "sections": [_section(one) for one in sections(found, explain=True)],

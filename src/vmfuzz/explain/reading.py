@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
 from vmfuzz.errors import VmfuzzError
-from vmfuzz.explain.dump import Dump, Format, Origin, Reading, Warned
+from vmfuzz.explain.dump import Dump, Format, Reading, Warned
 from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats import amd, dumps, encodings, kvm, qemu, virtualbox
 from vmfuzz.explain.formats.cpuinfo import processor_of
@@ -39,20 +39,19 @@ def read_text(text: str, name: str = "input") -> list[Dump]:
     if own is not None:
         return [own]
     mended = mend(spread(text))
-    lines = tuple(mended.split("\n"))
+    shown = tuple(mended.split("\n"))
     states = states_apart(mended)
-    found = [_Reader(part, Origin(f"{name}, {state}" if state else name, state, lines=lines)).dumps() for state, part in states.items()]
+    found = [_Reader(part, shown, f"{name}, {state}" if state else name, state).dumps() for state, part in states.items()]
     if len(found) > 1 and not all(any(dump.readings for dump in dumps) for dumps in found):
-        return _Reader(mended, Origin(name, lines=lines)).dumps()
+        return _Reader(mended, shown, name).dumps()
     return [dump for dumps in found for dump in dumps]
 
 
 class _Reader:
-    """Reads one mended text."""
+    """Reads one mended text, or what it says of one state; `shown`: all of its lines."""
 
-    def __init__(self, text: str, origin: Origin) -> None:
-        self.text = text
-        self.origin = origin
+    def __init__(self, text: str, shown: tuple[str, ...], name: str, state: str = "") -> None:
+        self.text, self.shown, self.name, self.state = text, shown, name, state
         self.lines = [line for line in lines_of(text) if not line.text.startswith(("# source:", "# note:"))]
         self.ends = ends_of(self.lines, whole=text.endswith("\n"))
         parts, others = dumps.split_lines(self.lines)
@@ -63,7 +62,6 @@ class _Reader:
         self.rest = [line for line in others if line.number not in taken]
         # what is the same for each of many dumps in a text
         self.garbled, self.processor = garbled(self.lines), processor_of(text)
-        self.long = [line for line in self.lines if len(line.raw) > MOST_CHARACTERS]
         self.prose = "\n".join(line.text for line in self.rest) + "\n" + "\n".join(line.text for line in [*self.qemu, *self.vbox])
 
     def dumps(self) -> list[Dump]:
@@ -71,49 +69,45 @@ class _Reader:
         of_qemu = qemu.dumps_of(self.qemu, self.rest)
         found = [(part, of_qemu[0][0], True) for part in self.parts] or [([], registers, failed) for registers, failed in of_qemu]
         any_failed = any(failed for _, _, failed in found)
-        name, of = self.origin.name, f" of {len(found)}"
         return [
-            self._dump(f"{name}, dump {number}{of}" if len(found) > 1 else name, part, registers, failed or not any_failed)
+            self._dump(f", dump {number} of {len(found)}" * (len(found) > 1), part, registers, failed or not any_failed)
             for number, (part, registers, failed) in enumerate(found, 1)
         ]
 
-    def _dump(self, name: str, part: list[Line], registers: list[Line], told: bool) -> Dump:
-        """One dump; `told`: what the text tells of a failure may be its own."""
+    def _dump(self, which: str, part: list[Line], registers: list[Line], told: bool) -> Dump:
+        """One dump; `which` of the text's dumps it is; `told`: what the text tells of a failure may be its own."""
         found = Found()
         kvm.parse(part, found, self.ends)
         for line in registers:
             qemu.FORMAT.read(line, found)  # assumed: what a dump of the VMCS shows goes before
         virtualbox.parse_vbox(self.vbox, found)
-        _read_plain(self.rest, found, bool(part))
-        dump = settled(found, name, self.ends, self.garbled)
-        dump = with_outcome(dump, self.prose if told else None, self.rest, self.text)
+        plain = _read_plain(self.rest, found, bool(part))
+        dump = with_outcome(settled(found, self.ends, self.garbled), self.prose if told else None, self.rest, self.text)
         foreign = "" if part else amd.why_foreign(self.text, dump)
         if foreign:
             dump = replace(dump, readings={}, warned=())
-        trace = (*self._claims(part, registers, found.programs), *dump.origin.trace)
-        dump = replace(
+        whose = {"KVM's or Xen's dump of a VMCS": part, "QEMU's registers": registers, "VirtualBox's log": self.vbox}
+        whose |= {**found.programs, "lines of no known program: pairs, tables, program text, sentences": plain}
+        claims = [f"{ranges(line.number for line in lines)}: {what}" for what, lines in whose.items() if lines]
+        return replace(
             dump,
-            origin=Origin(name, self.origin.state, self._format(dump), self.origin.lines, trace),
+            source=self.name + which,
+            state=self.state,
+            format=self._format(dump),
+            lines=self.shown,
+            trace=(*claims, *dump.trace),
+            warned=(*dump.warned, *self._warnings(dump)),
             processor=self.processor,
             foreign=foreign,
             nested=nested.note(self.text, dump),
         )
-        return dump.warning(*self._warnings(dump))
-
-    def _claims(self, part: list[Line], registers: list[Line], programs: Mapping[str, list[int]]) -> Iterator[str]:
-        """Which lines are whose."""
-        known = {"KVM's or Xen's dump of a VMCS": part, "QEMU's registers": registers, "VirtualBox's log": self.vbox}
-        whose = {what: [line.number for line in lines] for what, lines in known.items()}
-        whose |= {f"what {program} prints": numbers for program, numbers in programs.items()}
-        others = {line.number for line in self.rest}.difference(*programs.values())
-        whose["lines of no known program: pairs, tables, program text, sentences"] = sorted(others)
-        return (f"{ranges(numbers)}: {what}" for what, numbers in whose.items() if numbers)
 
     def _warnings(self, dump: Dump) -> Iterator[Warned]:
         """What was not read, and what KVM could have printed."""
-        for line in self.long:
-            text = f"this line has {len(line.raw):,} characters; those behind the first {MOST_CHARACTERS:,} are not read"
-            yield Warned(line.number, text)
+        for line in self.lines:
+            if len(line.raw) > MOST_CHARACTERS:
+                text = f"this line has {len(line.raw):,} characters; those behind the first {MOST_CHARACTERS:,} are not read"
+                yield Warned(line.number, text)
         if "dump_invalid_vmcs" in self.text and not self.parts and not (dump.reported and dump.reported.entered):
             yield Warned(0, "KVM printed no VMCS: set /sys/module/kvm_intel/parameters/dump_invalid_vmcs to Y and let the entry fail again")
 
@@ -130,29 +124,24 @@ class _Reader:
         return Format.PAIRS
 
 
-def _read_plain(lines: list[Line], found: Found, named_only: bool) -> None:
-    """Read lines of no known program."""
+def _read_plain(lines: list[Line], found: Found, named_only: bool) -> list[Line]:
+    """Read lines of no known program, and return them without those of declared formats: encodings, calls, names with values."""
     if not named_only:
         lines = read_declared(lines, found, formats())
     taken = encodings.collect(lines, found, named_only)
     found.viewed = _STRUCTURES.search("\n".join(line.text for line in lines).lower()) is not None
     taken |= read_calls(lines, found)
     read_pairs(lines, taken, found, named_only)
+    return lines
 
 
 def _read_json(text: str, name: str) -> Dump | None:
     """Vmfuzz's own JSON: a VMCS, or any object that has one in it; None if it is another, or has faults: then its fields are names and values."""
     held: list[dict[str, object]] = []
-
-    def keep(data: dict[str, object]) -> dict[str, object]:
-        if data.get("schema") == SCHEMA:
-            held.append(data)
-        return data
-
     try:
-        json.loads(text, object_hook=keep)
+        json.loads(text, object_hook=lambda data: held.append(data) if data.get("schema") == SCHEMA else data)
         state = Vmcs.from_json(held[0])
     except (ValueError, RecursionError, IndexError, VmfuzzError):
         return None
     readings = {field: Reading(state[field], field, 1) for field in state}
-    return with_outcome(Dump(Origin(name, format=Format.JSON), readings, memory=dict(state.memory), complete=True))
+    return with_outcome(Dump(readings, source=name, format=Format.JSON, memory=dict(state.memory), complete=True))

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.explain.dump import Dump, Reading
 from vmfuzz.explain.text.columns import columns_of
 from vmfuzz.patterns import deferred
@@ -75,7 +74,7 @@ class Columns:
     """Where the values of a dump stand. Ask in the order of the text: of equal numbers on a line, each value gets one of its own."""
 
     def __init__(self, dump: Dump) -> None:
-        self._lines = dump.origin.lines
+        self._lines = dump.lines
         self._taken: dict[int, set[tuple[int, int]]] = {}
 
     def of(self, reading: Reading) -> tuple[int, int] | None:
@@ -98,9 +97,7 @@ def marks(dump: Dump, number: int = 1) -> list[Mark]:
 
     found = [mark(name, reading, Kind.FIELD) for name, reading in dump.readings.items()]
     found += [mark(name, reading, Kind.BESIDE) for name, reading in dump.beside.items() if reading.line]
-    for msr, value in dump.msrs.items():
-        name = FACT_MSRS[msr]
-        found.append(mark(name, Reading(value, name, dump.msr_lines[msr]), Kind.MSR))
+    found += [mark(reading.name, reading, Kind.MSR) for reading in dump.msrs.values()]
     for one in dump.program.definitions:
         found.append(mark(one.field, Reading(one.encoding, one.name, one.line), Kind.ENCODING))
     found += _outcome(dump, number, {one.line for one in found})
@@ -110,7 +107,7 @@ def marks(dump: Dump, number: int = 1) -> list[Mark]:
 def _outcome(dump: Dump, number: int, marked: Collection[int]) -> list[Mark]:
     """The words that tell the outcome, on the first line that has them; none where a field on that line tells it."""
     words = dump.reported.text if dump.reported is not None else ""
-    for line, text in enumerate(dump.origin.lines, 1):
+    for line, text in enumerate(dump.lines, 1):
         at = text.find(words) if words else -1
         if at >= 0:
             return [Mark(line, at + 1, at + len(words), "reported outcome", Kind.OUTCOME, 0, dump=number)] if line not in marked else []
@@ -142,7 +139,7 @@ def annotation(dumps: Sequence[Dump]) -> Iterator[AnnotatedLine | Skipped]:
 
 
 def _text_of(dumps: Sequence[Dump]) -> tuple[str, ...]:
-    lines = max((dump.origin.lines for dump in dumps), key=lambda one: sum(map(len, one)), default=())
+    lines = max((dump.lines for dump in dumps), key=lambda one: sum(map(len, one)), default=())
     return lines[:-1] if lines and not lines[-1] else lines  # what stands behind the last line's end
 
 

@@ -29,8 +29,8 @@ def to_json(answer: Answer) -> dict[str, Any]:
     dump = answer.dump
     return {
         "schema": SCHEMA,
-        "input": dump.origin.name,
-        "format": dump.origin.format,
+        "input": dump.source,
+        "format": dump.format,
         "exit_code": answer.exit_code,
         "entered": answer.entered,
         "reported": _reported(dump.reported) if dump.reported is not None else None,
@@ -42,7 +42,7 @@ def to_json(answer: Answer) -> dict[str, Any]:
         "undecided": [_undecided(finding) for finding in answer.undecided],
         "fields": _fields(dump),
         "beside": {name: hex(reading.value) for name, reading in dump.beside.items()},
-        "capability_msrs": {FACT_MSRS[number]: hex(value) for number, value in sorted(dump.msrs.items())},
+        "capability_msrs": {FACT_MSRS[number]: hex(reading.value) for number, reading in sorted(dump.msrs.items())},
         "notes": answer.knowledge.notes,
         "nested": dump.nested or None,
         "foreign": dump.foreign or None,

@@ -67,8 +67,8 @@ def compared(failing: tuple[Dump, CheckedState], working: tuple[Dump, CheckedSta
     differences = _differences(mine, theirs, relevant)
     own = {finding.check.id for finding in relevant if finding.verdict in FAILING}
     return Comparison(
-        dump.origin.state or dump.origin.name,
-        other.origin.state or other.origin.name,
+        dump.state or dump.source,
+        other.state or other.source,
         levels,
         tuple(differences),
         len(mine.keys() & theirs.keys()) - len(differences),

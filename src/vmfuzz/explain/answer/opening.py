@@ -91,7 +91,7 @@ def _nothing_violated(dump: Dump) -> str:
     """The verdict on values that violate no check, where no outcome is reported."""
     count = len(dump.readings)
     none = f"The {counted(count, 'field')} in this text {'violates' if count == 1 else 'violate'} no check."
-    if dump.origin.format not in (Format.KVM, Format.XEN):
+    if dump.format not in (Format.KVM, Format.XEN):
         return f"{none} The text cannot show whether these values reached the VMCS; read them back with VMREAD."
     if "exit_reason" not in dump.readings:
         return f"{none} The dump is incomplete: its end is missing, with the controls and the exit reason. Paste the whole dump."

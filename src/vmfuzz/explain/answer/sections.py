@@ -200,7 +200,7 @@ def _collect(answer: Answer, reported: Reported) -> list[Group]:
     if not wanted:
         return []
     cr3 = answer.state.values.get("guest_cr3", UNKNOWN)
-    to_print = advice.how_to_print(answer.dump.origin.format, reported, cr3.value if cr3.known else None) if fields else []
+    to_print = advice.how_to_print(answer.dump.format, reported, cr3.value if cr3.known else None) if fields else []
     together = ", together with this text." if answer.dump.readings else "."
     return [
         [
@@ -237,7 +237,7 @@ def _read(answer: Answer) -> list[Group]:
         wanted = "Give a VMCS dump (Linux KVM, Xen, QEMU, VirtualBox, lines of name and value, vmfuzz JSON), or an error number."
         return [[Paragraph(Role.OUTCOME, wanted)]]
     read = f"{counted(len(dump.readings), 'field')}, {counted(len(dump.msrs), 'capability MSR')}"
-    group = [Paragraph(Role.STATEMENT, f"Read from {dump.origin.name}: {dump.origin.format}, {read}.")]
+    group = [Paragraph(Role.STATEMENT, f"Read from {dump.source}: {dump.format}, {read}.")]
     group += [Paragraph(Role.NOTE, f"{note[0].upper()}{note[1:]}.") for note in answer.knowledge.notes]
     assumed: dict[str, list[str]] = {}
     for name, reading in assumed_readings(dump):

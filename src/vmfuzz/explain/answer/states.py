@@ -35,7 +35,7 @@ def _of_two(second: Dump, first: Dump, capabilities: Capabilities | None) -> Ans
 
 
 def _together(failing: Dump, working: Dump, capabilities: Capabilities | None) -> Answer:
-    levels = (working.origin.state, failing.origin.state) == LEVELS
+    levels = (working.state, failing.state) == LEVELS
     result = answer(failing, capabilities, None if levels else working)
     other = answer(working, capabilities)
     return replace(result, comparison=compared((failing, result.checked), (working, other.checked), levels))
@@ -50,7 +50,7 @@ def _paired(dumps: list[Dump]) -> list[tuple[Dump, Dump | None]]:
     index = 0
     while index < len(dumps):
         one, other = dumps[index], dumps[index + 1] if index + 1 < len(dumps) else None
-        if other is not None and one.origin.lines is other.origin.lines and (one.origin.state, other.origin.state) in (*_PAIRS, LEVELS):
+        if other is not None and one.lines is other.lines and (one.state, other.state) in (*_PAIRS, LEVELS):
             found.append((other, one))
             index += 2
         else:
@@ -61,4 +61,4 @@ def _paired(dumps: list[Dump]) -> list[tuple[Dump, Dump | None]]:
 
 def _is_certain(failing: Dump) -> bool:
     """Whether the name of a state says that it is the one that fails, or the one that the processor entered."""
-    return failing.origin.state in _CERTAIN or failing.origin.state in LEVELS
+    return failing.state in _CERTAIN or failing.state in LEVELS

@@ -54,7 +54,8 @@ def never_written(dump: Dump) -> list[Mistake]:
 
 def _swapped_halves(dump: Dump) -> list[Mistake]:
     found = []
-    for number, value in dump.msrs.items():
+    for number, reading in dump.msrs.items():
+        value = reading.value
         if number in (0x481, 0x482, 0x483, 0x484, 0x48D, 0x48E, 0x48F, 0x490) and (value & 0xFFFFFFFF) & ~(value >> 32):
             swapped = (value >> 32) | (value & 0xFFFFFFFF) << 32
             if not (swapped & 0xFFFFFFFF) & ~(swapped >> 32):
@@ -76,7 +77,7 @@ def _high_halves(dump: Dump) -> list[Mistake]:
         if value is None or key not in FIXED_1:
             continue
         for number in (word.msr, word.true_msr or word.msr):
-            msr = dump.msrs.get(number)
+            msr = dump.msrs[number].value if number in dump.msrs else None
             if msr is not None and value == msr >> 32 and value != msr & 0xFFFFFFFF:
                 found.append(
                     Mistake(

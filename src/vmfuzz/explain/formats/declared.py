@@ -109,7 +109,7 @@ class Declared:
                     found.beside.setdefault(f"{self.program} {title}", Reading(value, label or title, line.number))
                 else:
                     why = self.view if bit or name.startswith("guest") else ""
-                    found.put(name, value, label or name, line.number, assumed=why, known=known, written=text)
+                    found.evidence.append(Reading(value, label or name, line.number, known, why, name, written=text))
 
 
 def _shape(line: str, registers: Sequence[str], parts: bool, prefix: str) -> _Shape:
@@ -143,6 +143,7 @@ def read_declared(lines: Iterable[Line], found: Found, formats: Iterable[Declare
     for one in formats:
         if one.is_in(rest):
             left = [other for line in rest if (other := one.read(line, found)) is not None]
-            found.programs[one.program] = sorted({line.number for line in rest} - {line.number for line in left})
+            kept = {line.number for line in left}
+            found.programs[f"what {one.program} prints"] = [line for line in rest if line.number not in kept]
             rest = left
     return rest

@@ -13,8 +13,8 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
-from vmfuzz.explain.dump import ALL, SMALLEST_ENCODING, Definition, half, may_be_meant
-from vmfuzz.explain.evidence import Found, Standing
+from vmfuzz.explain.dump import ALL, SMALLEST_ENCODING, Definition, Reading, Standing, half, may_be_meant
+from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.program import handed_over
 from vmfuzz.explain.formats.shapes import tidy
 from vmfuzz.explain.formats.tokens import Row, row_of, tokens_of
@@ -96,7 +96,7 @@ def collect(lines: Sequence[Line], found: Found, beside: bool = False) -> set[in
             found.warn(f"{encoded(entry.number)} is {entry.target}, but the line says {entry.name}; the encoding is believed", line)
         if entry.target and entry.target not in sure:
             label = entry.name or encoded(entry.number)
-            found.put(entry.target, entry.value, label, line, known=entry.known, standing=Standing.NAMED, written=entry.written)
+            found.evidence.append(Reading(entry.value, label, line, entry.known, "", entry.target, Standing.NAMED, entry.written))
     for one in lines if names else ():
         for word in sorted(names & handed_over(one.text)):
             found.written.setdefault(word, one.number)

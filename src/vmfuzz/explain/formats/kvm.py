@@ -83,7 +83,7 @@ def parse(lines: list[Line], found: Found, ends: Ends) -> None:
         elif token.field.startswith("+"):
             found.beside.setdefault(token.field[1:], Reading(int(number[1], 16), token.key, token.line))
         else:
-            found.put(token.field, int(number[1], 16), token.key, token.line)
+            found.evidence.append(Reading(int(number[1], 16), token.key, token.line, name=token.field))
 
 
 def _tokens(lines: list[Line], joined: str, found: Found) -> Iterator[Token]:
@@ -99,8 +99,9 @@ def _tokens(lines: list[Line], joined: str, found: Found) -> Iterator[Token]:
         elif match["entry"]:
             if head == "MSR guest autoload" and int(match["entry"]) <= 3:
                 name = f"memory_msr_load_{int(match['entry']) + 1}"
-                found.put(f"{name}_index", int(match["msr"], 16), head, line)
-                found.put(f"{name}_data", int(match["content"], 16) & (1 << 64) - 1, head, line)
+                content = int(match["content"], 16) & (1 << 64) - 1
+                found.evidence.append(Reading(int(match["msr"], 16), head, line, name=f"{name}_index"))
+                found.evidence.append(Reading(content, head, line, name=f"{name}_data"))
         else:
             if match["head"]:
                 head, opened = match["head"], line

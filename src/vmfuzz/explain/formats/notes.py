@@ -11,8 +11,8 @@ from typing import Final
 
 from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.dump import ALL, half, plausible
-from vmfuzz.explain.evidence import OUTCOME, Found, Standing
+from vmfuzz.explain.dump import ALL, Reading, Standing, half, plausible
+from vmfuzz.explain.evidence import OUTCOME, Found
 from vmfuzz.explain.formats.shapes import Pair
 from vmfuzz.explain.names.labels import NOTHING, PARTS, SEGMENTS, SYSENTER, Match, area_of, match_label, match_msr, normalise, register_in
 from vmfuzz.explain.text.numbers import read_number, to_unsigned
@@ -22,6 +22,7 @@ from vmfuzz.hexadecimal import hexadecimal
 _FAILED_ENTRY: Final = ("80000", "8000_")
 _OF_SYSENTER: Final = frozenset({"cs", "esp", "rsp", "eip", "rip"})
 _NO_AREA: Final = "no area named: read as guest state"
+_IN_SENTENCE: Final = "given in a sentence, not in a dump"
 #: Words that alone mean too many other things to be taken for a field.
 _TOO_COMMON: Final = frozenset({("proc",), ("entry", "error"), ("exit", "error"), ("function",), ("tpr",)})
 #: No register stands above.
@@ -81,7 +82,8 @@ class Notes:
             self.found.warn(f"{label} {why}", self.line)
             return True
         standing = Standing.SENTENCE if pair.of_sentence else Standing.NAMED
-        self.put(name, value, label, text, standing=standing, assumed=_NO_AREA if meant.assumed_guest else "", known=half(meant.high))
+        assumed = _NO_AREA if meant.assumed_guest else _IN_SENTENCE if pair.of_sentence and name not in OUTCOME else ""
+        self.put(name, value, label, text, standing=standing, assumed=assumed, known=half(meant.high))
         self._goes_on(name, words, pair)
         return True
 
@@ -154,7 +156,7 @@ class Notes:
     ) -> None:
         """Note a value of a field; `text` is the number as written."""
         if name not in self.sure:
-            self.found.put(name, value, label, self.line, assumed=assumed, known=known, standing=standing, written=text)
+            self.found.evidence.append(Reading(value, label, self.line, known, assumed, name, standing, text))
 
     def msr(self, label: str, text: str, second: str = "") -> bool:
         """Note a capability MSR, if the label names one; `second`: its upper half, where the halves are printed as allowed-0 / allowed-1."""
@@ -163,7 +165,7 @@ class Notes:
         if number is not None and value is not None and (not label[:1].isdigit() or plausible(number, value)):
             if second:
                 value = value & 0xFFFFFFFF | (int(second, 16) & 0xFFFFFFFF) << 32
-            self.found.put(FACT_MSRS[number], value, FACT_MSRS[number], self.line, written=text)
+            self.found.evidence.append(Reading(value, FACT_MSRS[number], self.line, name=FACT_MSRS[number], written=text))
         return number is not None
 
     def _rights_bits(self, label: str, text: str) -> bool:

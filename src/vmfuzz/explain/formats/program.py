@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
-from vmfuzz.explain.dump import half
-from vmfuzz.explain.evidence import Found, Standing
+from vmfuzz.explain.dump import Reading, Standing, half
+from vmfuzz.explain.evidence import Found
 from vmfuzz.explain.formats.shapes import opened_by, tidy
 from vmfuzz.explain.names.labels import NOTHING, Match, cut_label, match_label
 from vmfuzz.explain.text.lines import Line
@@ -83,7 +83,7 @@ def _write(call: re.Match[str], line: int, found: Found) -> bool:
         found.computed.append((field, line))
     else:
         value = (value & 0xFFFFFFFF) << 32 if meant.high else value
-        found.put(field, value, label, line, known=half(meant.high), standing=Standing.CALL)
+        found.evidence.append(Reading(value, label, line, half(meant.high), name=field, standing=Standing.CALL))
     return True
 
 

@@ -13,7 +13,7 @@ from vmfuzz.arch.completions import completions
 from vmfuzz.arch.controls import CONTROL_WORDS, CONTROLS
 from vmfuzz.arch.cpuid_features import FEATURES
 from vmfuzz.arch.registers import CR4
-from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.dump import Dump, Reading
 from vmfuzz.hexadecimal import as_wide, hexadecimal
 from vmfuzz.model.operands import FACTS, capability_reader
 from vmfuzz.model.partial import Partial
@@ -162,7 +162,7 @@ def infer(dump: Dump, working: Dump | None = None) -> Knowledge:
         entered = dump.reported is not None and dump.reported.entered
         _from_passing(dump, facts, notes, entered, "the reported outcome proves that these passed, so the processor allows what they hold")
     if working is not None:
-        _from_msrs({number: value for number, value in working.msrs.items() if number not in dump.msrs}, facts, notes)
+        _from_msrs({number: reading for number, reading in working.msrs.items() if number not in dump.msrs}, facts, notes)
         _from_passing(
             working, facts, notes, True, "the working state entered, so the processor, taken to be the same, allows what it holds"
         )
@@ -189,7 +189,8 @@ def _fill(facts: dict[str, Partial], name: str, value: int, known: int) -> bool:
     return bool(new)
 
 
-def _from_msrs(msrs: Mapping[int, int], facts: dict[str, Partial], notes: list[str]) -> None:
+def _from_msrs(readings: Mapping[int, Reading], facts: dict[str, Partial], notes: list[str]) -> None:
+    msrs = {number: reading.value for number, reading in readings.items()}
     basic = msrs.get(0x480)
     true_controls = bool(basic >> _TRUE_BIT & 1) if basic is not None else True if msrs.keys() & _TRUE_MSRS else None
     capabilities = Capabilities("the text", {**dict.fromkeys(range(0x480, 0x48B), 0), **msrs})

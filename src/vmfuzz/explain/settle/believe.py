@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from vmfuzz.arch.controls import CONTROL_WORDS
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.dump import ALL, HIGH_HALF, Warned
-from vmfuzz.explain.evidence import MSR_NUMBERS, Evidence, Standing
+from vmfuzz.explain.dump import ALL, HIGH_HALF, Reading, Standing, Warned
+from vmfuzz.explain.evidence import MSR_NUMBERS
 from vmfuzz.hexadecimal import hexadecimal
 from vmfuzz.model.checks import wrmsr
 from vmfuzz.model.operands import operand_width
@@ -19,15 +18,15 @@ from vmfuzz.model.operands import operand_width
 _SMALL: Final = 0xFF
 
 
-@dataclass
-class Belief:
+class Belief(NamedTuple):
     """What is believed of fields and capability MSRs, by name, and what a person should know of the places that are not."""
 
-    readings: dict[str, Evidence] = field(default_factory=dict)
-    misfits: dict[str, Evidence] = field(default_factory=dict)
-    warned: list[Warned] = field(default_factory=list)
+    readings: dict[str, Reading]
+    #: values too wide for their field
+    misfits: dict[str, Reading]
+    warned: list[Warned]
 
-    def add(self, one: Evidence) -> None:
+    def add(self, one: Reading) -> None:
         """Believe what a place says: beside another one, equals keep the bits that agree, and what is assumed yields."""
         width = 64 if one.name in MSR_NUMBERS else operand_width(one.name)
         if one.standing is not Standing.SHOWN and one.value in _numbers_of(one.name):
@@ -37,11 +36,11 @@ class Belief:
             self.misfits.setdefault(one.name, one)
         else:
             known = one.known | ALL >> width << width
-            new = one if known == one.known else replace(one, known=known)
+            new = one if known == one.known else one._replace(known=known)
             earlier = self.readings.get(one.name)
             self.readings[one.name] = new if earlier is None else self._both(earlier, new)
 
-    def _both(self, earlier: Evidence, new: Evidence) -> Evidence:
+    def _both(self, earlier: Reading, new: Reading) -> Reading:
         """What two places say together: what is less sure yields."""
         differing = (earlier.value ^ new.value) & new.known & earlier.known
         better, worse = sorted((earlier, new), key=_doubt)
@@ -56,24 +55,23 @@ class Belief:
             return earlier
         known = (earlier.known | new.known) & ~differing
         value = earlier.value & earlier.known | new.value & new.known
-        return replace(new, value=value & known, known=known, assumed=earlier.assumed)
+        return new._replace(value=value & known, known=known, assumed=earlier.assumed)
 
-    def _warn(self, one: Evidence, text: str) -> None:
+    def _warn(self, one: Reading, text: str) -> None:
         self.warned.append(Warned(one.line, f"{one.label} = {hexadecimal(one.value)}{text}"))
 
 
-def believed(places: Iterable[Evidence]) -> Belief:
+def believed(places: Sequence[Reading]) -> Belief:
     """What these places say, one after the other."""
-    places = list(places)
     halved = {one.name for one in places if one.known == HIGH_HALF}
-    belief = Belief()
+    belief = Belief({}, {}, [])
     for one in places:
         low = one.name in halved and one.known == ALL and not one.value >> 32  # the other half stands elsewhere
-        belief.add(replace(one, known=ALL & ~HIGH_HALF) if low else one)
+        belief.add(one._replace(known=ALL & ~HIGH_HALF) if low else one)
     return belief
 
 
-def _doubt(one: Evidence) -> tuple[bool, bool]:
+def _doubt(one: Reading) -> tuple[bool, bool]:
     """How sure it is what a place says, the surest first: what a sentence says of a field counts only where no dump shows the field."""
     return one.standing is Standing.SENTENCE, bool(one.assumed)
 

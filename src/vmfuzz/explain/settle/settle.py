@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.dump import ALL, Dump, Origin, Reading, Warned
-from vmfuzz.explain.evidence import MSR_NUMBERS, OUTCOME, Evidence, Found, Kept, Standing
+from vmfuzz.explain.dump import ALL, Dump, Reading, Standing, Warned
+from vmfuzz.explain.evidence import MSR_NUMBERS, OUTCOME, Found, Kept
 from vmfuzz.explain.settle.believe import believed
 from vmfuzz.explain.settle.order import in_order, of_one_state
 from vmfuzz.explain.settle.views import CHANGED, SEEN, as_viewed
@@ -27,7 +27,7 @@ _OF_LABELS: Final = (
 )
 
 
-def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Dump:
+def settled(found: Found, ends: Ends, garbled: Collection[int]) -> Dump:
     """The dump, from all that was found of it.
 
     `ends`: the lines of the text that may not be whole; `garbled`: the numbers of those with characters that are no text.
@@ -41,10 +41,9 @@ def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Du
     trace += [f"not believed, the guest's view: {', '.join(seen)}"] * bool(seen)
     trace.append(f"believed: {len(readings)} fields and {len(msrs)} capability MSRs of {len(found.evidence)} places")
     return Dump(
-        Origin(name, trace=tuple(trace)),
         readings,
-        {number: reading.value for number, reading in msrs.items()},
-        {number: reading.line for number, reading in msrs.items()},
+        msrs,
+        trace=tuple(trace),
         beside={**{f"KVM {view.label}": view for view in seen.values()}, **found.beside},
         hm_error=found.hm_error,
         program=found,
@@ -54,11 +53,11 @@ def settled(found: Found, name: str, ends: Ends, garbled: Collection[int]) -> Du
     )
 
 
-def _stepped(found: Found, ends: Ends, garbled: Collection[int]) -> tuple[list[Evidence], list[Warned], list[str]]:
+def _stepped(found: Found, ends: Ends, garbled: Collection[int]) -> tuple[list[Reading], list[Warned], list[str]]:
     """Step by step without the places that are not believed: the others, what to know of these, and for each step which they are."""
     computed = {name for name, _ in found.computed}
     no_text = "there are characters in it that are no text"
-    steps: tuple[tuple[str, Callable[[Sequence[Evidence]], Kept]], ...] = (
+    steps: tuple[tuple[str, Callable[[Sequence[Reading]], Kept]], ...] = (
         ("characters that are no text", lambda places: _without(places, lambda one: one.line in garbled, no_text)),
         ("the text begins within the line", lambda places: _without_torn_head(places, ends)),
         ("the text ends within the line", lambda places: _without_cut_end(places, ends.unfinished)),
@@ -80,14 +79,14 @@ def _stepped(found: Found, ends: Ends, garbled: Collection[int]) -> tuple[list[E
     return places, warned, trace
 
 
-def _without(places: Sequence[Evidence], doubtful: Callable[[Evidence], bool], why: str = "") -> Kept:
+def _without(places: Sequence[Reading], doubtful: Callable[[Reading], bool], why: str = "") -> Kept:
     """The places that are not doubtful, and a warning for each of the others if there is something to say."""
     gone = [one for one in places if doubtful(one)]
     warned = [Warned(one.line, f"{why}, so that {one.label} = {hexadecimal(one.value)} is not used") for one in gone if why]
     return [one for one in places if not doubtful(one)] if gone else list(places), warned
 
 
-def _without_torn_head(places: Sequence[Evidence], ends: Ends) -> Kept:
+def _without_torn_head(places: Sequence[Reading], ends: Ends) -> Kept:
     """Without what the first line gives, if the text begins within it: the line shows it, or a label that lacks what nearly all others have.
 
     A known program's reader has looked at its lines itself.
@@ -96,7 +95,7 @@ def _without_torn_head(places: Sequence[Evidence], ends: Ends) -> Kept:
     count = max(len(labels), _ALIKE)
     common = [(names, part) for most, names, part in _OF_LABELS if sum(bool(part.search(one)) for one in labels) * 10 >= count * most]
 
-    def is_torn(one: Evidence) -> bool:
+    def is_torn(one: Reading) -> bool:
         """Whether the text begins within the line of a place."""
         if one.line != ends.first or one.standing is Standing.SHOWN or one.name in OUTCOME:
             return False
@@ -105,7 +104,7 @@ def _without_torn_head(places: Sequence[Evidence], ends: Ends) -> Kept:
     return _without(places, is_torn, "the text may begin within this line")
 
 
-def _without_cut_end(places: Sequence[Evidence], end: Line | None) -> Kept:
+def _without_cut_end(places: Sequence[Reading], end: Line | None) -> Kept:
     """The text ends with the line `end` and has no line end there: if its number is shorter than its like, it has been cut.
 
     How long the number of a capability MSR is, nobody knows; and another half may have followed.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from vmfuzz.arch.controls import Entry
 from vmfuzz.arch.registers import AR
-from vmfuzz.explain.dump import ALL, Warned
-from vmfuzz.explain.evidence import Evidence, Kept, Standing
+from vmfuzz.explain.dump import ALL, Reading, Standing, Warned
+from vmfuzz.explain.evidence import Kept
 
 SEEN: Final = "KVM's structures show the guest's registers, not the VMCS"
 #: KVM adds to these before they reach the VMCS.
@@ -28,30 +27,30 @@ _NOT_ACCESSED: Final = (
 _IA32E: Final = 1 << Entry.IA32E_MODE_GUEST
 
 
-def as_viewed(places: Sequence[Evidence]) -> Kept:
+def as_viewed(places: Sequence[Reading]) -> Kept:
     """The places with what is known of the VMCS; beside a dump of the VMCS the structures say nothing new."""
     if any(one.standing is Standing.SHOWN for one in places):
         return [one for one in places if one.standing is Standing.SHOWN or not _is_view(one.name, one.label)], []
     unusable, doubtful = _unusable(places)
-    kept, warned = list[Evidence](), list[Warned]()
+    kept, warned = list[Reading](), list[Warned]()
     for one in places:
         if not _is_view(one.name, one.label):
             kept.append(one)
             continue
         if one.standing is not Standing.BITS:
-            kept.append(replace(one, assumed=SEEN))
+            kept.append(one._replace(assumed=SEEN))
         elif one.name not in doubtful:
             may_be_set = _MAY_BE_SET.get(one.name, _ACCESSED) & one.known & ~one.value if one.name not in unusable else 0
-            kept.append(replace(one, assumed=SEEN, known=(one.known | ALL & ~_RIGHTS) & ~may_be_set))
+            kept.append(one._replace(assumed=SEEN, known=(one.known | ALL & ~_RIGHTS) & ~may_be_set))
             if may_be_set & _ACCESSED:
                 register, kind = one.label.split()[0], one.value & 0xF
                 warned.append(Warned(one.line, _NOT_ACCESSED.format(register, kind, kind | _ACCESSED)))
         if one.name == "guest_ia32_efer":
-            kept.append(replace(one, name="vm_entry_controls", value=one.value >> 1 & _IA32E, known=_IA32E, assumed=SEEN))
+            kept.append(one._replace(name="vm_entry_controls", value=one.value >> 1 & _IA32E, known=_IA32E, assumed=SEEN))
     return kept, warned
 
 
-def _unusable(places: Sequence[Evidence]) -> tuple[set[str], set[str]]:
+def _unusable(places: Sequence[Reading]) -> tuple[set[str], set[str]]:
     """The access rights that say "unusable", and others that say "not present": newer versions of KVM make those unusable too."""
     bits = [one for one in places if one.standing is Standing.BITS]
     unusable = {one.name for one in bits if one.value >> AR.UNUSABLE & 1}
