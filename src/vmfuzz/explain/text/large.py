@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import codecs
+from collections import deque
 from collections.abc import Iterator
-from itertools import chain, repeat
 from typing import BinaryIO, Final
 
 from vmfuzz.errors import UsageError
 
-#: Texts up to this size are read as they are; of larger ones, so much is kept at most.
+#: Texts up to this size are read as they are; of larger ones, about so much is kept at most.
 _WHOLE: Final = 1 << 20
 _MOST_READ: Final = 1 << 30
 #: Lines kept before and after one that matters.
@@ -30,15 +30,14 @@ def read_all(stream: BinaryIO, name: str) -> tuple[str, str]:
     data = stream.read(_WHOLE + 1)
     if len(data) <= _WHOLE:
         return decode(data, name), ""
-    lines, kept = _searched(_lines(data, stream, name))
-    count = len(lines) - 1
+    text, kept = _searched(_lines(data, stream, name))
+    count = text.count(b"\n")
     if not kept:
-        if data.strip():
-            decode(data, name)  # which refuses what is no text
+        decode(data, name)  # which refuses what is no text
         return "", f"{name} has {count:,} lines, and none that looks like a dump or the outcome of a VM entry"
     more, first = ("more than ", "first ") if kept >= _WHOLE else ("", "")
     note = f"{name} has {more}{count:,} lines: only the {first}{kept:,} bytes around those that look like a dump or an outcome were read"
-    return decode(b"\n".join(lines) + b"\n" * bool(more), name), note
+    return decode(text, name), note
 
 
 def _lines(data: bytes, stream: BinaryIO, name: str) -> Iterator[tuple[bytes, bool]]:
@@ -52,10 +51,11 @@ def _lines(data: bytes, stream: BinaryIO, name: str) -> Iterator[tuple[bytes, bo
         data = rest + (utf_16.decode(data).encode() if utf_16 else data)
         searched = _matters(data)
         *lines, rest = data.split(b"\n")
-        yield from ((line[:_LONGEST_LINE], searched and _matters(line[:_LONGEST_LINE])) for line in lines)
+        yield from ((line[:_LONGEST_LINE] + b"\n", searched and _matters(line[:_LONGEST_LINE])) for line in lines)
         rest = rest[:_LONGEST_LINE]
         data = stream.read(_WHOLE)
-    yield rest, _matters(rest)
+    if rest:
+        yield rest, _matters(rest)
 
 
 def _matters(text: bytes) -> bool:
@@ -63,43 +63,38 @@ def _matters(text: bytes) -> bool:
     return any(needle in small for needle in _MATTERS)
 
 
-def _searched(lines: Iterator[tuple[bytes, bool]]) -> tuple[list[bytes], int]:
-    """(the lines that matter and those around them, the others as empty lines, so that line numbers stay; how many bytes: no more than enough)."""
-    result: list[bytes] = []
-    decided, last, kept = -_AROUND, -2 * _AROUND, 0  # of the line `decided` no line from here on tells anything
-    for line, matters in chain(lines, repeat((b"", False), _AROUND)):
-        result.append(line)
-        last = decided + _AROUND if matters else last
-        if decided >= 0 and last >= decided - _AROUND:
-            kept += len(result[decided])
-        elif decided >= 0:
-            result[decided] = b""
-        decided += 1
+def _searched(lines: Iterator[tuple[bytes, bool]]) -> tuple[bytes, int]:
+    """(the lines that matter and those around them, the others as empty lines, so that line numbers stay; how many bytes are kept: about enough)."""
+    result = bytearray()
+    before: deque[bytes] = deque()  # the last lines, as long as nothing says whether they are kept
+    kept, left = 0, -1  # so many bytes are kept, so many lines are still to be
+    for line, matters in lines:
+        before.append(line)
+        left = _AROUND if matters else left - 1
+        if left >= 0:
+            result += b"".join(before)
+            kept += sum(map(len, before))
+            before.clear()
+        elif len(before) > _AROUND:
+            before.popleft()
+            result += b"\n"
         if kept >= _WHOLE:
             break
-    return result[:decided], kept
+    return bytes(result) + b"\n" * len(before), kept
 
 
 def decode(data: bytes, name: str) -> str:
     """Bytes as text; what is no UTF-8, or UTF-16, is kept as replacement characters. Raises UsageError, naming `name`, for what is no text at all."""
     if not data.strip():
         raise UsageError(f"{name} is empty: expected a VMCS dump, a log, or vmfuzz's JSON")
-    encoding = _encoding(data)
-    if not encoding:
+    if data.startswith(_MARKS):
+        return data.decode("utf-16", "replace")
+    head = data[:4096]
+    head = head if any(head[1::2]) else head[::2]  # UTF-16 that lost its mark: mend.py takes the zeros away
+    odd = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
+    if odd * 10 > len(head):
         raise UsageError(
             f"{name} is binary data: expected text. (The VMCS region in memory has a layout that Intel does not publish; read the fields with VMREAD, "
             "`vmfuzz dump-code` prints a function for that.)"
         )
-    return data.decode(encoding, "replace")
-
-
-def _encoding(data: bytes) -> str:
-    """UTF-16 by its mark, or by its zeros where that is lost, as in what PowerShell's redirection writes; "" for what is no text, else UTF-8."""
-    if data.startswith(_MARKS):
-        return "utf-16"
-    head = data[:4096]
-    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if head[first::2].count(0) * 10 >= len(head[first::2]) * 9 > 0:
-            return encoding if any(32 <= byte < 127 for byte in head) else ""
-    odd = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
-    return "" if odd * 10 > len(head) else "utf-8"
+    return data.decode("utf-8", "replace")
