@@ -11,12 +11,10 @@ from vmfuzz.arch.capabilities import Capabilities
 from vmfuzz.explain.answer.answer import Answer, answer
 from vmfuzz.explain.answer.comparison import compared
 from vmfuzz.explain.dump import Dump
+from vmfuzz.explain.text.apart import LEVELS, PAIRS
 
-#: Names of states in one text: (the one that works, or was there before; the one that fails).
-_PAIRS: Final = (("before", "after"), ("old", "new"), ("good", "bad"), ("working", "failing"), ("-", "+"))
 #: Names that say of themselves which of the two fails.
 _CERTAIN: Final = frozenset({"good", "bad", "working", "failing"})
-LEVELS: Final = ("vmcs12", "vmcs02")
 
 
 def answers(dumps: list[Dump], capabilities: Capabilities | None = None, working: Dump | None = None) -> list[Answer]:
@@ -50,7 +48,7 @@ def _paired(dumps: list[Dump]) -> list[tuple[Dump, Dump | None]]:
     index = 0
     while index < len(dumps):
         one, other = dumps[index], dumps[index + 1] if index + 1 < len(dumps) else None
-        if other is not None and one.lines is other.lines and (one.state, other.state) in (*_PAIRS, LEVELS):
+        if other is not None and one.lines is other.lines and (one.state, other.state) in PAIRS:
             found.append((other, one))
             index += 2
         else:
