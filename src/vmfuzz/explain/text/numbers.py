@@ -10,20 +10,18 @@ from typing import Final
 from vmfuzz.patterns import deferred
 
 _GROUPS: Final = r"(?:[_'`][0-9a-fA-F]+)*"
+_SUFFIX: Final = r"(?:[uU]?[lL]{1,2}|[uU])"
 #: A number, or what stands in the place of one, after a separator.
 NUMBER: Final = (
-    rf"(?:-?0[xX][0-9a-fA-F]+{_GROUPS}(?:[uU]?[lL]{{1,2}}|[uU])?\b|"
+    rf"(?:-?0[xX][0-9a-fA-F]+{_GROUPS}{_SUFFIX}?\b|"
     rf"(?:[0-9][0-9a-fA-F]*|(?=[a-fA-F]*[0-9])[0-9a-fA-F]+|[0-9a-fA-F]{{8}}|[0-9a-fA-F]{{16}}|[fF]{{2,4}})[hH]\b|-?[0-9a-fA-F]+{_GROUPS})"
 )
 #: Decimal numbers that no program prints for a field in hexadecimal: all ones of 32 and of 64 bits, 80000021H, and what has 17 digits and more.
 _DECIMAL: Final = deferred(r"[\s:=|,;(](?:4294967295|2147483681|18446744073709551615|[1-9]\d{16,19})(?![\w.])")
-_MARKED: Final = deferred(r"[:=|,;\t][ \t]*0[xX][0-9a-fA-F]+")
-_UNMARKED: Final = deferred(r"[:=|,;\t][ \t]*(?!0[xX])(?=[0-9a-fA-F]*[a-fA-F])(?=[0-9a-fA-F]*[0-9])[0-9a-fA-F]{2,16}\b")
-#: What `read_number` reads, signs between digits left out: the digits behind 0x, before H, or bare.
-_SUFFIX: Final = r"(?:[uU]?[lL]{1,2}|[uU])"
-_FORM: Final = deferred(
-    rf"(?P<sign>-?)(?:0[xX](?P<marked>[0-9a-fA-F]+){_SUFFIX}?|(?P<before_h>[0-9a-fA-F]+)[hH]|(?P<decimal>\d+){_SUFFIX}|(?P<bare>[0-9a-fA-F]+))[,;]*"
-)
+#: Hexadecimal numbers, with their mark or without.
+_HEXADECIMAL: Final = deferred(r"[:=|,;\t][ \t]*(?:(0[xX])[0-9a-fA-F]+|(?=[0-9a-fA-F]*[a-fA-F])(?=[0-9a-fA-F]*[0-9])[0-9a-fA-F]{2,16}\b)")
+#: What `read_number` reads, signs between digits left out.
+_FORM: Final = deferred(rf"(?P<minus>-?)(?P<mark>(?:0[xX])?)(?P<digits>[0-9a-fA-F]+)(?:(?P<h>[hH])|{_SUFFIX})?[,;]*")
 _BETWEEN: Final = deferred(r"(?<=[0-9a-fA-F])[_'`](?=[0-9a-fA-F])")
 #: Widths to which programs pad hexadecimal numbers with zeros.
 _PADDED: Final = (4, 5, 8, 16)
@@ -41,19 +39,15 @@ def read_number(text: str, hex_by_default: bool | None = None) -> int | None:
     form = _FORM.fullmatch(_BETWEEN.sub("", text.strip()))
     if form is None:
         return None
-    digits = form["marked"] or form["before_h"]
-    value = int(digits, 16) if digits else _bare(form["decimal"] or form["bare"], hex_by_default)
-    if value is None or not form["sign"]:
+    digits = form["digits"]
+    is_padded = len(digits) in _PADDED and digits.startswith("0")
+    is_hex = bool(form["mark"] or form["h"]) or not digits.isdigit() or is_padded or hex_by_default
+    if is_hex is None and int(digits) >= 10:
+        return None
+    value = int(digits, 16 if is_hex else 10)
+    if not form["minus"]:
         return value
     return -value & ((1 << (32 if 1 < value <= 1 << 31 else 64)) - 1) if value <= 1 << 63 else None
-
-
-def _bare(body: str, hex_by_default: bool | None) -> int | None:
-    if not body.isdigit() or (len(body) in _PADDED and body.startswith("0")):
-        return int(body, 16)
-    if int(body) < 10:
-        return int(body)
-    return None if hex_by_default is None else int(body, 16 if hex_by_default else 10)
 
 
 def to_unsigned(text: str) -> int | None:
@@ -67,10 +61,11 @@ def to_unsigned(text: str) -> int | None:
 
 def bare_is_hex(text: str) -> bool | None:
     """What numbers without a mark mean in a text: decimal where hexadecimal ones carry 0x, hexadecimal where they do not."""
-    marked, unmarked = len(_MARKED.findall(text)), len(_UNMARKED.findall(text))
-    if unmarked > marked:
+    marks = _HEXADECIMAL.findall(text)
+    unmarked = marks.count("")
+    if 2 * unmarked > len(marks):
         return True
-    return False if not unmarked and (marked or _DECIMAL.search(text)) else None
+    return False if not unmarked and (marks or _DECIMAL.search(text)) else None
 
 
 def runs(numbers: Iterable[int]) -> Iterator[list[int]]:
