@@ -17,8 +17,9 @@ _VALUE_KEYS: Final = ("value", "val", "data")
 _MESSAGE: Final = "MESSAGE"
 #: Under which names the records of other logs have their text.
 _TEXT_KEYS: Final = frozenset({"message", "msg", "log", "line", "text", "@message", "_raw"})
-#: The beginning of an object that has a key, behind its own key where it is a member of another.
-_OBJECT: Final = deferred(r'(?P<key>"\s{0,40}:\s{0,40})?(?P<begin>\{)\s{0,400}"')
+#: The beginning of an object that has a key; what stands before one that is a member of another.
+_OBJECT: Final = deferred(r'\{\s{0,400}"')
+_MEMBER: Final = deferred(r'"\s{0,40}:\s{0,40}$')
 #: So many objects that break off are no accident.
 _TRIES: Final = 50
 
@@ -27,8 +28,8 @@ def spread(text: str) -> str:
     """The text, with lines of names and values in the place of each object in it that gives a field."""
     result, done, failed, decoder = list[str](), 0, 0, json.JSONDecoder()
     for match in _OBJECT.finditer(text):
-        begin = match.start("begin")
-        if begin < done or failed == _TRIES or match["key"]:
+        begin = match.start()
+        if begin < done or failed == _TRIES or _MEMBER.search(text, max(begin - 82, 0), begin):
             continue  # (a member of an object that breaks off: whose it is, is not told there)
         try:
             data, end = decoder.raw_decode(text, begin)
@@ -46,15 +47,14 @@ def spread(text: str) -> str:
 
 def _placed(found: list[tuple[str, str]], source: str) -> str:
     """The lines, each in the row of the source where its key stands."""
-    rows = [list[str]() for _ in range(source.count("\n") + 1)]
-    at = row = 0
+    lines, at, row = list[str](), 0, 0
     for key, line in found:
         place = source.find(key, at) if key else -1
         if place >= 0:
             row += source.count("\n", at, place)
             at = place + len(key)
-        rows[row].append(line)
-    return "\n".join("\n".join(lines) for lines in rows)
+        lines += [*[""] * (row - len(lines)), line]
+    return "\n".join(lines) + "\n" * (source.count("\n") + 1 - len(lines))
 
 
 def _leaves(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
