@@ -55,8 +55,8 @@ _TELLS: Final = deferred(
     r"lim\w*|base|sel\w*|rights|attr\w*|ar|access|type|dpl|present|unusable|msrs?|encoding|field|value|name|index|offset|efer|pat|vm(?:read|write)|def\w*|const\w*|equ|set|case|return|enum|0x\w*)\b",
     re.IGNORECASE,
 )
-#: The name of a function that prints tells nothing of what follows.
-_FUNCTION: Final = deferred(r"\b(?:dump|print|show|log)_\w+")
+#: How the name of a function begins that prints: it tells nothing of what follows.
+_PRINTS: Final = ("dump_", "print_", "show_", "log_")
 #: So many words a logger puts before a line at most.
 _MOST_WORDS: Final = 9
 #: Signs may stand before signs ("12 | + ...").
@@ -68,9 +68,9 @@ MOST_CHARACTERS: Final = 1 << 14
 def undecorated(lines: list[str]) -> list[str]:
     """The lines, as many as before, without what loggers and posters put before each, and without signs that most of them, or many, have."""
     for _ in range(_DEEPEST):
-        before = lines
-        lines = _without_habits(list(map(_without_prefixes, lines)))
-        if lines == before:
+        bare = list(map(_without_prefixes, lines))
+        lines = _without_habits(bare)
+        if lines == bare:
             break
     return lines
 
@@ -94,8 +94,8 @@ def _without_habits(lines: list[str]) -> list[str]:
         for sign, rest in _signs(line):
             having.setdefault(sign, {})[index] = rest
     result = list(lines)
-    nearly_all = max(_LEAST * 5, len(lines), 4 * sum(not line.isspace() for line in lines if line))
-    for rests in having.values():
+    nearly_all = max(len(lines), 4 * sum(not line.isspace() for line in lines if line))
+    for rests in (each for each in having.values() if len(each) >= _LEAST):
         for run in runs(rests):
             if len(rests) * 5 >= nearly_all or len(run) >= _STRETCH:
                 for index in run:
@@ -109,14 +109,11 @@ def _signs(line: str) -> tuple[tuple[str, str], ...]:
     if match := _MARKED.match(line):
         mark, rest = match["mark"], line[match.end() :]
         return ((mark, rest.rstrip(" \t,;)").removesuffix(mark) if match["quote"] else rest),)
-    bare = line.rstrip()
-    if bare.endswith("\\"):
-        return (("\\", bare.rstrip("\\").rstrip()),)
     found: list[tuple[str, str]] = []
     words = ""
     for word in islice(_WORD.finditer(line), _MOST_WORDS):
         words += _COUNTS.sub("#", word[0].rstrip()) + " "
-        if _TELLS.search(_FUNCTION.sub("", word[0]).replace("_", " ")) or not word[0][-1].isspace():
+        if not word[0][-1].isspace() or (not word[0].startswith(_PRINTS) and _TELLS.search(word[0].replace("_", " "))):
             break
         whole = all(words.count(opens) <= words.count(closes) for opens, closes in (("[", "]"), ("(", ")"), ("<", ">")))
         if whole and not words.replace(" ", "").isalnum() and any(sign.isalnum() or sign == "#" for sign in words):

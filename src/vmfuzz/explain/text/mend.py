@@ -37,9 +37,10 @@ def _plain_spaces(text: str) -> str:
 
 
 def _unfolded(match: re.Match[str]) -> str:
-    """A structure with several members on a line, which may be wrapped and quoted, spread over lines."""
-    text = re.sub(r"(?<=\w)\n(?=\w)", "", match[0].replace("\n> ", "\n"))
-    return re.sub(r"\s*(\}+),?\s*", r"\n\1\n", re.sub(r",\s+", ",\n", re.sub(r"\{\s*", "{\n", " ".join(text.split()))))
+    """A structure with several members on a line, which may be wrapped and quoted, spread over lines of its own."""
+    before = "\n" * (match.string[match.start() - 1 : match.start()] not in ("", "\n"))
+    text = " ".join(re.sub(r"(?<=\w)\n(?=\w)", "", match[0].replace("\n> ", "\n")).split())
+    return before + re.sub(r"\s*(\}+),?\s*", r"\n\1\n", re.sub(r"(\{) ?|(,) ", r"\1\2\n", text))
 
 
 #: What is mended, in this order: a sign of it in the text, pattern, what takes its place.
@@ -65,25 +66,22 @@ _DAMAGES: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]]
         "",
     ),
     ("\x1b(", deferred(r"\x1b\([0AB]"), ""),
-    # the end of a line as a string literal spells it
-    ("\\", deferred(r"(?:\\[rn])+(?=[\"']?[,;)]*[ \t]*\\?$)", re.MULTILINE), ""),
+    # the end of a line as a string literal spells it, and as what says that the line goes on
+    ("\\", deferred(r"(?:\\[rn])+(?=[\"']?[,;)]*[ \t]*\\?$)|\\+$", re.MULTILINE), ""),
     # the heading of a section of KVM's and Xen's dumps within a line: whoever pasted it lost the ends of lines
     ("State **", deferred(r"\*\*\*(?<=[ \t]\*{3})(?= ?(?:Guest|Host|Control) State \*\*\*[^\n]{9})"), r"\n***"),
     # numbers and types as WinDbg prints them
     ("`", deferred(r"\b([0-9a-fA-F]{8})`([0-9a-fA-F]{8})\b"), r"\1\2"),
     ("[Type:", deferred(r"\s*\[Type: [^\]]*\]$", re.MULTILINE), ""),
-    # a structure on one line, as debuggers and Rust's "{:?}" print it: `$1 = {guest_cr0 = 0x80050033, ...}`, `State { cr0: 5, cs: Segment { ... } }`
+    # a structure of gdb or KVM's of Rust, whatever stands around it, and however its line is wrapped or cut; any other that is a line
     (
         "{",
-        deferred(r"^(?:[^\n{]*[ \t=>])?(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()\n]*\}[,. \t]*$", re.MULTILINE),
+        deferred(
+            r"(?:^\$\d+ = |\bkvm_s?regs )\{ ?(?=\w)(?:[^;(){}]*\{[^;(){}]*(?:\{[^;(){}]*\}[^;(){}]*)?\})*"
+            r"(?:[^;(){}]*\}|[^\n;(){}]*(?:\{[^\n;(){}]*)?$)|"
+            r"^(?:[^\n{]*[ \t=>])?(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()\n]*\}[,. \t]*$",
+            re.MULTILINE,
+        ),
         _unfolded,
     ),
-    # KVM's in Rust, whatever stands around it, and however its line is wrapped or cut
-    (
-        "kvm_",
-        deferred(r"\bkvm_s?regs \{ ?(?=\w)(?:[^;(){}]*\{[^;(){}]*\})*(?:[^;(){}]*\}|[^\n;(){}]*(?:\{[^\n;(){}]*)?$)", re.MULTILINE),
-        lambda match: f"\n{_unfolded(match)}" + "\n" * match[0].endswith("}"),
-    ),
-    # the same as gdb breaks it, wherever its lines are full
-    ("$", deferred(r"^\$\d+ = \{\w+ = [^;()$]*?\}(?:,\s*\Z|$)", re.MULTILINE), _unfolded),
 )
