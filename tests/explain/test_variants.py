@@ -107,6 +107,10 @@ def test_byte_order_marks(encoding):
     assert ids(found) == ["guest.rflags.reserved.one"]
 
 
+def test_utf_16_that_lost_its_mark():
+    assert ids(answered(planted(KVM, "RFLAGS=0x00000246", "RFLAGS=0x00000244").encode("utf-16-le"))) == ["guest.rflags.reserved.one"]
+
+
 XEN_FORMS = {
     "serial console": lambda text: lines(text, "(XEN) "),
     "with time": lambda text: lines(text, "(XEN) [2023-02-11 08:01:44] "),

@@ -77,7 +77,7 @@ def parse(lines: list[Line], found: Found, ends: Ends) -> None:
     missing = _gaps(firsts.values())
     for token in (token for token in tokens if token.field):
         number = _NUMBER.fullmatch(token.value)
-        doubt = _doubt(token, ends.torn.number if ends.torn else 0, missing) if number else "is not a number"
+        doubt = _doubt(token, ends.first if ends.torn else 0, missing) if number else "is not a number"
         if doubt or not number:
             found.warn(f"{token.key} = {token.value or '(nothing)'} {doubt}; {token.field.lstrip('+')} counts as not given", token.line)
         elif token.field.startswith("+"):

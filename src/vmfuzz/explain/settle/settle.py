@@ -99,7 +99,7 @@ def _without_torn_head(places: Sequence[Reading], ends: Ends) -> Kept:
         """Whether the text begins within the line of a place."""
         if one.line != ends.first or one.standing is Standing.SHOWN or one.name in OUTCOME:
             return False
-        return ends.torn is not None or any(one.name.startswith(names) and not part.search(one.label) for names, part in common)
+        return ends.torn or any(one.name.startswith(names) and not part.search(one.label) for names, part in common)
 
     return _without(places, is_torn, "the text may begin within this line")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 from vmfuzz.explain.text.decoration import undecorated
@@ -9,8 +10,8 @@ from vmfuzz.patterns import deferred
 
 #: Control characters, and what stands for bytes that are no UTF-8.
 _NO_TEXT: Final = deferred(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
-#: What only the end of a line begins with: of one with "LDTR:" or "IDTR Limit:", and of one with several numbers.
-_END_OF_LINE: Final = deferred(r"(?i:TR)\b|\s*[0-9a-fA-F]+(?:[ :]+[0-9a-fA-F]+)+\s*$")
+#: What only the end of a line begins with: of one with "LDTR:" or "IDTR Limit:".
+_END_OF_LINE: Final = deferred(r"TR\b", re.IGNORECASE)
 
 
 class Line(NamedTuple):
@@ -40,23 +41,18 @@ def garbled(lines: list[Line]) -> frozenset[int]:
 
 
 class Ends(NamedTuple):
-    """The lines of a text that may not be whole: the first, if the text seems to begin within it, and the last, if it has no line end.
+    """The lines of a text that may not be whole: the first, if it is `torn`, and the last, if it has no line end. `first`: the number of the first."""
 
-    `first`: the number of the first line, torn or not.
-    """
-
-    torn: Line | None = None
-    unfinished: Line | None = None
     first: int = 0
+    torn: bool = False
+    unfinished: Line | None = None
 
 
 def ends_of(lines: list[Line], whole: bool) -> Ends:
-    """The ends of a text; `whole`: its last line has a line end."""
+    """The ends of a text; `whole`: its last line has a line end. It seems to begin within its first line if that lacks the prefix of the next two."""
     if not lines:
         return Ends()
     first, *others = lines
-    prefixed = [line.raw.strip() != line.text for line in others]
-    habit = len(prefixed) > 1 and (all(prefixed[:2]) or sum(prefixed) * 5 >= len(prefixed) * 4)
-    lacks_prefix = habit and first.raw.strip() == first.text
+    lacks_prefix = [line.raw.strip() != line.text for line in lines[:3]] == [False, True, True]
     is_end = _END_OF_LINE.match(first.raw) and not any(_END_OF_LINE.match(line.raw) for line in others)
-    return Ends(first if lacks_prefix or is_end else None, None if whole else lines[-1], first.number)
+    return Ends(first.number, lacks_prefix or bool(is_end), None if whole else lines[-1])
