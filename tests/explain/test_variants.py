@@ -332,31 +332,6 @@ def test_cet_of_the_host_at_the_very_end():
     assert (found.dump.readings["guest_ssp"].value, found.dump.readings["host_ssp"].value) == (0xFFFFC90000000008, 0xFFFFC90000000000)
 
 
-def test_the_tables_of_xen_before_3_1():
-    text = """\
-(XEN) 16-bit Guest-State Fields
-(XEN)           0x00000800: 0x00000018 0x00000010 0x00000018 0x00000018
-(XEN)           0x00000808: 0x00000000 0x00000000 0x00000000 0x00000040
-(XEN) 64-bit Guest-State Fields
-(XEN)           0x00002800: 0xffffffff 0xffffffff 0x00000001 0x00000000
-(XEN) 32-bit Guest-State Fields
-(XEN)           0x00004814: 0x0000c093 0x0000a09b 0x0000c093 0x0000c093
-(XEN) Natural 64-bit Guest-State Fields
-(XEN)           0x00006800: 0x80050033 0x12345000 0x000426f0 ----------
-"""
-    dump = read_text(text)[0]
-    assert {name: dump.readings[name].value for name in ("guest_es_selector", "guest_cs_selector", "guest_tr_selector")} == {
-        "guest_es_selector": 0x18,
-        "guest_cs_selector": 0x10,
-        "guest_tr_selector": 0x40,
-    }
-    assert dump.readings["vmcs_link_pointer"].value == (1 << 64) - 1
-    assert dump.readings["guest_ia32_debugctl"].value == 1
-    assert dump.readings["guest_cs_access_rights"].value == 0xA09B
-    assert dump.readings["guest_cr0"].value == 0x80050033
-    assert dump.warnings == []
-
-
 def test_an_old_xen_prints_the_hosts_rsp_before_its_rip(sample):
     dump = read_text(sample("xen-4.4"))[0]
     assert (len(dump.readings), dump.warnings) == (101, [])
