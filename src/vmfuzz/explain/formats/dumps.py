@@ -37,8 +37,11 @@ def divided(lines: list[Line], first: re.Pattern[str]) -> list[list[Line]]:
     """
     begins = [index for index, line in enumerate(lines) if first.match(line.text)]
     dumps = [lines[one:other] for one, other in pairwise([0, *begins, len(lines)])]
-    if begins and not set(map(_key, dumps[0])) <= set(map(_key, dumps[1])):
-        dumps[:2] = [dumps[0] + dumps[1]]
+    if begins:
+        again = {line.text for line in dumps[1]}
+        dumps[0] = [line for line in dumps[0] if line.text not in again]
+        if not set(map(_key, dumps[0])) <= set(map(_key, dumps[1])):
+            dumps[:2] = [dumps[0] + dumps[1]]
     different: dict[frozenset[str], list[Line]] = {}
     for dump in dumps:
         different.setdefault(frozenset(line.text for line in dump), dump)

@@ -33,7 +33,6 @@ _TOKEN: Final = deferred(
     rf"|(?<![\w.])(?P<head>{_HEADS}|MSR (?:guest|host) auto(?:load|store)):(?P<columns>(?:\s+[0-9a-fA-F]+(?![\w=:]))*)"
     rf"|(?<![\w.])(?P<entry>\d+):\s*msr=(?P<msr>{_HEX})\s+value=(?P<content>{_HEX})"
 )
-_OLD_XEN: Final = deferred(r"CS=\w+ DS=")  # KVM, and Xen since 4.6, have SS next
 _LAST: Final = max(slot.rank for line in DECLARED for slot in line)
 
 
@@ -69,7 +68,7 @@ def parse(lines: list[Line], found: Found, ends: Ends) -> None:
     """Note what the lines of one dump give; `ends`: the lines of the text that may not be whole."""
     whole = ends.unfinished not in lines[-1:]
     tokens = list(_tokens(lines, "\n".join(line.text for line in lines) + "\n" * whole, found))
-    _pair(tokens, xen=any("(XEN)" in line.raw or _OLD_XEN.match(line.text) for line in lines))
+    _pair(tokens, xen=any("(XEN)" in line.raw for line in lines))
     firsts = dict[str | int, Token]()  # without what is there again: a reply quotes lines below the dump
     for token in tokens:
         firsts.setdefault(token.field or id(token), token)
@@ -146,42 +145,43 @@ def _narrow(one: Token, other: Token, fits: Callable[[Slot, Slot], bool]) -> Non
 
 
 def _pair(tokens: list[Token], xen: bool) -> None:
-    """Two numbers on a line are of one declared line, in its order: the guest's RSP stands before its RIP, the host's RIP before its RSP."""
-    for first, second in (pair for pair in pairwise(tokens) if pair[0].line == pair[1].line):
-        if first.key == "RSP":
-            second.broken |= first.copied != second.copied  # a copy behind only one of them: the other may be the host's
-            if xen and not first.copied:
-                first, second = second, first  # before 4.6 the host's are in the guest's order; the guest's have copies
-        _narrow(first, second, lambda one, other: one.line == other.line and one.place < other.place)
+    """Leave what the marks of the numbers say, and of two on a line what is on one declared line, in its order: the host's RIP stands before its RSP."""
     some_marked = len({token.value.startswith("0x") for token in tokens if token.value}) > 1  # as KVM and Xen print: the guest's CR3 has 0x
-    for token in tokens if some_marked else ():
-        token.slots = [slot for slot in token.slots if (slot.mark == "0x") == token.value.startswith("0x")] or token.slots
+    copied = {token.line for token in tokens if token.copied}
+    for token in tokens:
+        if token.key in ("RSP", "RIP") and (xen or copied):  # Xen has copies of the guest's; before 4.6 both stand in the guest's order
+            token.slots = [slot for slot in token.slots if slot.field.startswith("guest") == (token.line in copied)] or token.slots
+        if some_marked:
+            token.slots = [slot for slot in token.slots if (slot.mark == "0x") == token.value.startswith("0x")] or token.slots
+    for one, other in pairwise(tokens):
+        if one.line == other.line:
+            _narrow(one, other, lambda first, second: first.line == second.line and first.place < second.place)
 
 
 def _place(tokens: list[Token], found: Found) -> None:
     """Leave of what a number may be what the numbers before and behind it leave, if these stand in the order in which the programs print them."""
-    sections = [token.section for token in tokens]
-    known = [section // 2 for section in filter(None, sections)]
-    in_order = bool(known) and known == sorted(known)
-    for one, other in [*pairwise(tokens), *pairwise(tokens[::-1])] if in_order else ():
-        _narrow(one, other, _are_next)
-    for token, low, high in zip(tokens, _last(sections), reversed(_last(reversed(sections))), strict=True):
+    sections = [token.section // 2 for token in tokens if token.section]
+    left = tokens
+    for fits in (_are_next, _in_order) if sections == sorted(sections) else ():
+        pairs = [pair for pair in pairwise(left) if len(pair[0].slots) > 1 or len(pair[1].slots) > 1]
+        for one, other in [*pairs, *reversed(pairs)]:
+            _narrow(one, other, fits)
+        left = [token for token in left if token.field or not token.slots[0].rank]  # elsewhere a line may be a copy of the other section's
+    for token in tokens:
         if not (token.field or token.section):
-            token.slots = [slot for slot in token.slots if in_order and not slot.rank and low <= slot.section <= (high or low | 1)]
-            if not token.field:
-                text = f"{token.key} = {token.value} may be the guest's or the host's; the lines around it do not tell, so it is not used"
-                found.warn(text, token.line)
+            token.slots = []
+            text = f"{token.key} = {token.value} may be the guest's or the host's; the lines around it do not tell, so it is not used"
+            found.warn(text, token.line)
 
 
 def _are_next(one: Slot, other: Slot) -> bool:
-    """Whether all versions print the two lines, one directly below the other; elsewhere a line may be a copy of the other section's."""
+    """Whether all versions print the two lines, one directly below the other."""
     return one.rank * other.rank > 0 and one.section == other.section and abs(one.rank - other.rank) <= 1
 
 
-def _last(numbers: Iterable[int]) -> list[int]:
-    """Each number, or where it is 0 the last other one before it."""
-    last = 0
-    return [last := number or last for number in numbers]
+def _in_order(one: Slot, other: Slot) -> bool:
+    """Whether the programs print the first in no later section."""
+    return one.section <= other.section
 
 
 def _gaps(tokens: Iterable[Token]) -> frozenset[int] | None:
@@ -199,9 +199,8 @@ def _doubt(token: Token, torn: int, missing: frozenset[int] | None) -> str:
         return "stands on a line within which the text may begin"
     short = len(token.value.removeprefix("0x")) < token.slots[0].digits
     padded = not token.value.startswith("0x") and all(slot.mark == "#" for slot in token.slots)
-    # Xen has copies of three; RFLAGS may have 16 digits; "(effective)" may have stood behind EFER; of two lines of values one is another's
-    copy_of_another = token.copied and token.field not in ("guest_rsp", "guest_rip", "guest_rflags")
-    if (short and padded) or copy_of_another or (token.broken and (short or token.wrapped or token.key in ("RFLAGS", "EFER"))):
+    # RFLAGS may have 16 digits; "(effective)" may have stood behind EFER; of two lines of values one is another's
+    if (short and padded) or (token.broken and (short or token.wrapped or token.key in ("RFLAGS", "EFER"))):
         return "may be cut off, or another's"
     if token.wrapped and (missing is None or token.opened in missing):
         return "stands on another line than what it belongs to, and the lines of this dump are not all there in their order"
