@@ -57,7 +57,7 @@ class _Reader:
         parts, others = dumps.split_lines(self.lines)
         #: lines of KVM's and Xen's dumps, of QEMU's, of VirtualBox's log, and all others
         self.parts = [part for part in parts if len(part) > 1] or parts[:1]
-        self.qemu, self.vbox = qemu.FORMAT.own_lines(others), virtualbox.vbox_lines(others)
+        self.qemu, self.vbox = qemu.FORMAT.own_lines(others, text), virtualbox.FORMAT.own_lines(others, text)
         taken = {line.number for line in [*self.qemu, *self.vbox]}
         self.rest = [line for line in others if line.number not in taken]
         # what is the same for each of many dumps in a text

@@ -65,19 +65,38 @@ class Declared:
     @cached_property
     def shapes(self) -> tuple[_Shape, ...]:
         """The declared lines as patterns."""
-        return tuple(_shape(line, self.registers, self.parts, self.prefix) for line in self.lines)
+        return tuple(map(self._shape, self.lines))
 
-    def is_in(self, lines: Iterable[Line]) -> bool:
-        """Whether these may have lines of this format."""
-        text = "\n".join(line.text for line in lines)
-        return any(word in text for word in self.words)
+    def _shape(self, line: str) -> _Shape:
+        printed = line.removeprefix(_REST)
+        numbers = HOLE.findall(printed)
+        labels = [before.removesuffix("0x").strip(" :=/[]{(") for before, _, _ in numbers]
+        columns = not all(labels) or any("@" in before for before, _, _ in numbers[:1])
+        pattern, given = "", list[tuple[str, str]]()
+        for index, ((before, gives, digits), label) in enumerate(zip(numbers, labels, strict=True)):
+            group, number = f"n{index}", f"{_DIGIT}{{1,16}}"
+            if gives in (_NAME, _VALUE):
+                group, number = gives, r"[A-Za-z]\w*" if gives == _NAME else number
+            elif digits:
+                number = "|".join(rf"{_DIGIT}{{{count}}}\b" for count in digits.split("|"))
+            pattern += f"{self._pattern_of(before)}(?P<{group}>{number})"
+            part = gives.partition("_")[2].partition("_")[2].replace("_", " ")  # what is in a register's columns is called after it
+            given.append((gives, f"{labels[0].partition(' ')[0]} {part}" if columns and part else label))
+        pattern += self._pattern_of(HOLE.sub("", printed))
+        whole = rf"(?<!\w){pattern}" if self.parts else rf"^(?:{re.escape(self.prefix.strip())}\s*)?{pattern}$"
+        return _Shape(re.compile(whole), tuple(given), line.startswith(_REST))
 
-    def own_lines(self, lines: Sequence[Line]) -> list[Line]:
-        """The lines that have a part of this format in them."""
+    def _pattern_of(self, text: str) -> str:
+        """A pattern for what is printed around numbers."""
+        register = f"(?P<register>{'|'.join(sorted(self.registers, key=len, reverse=True))})"
+        return "".join(r"\s+" if one.isspace() else register if one == "@" else re.escape(one) for one in re.split(r"(\s+|@)", text))
+
+    def own_lines(self, lines: Sequence[Line], text: str) -> list[Line]:
+        """The lines that have a part of this format in them; `text`: the text that they are of."""
         mine: list[Line] = []
-        for index, line in enumerate(lines if self.is_in(lines) else ()):
+        for index, line in enumerate(lines if any(word in text for word in self.words) else ()):
             below = bool(mine) and mine[-1] is lines[index - 1]
-            if any((below or not shape.rest) and shape.pattern.search(line.text) for shape in self.shapes):
+            if any((below or not shape.rest) and shape.pattern.search(line.raw) for shape in self.shapes):
                 mine.append(line)
         return mine
 
@@ -112,38 +131,13 @@ class Declared:
                     found.evidence.append(Reading(value, label or name, line.number, known, why, name, written=text))
 
 
-def _shape(line: str, registers: Sequence[str], parts: bool, prefix: str) -> _Shape:
-    numbers = HOLE.findall(line.removeprefix(_REST))
-    labels = [before.removesuffix("0x").strip(" :=/[]{(") for before, _, _ in numbers]
-    columns = not all(labels) or any("@" in before for before, _, _ in numbers[:1])
-    begin, end = (r"(?<!\w)", "") if parts else (rf"^(?:{re.escape(prefix.strip())}\s*)?", "$")
-    pattern, given = begin, list[tuple[str, str]]()
-    for index, ((before, gives, digits), label) in enumerate(zip(numbers, labels, strict=True)):
-        group, number = f"n{index}", f"{_DIGIT}{{1,16}}"
-        if gives in (_NAME, _VALUE):
-            group, number = gives, r"[A-Za-z]\w*" if gives == _NAME else number
-        elif digits:
-            number = "|".join(rf"{_DIGIT}{{{count}}}\b" for count in digits.split("|"))
-        pattern += _pattern_of(before, registers) + f"(?P<{group}>{number})"
-        part = gives.partition("_")[2].partition("_")[2].replace("_", " ")  # what is in a register's columns is called after it
-        given.append((gives, f"{labels[0].partition(' ')[0]} {part}" if columns and part else label))
-    behind = _pattern_of(HOLE.sub("", line.removeprefix(_REST)), registers)
-    return _Shape(re.compile(pattern + behind + end), tuple(given), line.startswith(_REST))
-
-
-def _pattern_of(text: str, registers: Sequence[str]) -> str:
-    """A pattern for what is printed around numbers."""
-    register = f"(?P<register>{'|'.join(sorted(registers, key=len, reverse=True))})"
-    return "".join(r"\s+" if one.isspace() else register if one == "@" else re.escape(one) for one in re.split(r"(\s+|@)", text))
-
-
-def read_declared(lines: Iterable[Line], found: Found, formats: Iterable[Declared]) -> list[Line]:
+def read_declared(lines: list[Line], found: Found, formats: Iterable[Declared]) -> list[Line]:
     """Note what lines of these formats give; returns the other lines."""
-    rest = list(lines)
+    text = "\n".join(line.text for line in lines)
     for one in formats:
-        if one.is_in(rest):
-            left = [other for line in rest if (other := one.read(line, found)) is not None]
+        if any(word in text for word in one.words):
+            left = [other for line in lines if (other := one.read(line, found)) is not None]
             kept = {line.number for line in left}
-            found.programs[f"what {one.program} prints"] = [line for line in rest if line.number not in kept]
-            rest = left
-    return rest
+            found.programs[f"what {one.program} prints"] = [line for line in lines if line.number not in kept]
+            lines = left
+    return lines

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Final
@@ -107,33 +107,28 @@ def _tokens(lines: list[Line], joined: str, found: Found) -> Iterator[Token]:
             elif not head or (head, key) not in NUMBERS:
                 head, opened = "", line
             wrapped = opened != line or "\n" in match[0].strip()
-            for text, value, slots in (
-                _keyed(match, head, key, line, found) if key else _columns(head, match["columns"].split(), line, found)
-            ):
+            for text, value, slots in _numbers(match, head, key, line, found):
                 yield Token(text, value, line, slots, opened, wrapped, match["copy"] is not None, match["broken"] is not None)
 
 
-def _keyed(match: re.Match[str], head: str, key: str, line: int, found: Found) -> Iterator[tuple[str, str, Sequence[Slot]]]:
-    """The numbers of a key below `head`: what the text calls each, its value, what it may be."""
+def _numbers(match: re.Match[str], head: str, key: str, line: int, found: Found) -> Iterator[tuple[str, str, Sequence[Slot]]]:
+    """The numbers of a key below `head`, or of Xen's columns, which have no keys: what the text calls each, its value, what it may be."""
     value, slots = match["value"] or "", NUMBERS.get((head, key), [])
-    if not slots:
+    if not key:
+        columns, declared = match["columns"].split(), next((slots for slots in DECLARED if slots[0].head == head), ())
+        if [len(column) for column in columns] == [slot.digits for slot in declared]:
+            yield from ((head, column, [slot]) for slot, column in zip(declared, columns, strict=True))
+        elif columns:
+            found.warn(f"{head} has {len(columns)} of {len(declared)} columns; which are missing cannot be told", line)
+    elif not slots:
         found.warn(f"{key} = {value} stands without the key before it; it is not used", line)
-        return
-    if match["beside"]:
-        slots = [slots[0]._replace(field=f"+{key} (not the field)", section=0, rank=0)]
-    parts = [value.replace("|", "", 1)] if key == "SVI|RVI" else value.split(":") if slots[-1].part else [value]
-    shown = f"{head} {key}" if head.startswith(("CR", *SEGMENTS)) else key
-    if len(parts) == slots[-1].part + 1:
-        yield from ((shown, text, [slot for slot in slots if slot.part == part]) for part, text in enumerate(parts))
-
-
-def _columns(head: str, columns: Sequence[str], line: int, found: Found) -> Iterator[tuple[str, str, Sequence[Slot]]]:
-    """The same of Xen's columns, which have no keys; the digits of each tell one from another."""
-    slots = next((slots for slots in DECLARED if slots[0].head == head), ())
-    if [len(column) for column in columns] == [slot.digits for slot in slots]:
-        yield from ((head, column, [slot]) for slot, column in zip(slots, columns, strict=True))
-    elif columns:
-        found.warn(f"{head} has {len(columns)} of {len(slots)} columns; which are missing cannot be told", line)
+    else:
+        if match["beside"]:
+            slots = [slots[0]._replace(field=f"+{key} (not the field)", section=0, rank=0)]
+        parts = [value.replace("|", "", 1)] if key == "SVI|RVI" else value.split(":") if slots[-1].part else [value]
+        shown = f"{head} {key}" if head.startswith(("CR", *SEGMENTS)) else key
+        if len(parts) == slots[-1].part + 1:
+            yield from ((shown, text, [slot for slot in slots if slot.part == part]) for part, text in enumerate(parts))
 
 
 def _narrow(one: Token, other: Token, fits: Callable[[Slot, Slot], bool]) -> None:
@@ -184,16 +179,16 @@ def _in_order(one: Slot, other: Slot) -> bool:
     return one.section <= other.section
 
 
-def _gaps(tokens: Iterable[Token]) -> frozenset[int] | None:
-    """The lines behind which a line is missing that is always printed next; None if they do not stand in the print order."""
+def _gaps(tokens: Collection[Token]) -> frozenset[int]:
+    """The lines behind which a line is missing that is always printed next; all lines if they do not stand in the print order."""
     ranks = [(token.opened, token.slots[0].rank) for token in tokens if token.field and token.slots[0].rank]
     following = [*pairwise([*ranks, (0, _LAST + 1)])]
     if any(rank > after for (_, rank), (_, after) in following):
-        return None
+        return frozenset(token.opened for token in tokens)
     return frozenset(line for (line, rank), (_, after) in following if after > rank + 1)
 
 
-def _doubt(token: Token, torn: int, missing: frozenset[int] | None) -> str:
+def _doubt(token: Token, torn: int, missing: frozenset[int]) -> str:
     """Why a token's value may be none, or another field's; "" if nothing says so. `torn`: a line's number; `missing`: what `_gaps` gives."""
     if token.line == torn:
         return "stands on a line within which the text may begin"
@@ -202,6 +197,6 @@ def _doubt(token: Token, torn: int, missing: frozenset[int] | None) -> str:
     # RFLAGS may have 16 digits; "(effective)" may have stood behind EFER; of two lines of values one is another's
     if (short and padded) or (token.broken and (short or token.wrapped or token.key in ("RFLAGS", "EFER"))):
         return "may be cut off, or another's"
-    if token.wrapped and (missing is None or token.opened in missing):
+    if token.wrapped and token.opened in missing:
         return "stands on another line than what it belongs to, and the lines of this dump are not all there in their order"
     return ""

@@ -5,7 +5,7 @@ places in the print order, how lines begin, which no other program prints, and h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -151,32 +151,32 @@ def _signed(*keys: str) -> str:
 
 
 _HEX: Final = "[0-9a-fA-F]"
-_PARTS: Final = _signed(*(slot.key for line in DECLARED for slot in line if slot.head))
-
-
-def _beginnings(line: Sequence[Slot]) -> Iterator[str]:
-    """The patterns of a line's beginnings, up to what shows that it is of these programs."""
-    for slot in (slot for slot in line if slot.begins):
-        if slot.head:
-            yield rf"{slot.head}:(?:\s*{_PARTS}|$)"
-        elif slot.mark == "#":
-            yield rf"{_signed(slot.key)}\s*\S+(?:\s+{_signed(*(one.key for one in line))}|$)"
-        else:
-            yield rf"{_signed(slot.key)}\s*{slot.mark}"
-
-
-#: Lines that no other program prints: headings, Xen's columns, and those that are declared as such.
+_SLOTS: Final = tuple(chain(*DECLARED))
+_PARTS: Final = _signed(*(slot.key for slot in _SLOTS if slot.head))
+#: Headings, and Xen's columns.
 _HEADINGS: Final = (
     r"\*\*\* ?(?:Guest|Host|Control) State|VMCS [0-9a-fA-Fx]+, last attempted|sel\s+attr\s+limit\s+base|MSR (?:guest|host) auto"
     rf"|(?:{'|'.join(SEGMENTS)}):\s+(?:{_HEX}{{4,8}}\s+){{1,3}}{_HEX}{{8,16}}\b"
 )
-OWN: Final = deferred("|".join([_HEADINGS, *(one for line in DECLARED if line[0].begins == "!" for one in _beginnings(line))]))
+
+
+def _beginning(slot: Slot) -> str:
+    """The pattern of a line that begins with this number, up to what shows that it is of these programs."""
+    if slot.head:
+        return rf"{slot.head}:(?:\s*{_PARTS}|$)"
+    if slot.mark == "#":
+        return rf"{_signed(slot.key)}\s*\S+(?:\s+{_signed(*(one.key for one in _SLOTS if one.line == slot.line))}|$)"
+    return rf"{_signed(slot.key)}\s*{slot.mark}"
+
+
+#: Lines that no other program prints.
+OWN: Final = deferred("|".join([_HEADINGS, *(_beginning(slot) for slot in _SLOTS if slot.begins == "!")]))
 #: How the lines of a dump begin.
-STARTS: Final = deferred("|".join([_HEADINGS, r"\d+: msr=", *chain.from_iterable(map(_beginnings, DECLARED))]))
+STARTS: Final = deferred("|".join([_HEADINGS, r"\d+: msr=", *(_beginning(slot) for slot in _SLOTS if slot.begins)]))
 #: What may begin the line after a break: a number, what stands between numbers, a key or its end.
 CONTINUES: Final = deferred(
     r"(?:= ?)?(?:0?x)?[0-9a-fA-F]{1,16}(?:[\s,|]|$)|=$|value=|\((?:0x|effective|autoload)|(?:, ?)?"
     + _signed(
-        *(slot.key.split(" ", at)[-1] for slot in chain(*DECLARED) for at in range(not (slot.place or slot.head), slot.key.count(" ") + 1))
+        *(slot.key for slot in _SLOTS if slot.place or slot.head), *(slot.key.partition(" ")[2] for slot in _SLOTS if " " in slot.key)
     )
 )

@@ -12,7 +12,7 @@ from vmfuzz.patterns import deferred
 FORMAT: Final = Declared(
     program="saved",
     source="src/VBox/VMM/VMMR3/HM.cpp",
-    words=("={", "CPU[", "EFlags", "Attr "),
+    words=("={", "CPU[", "EFlags", "Attr ", "HM error", "rcLastExitToR3", "VT-x info", "Real-on-v86", "Guest VMCS active", "HM: Host "),
     lines=(
         "@={{guest_@_selector:4} base={guest_@_base} limit={guest_@_limit} flags={guest_@_access_rights}}",
         "~ cr0={+cr0:8|16} cr2={+cr2:8|16}",
@@ -27,6 +27,17 @@ FORMAT: Final = Declared(
         "CPU[{}] ExitCtls 0x{vm_exit_controls}",
         "CPU[{}] Instruction error 0x{vm_instruction_error}",
         "CPU[{}] Exit reason 0x{exit_reason}",
+        # what gives no field, and registers of the processor outside VMX operation, which are in no VMCS
+        *(
+            "HM error =",
+            "rcLastExitToR3",
+            "VT-x info",
+            "Real-on-v86",
+            "Guest VMCS active",
+            "HM: Host CR{}",
+            "HM: Host EFER",
+            "HM: Host XCR0",
+        ),
     ),
     registers=("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldtr", "CS", "DS", "ES", "FS", "GS", "SS"),
     view="VirtualBox shows the guest's registers, not the VMCS",
@@ -34,14 +45,6 @@ FORMAT: Final = Declared(
 )
 _ERROR: Final = deferred(r"HM error +=\s*\(?(0x[0-9a-fA-F]+|\d+)")
 _OF_VIRTUAL_8086: Final = deferred(r"Real-on-v86 active *= *true")
-#: Lines of the same report that give no field; at its start VirtualBox logs the processor's registers outside VMX operation: they are in no VMCS.
-_OTHERS: Final = deferred(r"HM error +=|rcLastExitToR3|VT-x info|Real-on-v86|Guest VMCS active|\bHM: Host (?:CR\d|EFER|XCR0)\b")
-
-
-def vbox_lines(lines: list[Line]) -> list[Line]:
-    """The lines of VirtualBox's log that say something about the guest's state, or about registers that are in no VMCS."""
-    own = {line.number for line in FORMAT.own_lines(lines)}
-    return [line for line in lines if line.number in own or _OTHERS.search(line.raw)]
 
 
 def parse_vbox(lines: list[Line], found: Found) -> None:
