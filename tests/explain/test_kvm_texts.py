@@ -85,7 +85,7 @@ def test_the_processor_below(name: str, error: int) -> None:
     assert reported.error == error
 
 
-@pytest.mark.parametrize(("left", "error"), [("0x1c", 0x1C), ("", None)])
+@pytest.mark.parametrize(("left", "error"), [("0x1c", 0x1C), ("", 0)])
 def test_the_processor_below_with_a_number_or_none(left: str, error: int | None) -> None:
     reported = answered(TRACE.format(BELOW + left)).dump.reported
     assert reported is not None

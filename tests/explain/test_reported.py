@@ -201,12 +201,6 @@ def test_failures_in_older_words(words, error, reason):
     assert (reported.error, reported.exit_reason) == (error, reason)
 
 
-def test_a_control_that_acrn_cannot_have_is_named():
-    text = shown("VMX ctrl 0x482 not fully enabled: request 0x9461f872 but get 0x9441f872\n")
-    assert 'bit 21 "use TPR shadow"' in text
-    assert "IA32_VMX_PROCBASED_CTLS (482H)" in text
-
-
 @pytest.mark.parametrize("error", [5, 0])
 def test_an_outcome_of_no_check_has_no_open_cause(error):
     text = shown(

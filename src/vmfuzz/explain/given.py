@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from vmfuzz.errors import UsageError
 from vmfuzz.explain.dump import Dump, Format, Warned
-from vmfuzz.explain.outcomes.choose import with_outcome
 from vmfuzz.explain.outcomes.words import meant
 from vmfuzz.explain.reading import read_text
 from vmfuzz.explain.reported import Reported
 from vmfuzz.explain.text.large import read_all
-from vmfuzz.patterns import deferred
-
-#: What AMD's VMRUN reports for a VMCB that it refuses.
-_AMD: Final = deferred(r"VMEXIT_INVALID|\bVMRUN\b|(?:hardware error|exit code|^)\W*(?:0xf{8}(?:f{8})?|-1)\s*$", re.IGNORECASE)
 
 
 def dumps_of(stream: BinaryIO, name: str) -> list[Dump]:
@@ -27,18 +21,15 @@ def dumps_of(stream: BinaryIO, name: str) -> list[Dump]:
 
 
 def from_words(words: str) -> Reported | None:
-    """The outcome that a person means by a bare number or a log line; None where it is neither."""
-    return with_outcome(Dump(), words).reported or meant(words.strip())
+    """The outcome that a person means by a bare number, a log line or a name; None where it is none of these."""
+    return read_text(words)[0].reported or meant(words.strip())
 
 
 def dump_of_words(text: str, name: str) -> Dump:
     """A bare number, or a log line, such as 0x80000021. Raises UsageError for what vmfuzz knows to be AMD's."""
-    found = from_words(text)
-    dump = read_text(f"{text}\n", name)[0]
+    dump, found = read_text(f"{text}\n", name)[0], from_words(text)
     if found is not None:
         dump = replace(dump, reported=found, format=Format.ARGUMENT)
-    if dump.empty and _AMD.search(text):
-        raise UsageError(
-            f"{text!r} is what AMD's VMRUN reports for a VMCB that it refuses; vmfuzz knows VM entries of Intel processors only"
-        )
+    elif dump.foreign:
+        raise UsageError(dump.foreign)
     return dump

@@ -62,7 +62,6 @@ class _Reader:
         self.rest = [line for line in others if line.number not in taken]
         # what is the same for each of many dumps in a text
         self.garbled, self.processor = garbled(self.lines), processor_of(text)
-        self.prose = "\n".join(line.text for line in self.rest) + "\n" + "\n".join(line.text for line in [*self.qemu, *self.vbox])
 
     def dumps(self) -> list[Dump]:
         """The dumps of the text: one for each of KVM's and Xen's, or for each of QEMU's, or one."""
@@ -82,7 +81,9 @@ class _Reader:
             qemu.FORMAT.read(line, found)  # assumed: what a dump of the VMCS shows goes before
         virtualbox.parse_vbox(self.vbox, found)
         plain = _read_plain(self.rest, found, bool(part))
-        dump = with_outcome(settled(found, self.ends, self.garbled), self.prose if told else None, self.rest, self.text)
+        dump = settled(found, self.ends, self.garbled)
+        if told:
+            dump = with_outcome(dump, [*self.rest, *self.qemu, *self.vbox], self.text)
         foreign = "" if part else amd.why_foreign(self.text, dump)
         if foreign:
             dump = replace(dump, readings={}, warned=())

@@ -8,7 +8,8 @@ from typing import Final
 
 #: Bit 31 of an exit reason: the VM entry failed.
 FAILED_ENTRY: Final = 1 << 31
-#: VM-instruction errors of VMLAUNCH and VMRESUME; the others are those of other instructions.
+#: All VM-instruction errors, and those of VMLAUNCH and VMRESUME; the others are those of other instructions.
+ERRORS: Final = range(1, 29)
 ENTRY_ERRORS: Final = (4, 5, 6, 7, 8, 16, 17, 18, 25, 26)
 #: Basic exit reasons with which an entry can fail.
 FAILURE_REASONS: Final = (33, 34, 41)
@@ -49,8 +50,3 @@ class Reported:
     def entered(self) -> bool:
         """Whether this says that the VM entry succeeded."""
         return self.kind is Report.INTERNAL or (self.exit_reason is not None and not self.exit_reason & FAILED_ENTRY)
-
-    @property
-    def of_another_instruction(self) -> bool:
-        """Whether this is a VM-instruction error that no VM entry gives."""
-        return bool(self.error) and self.error not in ENTRY_ERRORS

@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.dump import Dump, Warned
-from vmfuzz.explain.outcomes.heard import ERRORS, Source, heard, numbered
+from vmfuzz.explain.outcomes.heard import Source, heard, numbered
 from vmfuzz.explain.outcomes.phrases import Meaning
-from vmfuzz.explain.outcomes.programs import words_of_programs
+from vmfuzz.explain.outcomes.programs import named_checks, refused_msr
 from vmfuzz.explain.outcomes.words import OF_A_PROGRAM
-from vmfuzz.explain.reported import ENTRY_ERRORS, Report, Reported
+from vmfuzz.explain.reported import ENTRY_ERRORS, ERRORS, Report, Reported
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.hexadecimal import hexadecimal
 
@@ -34,6 +34,7 @@ _OF_ANOTHER: Final = (
     "VM-instruction error {0.error} is no error of a VM entry, and a VM exit does not change that field: another instruction left it, mostly the "
     "VMREAD of a field that this processor does not have"
 )
+_UNKNOWN: Final = '{0.program} refused the entry by a check of its own, or by one that is not in the table here: "{0.text}"'
 
 
 class _Rule(NamedTuple):
@@ -65,44 +66,27 @@ _RULES: Final = (
     _Rule(Source.REASON, (Source.ERROR,), lambda lost, *_: lost.exit_reason == 0),
     # a VM exit does not change the error, and a VMfail does not change the exit reason: words tell which of the two is newer
     _Rule(Source.REASON, (Source.ERROR, Source.WORDS), lambda lost, *_: lost.entered, _STALE),
+    _Rule(Source.REASON, (Source.CHECK,), lambda lost, *_: lost.entered, _STALE),
     _Rule(Source.REASON, (Source.WORDS,), lambda lost, words, _: lost.entered and bool(OF_A_PROGRAM.fullmatch(words.text)), _STALE),
     _Rule(Source.WORDS, (Source.REASON,), lambda _, reason, __: reason.entered, _OTHER_ENTRY),
     _Rule(Source.FAILED, (Source.REASON,), lambda lost, reason, _: reason.entered and lost.error is None, _OTHER_ENTRY),
-    _Rule(Source.WORDS, (Source.REFUSED,), lambda lost, *_: lost.error == 0),
     # who prints a VMCS also prints which of its fields cannot be read
     _Rule(Source.INSTRUCTION, (), lambda lost, _, dump: bool(dump.readings) and lost.text.startswith("VMREAD")),
-    _Rule(Source.OTHER_ERROR, (Source.INSTRUCTION,), lambda *_: True),
     _Rule(Source.OTHER_ERROR, (), lambda _, __, dump: len(dump.readings) > _MANY_FIELDS, _OF_ANOTHER),
-    _Rule(Source.BARE, (), lambda _, __, dump: bool(dump.readings)),
     _Rule(Source.TRACE, (), lambda lost, _, dump: lost.kind is Report.TOLD and any(name.endswith("_controls") for name in dump.readings)),
 )
 #: What to say of an outcome that is not believed.
 _ALSO: Final = {
-    Source.REFUSED: "KVM refused an entry of a nested guest, because of {0.text}",
     Source.INSTRUCTION: "the text says that {0.text}. {0.means}",
     Source.OTHER_ERROR: _OF_ANOTHER,
 }
 
 
-def with_outcome(dump: Dump, told: str | None = "", lines: Sequence[Line] = (), text: str = "") -> Dump:
-    """The dump with the outcome that is believed.
-
-    `told`: what may tell it (None: the failure is another dump's); `lines`: those of no known program; `text`: all around the dump.
-    """
-    if told is not None:
-        dump = _chosen(dump, told)
-    words = words_of_programs(lines)
-    reported = words.believed(dump.reported)
-    if reported is None and _ATTEMPTED in text and "exit_reason" not in dump.readings:
-        # nothing but the head says that something went wrong: the end is cut off
-        reported = Reported(_ATTEMPTED, error=0, kind=Report.ATTEMPTED)
-    beside = {**dump.beside, **words.beside}
-    return replace(dump.warning(*words.warned), reported=reported, named=tuple(words.checks), refused_msr=words.msr, beside=beside)
-
-
-def _chosen(dump: Dump, told: str) -> Dump:
-    """The dump with what its text and its fields tell."""
-    claims = heard(told)
+def with_outcome(dump: Dump, lines: Sequence[Line] = (), text: str = "") -> Dump:
+    """The dump with the outcome that is believed. `lines`: those of no dump, which may tell it; `text`: all around the dump."""
+    told = "\n".join(line.text for line in lines)
+    checks = named_checks(lines, told)
+    claims = heard(told, checks)
     said = _add_fields(claims, dump)
     for lost, beside, when, says in _RULES:
         first = (*beside, lost)[0]
@@ -112,34 +96,38 @@ def _chosen(dump: Dump, told: str) -> Dump:
                 claims[first] = replace(claims[first], remark=words)
             elif words:
                 said.append(Warned(0, words))
-    source = min(claims, default=Source.RAN)
+    if _ATTEMPTED in text and "exit_reason" not in dump.readings:
+        claims[Source.ATTEMPTED] = Reported(_ATTEMPTED, error=0, kind=Report.ATTEMPTED)
+    source = min(claims, default=Source.ATTEMPTED)
     reported = claims.pop(source, None)
     said += [Warned(0, _ALSO[other].format(one)) for other, one in claims.items() if other in _ALSO]
+    said += [Warned(one.line, _UNKNOWN.format(one)) for one in checks if not one.checks]
     if reported is not None and reported.exit_reason is not None and reported.qualification is None:
         reported = replace(reported, qualification=_exact(dump, "exit_qualification"))
     if source is Source.REASON and Source.ERROR in claims:
         error = claims[Source.ERROR]
         reported = Reported(error.text, error=error.error, kind=Report.DOUBTFUL, other=reported)
-    return replace(dump.warning(*said), reported=reported)
+    named = tuple(one for one in checks if one.checks)
+    return replace(dump.warning(*said), reported=reported, named=named, refused_msr=refused_msr(lines, told))
 
 
 def _add_fields(claims: dict[Source, Reported], dump: Dump) -> list[Warned]:
     """Add what the fields tell, or what the text tells in their place; returns warnings."""
     reason, error, ran = _exact(dump, "exit_reason"), _exact(dump, "vm_instruction_error"), claims.pop(Source.RAN, None)
-    held = ran if claims.keys().isdisjoint((Source.FAILED, Source.WORDS, Source.UNNUMBERED)) else None
+    held = ran if claims.keys().isdisjoint((Source.FAILED, Source.WORDS, Source.CHECK, Source.UNNUMBERED)) else None
     warned = list[Warned]()
     if reason is not None:
         shown = f"exit reason {hexadecimal(reason)}"
         held = numbered(f"{shown} in the dump", Meaning.REASON, reason & ~_OF_THE_GUEST)
         if held is None:
             warned.append(Warned(dump.readings["exit_reason"].line, f"{shown} is none that a processor reports; it is not used"))
-    told = claims.get(Source.FAILED, ran)
-    if held is not None and told is not None and told.exit_reason is not None and told.entered == held.entered:
+    told = claims.get(Source.FAILED)
+    if held is not None and told is not None and told.exit_reason == held.exit_reason:
         held = replace(held, qualification=told.qualification, msr_entry=told.msr_entry)
-        claims.pop(Source.FAILED, None)
+        del claims[Source.FAILED]
     if held is not None:
         claims[Source.REASON] = held
-    if error in range(1, ERRORS) and Source.OTHER_ERROR not in claims:  # (a phrase tells it in decimal)
+    if error in ERRORS and Source.OTHER_ERROR not in claims:  # (a phrase tells it in decimal)
         source = Source.ERROR if error in ENTRY_ERRORS else Source.OTHER_ERROR
         claims.setdefault(source, Reported(f"VM-instruction error {error} in the dump", error=error))
     if Source.ERROR not in claims and Source.WORDS in claims and claims[Source.WORDS].error:

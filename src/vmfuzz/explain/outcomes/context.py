@@ -64,7 +64,7 @@ is_code: Final = _shown_by(
     r"[=!]=|\breturn\b|\|\||\b(?:if|switch|printk?f?)\s*\(|->\w+\(|[(=][^\n]*[;{]\s*\}?\s*$|%[#0-9]*l{0,2}[dxus]\b|^@@ |^diff --git",
 )
 #: What is counted: `The count for exit 33`
-is_counted: Final = _shown_by(r"\b(?:counts?|counters?|number|statistics?|most|many) (?:of|for)\b[^\n\x02]{0,40}\x02")
+_is_counted: Final = _shown_by(r"\b(?:counts?|counters?|number|statistics?|most|many) (?:of|for)\b[^\n\x02]{0,40}\x02")
 #: What a failing entry does, of which "not" and "never" take away that it did.
 _DOES: Final = r"(?:fail|exit|return|give|get|got|show|report|print|produce|end|stop|crash|see|hit|have|cause|trigger|throw|raise|panic|yield|VM_?fail)\w*"
 #: Behind what denies: few words before the outcome, or it stands in the words of the outcome themselves.
@@ -97,16 +97,15 @@ is_prose: Final = _shown_by(rf"(?<!\S)(?-i:(?:(?!{_SMALL})(?>\S+)\s+)*{_SMALL}){
 
 
 def has_happened(place: Place, *doubts: Callable[[Place], bool]) -> bool:
-    """Whether what is named has happened: it is not listed in a program, not denied, and none of the doubts that count here too is there."""
-    return not any(doubt(place) for doubt in (is_listed, is_denied, *doubts))
+    """Whether what is named has happened: not listed in a program, counted or denied, and none of the doubts that count here too is there."""
+    return not any(doubt(place) for doubt in (is_listed, _is_counted, is_denied, *doubts))
 
 
 def first_told(named: Sequence[tuple[int, Reported]]) -> Reported | None:
-    """The first of the outcomes (each with its line) that is not a row of a list of outcomes: another one stands near, or several anywhere."""
-    outcomes = [(number, (found.exit_reason, found.error)) for number, found in named]
-    for (number, found), (_, own) in zip(named, outcomes, strict=True):
-        others = {outcome: at for at, outcome in outcomes if outcome != own and any(outcome)}
-        if not any(own) or (len(others) <= 1 and not any(0 < abs(at - number) <= _ROWS for at in others.values())):
+    """The first of the outcomes (each with its line) that is not a row of a list of outcomes: no other one stands near."""
+    for number, found in named:
+        near = [other for at, other in named if 0 < abs(at - number) <= _ROWS]
+        if all((other.exit_reason, other.error) == (found.exit_reason, found.error) for other in near):
             return found
     return None
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Final
 
 from vmfuzz.arch.outcomes import INSTRUCTION_ERRORS
-from vmfuzz.explain.outcomes.context import Place, first_told, has_happened, is_code, is_counted, is_outcome, place_of
-from vmfuzz.explain.outcomes.others import failed_instruction, refused
+from vmfuzz.explain.dump import NamedChecks
+from vmfuzz.explain.outcomes.context import Place, first_told, has_happened, is_code, is_outcome, place_of
+from vmfuzz.explain.outcomes.others import failed_instruction
 from vmfuzz.explain.outcomes.phrases import PHRASES, Meaning
+from vmfuzz.explain.outcomes.programs import outcome_of
 from vmfuzz.explain.outcomes.words import identified, in_languages
-from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, FAILURE_REASONS, Reported
+from vmfuzz.explain.reported import ENTRY_ERRORS, ERRORS, FAILED_ENTRY, FAILURE_REASONS, Reported
 from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.patterns import deferred
 
@@ -34,10 +36,8 @@ _READ_AS: Final = (
     (0, "bit 31 is not shown; exit reasons 33, 34 and 41 occur only with it"),
     (0x800_0000, "read as 0x800000{:x}: a zero seems to be missing"),
 )
-#: Exit reasons and VM-instruction errors are smaller than these.
-_REASONS, ERRORS = 128, 64
-#: So many times one phrase is looked at: what is in a text more often is a value in a log.
-_MOST: Final = 1 << 14
+#: Exit reasons are smaller.
+_REASONS: Final = 128
 #: So far behind a number its qualification is looked for, and so far above it its label.
 _NEAR, _ABOVE = 120, 200
 
@@ -49,48 +49,49 @@ class Source(enum.IntEnum):
     REASON = enum.auto()  # the exit-reason field
     ERROR = enum.auto()  # the VM-instruction error field, or a phrase that may be about it
     WORDS = enum.auto()  # words or an identifier of a program, or, where no phrase has a number, a person's words
-    REFUSED = enum.auto()  # KVM says why it refused an entry of a nested guest
+    CHECK = enum.auto()  # a program names the check by which it refused the entry
     UNNUMBERED = enum.auto()  # a program says that an entry failed, and not with which number
     INSTRUCTION = enum.auto()  # another VMX instruction failed
     OTHER_ERROR = enum.auto()  # a VM-instruction error of another instruction
     TRACE = enum.auto()  # KVM failed, or a trace event names an exit: the guest ran
-    BARE = enum.auto()  # a number, and nothing else
     RAN = enum.auto()  # the first exit of a guest that ran, in a phrase: a log has many of those
+    ATTEMPTED = enum.auto()  # nothing but the head of KVM's dump says that something went wrong: the end is cut off
 
 
-def heard(text: str) -> dict[Source, Reported]:
-    """What a text says of outcomes, the first of each source."""
+def heard(text: str, checks: Sequence[NamedChecks]) -> dict[Source, Reported]:
+    """What a text says of outcomes, the first of each source; `checks`: those that programs name in it."""
     claims: dict[Source, Reported] = {}
     named: list[tuple[int, Reported]] = []
     small = text.lower()
     for needs, pattern, means in PHRASES:
-        for match in islice(pattern.finditer(text), _MOST) if needs in small else ():
-            place = place_of(text, match.start(), match.end())
-            one = _told(match, means, place) if has_happened(place) else None
-            if one is None:
+        for match in pattern.finditer(text) if any(part in small for part in needs) else ():
+            place = place_of(text, *match.span())
+            one = _told(match, means, place)
+            source = _source(one, means) if one is not None else None
+            if one is None or source in claims or not has_happened(place):
                 continue
-            source = _source(one, means)
             if source is None:
                 named.append((text.count("\n", 0, match.start()), one))
             else:
-                claims.setdefault(source, one)
+                claims[source] = one
     named += identified(text)
+    in_words = first_told([one for one in named if one[1].error != 0])
+    if in_words is None and not checks and Source.FAILED not in claims:
+        in_words = in_languages(text)  # what programs say goes before a person's words
     others = {
-        Source.WORDS: first_told([one for one in named if one[1].error != 0]) or (None if Source.FAILED in claims else in_languages(text)),
+        Source.WORDS: in_words,
+        Source.CHECK: outcome_of(checks[0]) if checks else None,
         Source.UNNUMBERED: next((one for _, one in named if one.error == 0), None),
-        Source.REFUSED: refused(text),
-        Source.INSTRUCTION: failed_instruction(text),
+        Source.INSTRUCTION: failed_instruction(text) if "fail" in small or "err" in small else None,
     }
     return claims | {source: one for source, one in others.items() if one is not None}
 
 
 def _source(one: Reported, means: Meaning | Reported) -> Source | None:
     """Which source a phrase is, None for words without a number."""
-    if means is Meaning.BARE:
-        return Source.BARE
     if isinstance(means, Reported) or one.error == 0:
         return Source.TRACE if one.entered else None
-    if one.of_another_instruction:
+    if one.error and one.error not in ENTRY_ERRORS:
         return Source.OTHER_ERROR
     if means is Meaning.FIELD and one.error:
         return Source.ERROR
@@ -101,21 +102,21 @@ def _told(match: re.Match[str], means: Meaning | Reported, place: Place) -> Repo
     """The outcome that a phrase tells, None where it tells of no entry, or its number is of another kind."""
     words = " ".join(match.group(0).split())
     if isinstance(means, Reported):
-        return None if is_code(place) or is_counted(place) else replace(means, text=words)
+        return None if is_code(place) else replace(means, text=words)
     value = to_unsigned(match["value"])
     said = numbered(words, means, value) if value is not None else None
     if said is None or said.exit_reason is None:
         return said
     if means is Meaning.ALONE and not _is_outcome_below(match.string, match.start(), place):
         return None
-    if means is Meaning.REASON and value == said.exit_reason & 0xFF and (_OF_KVM.search(place.head) or is_counted(place)):
+    if means is Meaning.REASON and value == said.exit_reason & 0xFF and _OF_KVM.search(place.head):
         return None
     return _detailed(said, match.string[match.end() : match.end() + _NEAR])
 
 
 def _is_outcome_below(text: str, begin: int, place: Place) -> bool:
     """Whether a number that stands alone is an outcome, below the label that may stand on the line above."""
-    above = "" if place.head.strip() else text[max(0, begin - _ABOVE) : begin].rstrip().rpartition("\n")[2]
+    above = text[max(0, begin - _ABOVE) : begin].rstrip().rpartition("\n")[2]
     label = f"{above} " if above.endswith((":", "=")) else ""
     return is_outcome(place._replace(head=label + place.head))
 
@@ -130,8 +131,7 @@ def numbered(words: str, means: Meaning, value: int) -> Reported | None:
         return Reported(words, error=value, remark=remark)
     if means in (Meaning.REASON, Meaning.BARE):
         return Reported(words, value) if value < _REASONS else None
-    possible = value in (0, *ENTRY_ERRORS) if means is Meaning.HARDWARE else 0 < value < ERRORS
-    return Reported(words, error=value) if possible else None
+    return Reported(words, error=value) if value in ERRORS or (value == 0 and means is Meaning.HARDWARE) else None
 
 
 def _detailed(said: Reported, near: str) -> Reported:

@@ -1,4 +1,4 @@
-"""What programs report beside the outcome of a VM entry: a VMX instruction that failed, and KVM's own check of a nested guest's VMCS."""
+"""What programs report beside the outcome of a VM entry: another VMX instruction that failed."""
 
 from __future__ import annotations
 
@@ -8,24 +8,17 @@ from typing import Final
 from vmfuzz.arch.fields import BY_ENCODING
 from vmfuzz.explain.names.spoken import spoken
 from vmfuzz.explain.outcomes.context import has_happened, is_code, is_prose, place_of
-from vmfuzz.explain.reported import ENTRY_ERRORS, Report, Reported
+from vmfuzz.explain.reported import ENTRY_ERRORS, ERRORS, Report, Reported
 from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.hexadecimal import encoded
-from vmfuzz.model.kvm_messages import BELOW, BELOW_ERRORS
 from vmfuzz.patterns import deferred
 
-_NESTED_CHECK: Final = deferred(
-    r"kvm_nested_vmenter_failed:\s*(?:CC\((?P<wrapped>.*)\)|(?P<check>[^\n]{1,200}?))\s*(?:\berr:\s*(?P<error>[^\n]{1,60}))?$", re.MULTILINE
-)
 _INSTRUCTION: Final = deferred(
     r"\b(?P<name>vm_?(?:write|read|ptrld|clear)|vmxon)\b(?P<between>[^\n]{0,60}?)\b(?P<verb>fail(?:ed|ure|s)?|error)\b(?P<rest>[^\n]{0,60})",
     re.IGNORECASE,
 )
 _FIELD: Final = deferred(r"(?:\b(?:field|reg|encoding)\b[ =:]*(?:0x)?0*|\((?:0x)?(?=[0-9a-f]{4}\b))([0-9a-f]{1,4})\b", re.IGNORECASE)
 _ERROR: Final = deferred(r"\b(?:err(?:or)?|code)\b[ =:#]*(0x[0-9a-f]{1,4}|\d{1,5})\b", re.IGNORECASE)
-#: All VM-instruction errors, and those that a VM entry does not give.
-_ERRORS: Final = range(1, 29)
-_OTHER_ERRORS: Final = frozenset(_ERRORS) - {*ENTRY_ERRORS}
 _NO_CURRENT: Final = (
     "there was no current VMCS, or not the one that was meant: VMPTRLD did not make it current on this processor, or VMCLEAR took it away."
 )
@@ -42,18 +35,6 @@ _MEANS: Final = {
     12: "This processor, or the hypervisor below that plays it, does not have that field; the value was not written.",
     13: "The field is read-only on this processor (IA32_VMX_MISC bit 29 is 0).",
 }
-
-
-def refused(text: str) -> Reported | None:
-    """The check of KVM's own by which it refused an entry of a nested guest, or the error that it passes on from the processor below."""
-    match = _NESTED_CHECK.search(text) if "kvm_nested_vmenter_failed" in text else None
-    if match is None:
-        return None
-    check, error = (match["wrapped"] or match["check"]).strip(), (match["error"] or "0").strip()
-    if check.startswith(BELOW.strip()):
-        below = check.removeprefix(BELOW.strip()).strip()
-        return Reported(check, error=BELOW_ERRORS.get(below, to_unsigned(below)) if below else None)  # none where it had no current VMCS
-    return Reported(check, error=0, kind=Report.REFUSED, remark=f"KVM's number for it: {error}" if error != "0" else "")
 
 
 def failed_instruction(text: str) -> Reported | None:
@@ -76,11 +57,11 @@ def _failed(match: re.Match[str]) -> Reported:
         )
         if field and field.gates and error == 12:
             means = f"{means} `vmfuzz fields {encoded(encoding)}` says which capability makes it exist."
-    if means is None and (error is None or error in _ERRORS):
+    if means is None and (error is None or error in ERRORS):
         means = f"Either this processor does not have the field (VM-instruction error 12), or {_NO_CURRENT}"
     return Reported(
         f"{what} failed{f' with error {error}' if error else ''}",
-        error=error if error in _OTHER_ERRORS else None,
+        error=error if error in ERRORS and error not in ENTRY_ERRORS else None,
         kind=Report.INSTRUCTION,
         means=means or f"{error} is no VM-instruction error: {_NO_CURRENT}",
     )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
-from vmfuzz.explain.outcomes.context import SENTENCE_ENDS, first_told, has_happened, is_code, is_counted, is_supposed, place_of
+from vmfuzz.explain.outcomes.context import SENTENCE_ENDS, first_told, has_happened, is_code, is_supposed, place_of
 from vmfuzz.explain.reported import ENTRY_ERRORS, FAILED_ENTRY, Report, Reported
 from vmfuzz.explain.text.numbers import to_unsigned
 from vmfuzz.patterns import deferred
@@ -94,7 +94,7 @@ _WORDS: Final = {idea: f"(?:{'|'.join(words)})" for idea, words in _IDEAS.items(
 _INVALID: Final = {"guest": (FAILED_ENTRY | 33, None), "controls": (None, 7), "host": (None, 8)}
 #: Between a noun and "invalid", in either order.
 _LINK: Final = r"(?: (?:is|was|are|being|ist|war|est|es))?[ _-]?[的なが가]?[ _-]?"
-_SAID: Final = {idea: deferred(_WORDS[idea], re.IGNORECASE) for idea in ("fails", "entry", "invalid")} | {
+_SAID: Final = {idea: deferred(_WORDS[idea], re.IGNORECASE) for idea in ("fails", "entry")} | {
     noun: deferred("{0}{1}{2}|{2}{1}{0}".format(_WORDS["invalid"], _LINK, _WORDS[noun]), re.IGNORECASE) for noun in _INVALID
 }
 _CODE: Final = deferred(
@@ -146,7 +146,8 @@ def in_languages(text: str) -> Reported | None:
 @lru_cache(maxsize=1 << 13)
 def _told(line: str) -> Reported | None:
     """What the first sentence of a line says that says something."""
-    if len(line) > _LONGEST or (line.isascii() and not any(word in line.lower() for word in _FAILING)):
+    small = line.lower()
+    if len(line) > _LONGEST or (line.isascii() and not any(word in small for word in _FAILING)):
         return None
     ends = [match.start() for match in SENTENCE_ENDS.finditer(line)]
     sentences = zip((0, *(end + 1 for end in ends)), (*ends, len(line)), strict=True)
@@ -156,9 +157,9 @@ def _told(line: str) -> Reported | None:
 def _of_sentence(line: str, begin: int, end: int) -> Reported | None:
     """What a sentence of a line says."""
     matches = {idea: match for idea in ("fails", "entry") if (match := _SAID[idea].search(line, begin, end))}
-    if matches and _SAID["invalid"].search(line, begin, end):
+    if matches:
         matches |= {idea: match for idea in _INVALID if (match := _SAID[idea].search(line, begin, end))}
-    happened = {idea for idea, match in matches.items() if has_happened(place_of(line, *match.span()), is_code, is_counted, is_supposed)}
+    happened = {idea for idea, match in matches.items() if has_happened(place_of(line, *match.span()), is_code, is_supposed)}
     words = " ".join(line[begin:end].split())[:_QUOTED]
     sure = next((Reported(words, *outcome, kind=Report.SPOKEN) for idea, outcome in _INVALID.items() if idea in happened), None)
     return sure or (Reported(words, error=0, kind=Report.UNNUMBERED) if happened >= {"fails", "entry"} else None)
