@@ -115,7 +115,6 @@ def _signs(line: str) -> tuple[tuple[str, str], ...]:
         words += _COUNTS.sub("#", word[0].rstrip()) + " "
         if not word[0][-1].isspace() or (not word[0].startswith(_PRINTS) and _TELLS.search(word[0].replace("_", " "))):
             break
-        whole = all(words.count(opens) <= words.count(closes) for opens, closes in (("[", "]"), ("(", ")"), ("<", ">")))
-        if whole and not words.replace(" ", "").isalnum() and any(sign.isalnum() or sign == "#" for sign in words):
+        if not words.replace(" ", "").isalnum() and any(sign.isalnum() or sign == "#" for sign in words):
             found.append((words, line[word.start() + len(word[0].rstrip()) + 1 :]))  # what blanks follow are indentation
     return tuple(found)
