@@ -15,8 +15,6 @@ _ENDS: Final = 3
 _SPACES: Final = {"\u00a0": " ", "\u202f": " ", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
 #: Characters without width, with which pages say where a long word may be broken.
 _NOTHING: Final = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
-#: Elements of HTML behind which a new line begins.
-_BLOCKS: Final = r"p|div|li|tr|h\d|pre|table|ul|ol|blockquote"
 _SPACE: Final = deferred(f"[{''.join(_SPACES)}{_NOTHING}]")
 
 
@@ -52,19 +50,15 @@ _DAMAGES: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]]
     ("0x ", deferred(r"\b0x( {1,15})(?=[0-9a-fA-F]{1,15}\b(?!\s*[:=]))"), lambda match: "0x" + "0" * len(match[1])),
     # pages and tables in them: a cell, where a block or a row ends and another begins on the same line, other tags
     ("<", deferred(r"</t[dh]>\s*<t[dh][^>]*>", re.IGNORECASE), " | "),
-    ("<", deferred(rf"<br ?/?>\n?|</(?:{_BLOCKS})>(?=[ \t]*[^ \t\n])", re.IGNORECASE), "\n"),
+    ("<", deferred(r"<br ?/?>\n?|</(?:p|div|li|tr|h\d|pre|table|[uo]l|blockquote)>(?=[ \t]*[^ \t\n])", re.IGNORECASE), "\n"),
     (
         "<",
-        deferred(rf"</?(?:{_BLOCKS}|[abiu]|span|code|tt|font|tbody|thead|t[dh]|em|strong|samp|kbd|html|body|wbr)\b[^<>]*>", re.IGNORECASE),
+        deferred(r"</?(?:[abpiu]|div|li|t[rdht]|h\d|[uo]l|pre|table|tbody|span|code|font|em|strong|html|body|wbr)\b[^<>]*>", re.IGNORECASE),
         "",
     ),
     ("&", deferred(r"&#?\w{1,31};"), lambda match: html.unescape(match[0])),
     # colours and other terminal sequences, also as loggers and pagers spell the escape character, or colours without it
-    (
-        "[",
-        deferred(r"(?:\x1b|\^\[|[#\\]033|\\(?:x|u00)1b)(?:\[[0-9;?]*[A-Za-z]|\][^\x07\n]*\x07)|\[(?:0|\d\d?(?:;\d{1,3}){0,4})m(?!\])"),
-        "",
-    ),
+    ("[", deferred(r"(?:\x1b|\^\[|[#\\]033|\\(?:x|u00)1b)\[[0-9;?]*[A-Za-z]|\[\d\d?(?:;\d{1,3}){0,4}m(?!\])"), ""),
     ("\x1b(", deferred(r"\x1b\([0AB]"), ""),
     # the end of a line as a string literal spells it, and as what says that the line goes on
     ("\\", deferred(r"(?:\\[rn])+(?=[\"']?[,;)]*[ \t]*\\?$)|\\+$", re.MULTILINE), ""),
