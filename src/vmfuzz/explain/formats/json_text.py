@@ -14,7 +14,6 @@ from vmfuzz.patterns import deferred
 
 _NAME_KEYS: Final = ("name", "field", "label", "key")
 _VALUE_KEYS: Final = ("value", "val", "data")
-_MESSAGE: Final = "MESSAGE"
 #: Under which names the records of other logs have their text.
 _TEXT_KEYS: Final = frozenset({"message", "msg", "log", "line", "text", "@message", "_raw"})
 #: The beginning of an object that has a key; what stands before one that is a member of another.
@@ -61,8 +60,8 @@ def _leaves(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
     """(the key that stands before it, the line) of each value in the data; the key of text that stands for itself, such as a journal's, is ""."""
     if isinstance(data, dict):
         name, value = (next((data[key] for key in keys if key in data), None) for keys in (_NAME_KEYS, _VALUE_KEYS))
-        if isinstance(data.get(_MESSAGE), str):
-            yield "", data[_MESSAGE]
+        if isinstance(data.get("MESSAGE"), str):
+            yield "", data["MESSAGE"]
         elif isinstance(name, str) and isinstance(value, (int, str)):
             yield name, _line((*path, name), value)
         else:
