@@ -144,7 +144,7 @@ def _pair(tokens: list[Token], xen: bool) -> None:
     some_marked = len({token.value.startswith("0x") for token in tokens if token.value}) > 1  # as KVM and Xen print: the guest's CR3 has 0x
     copied = {token.line for token in tokens if token.copied}
     for token in tokens:
-        if token.key in ("RSP", "RIP") and (xen or copied):  # Xen has copies of the guest's; before 4.6 both stand in the guest's order
+        if token.key in ("RSP", "RIP") and (xen or copied) and not token.broken:  # Xen has copies of the guest's
             token.slots = [slot for slot in token.slots if slot.field.startswith("guest") == (token.line in copied)] or token.slots
         if some_marked:
             token.slots = [slot for slot in token.slots if (slot.mark == "0x") == token.value.startswith("0x")] or token.slots
