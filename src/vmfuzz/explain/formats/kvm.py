@@ -33,6 +33,7 @@ _TOKEN: Final = deferred(
     rf"|(?<![\w.])(?P<head>{_HEADS}|MSR (?:guest|host) auto(?:load|store)):(?P<columns>(?:\s+[0-9a-fA-F]+(?![\w=:]))*)"
     rf"|(?<![\w.])(?P<entry>\d+):\s*msr=(?P<msr>{_HEX})\s+value=(?P<content>{_HEX})"
 )
+_HEADING: Final = "***"
 _LAST: Final = max(slot.rank for line in DECLARED for slot in line)
 
 
@@ -57,11 +58,6 @@ class Token:
     def field(self) -> str:
         """The field, or "+name"; "" if there is a choice, or none."""
         return self.slots[0].field if self.slots and all(slot.field == self.slots[0].field for slot in self.slots[1:]) else ""
-
-    @property
-    def section(self) -> int:
-        """The section in which it stands; 0 if there is a choice."""
-        return self.slots[0].section if self.slots and all(slot.section == self.slots[0].section for slot in self.slots[1:]) else 0
 
 
 def parse(lines: list[Line], found: Found, ends: Ends) -> None:
@@ -94,7 +90,7 @@ def _tokens(lines: list[Line], joined: str, found: Found) -> Iterator[Token]:
         key = "".join((match["key"] or "").split())
         if match["heading"]:
             head = ""
-            yield Token("***", "", line, [HEADINGS[match["heading"]]])
+            yield Token(_HEADING, "", line, [HEADINGS[match["heading"]]])
         elif match["entry"]:
             if head == "MSR guest autoload" and int(match["entry"]) <= 3:
                 name = f"memory_msr_load_{int(match['entry']) + 1}"
@@ -155,7 +151,7 @@ def _pair(tokens: list[Token], xen: bool) -> None:
 
 def _place(tokens: list[Token], found: Found) -> None:
     """Leave of what a number may be what the numbers before and behind it leave, if these stand in the order in which the programs print them."""
-    sections = [token.section // 2 for token in tokens if token.section]
+    sections = [token.slots[0].section // 2 for token in tokens if token.key == _HEADING or (token.field and token.slots[0].rank)]
     left = tokens
     for fits in (_are_next, _in_order) if sections == sorted(sections) else ():
         pairs = [pair for pair in pairwise(left) if len(pair[0].slots) > 1 or len(pair[1].slots) > 1]
@@ -163,7 +159,7 @@ def _place(tokens: list[Token], found: Found) -> None:
             _narrow(one, other, fits)
         left = [token for token in left if token.field or not token.slots[0].rank]  # elsewhere a line may be a copy of the other section's
     for token in tokens:
-        if not (token.field or token.section):
+        if not token.field and token.key != _HEADING:
             token.slots = []
             text = f"{token.key} = {token.value} may be the guest's or the host's; the lines around it do not tell, so it is not used"
             found.warn(text, token.line)
