@@ -83,9 +83,9 @@ def test_a_dump_that_lost_the_ends_of_its_lines_is_read() -> None:
 
 def test_a_line_of_two_numbers_places_both_wherever_it_stands() -> None:
     whole = read(XEN)
-    dump = read(lines_moved(XEN, "EFER(VMCS)"))  # the manual's order of sections is broken: EFER alone would tell nothing
-    assert dump.readings["guest_ia32_pat"].value == whole.readings["guest_ia32_pat"].value
-    assert "host_ia32_pat" not in dump.readings
+    dump = read(lines_moved(XEN, "EFER(VMCS)"))
+    for name in ("guest_ia32_pat", "host_ia32_pat"):  # not all versions print EFER in one place: where the line stands breaks no order
+        assert dump.readings[name].value == whole.readings[name].value
 
 
 def test_a_number_that_is_cut_off_by_a_character_is_none_and_the_one_before_it_counts() -> None:

@@ -365,7 +365,6 @@ def test_one_line_like_kvms_makes_no_dump_of_kvm(line, field, value):
 @pytest.mark.parametrize(
     "text",
     [
-        "CS:   sel=0x0010, attr=0x0a09b, limit=0xffffffff, base=0x0000000000000000",
         "FSBase=00007f0000000740 GSBase=ffff888000000000 TRBase=fffffe0000003000",
         "FSBase=00007f0000000740 GSBase=ffff888000000000 TRBase=fffffe0000003000\nRIP: 0010:0xffffffff81000000",
         "CR0: actual=0x0000000080050033, shadow=0x0000000080050033, gh_mask=ffffffffffffffff\ncr0=0x31",

@@ -28,16 +28,8 @@ FORMAT: Final = Declared(
         "CPU[{}] Instruction error 0x{vm_instruction_error}",
         "CPU[{}] Exit reason 0x{exit_reason}",
         # what gives no field, and registers of the processor outside VMX operation, which are in no VMCS
-        *(
-            "HM error =",
-            "rcLastExitToR3",
-            "VT-x info",
-            "Real-on-v86",
-            "Guest VMCS active",
-            "HM: Host CR{}",
-            "HM: Host EFER",
-            "HM: Host XCR0",
-        ),
+        *("HM error =", "rcLastExitToR3", "VT-x info", "Real-on-v86", "Guest VMCS active"),
+        *("HM: Host CR{}", "HM: Host EFER", "HM: Host XCR0"),
     ),
     registers=("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldtr", "CS", "DS", "ES", "FS", "GS", "SS"),
     view="VirtualBox shows the guest's registers, not the VMCS",
