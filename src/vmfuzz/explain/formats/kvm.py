@@ -142,6 +142,7 @@ def _pair(tokens: list[Token], xen: bool) -> None:
     for token in tokens:
         if token.key in ("RSP", "RIP") and (xen or copied) and not token.broken:  # Xen has copies of the guest's
             token.slots = [slot for slot in token.slots if slot.field.startswith("guest") == (token.line in copied)] or token.slots
+            token.broken = token.line in copied and not token.copied
         if some_marked:
             token.slots = [slot for slot in token.slots if (slot.mark == "0x") == token.value.startswith("0x")] or token.slots
     for one, other in pairwise(tokens):
@@ -190,8 +191,9 @@ def _doubt(token: Token, torn: int, missing: frozenset[int]) -> str:
         return "stands on a line within which the text may begin"
     short = len(token.value.removeprefix("0x")) < token.slots[0].digits
     padded = not token.value.startswith("0x") and all(slot.mark == "#" for slot in token.slots)
+    copy_of_another = token.copied and token.key not in ("RSP", "RIP", "RFLAGS")
     # RFLAGS may have 16 digits; "(effective)" may have stood behind EFER; of two lines of values one is another's
-    if (short and padded) or (token.broken and (short or token.wrapped or token.key in ("RFLAGS", "EFER"))):
+    if (short and padded) or copy_of_another or (token.broken and (short or token.wrapped or token.key in ("RFLAGS", "EFER"))):
         return "may be cut off, or another's"
     if token.wrapped and token.opened in missing:
         return "stands on another line than what it belongs to, and the lines of this dump are not all there in their order"
