@@ -25,7 +25,7 @@ def watch():
 
 def test_rules_act_where_they_are_needed(watch):
     acting = watch.read(TEXT)
-    assert {"formats.notes.Notes.heading()", "names.labels.names_one()", "formats.pairs._read_line()"} <= acting
+    assert {"formats.notes.Notes.heading()", "names.labels.names_one()", "formats.pairs.read_pairs()"} <= acting
     assert "formats.program.handed_over()" not in acting
 
 

@@ -147,6 +147,8 @@ class Notes:
         value = read_number(text, self.hex_by_default)
         if name in OUTCOME and (value is None or (name == "exit_reason" and (value >> 32 or text.startswith(_FAILED_ENTRY)))):
             value = to_unsigned(text)
+        if value is None and not text.isdigit():
+            raise _Unused(f"= {text} {'is cut off' if text.endswith(('.', '…')) else 'is not a number'}; the field counts as not given")
         if value is None:
             raise _Unused(f"= {text} may be decimal or hexadecimal; it is not used (write 0x{text} or say which)")
         return value & FIELDS[name].mask if text.startswith("-") else value

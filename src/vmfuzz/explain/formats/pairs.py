@@ -11,7 +11,6 @@ from vmfuzz.explain.formats.notes import NO_REGISTER, Notes
 from vmfuzz.explain.formats.program import lines_of_program
 from vmfuzz.explain.formats.rows import read_row
 from vmfuzz.explain.formats.shapes import opened_by, pairs_in, tidy
-from vmfuzz.explain.names.labels import match_label
 from vmfuzz.explain.text.lines import Line
 from vmfuzz.explain.text.numbers import bare_is_hex
 from vmfuzz.patterns import deferred
@@ -56,17 +55,8 @@ def read_pairs(lines: Sequence[Line], taken: Collection[int], found: Found, besi
         elif not text.strip("})],"):
             notes.register = NO_REGISTER
         elif line.number not in of_program and not read_row(text, notes):
-            _read_line(text, notes)
-
-
-def _read_line(text: str, notes: Notes) -> None:
-    """Read the names and values of a line; it is a heading if it has none."""
-    pairs = pairs_in(text)
-    for pair in pairs:
-        if not pair.bad:
-            notes.store(pair)
-        elif match_label(pair.bad).fields:
-            why = "is cut off" if pair.value.endswith((".", "…")) else "is not a number"
-            notes.found.warn(f"{pair.bad} = {pair.value} {why}; the field counts as not given", notes.line)
-    if all(pair.bad for pair in pairs):
-        notes.heading(text)
+            pairs = pairs_in(text)
+            for pair in pairs:
+                notes.store(pair)
+            if not pairs:
+                notes.heading(text)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from vmfuzz.explain.names.labels import OF_ANOTHER_TIME, area_of, cut_label, names_one, names_surely, normalise, register_in
-from vmfuzz.explain.text.numbers import NUMBER
+from vmfuzz.explain.text.numbers import NUMBER, read_number
 from vmfuzz.patterns import deferred
 
 #: How a sentence says it: NAME is (written with) VALUE; NAME holds VALUE.
@@ -26,9 +26,6 @@ _PAIR: Final = deferred(
 )
 #: Whether there can be a pair at all: _PAIR tries every place of a line of prose.
 _HAS_PAIR: Final = deferred(rf"(?:[>:=]\s*[\"']?|\s{_SAYS})-?[0-9a-fA-F]")
-_CLAUSE: Final = deferred(r"[.;!?](?:\s|$)")
-#: No clause is longer.
-_LONGEST: Final = 600
 #: How Rust ("{:#x?}") and others print the beginning of a structure: `cs: SegmentState {`, `GuestState {`.
 _OPENS: Final = deferred(
     r"(?!(?:struct|enum|union|typedef|static|const|impl|fn|pub|if|else|for|while|switch|do|return|unsafe|match|class|let|mod|use)\b)"
@@ -73,11 +70,10 @@ def opened_by(text: str) -> str:
 
 
 class Pair(NamedTuple):
-    """A label and the number behind it as written, and how they stand there; or, as `bad`, the label of something that is no number."""
+    """A label and the number behind it as written, or what stands in the place of one, and how they stand there."""
 
     label: str
     value: str
-    bad: str = ""
     start: int = 0
     end: int = 0
     of_sentence: bool = False
@@ -109,7 +105,7 @@ def _in_context(text: str, pairs: Sequence[Pair], words: Set[tuple[str, ...]]) -
         before = text[end : pair.start].strip(" ,;()[]")
         head = normalise(before) if before.endswith((":", "|", "-")) and not of_controls else ()
         context = head if 0 < len(head) <= _MOST_CONTEXT else context
-        end = end if pair.bad else pair.end
+        end = end if read_number(pair.value, True) is None else pair.end
         area = area_of(pair.label.lower().split()[:1]) or area_of(context) or area  # `host CS=0x38 SS=0x30`
         yield pair._replace(context=context, area=area)
 
@@ -117,17 +113,15 @@ def _in_context(text: str, pairs: Sequence[Pair], words: Set[tuple[str, ...]]) -
 def _pair(match: re.Match[str]) -> Pair | None:
     """A name, a sign or a verb, and a number; None if the verb says something else than what a field holds."""
     if match["bad"]:
-        return Pair("", match["badvalue"], match["bad"], *match.span())
+        return Pair(match["bad"], match.string[match.start("badvalue") :].split()[0].rstrip(",;:"), *match.span())
     start, end = match.span("label")
     head, dash, _ = match["label"].rpartition(" - ")
     if dash and not names_one(match["label"]):
         start += len(head + dash)
     label, of_sentence = cut_label(match.string[start:end].strip(_AROUND_LABELS))
-    if match["said"]:
-        clause = _CLAUSE.split(match["label"])[-1] + _CLAUSE.split(match.string[end : end + _LONGEST])[0]
-        if not names_surely(label) or OF_ANOTHER_TIME.search(clause):
-            return None
-    return Pair(label, match["value"], "", start, match.end(), of_sentence)
+    if match["said"] and (not names_surely(label) or OF_ANOTHER_TIME.search(match.string)):
+        return None
+    return Pair(label, match["value"], start, match.end(), of_sentence)
 
 
 def _is_sentence(text: str, pairs: Sequence[Pair]) -> bool:
