@@ -76,10 +76,7 @@ _RULES: Final = (
     _Rule(Source.TRACE, (), lambda lost, _, dump: lost.kind is Report.TOLD and any(name.endswith("_controls") for name in dump.readings)),
 )
 #: What to say of an outcome that is not believed.
-_ALSO: Final = {
-    Source.INSTRUCTION: "the text says that {0.text}. {0.means}",
-    Source.OTHER_ERROR: _OF_ANOTHER,
-}
+_ALSO: Final = {Source.INSTRUCTION: "the text says that {0.text}. {0.means}", Source.OTHER_ERROR: _OF_ANOTHER}
 
 
 def with_outcome(dump: Dump, lines: Sequence[Line] = (), text: str = "") -> Dump:

@@ -57,7 +57,6 @@ is_listed: Final = _shown_by(
     r"\x03\s*=\s*(?:0x)?[0-9a-f]+\s*,|^\s*(?:(?:\[\w+\]\s*)?=\s*)?\x02[a-z_]\w*\x03\s*,\s*(?:/[/*].*)?$",  # a constant of an enumeration
     # a string literal (a log may have a quotation too)
     r"(?:[(,{>\[]|\breturn|^|^\s*(?:0x)?[0-9a-f]+\s*:)\s*\"[^\"\x02]*\x02[^\"]*\x03[^\"\n]{0,80}(?:\"\s*(?:,|\)?\s*;|\})|\\n\")",
-    r"\"[^\"\x02]*\x02[^\"]*\x03[^\"\n]{0,80}\"\s*\)?\s*;",
 )
 #: A statement of a program, in which a name stands for what can happen; a line of a patch.
 is_code: Final = _shown_by(
@@ -116,8 +115,7 @@ _BEFORE_A_NUMBER: Final = deferred(
     r"(?P<outcome>(?:\b|(?<=_))(?:err(?:or|no)?|ret(?:urn(?:s|ed)?|val)?|rc|reason|status|code|result|fail(?:s|ed|ure|ing)?|exit(?:[ _-]?info)?|get|got|"
     r"vm[ _-]?(?:exit|entry|enter|launch|resume)|gives?|gave|sees?|saw|prints?|printed|says?|said|shows?|following|this|kvm|qemu)"
     r"(?:[ _-]?(?:code|value)| is| was| as| of)?\b|\b21474836(?:81|82|89)$)|"
-    r"cr[0348]|dr[0-7]|efer|fixed|mask|shadow|flags|\b(?:guest|host|g|h|ia32|msr|vmcs|vmx|ctrl)_|\b[er]?(?:[abcd]x|[sd]i|[sbi]p)\b|\br(?:[89]|1[0-5])\b|"
-    r"\b(?:registers?|msr|controls?|ctls?|bits?|address|base|limit|rights|selector|values?|states?)\b",
+    r"cr[0348]|fixed|mask|shadow|\b(?:guest|host|ia32|msr|vmcs|vmx|ctrl)_|\b(?:[er]?[abcd]x|registers?|msr|controls?|bits?|address|base|values?)\b",
     re.IGNORECASE,
 )
 #: A number is said to be in or to go to one of these; it stands behind the number of a field or an MSR; or it is one word of a piece of memory.

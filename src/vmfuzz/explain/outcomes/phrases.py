@@ -27,7 +27,6 @@ _IS: Final = r"(?: is| was|[ \t=:#(<\[\"'{]){0,6}"
 _LAUNCH: Final = r"(?:VMLAUNCH|VMRESUME|\bvm[ -]?entry)"
 _NO_EVENT: Final = r"(?:(?!fault|exception|intr|interrupt|event)[^\n.;])"  # an event has an error code too
 _RETURNS: Final = r"(?:returns?|returned|gives?|gave|reads?|contains?|holds?|shows?)\b"
-_UNNUMBERED: Final = Reported("", error=0, kind=Report.UNNUMBERED)
 _INTERNAL: Final = Reported(
     "",
     kind=Report.INTERNAL,
@@ -74,7 +73,7 @@ PHRASES: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], Meaning | Reported]
             Meaning.ALONE,
         ),
         # case counts: `fail_entry` is a part of a structure
-        ("fail", r"\b(?-i:(?:KVM_EXIT_)?FAIL_ENTRY)\b(?! *(?:=|,\n))|(?<=[kh]vm_run: )failed entry(?!, reason 65535)", _UNNUMBERED),
+        ("fail", r"\b(?-i:(?:KVM_EXIT_)?FAIL_ENTRY)\b(?! *(?:=|,\n))", Reported("", error=0, kind=Report.UNNUMBERED)),
         ("internal|emulation", r"KVM internal error\. Suberror: \d|\bKVM_EXIT_INTERNAL_ERROR\b|(?m:^emulation failure$)", _INTERNAL),
         # Linux's trace events (their other names for a failed entry are identifiers), the manual
         ("invalid_state", r"\breason\s+INVALID_STATE\s+(?:FAILED_VMENTRY|rip)\b", Reported("", FAILED_ENTRY | 33)),

@@ -94,7 +94,7 @@ _WORDS: Final = {idea: f"(?:{'|'.join(words)})" for idea, words in _IDEAS.items(
 _INVALID: Final = {"guest": (FAILED_ENTRY | 33, None), "controls": (None, 7), "host": (None, 8)}
 #: Between a noun and "invalid", in either order.
 _LINK: Final = r"(?: (?:is|was|are|being|ist|war|est|es))?[ _-]?[的なが가]?[ _-]?"
-_SAID: Final = {idea: deferred(_WORDS[idea], re.IGNORECASE) for idea in ("fails", "entry")} | {
+_SAID: Final = {idea: deferred(_WORDS[idea], re.IGNORECASE) for idea in ("fails", "entry", "invalid")} | {
     noun: deferred("{0}{1}{2}|{2}{1}{0}".format(_WORDS["invalid"], _LINK, _WORDS[noun]), re.IGNORECASE) for noun in _INVALID
 }
 _CODE: Final = deferred(
@@ -157,7 +157,7 @@ def _told(line: str) -> Reported | None:
 def _of_sentence(line: str, begin: int, end: int) -> Reported | None:
     """What a sentence of a line says."""
     matches = {idea: match for idea in ("fails", "entry") if (match := _SAID[idea].search(line, begin, end))}
-    if matches:
+    if matches and _SAID["invalid"].search(line, begin, end):
         matches |= {idea: match for idea in _INVALID if (match := _SAID[idea].search(line, begin, end))}
     happened = {idea for idea, match in matches.items() if has_happened(place_of(line, *match.span()), is_code, is_supposed)}
     words = " ".join(line[begin:end].split())[:_QUOTED]
