@@ -256,28 +256,23 @@ class Model:
         possible = self._evaluate(conditions, [number for number in affected if number not in known], truths)
         steps = {self.compiled[number].step for number in (*truths, *possible)}
         walk = self._walk(len(batch), truths, steps)
-        entered: Mask = first_exits(self.fold, conditions)
-        allowed = walk.allowed | np.where(walk.going_on, np.asarray(entered, np.uint64), np.uint64(0)).astype(np.uint64)
+        entered = np.asarray(first_exits(self.fold, conditions), np.uint64)
+        allowed = walk.allowed | np.where(walk.going_on, entered, np.uint64(0)).astype(np.uint64)
         violations: dict[int, Truth] = {number: truths[number][0] for number in sorted(truths) if truths[number][0] is not False}
-        return BatchPrediction(
-            self, batch, allowed, walk.not_modelled, violations, walk.reached, conditions, affected, truths, np.asarray(entered, np.uint64)
-        )
+        return BatchPrediction(self, batch, allowed, walk.not_modelled, violations, walk.reached, conditions, affected, truths, entered)
 
     def _evaluate(self, conditions: Columns, asked: list[int], truths: dict[int, tuple[Truth, Truth]]) -> list[int]:
         """Add the truths of these checks that are not False in every row; returns the checks with a condition that is not always False."""
         doubtful = [number for number in asked if self.compiled[number].unknown is not FALSE]
+        numbers = [*asked, *doubtful]
         answers, columns = conditions.answers(
             [*(self.compiled[number].definite for number in asked), *(self.compiled[number].unknown for number in doubtful)]
         )
         for at in np.flatnonzero((answers == ALWAYS_TRUE) | (answers == SOMEWHERE)).tolist():
             truth = True if answers[at] == ALWAYS_TRUE else columns[at]
-            if at < len(asked):
-                truths[asked[at]] = truth, False
-            else:
-                number = doubtful[at - len(asked)]
-                truths[number] = truths.get(number, (False, False))[0], truth
-        possible: list[int] = np.array([*asked, *doubtful], np.intp)[answers != ALWAYS_FALSE].tolist()
-        return possible
+            violated, unknown = truths.get(numbers[at], (False, False))
+            truths[numbers[at]] = (truth, unknown) if at < len(asked) else (violated, truth)
+        return [numbers[at] for at in np.flatnonzero(answers != ALWAYS_FALSE)]
 
     def _walk(self, count: int, truths: Mapping[int, tuple[Truth, Truth]], steps: Collection[Step] = ()) -> _Walk:
         """Go through the steps of `count` VM entries whose checks have these truths: (violated, unknown) by index; `steps` are gone through anyway."""
