@@ -273,8 +273,8 @@ def test_a_first_line_without_the_prefix_of_the_lines_below_may_have_lost_its_be
 
 
 @pytest.mark.parametrize("first", ["SS_RIGHTS = 0x808b", "TR_LIMIT = 0xffff", "0816 = 0xc093"])
-def test_a_first_line_that_lacks_what_all_other_labels_have_may_have_lost_its_beginning(first):
-    """guest_LDTR lost "guest_LDTR_acce", GUEST_TR its area, an encoding its name."""
+def test_a_first_line_that_begins_as_the_end_of_a_name_does_may_have_lost_its_beginning(first):
+    """guest_LDTR lost "guest_LDTR_acce", GUEST_LDTR "GUEST_LD", an encoding its name."""
     dump = read_text(f"{first}\nGUEST_CR0 = 0x31\nGUEST_CR4 = 0x2020\nGUEST_RIP = 0x1000\nHOST_CR0 = 0x80000031\n")[0]
     assert set(dump.readings) == {"guest_cr0", "guest_cr4", "guest_rip", "host_cr0"}
 

@@ -27,8 +27,8 @@ class Found(Program):
     evidence: list[Reading] = field(default_factory=list)
     #: what declared programs print, each with its lines
     programs: dict[str, list[Line]] = field(default_factory=dict)
-    #: fields, with the line, to which program text gives something that is no constant
-    computed: list[tuple[str, int]] = field(default_factory=list)
+    #: fields to which program text gives something that is no constant
+    computed: dict[str, int] = field(default_factory=dict)
     #: fields that only their places name, and whether they stand on another line than their register
     placed: dict[str, bool] = field(default_factory=dict)
     #: a part stands where none can be (before all registers it may: the text may have lost its head)

@@ -80,7 +80,7 @@ def _write(call: re.Match[str], line: int, found: Found) -> bool:
     if _FAILED.match(call.string, call.end()):
         found.warn(f"the write of {label} failed, so that its value is not used", line)
     elif value is None:
-        found.computed.append((field, line))
+        found.computed.setdefault(field, line)
     else:
         value = (value & 0xFFFFFFFF) << 32 if meant.high else value
         found.evidence.append(Reading(value, label, line, half(meant.high), name=field, standing=Standing.CALL))

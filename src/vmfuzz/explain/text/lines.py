@@ -10,8 +10,8 @@ from vmfuzz.patterns import deferred
 
 #: Control characters, and what stands for bytes that are no UTF-8.
 _NO_TEXT: Final = deferred(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
-#: What only the end of a line begins with: of one with "LDTR:" or "IDTR Limit:".
-_END_OF_LINE: Final = deferred(r"TR\b", re.IGNORECASE)
+#: What only the end of a line begins with: of one with "LDTR:" or "IDTR_LIMIT", or with "ACCESS_RIGHTS".
+_END_OF_LINE: Final = deferred(r"TR(?![^\W_])|SS.?RIGHTS", re.IGNORECASE)
 
 
 class Line(NamedTuple):
