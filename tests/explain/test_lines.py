@@ -86,7 +86,7 @@ def test_high_halves_that_differ_are_a_contradiction() -> None:
     assert "count as unknown" in dump.warnings[0]
 
 
-def test_a_number_in_a_table_is_no_capability_msr_if_no_processor_has_its_value() -> None:
+def test_a_number_with_a_value_is_a_capability_msr_a_row_of_a_table_is_none() -> None:
     assert read("  0x480\t\t0x180\t\t64-bit fields\n  0x481\t\t0x182\t\t64-bit fields\n").msrs == {}
     msrs = read("0x480: 0x00da040000000004\n0x481: 0x0000007f00000016\n").msrs
     assert (msrs[0x480].value, msrs[0x481].value) == (0xDA040000000004, 0x7F00000016)

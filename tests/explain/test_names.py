@@ -105,6 +105,7 @@ def test_capability_msrs():
     assert match_msr("MSR_IA32_VMX_PINBASED_CTLS") == 0x481
     assert match_msr("0x0000048b") == 0x48B
     assert match_msr("msr[480]") == 0x480
+    assert match_msr("480") is None
     assert match_msr("guest cr0") is None
     assert match_msr("CR0_FIXED0") == 0x486
     assert match_msr("CR4 fixed1") == 0x489

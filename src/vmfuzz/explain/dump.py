@@ -23,8 +23,6 @@ HIGH_HALF: Final = ALL - 0xFFFFFFFF
 _RESERVED: Final = 0xFFFF9000
 #: The smallest encoding outside of the 16-bit control fields; smaller numbers may be anything.
 SMALLEST_ENCODING: Final = 0x800
-#: Capability MSRs with bits in their high half on any processor: the size of a VMCS region, or what may be 1.
-_HIGH: Final = frozenset({0x480, 0x481, 0x482, 0x483, 0x484, 0x48B, 0x48D, 0x48E, 0x48F, 0x490})
 
 
 class Standing(enum.Enum):
@@ -170,11 +168,6 @@ class Dump:
     def empty(self) -> bool:
         """Whether nothing that can be judged has been read."""
         return not (self.readings or self.msrs or self.reported or self.program.definitions or self.beside or self.hm_error)
-
-
-def plausible(number: int, value: int) -> bool:
-    """Whether a processor may have this value in a capability MSR."""
-    return number not in _HIGH or value >> 32 > 0
 
 
 def half(encoding: int) -> int:

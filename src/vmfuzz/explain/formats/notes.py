@@ -11,7 +11,7 @@ from typing import Final
 
 from vmfuzz.arch.capabilities import FACT_MSRS
 from vmfuzz.arch.fields import FIELDS
-from vmfuzz.explain.dump import ALL, Reading, Standing, half, plausible
+from vmfuzz.explain.dump import ALL, Reading, Standing, half
 from vmfuzz.explain.evidence import OUTCOME, Found
 from vmfuzz.explain.formats.shapes import Pair
 from vmfuzz.explain.names.labels import NOTHING, PARTS, SEGMENTS, SYSENTER, Match, area_of, match_label, match_msr, normalise, register_in
@@ -164,7 +164,7 @@ class Notes:
         """Note a capability MSR, if the label names one; `second`: its upper half, where the halves are printed as allowed-0 / allowed-1."""
         number = match_msr(label)
         value = read_number(text, True)
-        if number is not None and value is not None and (not label[:1].isdigit() or plausible(number, value)):
+        if number is not None and value is not None:
             if second:
                 value = value & 0xFFFFFFFF | (int(second, 16) & 0xFFFFFFFF) << 32
             self.found.evidence.append(Reading(value, FACT_MSRS[number], self.line, name=FACT_MSRS[number], written=text))

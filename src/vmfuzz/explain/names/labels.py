@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from typing import Final, NamedTuple
 
-from vmfuzz.arch.capabilities import CAPABILITY_MSRS, IA32_PERF_CAPABILITIES
+from vmfuzz.arch.capabilities import CAPABILITY_MSRS, FACT_MSRS, IA32_PERF_CAPABILITIES
 from vmfuzz.arch.fields import FIELDS
 from vmfuzz.explain.names.tables import ALIASES, PHRASES, WORDS
 from vmfuzz.patterns import deferred
@@ -54,7 +54,6 @@ def area_of(words: Iterable[str]) -> str:
 
 def _words(label: str) -> list[str]:
     """The words of a label in small letters and in one spelling: at punctuation, underscores and changes of case."""
-    label = re.sub(r"\((?:16|32|64|natural)[^)]*\)?", "", label)
     label = re.sub(r"exec(?:ution)?_?vmcs", "executive", label, flags=re.IGNORECASE)  # "exec" and "vmcs" alone say nothing
     spaced = re.sub(r"\bVM(?=[a-z])", "VM ", re.sub(r"[^0-9A-Za-z]+", " ", label))
     words = [word if word.isupper() or word.islower() else _CAMEL.sub(" ", word) for word in spaced.split()]
@@ -134,7 +133,7 @@ def match_msr(label: str) -> int | None:
     if numbered := _MSR_NUMBER.fullmatch(label):
         index = int(numbered["index"], 10 if numbered["array"] and numbered["index"].isdigit() else 16)
         index += _FIRST_MSR if numbered["array"] and index < _FIRST_MSR else 0
-        return index if index in CAPABILITY_MSRS or (index == IA32_PERF_CAPABILITIES and not label.isdigit()) else None
+        return index if index in FACT_MSRS and not label.isdigit() else None
     match = _MSR_NAME.search(label)
     number = _MSRS.get(_of_msr(match["name"])) if match else None
     is_control_word = "CTLS" in CAPABILITY_MSRS.get(number or 0, "")

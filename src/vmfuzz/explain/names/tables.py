@@ -51,7 +51,7 @@ errorcode  ec errcode
 pagefault  pf
 ve         virtxcpt
 -          k vms vmcs12 vmcs02 evmcs
--          vmcs vmx vmcs16 vmcs32 vmcs64 vmcsn vmcs16bit 16bit 32bit 64bit natural nat width ia32 field fields full f
+-          vmcs vmx vmcs16 vmcs32 vmcs64 vmcsn vmcs16bit 16 32 64 16bit 32bit 64bit natural nat width ia32 field fields full f
 -          the of for based exec execution vmexec x vm raw value val ro readonly n u16 u32 u64 enum bits bit
 """
 
