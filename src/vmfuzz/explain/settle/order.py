@@ -16,7 +16,7 @@ _BY_PLACE: Final = "no register named on the line: read as part of the one above
 _SHOWN: Final = 6
 #: The registers that have the same parts in a dump: a register without them has lost its name, and the one above has two of each.
 _GROUPS: Final = (SEGMENTS[:6], SEGMENTS[6:8], SEGMENTS[8:])
-#: So many fields, printed again under the same labels, are a new state and no contradiction.
+#: So many fields, printed again under the same labels and in the same order, are a new state and no contradiction.
 _AGAIN: Final = 3
 
 #: A state: its values by field and the bits of it that are known.
@@ -70,7 +70,7 @@ def of_one_state(places: Sequence[Reading], failed: int) -> Kept:
 
 
 def _states_of(places: Sequence[Reading]) -> list[_State]:
-    """The stretches of values that repeat one another's fields; what known programs show and sentences say is in none."""
+    """The stretches of values that repeat one another's fields in their order; what known programs show and sentences say is in none."""
     blocks: list[_State] = [{}]
     listed = (one for one in places if one.standing not in (Standing.SHOWN, Standing.SENTENCE))
     for one in sorted(listed, key=lambda one: one.line):
@@ -79,11 +79,13 @@ def _states_of(places: Sequence[Reading]) -> list[_State]:
         blocks[-1][one.name, one.known] = one
     states = blocks[:1]
     for block in blocks[1:]:
-        if any(len(_labelled(block) & _labelled(state)) >= _AGAIN for state in states[-2:]):
+        if any(_repeats(state, block) for state in states[-2:]):
             states.append(block)
     return states
 
 
-def _labelled(state: _State) -> set[tuple[str, str]]:
-    """The fields of a state with their labels: other labels may be of another structure."""
-    return {(one.name, one.label) for one in state.values()}
+def _repeats(state: _State, block: _State) -> bool:
+    """Whether a block begins with fields of the state in its order, under the same labels: others may be of another structure."""
+    mine, other = (dict.fromkeys((one.name, one.label) for one in part.values()) for part in (state, block))
+    begins = [key for key in other if key in mine][:_AGAIN]
+    return len(begins) == _AGAIN and begins == [key for key in mine if key in begins]
