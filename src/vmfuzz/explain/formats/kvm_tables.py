@@ -66,7 +66,7 @@ _LINES: Final = {
         PinBased={pin_based_controls}; CPUBased={primary_processor_based_controls}; SecondaryExec={secondary_processor_based_controls}
         ; TertiaryExec={tertiary_processor_based_controls}; EntryControls={vm_entry_controls}; ExitControls={vm_exit_controls}
         ; SecondaryExitControls={secondary_vm_exit_controls}; SecondaryVmExit={secondary_vm_exit_controls}
-      ! ExceptionBitmap={exception_bitmap} PFECmask={page_fault_error_code_mask} PFECmatch={page_fault_error_code_match}
+      ! ExceptionBitmap=#{exception_bitmap} PFECmask={page_fault_error_code_mask} PFECmatch={page_fault_error_code_match}
       ! VMEntry: intr_info={vm_entry_interruption_info} errcode={vm_entry_exception_error_code} ilen={vm_entry_instruction_length}
         VMExit: intr_info={vm_exit_interruption_info} errcode={vm_exit_interruption_error_code} ilen={vm_exit_instruction_length}
         reason=#{exit_reason} qualification={exit_qualification}
@@ -160,19 +160,19 @@ _HEADINGS: Final = (
 )
 
 
-def _beginning(slot: Slot) -> str:
-    """The pattern of a line that begins with this number, up to what shows that it is of these programs."""
+def _beginning(slot: Slot, end: str) -> str:
+    """The pattern of a line that begins with this number, up to what shows that it is of these programs; `end`: where the line may end before that."""
     if slot.head:
-        return rf"{slot.head}:(?:\s*{_PARTS}|$)"
+        return rf"{slot.head}:(?:\s*{_PARTS}{end})"
     if slot.mark == "#":
-        return rf"{_signed(slot.key)}\s*\S+(?:\s+{_signed(*(one.key for one in _SLOTS if one.line == slot.line))}|$)"
+        return rf"{_signed(slot.key)}\s*\S+(?:\s+{_signed(*(one.key for one in _SLOTS if one.line == slot.line))}{end})"
     return rf"{_signed(slot.key)}\s*{slot.mark}"
 
 
 #: Lines that no other program prints.
-OWN: Final = deferred("|".join([_HEADINGS, *(_beginning(slot) for slot in _SLOTS if slot.begins == "!")]))
+OWN: Final = deferred("|".join([_HEADINGS, *(_beginning(slot, "") for slot in _SLOTS if slot.begins == "!")]))
 #: How the lines of a dump begin.
-STARTS: Final = deferred("|".join([_HEADINGS, r"\d+: msr=", *(_beginning(slot) for slot in _SLOTS if slot.begins)]))
+STARTS: Final = deferred("|".join([_HEADINGS, r"\d+: msr=", *(_beginning(slot, "|$") for slot in _SLOTS if slot.begins)]))
 #: What may begin the line after a break: a number, what stands between numbers, a key or its end.
 CONTINUES: Final = deferred(
     r"(?:= ?)?(?:0?x)?[0-9a-fA-F]{1,16}(?:[\s,|]|$)|=$|value=|\((?:0x|effective|autoload)|(?:, ?)?"
