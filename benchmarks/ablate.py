@@ -40,6 +40,8 @@ import damaged_dumps  # noqa: E402
 
 import vmfuzz.explain  # noqa: E402
 from vmfuzz.explain.dump import Dump  # noqa: E402
+from vmfuzz.explain.evidence import Found  # noqa: E402
+from vmfuzz.explain.formats.notes import Notes  # noqa: E402
 from vmfuzz.patterns import Deferred, deferred  # noqa: E402
 
 #: Modules of the answering side, and of what a text is not read with.
@@ -106,7 +108,8 @@ class Watch:
         def noting(*given: Any, **named: Any) -> Any:
             before = list(given[0]) if given and isinstance(given[0], list) else None
             found = function(*given, **named)
-            if returns == "None" or before != (list(given[0]) if before is not None else None) or found != off(*given, **named):
+            changes = returns == "None" or any(isinstance(one, (Found, Notes)) for one in given)
+            if changes or before != (list(given[0]) if before is not None else None) or found != off(*given, **named):
                 self.acting.add(rule)
             return found
 

@@ -217,7 +217,7 @@ def test_a_log_in_which_every_line_has_a_control_character_is_used():
 def test_a_number_that_breaks_off_within_a_word_is_none():
     dump = read_text("GUEST_CR0 = 0x00!0c093\nGUEST_CR4 = 0x26e0\n")[0]
     assert list(dump.readings) == ["guest_cr4"]
-    assert dump.warnings == ["line 1: GUEST_CR0 = 0x00 is not a number; the field counts as not given"]
+    assert dump.warnings == ["line 1: GUEST_CR0 = 0x00!0c093 is not a number; the field counts as not given"]
 
 
 def test_a_field_that_lost_its_value_is_no_heading():

@@ -220,7 +220,7 @@ def test_a_capability_that_decides_is_asked_for_with_its_command_and_the_answer_
     assert "Collect next: IA32_VMX_CR4_FIXED0/1 (488H, 489H)." in said
     assert 'echo "IA32_VMX_CR4_FIXED1 0x$(sudo rdmsr 0x489)"' in said
     assert "dump_invalid_vmcs" not in said
-    assert read_text(text + "IA32_VMX_CR4_FIXED1 0x3727ff\n")[0].msrs == {0x489: 0x3727FF}
+    assert read_text(text + "IA32_VMX_CR4_FIXED1 0x3727ff\n")[0].msrs[0x489].value == 0x3727FF
 
 
 def test_only_missing_fields_are_asked_for(sample):

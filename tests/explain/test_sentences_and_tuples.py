@@ -44,4 +44,5 @@ def test_a_wish_or_a_condition_gives_none(text: str) -> None:
 def test_an_element_of_an_array_of_capability_msrs(name: str) -> None:
     from one_dump import read
 
-    assert read(f"{name}=0xeff9fffe0401e172\n").msrs == {0x482: 0xEFF9FFFE0401E172}
+    msrs = read(f"{name}=0xeff9fffe0401e172\n").msrs
+    assert {number: msr.value for number, msr in msrs.items()} == {0x482: 0xEFF9FFFE0401E172}

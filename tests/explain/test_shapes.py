@@ -151,7 +151,7 @@ def test_rows_of_markdown():
         "guest_tr_selector": 0x28, "guest_tr_base": 0x0816FC90, "guest_tr_limit": 0x67, "guest_tr_access_rights": 0x8B,
         "guest_gdtr_base": 0x08170160, "guest_gdtr_limit": 0xFFFF,
     }  # fmt: skip
-    assert dump.msrs == {0x490: 0x0076FFFF000011FB, 0x48B: 0x82}
+    assert {number: msr.value for number, msr in dump.msrs.items()} == {0x490: 0x0076FFFF000011FB, 0x48B: 0x82}
     assert dump.warnings == []
 
 

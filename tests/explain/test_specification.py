@@ -84,7 +84,7 @@ def test_the_other_mistakes_of_the_seed_do_not_stop_the_entry(seed):
 
 
 def test_the_seed_printed_the_basic_msr(seed):
-    assert seed.dump.msrs == {0x480: 0xDA040000000004}
+    assert {number: msr.value for number, msr in seed.dump.msrs.items()} == {0x480: 0xDA040000000004}
     assert seed.knowledge.facts["revision"].value == 4
 
 
