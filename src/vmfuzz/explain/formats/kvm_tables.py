@@ -67,7 +67,7 @@ _LINES: Final = {
         ; TertiaryExec={tertiary_processor_based_controls}; EntryControls={vm_entry_controls}; ExitControls={vm_exit_controls}
         ; SecondaryExitControls={secondary_vm_exit_controls}; SecondaryVmExit={secondary_vm_exit_controls}
       ! ExceptionBitmap=#{exception_bitmap} PFECmask={page_fault_error_code_mask} PFECmatch={page_fault_error_code_match}
-      ! VMEntry: intr_info={vm_entry_interruption_info} errcode={vm_entry_exception_error_code} ilen={vm_entry_instruction_length}
+        VMEntry: intr_info={vm_entry_interruption_info} errcode={vm_entry_exception_error_code} ilen={vm_entry_instruction_length}
         VMExit: intr_info={vm_exit_interruption_info} errcode={vm_exit_interruption_error_code} ilen={vm_exit_instruction_length}
         reason=#{exit_reason} qualification={exit_qualification}
       ! IDTVectoring: info={idt_vectoring_info} errcode={idt_vectoring_error_code}
@@ -78,7 +78,7 @@ _LINES: Final = {
       ~ EPT pointer = {eptp}  EPTP index = {eptp_index}
       ~ CR3 target0={cr3_target_value_0} target1={cr3_target_value_1}; CR3 target2={cr3_target_value_2} target3={cr3_target_value_3}
      !~ PLE Gap={ple_gap} Window={ple_window}
-     !~ Virtual processor ID = {vpid}; VMfunc controls = {vm_function_controls}
+      ~ Virtual processor ID = {vpid}; VMfunc controls = {vm_function_controls}
       ~ VE info address = {virtualization_exception_information}
       ~ DeadlinePhy = {guest_deadline}  DeadlineVir = {guest_deadline_shadow}
       ~ GuestApicTimerVector = {virtual_timer_vector}
