@@ -7,10 +7,10 @@ gives encodings has one number more. Where enough names stand beside the encodin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Final
 
 from vmfuzz.arch.fields import BY_ENCODING, FIELDS
@@ -58,6 +58,16 @@ class _Entry(Definition):
     form: str
     place: Reading | None = None
 
+    @property
+    def is_large(self) -> bool:
+        """Whether the number is one that hardly anything but an encoding is."""
+        return self.encoding >= SMALLEST_ENCODING
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the line can only define a constant."""
+        return _CONSTANT.fullmatch(self.form) is not None
+
 
 def collect(lines: Sequence[Line], found: Found, beside: bool = False) -> set[int]:
     """Note the definitions, the values beside encodings, which names are handed to something that writes fields, and whether the region was zeroed.
@@ -70,17 +80,24 @@ def collect(lines: Sequence[Line], found: Found, beside: bool = False) -> set[in
     believed = _believed(list(_among_encodings(lines)))
     sure = {one.name for one in found.evidence} if beside else set[str]()
     for one in believed:
-        if one.name:
-            found.definitions.append(one)
-        if one.place and one.place.name != one.field:
-            found.warn(f"{encoded(one.encoding)} is {one.place.name}, but the line says {one.name}; the encoding is believed", one.line)
-        if one.place and one.place.name not in sure:
-            found.evidence.append(one.place)
+        _note(one, found, sure)
     names = {one.name for one in believed}
     for line in lines if names else ():
         for word in sorted(names & handed_over(line.text)):
             found.written.setdefault(word, line.number)
     return {one.line for one in believed}
+
+
+def _note(one: _Entry, found: Found, sure: Set[str]) -> None:
+    """Note what a line defines, and the value that it gives, but that of a field that is `sure`."""
+    if one.name:
+        found.definitions.append(one)
+    if one.place is None:
+        return
+    if one.place.name != one.field:
+        found.warn(f"{encoded(one.encoding)} is {one.place.name}, but the line says {one.name}; the encoding is believed", one.line)
+    if one.place.name not in sure:
+        found.evidence.append(one.place)
 
 
 @lru_cache(maxsize=1 << 13)
@@ -89,22 +106,25 @@ def _has_encoding(text: str) -> bool:
 
 
 def _among_encodings(lines: Iterable[Line]) -> Iterator[_Entry]:
-    """What the lines define, without numbers that do not stand among encodings: these may be anything, and so may two numbers alone on a line."""
+    """What the lines define, without numbers that do not stand among encodings: these may be anything."""
+    for _, run in groupby(_with_numbers(lines), key=bool):
+        block = list(chain.from_iterable(run))
+        among = any(one.right and one.is_large for one in block)
+        yield from (one for one in block if among or one.place or (one.is_large and one.is_constant))
+
+
+def _with_numbers(lines: Iterable[Line]) -> list[list[_Entry]]:
+    """What each line with numbers defines; two numbers alone on a line may be anything, unless many stand together, nearly all with an encoding."""
     shapes = [shape for line in lines if (shape := _shape(line))[0]]
     bare = [bool(entries) for form, entries in shapes if form == _BARE]
     listed = len(bare) >= _MANY and sum(bare) * 10 >= len(bare) * 9
-    for _, run in groupby((entries for form, entries in shapes if listed or form != _BARE), key=bool):
-        block = [one for entries in run for one in entries]
-        among = any(one.right and one.encoding >= SMALLEST_ENCODING for one in block)
-        for one in block:
-            if among or one.place or (one.encoding >= SMALLEST_ENCODING and _CONSTANT.fullmatch(one.form)):
-                yield one
+    return [entries for form, entries in shapes if listed or form != _BARE]
 
 
 def _believed(entries: Sequence[_Entry]) -> list[_Entry]:
     """The names with their own encoding, and those of other fields with what may be one in lines of the same form, unless these are more."""
     right = [one for one in entries if one.right]
-    if len(right) < _FEWEST and not any(one.place or _CONSTANT.fullmatch(one.form) for one in right):
+    if len(right) < _FEWEST and not any(one.place or one.is_constant for one in right):
         return []
     fields, forms = {one.field for one in right}, {one.form.rstrip(_ENDS) for one in right}
     others = [
@@ -131,20 +151,27 @@ def _valued(row: Row, line: int, form: str) -> list[_Entry]:
     """The value of a field that is named by an encoding, or by both; nothing where the number is no encoding."""
     encoding = read_number(row.number, True)
     value = read_number(row.value, None if row.name_first and row.number[:2] == "0x" else True)
-    if encoding is None or value is None:
+    found = _meant_by(row, encoding) if encoding is not None else None
+    if encoding is None or value is None or found is None:
         return []
+    meant, of = found
+    other = BY_ENCODING.get(value)
+    if other and other.name.startswith("host_") and match_label(meant[0]).assumed_guest:
+        return []  # one name has the encodings of both
+    label, bits = meant[0] or encoded(meant[2]), half(encoding)
+    place = Reading(value << 32 * (encoding & 1), label, line, bits, name=of, standing=Standing.NAMED, written=row.value)
+    return [_Entry(*meant, line, form, place)]
+
+
+def _meant_by(row: Row, encoding: int) -> tuple[_Meant, str] | None:
+    """What the name of a row and the number beside it mean, and the field whose value stands there; None where the number is no encoding."""
     meant = _named(row.name.split(), [encoding])
     target = None if row.name_first else BY_ENCODING.get(encoding & ~1)  # (an author who puts a name first believes in it)
     if meant is None and target and len(row.number.lower().replace("0x", "0")) >= _FEWEST_DIGITS:
         meant = row.name, target.name, target.encoding
     if meant is None or not may_be_meant(meant[1], encoding) or not (row.name_first or target):
-        return []
-    other = BY_ENCODING.get(value)
-    if other and other.name.startswith("host_") and match_label(meant[0]).assumed_guest:
-        return []  # one name has the encodings of both
-    of, label, bits = target.name if target else meant[1], meant[0] or encoded(meant[2]), half(encoding)
-    place = Reading(value << 32 * (encoding & 1), label, line, bits, name=of, standing=Standing.NAMED, written=row.value)
-    return [_Entry(*meant, line, form, place)]
+        return None
+    return meant, target.name if target else meant[1]
 
 
 def _paired(names: Sequence[list[str]], numbers: Sequence[list[int]]) -> list[_Meant]:

@@ -59,17 +59,24 @@ class Token:
         """The field, or "+name"; "" if there is a choice, or none."""
         return self.slots[0].field if self.slots and all(slot.field == self.slots[0].field for slot in self.slots[1:]) else ""
 
+    def leave(self, slots: Sequence[Slot]) -> None:
+        """Leave of what it may be these, if there are any."""
+        self.slots = slots or self.slots
+
 
 def parse(lines: list[Line], found: Found, ends: Ends) -> None:
     """Note what the lines of one dump give; `ends`: the lines of the text that may not be whole."""
     whole = ends.unfinished not in lines[-1:]
     tokens = list(_tokens(lines, "\n".join(line.text for line in lines) + "\n" * whole, found))
-    _pair(tokens, xen=any("(XEN)" in line.raw for line in lines))
+    _know_copies(tokens, xen=any("(XEN)" in line.raw for line in lines))
+    _pair(tokens)
     firsts = dict[str | int, Token]()  # without what is there again: a reply quotes lines below the dump
     for token in tokens:
         firsts.setdefault(token.field or id(token), token)
-    _place(list(firsts.values()), found)
-    missing = _gaps(firsts.values())
+    first_ones = list(firsts.values())
+    _place(first_ones)
+    _leave_no_choice(first_ones, found)
+    missing = _gaps(first_ones)
     for token in (token for token in tokens if token.field):
         number = _NUMBER.fullmatch(token.value)
         doubt = _doubt(token, ends.first if ends.torn else 0, missing) if number else "is not a number"
@@ -103,54 +110,63 @@ def _tokens(lines: list[Line], joined: str, found: Found) -> Iterator[Token]:
             elif not head or (head, key) not in NUMBERS:
                 head, opened = "", line
             wrapped = opened != line or "\n" in match[0].strip()
-            for text, value, slots in _numbers(match, head, key, line, found):
+            for text, value, slots in (
+                _keyed(match, head, key, line, found) if key else _columns(head, match["columns"].split(), line, found)
+            ):
                 yield Token(text, value, line, slots, opened, wrapped, match["copy"] is not None, match["broken"] is not None)
 
 
-def _numbers(match: re.Match[str], head: str, key: str, line: int, found: Found) -> Iterator[tuple[str, str, Sequence[Slot]]]:
-    """The numbers of a key below `head`, or of Xen's columns, which have no keys: what the text calls each, its value, what it may be."""
+def _keyed(match: re.Match[str], head: str, key: str, line: int, found: Found) -> Iterator[tuple[str, str, Sequence[Slot]]]:
+    """The numbers of a key below `head`: what the text calls each, its value, what it may be."""
     value, slots = match["value"] or "", NUMBERS.get((head, key), [])
-    if not key:
-        columns, declared = match["columns"].split(), next((slots for slots in DECLARED if slots[0].head == head), ())
-        if [len(column) for column in columns] == [slot.digits for slot in declared]:
-            yield from ((head, column, [slot]) for slot, column in zip(declared, columns, strict=True))
-        elif columns:
-            found.warn(f"{head} has {len(columns)} of {len(declared)} columns; which are missing cannot be told", line)
-    elif not slots:
+    if not slots:
         found.warn(f"{key} = {value} stands without the key before it; it is not used", line)
-    else:
-        if match["beside"]:
-            slots = [slots[0]._replace(field=f"+{key} (not the field)", section=0, rank=0)]
-        parts = [value.replace("|", "", 1)] if key == "SVI|RVI" else value.split(":") if slots[-1].part else [value]
-        shown = f"{head} {key}" if head.startswith(("CR", *SEGMENTS)) else key
-        if len(parts) == slots[-1].part + 1:
-            yield from ((shown, text, [slot for slot in slots if slot.part == part]) for part, text in enumerate(parts))
+        return
+    if match["beside"]:
+        slots = [slots[0]._replace(field=f"+{key} (not the field)", section=0, rank=0)]
+    parts = [value.replace("|", "", 1)] if key == "SVI|RVI" else value.split(":") if slots[-1].part else [value]
+    shown = f"{head} {key}" if head.startswith(("CR", *SEGMENTS)) else key
+    if len(parts) == slots[-1].part + 1:
+        yield from ((shown, text, [slot for slot in slots if slot.part == part]) for part, text in enumerate(parts))
+
+
+def _columns(head: str, columns: Sequence[str], line: int, found: Found) -> Iterator[tuple[str, str, Sequence[Slot]]]:
+    """The same of Xen's columns, which have no keys; the digits of each tell one from another."""
+    declared = next((slots for slots in DECLARED if slots[0].head == head), ())
+    if [len(column) for column in columns] == [slot.digits for slot in declared]:
+        yield from ((head, column, [slot]) for slot, column in zip(declared, columns, strict=True))
+    elif columns:
+        found.warn(f"{head} has {len(columns)} of {len(declared)} columns; which are missing cannot be told", line)
 
 
 def _narrow(one: Token, other: Token, fits: Callable[[Slot, Slot], bool]) -> None:
     """Leave of what two numbers may be what fits together, if anything does."""
     if len(one.slots) > 1:
-        one.slots = [slot for slot in one.slots if any(fits(slot, near) for near in other.slots)] or one.slots
+        one.leave([slot for slot in one.slots if any(fits(slot, near) for near in other.slots)])
     if len(other.slots) > 1:
-        other.slots = [slot for slot in other.slots if any(fits(near, slot) for near in one.slots)] or other.slots
+        other.leave([slot for slot in other.slots if any(fits(near, slot) for near in one.slots)])
 
 
-def _pair(tokens: list[Token], xen: bool) -> None:
-    """Leave what the marks of the numbers say, and of two on a line what is on one declared line, in its order: the host's RIP stands before its RSP."""
-    some_marked = len({token.value.startswith("0x") for token in tokens if token.value}) > 1  # as KVM and Xen print: the guest's CR3 has 0x
+def _know_copies(tokens: list[Token], xen: bool) -> None:
+    """Leave what Xen's copies say, which stand behind the guest's RSP and RIP only."""
     copied = {token.line for token in tokens if token.copied}
     for token in tokens:
-        if token.key in ("RSP", "RIP") and (xen or copied) and not token.broken:  # Xen has copies of the guest's
-            token.slots = [slot for slot in token.slots if slot.field.startswith("guest") == (token.line in copied)] or token.slots
+        if token.key in ("RSP", "RIP") and (xen or copied) and not token.broken:
+            token.leave([slot for slot in token.slots if slot.field.startswith("guest") == (token.line in copied)])
             token.broken = token.line in copied and not token.copied
-        if some_marked:
-            token.slots = [slot for slot in token.slots if (slot.mark == "0x") == token.value.startswith("0x")] or token.slots
+
+
+def _pair(tokens: list[Token]) -> None:
+    """Leave what the marks of the numbers say, and of two on a line what is on one declared line, in its order: the host's RIP stands before its RSP."""
+    some_marked = len({token.value.startswith("0x") for token in tokens if token.value}) > 1  # as KVM and Xen print: the guest's CR3 has 0x
+    for token in tokens if some_marked else ():
+        token.leave([slot for slot in token.slots if (slot.mark == "0x") == token.value.startswith("0x")])
     for one, other in pairwise(tokens):
         if one.line == other.line:
             _narrow(one, other, lambda first, second: first.line == second.line and first.place < second.place)
 
 
-def _place(tokens: list[Token], found: Found) -> None:
+def _place(tokens: list[Token]) -> None:
     """Leave of what a number may be what the numbers before and behind it leave, if these stand in the order in which the programs print them."""
     sections = [token.slots[0].section // 2 for token in tokens if token.key == _HEADING or (token.field and token.slots[0].rank)]
     left = tokens
@@ -159,6 +175,10 @@ def _place(tokens: list[Token], found: Found) -> None:
         for one, other in [*pairs, *reversed(pairs)]:
             _narrow(one, other, fits)
         left = [token for token in left if token.field or not token.slots[0].rank]  # elsewhere a line may be a copy of the other section's
+
+
+def _leave_no_choice(tokens: list[Token], found: Found) -> None:
+    """Warn of what may still be the guest's or the host's, and leave nothing of it."""
     for token in tokens:
         if not token.field and token.key != _HEADING:
             token.slots = []

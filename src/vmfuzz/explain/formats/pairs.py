@@ -40,23 +40,29 @@ def read_pairs(lines: Sequence[Line], taken: Collection[int], found: Found, besi
     of_program = lines_of_program(lines)
     sure = frozenset(one.name for one in found.evidence) if beside else frozenset[str]()
     notes = Notes(found, bare_is_hex(text), sure, bool(of_program))
-    question: re.Match[str] | None = None
-    for line in lines:
-        asked = question
-        question = _ASKED.match(line.text)
-        if line.number in taken or _OF_ANOTHER.match(line.text):
-            continue
-        notes.line, notes.indent = line.number, line.indent
-        answer = _ANSWER.match(line.text) if asked else None
-        text = tidy(f"{asked[1]} = {answer[1]}" if asked and answer else line.text)
-        opened = "" if line.number in of_program else opened_by(text)
-        if opened:
-            notes.heading(opened)
-        elif not text.strip("})],"):
-            notes.register = NO_REGISTER
-        elif line.number not in of_program and not read_row(text, notes):
-            pairs = pairs_in(text)
-            for pair in pairs:
-                notes.store(pair)
-            if not pairs:
-                notes.heading(text)
+    questions = [_ASKED.match(line.text) for line in lines]
+    for line, question in zip(lines, [None, *questions], strict=False):
+        if line.number not in taken and not _OF_ANOTHER.match(line.text):
+            notes.line, notes.indent = line.number, line.indent
+            _read_line(tidy(_answered(line.text, question)), line.number in of_program, notes)
+
+
+def _answered(text: str, question: re.Match[str] | None) -> str:
+    """The line below a question of gdb's, as a name with its value; any other line as it is."""
+    answer = _ANSWER.match(text) if question else None
+    return f"{question[1]} = {answer[1]}" if question and answer else text
+
+
+def _read_line(text: str, of_program: bool, notes: Notes) -> None:
+    """Read a line: the beginning or the end of a structure, a row, names and values; it is a heading if it has none of these."""
+    opened = "" if of_program else opened_by(text)
+    if opened:
+        notes.heading(opened)
+    elif not text.strip("})],"):
+        notes.register = NO_REGISTER
+    elif not of_program and not read_row(text, notes):
+        pairs = pairs_in(text)
+        for pair in pairs:
+            notes.store(pair)
+        if not pairs:
+            notes.heading(text)

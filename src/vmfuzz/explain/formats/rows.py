@@ -66,13 +66,20 @@ def _several(tokens: Tokens, notes: Notes) -> bool:
         meant, number = match_label(name).fields, read_number(written, True)
         if several["encodings"] and meant and number is not None:
             notes.found.definitions.append(Definition(name, meant[0], number, notes.line))
-        elif number is not None and meant and _CUT.fullmatch(meant[0]) and _CUT_DIGITS.fullmatch(written):
-            notes.put(meant[0], number, name, written, known=_CUT_LIMIT)
-        else:
-            notes.store(Pair(name, written))
-            for part, value in zip(parts[1::3], parts[2::3], strict=False):
-                notes.store(Pair(part, value))
+            continue
+        _store_one(name, written, notes)
+        for part, value in zip(parts[1::3], parts[2::3], strict=False):
+            notes.store(Pair(part, value))
     return True
+
+
+def _store_one(name: str, written: str, notes: Notes) -> None:
+    """Note the value of one of several names; of a limit that is cut to four digits, these."""
+    meant, number = match_label(name).fields, read_number(written, True)
+    if number is not None and meant and _CUT.fullmatch(meant[0]) and _CUT_DIGITS.fullmatch(written):
+        notes.put(meant[0], number, name, written, known=_CUT_LIMIT)
+    else:
+        notes.store(Pair(name, written))
 
 
 def _completed(names: tuple[str, ...]) -> tuple[str, ...]:

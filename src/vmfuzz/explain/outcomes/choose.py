@@ -84,15 +84,7 @@ def with_outcome(dump: Dump, lines: Sequence[Line] = (), text: str = "") -> Dump
     told = "\n".join(line.text for line in lines)
     checks = named_checks(lines, told)
     claims = heard(told, checks)
-    said = _add_fields(claims, dump)
-    for lost, beside, when, says in _RULES:
-        first = (*beside, lost)[0]
-        if claims.keys() >= {lost, *beside} and when(claims[lost], claims[first], dump):
-            words = says.format(claims.pop(lost))
-            if words and beside:
-                claims[first] = replace(claims[first], remark=words)
-            elif words:
-                said.append(Warned(0, words))
+    said = _add_fields(claims, dump) + _take_away(claims, dump)
     if _ATTEMPTED in text and "exit_reason" not in dump.readings:
         claims[Source.ATTEMPTED] = Reported(_ATTEMPTED, error=0, kind=Report.ATTEMPTED)
     source = min(claims, default=Source.ATTEMPTED)
@@ -129,6 +121,20 @@ def _add_fields(claims: dict[Source, Reported], dump: Dump) -> list[Warned]:
         claims.setdefault(source, Reported(f"VM-instruction error {error} in the dump", error=error))
     if Source.ERROR not in claims and Source.WORDS in claims and claims[Source.WORDS].error:
         claims[Source.ERROR] = claims.pop(Source.WORDS)
+    return warned
+
+
+def _take_away(claims: dict[Source, Reported], dump: Dump) -> list[Warned]:
+    """Take away what the rules tell is none of this entry; returns warnings."""
+    warned = list[Warned]()
+    for lost, beside, when, says in _RULES:
+        first = (*beside, lost)[0]
+        if claims.keys() >= {lost, *beside} and when(claims[lost], claims[first], dump):
+            words = says.format(claims.pop(lost))
+            if words and beside:
+                claims[first] = replace(claims[first], remark=words)
+            elif words:
+                warned.append(Warned(0, words))
     return warned
 
 

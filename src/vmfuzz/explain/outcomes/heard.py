@@ -60,20 +60,8 @@ class Source(enum.IntEnum):
 
 def heard(text: str, checks: Sequence[NamedChecks]) -> dict[Source, Reported]:
     """What a text says of outcomes, the first of each source; `checks`: those that programs name in it."""
-    claims: dict[Source, Reported] = {}
-    named: list[tuple[int, Reported]] = []
     small = text.lower()
-    for needs, pattern, means in PHRASES:
-        for match in pattern.finditer(text) if any(part in small for part in needs) else ():
-            place = place_of(text, *match.span())
-            one = _told(match, means, place)
-            source = _source(one, means) if one is not None else None
-            if one is None or source in claims or not has_happened(place):
-                continue
-            if source is None:
-                named.append((text.count("\n", 0, match.start()), one))
-            else:
-                claims[source] = one
+    claims, named = _in_phrases(text, small)
     named += identified(text)
     in_words = first_told([one for one in named if one[1].error != 0])
     if in_words is None and not checks and Source.FAILED not in claims:
@@ -85,6 +73,23 @@ def heard(text: str, checks: Sequence[NamedChecks]) -> dict[Source, Reported]:
         Source.INSTRUCTION: failed_instruction(text) if "fail" in small or "err" in small else None,
     }
     return claims | {source: one for source, one in others.items() if one is not None}
+
+
+def _in_phrases(text: str, small: str) -> tuple[dict[Source, Reported], list[tuple[int, Reported]]]:
+    """(the first outcome of each source, those of words without a number with their lines) that phrases tell; `small`: the text in small letters."""
+    claims, named = dict[Source, Reported](), list[tuple[int, Reported]]()
+    for needs, pattern, means in PHRASES:
+        for match in pattern.finditer(text) if any(part in small for part in needs) else ():
+            place = place_of(text, *match.span())
+            one = _told(match, means, place)
+            source = _source(one, means) if one is not None else None
+            if one is None or source in claims or not has_happened(place):
+                continue
+            if source is None:
+                named.append((text.count("\n", 0, match.start()), one))
+            else:
+                claims[source] = one
+    return claims, named
 
 
 def _source(one: Reported, means: Meaning | Reported) -> Source | None:
