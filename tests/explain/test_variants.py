@@ -109,6 +109,8 @@ def test_byte_order_marks(encoding):
 
 def test_utf_16_that_lost_its_mark():
     assert ids(answered(planted(KVM, "RFLAGS=0x00000246", "RFLAGS=0x00000244").encode("utf-16-le"))) == ["guest.rflags.reserved.one"]
+    words = planted(f"VM entry fails – why?\n{KVM}", "RFLAGS=0x00000246", "RFLAGS=0x00000244").encode("utf-16-le")
+    assert ids(answered(words)) == ["guest.rflags.reserved.one"]
 
 
 XEN_FORMS = {

@@ -104,7 +104,8 @@ class Declared:
         """Note what a line of this format gives, as fields, or only beside them; returns the line as any other text has it, where the format
         leaves that open, else None.
         """
-        matches = [(shape, match) for shape in self.shapes for match in shape.pattern.finditer(line.text)]
+        text = line.raw if self.parts else line.text
+        matches = [(shape, match) for shape in self.shapes for match in shape.pattern.finditer(text)]
         for shape, match in matches if self.parts else matches[:1]:
             if _NAME in match.groupdict():
                 return line._replace(text=f"{match[_NAME]} = 0x{match[_VALUE]}")

@@ -21,7 +21,8 @@ def split_lines(lines: list[Line]) -> tuple[list[list[Line]], list[Line]]:
     if not any(OWN.match(line.text) for line in lines):
         return [], lines
     streams, others = defaultdict[str, list[Line]](list), list[Line]()  # lines of several processors may be interleaved
-    caller, goes_on = "", False
+    caller = next((match[1] for line in lines if (match := _CALLER.match(line.raw))), "")
+    goes_on = False
     for line in lines:
         goes_on = bool(STARTS.match(line.text) or (goes_on and CONTINUES.match(line.text)))
         if goes_on and (logged := _CALLER.match(line.raw)):

@@ -59,11 +59,6 @@ class _Entry(Definition):
     place: Reading | None = None
 
     @property
-    def is_large(self) -> bool:
-        """Whether the number is one that hardly anything but an encoding is."""
-        return self.encoding >= SMALLEST_ENCODING
-
-    @property
     def is_constant(self) -> bool:
         """Whether the line can only define a constant."""
         return _CONSTANT.fullmatch(self.form) is not None
@@ -109,8 +104,8 @@ def _among_encodings(lines: Iterable[Line]) -> Iterator[_Entry]:
     """What the lines define, without numbers that do not stand among encodings: these may be anything."""
     for _, run in groupby(_with_numbers(lines), key=bool):
         block = list(chain.from_iterable(run))
-        among = any(one.right and one.is_large for one in block)
-        yield from (one for one in block if among or one.place or (one.is_large and one.is_constant))
+        among = any(one.right and one.encoding >= SMALLEST_ENCODING for one in block)
+        yield from (one for one in block if among or one.place or (one.is_constant and one.encoding >= SMALLEST_ENCODING))
 
 
 def _with_numbers(lines: Iterable[Line]) -> list[list[_Entry]]:

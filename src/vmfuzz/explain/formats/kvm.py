@@ -11,7 +11,7 @@ import re
 from bisect import bisect
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, takewhile
 from typing import Final
 
 from vmfuzz.explain.dump import Reading
@@ -169,12 +169,20 @@ def _pair(tokens: list[Token]) -> None:
 def _place(tokens: list[Token]) -> None:
     """Leave of what a number may be what the numbers before and behind it leave, if these stand in the order in which the programs print them."""
     sections = [token.slots[0].section // 2 for token in tokens if token.key == _HEADING or (token.field and token.slots[0].rank)]
-    left = tokens
-    for fits in (_are_next, _in_order) if sections == sorted(sections) else ():
+    left = tokens if sections == sorted(sections) else []
+    for fits in (_are_next, _in_order):
         pairs = [pair for pair in pairwise(left) if len(pair[0].slots) > 1 or len(pair[1].slots) > 1]
         for one, other in [*pairs, *reversed(pairs)]:
             _narrow(one, other, fits)
         left = [token for token in left if token.field or not token.slots[0].rank]  # elsewhere a line may be a copy of the other section's
+    _end(left)
+
+
+def _end(tokens: list[Token]) -> None:
+    """Leave of what numbers behind all that is known may be what is in the section of what is known last."""
+    behind = list(takewhile(lambda token: not token.field and token.key != _HEADING, reversed(tokens)))
+    for token in behind if len(behind) < len(tokens) else ():
+        token.leave([slot for slot in token.slots if slot.section == tokens[-1 - len(behind)].slots[0].section | 1])
 
 
 def _leave_no_choice(tokens: list[Token], found: Found) -> None:

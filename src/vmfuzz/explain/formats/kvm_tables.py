@@ -63,9 +63,9 @@ _LINES: Final = {
       ~ PKRS = 0x{host_ia32_pkrs}
     """,
     "control": """
-        PinBased={pin_based_controls}; CPUBased={primary_processor_based_controls}; SecondaryExec={secondary_processor_based_controls}
-        ; TertiaryExec={tertiary_processor_based_controls}; EntryControls={vm_entry_controls}; ExitControls={vm_exit_controls}
-        ; SecondaryExitControls={secondary_vm_exit_controls}; SecondaryVmExit={secondary_vm_exit_controls}
+      ! PinBased=#{pin_based_controls}; CPUBased=#{primary_processor_based_controls}; SecondaryExec=#{secondary_processor_based_controls}
+        ; TertiaryExec=#{tertiary_processor_based_controls}; EntryControls=#{vm_entry_controls}; ExitControls=#{vm_exit_controls}
+        ; SecondaryExitControls=#{secondary_vm_exit_controls}; SecondaryVmExit=#{secondary_vm_exit_controls}
       ! ExceptionBitmap=#{exception_bitmap} PFECmask={page_fault_error_code_mask} PFECmatch={page_fault_error_code_match}
         VMEntry: intr_info={vm_entry_interruption_info} errcode={vm_entry_exception_error_code} ilen={vm_entry_instruction_length}
         VMExit: intr_info={vm_exit_interruption_info} errcode={vm_exit_interruption_error_code} ilen={vm_exit_instruction_length}
@@ -155,7 +155,7 @@ _SLOTS: Final = tuple(chain(*DECLARED))
 _PARTS: Final = _signed(*(slot.key for slot in _SLOTS if slot.head))
 #: Headings, and Xen's columns.
 _HEADINGS: Final = (
-    r"\*\*\* ?(?:Guest|Host|Control) State|VMCS [0-9a-fA-Fx]+, last attempted|sel\s+attr\s+limit\s+base|MSR (?:guest|host) auto"
+    r"\*\*\* ?(?:Guest|Host|Control) State|VMCS [0-9a-fA-Fx]+, last attempted|sel\s+attr\s+limit\s+base|MSR (?:guest|host) auto|RSP = 0x\w+ \(0x"
     rf"|(?:{'|'.join(SEGMENTS)}):\s+(?:{_HEX}{{4,8}}\s+){{1,3}}{_HEX}{{8,16}}\b"
 )
 

@@ -44,7 +44,7 @@ def read_pairs(lines: Sequence[Line], taken: Collection[int], found: Found, besi
     for line, question in zip(lines, [None, *questions], strict=False):
         if line.number not in taken and not _OF_ANOTHER.match(line.text):
             notes.line, notes.indent = line.number, line.indent
-            _read_line(tidy(_answered(line.text, question)), line.number in of_program, notes)
+            _read_line(tidy(_answered(line.text, question)), notes, of_program.get(line.number))
 
 
 def _answered(text: str, question: re.Match[str] | None) -> str:
@@ -53,14 +53,14 @@ def _answered(text: str, question: re.Match[str] | None) -> str:
     return f"{question[1]} = {answer[1]}" if question and answer else text
 
 
-def _read_line(text: str, of_program: bool, notes: Notes) -> None:
-    """Read a line: the beginning or the end of a structure, a row, names and values; it is a heading if it has none of these."""
-    opened = "" if of_program else opened_by(text)
+def _read_line(text: str, notes: Notes, row_of_program: bool | None) -> None:
+    """Read a line: an end of a structure, a row, names and values, or else a heading; `row_of_program`: of program text, whether it may be a row."""
+    opened = opened_by(text) if row_of_program is None else ""
     if opened:
         notes.heading(opened)
     elif not text.strip("})],"):
         notes.register = NO_REGISTER
-    elif not of_program and not read_row(text, notes):
+    elif row_of_program is not False and not read_row(text, notes) and row_of_program is None:
         pairs = pairs_in(text)
         for pair in pairs:
             notes.store(pair)

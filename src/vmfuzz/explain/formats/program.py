@@ -50,13 +50,15 @@ def is_code(text: str) -> bool:
     return bool(_CODE.match(text)) and not opened_by(text)
 
 
-def lines_of_program(lines: Sequence[Line]) -> set[int]:
-    """The numbers of the lines of program text and of those between two of it; none where they only give values to names."""
+def lines_of_program(lines: Sequence[Line]) -> dict[int, bool]:
+    """The lines of program text and those between two, and whether one may be a row with such words in it; none where all only give values to names."""
     code = [is_code(tidy(line.text)) for line in lines]
-    if not any(mine and not _ASSIGNS.match(line.text) for mine, line in zip(code, lines, strict=True)):
-        return set()
-    around = zip([False, *code], code, [*code[1:], False], lines, strict=False)
-    return {line.number for before, mine, behind, line in around if mine or (before and behind)}
+    assigns = [_ASSIGNS.match(line.text) is not None for line in lines]
+    if not any(mine and not assigned for mine, assigned in zip(code, assigns, strict=True)):
+        return {}
+    between = [before and behind for before, behind in zip([False, *code], [*code[1:], False], strict=False)]
+    rows = zip(lines, code, assigns, between, strict=True)
+    return {line.number: not (assigned or within) for line, mine, assigned, within in rows if mine or within}
 
 
 def read_calls(lines: Sequence[Line], found: Found) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from vmfuzz.explain.dump import ALL, Definition, may_be_meant
@@ -15,8 +16,11 @@ from vmfuzz.patterns import deferred
 #: Forms of `GUEST_DS_BASE/LIMIT/AR = 0 / 0xFFFFFFFF / 0xC093`, `GUEST_DS_AR/ES_AR encodings: 0x4818, 0x481a`, `HOST_SS/DS = 0x10`,
 #: `GUEST_ES/FS/GS = 0x10, base 0, limit 0xffffffff, AR 0xc093`, `(EXIT_REASON, EXIT_QUALIFICATION): 80000021, 0`.
 _SEVERAL: Final = deferred(
-    r".*?(?P<names>w(?:[/,]w)+)(?P<encodings>w)?\)?[:=]\(?(?P<values>n(?:[/,]n)*)(?P<parts>(?:,w[:=]*n)*)\)?(?:[t(#;<!.].*)?"
+    r".*?(?P<names>w(?:/w)+|w+(?:t?[,|]t?w+)+)(?P<encodings>w)?\)?t?(?:[:=]>?|->)t?\(?(?P<values>n(?:t?[/,|]t?n)*)(?P<parts>(?:,w[:=]*n)*)\)?"
+    r"(?:[t(#;<!.].*)?"
 )
+_SEPARATED: Final = deferred("wt?[/,|]t?w")
+_BETWEEN: Final = deferred(r"\s*[/,|]\s*")
 #: Limits that are printed with four digits although they have more.
 _CUT: Final = deferred(r"guest_(?![gi]dtr)\w+_limit")
 _CUT_DIGITS: Final = deferred(r"0x[0-9a-fA-F]{4}")
@@ -26,11 +30,7 @@ _CUT_LIMIT: Final = ALL - 0xFFFF0000
 def read_row(text: str, notes: Notes) -> bool:
     """Read such a line; returns whether it is one."""
     row, tokens = row_of(text), tokens_of(text)
-    return (
-        (row is not None and _one(row, notes))
-        or (text.startswith("|") and "=" not in text)
-        or (("w/w" in tokens.form or "w,w" in tokens.form) and _several(tokens, notes))
-    )
+    return (row is not None and _one(row, notes)) or (text.startswith("|") and "=" not in text) or _several(tokens, notes)
 
 
 def _one(row: Row, notes: Notes) -> bool:
@@ -54,35 +54,34 @@ def _one(row: Row, notes: Notes) -> bool:
 
 def _several(tokens: Tokens, notes: Notes) -> bool:
     """Read a line of several names; a number that stands alone is that of all that slashes join, and so are the parts behind it."""
-    several = _SEVERAL.fullmatch(tokens.form)
+    several = _SEVERAL.fullmatch(tokens.form) if _SEPARATED.search(tokens.form) else None
     if several is None:
         return False
-    names, values, parts = (tokens.texts[several.start(part) : several.end(part)] for part in ("names", "values", "parts"))
-    between, names, values = names[1], _completed(names[::2]), values[::2]
-    values *= len(names) if len(values) == 1 and between == "/" else 1
-    if len(values) != len(names) or not all(map(names_one, names)):
+    names, values = (_BETWEEN.split(" ".join(tokens.texts[slice(*several.span(part))])) for part in ("names", "values"))
+    parts = [text for text in tokens.texts[slice(*several.span("parts"))] if text[0] not in ",:="]
+    slashes, names = "/" in several["names"], _completed(names)
+    values *= len(names) if len(values) == 1 and slashes else 1
+    if len(values) != len(names) or not all(map(names_one, names[: 1 if slashes else None])):
         return False
     for name, written in zip(names, values, strict=True):
-        meant, number = match_label(name).fields, read_number(written, True)
-        if several["encodings"] and meant and number is not None:
-            notes.found.definitions.append(Definition(name, meant[0], number, notes.line))
-            continue
-        _store_one(name, written, notes)
-        for part, value in zip(parts[1::3], parts[2::3], strict=False):
+        _store_one(name, written, several["encodings"] is not None, notes)
+        for part, value in zip(parts[::2], parts[1::2], strict=True):
             notes.store(Pair(part, value))
     return True
 
 
-def _store_one(name: str, written: str, notes: Notes) -> None:
-    """Note the value of one of several names; of a limit that is cut to four digits, these."""
+def _store_one(name: str, written: str, encoding: bool, notes: Notes) -> None:
+    """Note the encoding or the value of one of several names; of a limit that is cut to four digits, these."""
     meant, number = match_label(name).fields, read_number(written, True)
-    if number is not None and meant and _CUT.fullmatch(meant[0]) and _CUT_DIGITS.fullmatch(written):
+    if encoding and meant and number is not None:
+        notes.found.definitions.append(Definition(name, meant[0], number, notes.line))
+    elif number is not None and meant and _CUT.fullmatch(meant[0]) and _CUT_DIGITS.fullmatch(written):
         notes.put(meant[0], number, name, written, known=_CUT_LIMIT)
     else:
         notes.store(Pair(name, written))
 
 
-def _completed(names: tuple[str, ...]) -> tuple[str, ...]:
+def _completed(names: Sequence[str]) -> list[str]:
     """Full names: each takes the place of the last words of the first one."""
     words = names[0].split("_")
-    return names[0], *("_".join([*words[: -1 - name.count("_")], name]) for name in names[1:])
+    return [names[0], *("_".join([*words[: -1 - name.count("_")], name]) for name in names[1:])]

@@ -110,11 +110,12 @@ def _add_fields(claims: dict[Source, Reported], dump: Dump) -> list[Warned]:
         held = numbered(f"{shown} in the dump", Meaning.REASON, reason & ~_OF_THE_GUEST)
         if held is None:
             warned.append(Warned(dump.readings["exit_reason"].line, f"{shown} is none that a processor reports; it is not used"))
-    told = claims.get(Source.FAILED)
-    if held is not None and told is not None and told.exit_reason == held.exit_reason:
-        held = replace(held, qualification=told.qualification, msr_entry=told.msr_entry)
-        del claims[Source.FAILED]
     if held is not None:
+        told = claims.get(Source.FAILED)
+        if told is not None and told.exit_reason is not None and told.entered == held.entered:
+            del claims[Source.FAILED]  # (the field is of the state that is judged)
+            if told.exit_reason == held.exit_reason:
+                held = replace(held, qualification=told.qualification, msr_entry=told.msr_entry)
         claims[Source.REASON] = held
     if error in ERRORS and Source.OTHER_ERROR not in claims:  # (a phrase tells it in decimal)
         source = Source.ERROR if error in ENTRY_ERRORS else Source.OTHER_ERROR

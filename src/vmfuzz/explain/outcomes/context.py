@@ -101,10 +101,10 @@ def has_happened(place: Place, *doubts: Callable[[Place], bool]) -> bool:
 
 
 def first_told(named: Sequence[tuple[int, Reported]]) -> Reported | None:
-    """The first of the outcomes (each with its line) that is not a row of a list of outcomes: no other one stands near."""
+    """The first of the outcomes (each with its line) that is not a row of a list of outcomes: no other one with a number stands near."""
     for number, found in named:
-        near = [other for at, other in named if 0 < abs(at - number) <= _ROWS]
-        if all((other.exit_reason, other.error) == (found.exit_reason, found.error) for other in near):
+        own, near = (found.exit_reason, found.error), [other for at, other in named if 0 < abs(at - number) <= _ROWS]
+        if not any(own) or all((other.exit_reason, other.error) in (own, (None, None)) for other in near):
             return found
     return None
 

@@ -20,6 +20,9 @@ _GROUPS: Final = (SEGMENTS[:6], SEGMENTS[6:8], SEGMENTS[8:])
 _AGAIN: Final = 3
 
 #: A state: its values by field and the bits of it that are known.
+#: A line so far from a state is not of it.
+_NEAR: Final = 10
+
 _State = dict[tuple[str, int], Reading]
 
 
@@ -61,10 +64,15 @@ def of_one_state(places: Sequence[Reading], failed: int) -> Kept:
     differing = {key for one, other in pairwise(states) for key in one.keys() & other.keys() if one[key].value != other[key].value}
     if not differing:
         return list(places), []
-    chosen = min(reversed(states), key=lambda state: min(abs(one.line - failed) for one in state.values())) if failed else states[-1]
+
+    def away(state: _State) -> int:
+        return min(abs(one.line - failed) for one in state.values())
+
+    near = [state for state in reversed(states) if failed and away(state) <= _NEAR]
+    chosen = min(near, key=away, default=states[-1])
     mine, settled = set(chosen.values()), {name for name, _ in differing & chosen.keys()}
     lines = range(min(one.line for one in mine), max(one.line for one in mine) + 1)
-    which = f"the one of {ranges(lines)} is judged, {'next to the failure' if failed else 'the last'}"
+    which = f"the one of {ranges(lines)} is judged, {'next to the failure' if near else 'the last'}"
     warned = Warned(lines[0], f"the text shows {len(states)} states of the same fields; {which}")
     return [one for one in places if one.name not in settled or one in mine], [warned]
 

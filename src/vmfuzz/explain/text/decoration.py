@@ -55,8 +55,8 @@ _TELLS: Final = deferred(
     r"lim\w*|base|sel\w*|rights|attr\w*|ar|access|type|dpl|present|unusable|msrs?|encoding|field|value|name|index|offset|efer|pat|vm(?:read|write)|def\w*|const\w*|equ|set|case|return|enum|0x\w*)\b",
     re.IGNORECASE,
 )
-#: How the name of a function begins that prints: it tells nothing of what follows.
-_PRINTS: Final = ("dump_", "print_", "show_", "log_")
+#: The name of a function that prints tells nothing of what follows.
+_FUNCTION: Final = deferred(r"\b(?:dump|print|show|log)_\w+")
 #: So many words a logger puts before a line at most.
 _MOST_WORDS: Final = 9
 #: Signs may stand before signs ("12 | + ...").
@@ -113,7 +113,7 @@ def _signs(line: str) -> tuple[tuple[str, str], ...]:
     words = ""
     for word in islice(_WORD.finditer(line), _MOST_WORDS):
         words += _COUNTS.sub("#", word[0].rstrip()) + " "
-        if not word[0][-1].isspace() or (not word[0].startswith(_PRINTS) and _TELLS.search(word[0].replace("_", " "))):
+        if not word[0][-1].isspace() or _TELLS.search(_FUNCTION.sub("", word[0]).replace("_", " ")):
             break
         if not words.replace(" ", "").isalnum() and any(sign.isalnum() or sign == "#" for sign in words):
             found.append((words, line[word.start() + len(word[0].rstrip()) + 1 :]))  # what blanks follow are indentation

@@ -87,10 +87,12 @@ def decode(data: bytes, name: str) -> str:
     """Bytes as text; what is no UTF-8, or UTF-16, is kept as replacement characters. Raises UsageError, naming `name`, for what is no text at all."""
     if not data.strip():
         raise UsageError(f"{name} is empty: expected a VMCS dump, a log, or vmfuzz's JSON")
-    if data.startswith(_MARKS):
-        return data.decode("utf-16", "replace")
     head = data[:4096]
-    head = head if any(head[1::2]) else head[::2]  # UTF-16 that lost its mark: mend.py takes the zeros away
+    lost_mark = head[1::2].count(0) * 10 >= len(head) * 4 and any(
+        32 <= byte < 127 for byte in head
+    )  # as PowerShell's redirection writes it
+    if data.startswith(_MARKS) or lost_mark:
+        return data.decode("utf-16", "replace")
     odd = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
     if odd * 10 > len(head):
         raise UsageError(
