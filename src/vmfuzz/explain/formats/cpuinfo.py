@@ -11,7 +11,8 @@ from vmfuzz.patterns import deferred
 _NUMBER: Final = r"(0x[0-9a-f]{1,4}|\d{1,4})\b"
 #: Each on a line of its own, with the model's name between, or "(family: 0x6, model: 0x17, stepping: 0x6)".
 _NAMED: Final = deferred(
-    rf"\bfam(?:ily)?\s*:\s*{_NUMBER}\W+model\s*:\s*{_NUMBER}(?:\W+(?:.*\n\W*){{0,4}}?stepping\s*:\s*{_NUMBER})?", re.IGNORECASE
+    rf"\b(?:cpu family|fam(?:ily)?(?=[^\n]*stepping))\s*:\s*{_NUMBER}\W+model\s*:\s*{_NUMBER}(?:\W+(?:.*\n\W*){{0,4}}?stepping\s*:\s*{_NUMBER})?",
+    re.IGNORECASE,
 )
 _SIGNATURE: Final = deferred(r"\b(?:cpuid(?:\.1)?|signature|sig)\b(?:[ :=]|eax){1,8}0x([0-9a-f]{5,6})\b", re.IGNORECASE)
 _INTEL: Final = 6

@@ -34,6 +34,8 @@ _NO_PAIR: Final = deferred(
 _ZEROED: Final = deferred(
     r"zero (?:it )?out|zeroed|__gfp_zero|kzalloc|calloc|implicitly (?:initiali[sz]ed|set) to zero|memset\([^;\n]*,\s*0\s*,|rtlzeromemory|bzero"
 )
+#: Encodings have 16 bits.
+_HIGHEST: Final = 0xFFFF
 #: An encoding without a name has at least so many digits, so that it cannot be a count.
 _FEWEST_DIGITS: Final = 4
 #: The form of a line of nothing but an encoding and a value; so many stand together, nine of ten with an encoding, or they are anything.
@@ -134,7 +136,7 @@ def _shape(line: Line) -> tuple[str, list[_Entry]]:
     words, numbers = tokens.words, tokens.numbers
     form = _LABEL.sub("w", tokens.form) if numbers else ""
     pairs = [] if _NO_PAIR.search(line.text) else _paired(words[:-1], numbers) or _paired(words[1:], numbers)
-    if pairs:
+    if pairs and all(encoding <= _HIGHEST for *_, encoding in pairs):
         return form, [_Entry(*pair, line.number, form) for pair in pairs]
     row = row_of(tidy(line.text)) if len(numbers) > 1 else None
     if row is None or not row.number or row.high:

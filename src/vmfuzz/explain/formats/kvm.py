@@ -66,16 +66,18 @@ class Token:
 
 def parse(lines: list[Line], found: Found, ends: Ends) -> None:
     """Note what the lines of one dump give; `ends`: the lines of the text that may not be whole."""
-    whole = ends.unfinished not in lines[-1:]
-    tokens = list(_tokens(lines, "\n".join(line.text for line in lines) + "\n" * whole, found))
-    _know_copies(tokens, xen=any("(XEN)" in line.raw for line in lines))
+    tokens = list(_tokens(lines, ends.unfinished not in lines[-1:], found))
+    _know_copies(tokens, lines)
     _pair(tokens)
     firsts = dict[str | int, Token]()  # without what is there again: a reply quotes lines below the dump
     for token in tokens:
         firsts.setdefault(token.field or id(token), token)
     first_ones = list(firsts.values())
     _place(first_ones)
-    _leave_no_choice(first_ones, found)
+    for token in first_ones:
+        if not token.field and token.key != _HEADING:
+            text = f"{token.key} = {token.value} may be the guest's or the host's; the lines around it do not tell, so it is not used"
+            found.warn(text, token.line)
     missing = _gaps(first_ones)
     for token in (token for token in tokens if token.field):
         number = _NUMBER.fullmatch(token.value)
@@ -88,8 +90,9 @@ def parse(lines: list[Line], found: Found, ends: Ends) -> None:
             found.evidence.append(Reading(int(number[1], 16), token.key, token.line, name=token.field))
 
 
-def _tokens(lines: list[Line], joined: str, found: Found) -> Iterator[Token]:
-    """The numbers and headings of the lines, which are joined to one text."""
+def _tokens(lines: list[Line], whole: bool, found: Found) -> Iterator[Token]:
+    """The numbers and headings of the lines, which are joined to one text; `whole`: the last one is not cut."""
+    joined = "\n".join(line.text for line in lines) + "\n" * whole
     ends = list(accumulate(len(line.text) + 1 for line in lines))
     head, opened = "", 0
     for match in _TOKEN.finditer(joined):
@@ -147,9 +150,9 @@ def _narrow(one: Token, other: Token, fits: Callable[[Slot, Slot], bool]) -> Non
         other.leave([slot for slot in other.slots if any(fits(near, slot) for near in one.slots)])
 
 
-def _know_copies(tokens: list[Token], xen: bool) -> None:
+def _know_copies(tokens: list[Token], lines: list[Line]) -> None:
     """Leave what Xen's copies say, which stand behind the guest's RSP and RIP only."""
-    copied = {token.line for token in tokens if token.copied}
+    copied, xen = {token.line for token in tokens if token.copied}, any("(XEN)" in line.raw for line in lines)
     for token in tokens:
         if token.key in ("RSP", "RIP") and (xen or copied) and not token.broken:
             token.leave([slot for slot in token.slots if slot.field.startswith("guest") == (token.line in copied)])
@@ -183,15 +186,6 @@ def _end(tokens: list[Token]) -> None:
     behind = list(takewhile(lambda token: not token.field and token.key != _HEADING, reversed(tokens)))
     for token in behind if len(behind) < len(tokens) else ():
         token.leave([slot for slot in token.slots if slot.section == tokens[-1 - len(behind)].slots[0].section | 1])
-
-
-def _leave_no_choice(tokens: list[Token], found: Found) -> None:
-    """Warn of what may still be the guest's or the host's, and leave nothing of it."""
-    for token in tokens:
-        if not token.field and token.key != _HEADING:
-            token.slots = []
-            text = f"{token.key} = {token.value} may be the guest's or the host's; the lines around it do not tell, so it is not used"
-            found.warn(text, token.line)
 
 
 def _are_next(one: Slot, other: Slot) -> bool:

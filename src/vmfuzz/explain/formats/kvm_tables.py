@@ -164,9 +164,9 @@ def _beginning(slot: Slot, end: str) -> str:
     """The pattern of a line that begins with this number, up to what shows that it is of these programs; `end`: where the line may end before that."""
     if slot.head:
         return rf"{slot.head}:(?:\s*{_PARTS}{end})"
-    if slot.mark == "#":
+    if slot.mark == "#" and not (end and slot.begins == "!"):
         return rf"{_signed(slot.key)}\s*\S+(?:\s+{_signed(*(one.key for one in _SLOTS if one.line == slot.line))}{end})"
-    return rf"{_signed(slot.key)}\s*{slot.mark}"
+    return rf"{_signed(slot.key)}\s*{slot.mark.strip('#')}"
 
 
 #: Lines that no other program prints.

@@ -16,10 +16,9 @@ from vmfuzz.patterns import deferred
 #: Forms of `GUEST_DS_BASE/LIMIT/AR = 0 / 0xFFFFFFFF / 0xC093`, `GUEST_DS_AR/ES_AR encodings: 0x4818, 0x481a`, `HOST_SS/DS = 0x10`,
 #: `GUEST_ES/FS/GS = 0x10, base 0, limit 0xffffffff, AR 0xc093`, `(EXIT_REASON, EXIT_QUALIFICATION): 80000021, 0`.
 _SEVERAL: Final = deferred(
-    r".*?(?P<names>w(?:/w)+|w+(?:t?[,|]t?w+)+)(?P<encodings>w)?\)?t?(?:[:=]>?|->)t?\(?(?P<values>n(?:t?[/,|]t?n)*)(?P<parts>(?:,w[:=]*n)*)\)?"
+    r"(?=.*wt?[/,|]t?w).*?(?P<names>w(?:/w)+|w+(?:t?[,|]t?w+)+)(?P<encodings>w)?[)\]]?t?(?:[:=]>?|->)t?[(\[]?(?P<values>n(?:t?[/,|]t?n)*)(?P<parts>(?:,w[:=]*n)*)[)\]]?"
     r"(?:[t(#;<!.].*)?"
 )
-_SEPARATED: Final = deferred("wt?[/,|]t?w")
 _BETWEEN: Final = deferred(r"\s*[/,|]\s*")
 #: Limits that are printed with four digits although they have more.
 _CUT: Final = deferred(r"guest_(?![gi]dtr)\w+_limit")
@@ -54,8 +53,8 @@ def _one(row: Row, notes: Notes) -> bool:
 
 def _several(tokens: Tokens, notes: Notes) -> bool:
     """Read a line of several names; a number that stands alone is that of all that slashes join, and so are the parts behind it."""
-    several = _SEVERAL.fullmatch(tokens.form) if _SEPARATED.search(tokens.form) else None
-    if several is None:
+    several = _SEVERAL.fullmatch(tokens.form)
+    if several is None or (several["encodings"] and not tokens.texts[several.start("encodings")].lower().startswith("encoding")):
         return False
     names, values = (_BETWEEN.split(" ".join(tokens.texts[slice(*several.span(part))])) for part in ("names", "values"))
     parts = [text for text in tokens.texts[slice(*several.span("parts"))] if text[0] not in ",:="]
@@ -64,18 +63,18 @@ def _several(tokens: Tokens, notes: Notes) -> bool:
     if len(values) != len(names) or not all(map(names_one, names[: 1 if slashes else None])):
         return False
     for name, written in zip(names, values, strict=True):
-        _store_one(name, written, several["encodings"] is not None, notes)
+        _store_one(name, written, notes, encoding=several["encodings"] is not None, may_be_cut=slashes)
         for part, value in zip(parts[::2], parts[1::2], strict=True):
             notes.store(Pair(part, value))
     return True
 
 
-def _store_one(name: str, written: str, encoding: bool, notes: Notes) -> None:
+def _store_one(name: str, written: str, notes: Notes, *, encoding: bool, may_be_cut: bool) -> None:
     """Note the encoding or the value of one of several names; of a limit that is cut to four digits, these."""
     meant, number = match_label(name).fields, read_number(written, True)
     if encoding and meant and number is not None:
         notes.found.definitions.append(Definition(name, meant[0], number, notes.line))
-    elif number is not None and meant and _CUT.fullmatch(meant[0]) and _CUT_DIGITS.fullmatch(written):
+    elif may_be_cut and number is not None and meant and _CUT.fullmatch(meant[0]) and _CUT_DIGITS.fullmatch(written):
         notes.put(meant[0], number, name, written, known=_CUT_LIMIT)
     else:
         notes.store(Pair(name, written))

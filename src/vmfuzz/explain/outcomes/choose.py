@@ -83,7 +83,7 @@ def with_outcome(dump: Dump, lines: Sequence[Line] = (), text: str = "") -> Dump
     """The dump with the outcome that is believed. `lines`: those of no dump, which may tell it; `text`: all around the dump."""
     told = "\n".join(line.text for line in lines)
     checks = named_checks(lines, told)
-    claims = heard(told, checks)
+    claims = heard(told, checks, not dump.readings)
     said = _add_fields(claims, dump) + _take_away(claims, dump)
     if _ATTEMPTED in text and "exit_reason" not in dump.readings:
         claims[Source.ATTEMPTED] = Reported(_ATTEMPTED, error=0, kind=Report.ATTEMPTED)

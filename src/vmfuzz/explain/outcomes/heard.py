@@ -58,10 +58,10 @@ class Source(enum.IntEnum):
     ATTEMPTED = enum.auto()  # nothing but the head of KVM's dump says that something went wrong: the end is cut off
 
 
-def heard(text: str, checks: Sequence[NamedChecks]) -> dict[Source, Reported]:
-    """What a text says of outcomes, the first of each source; `checks`: those that programs name in it."""
+def heard(text: str, checks: Sequence[NamedChecks], alone: bool) -> dict[Source, Reported]:
+    """What a text says of outcomes, the first of each source; `checks`: those that programs name in it; `alone`: no values stand beside it."""
     small = text.lower()
-    claims, named = _in_phrases(text, small)
+    claims, named = _in_phrases(text, small, alone)
     named += identified(text)
     in_words = first_told([one for one in named if one[1].error != 0])
     if in_words is None and not checks and Source.FAILED not in claims:
@@ -75,11 +75,12 @@ def heard(text: str, checks: Sequence[NamedChecks]) -> dict[Source, Reported]:
     return claims | {source: one for source, one in others.items() if one is not None}
 
 
-def _in_phrases(text: str, small: str) -> tuple[dict[Source, Reported], list[tuple[int, Reported]]]:
+def _in_phrases(text: str, small: str, alone: bool) -> tuple[dict[Source, Reported], list[tuple[int, Reported]]]:
     """(the first outcome of each source, those of words without a number with their lines) that phrases tell; `small`: the text in small letters."""
     claims, named = dict[Source, Reported](), list[tuple[int, Reported]]()
     for needs, pattern, means in PHRASES:
-        for match in pattern.finditer(text) if any(part in small for part in needs) else ():
+        possible = any(part in small for part in needs) and (alone or means is not Meaning.BARE)
+        for match in pattern.finditer(text) if possible else ():
             place = place_of(text, *match.span())
             one = _told(match, means, place)
             source = _source(one, means) if one is not None else None

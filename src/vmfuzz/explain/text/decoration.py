@@ -115,6 +115,7 @@ def _signs(line: str) -> tuple[tuple[str, str], ...]:
         words += _COUNTS.sub("#", word[0].rstrip()) + " "
         if not word[0][-1].isspace() or _TELLS.search(_FUNCTION.sub("", word[0]).replace("_", " ")):
             break
-        if not words.replace(" ", "").isalnum() and any(sign.isalnum() or sign == "#" for sign in words):
+        no_call = all(words.count(opens) <= words.count(closes) for opens, closes in (("[", "]"), ("(", ")"), ("<", ">")))
+        if no_call and not words.replace(" ", "").isalnum() and any(sign.isalnum() or sign == "#" for sign in words):
             found.append((words, line[word.start() + len(word[0].rstrip()) + 1 :]))  # what blanks follow are indentation
     return tuple(found)

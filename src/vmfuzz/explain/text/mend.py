@@ -73,7 +73,8 @@ _DAMAGES: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]]
         deferred(
             r"(?:^\$\d+ = |\bkvm_s?regs )\{ ?(?=\w)(?:[^;(){}]*\{[^;(){}]*(?:\{[^;(){}]*\}[^;(){}]*)?\})*"
             r"(?:[^;(){}]*\}|[^\n;(){}]*(?:\{[^\n;(){}]*)?$)|"
-            r"^(?![^\n{]*(?:[Ff]ail|[Ee]rr|ExitReason)\w* ?\{)(?:[^\n{]*[ \t=>])?(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()\n]*\}[,. \t]*$",
+            r"^(?![^\n{]*(?:[Ff]ail|[Ee]rr|ExitReason)\w* ?\{ ?(?:error|basic|code): \w+(?:, entry_failure: \w+)? ?\})"
+            r"(?:[^\n{]*[ \t=>])?(?:[A-Za-z_]\w* ?)?\{ ?[A-Za-z_]\w*\s*[:=](?!=)[^;()\n]*\}[,. \t]*$",
             re.MULTILINE,
         ),
         _unfolded,
