@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from functools import cache
-from itertools import islice
 from typing import Final
 
 from vmfuzz.arch.outcomes import Kind
@@ -52,8 +51,9 @@ def named_checks(lines: Sequence[Line], text: str) -> list[NamedChecks]:
 
 def _named(line: str, checker: str) -> Iterator[tuple[str, str, Collection[str]]]:
     """What a line names: the program, its words, and ids of checks."""
-    if any(sign in line for sign in _BOCHS):
-        yield from ((checker, *named) for named in islice(_messages_in(line), 1))
+    message = _message_in(line) if any(sign in line for sign in _BOCHS) else None
+    if message is not None:
+        yield checker, *message
     *_, traced, text = line.rpartition(_TRACEPOINT)
     text = text.strip()
     if text in _CONDITIONS or (traced and text and not text.startswith(BELOW)):
@@ -63,13 +63,14 @@ def _named(line: str, checker: str) -> Iterator[tuple[str, str, Collection[str]]
             yield "VirtualBox", match.group(0), DIAGNOSTICS.checks_named(match[1]) or ()
 
 
-def _messages_in(line: str) -> Iterator[tuple[str, Collection[str]]]:
-    """Bochs' messages in a line, and the checks that each names: of the one segment register that it names, if it names one."""
+def _message_in(line: str) -> tuple[str, Collection[str]] | None:
+    """Bochs' message in a line, and the checks that it names: of the one segment register that it names, if it names one."""
     for message in _messages():
         if message.partition("%")[0] in line and (match := re.search(_CONVERSION.sub(r"(-?\\w+)", re.escape(message)), line)):
             ids = MESSAGES.checks_named(message) or frozenset()
             segment = match[1].lower() if match.lastindex else ""
-            yield match.group(0), {id for id in ids if f".{segment}." in f"{id}."} or ids
+            return match.group(0), {id for id in ids if f".{segment}." in f"{id}."} or ids
+    return None
 
 
 @cache

@@ -88,9 +88,8 @@ def decode(data: bytes, name: str) -> str:
     if not data.strip():
         raise UsageError(f"{name} is empty: expected a VMCS dump, a log, or vmfuzz's JSON")
     head = data[:4096]
-    lost_mark = head[1::2].count(0) * 10 >= len(head) * 4 and any(
-        32 <= byte < 127 for byte in head
-    )  # as PowerShell's redirection writes it
+    # UTF-16 that lost its mark, as PowerShell's redirection writes it
+    lost_mark = head[1::2].count(0) * 10 >= len(head) * 4 and any(32 <= byte < 127 for byte in head)
     if data.startswith(_MARKS) or lost_mark:
         return data.decode("utf-16", "replace")
     odd = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
